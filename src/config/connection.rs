@@ -1,0 +1,148 @@
+//! `[[connection]]`: one registry outside.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::Url;
+
+use super::document::{Section, nearest};
+use crate::package::Format;
+use crate::secret::Secret;
+
+/// How Larder says who it is to a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// A header and its whole value.
+    Header { name: String, value: Secret },
+}
+
+impl Auth {
+    #[must_use]
+    pub fn bearer(token: &Secret) -> Self {
+        Self::Header {
+            name: "authorization".to_owned(),
+            value: Secret::new(&format!("Bearer {}", token.expose())),
+        }
+    }
+
+    #[must_use]
+    pub fn basic(username: &str, password: &Secret) -> Self {
+        let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
+        Self::Header {
+            name: "authorization".to_owned(),
+            value: Secret::new(&format!("Basic {pair}")),
+        }
+    }
+}
+
+/// A registry outside, as configured or learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub name: String,
+    pub format: Format,
+    /// Ends in a slash, except for NuGet's service index.
+    pub url: Url,
+    pub auth: Option<Auth>,
+    /// No packet leaves for it.
+    pub offline: bool,
+    /// Certificates to trust beside the system's, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// For how long documents are fresh, whatever upstream says.
+    pub max_age: Option<Duration>,
+}
+
+impl Connection {
+    /// # Errors
+    /// Why the URL cannot be one of a registry.
+    pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
+        let mut parsed = Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+            return Err(format!("`{url}` has to begin with http:// or https:// and a host"));
+        }
+        // What stands in the URL would leak into logs; it becomes a header.
+        let auth = (!parsed.username().is_empty()).then(|| {
+            let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+            Auth::basic(
+                &decode(parsed.username()),
+                &Secret::new(&decode(parsed.password().unwrap_or_default())),
+            )
+        });
+        if auth.is_some() {
+            let cleared = parsed.set_username("").and_then(|()| parsed.set_password(None));
+            if cleared.is_err() {
+                return Err("the URL's user and password cannot be read".to_owned());
+            }
+        }
+        parsed.set_fragment(None);
+        if format != Format::Nuget && !parsed.path().ends_with('/') {
+            let with_slash = format!("{}/", parsed.path());
+            parsed.set_path(&with_slash);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            format,
+            url: parsed,
+            auth,
+            offline: false,
+            ca_file: None,
+            max_age: None,
+        })
+    }
+}
+
+pub(super) fn read(section: Section<'_>) -> Option<Connection> {
+    let name = section.require::<String>("name");
+    let format = section.require::<String>("format");
+    let url = section.require::<String>("url");
+    let auth = section.optional_section("auth").and_then(read_auth);
+    let offline = section.take("offline").unwrap_or(false);
+    let ca_file = section.take::<String>("ca_file").map(PathBuf::from);
+    let max_age = section.take("max_age");
+    let format = format.and_then(|(word, place)| match word.parse::<Format>() {
+        Ok(format) => Some(format),
+        Err(error) => {
+            let hint = nearest(&word, Format::ALL.into_iter().map(Format::as_str));
+            let hint = hint.map_or_else(String::new, |hint| format!("; did you mean `{hint}`?"));
+            section.fault(&place, format!("{error}{hint}"));
+            None
+        }
+    });
+    let connection = name.zip(format).zip(url).and_then(|(((name, _), format), (url, place))| {
+        Connection::new(&name, format, &url)
+            .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
+            .ok()
+    });
+    section.finish();
+    connection.map(|connection| Connection {
+        auth: auth.or(connection.auth),
+        offline,
+        ca_file,
+        max_age,
+        ..connection
+    })
+}
+
+/// `{ bearer = SECRET }`, `{ basic = { username = …, password = SECRET } }`,
+/// `{ header = { name = …, value = SECRET } }`.
+fn read_auth(section: Section<'_>) -> Option<Auth> {
+    let bearer = section.take::<Secret>("bearer").map(|token| Auth::bearer(&token));
+    let basic = section.optional_section("basic").and_then(|basic| {
+        let username = basic.require::<String>("username");
+        let password = basic.require::<Secret>("password");
+        basic.finish();
+        Some(Auth::basic(&username?.0, &password?.0))
+    });
+    let header = section.optional_section("header").and_then(|header| {
+        let name = header.require::<String>("name");
+        let value = header.require::<Secret>("value");
+        header.finish();
+        Some(Auth::Header {
+            name: name?.0.to_lowercase(),
+            value: value?.0,
+        })
+    });
+    section.finish();
+    bearer.or(basic).or(header)
+}

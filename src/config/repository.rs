@@ -1,0 +1,152 @@
+//! `[[repository]]`: a named view of packages.
+
+use std::collections::BTreeMap;
+
+use super::connection::Connection;
+use super::document::{Section, nearest};
+use crate::package::Format;
+
+/// What happens to a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publish {
+    Deny,
+}
+
+/// A repository with its sources laid out flat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    pub name: String,
+    pub publish: Publish,
+    /// Names of connections: its own, then those of its upstreams, in order, each once.
+    pub connections: Vec<String>,
+}
+
+/// A repository as it was written.
+pub(super) struct Written {
+    name: String,
+    place: String,
+    upstreams: Vec<String>,
+    external: Vec<String>,
+    publish: Publish,
+}
+
+pub(super) fn read(section: Section<'_>) -> Option<Written> {
+    let place = section.place.clone();
+    let name = section.require::<String>("name");
+    let upstreams = section.take("upstreams").unwrap_or_default();
+    let external = section.take("external_connections").unwrap_or_default();
+    let publish = section.take_placed::<String>("publish");
+    if let Some((word, place)) = publish
+        && word != "deny"
+    {
+        section.fault(
+            &place,
+            format!("`repository.publish` is `{word}`; this version of Larder knows \"deny\" alone"),
+        );
+    }
+    if let Some((name, place)) = &name
+        && !is_name(name)
+    {
+        section.fault(place, format!("`{name}` is no repository name: lower-case letters, digits, `-`, `_` and `.`, a letter or digit first"));
+    }
+    section.finish();
+    Some(Written {
+        name: name?.0,
+        place,
+        upstreams,
+        external,
+        publish: Publish::Deny,
+    })
+}
+
+/// A name stands as a segment in paths.
+fn is_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
+        && name.len() <= 100
+}
+
+/// Resolves names, and refuses what leads nowhere or in a circle.
+pub(super) fn resolve(
+    written: &[Written],
+    connections: &[Connection],
+    fault: &dyn Fn(&str, String),
+) -> Vec<Repository> {
+    let by_name: BTreeMap<&str, &Written> = written.iter().map(|it| (it.name.as_str(), it)).collect();
+    for (index, one) in written.iter().enumerate() {
+        if written.iter().take(index).any(|other| other.name == one.name) {
+            fault(&one.place, format!("there are two repositories `{}`", one.name));
+        }
+        for external in &one.external {
+            if !connections.iter().any(|connection| connection.name == *external) {
+                let names = connections.iter().map(|connection| connection.name.as_str());
+                fault(&one.place, unknown("connection", external, nearest(external, names)));
+            }
+        }
+        for upstream in &one.upstreams {
+            if !by_name.contains_key(upstream.as_str()) {
+                let names = by_name.keys().copied();
+                fault(&one.place, unknown("repository", upstream, nearest(upstream, names)));
+            }
+        }
+    }
+    written
+        .iter()
+        .map(|one| {
+            let mut sources = Vec::new();
+            let mut path = Vec::new();
+            if let Some(circle) = collect(one, &by_name, &mut path, &mut sources) {
+                fault(&one.place, format!("the upstreams of `{}` lead in a circle: {circle}", one.name));
+            }
+            Repository {
+                name: one.name.clone(),
+                publish: one.publish.clone(),
+                connections: sources,
+            }
+        })
+        .collect()
+}
+
+fn unknown(what: &str, name: &str, nearest: Option<&str>) -> String {
+    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    format!("there is no {what} `{name}`{hint}")
+}
+
+/// Collects sources depth first; the circle's path where there is one.
+fn collect<'a>(
+    one: &'a Written,
+    by_name: &BTreeMap<&'a str, &'a Written>,
+    path: &mut Vec<&'a str>,
+    sources: &mut Vec<String>,
+) -> Option<String> {
+    path.push(&one.name);
+    for external in &one.external {
+        if !sources.contains(external) {
+            sources.push(external.clone());
+        }
+    }
+    for upstream in &one.upstreams {
+        if path.contains(&upstream.as_str()) {
+            return Some(format!("{} → {upstream}", path.join(" → ")));
+        }
+        if let Some(next) = by_name.get(upstream.as_str())
+            && let Some(circle) = collect(next, by_name, path, sources)
+        {
+            return Some(circle);
+        }
+    }
+    path.pop();
+    None
+}
+
+/// The repository that is there where none is configured: all connections, in order.
+pub(super) fn public(connections: &[Connection]) -> Repository {
+    let mut of_format: Vec<&Connection> = connections.iter().collect();
+    of_format.sort_by_key(|connection| Format::ALL.iter().position(|format| *format == connection.format));
+    Repository {
+        name: "public".to_owned(),
+        publish: Publish::Deny,
+        connections: of_format.into_iter().map(|connection| connection.name.clone()).collect(),
+    }
+}

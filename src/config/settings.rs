@@ -1,0 +1,225 @@
+//! The configuration's meaning: every bound a number with its unit.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::connection::Connection;
+use super::document::{Bytes, Section};
+use super::repository::Repository;
+use crate::rule::Rules;
+
+/// All that Larder is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub public_url: Option<Url>,
+    pub data_dir: PathBuf,
+    pub offline: bool,
+    /// Listening beyond loopback, with anyone reading, is meant.
+    pub anyone_may_read: bool,
+    pub tls: Option<Tls>,
+    pub domain: Domain,
+    pub log: Log,
+    pub server: Server,
+    pub cache: Cache,
+    pub fetch: Fetch,
+    pub connections: Vec<Connection>,
+    pub repositories: Vec<Repository>,
+    pub rules: Rules,
+}
+
+/// Certificate and key of the listener, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    pub name: String,
+    pub owner: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    Human,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// `info`, or a filter as tracing reads it.
+    pub level: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub connections_max: usize,
+    pub header_bytes_max: usize,
+    pub header_timeout: Duration,
+    /// Largest body of a question that is passed on (npm's audit).
+    pub question_bytes_max: u64,
+    /// How long requests under way may take at the end.
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Of evictable blobs on disk.
+    pub max_size: u64,
+    /// Disk space that is left free: below it, nothing new is kept.
+    pub min_free: u64,
+    /// Rendered documents in memory.
+    pub rendered_memory: u64,
+    /// Rendered documents on disk, so that a restart is warm.
+    pub rendered_disk: u64,
+    /// Blobs up to [`Cache::small_blob`] in memory.
+    pub blob_memory: u64,
+    pub small_blob: u64,
+    /// What evidence says of packages, in memory.
+    pub facts_memory: u64,
+    /// For how long a real 404 is remembered.
+    pub absent_for: Duration,
+    /// Freshness of documents whose upstream says nothing.
+    pub fresh_for: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Requests under way to one connection.
+    pub per_connection_max: usize,
+    pub connect_timeout: Duration,
+    /// Longest silence in a response.
+    pub read_timeout: Duration,
+    /// How often a request is tried again, or a body resumed.
+    pub retries: usize,
+    /// The longest a client waits while upstream throttles or fails.
+    pub patience: Duration,
+    /// Failures in a row after which a connection rests.
+    pub failures_max: usize,
+    /// How long it rests, doubling up to 16 times this.
+    pub rest: Duration,
+    pub document_bytes_max: u64,
+    /// Pieces of a download that wait for the disk.
+    pub pieces_ahead_max: usize,
+    /// Documents rendered at once.
+    pub renders_max: usize,
+}
+
+impl Log {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let format = match section.take_placed::<String>("format") {
+            None => LogFormat::Auto,
+            Some((word, place)) => match word.as_str() {
+                "auto" => LogFormat::Auto,
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => {
+                    section.fault(&place, "`log.format` has to be \"auto\", \"human\" or \"json\"");
+                    LogFormat::Auto
+                }
+            },
+        };
+        let level = section.take("level").unwrap_or_else(|| "info".to_owned());
+        section.finish();
+        Self { format, level }
+    }
+}
+
+impl Tls {
+    pub(super) fn read(section: Section<'_>) -> Option<Self> {
+        let certificate = section.require::<String>("certificate");
+        let key = section.require::<String>("key");
+        section.finish();
+        Some(Self {
+            certificate: certificate?.0.into(),
+            key: key?.0.into(),
+        })
+    }
+}
+
+impl Domain {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let domain = Self {
+            name: section.take("name").unwrap_or_else(|| "larder".to_owned()),
+            owner: section.take("owner").unwrap_or_else(|| "000000000000".to_owned()),
+        };
+        section.finish();
+        domain
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+fn bytes(section: &Section<'_>, key: &'static str, default: u64) -> u64 {
+    section.take::<Bytes>(key).map_or(default, |bytes| bytes.0)
+}
+
+fn at_least_one(section: &Section<'_>, key: &'static str, default: usize) -> usize {
+    match section.take_placed::<usize>(key) {
+        Some((0, place)) => {
+            section.fault(&place, format!("`{key}` has to be at least 1"));
+            default
+        }
+        Some((number, _)) => number,
+        None => default,
+    }
+}
+
+impl Server {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let server = Self {
+            connections_max: at_least_one(&section, "connections_max", 4096),
+            header_bytes_max: usize::try_from(bytes(&section, "header_bytes_max", 64 * 1024)).unwrap_or(64 * 1024).max(8192),
+            header_timeout: section.take("header_timeout").unwrap_or(Duration::from_secs(30)),
+            question_bytes_max: bytes(&section, "question_bytes_max", 16 * MIB),
+            drain: section.take("drain").unwrap_or(Duration::from_secs(30)),
+        };
+        section.finish();
+        server
+    }
+}
+
+impl Cache {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let cache = Self {
+            max_size: bytes(&section, "max_size", 20 * 1024 * MIB),
+            min_free: bytes(&section, "min_free", 512 * MIB),
+            rendered_memory: bytes(&section, "rendered_memory", 64 * MIB),
+            rendered_disk: bytes(&section, "rendered_disk", 256 * MIB),
+            blob_memory: bytes(&section, "blob_memory", 32 * MIB),
+            small_blob: bytes(&section, "small_blob", 64 * 1024),
+            facts_memory: bytes(&section, "facts_memory", 32 * MIB),
+            absent_for: section.take("absent_for").unwrap_or(Duration::from_secs(30)),
+            fresh_for: section.take("fresh_for").unwrap_or(Duration::from_secs(300)),
+        };
+        section.finish();
+        cache
+    }
+}
+
+impl Fetch {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let fetch = Self {
+            per_connection_max: at_least_one(&section, "per_connection_max", 64),
+            connect_timeout: section.take("connect_timeout").unwrap_or(Duration::from_secs(10)),
+            read_timeout: section.take("read_timeout").unwrap_or(Duration::from_secs(30)),
+            retries: section.take("retries").unwrap_or(4),
+            patience: section.take("patience").unwrap_or(Duration::from_secs(60)),
+            failures_max: at_least_one(&section, "failures_max", 5),
+            rest: section.take("rest").unwrap_or(Duration::from_secs(5)),
+            document_bytes_max: bytes(&section, "document_bytes_max", 256 * MIB),
+            pieces_ahead_max: at_least_one(&section, "pieces_ahead_max", 16),
+            renders_max: at_least_one(&section, "renders_max", 4),
+        };
+        section.finish();
+        fetch
+    }
+}

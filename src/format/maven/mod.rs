@@ -1,0 +1,158 @@
+//! Maven's repository layout: poms, jars and their kin by path, `maven-metadata.xml` at three
+//! levels, a checksum file beside everything.
+//! Source: Maven's repository layout and metadata reference.
+
+mod metadata;
+mod name;
+mod path;
+mod version;
+
+use crate::package::{
+    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId, Promise,
+};
+use crate::problem::Problem;
+
+use super::{
+    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering, Resource,
+    Target, Upstream, plain_error,
+};
+
+/// Maven's documents, by their path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// `maven-metadata.xml` of a group or an artifact, in this folder.
+    Metadata { folder: String },
+    /// `maven-metadata.xml` of one snapshot version.
+    SnapshotMetadata { folder: String, version: String },
+    /// What repositories keep beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
+    Other { path: String },
+}
+
+/// Maven on the wire.
+pub struct Maven;
+
+impl Protocol for Maven {
+    fn format(&self) -> Format {
+        Format::Maven
+    }
+
+    fn package(&self, text: &str) -> Result<PackageId, Problem> {
+        name::parse(text)
+    }
+
+    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+        path::parse(ask)
+    }
+
+    fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
+        let path = match &document.view {
+            super::View::Maven(View::Metadata { folder } | View::SnapshotMetadata { folder, .. }) => {
+                format!("{folder}/maven-metadata.xml")
+            }
+            super::View::Maven(View::Other { path }) => path.clone(),
+            _ => String::new(),
+        };
+        Resource {
+            key: path.clone(),
+            location: Location::Path(super::path::encode_path(&path)),
+            accept: "*/*",
+        }
+    }
+
+    fn evidence(&self, _package: &PackageId, _dates: bool) -> Evidence {
+        Evidence::Path
+    }
+
+    fn facts(&self, _package: &PackageId, _upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+        Ok(FactsPart::default())
+    }
+
+    fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts> {
+        let (version, file) = asset.file.split_once('/')?;
+        let path = super::path::encode_path(&format!("{}/{}", path::folder(&asset.package), asset.file));
+        let promises = Algorithm::ALL
+            .into_iter()
+            .rev()
+            .map(|algorithm| Promise {
+                location: Location::Path(format!("{path}.{}", algorithm.as_str())),
+                algorithm: Some(algorithm),
+            })
+            .collect();
+        Some(AssetFacts {
+            file: asset.file.clone(),
+            version: version.into(),
+            location: Location::Path(path),
+            expectation: Expectation::Promised(promises),
+            published: None,
+            // A snapshot's files are immutable under their timestamp, not under the plain name.
+            mutable: file.contains("-SNAPSHOT"),
+        })
+    }
+
+    fn dated_by(&self, package: &PackageId, version: &str) -> Option<Location> {
+        let folder = format!("{}/{version}", path::folder(package));
+        let file = if version.ends_with("-SNAPSHOT") {
+            "maven-metadata.xml".to_owned()
+        } else {
+            format!("{}-{version}.pom", package.name())
+        };
+        Some(Location::Path(super::path::encode_path(&format!("{folder}/{file}"))))
+    }
+
+    fn versions(&self, document: &DocumentId, upstream: &Upstream<'_>) -> Result<Vec<String>, FormatError> {
+        match &document.view {
+            super::View::Maven(View::Metadata { .. }) => metadata::versions(upstream.bytes),
+            super::View::Maven(View::SnapshotMetadata { version, .. }) => Ok(vec![version.clone()]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        metadata::render(input)
+    }
+
+    fn promised(&self, promise: &Promise, bytes: &[u8]) -> Expected {
+        // Some tools write `digest  file` or `digest = file`; the digest is the first word that
+        // has its length.
+        let text = String::from_utf8_lossy(bytes);
+        promise
+            .algorithm
+            .and_then(|algorithm| {
+                text.split(|c: char| c.is_whitespace() || c == '=')
+                    .find_map(|word| Digest::from_hex(algorithm, word).ok())
+            })
+            .into_iter()
+            .collect()
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksum_files_are_read_however_the_tool_wrote_them() {
+        let sha1 = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        for text in [
+            sha1.to_owned(),
+            format!("{sha1}\n"),
+            format!("{sha1}  left-pad.jar\n"),
+            format!("SHA1(left-pad.jar)= {}", sha1.to_uppercase()),
+        ] {
+            let promise = Promise {
+                location: Location::Path(String::new()),
+                algorithm: Some(Algorithm::Sha1),
+            };
+            let expected = Maven.promised(&promise, text.as_bytes());
+            assert_eq!(expected.strongest().unwrap().to_hex(), sha1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
+
+pub mod edit;
+pub mod json;
+pub mod maven;
+pub mod npm;
+pub mod nuget;
+pub mod path;
+pub mod pypi;
+mod range;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+
+use http::Method;
+use jiff::Timestamp;
+use url::Url;
+
+use crate::package::{Algorithm, AssetFacts, AssetId, Expected, Format, Location, PackageId, Promise};
+use crate::problem::Problem;
+
+/// The part of a request that a format reads.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    pub method: &'a Method,
+    /// The path below `/{format}/{repository}/`, still percent-encoded, without the query.
+    pub rest: &'a str,
+    pub query: Option<&'a str>,
+    /// The `Accept` header; empty where there is none.
+    pub accept: &'a str,
+}
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Document(DocumentId),
+    Asset(AssetId),
+    /// An asset by upstream's own path, which does not show the package; the stored table of
+    /// aliases knows it.
+    Alias(String),
+    /// The digest of an asset, as a file of its own.
+    Checksum(AssetId, Algorithm),
+    /// The digest of a document as we render it.
+    DocumentChecksum(DocumentId, Algorithm),
+    /// Known without asking anybody.
+    Answer { content_type: &'static str, body: String },
+    /// A question whose body goes to upstream, and whose answer is not kept.
+    Question { location: Location, content_type: &'static str },
+    /// To the same thing under its right name, relative to the repository's root.
+    Redirect(String),
+    Publish,
+}
+
+/// A document of one repository, in one of its forms.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentId {
+    pub package: Option<PackageId>,
+    pub view: View,
+}
+
+/// Which of its format's documents a [`DocumentId`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    Npm(npm::View),
+    Pypi(pypi::View),
+    Maven(maven::View),
+    Nuget(nuget::View),
+}
+
+/// A mutable resource of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Names the resource within its connection, variants apart.
+    pub key: String,
+    pub location: Location,
+    pub accept: &'static str,
+}
+
+/// Where a package's facts stand.
+#[derive(Clone, Debug)]
+pub enum Evidence {
+    /// In any one of these documents, the cheapest first.
+    Documents(Vec<Resource>),
+    /// In the path itself, and in the resources that [`Protocol::path_facts`] names.
+    Path,
+}
+
+/// A document as its connection gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Upstream<'a> {
+    pub bytes: &'a [u8],
+    /// The media type without its parameters, lower case; empty where upstream said none.
+    pub media_type: &'a str,
+    /// Where the bytes came from, after redirects: what relative URLs are relative to.
+    pub url: &'a Url,
+    /// The connection's URL.
+    pub base: &'a Url,
+    /// The connection's directory document, where the format has one.
+    pub directory: Option<&'a [u8]>,
+}
+
+/// What a rule is asked about while a document is rendered.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    Version(&'a str),
+    File { file: &'a str, version: &'a str },
+    /// A version of a package other than the document's (search results).
+    Other { package: &'a PackageId, version: &'a str },
+}
+
+/// Answers whether a rendered document shows the subject.
+pub type Shows<'a> = dyn Fn(Subject<'_>) -> bool + 'a;
+
+/// How addresses stand in a rendered document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The repository's own address, `scheme://host/npm/team/`, with its slash.
+    pub base: String,
+    /// The client itself puts our host in the place of upstream's (npm's `replace-registry-host`):
+    /// asset addresses stay as upstream wrote them, and so does what the client's lockfile says.
+    pub kept: bool,
+}
+
+/// All that rendering a document depends on.
+pub struct RenderInput<'a> {
+    pub document: &'a DocumentId,
+    pub upstream: Upstream<'a>,
+    pub address: &'a Address,
+    /// `None` where no rule concerns the document.
+    pub shows: Option<&'a Shows<'a>>,
+}
+
+/// A large document on its way.
+pub struct StreamInput<'a> {
+    pub document: &'a DocumentId,
+    pub media_type: &'a str,
+    pub reader: &'a mut dyn BufRead,
+    /// Whether the index names the package.
+    pub shows: &'a (dyn Fn(&PackageId) -> bool + 'a),
+}
+
+/// A rendered document; `body` is absent where upstream's bytes are right as they are.
+#[derive(Debug)]
+pub struct Rendering {
+    pub body: Option<Vec<u8>>,
+    pub content_type: Cow<'static, str>,
+    /// Addresses in it that a path alone does not lead back to upstream.
+    pub aliases: Vec<Alias>,
+}
+
+/// A row of the stored table from an address to what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    pub path: String,
+    pub target: String,
+}
+
+/// Facts of one document, and the documents that hold the rest.
+#[derive(Debug, Default)]
+pub struct FactsPart {
+    pub assets: Vec<AssetFacts>,
+    pub more: Vec<Resource>,
+}
+
+/// A document that is not what its format says it is.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    #[error("not valid JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("not valid UTF-8")]
+    Utf8(#[from] std::str::Utf8Error),
+    #[error("not valid XML: {0}")]
+    Xml(String),
+    #[error("reading or writing failed: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Shape(String),
+    /// The document is right and does not have what was asked for.
+    #[error("{0}")]
+    Absent(String),
+}
+
+impl FormatError {
+    pub(crate) fn shape(message: impl Into<String>) -> Self {
+        Self::Shape(message.into())
+    }
+}
+
+/// An error's body in the format's own shape.
+#[derive(Debug)]
+pub struct ErrorBody {
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+/// What a format says on the wire.
+pub trait Protocol: Send + Sync {
+    fn format(&self) -> Format;
+
+    /// Reads a package's name as people write it in patterns and on the command line.
+    ///
+    /// # Errors
+    /// Where the text is no name of the format.
+    fn package(&self, text: &str) -> Result<PackageId, Problem>;
+
+    /// # Errors
+    /// Where the path is none of the format's.
+    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem>;
+
+    /// The upstream resource that the document is rendered from. With `dates`, the one that has
+    /// publish dates.
+    fn resource(&self, document: &DocumentId, dates: bool) -> Resource;
+
+    /// Where the package's facts stand. With `dates`, publish dates among them.
+    fn evidence(&self, package: &PackageId, dates: bool) -> Evidence;
+
+    /// # Errors
+    /// Where the document is not what the format says.
+    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError>;
+
+    /// What an asset's path alone says, in formats whose evidence is the path.
+    fn path_facts(&self, _asset: &AssetId) -> Option<AssetFacts> {
+        None
+    }
+
+    /// The file whose `Last-Modified` is the version's publish date, where no document has dates.
+    fn dated_by(&self, _package: &PackageId, _version: &str) -> Option<Location> {
+        None
+    }
+
+    /// The versions that the document names, where facts do not enumerate them.
+    ///
+    /// # Errors
+    /// Where the document is not what the format says.
+    fn versions(&self, _document: &DocumentId, _upstream: &Upstream<'_>) -> Result<Vec<String>, FormatError> {
+        Ok(Vec::new())
+    }
+
+    /// The part of the address that the rendered bytes depend on.
+    fn address_key<'a>(&self, _document: &DocumentId, _address: &'a Address) -> &'a str {
+        ""
+    }
+
+    /// Whether the document is too large to be held whole: it goes through [`Protocol::stream`].
+    fn streams(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    /// Renders a streamed document in memory that does not grow with it.
+    ///
+    /// # Errors
+    /// Where the document is not what the format says, or reading or writing fails.
+    fn stream(&self, _input: &mut StreamInput<'_>, _out: &mut dyn Write) -> Result<(), FormatError> {
+        Err(FormatError::shape("the format streams no documents"))
+    }
+
+    /// The media type of a streamed document.
+    fn stream_type(&self, _document: &DocumentId) -> &'static str {
+        "application/octet-stream"
+    }
+
+    /// # Errors
+    /// Where the document is not what the format says, or lacks what was asked for.
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError>;
+
+    /// Reads the digests that a [`Promise`]'s resource holds.
+    fn promised(&self, _promise: &Promise, _bytes: &[u8]) -> Expected {
+        Expected::none()
+    }
+
+    /// What a stored alias leads to.
+    fn alias(&self, _target: &str) -> Option<Target> {
+        None
+    }
+
+    /// Whether clients take the document compressed although they did not ask for it.
+    fn always_gzip(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    /// The document that says where the connection keeps its resources.
+    fn directory(&self) -> Option<Resource> {
+        None
+    }
+
+    /// The address of a [`Location::Service`] by that document.
+    fn locate(&self, _directory: &[u8], _types: &[&str], _path: &str) -> Option<Url> {
+        None
+    }
+
+    /// Whether `version` is one that `range` takes in the format's own version scheme; `None`
+    /// where the range cannot be read.
+    fn version_in(&self, version: &str, range: &str) -> Option<bool>;
+
+    /// An error in the format's own shape.
+    fn error(&self, problem: &Problem) -> ErrorBody;
+}
+
+impl Format {
+    /// The format's protocol.
+    #[must_use]
+    pub fn protocol(self) -> &'static dyn Protocol {
+        match self {
+            Self::Npm => &npm::Npm,
+            Self::Pypi => &pypi::Pypi,
+            Self::Maven => &maven::Maven,
+            Self::Nuget => &nuget::Nuget,
+        }
+    }
+}
+
+/// Parses a registry's date: RFC 3339, with or without fraction; a missing zone means UTC.
+#[must_use]
+pub fn date(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| format!("{text}Z").parse().ok())
+}
+
+/// The query's parameters, decoded; the first of two of one name stands.
+#[must_use]
+pub fn query_of(query: Option<&str>) -> HashMap<String, String> {
+    let mut found = HashMap::new();
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        found
+            .entry(name.into_owned())
+            .or_insert_with(|| value.into_owned());
+    }
+    found
+}
+
+/// Problem text for formats whose clients print plain bodies.
+fn plain_error(problem: &Problem) -> ErrorBody {
+    ErrorBody {
+        content_type: "text/plain; charset=utf-8",
+        body: format!("{}\n", problem.sentence()),
+    }
+}

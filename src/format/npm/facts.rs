@@ -1,0 +1,133 @@
+//! What a packument says of a package's tarballs, and by which paths we serve them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::name;
+use crate::format::json::Node;
+use crate::format::{FactsPart, FormatError, Upstream, date};
+use crate::package::{
+    Algorithm, AssetFacts, Digest, Expectation, Expected, Location, PackageId,
+};
+
+/// The part of a version's `dist` that says where the tarball is and what it must be.
+#[derive(Debug, Default, Deserialize)]
+struct Dist<'a> {
+    #[serde(borrow)]
+    tarball: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    integrity: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    shasum: Option<Cow<'a, str>>,
+}
+
+pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+    let root = Node::document(upstream.bytes)?.members()?;
+    let member = |name: &str| root.iter().find(|member| member.name == name);
+    let times: HashMap<Cow<'_, str>, serde_json::Value> = member("time")
+        .and_then(|time| time.value.read().ok())
+        .unwrap_or_default();
+    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
+    let mut assets = Vec::with_capacity(versions.len());
+    for version in &versions {
+        let Some(dist) = version.value.get("dist") else {
+            continue;
+        };
+        let dist: Dist<'_> = dist.read()?;
+        let Some(url) = dist.tarball.as_deref().and_then(|url| upstream.url.join(url).ok()) else {
+            continue;
+        };
+        assets.push(AssetFacts {
+            file: file(package, &version.name, &url).into(),
+            version: version.name.as_ref().into(),
+            location: Location::Url(url),
+            expectation: expectation(&dist),
+            published: times
+                .get(version.name.as_ref())
+                .and_then(|time| time.as_str())
+                .and_then(date),
+            mutable: false,
+        });
+    }
+    Ok(FactsPart {
+        assets,
+        more: Vec::new(),
+    })
+}
+
+/// `integrity`, else `shasum`, else whatever comes first.
+fn expectation(dist: &Dist<'_>) -> Expectation {
+    let integrity = Expected::from_integrity(dist.integrity.as_deref().unwrap_or_default());
+    if !integrity.is_empty() {
+        return Expectation::Known(integrity);
+    }
+    dist.shasum
+        .as_deref()
+        .and_then(|shasum| Digest::from_hex(Algorithm::Sha1, shasum).ok())
+        .map_or(Expectation::FirstSeen, |shasum| {
+            Expectation::Known(Expected::from_iter([shasum]))
+        })
+}
+
+/// The file name under which we serve a version's tarball: upstream's own where it has the
+/// registry's usual form, `{name}/-/{file}`, and the usual name where upstream keeps it elsewhere.
+pub fn file(package: &PackageId, version: &str, url: &Url) -> String {
+    usual_file(package, url).map_or_else(
+        || format!("{}-{version}.tgz", package.name()),
+        str::to_owned,
+    )
+}
+
+/// The file name of a tarball address of the usual form.
+pub fn usual_file<'a>(package: &PackageId, url: &'a Url) -> Option<&'a str> {
+    let (before, file) = url.path().rsplit_once("/-/")?;
+    let file = file.rsplit('/').next()?;
+    let plain = file
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_.~+".contains(c));
+    let before = before.to_ascii_lowercase();
+    let ends_with = |name: &str| before.ends_with(&format!("/{}", name.to_ascii_lowercase()));
+    (plain && !file.is_empty() && (ends_with(&package.full_name()) || ends_with(&name::encoded(package))))
+        .then_some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKUMENT: &str = r#"{"name":"left-pad","versions":{
+        "1.3.0":{"dist":{"tarball":"https://npm.example/left-pad/-/left-pad-1.3.0.tgz","shasum":"a9993e364706816aba3e25717850c26c9cd0d89d",
+          "integrity":"sha512-3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw=="}},
+        "1.2.0":{"dist":{"tarball":"https://cdn.example/x/1.tgz","shasum":"a9993e364706816aba3e25717850c26c9cd0d89d"}},
+        "1.1.0":{"dist":{"tarball":"odd.tgz"}},
+        "1.0.0":{}},
+        "time":{"created":"2014-01-01T00:00:00.000Z","1.3.0":"2018-04-09T01:24:43.000Z","1.2.0":7}}"#;
+
+    #[test]
+    fn facts_name_digest_date_and_address_of_every_tarball() {
+        let package = name::parse("left-pad").unwrap();
+        let base = Url::parse("https://npm.example/left-pad").unwrap();
+        let upstream = Upstream {
+            bytes: PACKUMENT.as_bytes(),
+            media_type: "application/json",
+            url: &base,
+            base: &base,
+            directory: None,
+        };
+        let facts = crate::package::Facts::new(facts(&package, &upstream).unwrap().assets);
+        let newest = facts.file("left-pad-1.3.0.tgz").unwrap();
+        let Expectation::Known(expected) = &newest.expectation else {
+            panic!("1.3.0 has an integrity")
+        };
+        assert_eq!(expected.strongest().unwrap().algorithm(), Algorithm::Sha512);
+        assert_eq!(newest.published, date("2018-04-09T01:24:43Z"));
+        let elsewhere = facts.file("left-pad-1.2.0.tgz").unwrap();
+        assert_eq!(elsewhere.location, Location::Url(Url::parse("https://cdn.example/x/1.tgz").unwrap()));
+        assert_eq!(elsewhere.published, None);
+        assert_eq!(facts.version("1.1.0").unwrap().expectation, Expectation::FirstSeen);
+        assert!(facts.version("1.0.0").is_none());
+    }
+}

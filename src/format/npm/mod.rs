@@ -1,0 +1,150 @@
+//! npm's registry: packuments, manifests, tarballs and what stands under `/-/`.
+//! Source: the npm registry's public API documents and the clients' behaviour.
+
+mod facts;
+pub mod name;
+mod path;
+mod render;
+mod short;
+mod version;
+
+use crate::package::{AssetId, Format, PackageId};
+use crate::problem::Problem;
+
+use super::{
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
+    Resource, Target, Upstream,
+};
+use crate::package::Location;
+
+/// The media type of the short packument that installers ask for.
+const SHORT_TYPE: &str = "application/vnd.npm.install-v1+json";
+
+/// npm's documents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// All that the registry knows of a package.
+    Packument,
+    /// What an installer needs of it.
+    ShortPackument,
+    /// One version's manifest, by version or tag.
+    Manifest(String),
+    DistTags,
+    /// `/-/v1/search`, with its query.
+    Search(String),
+    Keys,
+    /// Sigstore bundles of `name@version`.
+    Attestations(String),
+}
+
+/// npm on the wire.
+pub struct Npm;
+
+impl Protocol for Npm {
+    fn format(&self) -> Format {
+        Format::Npm
+    }
+
+    fn package(&self, text: &str) -> Result<PackageId, Problem> {
+        name::parse(text)
+    }
+
+    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+        path::parse(ask)
+    }
+
+    fn resource(&self, document: &DocumentId, dates: bool) -> Resource {
+        let package = document.package.as_ref();
+        let packument = |short: bool| {
+            package.map_or_else(
+                || resource("packument", String::new(), "application/json"),
+                |package| packument(package, short),
+            )
+        };
+        match &document.view {
+            super::View::Npm(view) => match view {
+                // Short documents have no dates.
+                View::ShortPackument => packument(!dates),
+                View::Packument | View::Manifest(_) => packument(false),
+                View::DistTags => packument(!dates),
+                View::Search(query) => resource(
+                    &format!("search:{query}"),
+                    format!("-/v1/search?{query}"),
+                    "application/json",
+                ),
+                View::Keys => resource("keys", "-/npm/v1/keys".to_owned(), "application/json"),
+                View::Attestations(spec) => resource(
+                    &format!("attestations:{spec}"),
+                    format!("-/npm/v1/attestations/{}", super::path::encode(spec)),
+                    "application/json",
+                ),
+            },
+            _ => packument(false),
+        }
+    }
+
+    fn evidence(&self, package: &PackageId, dates: bool) -> Evidence {
+        let mut documents = vec![packument(package, false)];
+        if !dates {
+            documents.insert(0, packument(package, true));
+        }
+        Evidence::Documents(documents)
+    }
+
+    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+        facts::facts(package, upstream)
+    }
+
+    fn address_key<'a>(&self, _document: &DocumentId, address: &'a Address) -> &'a str {
+        // Kept addresses do not depend on ours; the empty base is the sign for them.
+        if address.kept { "" } else { &address.base }
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        render::render(input)
+    }
+
+    fn alias(&self, target: &str) -> Option<Target> {
+        let (package, file) = target.split_once("/-/")?;
+        Some(Target::Asset(AssetId {
+            package: name::parse(package).ok()?,
+            file: file.into(),
+        }))
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        ErrorBody {
+            content_type: "application/json",
+            body: serde_json::json!({ "error": problem.sentence() }).to_string(),
+        }
+    }
+}
+
+fn packument(package: &PackageId, short: bool) -> Resource {
+    let path = name::encoded(package);
+    if short {
+        resource(
+            &format!("short:{}", package.full_name()),
+            path,
+            "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
+        )
+    } else {
+        resource(
+            &format!("full:{}", package.full_name()),
+            path,
+            "application/json",
+        )
+    }
+}
+
+fn resource(key: &str, path: String, accept: &'static str) -> Resource {
+    Resource {
+        key: key.to_owned(),
+        location: Location::Path(path),
+        accept,
+    }
+}

@@ -1,0 +1,217 @@
+//! What npm's paths ask for.
+
+use http::Method;
+
+use super::{SHORT_TYPE, View, name};
+use crate::format::{Ask, DocumentId, Target, View as AnyView, path};
+use crate::package::{AssetId, Location, PackageId};
+use crate::problem::{Decider, Kind, Problem};
+
+pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+    let segments = path::segments(ask.rest)?;
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if ask.method == Method::POST {
+        return question(&parts);
+    }
+    if ask.method == Method::PUT || ask.method == Method::DELETE {
+        return Ok(Target::Publish);
+    }
+    if let Some(at) = attestations_at(&parts) {
+        return attestations(parts.get(at..).unwrap_or_default());
+    }
+    match parts.as_slice() {
+        ["-", rest @ ..] => special(rest, ask),
+        [] => Ok(answer("{}")),
+        _ => package_path(&parts, ask),
+    }
+}
+
+/// Where `-/npm/v1/attestations` begins: npm asks for the pathname of the address that the
+/// packument names, behind its registry's own path or at the host's root, by version.
+fn attestations_at(parts: &[&str]) -> Option<usize> {
+    parts
+        .windows(4)
+        .position(|window| window == ["-", "npm", "v1", "attestations"])
+        .map(|at| at + 4)
+}
+
+fn attestations(parts: &[&str]) -> Result<Target, Problem> {
+    let spec = parts.join("/");
+    let (package, _version) = spec
+        .rsplit_once('@')
+        .filter(|(package, _)| !package.is_empty())
+        .ok_or_else(|| Problem::invalid(format!("`{spec}` is not name@version")))?;
+    document(Some(name::parse(package)?), View::Attestations(spec))
+}
+
+fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
+    match rest {
+        ["ping"] => Ok(answer("{}")),
+        // Reading needs no name: whoever asks is anonymous.
+        ["whoami"] => Ok(answer(r#"{"username":"anonymous"}"#)),
+        ["v1", "search"] => document(None, View::Search(ask.query.unwrap_or_default().to_owned())),
+        ["npm", "v1", "keys"] => document(None, View::Keys),
+        ["package", name @ .., "dist-tags"] => {
+            document(Some(name::parse(&name.join("/"))?), View::DistTags)
+        }
+        _ => Err(unknown(ask.rest)),
+    }
+}
+
+/// `name`, `name/version`, `name/-/file.tgz`; before a tarball's name there may stand upstream's
+/// own prefix, which npm keeps when it puts our host in the place of upstream's.
+fn package_path(parts: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
+    if let Some(dash) = parts.iter().rposition(|part| *part == "-") {
+        let (before, file) = (
+            parts.get(..dash).unwrap_or_default(),
+            parts.get(dash + 1..).unwrap_or_default(),
+        );
+        let package = match before {
+            [.., scope, name] if scope.starts_with('@') => name::parse(&format!("{scope}/{name}"))?,
+            [.., name] => name::parse(name)?,
+            [] => return Err(unknown(ask.rest)),
+        };
+        // Artifactory and its kin repeat the scope: `@a/b/-/@a/b-1.0.0.tgz`.
+        let file = file.last().ok_or_else(|| unknown(ask.rest))?;
+        return Ok(Target::Asset(AssetId {
+            package,
+            file: (*file).into(),
+        }));
+    }
+    match parts {
+        [scope, name] if scope.starts_with('@') => {
+            packument(name::parse(&format!("{scope}/{name}"))?, ask.accept)
+        }
+        [scope, name, version] if scope.starts_with('@') => document(
+            Some(name::parse(&format!("{scope}/{name}"))?),
+            View::Manifest((*version).to_owned()),
+        ),
+        [name] if !is_archive(name) => packument(name::parse(name)?, ask.accept),
+        [name, version] if !is_archive(version) => document(
+            Some(name::parse(name)?),
+            View::Manifest((*version).to_owned()),
+        ),
+        [.., last] if is_archive(last) => Ok(Target::Alias(parts.join("/"))),
+        _ => Err(unknown(ask.rest)),
+    }
+}
+
+fn is_archive(segment: &str) -> bool {
+    [".tgz", ".tar.gz", ".tar"]
+        .iter()
+        .any(|ending| segment.ends_with(ending))
+}
+
+fn packument(package: PackageId, accept: &str) -> Result<Target, Problem> {
+    let view = if accept.contains(SHORT_TYPE) {
+        View::ShortPackument
+    } else {
+        View::Packument
+    };
+    document(Some(package), view)
+}
+
+fn question(parts: &[&str]) -> Result<Target, Problem> {
+    match parts {
+        ["-", "npm", "v1", "security", "advisories", "bulk"]
+        | ["-", "npm", "v1", "security", "audits"]
+        | ["-", "npm", "v1", "security", "audits", "quick"] => Ok(Target::Question {
+            location: Location::Path(parts.join("/")),
+            content_type: "application/json",
+        }),
+        _ => Err(Problem::new(
+            Kind::MethodNotAllowed,
+            Decider::Larder,
+            format!("npm's `{}` takes no POST", parts.join("/")),
+        )),
+    }
+}
+
+fn answer(body: &str) -> Target {
+    Target::Answer {
+        content_type: "application/json",
+        body: body.to_owned(),
+    }
+}
+
+fn document(package: Option<PackageId>, view: View) -> Result<Target, Problem> {
+    Ok(Target::Document(DocumentId {
+        package,
+        view: AnyView::Npm(view),
+    }))
+}
+
+fn unknown(rest: &str) -> Problem {
+    Problem::not_found(
+        Decider::Larder,
+        format!("`{rest}` is no path of the npm registry"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &Method, rest: &str, accept: &str) -> Result<Target, Problem> {
+        parse(&Ask {
+            method,
+            rest,
+            query: Some("text=x"),
+            accept,
+        })
+    }
+
+    fn get(rest: &str) -> Target {
+        ask(&Method::GET, rest, "*/*").unwrap()
+    }
+
+    fn doc(package: Option<&str>, view: View) -> Target {
+        document(package.map(|name| name::parse(name).unwrap()), view).unwrap()
+    }
+
+    fn tarball(package: &str, file: &str) -> Target {
+        Target::Asset(AssetId {
+            package: name::parse(package).unwrap(),
+            file: file.into(),
+        })
+    }
+
+    #[test]
+    fn every_path_of_the_registry_is_known() {
+        for (rest, target) in [
+            ("left-pad", doc(Some("left-pad"), View::Packument)),
+            ("@a/b", doc(Some("@a/b"), View::Packument)),
+            ("@a%2fb", doc(Some("@a/b"), View::Packument)),
+            ("@a%2Fb", doc(Some("@a/b"), View::Packument)),
+            ("left-pad/latest", doc(Some("left-pad"), View::Manifest("latest".into()))),
+            ("@a/b/1.0.0", doc(Some("@a/b"), View::Manifest("1.0.0".into()))),
+            ("left-pad/-/left-pad-1.3.0.tgz", tarball("left-pad", "left-pad-1.3.0.tgz")),
+            ("@a/b/-/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
+            ("@a%2fb/-/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
+            ("@a/b/-/@a/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
+            ("api/npm/left-pad/-/left-pad-1.3.0.tgz", tarball("left-pad", "left-pad-1.3.0.tgz")),
+            ("files/1f3/odd.tgz", Target::Alias("files/1f3/odd.tgz".into())),
+            ("-/package/@a/b/dist-tags", doc(Some("@a/b"), View::DistTags)),
+            ("-/package/@a%2fb/dist-tags", doc(Some("@a/b"), View::DistTags)),
+            ("-/v1/search", doc(None, View::Search("text=x".into()))),
+            ("-/npm/v1/keys", doc(None, View::Keys)),
+            ("-/npm/v1/attestations/@a/b@1.0.0", doc(Some("@a/b"), View::Attestations("@a/b@1.0.0".into()))),
+            ("up/-/npm/v1/attestations/a@1.0.0", doc(Some("a"), View::Attestations("a@1.0.0".into()))),
+        ] {
+            assert_eq!(get(rest), target, "{rest}");
+        }
+        assert_eq!(
+            ask(&Method::GET, "a", "application/vnd.npm.install-v1+json; q=1.0, application/json").unwrap(),
+            doc(Some("a"), View::ShortPackument)
+        );
+        assert_eq!(ask(&Method::PUT, "a", "").unwrap(), Target::Publish);
+    }
+
+    #[test]
+    fn what_is_no_path_of_the_registry_is_refused() {
+        for rest in ["a/b/c", "../etc/passwd", "-/nothing", ".hidden", "a/..%2f..%2fb"] {
+            assert!(ask(&Method::GET, rest, "").is_err(), "{rest}");
+        }
+        assert!(ask(&Method::POST, "a", "").is_err());
+    }
+}

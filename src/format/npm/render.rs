@@ -1,0 +1,352 @@
+//! Packuments with addresses changed and hidden versions left out, and what is cut from them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use url::Url;
+
+use super::{SHORT_TYPE, View, facts, name, short, version};
+use crate::format::edit::Edits;
+use crate::format::json::{Member, Node, quoted};
+use crate::format::{
+    Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View as AnyView,
+};
+use crate::package::PackageId;
+
+const JSON: &str = "application/json";
+
+pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+    let AnyView::Npm(view) = &input.document.view else {
+        return Err(FormatError::shape("not a document of npm"));
+    };
+    match (view, &input.document.package) {
+        (View::Search(_), _) => search(input),
+        (View::Keys | View::Attestations(_), _) => Ok(verbatim(input)),
+        (_, None) => Err(FormatError::shape("the document belongs to no package")),
+        (View::Packument, Some(package)) => packument(input, package),
+        (View::ShortPackument, Some(package)) if input.upstream.media_type == SHORT_TYPE || input.shows.is_none() => {
+            packument(input, package)
+        }
+        (View::ShortPackument, Some(package)) => {
+            let full = packument(input, package)?;
+            let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
+            Ok(Rendering {
+                body: Some(short::short(bytes)?),
+                content_type: Cow::Borrowed(SHORT_TYPE),
+                aliases: full.aliases,
+            })
+        }
+        (View::Manifest(wanted), Some(package)) => manifest(input, package, wanted),
+        (View::DistTags, Some(package)) => {
+            let full = packument(input, package)?;
+            let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
+            let tags = Node::document(bytes)?
+                .get("dist-tags")
+                .map_or("{}", |tags| tags.text());
+            Ok(json(tags.as_bytes().to_vec()))
+        }
+    }
+}
+
+fn json(body: Vec<u8>) -> Rendering {
+    Rendering {
+        body: Some(body),
+        content_type: Cow::Borrowed(JSON),
+        aliases: Vec::new(),
+    }
+}
+
+fn verbatim(input: &RenderInput<'_>) -> Rendering {
+    Rendering {
+        body: None,
+        content_type: Cow::Owned(input.upstream.media_type.to_owned()),
+        aliases: Vec::new(),
+    }
+}
+
+/// One version's manifest out of the rendered packument; a tag is followed first.
+fn manifest(input: &RenderInput<'_>, package: &PackageId, wanted: &str) -> Result<Rendering, FormatError> {
+    let full = packument(input, package)?;
+    let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
+    let root = Node::document(bytes)?;
+    let tagged = root
+        .get("dist-tags")
+        .and_then(|tags| tags.get(wanted))
+        .and_then(|version| version.string());
+    let version = tagged.as_deref().unwrap_or(wanted);
+    let manifest = root
+        .get("versions")
+        .and_then(|versions| versions.get(version))
+        .ok_or_else(|| FormatError::Absent(format!("{} has no version or tag `{wanted}`", package.full_name())))?;
+    Ok(Rendering {
+        aliases: full.aliases,
+        ..json(manifest.text().as_bytes().to_vec())
+    })
+}
+
+fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
+    let root = Node::document(input.upstream.bytes)?.members()?;
+    let member = |name: &str| root.iter().find(|member| member.name == name);
+    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
+    let mut edits = Edits::new();
+    let mut aliases = Vec::new();
+    for version in &versions {
+        addresses(input, package, version, &mut edits, &mut aliases)?;
+    }
+    if let Some(shows) = input.shows {
+        let shown: Vec<bool> = versions
+            .iter()
+            .map(|version| shows(Subject::Version(&version.name)))
+            .collect();
+        if shown.contains(&false) {
+            leave_out(&versions, &shown, member("dist-tags"), member("time"), &mut edits)?;
+        }
+    }
+    Ok(Rendering {
+        body: edits.apply(input.upstream.bytes),
+        content_type: Cow::Owned(input.upstream.media_type.to_owned()),
+        aliases,
+    })
+}
+
+/// Points a version's tarball and attestations to us.
+fn addresses(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    version: &Member<'_>,
+    edits: &mut Edits,
+    aliases: &mut Vec<Alias>,
+) -> Result<(), FormatError> {
+    let Some(dist) = version.value.get("dist") else {
+        return Ok(());
+    };
+    for member in dist.members()? {
+        match member.name.as_ref() {
+            "tarball" => {
+                let Some(url) = parse_url(&input.upstream, member.value) else {
+                    return Err(FormatError::shape(format!(
+                        "the tarball address of {} {} is no URL",
+                        package.full_name(),
+                        version.name
+                    )));
+                };
+                let file = facts::file(package, &version.name, &url);
+                if !input.address.kept {
+                    let place = format!("{}{}/-/{file}", input.address.base, name_path(package));
+                    edits.replace(member.value.range(), quoted(&place));
+                } else if facts::usual_file(package, &url).is_none() {
+                    // The client puts our host before upstream's path; where that path does not
+                    // show the package, the table of aliases does.
+                    aliases.push(Alias {
+                        path: url.path().trim_start_matches('/').to_owned(),
+                        target: format!("{}/-/{file}", package.full_name()),
+                    });
+                }
+            }
+            "attestations" => {
+                if let (false, Some(url)) = (input.address.kept, member.value.get("url")) {
+                    let place = format!(
+                        "{}-/npm/v1/attestations/{}@{}",
+                        input.address.base,
+                        name::encoded(package),
+                        version.name
+                    );
+                    edits.replace(url.range(), quoted(&place));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn parse_url(upstream: &Upstream<'_>, value: Node<'_>) -> Option<Url> {
+    upstream.url.join(&value.string()?).ok()
+}
+
+fn name_path(package: &PackageId) -> String {
+    match package.namespace() {
+        Some(scope) => format!("@{scope}/{}", package.name()),
+        None => package.name().to_owned(),
+    }
+}
+
+/// Takes hidden versions out of `versions`, `time` and `dist-tags`. A tag whose version is hidden
+/// goes, except `latest`, which moves to the newest version that is left.
+fn leave_out(
+    versions: &[Member<'_>],
+    shown: &[bool],
+    tags: Option<&Member<'_>>,
+    time: Option<&Member<'_>>,
+    edits: &mut Edits,
+) -> Result<(), FormatError> {
+    let is_shown = |index: usize| shown.get(index).copied().unwrap_or(true);
+    let ranges: Vec<_> = versions.iter().map(|version| version.range.clone()).collect();
+    edits.retain(&ranges, is_shown);
+    let hidden: HashSet<&str> = versions
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !is_shown(*index))
+        .map(|(_, version)| version.name.as_ref())
+        .collect();
+    if let Some(time) = time {
+        let times = time.value.members()?;
+        let ranges: Vec<_> = times.iter().map(|member| member.range.clone()).collect();
+        edits.retain(&ranges, |index| {
+            times
+                .get(index)
+                .is_none_or(|member| !hidden.contains(member.name.as_ref()))
+        });
+    }
+    if let Some(tags) = tags {
+        let left = versions
+            .iter()
+            .map(|version| version.name.as_ref())
+            .filter(|version| !hidden.contains(version));
+        let newest = version::newest(left);
+        let tags = tags.value.members()?;
+        let tag_hidden = |tag: &Member<'_>| {
+            tag.value
+                .string()
+                .is_some_and(|version| hidden.contains(version.as_ref()))
+        };
+        for tag in tags.iter().filter(|tag| tag.name == "latest" && tag_hidden(tag)) {
+            if let Some(newest) = newest {
+                edits.replace(tag.value.range(), quoted(newest));
+            }
+        }
+        let ranges: Vec<_> = tags.iter().map(|tag| tag.range.clone()).collect();
+        edits.retain(&ranges, |index| {
+            tags.get(index).is_none_or(|tag| {
+                !tag_hidden(tag) || (tag.name == "latest" && newest.is_some())
+            })
+        });
+    }
+    Ok(())
+}
+
+/// Search results without the versions that rules hide.
+fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+    let Some(shows) = input.shows else {
+        return Ok(verbatim(input));
+    };
+    let Some(objects) = Node::document(input.upstream.bytes)?.get("objects") else {
+        return Ok(verbatim(input));
+    };
+    let objects = objects.elements()?;
+    let shown = |object: &Node<'_>| {
+        let package = object.get("package")?;
+        let id = name::parse(&package.get("name")?.string()?).ok()?;
+        let version = package.get("version")?.string()?.into_owned();
+        Some(shows(Subject::Other {
+            package: &id,
+            version: &version,
+        }))
+    };
+    let keep: Vec<bool> = objects.iter().map(|object| shown(object).unwrap_or(false)).collect();
+    let mut edits = Edits::new();
+    let ranges: Vec<_> = objects.iter().map(Node::range).collect();
+    edits.retain(&ranges, |index| keep.get(index).copied().unwrap_or(false));
+    Ok(Rendering {
+        body: edits.apply(input.upstream.bytes),
+        ..verbatim(input)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Address, DocumentId};
+
+    const FULL: &str = r#"{ "name":"@a/b", "dist-tags":{"latest":"2.0.0", "next":"3.0.0-rc.1","old":"1.0.0"},
+ "versions": {
+  "1.0.0": {"name":"@a/b","version":"1.0.0","scripts":{"install":"x"},"dist":{"tarball":"https:\/\/up.example\/npm\/@a\/b\/-\/b-1.0.0.tgz","attestations":{"url":"https://up.example/-/npm/v1/attestations/@a%2fb@1.0.0"}}},
+  "2.0.0": {"name":"@a/b","version":"2.0.0","readme":"\"tarball\":\"https://up.example/npm/@a/b/-/b-1.0.0.tgz\"","dist":{"tarball":"https://cdn.example/x.tgz"}},
+  "3.0.0-rc.1": {"name":"@a/b","version":"3.0.0-rc.1","dist":{"tarball":"https://up.example/npm/@a/b/-/b-3.0.0-rc.1.tgz"}}
+ },
+ "time":{"created":"c","1.0.0":"x","2.0.0":"y","3.0.0-rc.1":"z"}, "extra":[ 1,2 ]}"#;
+
+    fn run(view: View, address: &Address, shows: Option<&crate::format::Shows<'_>>) -> Rendering {
+        let base = Url::parse("https://up.example/npm/").unwrap();
+        let document = DocumentId {
+            package: Some(name::parse("@a/b").unwrap()),
+            view: AnyView::Npm(view),
+        };
+        let upstream = Upstream {
+            bytes: FULL.as_bytes(),
+            media_type: "application/json",
+            url: &base,
+            base: &base,
+            directory: None,
+        };
+        render(&RenderInput {
+            document: &document,
+            upstream,
+            address,
+            shows,
+        })
+        .unwrap()
+    }
+
+    fn ours() -> Address {
+        Address {
+            base: "http://l.example/npm/team/".to_owned(),
+            kept: false,
+        }
+    }
+
+    fn kept() -> Address {
+        Address { kept: true, ..ours() }
+    }
+
+    #[test]
+    fn untouched_means_byte_for_byte_and_odd_addresses_are_remembered() {
+        let rendering = run(View::Packument, &kept(), None);
+        assert!(rendering.body.is_none());
+        assert_eq!(
+            rendering.aliases,
+            [Alias { path: "x.tgz".into(), target: "@a/b/-/b-2.0.0.tgz".into() }]
+        );
+    }
+
+    #[test]
+    fn addresses_change_and_nothing_else_does() {
+        let body = String::from_utf8(run(View::Packument, &ours(), None).body.unwrap()).unwrap();
+        let back = body
+            .replace("http://l.example/npm/team/@a/b/-/b-1.0.0.tgz", r"https:\/\/up.example\/npm\/@a\/b\/-\/b-1.0.0.tgz")
+            .replace("http://l.example/npm/team/@a/b/-/b-2.0.0.tgz", "https://cdn.example/x.tgz")
+            .replace("http://l.example/npm/team/@a/b/-/b-3.0.0-rc.1.tgz", "https://up.example/npm/@a/b/-/b-3.0.0-rc.1.tgz")
+            .replace("http://l.example/npm/team/-/npm/v1/attestations/@a%2fb@1.0.0", "https://up.example/-/npm/v1/attestations/@a%2fb@1.0.0");
+        assert_ne!(body, FULL);
+        assert_eq!(back, FULL);
+    }
+
+    #[test]
+    fn a_hidden_version_leaves_no_trace_and_latest_moves() {
+        let shows = |subject: Subject<'_>| !matches!(subject, Subject::Version("2.0.0" | "3.0.0-rc.1"));
+        let rendering = run(View::Packument, &kept(), Some(&shows));
+        let body: serde_json::Value = serde_json::from_slice(&rendering.body.unwrap()).unwrap();
+        assert_eq!(body["dist-tags"], serde_json::json!({"latest": "1.0.0", "old": "1.0.0"}));
+        assert_eq!(body["time"], serde_json::json!({"created": "c", "1.0.0": "x"}));
+        assert_eq!(body["versions"].as_object().unwrap().len(), 1);
+        assert_eq!(body["extra"], serde_json::json!([1, 2]));
+    }
+
+    #[test]
+    fn the_short_form_is_derived_where_rules_need_dates() {
+        let shows = |_: Subject<'_>| true;
+        let rendering = run(View::ShortPackument, &ours(), Some(&shows));
+        assert_eq!(rendering.content_type, SHORT_TYPE);
+        let body: serde_json::Value = serde_json::from_slice(&rendering.body.unwrap()).unwrap();
+        assert_eq!(body["versions"]["1.0.0"]["hasInstallScript"], true);
+        assert!(body["versions"]["1.0.0"].get("scripts").is_none());
+        assert!(body.get("time").is_none());
+    }
+
+    #[test]
+    fn a_manifest_is_found_by_version_and_by_tag() {
+        let by_tag = run(View::Manifest("next".into()), &ours(), None).body.unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&by_tag).unwrap();
+        assert_eq!(manifest["version"], "3.0.0-rc.1");
+    }
+}

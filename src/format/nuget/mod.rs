@@ -1,0 +1,230 @@
+//! NuGet's V3 protocol: a service index that names everything, registrations, the flat container.
+//! Source: the NuGet Server API reference.
+
+mod facts;
+mod name;
+mod path;
+mod registration;
+mod render;
+mod service;
+mod version;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
+    Resource, Target, Upstream, plain_error,
+};
+use crate::package::{Algorithm, Digest, Expected, Format, Location, PackageId, Promise};
+use crate::problem::Problem;
+
+/// The three forms of registrations: plain, gzipped, and gzipped with SemVer 2 versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Registrations {
+    Plain,
+    Gzipped,
+    GzippedSemver2,
+}
+
+impl Registrations {
+    const ALL: [Self; 3] = [Self::Plain, Self::Gzipped, Self::GzippedSemver2];
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Plain => "registration",
+            Self::Gzipped => "registration-gz",
+            Self::GzippedSemver2 => "registration-gz-semver2",
+        }
+    }
+
+    fn types(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &["RegistrationsBaseUrl", "RegistrationsBaseUrl/3.0.0-rc", "RegistrationsBaseUrl/3.0.0-beta"],
+            Self::Gzipped => &["RegistrationsBaseUrl/3.4.0"],
+            Self::GzippedSemver2 => &["RegistrationsBaseUrl/3.6.0", "RegistrationsBaseUrl/Versioned"],
+        }
+    }
+}
+
+/// The fullest registrations that upstream has.
+const REGISTRATIONS_ANY: &[&str] = &[
+    "RegistrationsBaseUrl/3.6.0",
+    "RegistrationsBaseUrl/Versioned",
+    "RegistrationsBaseUrl/3.4.0",
+    "RegistrationsBaseUrl",
+    "RegistrationsBaseUrl/3.0.0-rc",
+    "RegistrationsBaseUrl/3.0.0-beta",
+];
+const FLAT: &[&str] = &["PackageBaseAddress/3.0.0"];
+const SEARCH: &[&str] = &[
+    "SearchQueryService/3.5.0",
+    "SearchQueryService/3.0.0-rc",
+    "SearchQueryService/3.0.0-beta",
+    "SearchQueryService",
+];
+const AUTOCOMPLETE: &[&str] = &[
+    "SearchAutocompleteService/3.5.0",
+    "SearchAutocompleteService/3.0.0-rc",
+    "SearchAutocompleteService/3.0.0-beta",
+    "SearchAutocompleteService",
+];
+const VULNERABILITIES: &[&str] = &["VulnerabilityInfo/6.7.0"];
+const SIGNATURES: &[&str] = &[
+    "RepositorySignatures/5.0.0",
+    "RepositorySignatures/4.9.0",
+    "RepositorySignatures/4.7.0",
+];
+const CATALOG: &[&str] = &["Catalog/3.0.0"];
+
+/// NuGet's documents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    ServiceIndex,
+    /// The flat container's list of versions.
+    FlatIndex,
+    /// A registration's index, page or leaf, by its path below the registrations.
+    Registration { form: Registrations, path: String },
+    Search { query: String },
+    Autocomplete { query: String },
+    Vulnerabilities,
+    Signatures,
+    Catalog { path: String },
+    /// What upstream keeps outside the addresses of its service index.
+    Elsewhere { url: String },
+}
+
+/// NuGet on the wire.
+pub struct Nuget;
+
+impl Protocol for Nuget {
+    fn format(&self) -> Format {
+        Format::Nuget
+    }
+
+    fn package(&self, text: &str) -> Result<PackageId, Problem> {
+        name::parse(text)
+    }
+
+    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+        path::parse(ask)
+    }
+
+    fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
+        let service = |key: String, types: &'static [&'static str], path: String| Resource {
+            key,
+            location: Location::Service { types, path },
+            accept: "application/json",
+        };
+        let name = document.package.as_ref().map_or("", PackageId::name);
+        let super::View::Nuget(view) = &document.view else {
+            return service_index();
+        };
+        match view {
+            View::ServiceIndex => service_index(),
+            View::FlatIndex => service(format!("flat:{name}"), FLAT, format!("{name}/index.json")),
+            View::Registration { form, path } => {
+                service(format!("{}:{path}", form.folder()), form.types(), path.clone())
+            }
+            View::Search { query } => service(format!("query:{query}"), SEARCH, format!("?{query}")),
+            View::Autocomplete { query } => {
+                service(format!("autocomplete:{query}"), AUTOCOMPLETE, format!("?{query}"))
+            }
+            View::Vulnerabilities => service("vulnerabilities".to_owned(), VULNERABILITIES, String::new()),
+            View::Signatures => service("signatures".to_owned(), SIGNATURES, String::new()),
+            View::Catalog { path } => service(format!("catalog:{path}"), CATALOG, path.clone()),
+            View::Elsewhere { url } => Resource {
+                key: format!("elsewhere:{url}"),
+                location: Url::parse(url).map_or_else(|_| Location::Path(String::new()), Location::Url),
+                accept: "application/json",
+            },
+        }
+    }
+
+    fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
+        let path = format!("{}/index.json", package.name());
+        Evidence::Documents(vec![Resource {
+            key: format!("registration-any:{path}"),
+            location: Location::Service {
+                types: REGISTRATIONS_ANY,
+                path,
+            },
+            accept: "application/json",
+        }])
+    }
+
+    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+        facts::facts(package, upstream)
+    }
+
+    fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
+        match &document.view {
+            super::View::Nuget(View::FlatIndex | View::Autocomplete { .. }) => "",
+            _ => &address.base,
+        }
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        render::render(input)
+    }
+
+    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Leaf {
+            package_hash: String,
+            package_hash_algorithm: String,
+        }
+        serde_json::from_slice::<Leaf>(bytes)
+            .ok()
+            .and_then(|leaf| {
+                let algorithm = Algorithm::parse(&leaf.package_hash_algorithm)?;
+                Digest::from_base64(algorithm, &leaf.package_hash).ok()
+            })
+            .into_iter()
+            .collect()
+    }
+
+    fn alias(&self, target: &str) -> Option<Target> {
+        Some(path::document(
+            None,
+            View::Elsewhere {
+                url: target.to_owned(),
+            },
+        ))
+    }
+
+    fn always_gzip(&self, document: &DocumentId) -> bool {
+        matches!(
+            document.view,
+            super::View::Nuget(View::Registration {
+                form: Registrations::Gzipped | Registrations::GzippedSemver2,
+                ..
+            })
+        )
+    }
+
+    fn directory(&self) -> Option<Resource> {
+        Some(service_index())
+    }
+
+    fn locate(&self, directory: &[u8], types: &[&str], path: &str) -> Option<Url> {
+        service::locate(directory, types, path)
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+}
+
+fn service_index() -> Resource {
+    Resource {
+        key: "service-index".to_owned(),
+        location: Location::Path(String::new()),
+        accept: "application/json",
+    }
+}

@@ -1,0 +1,99 @@
+//! What NuGet's paths ask for, below our own service index.
+
+use http::Method;
+
+use super::{Registrations, View, name, version};
+use crate::format::{Ask, DocumentId, Target, View as AnyView, path};
+use crate::package::{AssetId, PackageId};
+use crate::problem::{Decider, Problem};
+
+pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+    if ask.method == Method::POST || ask.method == Method::PUT || ask.method == Method::DELETE {
+        return Ok(Target::Publish);
+    }
+    let segments = path::segments(ask.rest)?;
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let query = || ask.query.unwrap_or_default().to_owned();
+    match parts.as_slice() {
+        ["v3", "index.json"] => Ok(document(None, View::ServiceIndex)),
+        ["v3", "flat", id, "index.json"] => Ok(document(Some(name::parse(id)?), View::FlatIndex)),
+        ["v3", "flat", id, version, file] => Ok(Target::Asset(AssetId {
+            package: name::parse(id)?,
+            file: format!("{}/{}", version::normalised(version), file.to_lowercase()).into(),
+        })),
+        ["v3", "query"] => Ok(document(None, View::Search { query: query() })),
+        ["v3", "autocomplete"] => Ok(document(None, View::Autocomplete { query: query() })),
+        ["v3", "vulnerabilities", "index.json"] => Ok(document(None, View::Vulnerabilities)),
+        ["v3", "repository-signatures", "index.json"] => Ok(document(None, View::Signatures)),
+        ["v3", "catalog", rest @ ..] if !rest.is_empty() => Ok(document(None, View::Catalog { path: rest.join("/") })),
+        ["v3", "elsewhere", _] => Ok(Target::Alias(parts.join("/"))),
+        ["v3", folder, id, rest @ ..] if !rest.is_empty() => {
+            let form = Registrations::ALL
+                .into_iter()
+                .find(|form| form.folder() == *folder)
+                .ok_or_else(|| unknown(ask.rest))?;
+            let package = name::parse(id)?;
+            let path = format!("{}/{}", package.name(), rest.join("/"));
+            Ok(document(Some(package), View::Registration { form, path }))
+        }
+        _ => Err(unknown(ask.rest)),
+    }
+}
+
+pub fn document(package: Option<PackageId>, view: View) -> Target {
+    Target::Document(DocumentId {
+        package,
+        view: AnyView::Nuget(view),
+    })
+}
+
+fn unknown(rest: &str) -> Problem {
+    Problem::not_found(Decider::Larder, format!("`{rest}` is no path of a NuGet source"))
+        .advice("the source's address ends in v3/index.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_that_the_service_index_names_is_known() {
+        let get = |rest: &str| {
+            parse(&Ask {
+                method: &Method::GET,
+                rest,
+                query: Some("q=x"),
+                accept: "",
+            })
+        };
+        let package = || Some(name::parse("newtonsoft.json").unwrap());
+        for (rest, target) in [
+            ("v3/index.json", document(None, View::ServiceIndex)),
+            ("v3/flat/Newtonsoft.Json/index.json", document(package(), View::FlatIndex)),
+            (
+                "v3/flat/newtonsoft.json/13.0/Newtonsoft.Json.13.0.0.nupkg",
+                Target::Asset(AssetId {
+                    package: package().unwrap(),
+                    file: "13.0.0/newtonsoft.json.13.0.0.nupkg".into(),
+                }),
+            ),
+            (
+                "v3/registration-gz/newtonsoft.json/page/1/2.json",
+                document(
+                    package(),
+                    View::Registration {
+                        form: Registrations::Gzipped,
+                        path: "newtonsoft.json/page/1/2.json".into(),
+                    },
+                ),
+            ),
+            ("v3/query", document(None, View::Search { query: "q=x".into() })),
+            ("v3/elsewhere/0a", Target::Alias("v3/elsewhere/0a".into())),
+        ] {
+            assert_eq!(get(rest).unwrap(), target, "{rest}");
+        }
+        for rest in ["", "v3", "v3/flat", "v3/unknown/a/b", "v3/flat/../../etc"] {
+            assert!(get(rest).is_err(), "{rest}");
+        }
+    }
+}

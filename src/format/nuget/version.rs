@@ -1,0 +1,92 @@
+//! NuGet's versions: SemVer 2 with an optional fourth number, compared without case.
+//! Source: NuGet's package versioning reference.
+
+use std::cmp::Ordering;
+
+use nodejs_semver::Version;
+
+use crate::format::range;
+
+/// The form in which versions stand in addresses: no build metadata, no leading zeros, three
+/// numbers or four, lower case. What is no version stays as it is, in lower case.
+pub fn normalised(text: &str) -> String {
+    let lower = text.trim().to_lowercase();
+    let Some((numbers, prerelease)) = split(&lower) else {
+        return lower;
+    };
+    let [major, minor, patch, revision] = numbers;
+    let mut version = format!("{major}.{minor}.{patch}");
+    if revision > 0 {
+        version.push_str(&format!(".{revision}"));
+    }
+    if !prerelease.is_empty() {
+        version.push_str(&format!("-{prerelease}"));
+    }
+    version
+}
+
+fn split(text: &str) -> Option<([u64; 4], &str)> {
+    let without_build = text.split('+').next()?;
+    let (numbers, prerelease) = without_build.split_once('-').unwrap_or((without_build, ""));
+    let mut parsed = [0; 4];
+    let mut places = parsed.iter_mut();
+    for number in numbers.split('.') {
+        *places.next()? = number.parse().ok()?;
+    }
+    Some((parsed, prerelease))
+}
+
+pub fn is_prerelease(text: &str) -> bool {
+    text.split('+').next().is_some_and(|text| text.contains('-'))
+}
+
+pub fn compare(a: &str, b: &str) -> Option<Ordering> {
+    let (a, b) = (a.to_lowercase(), b.to_lowercase());
+    let ((a, a_pre), (b, b_pre)) = (split(&a)?, split(&b)?);
+    // The order of prerelease labels is SemVer's; the numbers are compared here.
+    let label = |prerelease: &str| {
+        let text = if prerelease.is_empty() {
+            "0.0.0".to_owned()
+        } else {
+            format!("0.0.0-{prerelease}")
+        };
+        Version::parse(text).ok()
+    };
+    Some(a.cmp(&b).then(label(a_pre)?.cmp(&label(b_pre)?)))
+}
+
+pub fn in_range(version: &str, range: &str) -> Option<bool> {
+    range::contains(range, |bound| compare(version, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_normalised_as_addresses_have_them() {
+        for (text, normal) in [
+            ("1.0", "1.0.0"),
+            ("1.01.0", "1.1.0"),
+            ("1.0.0.0", "1.0.0"),
+            ("1.2.3.4-Beta.1+sha", "1.2.3.4-beta.1"),
+            ("odd", "odd"),
+        ] {
+            assert_eq!(normalised(text), normal);
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_with_four_numbers_and_labels() {
+        for (a, b, order) in [
+            ("1.0.0-beta.2", "1.0.0-BETA.10", Ordering::Less),
+            ("1.0.0-rc", "1.0.0", Ordering::Less),
+            ("1.0.0.1", "1.0.0", Ordering::Greater),
+            ("1.0", "1.0.0.0", Ordering::Equal),
+        ] {
+            assert_eq!(compare(a, b), Some(order), "{a} {b}");
+        }
+        assert_eq!(in_range("13.0.3", "[13.0.0,14)"), Some(true));
+        assert_eq!(in_range("13.0.3", "<13"), Some(false));
+    }
+}

@@ -1,0 +1,223 @@
+//! PyPI's simple index in both forms, with the files below it, and the older JSON documents.
+//! Sources: PEP 503, 592, 629, 658, 691, 700, 708, 714, 740.
+
+mod address;
+mod html;
+mod index;
+mod legacy;
+pub mod name;
+mod page;
+mod path;
+mod render;
+
+use std::io::Write;
+use std::str::FromStr as _;
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::{
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
+    Resource, StreamInput, Target, Upstream, plain_error,
+};
+use crate::package::{AssetFacts, Expectation, Format, Location, PackageId};
+use crate::problem::Problem;
+
+const JSON_TYPE: &str = "application/vnd.pypi.simple.v1+json";
+const HTML_TYPE: &str = "application/vnd.pypi.simple.v1+html";
+
+/// What Larder asks upstream for: one stored document serves both forms.
+const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
+
+/// The two forms of the simple index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    Json,
+    Html,
+    /// HTML under its plain media type, for clients that name no version.
+    PlainHtml,
+}
+
+impl Form {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON_TYPE,
+            Self::Html => HTML_TYPE,
+            Self::PlainHtml => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// PyPI's documents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// `/simple/`: every project's name.
+    Index(Form),
+    /// `/simple/{project}/`.
+    Project(Form),
+    /// `/pypi/{project}/json` and `/pypi/{project}/{version}/json`.
+    Legacy { version: Option<String> },
+}
+
+/// PyPI on the wire.
+pub struct Pypi;
+
+impl Protocol for Pypi {
+    fn format(&self) -> Format {
+        Format::Pypi
+    }
+
+    fn package(&self, text: &str) -> Result<PackageId, Problem> {
+        name::parse(text)
+    }
+
+    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+        path::parse(ask)
+    }
+
+    fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
+        match (&document.view, &document.package) {
+            (super::View::Pypi(View::Legacy { version }), Some(package)) => {
+                let version = version.as_ref().map_or(String::new(), |version| {
+                    format!("{}/", super::path::encode(version))
+                });
+                let path = format!("{}/{version}json", package.name());
+                Resource {
+                    key: format!("legacy:{path}"),
+                    // Beside the simple index, not below it.
+                    location: Location::Path(format!("../pypi/{path}")),
+                    accept: "application/json",
+                }
+            }
+            (_, Some(package)) => project(package),
+            (_, None) => Resource {
+                key: "index".to_owned(),
+                location: Location::Path(String::new()),
+                accept: ACCEPT,
+            },
+        }
+    }
+
+    fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
+        Evidence::Documents(vec![project(package)])
+    }
+
+    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+        let page = page::read(upstream)?;
+        let mut assets = Vec::with_capacity(page.files.len() * 2);
+        for file in page.files {
+            let version: Box<str> = name::version_of(package.name(), &file.name).unwrap_or_default().into();
+            let path = address::file(&file.url);
+            let mut push = |path: String, url: &url::Url, expectation, mutable| {
+                assets.push(AssetFacts {
+                    file: path.into(),
+                    version: version.clone(),
+                    location: Location::Url(url.clone()),
+                    expectation,
+                    published: file.uploaded,
+                    mutable,
+                });
+            };
+            if let Some(digests) = &file.metadata {
+                let url = address::with_ending(&file.url, ".metadata");
+                push(format!("{path}.metadata"), &url, known(digests), false);
+            }
+            if file.signed {
+                let url = address::with_ending(&file.url, ".asc");
+                push(format!("{path}.asc"), &url, Expectation::FirstSeen, false);
+            }
+            if let Some(provenance) = &file.provenance {
+                push(address::file(provenance), provenance, Expectation::FirstSeen, true);
+            }
+            push(path, &file.url, known(&file.digests), false);
+        }
+        Ok(FactsPart {
+            assets,
+            more: Vec::new(),
+        })
+    }
+
+    fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
+        // Simple pages have relative addresses.
+        match document.view {
+            super::View::Pypi(View::Legacy { .. }) => &address.base,
+            _ => "",
+        }
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        match (&input.document.view, &input.document.package) {
+            (super::View::Pypi(View::Project(form)), Some(package)) => render::project(input, package, *form),
+            (super::View::Pypi(View::Legacy { .. }), Some(package)) => legacy::render(input, package),
+            _ => Err(FormatError::shape("not a document of PyPI")),
+        }
+    }
+
+    fn streams(&self, document: &DocumentId) -> bool {
+        matches!(document.view, super::View::Pypi(View::Index(_)))
+    }
+
+    fn stream(&self, input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
+        index::stream(input, out)
+    }
+
+    fn stream_type(&self, document: &DocumentId) -> &'static str {
+        match document.view {
+            super::View::Pypi(View::Index(form)) => form.media_type(),
+            _ => JSON_TYPE,
+        }
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        let range = range.trim();
+        if range == "*" {
+            return Some(true);
+        }
+        let bare = range.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let exact = format!("=={range}");
+        let specifiers = VersionSpecifiers::from_str(if bare { &exact } else { range }).ok()?;
+        let version = Version::from_str(version).ok()?;
+        // PEP 440 keeps 2.0rc1 out of `<2.0`; a rule that denies below 2.0 means it too.
+        Some(specifiers.contains(&version) || (version.any_prerelease() && specifiers.contains(&version.only_release())))
+    }
+
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+}
+
+fn known(digests: &crate::package::Expected) -> Expectation {
+    if digests.is_empty() {
+        Expectation::FirstSeen
+    } else {
+        Expectation::Known(digests.clone())
+    }
+}
+
+fn project(package: &PackageId) -> Resource {
+    Resource {
+        key: format!("simple:{}", package.name()),
+        location: Location::Path(format!("{}/", package.name())),
+        accept: ACCEPT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_pep_440_specifiers() {
+        for (version, range, taken) in [
+            ("2.19.1", "<2.20", Some(true)),
+            ("2.20", "<2.20", Some(false)),
+            ("1.0", "1.0", Some(true)),
+            ("1.0.post1", "==1.0", Some(false)),
+            ("1.4.2", "~=1.4", Some(true)),
+            ("1.0", ">=1,<2", Some(true)),
+            ("not a version", "<1", None),
+            ("1.0", "<<1", None),
+        ] {
+            assert_eq!(Pypi.version_in(version, range), taken, "{version} {range}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A project's page, read from either form into one shape, with the places of what may change.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::html;
+use crate::format::json::Node;
+use crate::format::{FormatError, Upstream, date};
+use crate::package::{Algorithm, Digest, Expected};
+
+/// A page of the simple index.
+#[derive(Debug)]
+pub struct Page {
+    pub is_json: bool,
+    pub files: Vec<File>,
+    /// The `meta` of the JSON form, or what the HTML form says of it.
+    pub meta: BTreeMap<String, Value>,
+    pub name: Option<String>,
+}
+
+/// One file of a page.
+#[derive(Debug)]
+pub struct File {
+    pub name: String,
+    pub url: Url,
+    pub digests: Expected,
+    /// As upstream spelled them: any algorithm, hexadecimal.
+    pub hashes: BTreeMap<String, String>,
+    pub requires_python: Option<String>,
+    /// The reason, which may be empty.
+    pub yanked: Option<String>,
+    /// Digests of the metadata file, where there is one (PEP 658, 714); they may be none.
+    pub metadata: Option<Expected>,
+    pub metadata_hashes: BTreeMap<String, String>,
+    pub signed: bool,
+    pub provenance: Option<Url>,
+    pub uploaded: Option<Timestamp>,
+    /// The whole entry in the page.
+    pub range: Range<usize>,
+    pub addresses: Vec<Place>,
+}
+
+/// An address in the page.
+#[derive(Debug)]
+pub struct Place {
+    /// In JSON the string with its quotes, in HTML the attribute with its name.
+    pub range: Range<usize>,
+    pub attribute: &'static str,
+    pub url: Url,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    filename: Cow<'a, str>,
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    #[serde(default)]
+    hashes: BTreeMap<String, String>,
+    #[serde(rename = "requires-python", default)]
+    requires_python: Option<String>,
+    #[serde(default)]
+    yanked: Value,
+    #[serde(rename = "core-metadata", default)]
+    core_metadata: Value,
+    #[serde(rename = "dist-info-metadata", default)]
+    dist_info_metadata: Value,
+    #[serde(rename = "gpg-sig", default)]
+    gpg_sig: Option<bool>,
+    #[serde(default)]
+    provenance: Option<String>,
+    #[serde(rename = "upload-time", default)]
+    upload_time: Option<String>,
+}
+
+pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
+    if upstream.media_type.contains("json") {
+        read_json(upstream)
+    } else {
+        html::read(upstream)
+    }
+}
+
+fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
+    let root = Node::document(upstream.bytes)?.members()?;
+    let member = |name: &str| root.iter().find(|member| member.name == name);
+    let mut files = Vec::new();
+    for element in member("files").map_or_else(|| Ok(Vec::new()), |files| files.value.elements())? {
+        let entry: Entry<'_> = element.read()?;
+        let url = upstream
+            .url
+            .join(&entry.url)
+            .map_err(|_| FormatError::shape(format!("the address of {} is no URL", entry.filename)))?;
+        let provenance = entry
+            .provenance
+            .as_deref()
+            .and_then(|provenance| upstream.url.join(provenance).ok());
+        let mut addresses = Vec::new();
+        for (attribute, url) in [("url", Some(&url)), ("provenance", provenance.as_ref())] {
+            if let (Some(node), Some(url)) = (element.get(attribute), url) {
+                addresses.push(Place {
+                    range: node.range(),
+                    attribute,
+                    url: url.clone(),
+                });
+            }
+        }
+        let metadata = if entry.core_metadata.is_null() {
+            entry.dist_info_metadata
+        } else {
+            entry.core_metadata
+        };
+        let (metadata, metadata_hashes) = metadata_of(&metadata);
+        files.push(File {
+            name: entry.filename.into_owned(),
+            url,
+            digests: digests(&entry.hashes),
+            hashes: entry.hashes,
+            requires_python: entry.requires_python,
+            yanked: match entry.yanked {
+                Value::String(reason) => Some(reason),
+                Value::Bool(true) => Some(String::new()),
+                _ => None,
+            },
+            metadata,
+            metadata_hashes,
+            signed: entry.gpg_sig == Some(true),
+            provenance,
+            uploaded: entry.upload_time.as_deref().and_then(date),
+            range: element.range(),
+            addresses,
+        });
+    }
+    Ok(Page {
+        is_json: true,
+        files,
+        meta: member("meta").and_then(|meta| meta.value.read().ok()).unwrap_or_default(),
+        name: member("name").and_then(|name| name.value.string()).map(Cow::into_owned),
+    })
+}
+
+fn metadata_of(value: &Value) -> (Option<Expected>, BTreeMap<String, String>) {
+    match value {
+        Value::Bool(true) => (Some(Expected::none()), BTreeMap::new()),
+        Value::Object(hashes) => {
+            let hashes = hashes
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                .collect();
+            (Some(digests(&hashes)), hashes)
+        }
+        _ => (None, BTreeMap::new()),
+    }
+}
+
+pub fn digests(hashes: &BTreeMap<String, String>) -> Expected {
+    hashes
+        .iter()
+        .filter_map(|(name, value)| Digest::from_hex(Algorithm::parse(name)?, value).ok())
+        .collect()
+}

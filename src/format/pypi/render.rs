@@ -1,0 +1,322 @@
+//! A project's page as the client wants it: upstream's own bytes with addresses changed where the
+//! form is the same, a page of the other form where it is not.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr as _;
+
+use pep440_rs::Version;
+use serde_json::{Map, Value, json};
+
+use super::page::{self, File, Page};
+use super::{Form, address, name};
+use crate::format::edit::Edits;
+use crate::format::json::{Node, quoted};
+use crate::format::{FormatError, RenderInput, Rendering, Subject};
+use crate::package::PackageId;
+
+pub fn project(input: &RenderInput<'_>, package: &PackageId, form: Form) -> Result<Rendering, FormatError> {
+    let page = page::read(&input.upstream)?;
+    let shown: Vec<bool> = page.files.iter().map(|file| is_shown(input, package, file)).collect();
+    let body = match (page.is_json, form) {
+        (true, Form::Json) => edit_json(input, package, &page, &shown)?,
+        (false, Form::Html | Form::PlainHtml) => edit_html(input, &page, &shown),
+        (_, Form::Json) => Some(write_json(package, &page, &shown)),
+        (true, Form::Html | Form::PlainHtml) => Some(write_html(package, &page, &shown)),
+    };
+    Ok(Rendering {
+        body,
+        content_type: Cow::Borrowed(form.media_type()),
+        aliases: Vec::new(),
+    })
+}
+
+fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
+    input.shows.is_none_or(|shows| {
+        shows(Subject::File {
+            file: &address::file(&file.url),
+            version: name::version_of(package.name(), &file.name).unwrap_or_default(),
+        })
+    })
+}
+
+fn left<'a>(page: &'a Page, shown: &'a [bool]) -> impl Iterator<Item = &'a File> {
+    page.files.iter().zip(shown).filter(|(_, shown)| **shown).map(|(file, _)| file)
+}
+
+fn edit_json(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    page: &Page,
+    shown: &[bool],
+) -> Result<Option<Vec<u8>>, FormatError> {
+    let mut edits = Edits::new();
+    for place in page.files.iter().flat_map(|file| &file.addresses) {
+        edits.replace(place.range.clone(), quoted(&address::relative(&place.url)));
+    }
+    if shown.contains(&false) {
+        let ranges: Vec<_> = page.files.iter().map(|file| file.range.clone()).collect();
+        edits.retain(&ranges, |index| shown.get(index).copied().unwrap_or(true));
+        // PEP 700: the list of versions must agree with what is left, though it may name
+        // versions that never had a file.
+        if let Some(versions) = Node::document(input.upstream.bytes)?.get("versions") {
+            let version = |file: &File| version_key(name::version_of(package.name(), &file.name).unwrap_or_default());
+            let all: BTreeSet<_> = page.files.iter().map(version).collect();
+            let left: BTreeSet<_> = left(page, shown).map(version).collect();
+            let versions = versions.elements()?;
+            let ranges: Vec<_> = versions.iter().map(Node::range).collect();
+            edits.retain(&ranges, |index| {
+                let key = versions
+                    .get(index)
+                    .and_then(Node::string)
+                    .map(|version| version_key(&version));
+                key.is_none_or(|key| left.contains(&key) || !all.contains(&key))
+            });
+        }
+    }
+    Ok(edits.apply(input.upstream.bytes))
+}
+
+/// One spelling for a version, so that `1.0` and `1.0.0` are the same.
+fn version_key(version: &str) -> String {
+    let Ok(version) = Version::from_str(version) else {
+        return version.to_owned();
+    };
+    let text = version.to_string();
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain {
+        text.trim_end_matches(".0").to_owned()
+    } else {
+        text
+    }
+}
+
+fn edit_html(input: &RenderInput<'_>, page: &Page, shown: &[bool]) -> Option<Vec<u8>> {
+    let mut edits = Edits::new();
+    for (file, shown) in page.files.iter().zip(shown) {
+        if !shown {
+            edits.remove(file.range.clone());
+            continue;
+        }
+        for place in &file.addresses {
+            let hash = if place.attribute == "href" { fragment(&file.hashes) } else { String::new() };
+            let value = format!("{}{hash}", address::relative(&place.url));
+            edits.replace(
+                place.range.clone(),
+                format!("{}=\"{}\"", place.attribute, escaped(&value)),
+            );
+        }
+    }
+    edits.apply(input.upstream.bytes)
+}
+
+/// `#sha256=…`: one hash, the strongest that PEP 503 recommends first.
+fn fragment(hashes: &BTreeMap<String, String>) -> String {
+    hashes
+        .get_key_value("sha256")
+        .or_else(|| hashes.iter().next_back())
+        .map_or_else(String::new, |(name, value)| format!("#{name}={value}"))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+fn write_json(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
+    let files: Vec<Value> = left(page, shown).map(file_json).collect();
+    let mut meta: Map<String, Value> = page.meta.clone().into_iter().collect();
+    // Without sizes and dates (PEP 700) the page is of the first version, whatever the HTML said.
+    meta.insert("api-version".to_owned(), Value::from("1.0"));
+    json!({
+        "meta": meta,
+        "name": page.name.as_deref().unwrap_or(package.name()),
+        "files": files,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn file_json(file: &File) -> Value {
+    let mut entry = json!({
+        "filename": file.name,
+        "url": address::relative(&file.url),
+        "hashes": file.hashes,
+    });
+    let mut set = |name: &str, value: Option<Value>| {
+        if let (Some(value), Some(entry)) = (value, entry.as_object_mut()) {
+            entry.insert(name.to_owned(), value);
+        }
+    };
+    set("requires-python", file.requires_python.clone().map(Value::from));
+    set(
+        "yanked",
+        file.yanked.clone().map(|reason| {
+            if reason.is_empty() {
+                Value::Bool(true)
+            } else {
+                Value::from(reason)
+            }
+        }),
+    );
+    let metadata = file.metadata.as_ref().map(|_| {
+        if file.metadata_hashes.is_empty() {
+            Value::Bool(true)
+        } else {
+            json!(file.metadata_hashes)
+        }
+    });
+    set("core-metadata", metadata.clone());
+    set("dist-info-metadata", metadata);
+    set("gpg-sig", file.signed.then_some(Value::Bool(true)));
+    set("provenance", file.provenance.as_ref().map(|url| Value::from(address::relative(url))));
+    entry
+}
+
+fn write_html(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
+    let title = escaped(page.name.as_deref().unwrap_or(package.name()));
+    let mut html = String::from("<!DOCTYPE html>\n<html>\n  <head>\n");
+    html.push_str("    <meta name=\"pypi:repository-version\" content=\"1.0\">\n");
+    for name in ["tracks", "alternate-locations"] {
+        let values = page.meta.get(name).and_then(Value::as_array);
+        for value in values.into_iter().flatten().filter_map(Value::as_str) {
+            html.push_str(&format!("    <meta name=\"pypi:{name}\" content=\"{}\">\n", escaped(value)));
+        }
+    }
+    html.push_str(&format!("    <title>Links for {title}</title>\n  </head>\n  <body>\n    <h1>Links for {title}</h1>\n"));
+    for file in left(page, shown) {
+        html.push_str(&anchor(file));
+    }
+    html.push_str("  </body>\n</html>\n");
+    html.into_bytes()
+}
+
+fn anchor(file: &File) -> String {
+    let mut attributes = String::new();
+    let mut set = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            attributes.push_str(&format!(" {name}=\"{}\"", escaped(value)));
+        }
+    };
+    let metadata = file
+        .metadata
+        .as_ref()
+        .map(|_| match fragment(&file.metadata_hashes).strip_prefix('#') {
+            Some(hash) => hash.to_owned(),
+            None => "true".to_owned(),
+        });
+    let provenance = file.provenance.as_ref().map(address::relative);
+    set("data-requires-python", file.requires_python.as_deref());
+    set("data-yanked", file.yanked.as_deref());
+    set("data-dist-info-metadata", metadata.as_deref());
+    set("data-core-metadata", metadata.as_deref());
+    set("data-gpg-sig", file.signed.then_some("true"));
+    set("data-provenance", provenance.as_deref());
+    format!(
+        "    <a href=\"{}{}\"{attributes}>{}</a><br />\n",
+        escaped(&address::relative(&file.url)),
+        fragment(&file.hashes),
+        escaped(&file.name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::format::{Address, DocumentId, Upstream, View as AnyView};
+    use crate::format::pypi::View;
+
+    const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn json_page() -> String {
+        format!(
+            r#"{{"meta":{{"api-version":"1.1","tracks":["https://a.example/x/"]}}, "name":"foo","versions":["1.0","2.0"],
+ "files":[ {{"filename":"foo-1.0.tar.gz","url":"https://files.example/p/foo-1.0.tar.gz","hashes":{{"sha256":"{SHA}"}},"yanked":"bad","upload-time":"2020-01-01T00:00:00Z","size":3}},
+  {{"filename":"foo-2.0-py3-none-any.whl","url":"../../p/foo-2.0-py3-none-any.whl","hashes":{{"sha256":"{SHA}"}},"requires-python":">=3.8","core-metadata":{{"sha256":"{SHA}"}},"odd":[1]}} ]}}"#
+        )
+    }
+
+    fn html_page() -> String {
+        format!(
+            "<html><head><meta name=\"pypi:tracks\" content=\"https://a.example/x/\"></head><body>\n<!-- kept -->\n\
+            <a class='x'  href=\"https://files.example/p/foo-1.0.tar.gz#sha256={SHA}\" data-yanked=\"bad\">foo-1.0.tar.gz</a><br/>\n\
+            <a href='/p/foo-2.0-py3-none-any.whl#sha256={SHA}' data-requires-python=\"&gt;=3.8\" data-core-metadata=\"sha256={SHA}\">foo-2.0-py3-none-any.whl</a><br/>\n</body></html>"
+        )
+    }
+
+    fn run(page: &str, media_type: &str, form: Form, hide: Option<&str>) -> String {
+        let url = Url::parse("https://up.example/simple/foo/").unwrap();
+        let package = name::parse("foo").unwrap();
+        let document = DocumentId {
+            package: Some(package),
+            view: AnyView::Pypi(View::Project(form)),
+        };
+        let shows = |subject: Subject<'_>| !matches!(subject, Subject::File { version, .. } if Some(version) == hide);
+        let input = RenderInput {
+            document: &document,
+            upstream: Upstream {
+                bytes: page.as_bytes(),
+                media_type,
+                url: &url,
+                base: &url,
+                directory: None,
+            },
+            address: &Address {
+                base: String::new(),
+                kept: false,
+            },
+            shows: hide.is_some().then_some(&shows),
+        };
+        let rendering = project(&input, document.package.as_ref().unwrap(), form).unwrap();
+        String::from_utf8(rendering.body.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn in_the_same_form_addresses_change_and_nothing_else() {
+        let page = json_page();
+        let expected = page
+            .replace("https://files.example/p/", "files.example/p/")
+            .replace("../../p/", "up.example/p/");
+        assert_eq!(run(&page, super::super::JSON_TYPE, Form::Json, None), expected);
+        let page = html_page();
+        let expected = page
+            .replace("https://files.example/p/", "files.example/p/")
+            .replace(&format!("'/p/foo-2.0-py3-none-any.whl#sha256={SHA}'"), &format!("\"up.example/p/foo-2.0-py3-none-any.whl#sha256={SHA}\""));
+        assert_eq!(run(&page, "text/html", Form::PlainHtml, None), expected);
+    }
+
+    #[test]
+    fn either_form_is_made_of_the_other() {
+        let html = run(&json_page(), super::super::JSON_TYPE, Form::PlainHtml, None);
+        for part in [
+            &format!("href=\"files.example/p/foo-1.0.tar.gz#sha256={SHA}\" data-yanked=\"bad\""),
+            "data-requires-python=\"&gt;=3.8\"",
+            &format!("data-core-metadata=\"sha256={SHA}\""),
+            "name=\"pypi:tracks\" content=\"https://a.example/x/\"",
+        ] {
+            assert!(html.contains(part), "{part} in {html}");
+        }
+        let json: Value = serde_json::from_str(&run(&html_page(), "text/html", Form::Json, None)).unwrap();
+        assert_eq!(json["files"][0]["yanked"], "bad");
+        assert_eq!(json["files"][1]["requires-python"], ">=3.8");
+        assert_eq!(json["files"][1]["core-metadata"]["sha256"], SHA);
+        assert_eq!(json["files"][1]["url"], "up.example/p/foo-2.0-py3-none-any.whl");
+        assert_eq!(json["meta"]["tracks"][0], "https://a.example/x/");
+    }
+
+    #[test]
+    fn a_hidden_version_is_in_no_form() {
+        for (page, media_type) in [(json_page(), super::super::JSON_TYPE), (html_page(), "text/html")] {
+            for form in [Form::Json, Form::Html] {
+                let body = run(&page, media_type, form, Some("2.0"));
+                assert!(!body.contains("2.0-py3") && body.contains("foo-1.0"), "{body}");
+            }
+        }
+        let body: Value = serde_json::from_str(&run(&json_page(), super::super::JSON_TYPE, Form::Json, Some("2.0"))).unwrap();
+        assert_eq!(body["versions"], json!(["1.0"]));
+    }
+}

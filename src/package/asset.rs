@@ -1,0 +1,121 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::{Algorithm, Expected, PackageId};
+
+/// One file of a package, by its path below the package in Larder's own addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AssetId {
+    pub package: PackageId,
+    pub file: Box<str>,
+}
+
+impl fmt::Display for AssetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.package, self.file)
+    }
+}
+
+/// Where a resource lies at its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// Below the connection's URL; `..` climbs, as in any relative URL.
+    Path(String),
+    /// Wherever upstream's own document said.
+    Url(Url),
+    /// Below the base address that the connection's directory document (NuGet's service index)
+    /// gives for the first of these types that it knows.
+    Service {
+        types: &'static [&'static str],
+        path: String,
+    },
+}
+
+/// Another resource that holds an asset's digest: a checksum file, a catalog entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    pub location: Location,
+    /// What a bare checksum file holds; absent where the resource names its algorithm.
+    pub algorithm: Option<Algorithm>,
+}
+
+/// How an asset's bytes can be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// The evidence names the digests.
+    Known(Expected),
+    /// Other resources hold them, strongest first; the ones that upstream has count.
+    Promised(Vec<Promise>),
+    /// Nothing is promised: the first bytes seen are pinned.
+    FirstSeen,
+}
+
+/// What evidence says of one asset.
+#[derive(Clone, Debug)]
+pub struct AssetFacts {
+    pub file: Box<str>,
+    /// The package version it belongs to, in the format's own spelling.
+    pub version: Box<str>,
+    pub location: Location,
+    pub expectation: Expectation,
+    /// When the registry says that it was published; never a date of Larder's own.
+    pub published: Option<Timestamp>,
+    /// Bytes may change under the same name (Maven's plain `-SNAPSHOT` files): revalidated.
+    pub mutable: bool,
+}
+
+/// What one connection's evidence says of a whole package.
+#[derive(Debug, Default)]
+pub struct Facts {
+    assets: Vec<AssetFacts>,
+    by_file: HashMap<Box<str>, u32>,
+    by_version: HashMap<Box<str>, u32>,
+}
+
+impl Facts {
+    /// The first of two assets of one name stands.
+    #[must_use]
+    pub fn new(assets: Vec<AssetFacts>) -> Self {
+        let mut by_file = HashMap::with_capacity(assets.len());
+        let mut by_version = HashMap::with_capacity(assets.len());
+        for (index, asset) in (0u32..).zip(&assets) {
+            by_file.entry(asset.file.clone()).or_insert(index);
+            by_version.entry(asset.version.clone()).or_insert(index);
+        }
+        Self {
+            assets,
+            by_file,
+            by_version,
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &AssetFacts> {
+        self.assets.iter()
+    }
+
+    #[must_use]
+    pub fn file(&self, file: &str) -> Option<&AssetFacts> {
+        self.at(self.by_file.get(file))
+    }
+
+    /// Any asset of the version: those of one version share what rules ask about in the formats
+    /// that decide by version.
+    #[must_use]
+    pub fn version(&self, version: &str) -> Option<&AssetFacts> {
+        self.at(self.by_version.get(version))
+    }
+
+    fn at(&self, index: Option<&u32>) -> Option<&AssetFacts> {
+        index.and_then(|&index| self.assets.get(index as usize))
+    }
+
+    /// A rough number of bytes held, for bounding a cache of facts.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        u32::try_from(self.assets.len().saturating_mul(400).saturating_add(200))
+            .unwrap_or(u32::MAX)
+    }
+}

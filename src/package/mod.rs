@@ -1,0 +1,11 @@
+//! The words of the house: formats, packages, assets, digests. Pure values, no IO.
+
+mod asset;
+mod digest;
+mod format;
+mod id;
+
+pub use asset::{AssetFacts, AssetId, Expectation, Facts, Location, Promise};
+pub use digest::{Algorithm, BlobId, Digest, DigestError, Digester, Digests, Expected};
+pub use format::{Format, UnknownFormat};
+pub use id::PackageId;

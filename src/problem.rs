@@ -1,0 +1,154 @@
+//! How a request can fail, in the words of the house: no HTTP here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What went wrong, as far as a caller would act on it differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    NotFound,
+    Denied,
+    Unauthenticated,
+    Invalid,
+    MethodNotAllowed,
+    Conflict,
+    TooLarge,
+    /// Upstream's bytes do not match what upstream promised.
+    Unverified,
+    Upstream,
+    UpstreamTimeout,
+    /// Ask again later.
+    Unavailable { retry_after: Duration },
+    Internal,
+}
+
+impl Kind {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Invalid => "invalid",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too-large",
+            Self::Unverified => "unverified",
+            Self::Upstream => "upstream",
+            Self::UpstreamTimeout => "upstream-timeout",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Who decided that the request fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decider {
+    Rule(String),
+    Repository(String),
+    Connection(String),
+    Larder,
+}
+
+impl fmt::Display for Decider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(name) => write!(f, "rule `{name}`"),
+            Self::Repository(name) => write!(f, "repository `{name}`"),
+            Self::Connection(name) => write!(f, "connection `{name}`"),
+            Self::Larder => f.write_str("Larder"),
+        }
+    }
+}
+
+/// A request's failure: `message` and `advice` are for the client, `cause` for the log.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub kind: Kind,
+    pub decider: Decider,
+    pub message: String,
+    pub advice: Option<String>,
+    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(kind: Kind, decider: Decider, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            decider,
+            message: message.into(),
+            advice: None,
+            cause: None,
+        }
+    }
+
+    #[must_use]
+    pub fn not_found(decider: Decider, message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, decider, message)
+    }
+
+    #[must_use]
+    pub fn denied(decider: Decider, message: impl Into<String>) -> Self {
+        Self::new(Kind::Denied, decider, message)
+    }
+
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, Decider::Larder, message)
+    }
+
+    /// Something of Larder's own failed; the client learns that, the log learns what.
+    #[must_use]
+    pub fn internal(
+        message: impl Into<String>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::new(Kind::Internal, Decider::Larder, message)
+            .advice("the log of this Larder says more")
+            .caused_by(cause)
+    }
+
+    #[must_use]
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    #[must_use]
+    pub fn caused_by(
+        mut self,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.cause = Some(Arc::from(cause.into()));
+        self
+    }
+
+    /// One sentence for the client: what, who decided, what to do.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut sentence = format!("{} ({})", self.message, self.decider);
+        if let Some(advice) = &self.advice {
+            sentence.push_str("; ");
+            sentence.push_str(advice);
+        }
+        sentence
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence())
+    }
+}
+
+impl std::error::Error for Problem {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}

@@ -1,0 +1,7 @@
+//! Allow, deny, wait: one decision about a package version, asked at every door. Pure.
+
+mod decide;
+mod pattern;
+
+pub use decide::{Action, Concern, Decision, Question, Rule, Rules, Ruling};
+pub use pattern::{Pattern, PatternError};

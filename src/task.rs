@@ -1,0 +1,159 @@
+//! Background work that has an owner: spawned through here, counted, and waited for at the end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The owner of background tasks.
+#[derive(Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `work` to its end, whoever stops waiting for it.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn(work)
+    }
+
+    /// Runs `work` until it ends or Larder stops, whichever is first.
+    pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.tracker.spawn(async move {
+            stopping.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Runs `work` where blocking is allowed (files, hashing, compression).
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_blocking(work)
+    }
+
+    /// Resolves when [`Tasks::stop`] was called.
+    pub async fn stopped(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Ends what runs until stop, then waits for the rest, but no longer than `patience`.
+    /// Says whether all of it ended.
+    pub async fn stop(&self, patience: Duration) -> bool {
+        self.stopping.cancel();
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait())
+            .await
+            .is_ok()
+    }
+}
+
+/// Work under way, to be awaited by any number.
+pub type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+
+/// Work under way, by key: whoever asks for the same key while it runs shares its outcome.
+pub struct Flights<K, V: Clone> {
+    tasks: Tasks,
+    under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    #[must_use]
+    pub fn new(tasks: Tasks) -> Self {
+        Self {
+            tasks,
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Joins the work for `key`, or starts it as a task of the owner's, so that the one who came
+    /// first may leave. `None` where the work panicked.
+    pub fn join<F>(&self, key: &K, start: impl FnOnce() -> F) -> Flight<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = under_way.get(key) {
+            return flight.clone();
+        }
+        let landing = Landing {
+            under_way: Arc::clone(&self.under_way),
+            key: key.clone(),
+        };
+        let work = start();
+        let handle = self.tasks.spawn(async move {
+            // Dropped at the end, also at the end of a panic: the next to ask starts anew.
+            let _landing = landing;
+            work.await
+        });
+        let flight = async move { handle.await.ok() }.boxed().shared();
+        under_way.insert(key.clone(), flight.clone());
+        flight
+    }
+}
+
+struct Landing<K: Eq + Hash, V: Clone> {
+    under_way: Arc<Mutex<HashMap<K, Flight<V>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_ask_together_share_one_flight_and_the_next_starts_anew() {
+        let flights = Flights::<u8, usize>::new(Tasks::default());
+        let (count, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let start = || {
+            let (count, gate) = (Arc::clone(&count), Arc::clone(&gate));
+            async move {
+                gate.notified().await;
+                count.fetch_add(1, Ordering::SeqCst) + 1
+            }
+        };
+        let first = flights.join(&1, start);
+        let second = flights.join(&1, start);
+        drop(first);
+        gate.notify_one();
+        assert_eq!(second.await, Some(1));
+        gate.notify_one();
+        assert_eq!(flights.join(&1, start).await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_flight_and_no_other() {
+        let flights = Flights::<u8, ()>::new(Tasks::default());
+        assert_eq!(flights.join(&1, || async { panic!("boom") }).await, None);
+        assert_eq!(flights.join(&1, || async {}).await, Some(()));
+    }
+}
