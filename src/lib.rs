@@ -1,10 +1,105 @@
 //! Larder: a pull-through artifact proxy and repository. ARCHITECTURE.md shows the rooms.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connection;
+pub mod fetch;
 pub mod format;
 pub mod package;
 pub mod problem;
+pub mod repository;
 pub mod rule;
 pub mod secret;
+pub mod server;
+pub mod store;
 pub mod task;
+pub mod telemetry;
+pub mod tool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use config::Config;
+use fetch::Fetcher;
+use repository::{Reader, Snapshot};
+use store::Store;
+use store::rendered::RenderedCache;
+use task::Tasks;
+use telemetry::{Metrics, Runs};
+
+/// Why Larder does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Connection(String),
+}
+
+/// The running whole.
+pub struct Larder {
+    snapshot: ArcSwap<Snapshot>,
+    pub reader: Arc<Reader>,
+    pub store: Arc<Store>,
+    pub metrics: Arc<Metrics>,
+    pub runs: Runs,
+    pub tasks: Tasks,
+}
+
+impl Larder {
+    /// Opens the store and makes the connections; nothing listens yet.
+    ///
+    /// # Errors
+    /// Where the data directory cannot be had, or a connection cannot be made.
+    pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
+        // TLS of connections and of the listener; a second call finds the first one's in place.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tasks = Tasks::default();
+        let metrics = Arc::new(Metrics::default());
+        let snapshot = Snapshot::new(config, None, &metrics).map_err(StartError::Connection)?;
+        let config = &snapshot.config;
+        let store = Store::open(&config.data_dir, config, &tasks).await?;
+        let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
+        let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
+        let reader = Reader::new(&fetcher, rendered, config);
+        Ok(Arc::new(Self {
+            reader,
+            store,
+            metrics,
+            tasks,
+            runs: Runs::default(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        }))
+    }
+
+    /// The configuration in force; a request keeps the one it began with.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts a new configuration in force: connections, repositories and rules. The listener, the
+    /// data directory and the sizes of caches stay as they were at the start.
+    ///
+    /// # Errors
+    /// Why the old one stays in force.
+    pub fn reload(&self, config: Config) -> Result<(), String> {
+        let before = self.snapshot();
+        let snapshot = Snapshot::new(config, Some(&before), &self.metrics)?;
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Ends background work and writes down what is in memory alone.
+    pub async fn stop(&self) {
+        let drain = self.snapshot().config.server.drain;
+        if !self.tasks.stop(drain.max(Duration::from_secs(1))).await {
+            tracing::warn!("Downloads under way were given up");
+        }
+        self.store.flush().await;
+        self.reader.close().await;
+    }
+}

@@ -49,6 +49,11 @@ impl Tasks {
         self.stopping.cancelled().await;
     }
 
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
     /// Ends what runs until stop, then waits for the rest, but no longer than `patience`.
     /// Says whether all of it ended.
     pub async fn stop(&self, patience: Duration) -> bool {

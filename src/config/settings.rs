@@ -102,6 +102,8 @@ pub struct Fetch {
     pub retries: usize,
     /// The longest a client waits while upstream throttles or fails.
     pub patience: Duration,
+    /// How long a client waits for an upstream's word where something stale is in hand.
+    pub stale_after: Duration,
     /// Failures in a row after which a connection rests.
     pub failures_max: usize,
     /// How long it rests, doubling up to 16 times this.
@@ -213,6 +215,7 @@ impl Fetch {
             read_timeout: section.take("read_timeout").unwrap_or(Duration::from_secs(30)),
             retries: section.take("retries").unwrap_or(4),
             patience: section.take("patience").unwrap_or(Duration::from_secs(60)),
+            stale_after: section.take("stale_after").unwrap_or(Duration::from_secs(5)),
             failures_max: at_least_one(&section, "failures_max", 5),
             rest: section.take("rest").unwrap_or(Duration::from_secs(5)),
             document_bytes_max: bytes(&section, "document_bytes_max", 256 * MIB),

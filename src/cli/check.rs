@@ -1,0 +1,81 @@
+//! `larder check`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::Method;
+use serde::Serialize;
+
+use super::{Global, print, settings};
+use crate::connection::{Ask, Connection, Error};
+use crate::package::Format;
+use crate::repository::Snapshot;
+use crate::telemetry::Metrics;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  larder check --config larder.toml\n  larder check --json")]
+pub struct Arguments {}
+
+#[derive(Serialize)]
+struct Sign {
+    connection: String,
+    format: &'static str,
+    url: String,
+    alive: bool,
+    says: String,
+    ms: u128,
+}
+
+pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = settings::config(&global, None).await?;
+    let missing: Vec<Format> = Format::ALL
+        .into_iter()
+        .filter(|format| !config.connections.iter().any(|connection| connection.format == *format))
+        .collect();
+    let snapshot = Snapshot::new(config, None, &Arc::new(Metrics::default())).map_err(settings::Usage)?;
+    let signs = join_all(snapshot.connections.iter().map(|connection| sign(connection))).await;
+    if global.json {
+        print(&serde_json::to_string_pretty(&signs)?);
+    } else {
+        for sign in &signs {
+            let mark = if sign.alive { "alive" } else { "DEAD " };
+            print(&format!("{mark} {:6} {} ({}): {}, {} ms", sign.format, sign.connection, sign.url, sign.says, sign.ms));
+        }
+        for format in missing {
+            print(&format!("off   {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""));
+        }
+    }
+    let all = signs.iter().all(|sign| sign.alive);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn sign(connection: &Connection) -> Sign {
+    let started = Instant::now();
+    // npm's root may be a page of megabytes or nothing at all.
+    let url = match connection.format {
+        Format::Npm => connection.url.join("-/ping").unwrap_or_else(|_| connection.url.clone()),
+        _ => connection.url.clone(),
+    };
+    let method = if connection.format == Format::Nuget { Method::GET } else { Method::HEAD };
+    let ask = Ask {
+        method,
+        ..Ask::get(url, "*/*", Duration::from_secs(10))
+    };
+    let (alive, says) = match connection.ask(&ask).await {
+        Ok(opened) => (true, format!("answers {}", opened.status.as_u16())),
+        // Some have nothing at their root; they are there all the same.
+        Err(error @ (Error::Absent | Error::Gone)) => (true, format!("answers, though {error}")),
+        Err(error) => (false, error.to_string()),
+    };
+    Sign {
+        connection: connection.name.clone(),
+        format: connection.format.as_str(),
+        url: connection.url.to_string(),
+        alive,
+        says,
+        ms: started.elapsed().as_millis(),
+    }
+}

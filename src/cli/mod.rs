@@ -1,0 +1,108 @@
+//! The commands: the only room that prints.
+
+mod check;
+mod completions;
+mod decide;
+mod env;
+mod login;
+mod run;
+mod serve;
+mod settings;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Faults;
+
+const EXAMPLES: &str = "\
+Examples:
+  larder run -- npm install express     any client, through a private or the running Larder
+  larder serve                          the sidecar, on 127.0.0.1:5273
+  eval \"$(larder env)\"                  point this shell's clients at it
+  larder login --tool maven             write it into a client's own configuration
+  larder check                          what is configured, learned, and alive";
+
+/// A fast pull-through artifact proxy for npm, PyPI, Maven and NuGet.
+#[derive(Parser)]
+#[command(name = "larder", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Global {
+    /// The configuration file
+    #[arg(long, global = true, env = "LARDER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where blobs and the catalog lie
+    #[arg(long, global = true, env = "LARDER_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM drains, SIGHUP reads the configuration again)
+    Serve(serve::Arguments),
+    /// Run a client with everything it fetches going through Larder
+    Run(run::Arguments),
+    /// Print the settings that point this shell's clients at Larder
+    Env(env::Arguments),
+    /// Write Larder into a client's own configuration, losing nothing that is there
+    Login(login::Arguments),
+    /// Read the configuration, name every mistake, and ask each upstream for a sign of life
+    Check(check::Arguments),
+    /// Say why a package version is served or held back
+    WhoDecides(decide::Arguments),
+    /// Print completions for a shell
+    Completions(completions::Arguments),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let global = arguments.global;
+    let result = match arguments.command {
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Serve(arguments) => settings::block_on(serve::run(global, arguments)),
+        Command::Run(arguments) => settings::block_on(run::run(global, arguments)),
+        Command::Env(arguments) => settings::block_on(env::run(global, arguments)),
+        Command::Login(arguments) => settings::block_on(login::run(global, arguments)),
+        Command::Check(arguments) => settings::block_on(check::run(global, arguments)),
+        Command::WhoDecides(arguments) => settings::block_on(decide::run(global, arguments)),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&error);
+        if error.is::<Faults>() || error.is::<settings::Usage>() {
+            ExitCode::from(2)
+        } else {
+            ExitCode::from(1)
+        }
+    })
+}
+
+#[allow(clippy::print_stderr, reason = "this room prints")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("larder: {error:#}");
+}
+
+/// Prints a line of a result.
+#[allow(clippy::print_stdout, reason = "this room prints")]
+fn print(line: &str) {
+    println!("{line}");
+}
+
+/// Prints a line beside the result, where it disturbs nobody who reads that.
+#[allow(clippy::print_stderr, reason = "this room prints")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}

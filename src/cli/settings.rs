@@ -1,0 +1,63 @@
+//! From flags, file and environment to a configuration; upstreams that the machine's clients
+//! know are laid underneath.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::Global;
+use crate::config::{Config, Learned, Source, load};
+use crate::tool;
+
+/// A command that was used wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Runs a command's future on a runtime of its own.
+pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")?
+        .block_on(work)
+}
+
+/// Reads the configuration file, or none.
+#[allow(clippy::disallowed_methods, reason = "the command line names this file")]
+pub fn source(global: &Global) -> anyhow::Result<Source> {
+    let (file, text) = match &global.config {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+            (file.display().to_string(), text)
+        }
+        None => ("(no configuration file)".to_owned(), String::new()),
+    };
+    Ok(Source {
+        file,
+        text,
+        environment: std::env::vars().collect(),
+    })
+}
+
+/// The configuration with what is learned of this machine's clients. A configuration that names
+/// connections is asked of no client: it says what it means.
+pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<Config> {
+    let source = source(global)?;
+    let mut learned = Learned {
+        connections: Vec::new(),
+        listen,
+        data_dir: global.data_dir.clone(),
+    };
+    let config = load(&source, &learned)?;
+    let missing: Vec<_> = crate::package::Format::ALL
+        .into_iter()
+        .filter(|format| !config.connections.iter().any(|connection| connection.format == *format))
+        .collect();
+    if missing.is_empty() || config.offline && !config.connections.is_empty() {
+        return Ok(config);
+    }
+    learned.connections = tool::learn(&missing).await;
+    Ok(load(&source, &learned)?)
+}

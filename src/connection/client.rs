@@ -1,0 +1,384 @@
+//! Requests to one registry: credentials for its own authority alone, redirects followed by
+//! hand, retries with backoff, and no more at once than configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder as _;
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use url::Url;
+
+use super::breaker::Breaker;
+use super::error::Error;
+use super::throttle::{Throttle, retry_after};
+use crate::clock;
+use crate::config;
+use crate::package::Format;
+use crate::telemetry::{FetchLabels, Metrics};
+
+const REDIRECTS_MAX: usize = 10;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub method: Method,
+    pub url: Url,
+    pub accept: &'static str,
+    /// Validators, ranges.
+    pub headers: HeaderMap,
+    /// Bytes as they are, without a content coding: what digests are promised of.
+    pub identity: bool,
+    pub body: Option<(&'static str, Bytes)>,
+    /// How long waiting and trying again may take.
+    pub patience: Duration,
+}
+
+impl Ask {
+    #[must_use]
+    pub fn get(url: Url, accept: &'static str, patience: Duration) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            headers: HeaderMap::new(),
+            identity: false,
+            body: None,
+            patience,
+        }
+    }
+}
+
+/// An answer whose body is still to come. It holds its place among the requests under way.
+pub struct Opened {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// After redirects.
+    pub url: Url,
+    /// The request's headers, which freshness depends on.
+    pub asked: HeaderMap,
+    response: reqwest::Response,
+    /// The rest of a piece of which the beginning was skipped.
+    ahead: Option<Bytes>,
+    metrics: Arc<Metrics>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Opened {
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// Where the body breaks off or stalls.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        if let Some(piece) = self.ahead.take() {
+            return Ok(Some(piece));
+        }
+        let piece = self.response.chunk().await.map_err(|error| transport(&error))?;
+        if let Some(piece) = &piece {
+            self.metrics.fetched_bytes.inc_by(piece.len() as u64);
+        }
+        Ok(piece)
+    }
+
+    /// Passes over the first bytes of the body.
+    ///
+    /// # Errors
+    /// Where it breaks off, or has fewer.
+    pub async fn skip(&mut self, count: u64) -> Result<(), Error> {
+        let mut left = count;
+        while left > 0 {
+            let Some(mut piece) = self.piece().await? else {
+                return Err(Error::Body("it became shorter".to_owned()));
+            };
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            let rest = piece.split_off(take);
+            left -= take as u64;
+            if !rest.is_empty() {
+                self.ahead = Some(rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// The length that upstream promises; none where the body is coded or chunked.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.response.content_length().filter(|_| self.headers.contains_key(http::header::CONTENT_LENGTH))
+    }
+
+    /// A header as text.
+    #[must_use]
+    pub fn header(&self, name: HeaderName) -> Option<String> {
+        Some(self.headers.get(name)?.to_str().ok()?.to_owned())
+    }
+
+    /// The whole body, up to `max` bytes.
+    ///
+    /// # Errors
+    /// Where it breaks off or is longer.
+    pub async fn body(mut self, max: u64) -> Result<Bytes, Error> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            if (body.len() + piece.len()) as u64 > max {
+                return Err(Error::Body(format!("it is longer than {max} bytes")));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body.into())
+    }
+}
+
+/// A registry outside.
+pub struct Connection {
+    pub name: String,
+    pub format: Format,
+    pub url: Url,
+    pub offline: bool,
+    pub max_age: Option<Duration>,
+    credential: Option<(HeaderName, HeaderValue)>,
+    client: reqwest::Client,
+    breaker: Breaker,
+    throttle: Throttle,
+    /// Documents and assets have places of their own: an asset under way waits for documents.
+    document_places: Arc<Semaphore>,
+    asset_places: Arc<Semaphore>,
+    retries: usize,
+    config: config::Connection,
+    metrics: Arc<Metrics>,
+}
+
+impl Connection {
+    /// # Errors
+    /// Where a certificate or a credential cannot be used.
+    pub fn new(config: &config::Connection, all: &config::Config, metrics: &Arc<Metrics>) -> Result<Self, String> {
+        let fetch = &all.fetch;
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(fetch.connect_timeout)
+            .read_timeout(fetch.read_timeout)
+            .pool_max_idle_per_host(fetch.per_connection_max)
+            .referer(false);
+        if let Some(file) = &config.ca_file {
+            builder = builder.tls_certs_merge(certificates(file)?);
+        }
+        let credential = match &config.auth {
+            None => None,
+            Some(config::Auth::Header { name, value }) => {
+                let name = name.parse::<HeaderName>().map_err(|_| format!("`{name}` is no header name"))?;
+                let mut value = HeaderValue::from_str(value.expose())
+                    .map_err(|_| "the credential has characters that no header can carry".to_owned())?;
+                value.set_sensitive(true);
+                Some((name, value))
+            }
+        };
+        let places = || Arc::new(Semaphore::new(fetch.per_connection_max));
+        Ok(Self {
+            name: config.name.clone(),
+            format: config.format,
+            url: config.url.clone(),
+            offline: config.offline || all.offline,
+            max_age: config.max_age,
+            credential,
+            client: builder.build().map_err(|error| error.to_string())?,
+            breaker: Breaker::new(fetch.failures_max, fetch.rest),
+            throttle: Throttle::default(),
+            document_places: places(),
+            asset_places: places(),
+            retries: fetch.retries,
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Whether it was made of this configuration: then a reload keeps it, pools and moods
+    /// included.
+    #[must_use]
+    pub fn is_of(&self, config: &config::Connection, offline: bool) -> bool {
+        self.config == *config && self.offline == (config.offline || offline)
+    }
+
+    /// Asks, waits and tries again as far as the request's patience goes.
+    ///
+    /// # Errors
+    /// What upstream said instead, by name.
+    pub async fn ask(&self, ask: &Ask) -> Result<Opened, Error> {
+        let deadline = Instant::now() + ask.patience;
+        let mut backoff = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(10))
+            .with_max_times(self.retries)
+            .with_jitter()
+            .build();
+        loop {
+            let failed = match self.ask_once(ask, deadline).await {
+                Ok(opened) => return Ok(opened),
+                Err(error @ Error::Throttled { .. }) if self.throttle.until().is_some_and(|until| until < deadline) => {
+                    tracing::info!(connection = %self.name, %error, "Waiting for `{}`", self.name);
+                    continue;
+                }
+                Err(error) if !error.may_pass() => return Err(error),
+                Err(error) => error,
+            };
+            match backoff.next() {
+                Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+                _ => return Err(failed),
+            }
+        }
+    }
+
+    async fn ask_once(&self, ask: &Ask, deadline: Instant) -> Result<Opened, Error> {
+        if self.offline {
+            return Err(Error::Offline);
+        }
+        if let Some(until) = self.throttle.until() {
+            if until >= deadline {
+                return Err(Error::Throttled {
+                    retry_after: until - Instant::now(),
+                });
+            }
+            tokio::time::sleep_until(until).await;
+        }
+        if let Some(retry_after) = self.breaker.resting() {
+            return Err(Error::Resting { retry_after });
+        }
+        let places = if ask.identity { &self.asset_places } else { &self.document_places };
+        let place = Arc::clone(places)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::TimedOut)?;
+        let answer = match self.follow(ask).await {
+            Ok((url, asked, response)) => self.judge(ask, url, asked, response, place),
+            Err(error) => Err(error),
+        };
+        match &answer {
+            Err(Error::Unreachable { .. } | Error::TimedOut | Error::Broken { status: 500.. }) => self.breaker.failed(),
+            Err(Error::Throttled { retry_after }) => self.throttle.hold(*retry_after),
+            _ => self.breaker.succeeded(),
+        }
+        let outcome = answer.as_ref().err().map_or("found", Error::as_str);
+        self.metrics
+            .fetches
+            .get_or_create(&FetchLabels {
+                connection: self.name.clone(),
+                outcome: outcome.to_owned(),
+            })
+            .inc();
+        answer
+    }
+
+    /// Sends the request, following redirects; the credential goes to our own authority alone.
+    async fn follow(&self, ask: &Ask) -> Result<(Url, HeaderMap, reqwest::Response), Error> {
+        let mut url = ask.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let headers = self.headers(ask, &url);
+            let mut request = self.client.request(ask.method.clone(), url.clone()).headers(headers.clone());
+            if let Some((content_type, body)) = &ask.body {
+                request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
+            }
+            let response = request.send().await.map_err(|error| transport(&error))?;
+            let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !moved {
+                return Ok((url, headers, response));
+            }
+            let next = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|location| location.to_str().ok())
+                .and_then(|location| url.join(location).ok())
+                .filter(|next| matches!(next.scheme(), "http" | "https"))
+                .ok_or(Error::Redirected)?;
+            // From TLS to plain text nothing is followed.
+            if url.scheme() == "https" && next.scheme() == "http" {
+                return Err(Error::Redirected);
+            }
+            url = next;
+        }
+        Err(Error::Redirected)
+    }
+
+    fn headers(&self, ask: &Ask, url: &Url) -> HeaderMap {
+        let mut headers = ask.headers.clone();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT, HeaderValue::from_static(ask.accept));
+        if ask.identity {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if let Some((name, value)) = self.credential.as_ref().filter(|_| self.owns(url)) {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
+    }
+
+    fn owns(&self, url: &Url) -> bool {
+        url.scheme() == self.url.scheme()
+            && url.host_str() == self.url.host_str()
+            && url.port_or_known_default() == self.url.port_or_known_default()
+    }
+
+    fn judge(
+        &self,
+        ask: &Ask,
+        url: Url,
+        asked: HeaderMap,
+        response: reqwest::Response,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Opened, Error> {
+        let status = response.status();
+        let wait = retry_after(response.headers(), clock::system_now());
+        match status.as_u16() {
+            200 | 206 | 304 => {}
+            201..=299 if ask.body.is_some() => {}
+            404 => return Err(Error::Absent),
+            410 => return Err(Error::Gone),
+            401 | 403 | 407 | 451 => return Err(Error::Refused { status: status.as_u16() }),
+            429 => {
+                return Err(Error::Throttled {
+                    retry_after: wait.unwrap_or(Duration::from_secs(5)),
+                });
+            }
+            503 if wait.is_some() => {
+                return Err(Error::Throttled {
+                    retry_after: wait.unwrap_or_default(),
+                });
+            }
+            other => return Err(Error::Broken { status: other }),
+        }
+        Ok(Opened {
+            status,
+            headers: response.headers().clone(),
+            url,
+            asked,
+            response,
+            ahead: None,
+            metrics: Arc::clone(&self.metrics),
+            _place: place,
+        })
+    }
+}
+
+fn transport(error: &reqwest::Error) -> Error {
+    if error.is_timeout() {
+        return Error::TimedOut;
+    }
+    // The causes say what the sentence does not; the URL, which may be long, is left out.
+    let mut cause = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        cause = inner.to_string();
+        source = inner.source();
+    }
+    if error.is_connect() || error.is_request() {
+        Error::Unreachable { cause }
+    } else {
+        Error::Body(if cause.is_empty() { "it broke off".to_owned() } else { cause })
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the configuration names this file")]
+fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let pem = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{} holds no certificates: {error}", file.display()))
+}

@@ -1,0 +1,104 @@
+//! What upstream said, by name. Only *absent* may become a 404.
+
+use std::time::Duration;
+
+use crate::problem::{Decider, Kind, Problem};
+
+/// Why there is no answer to use.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("upstream does not have it")]
+    Absent,
+    #[error("upstream had it and has withdrawn it")]
+    Gone,
+    #[error("upstream refuses it to Larder, with status {status}")]
+    Refused { status: u16 },
+    #[error("upstream asks to wait {} s", retry_after.as_secs())]
+    Throttled { retry_after: Duration },
+    #[error("upstream answers with status {status}")]
+    Broken { status: u16 },
+    #[error("upstream cannot be reached: {cause}")]
+    Unreachable { cause: String },
+    #[error("upstream did not answer in time")]
+    TimedOut,
+    #[error("upstream failed again and again and is left alone for {} s", retry_after.as_secs())]
+    Resting { retry_after: Duration },
+    #[error("Larder is offline for it")]
+    Offline,
+    #[error("upstream redirects without end or to no address")]
+    Redirected,
+    #[error("upstream answers with a body that cannot be used: {0}")]
+    Body(String),
+}
+
+impl Error {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Gone => "gone",
+            Self::Refused { .. } => "refused",
+            Self::Throttled { .. } => "throttled",
+            Self::Broken { .. } => "broken",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::Resting { .. } => "resting",
+            Self::Offline => "offline",
+            Self::Redirected => "redirected",
+            Self::Body(_) => "body",
+        }
+    }
+
+    /// Whether the same request may do better in a moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Broken { status } => *status >= 500 || *status == 408,
+            Self::Unreachable { .. } | Self::TimedOut | Self::Body(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether upstream is failing rather than saying no: what is stale may be served then.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Gone)
+    }
+
+    /// The request's failure, where nothing else can be served.
+    #[must_use]
+    pub fn problem(&self, connection: &str, what: &str) -> Problem {
+        let decider = Decider::Connection(connection.to_owned());
+        let problem = |kind, message: String| Problem::new(kind, decider.clone(), message);
+        match self {
+            Self::Absent => problem(Kind::NotFound, format!("{what} is not there")),
+            Self::Gone => problem(Kind::NotFound, format!("{what} was withdrawn by its registry")),
+            Self::Refused { status } => problem(
+                Kind::Upstream,
+                format!("the registry refuses {what} to Larder (status {status})"),
+            )
+            .advice("check the connection's `auth`"),
+            Self::Throttled { retry_after } | Self::Resting { retry_after } => problem(
+                Kind::Unavailable {
+                    retry_after: *retry_after,
+                },
+                format!("{what} is not here, and {self}"),
+            )
+            .advice("try again then"),
+            Self::TimedOut => problem(Kind::UpstreamTimeout, format!("{what} is not here, and {self}"))
+                .advice("try again, or run `larder check`"),
+            Self::Offline => problem(
+                Kind::Unavailable {
+                    retry_after: Duration::from_secs(3600),
+                },
+                format!("{what} is not here, and {self}"),
+            )
+            .advice("fetch it where there is a line, or set `offline = false`"),
+            Self::Broken { .. } | Self::Unreachable { .. } | Self::Redirected | Self::Body(_) => {
+                problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+                    .advice("try again, or run `larder check`")
+            }
+        }
+    }
+}

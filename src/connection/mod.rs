@@ -1,0 +1,9 @@
+//! One registry outside: its client, its credentials, its moods.
+
+mod breaker;
+mod client;
+mod error;
+mod throttle;
+
+pub use client::{Ask, Connection, Opened};
+pub use error::Error;

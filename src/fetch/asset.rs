@@ -1,0 +1,329 @@
+//! Immutable assets: one download however many want it, verified before its last piece is let go.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use url::Url;
+
+use super::Fetcher;
+use super::document::media_type;
+use crate::clock;
+use crate::connection::{Ask, Connection, Error, Opened};
+use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise};
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::catalog::{AssetKey, AssetRow};
+use crate::store::{self, Arrival, Blob, Head, Incoming, Leader, NotKept, Phase, Progress};
+
+/// An asset to be fetched: what evidence says of it, with its addresses resolved.
+#[derive(Clone)]
+pub struct Wanted {
+    pub connection: Arc<Connection>,
+    pub key: AssetKey,
+    pub facts: AssetFacts,
+    pub url: Url,
+    /// The resources that hold its digests, strongest first.
+    pub promises: Vec<(Promise, Url)>,
+}
+
+impl Wanted {
+    pub(super) fn algorithms(&self) -> Vec<Algorithm> {
+        match &self.facts.expectation {
+            Expectation::Known(expected) => expected.iter().map(|digest| digest.algorithm()).collect(),
+            // What the promise will be is not known before its bytes are hashed.
+            Expectation::Promised(promises) if promises.iter().any(|promise| promise.algorithm.is_none()) => {
+                vec![Algorithm::Sha512]
+            }
+            Expectation::Promised(promises) => promises.iter().filter_map(|promise| promise.algorithm).collect(),
+            Expectation::FirstSeen => Vec::new(),
+        }
+    }
+
+    fn what(&self) -> String {
+        self.key.asset.to_string()
+    }
+}
+
+impl Fetcher {
+    /// The asset as it was fetched before: its row, and its blob where that is still here.
+    ///
+    /// # Errors
+    /// Where the catalog or the disk fails.
+    pub async fn asset(&self, key: &AssetKey) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
+        let row = match self.assets.get(key).await {
+            Some(row) => row,
+            None => {
+                let row = self.store.catalog().asset(key).await;
+                match row.map_err(|error| Problem::internal("the catalog cannot be read", error))? {
+                    Some(row) => {
+                        let row = Arc::new(row);
+                        self.assets.insert(key.clone(), Arc::clone(&row)).await;
+                        row
+                    }
+                    None => return Ok(None),
+                }
+            }
+        };
+        let blob = self.store.blob(row.blob).await;
+        let blob = blob.map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        Ok(Some((row, blob)))
+    }
+
+    /// Joins the one download of the asset, or starts it.
+    pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> Phase<Arc<AssetRow>> {
+        if let Some(problem) = self.absent_assets.get(&wanted.key).await {
+            return Phase::Failed(problem);
+        }
+        let (fetcher, job) = (Arc::clone(self), wanted.clone());
+        self.arrivals
+            .join(&wanted.key, |leader| async move { fetcher.lead(job, leader).await })
+            .await
+    }
+
+    async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Arc<AssetRow>>) {
+        let (progress, seen) = watch::channel(Progress::Flowing);
+        match self.download(&wanted, &leader, &progress, seen).await {
+            Ok((blob, row)) => leader.is_at(Phase::Stored(blob, row)),
+            Err(Ending::Unkept(why)) => {
+                info!(asset = %wanted.key.asset, why = why.as_str(), "An asset is passed on without being kept");
+                settle(&progress, disk_full(&wanted));
+                leader.is_at(Phase::Unkept(why));
+            }
+            Err(Ending::Problem(problem)) => {
+                if problem.kind == Kind::NotFound {
+                    self.absent_assets.insert(wanted.key.clone(), problem.clone()).await;
+                }
+                settle(&progress, problem.clone());
+                leader.is_at(Phase::Failed(problem));
+            }
+        }
+    }
+
+    async fn download(
+        &self,
+        wanted: &Wanted,
+        leader: &Leader<Arc<AssetRow>>,
+        progress: &watch::Sender<Progress>,
+        seen: watch::Receiver<Progress>,
+    ) -> Result<(Blob, Arc<AssetRow>), Ending> {
+        let started = Instant::now();
+        let name = &wanted.connection.name;
+        let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
+        // What holds the digests and the content are asked for at once.
+        let (opened, expected) = tokio::join!(
+            async {
+                let mut opened = wanted.connection.ask(&self.asset_ask(wanted, HeaderMap::new())).await.map_err(failed)?;
+                let head = Head {
+                    size: opened.length(),
+                    media_type: media_type(&opened.headers),
+                    last_modified: opened.header(LAST_MODIFIED),
+                };
+                let mut incoming = self.store.incoming(head.size, &wanted.algorithms()).await.map_err(|error| ending(error, wanted))?;
+                leader.is_at(Phase::Arriving(Arrival::new(head.clone(), incoming.watch(), seen)));
+                self.pour(wanted, &mut opened, &mut incoming).await?;
+                Ok::<_, Ending>((incoming, head))
+            },
+            self.expected(wanted)
+        );
+        let (incoming, head) = opened?;
+        let expected = expected.map_err(failed)?;
+        let verified = incoming.verify(&expected).await.map_err(|error| {
+            if error.is_unverified() {
+                self.unverified(&wanted.connection, &wanted.what(), &error);
+            }
+            ending(error, wanted)
+        })?;
+        let row = AssetRow {
+            version: wanted.facts.version.to_string(),
+            blob: verified.digests().blob,
+            size: verified.size(),
+            media_type: head.media_type,
+            published: wanted.facts.published,
+            last_modified: head.last_modified,
+            first_seen: clock::unix_now(),
+            fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        };
+        // The followers need not wait for the disk.
+        progress.send_replace(Progress::Verified { size: row.size });
+        let blob = verified.keep().await.map_err(|error| ending(error, wanted))?;
+        if let Err(error) = self.store.catalog().keep_asset(&wanted.key, &row).await {
+            warn!(%error, "An asset's row was not written");
+        }
+        let row = Arc::new(row);
+        self.assets.insert(wanted.key.clone(), Arc::clone(&row)).await;
+        Ok((blob, row))
+    }
+
+    pub(super) fn asset_ask(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {
+        Ask {
+            headers,
+            identity: true,
+            ..Ask::get(wanted.url.clone(), "*/*", self.config.patience)
+        }
+    }
+
+    /// Pours the body into the store, resuming it where it breaks off.
+    async fn pour(&self, wanted: &Wanted, opened: &mut Opened, incoming: &mut Incoming) -> Result<(), Ending> {
+        let length = opened.length();
+        let validator = strong_validator(&opened.headers);
+        let mut resumes_left = self.config.retries;
+        loop {
+            let broken = match opened.piece().await {
+                Ok(Some(piece)) => {
+                    incoming.write(piece).await.map_err(|error| ending(error, wanted))?;
+                    continue;
+                }
+                Ok(None) if length.is_none_or(|length| incoming.sent() >= length) => return Ok(()),
+                Ok(None) => Error::Body("it ended early".to_owned()),
+                Err(error) => error,
+            };
+            if resumes_left == 0 {
+                return Err(Ending::Problem(broken.problem(&wanted.connection.name, &wanted.what())));
+            }
+            resumes_left -= 1;
+            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off, resuming it");
+            *opened = self
+                .resume(wanted, incoming.sent(), validator.as_ref())
+                .await
+                .map_err(|error| Ending::Problem(error.problem(&wanted.connection.name, &wanted.what())))?;
+        }
+    }
+
+    /// Asks for the rest. Upstream that begins anew is skipped forward to where we were: whether
+    /// both halves belong together shows in the digest.
+    async fn resume(&self, wanted: &Wanted, at: u64, validator: Option<&HeaderValue>) -> Result<Opened, Error> {
+        let mut headers = HeaderMap::new();
+        if at > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={at}-"))
+        {
+            headers.insert(RANGE, range);
+            if let Some(validator) = validator {
+                headers.insert(IF_RANGE, validator.clone());
+            }
+        }
+        let mut opened = wanted.connection.ask(&self.asset_ask(wanted, headers)).await?;
+        if opened.status == StatusCode::PARTIAL_CONTENT {
+            let begins = opened
+                .header(http::header::CONTENT_RANGE)
+                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
+            return if begins == Some(at) {
+                Ok(opened)
+            } else {
+                Err(Error::Body("it resumes somewhere else".to_owned()))
+            };
+        }
+        if matches!(wanted.facts.expectation, Expectation::FirstSeen) && at > 0 {
+            // Nothing would tell two different bodies apart.
+            return Err(Error::Body("it changed while it was fetched".to_owned()));
+        }
+        opened.skip(at).await?;
+        Ok(opened)
+    }
+
+    /// What the bytes have to be.
+    pub(super) async fn expected(&self, wanted: &Wanted) -> Result<Expected, Error> {
+        let promised = match &wanted.facts.expectation {
+            Expectation::Known(expected) => return Ok(expected.clone()),
+            Expectation::Promised(_) => self.promised(&wanted.connection, wanted.promises.clone()).await?,
+            Expectation::FirstSeen => Expected::none(),
+        };
+        if !promised.is_empty() {
+            return Ok(promised);
+        }
+        // Nothing is promised: what was seen first is the measure.
+        let pinned = self.store.catalog().asset(&wanted.key).await.ok().flatten();
+        Ok(pinned
+            .and_then(|row| {
+                crate::package::Digest::from_hex(Algorithm::Sha256, &row.blob.to_hex()).ok()
+            })
+            .into_iter()
+            .collect())
+    }
+
+    /// Reads the resources that hold digests: all but MD5 at once, and that where nothing else is.
+    pub(super) async fn promised(&self, connection: &Arc<Connection>, promises: Vec<(Promise, Url)>) -> Result<Expected, Error> {
+        let (weak, strong): (Vec<_>, Vec<_>) = promises
+            .into_iter()
+            .partition(|(promise, _)| promise.algorithm == Some(Algorithm::Md5));
+        let mut outage = None;
+        for promises in [strong, weak] {
+            let asked = promises.iter().map(|(promise, url)| self.promise(connection, promise, url));
+            let mut expected = Expected::none();
+            for answer in join_all(asked).await {
+                match answer {
+                    Ok(found) => found.iter().for_each(|digest| expected.push(digest.clone())),
+                    Err(error) if error.is_outage() => outage = Some(error),
+                    Err(_) => {}
+                }
+            }
+            if let Some(strongest) = expected.strongest() {
+                return Ok(Expected::from_iter([strongest.clone()]));
+            }
+        }
+        // Where upstream did not say whether there is a digest, nothing is taken unchecked.
+        outage.map_or(Ok(Expected::none()), Err)
+    }
+
+    async fn promise(&self, connection: &Arc<Connection>, promise: &Promise, url: &Url) -> Result<Expected, Error> {
+        const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
+        let ask = Ask::get(url.clone(), "*/*", self.config.patience);
+        let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
+        Ok(connection.format.protocol().promised(promise, &body))
+    }
+}
+
+/// Tells the followers, unless they were told that all is well: then only the keeping failed.
+fn settle(progress: &watch::Sender<Progress>, problem: Problem) {
+    progress.send_if_modified(|progress| {
+        let flowing = matches!(progress, Progress::Flowing);
+        if flowing {
+            *progress = Progress::Failed(problem);
+        }
+        flowing
+    });
+}
+
+/// How a download ends that does not end well.
+enum Ending {
+    Unkept(NotKept),
+    Problem(Problem),
+}
+
+fn ending(error: store::Error, wanted: &Wanted) -> Ending {
+    match error {
+        store::Error::NotKept(why) => Ending::Unkept(why),
+        error if error.is_unverified() => Ending::Problem(unverified(wanted, error)),
+        error => Ending::Problem(Fetcher::store_problem(error, &wanted.what())),
+    }
+}
+
+pub(super) fn unverified(wanted: &Wanted, error: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::new(
+        Kind::Unverified,
+        Decider::Connection(wanted.connection.name.clone()),
+        format!("{} is not what its registry promised: {error}", wanted.key.asset),
+    )
+    .advice("nothing of it was kept; try again, and if it stays so, the registry is to blame")
+    .caused_by(error)
+}
+
+fn disk_full(wanted: &Wanted) -> Problem {
+    Problem::new(
+        Kind::Unavailable {
+            retry_after: std::time::Duration::from_secs(1),
+        },
+        Decider::Larder,
+        format!("the disk filled up while {} came in", wanted.key.asset),
+    )
+    .advice("ask again: it is passed on without being kept then")
+}
+
+/// What `If-Range` may carry: a strong validator (RFC 9110 §13.1.5).
+fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
+    let etag = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
+    etag.or_else(|| headers.get(LAST_MODIFIED)).cloned()
+}

@@ -1,0 +1,502 @@
+//! Mutable resources: fresh, revalidated, or stale while upstream fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
+use tracing::{info, warn};
+use url::Url;
+
+use super::{Fetcher, ResourceKey};
+use crate::clock;
+use crate::connection::{Ask, Connection, Error, Opened};
+use crate::package::{BlobId, Expected, Promise};
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::catalog::DocumentRow;
+use crate::store::{self, Blob};
+use crate::telemetry::Metrics;
+
+/// After this long a document is fetched anew whatever its validators say: a registry that
+/// answers 304 for ever would keep a package without its new versions.
+const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
+/// A document that was checked this recently is not asked for again by those who want it now.
+const NOW_SECONDS: i64 = 2;
+/// Documents are held in memory up to this size where the disk takes nothing.
+const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How fresh a document has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshen {
+    AsCached,
+    /// Something that it does not name was asked for: upstream is asked at once.
+    Now,
+}
+
+/// Where a document's bytes are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    Stored(Blob),
+    /// The store had no room.
+    Passing(Bytes),
+}
+
+/// How the document was come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Hit,
+    Revalidated,
+    Miss,
+    /// Upstream failed, this is what was there before.
+    Stale,
+}
+
+impl Outcome {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Revalidated => "revalidated",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// A document of a connection.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub row: DocumentRow,
+    pub content: Content,
+    pub outcome: Outcome,
+    /// Seconds since 1970 until which upstream lets it pass for fresh.
+    pub fresh_until: i64,
+    pub url: Url,
+}
+
+/// What upstream lets a cache do with a document.
+#[derive(Clone, Debug)]
+pub struct Validity {
+    policy: String,
+    fresh_for: Duration,
+}
+
+impl Document {
+    /// The bytes, all of them.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
+        match &self.content {
+            Content::Passing(bytes) => Ok(bytes.clone()),
+            Content::Stored(blob) => blob
+                .read_all(&fetcher.tasks)
+                .await
+                .map_err(|error| Problem::internal("a stored document cannot be read", error)),
+        }
+    }
+
+    fn is_fresh(&self, now: i64) -> bool {
+        now < self.fresh_until
+    }
+}
+
+/// One resource to bring up to date.
+struct Job {
+    connection: Arc<Connection>,
+    key: ResourceKey,
+    url: Url,
+    accept: &'static str,
+    promises: Vec<Promise>,
+    what: String,
+}
+
+impl Fetcher {
+    /// The document at `url`, as fresh as asked for. `what` is how a problem calls it.
+    ///
+    /// # Errors
+    /// Where upstream does not have it, or fails and nothing is kept.
+    pub async fn freshen(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        key: &str,
+        url: &Url,
+        accept: &'static str,
+        freshen: Freshen,
+        what: &str,
+    ) -> Result<Arc<Document>, Problem> {
+        self.freshen_checked(connection, key, url, accept, freshen, Vec::new(), what).await
+    }
+
+    /// The same for mutable assets, whose digests other resources hold.
+    ///
+    /// # Errors
+    /// As [`Fetcher::freshen`], and where the bytes are not what was promised.
+    #[allow(clippy::too_many_arguments, reason = "each is a different thing that the request says")]
+    pub async fn freshen_checked(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        key: &str,
+        url: &Url,
+        accept: &'static str,
+        freshen: Freshen,
+        promises: Vec<Promise>,
+        what: &str,
+    ) -> Result<Arc<Document>, Problem> {
+        let key = ResourceKey {
+            connection: connection.name.as_str().into(),
+            key: key.into(),
+        };
+        if self.absent.get(&key).await.is_some() && freshen == Freshen::AsCached {
+            return Err(Error::Absent.problem(&connection.name, what));
+        }
+        let known = self.known(&key, connection).await?;
+        let now = clock::unix_now();
+        if let Some(known) = &known {
+            let fresh = match freshen {
+                Freshen::AsCached => known.is_fresh(now) || connection.offline,
+                Freshen::Now => now - known.row.checked_at < NOW_SECONDS || connection.offline,
+            };
+            if fresh {
+                return Ok(Arc::clone(known));
+            }
+        }
+        let job = Job {
+            connection: Arc::clone(connection),
+            key: key.clone(),
+            url: url.clone(),
+            accept,
+            promises,
+            what: what.to_owned(),
+        };
+        let fetcher = Arc::clone(self);
+        let flight = self.document_flights.join(&key, || async move { fetcher.update(job, known).await });
+        flight
+            .await
+            .unwrap_or_else(|| Err(Problem::internal(format!("fetching {what} failed"), "the task panicked")))
+    }
+
+    /// What is stored of the resource, whatever its age, and without asking anybody.
+    ///
+    /// # Errors
+    /// Where the catalog or the disk fails.
+    pub async fn stored(&self, connection: &Connection, key: &str) -> Result<Option<Arc<Document>>, Problem> {
+        let key = ResourceKey {
+            connection: connection.name.as_str().into(),
+            key: key.into(),
+        };
+        self.known(&key, connection).await
+    }
+
+    async fn known(&self, key: &ResourceKey, connection: &Connection) -> Result<Option<Arc<Document>>, Problem> {
+        if let Some(document) = self.documents.get(key).await {
+            return Ok(Some(document));
+        }
+        let broken = |error: store::Error| Problem::internal("the catalog cannot be read", error);
+        let row = self
+            .store
+            .catalog()
+            .document(&key.connection, &key.key)
+            .await
+            .map_err(|error| broken(error.into()))?;
+        let Some(row) = row else { return Ok(None) };
+        let Some(blob) = self.store.blob(row.blob).await.map_err(broken)? else {
+            return Ok(None);
+        };
+        let fresh_for = serde_json::from_str::<CachePolicy>(&row.policy)
+            .map_or(Duration::ZERO, |policy| self.fresh_for(connection, &policy, None));
+        let Ok(url) = Url::parse(&row.url) else {
+            return Ok(None);
+        };
+        let document = Arc::new(Document {
+            fresh_until: row.checked_at.saturating_add(seconds(fresh_for)),
+            content: Content::Stored(blob),
+            outcome: Outcome::Hit,
+            url,
+            row,
+        });
+        self.documents.insert(key.clone(), Arc::clone(&document)).await;
+        Ok(Some(document))
+    }
+
+    async fn update(self: Arc<Self>, job: Job, known: Option<Arc<Document>>) -> Result<Arc<Document>, Problem> {
+        let started = tokio::time::Instant::now();
+        let answer = self.ask(&job, known.as_deref()).await;
+        let name = &job.connection.name;
+        let error = match answer {
+            Ok(opened) if opened.status == StatusCode::NOT_MODIFIED => match known {
+                Some(known) => return self.revalidated(&job, &known, &opened).await,
+                None => Error::Broken { status: 304 },
+            },
+            Ok(opened) => match self.take(&job, opened, started).await {
+                Ok(document) => return Ok(document),
+                Err(Taking::Failed(error)) => error,
+                Err(Taking::Refused(problem)) => return known.map_or(Err(problem), |known| Ok(stale(&known))),
+            },
+            Err(error) => error,
+        };
+        if let (true, Some(known)) = (error.is_outage(), &known) {
+            warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` fails, serving a stale document");
+            // Those who ask in the next moment need not wait for the same failure.
+            let rested = Arc::new(Document {
+                fresh_until: clock::unix_now() + 1,
+                ..stale(known).as_ref().clone()
+            });
+            self.documents.insert(job.key.clone(), Arc::clone(&rested)).await;
+            return Ok(rested);
+        }
+        if matches!(error, Error::Absent) {
+            self.absent.insert(job.key.clone(), ()).await;
+        }
+        Err(error.problem(name, &job.what))
+    }
+
+    async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
+        let mut ask = Ask::get(job.url.clone(), job.accept, self.config.patience);
+        let Some(known) = known else {
+            return job.connection.ask(&ask).await;
+        };
+        if clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS {
+            ask.headers = validators(&known.row);
+        }
+        ask.patience = self.config.stale_after;
+        tokio::time::timeout(self.config.stale_after, job.connection.ask(&ask))
+            .await
+            .unwrap_or(Err(Error::TimedOut))
+    }
+
+    async fn revalidated(&self, job: &Job, known: &Document, opened: &Opened) -> Result<Arc<Document>, Problem> {
+        let validity = self.validity(&job.connection, opened, Some(&known.row));
+        let now = clock::unix_now();
+        let row = DocumentRow {
+            checked_at: now,
+            policy: validity.policy,
+            ..known.row.clone()
+        };
+        let document = Arc::new(Document {
+            fresh_until: now.saturating_add(seconds(validity.fresh_for)),
+            outcome: Outcome::Hit,
+            row,
+            ..known.clone()
+        });
+        self.remember(&job.key, &document).await;
+        Ok(Arc::new(Document {
+            outcome: Outcome::Revalidated,
+            ..document.as_ref().clone()
+        }))
+    }
+
+    /// Takes a new body into the store, or into memory where the store has no room.
+    async fn take(&self, job: &Job, mut opened: Opened, started: tokio::time::Instant) -> Result<Arc<Document>, Taking> {
+        let validity = self.validity(&job.connection, &opened, None);
+        let max = self.config.document_bytes_max;
+        if let Some(length) = opened.length().filter(|length| *length > max) {
+            return Err(too_large(job, length, max));
+        }
+        let media_type = media_type(&opened.headers);
+        let (etag, last_modified) = (opened.header(ETAG), opened.header(LAST_MODIFIED));
+        let url = opened.url.clone();
+        let algorithms: Vec<_> = job.promises.iter().filter_map(|promise| promise.algorithm).collect();
+        let content = match self.store.incoming(opened.length(), &algorithms).await {
+            Ok(mut incoming) => {
+                while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
+                    let length = incoming.sent() + piece.len() as u64;
+                    if length > max {
+                        return Err(too_large(job, length, max));
+                    }
+                    incoming.write(piece).await.map_err(|error| taking(error, &job.what))?;
+                }
+                drop(opened);
+                let expected = self.promised_of(job).await.map_err(Taking::Failed)?;
+                let verified = incoming.verify(&expected).await.map_err(|error| {
+                    if error.is_unverified() {
+                        self.unverified(&job.connection, &job.what, &error);
+                    }
+                    taking(error, &job.what)
+                })?;
+                Content::Stored(verified.keep().await.map_err(|error| taking(error, &job.what))?)
+            }
+            Err(store::Error::NotKept(why)) => {
+                info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
+                Content::Passing(pass_on(opened, max.min(UNKEPT_BYTES_MAX)).await.map_err(Taking::Failed)?)
+            }
+            Err(error) => return Err(taking(error, &job.what)),
+        };
+        let now = clock::unix_now();
+        let (blob, size) = match &content {
+            Content::Stored(blob) => (blob.id(), blob.size()),
+            Content::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
+        };
+        let document = Arc::new(Document {
+            row: DocumentRow {
+                blob,
+                size,
+                url: url.to_string(),
+                media_type,
+                etag,
+                last_modified,
+                policy: validity.policy,
+                fetched_at: now,
+                checked_at: now,
+                fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+            },
+            fresh_until: now.saturating_add(seconds(validity.fresh_for)),
+            content,
+            outcome: Outcome::Hit,
+            url,
+        });
+        if matches!(document.content, Content::Stored(_)) {
+            self.remember(&job.key, &document).await;
+        }
+        self.absent.invalidate(&job.key).await;
+        Ok(Arc::new(Document {
+            outcome: Outcome::Miss,
+            ..document.as_ref().clone()
+        }))
+    }
+
+    async fn promised_of(&self, job: &Job) -> Result<Expected, Error> {
+        if job.promises.is_empty() {
+            return Ok(Expected::none());
+        }
+        let located = job.promises.iter().filter_map(|promise| match &promise.location {
+            crate::package::Location::Path(path) => Some((promise.clone(), job.connection.url.join(path).ok()?)),
+            crate::package::Location::Url(url) => Some((promise.clone(), url.clone())),
+            crate::package::Location::Service { .. } => None,
+        });
+        self.promised(&job.connection, located.collect()).await
+    }
+
+    async fn remember(&self, key: &ResourceKey, document: &Arc<Document>) {
+        if let Err(error) = self
+            .store
+            .catalog()
+            .keep_document(&key.connection, &key.key, &document.row)
+            .await
+        {
+            warn!(%error, "A document's row was not written");
+        }
+        self.documents.insert(key.clone(), Arc::clone(document)).await;
+    }
+
+    pub(super) fn unverified(&self, connection: &Connection, what: &str, error: &store::Error) {
+        let metrics: &Metrics = &self.metrics;
+        metrics.unverified.inc();
+        warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
+    }
+
+    fn validity(&self, connection: &Connection, opened: &Opened, before: Option<&DocumentRow>) -> Validity {
+        let options = CacheOptions {
+            // Our own credentials, our own cache.
+            shared: false,
+            cache_heuristic: 0.0,
+            ..CacheOptions::default()
+        };
+        let now = clock::system_now();
+        let mut request = Request::builder().method(Method::GET).uri(opened.url.as_str()).body(()).unwrap_or_default();
+        request.headers_mut().clone_from(&opened.asked);
+        request.headers_mut().remove(http::header::AUTHORIZATION);
+        let mut response = Response::builder().status(opened.status).body(()).unwrap_or_default();
+        response.headers_mut().clone_from(&opened.headers);
+        let old = before.and_then(|row| serde_json::from_str::<CachePolicy>(&row.policy).ok());
+        let policy = match old {
+            Some(old) => match old.after_response(&request, &response, now) {
+                AfterResponse::NotModified(policy, _) | AfterResponse::Modified(policy, _) => policy,
+            },
+            None => CachePolicy::new_options(&request, &response, now, options),
+        };
+        Validity {
+            fresh_for: self.fresh_for(connection, &policy, Some(&opened.headers)),
+            policy: serde_json::to_string(&policy).unwrap_or_default(),
+        }
+    }
+
+    /// How long a document is fresh from when it was checked: as configured, as upstream says,
+    /// or a default where upstream says nothing.
+    fn fresh_for(&self, connection: &Connection, policy: &CachePolicy, headers: Option<&HeaderMap>) -> Duration {
+        if let Some(max_age) = connection.max_age {
+            return max_age;
+        }
+        let says = headers.is_none_or(|headers| headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES));
+        if says {
+            policy.time_to_live(clock::system_now())
+        } else {
+            self.fresh_for
+        }
+    }
+}
+
+/// Why a body was not taken.
+enum Taking {
+    Failed(Error),
+    Refused(Problem),
+}
+
+fn taking(error: store::Error, what: &str) -> Taking {
+    match error {
+        store::Error::Unverified { .. } => Taking::Refused(
+            Problem::new(Kind::Unverified, Decider::Larder, format!("{what} is not what its registry promised"))
+                .advice("try again; if it stays so, the registry is to blame")
+                .caused_by(error),
+        ),
+        store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
+        error => Taking::Refused(Fetcher::store_problem(error, what)),
+    }
+}
+
+fn too_large(job: &Job, length: u64, max: u64) -> Taking {
+    Taking::Refused(
+        Problem::new(
+            Kind::Upstream,
+            Decider::Larder,
+            format!("{} has {length} bytes, more than document_bytes_max, {max}", job.what),
+        )
+        .advice("raise `fetch.document_bytes_max`"),
+    )
+}
+
+fn stale(known: &Document) -> Arc<Document> {
+    Arc::new(Document {
+        outcome: Outcome::Stale,
+        ..known.clone()
+    })
+}
+
+async fn pass_on(mut opened: Opened, max: u64) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = opened.piece().await? {
+        if (body.len() + piece.len()) as u64 > max {
+            return Err(Error::Body(format!("it is longer than {max} bytes, and the disk is full")));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+fn validators(row: &DocumentRow) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [(IF_NONE_MATCH, &row.etag), (IF_MODIFIED_SINCE, &row.last_modified)] {
+        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// The media type without its parameters, lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,269 @@
+//! Assets: the same decision as the documents', then the store or the one download.
+
+use std::sync::Arc;
+
+use super::document::Cached;
+use super::evidence::{permit, promises_of};
+use super::{Reader, Repository, Snapshot};
+use crate::clock;
+use crate::connection::Connection;
+use crate::fetch::{Content, Freshen, Pass, Wanted};
+use crate::format::Target;
+use crate::package::{Algorithm, AssetFacts, AssetId, Format};
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::catalog::{AssetKey, AssetRow};
+use crate::store::{Arrival, Blob, Phase};
+
+/// An asset to answer with.
+pub struct AssetReply {
+    pub body: AssetBody,
+    pub media_type: String,
+    pub last_modified: Option<String>,
+    pub cached: Cached,
+}
+
+pub enum AssetBody {
+    Stored(Blob),
+    Arriving(Arrival),
+    Passing(Pass),
+}
+
+impl Reader {
+    /// Reads an asset from the nearest source that has it.
+    ///
+    /// # Errors
+    /// Where a rule denies it, no source has it, or it cannot be had.
+    pub async fn asset(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        repository: &Repository,
+        asset: &AssetId,
+    ) -> Result<AssetReply, Problem> {
+        let mut absent = None;
+        for connection in repository.sources(asset.package.format())? {
+            match self.asset_of(snapshot, &connection, asset).await {
+                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
+                result => return result,
+            }
+        }
+        Err(absent.unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+    }
+
+    async fn asset_of(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+    ) -> Result<AssetReply, Problem> {
+        let key = AssetKey {
+            connection: connection.name.as_str().into(),
+            asset: asset.clone(),
+        };
+        let concern = snapshot.config.rules.concern(&asset.package, clock::now());
+        let kept = self.fetcher.asset(&key).await?;
+        if let Some((row, Some(blob))) = kept.as_ref()
+            && (row.published.is_some() || !concern.dates)
+        {
+            permit(snapshot, concern, &asset.package, &row.version, row.published)?;
+            return Ok(stored(connection, row, blob.clone(), "hit"));
+        }
+        let facts = self.asset_facts(connection, asset, concern.dates).await?;
+        permit(snapshot, concern, &asset.package, &facts.version, facts.published)?;
+        if facts.mutable {
+            return self.mutable(connection, asset, &facts).await;
+        }
+        if let Some((row, Some(blob))) = kept {
+            return Ok(stored(connection, &row, blob, "hit"));
+        }
+        let wanted = self.wanted(connection, key, facts).await?;
+        match self.fetcher.fetch(&wanted).await {
+            Phase::Stored(blob, row) => Ok(stored(connection, &row, blob, "miss")),
+            Phase::Arriving(arrival) => {
+                if arrival.is_small() {
+                    // All of it would be held back anyway: a failure can still be told as one.
+                    arrival.verified().await?;
+                }
+                Ok(AssetReply {
+                    media_type: arrival.head.media_type.clone(),
+                    last_modified: arrival.head.last_modified.clone(),
+                    body: AssetBody::Arriving(arrival),
+                    cached: cached(connection, "miss", 0, 0),
+                })
+            }
+            Phase::Unkept(why) => {
+                let pass = self.fetcher.pass(&wanted).await?;
+                Ok(AssetReply {
+                    media_type: pass.head.media_type.clone(),
+                    last_modified: pass.head.last_modified.clone(),
+                    body: AssetBody::Passing(pass),
+                    cached: cached(connection, why.as_str(), 0, 0),
+                })
+            }
+            Phase::Failed(problem) => Err(problem),
+            Phase::Opening => Err(Problem::internal("the download stopped", "it never began")),
+        }
+    }
+
+    /// An asset whose bytes may change is revalidated as a document is.
+    async fn mutable(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+        facts: &AssetFacts,
+    ) -> Result<AssetReply, Problem> {
+        let url = self.locate(connection, &facts.location).await?;
+        let key = format!("asset:{asset}");
+        let document = self
+            .fetcher
+            .freshen_checked(
+                connection,
+                &key,
+                &url,
+                "*/*",
+                Freshen::AsCached,
+                promises_of(facts),
+                &asset.to_string(),
+            )
+            .await?;
+        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
+        let fetch_ms = u64::try_from(document.row.fetch_ms).unwrap_or(0);
+        let blob = match &document.content {
+            Content::Stored(blob) => blob.clone(),
+            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+        };
+        Ok(AssetReply {
+            body: AssetBody::Stored(blob),
+            media_type: document.row.media_type.clone(),
+            last_modified: document.row.last_modified.clone(),
+            cached: cached(connection, document.outcome.as_str(), age, fetch_ms),
+        })
+    }
+
+    async fn wanted(self: &Arc<Self>, connection: &Arc<Connection>, key: AssetKey, facts: AssetFacts) -> Result<Wanted, Problem> {
+        let url = self.locate(connection, &facts.location).await?;
+        let mut promises = Vec::new();
+        for promise in promises_of(&facts) {
+            let url = self.locate(connection, &promise.location).await?;
+            promises.push((promise, url));
+        }
+        Ok(Wanted {
+            connection: Arc::clone(connection),
+            key,
+            facts,
+            url,
+            promises,
+        })
+    }
+
+    /// The digest of an asset, in hexadecimal: our own where we hold the file, upstream's where
+    /// we do not.
+    ///
+    /// # Errors
+    /// As [`Reader::asset`].
+    pub async fn checksum(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        repository: &Repository,
+        asset: &AssetId,
+        algorithm: Algorithm,
+    ) -> Result<(String, Cached), Problem> {
+        let mut absent = None;
+        for connection in repository.sources(asset.package.format())? {
+            match self.checksum_of(snapshot, &connection, asset, algorithm).await {
+                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
+                result => return result,
+            }
+        }
+        Err(absent.unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+    }
+
+    async fn checksum_of(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+        algorithm: Algorithm,
+    ) -> Result<(String, Cached), Problem> {
+        let concern = snapshot.config.rules.concern(&asset.package, clock::now());
+        let facts = self.asset_facts(connection, asset, concern.dates).await?;
+        permit(snapshot, concern, &asset.package, &facts.version, facts.published)?;
+        let held = if facts.mutable {
+            let document = self.fetcher.stored(connection, &format!("asset:{asset}")).await?;
+            document.and_then(|document| match &document.content {
+                Content::Stored(blob) => Some(blob.clone()),
+                Content::Passing(_) => None,
+            })
+        } else {
+            let key = AssetKey {
+                connection: connection.name.as_str().into(),
+                asset: asset.clone(),
+            };
+            self.fetcher.asset(&key).await?.and_then(|(_, blob)| blob)
+        };
+        if let Some(blob) = held {
+            let digest = self.fetcher.store().digest(&blob, algorithm).await;
+            let digest = digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
+            return Ok((digest.to_hex(), cached(connection, "hit", 0, 0)));
+        }
+        let file = promises_of(&facts)
+            .into_iter()
+            .find(|promise| promise.algorithm == Some(algorithm))
+            .ok_or_else(|| {
+                Problem::not_found(
+                    Decider::Connection(connection.name.clone()),
+                    format!("{asset} has no {} file", algorithm.as_str()),
+                )
+            })?;
+        let url = self.locate(connection, &file.location).await?;
+        let key = format!("checksum:{}:{asset}", algorithm.as_str());
+        let document = self
+            .fetcher
+            .freshen(connection, &key, &url, "*/*", Freshen::AsCached, &asset.to_string())
+            .await?;
+        let text = document.bytes(&self.fetcher).await?;
+        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
+        let cached = cached(connection, document.outcome.as_str(), age, 0);
+        Ok((String::from_utf8_lossy(&text).trim().to_owned(), cached))
+    }
+
+    /// What a stored alias leads to; the address is upstream's own, or one that we made up.
+    ///
+    /// # Errors
+    /// Where nothing is known of it.
+    pub async fn alias(&self, repository: &Repository, format: Format, path: &str) -> Result<Target, Problem> {
+        let unknown = || {
+            Problem::not_found(
+                Decider::Repository(repository.name.clone()),
+                format!("`{path}` is named in no document that Larder has"),
+            )
+            .advice("ask for the package's own document first")
+        };
+        for connection in repository.sources(format)? {
+            let target = self.fetcher.store().catalog().alias(&connection.name, path).await;
+            let target = target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            if let Some(target) = target.and_then(|target| format.protocol().alias(&target)) {
+                return Ok(target);
+            }
+        }
+        Err(unknown())
+    }
+}
+
+fn stored(connection: &Connection, row: &AssetRow, blob: Blob, outcome: &'static str) -> AssetReply {
+    let age = u64::try_from(clock::unix_now() - row.first_seen).unwrap_or(0);
+    AssetReply {
+        body: AssetBody::Stored(blob),
+        media_type: row.media_type.clone(),
+        last_modified: row.last_modified.clone(),
+        cached: cached(connection, outcome, age, u64::try_from(row.fetch_ms).unwrap_or(0)),
+    }
+}
+
+fn cached(connection: &Connection, outcome: &'static str, age: u64, fetch_ms: u64) -> Cached {
+    Cached {
+        outcome,
+        connection: connection.name.clone(),
+        age,
+        fetch_ms,
+    }
+}

@@ -1,0 +1,76 @@
+//! What Larder exists for: documents and assets of a repository, by one decision at both doors.
+
+mod asset;
+mod document;
+mod encoding;
+mod evidence;
+mod question;
+mod source;
+
+use std::sync::Arc;
+
+use moka::future::Cache;
+use tokio::sync::Semaphore;
+
+pub use asset::{AssetBody, AssetReply};
+pub use document::{Cached, DocumentBody, DocumentReply};
+pub use encoding::{Encoding, Encodings};
+pub use evidence::Explanation;
+pub use source::{Repository, Snapshot};
+
+use crate::config;
+use crate::fetch::Fetcher;
+use crate::problem::Problem;
+use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
+use crate::task::Flights;
+use evidence::{FactsKey, PackageFacts};
+
+/// Reads what repositories have.
+pub struct Reader {
+    fetcher: Arc<Fetcher>,
+    rendered: RenderedCache,
+    renders: Flights<RenderKey, Result<Arc<Rendered>, Problem>>,
+    /// Documents that are parsed or rendered at once.
+    render_places: Arc<Semaphore>,
+    facts: Cache<FactsKey, Arc<PackageFacts>>,
+}
+
+impl Reader {
+    #[must_use]
+    pub fn new(fetcher: &Arc<Fetcher>, rendered: RenderedCache, config: &config::Config) -> Arc<Self> {
+        Arc::new(Self {
+            fetcher: Arc::clone(fetcher),
+            rendered,
+            renders: Flights::new(fetcher.tasks().clone()),
+            render_places: Arc::new(Semaphore::new(config.fetch.renders_max)),
+            facts: Cache::builder()
+                .max_capacity(config.cache.facts_memory)
+                .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
+                .build(),
+        })
+    }
+
+    #[must_use]
+    pub fn fetcher(&self) -> &Arc<Fetcher> {
+        &self.fetcher
+    }
+
+    /// Writes what is kept in memory alone.
+    pub async fn close(&self) {
+        self.rendered.close().await;
+    }
+
+    /// Runs `work` where it may take its time, a bounded number at once.
+    async fn rendering<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let place = Arc::clone(&self.render_places).acquire_owned().await;
+        let place = place.map_err(|error| Problem::internal("rendering stopped", error))?;
+        self.fetcher
+            .tasks()
+            .spawn_blocking(move || {
+                let _place = place;
+                work()
+            })
+            .await
+            .map_err(|error| Problem::internal("rendering a document failed", error))
+    }
+}

@@ -1,0 +1,303 @@
+//! One request: routed, answered, accounted for. A panic in it harms no other.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use tracing::{error, info, warn};
+
+use super::health;
+use super::reply::{self, Answer, Body, Head};
+use super::route::{Route, route};
+use crate::Larder;
+use crate::format::{Address, Ask, DocumentId, Protocol, Target};
+use crate::package::{AssetId, Format};
+use crate::problem::{Decider, Kind, Problem};
+use crate::repository::{Cached, Encodings, Repository, Snapshot};
+use crate::telemetry::{AnswerLabels, Run};
+
+/// What the access line says of a request.
+#[derive(Default)]
+struct Line {
+    format: Option<Format>,
+    repository: String,
+    package: String,
+    asset: String,
+    run: Option<Arc<Run>>,
+}
+
+/// Answers a request.
+pub async fn handle(larder: Arc<Larder>, over_tls: bool, request: Request<Incoming>) -> Response<Body> {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(200).collect();
+    let mut line = Line::default();
+    let answered = AssertUnwindSafe(answer(&larder, over_tls, request, &mut line)).catch_unwind().await;
+    let answer = match answered {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(problem)) => told(&problem, line.format),
+        Err(_) => {
+            larder.metrics.panics.inc();
+            error!(path, "A request ended in a panic");
+            let problem = Problem::internal("this request failed inside Larder", "a panic");
+            reply::problem(&problem, line.format)
+        }
+    }
+    .for_method(&method);
+    account(&larder, answer, line, method, path, started)
+}
+
+/// A problem as an answer; what is Larder's own fault is logged with its cause.
+fn told(problem: &Problem, format: Option<Format>) -> Answer {
+    if problem.kind == Kind::Internal {
+        let cause = problem.cause.as_ref().map(ToString::to_string).unwrap_or_default();
+        error!(cause, "{}", problem.message);
+    }
+    reply::problem(problem, format)
+}
+
+/// Writes the access line, and counts, when the body has ended.
+fn account(larder: &Arc<Larder>, answer: Answer, line: Line, method: Method, path: String, started: Instant) -> Response<Body> {
+    let Answer {
+        response,
+        outcome,
+        cached,
+    } = answer;
+    let status = response.status().as_u16();
+    let larder = Arc::clone(larder);
+    let close = move |bytes: u64, result: Result<(), Problem>| {
+        let elapsed = started.elapsed();
+        let outcome = result.as_ref().err().map_or(outcome, |problem| problem.kind.as_str());
+        let format = line.format.map_or("-", Format::as_str);
+        let metrics = &larder.metrics;
+        metrics.served_bytes.inc_by(bytes);
+        metrics.seconds.observe(elapsed.as_secs_f64());
+        metrics
+            .answers
+            .get_or_create(&AnswerLabels {
+                format: format.to_owned(),
+                outcome: outcome.to_owned(),
+                status,
+            })
+            .inc();
+        if let Some(run) = &line.run {
+            count(run, cached.as_ref(), bytes, u64::try_from(elapsed.as_millis()).unwrap_or(0), status);
+        }
+        let ms = elapsed.as_secs_f64() * 1000.0;
+        if let Err(problem) = &result {
+            warn!(path, %problem, "An answer was cut off");
+        }
+        if line.format.is_some() {
+            info!(%method, format, repository = line.repository, package = line.package, asset = line.asset, status, cache = outcome, bytes, ms, "{method} {path}");
+        } else {
+            tracing::debug!(%method, status, bytes, ms, "{method} {path}");
+        }
+    };
+    response.map(|body| body.accounted(Box::new(close)))
+}
+
+fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
+    run.requests.fetch_add(1, Ordering::Relaxed);
+    run.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+    if status >= 400 {
+        run.failures.fetch_add(1, Ordering::Relaxed);
+    }
+    let Some(cached) = cached else { return };
+    if cached.is_hit() {
+        run.hits.fetch_add(1, Ordering::Relaxed);
+        run.saved_ms.fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
+    } else {
+        run.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+async fn answer(larder: &Arc<Larder>, over_tls: bool, request: Request<Incoming>, line: &mut Line) -> Result<Answer, Problem> {
+    let (parts, body) = request.into_parts();
+    let head = Head {
+        method: &parts.method,
+        headers: &parts.headers,
+    };
+    let path = parts.uri.path();
+    let (format, repository, rest, run) = match route(&parts.method, path) {
+        Route::Package {
+            format,
+            repository,
+            rest,
+            run,
+        } => (format, repository, rest, run),
+        Route::Live => return Ok(health::live()),
+        Route::Ready => return Ok(health::ready(larder.tasks.is_stopping())),
+        Route::Metrics => return Ok(health::metrics(larder)),
+        Route::Decide => return health::decide(larder, parts.uri.query()).await,
+        Route::Report(run) => return health::report(larder, run, parts.uri.query()),
+        Route::Lease => return Ok(health::lease(larder)),
+        Route::Front => return Ok(health::front()),
+        Route::Unknown => {
+            return Err(Problem::not_found(Decider::Larder, "there is nothing at this path")
+                .advice("the formats are at /npm/, /pypi/, /maven/ and /nuget/, each with a repository's name behind it"));
+        }
+    };
+    line.format = Some(format);
+    let snapshot = larder.snapshot();
+    let repository = match (repository, &snapshot.first) {
+        (Some(name), _) => snapshot.repository(name)?,
+        (None, Some(first)) => first,
+        (None, None) => return Err(Problem::not_found(Decider::Larder, "there are no repositories")),
+    };
+    line.repository.clone_from(&repository.name);
+    line.run = run.map(|run| larder.runs.run(run));
+    let asked = Asked {
+        larder,
+        snapshot: &snapshot,
+        repository,
+        protocol: format.protocol(),
+        head,
+        address: Address {
+            base: base(&snapshot, over_tls, &parts, format, &repository.name, run),
+            // Under `larder run`, npm itself puts our host in the place of upstream's.
+            kept: run.is_some() && parts.headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"npm/")),
+        },
+    };
+    let target = asked.protocol.parse(&Ask {
+        method: &parts.method,
+        rest,
+        query: parts.uri.query(),
+        accept: asked.head.text(ACCEPT),
+    })?;
+    asked.answer(target, body, line).await
+}
+
+/// A request for a package, with what it is answered from.
+struct Asked<'a> {
+    larder: &'a Arc<Larder>,
+    snapshot: &'a Arc<Snapshot>,
+    repository: &'a Repository,
+    protocol: &'static dyn Protocol,
+    head: Head<'a>,
+    address: Address,
+}
+
+impl Asked<'_> {
+    async fn answer(&self, target: Target, body: Incoming, line: &mut Line) -> Result<Answer, Problem> {
+        let target = match target {
+            Target::Alias(path) => self.larder.reader.alias(self.repository, self.protocol.format(), &path).await?,
+            target => target,
+        };
+        if !matches!(target, Target::Question { .. } | Target::Publish) && !matches!(*self.head.method, Method::GET | Method::HEAD) {
+            return Err(Problem::new(
+                Kind::MethodNotAllowed,
+                Decider::Larder,
+                format!("this path takes no {}", self.head.method),
+            ));
+        }
+        match target {
+            Target::Document(id) => self.document(&id, line).await,
+            Target::Asset(asset) => self.asset(&asset, line).await,
+            Target::Checksum(asset, algorithm) => {
+                line.package = asset.package.to_string();
+                line.asset = asset.file.to_string();
+                let reader = &self.larder.reader;
+                let (digest, cached) = reader.checksum(self.snapshot, self.repository, &asset, algorithm).await?;
+                Ok(reply::checksum(&digest, cached))
+            }
+            Target::DocumentChecksum(id, algorithm) => {
+                let reply = self.read(&id, &Encodings::default()).await?;
+                reply::document_checksum(&reply, algorithm)
+            }
+            Target::Answer { content_type, body } => Ok(reply::whole(StatusCode::OK, content_type, body.into())),
+            Target::Question { location, content_type } => {
+                let question = self.question_body(body).await?;
+                let format = self.protocol.format();
+                let reader = &self.larder.reader;
+                let answer = reader
+                    .question(self.snapshot, self.repository, format, &location, content_type, question)
+                    .await?;
+                Ok(reply::whole(StatusCode::OK, content_type, answer))
+            }
+            Target::Redirect(path) => Ok(reply::redirect(&format!("{}{path}", self.address.base))),
+            Target::Publish => Err(Problem::denied(
+                Decider::Repository(self.repository.name.clone()),
+                format!("repository `{}` takes no publishes", self.repository.name),
+            )
+            .advice("publish to the registry itself; this version of Larder reads")),
+            Target::Alias(path) => Err(Problem::not_found(Decider::Larder, format!("`{path}` leads in a circle"))),
+        }
+    }
+
+    async fn read(&self, id: &DocumentId, encodings: &Encodings) -> Result<crate::repository::DocumentReply, Problem> {
+        self.larder
+            .reader
+            .document(self.snapshot, self.repository, id, &self.address, encodings)
+            .await
+    }
+
+    async fn document(&self, id: &DocumentId, line: &mut Line) -> Result<Answer, Problem> {
+        line.package = id.package.as_ref().map(ToString::to_string).unwrap_or_default();
+        let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING));
+        let reply = self.read(id, &encodings).await?;
+        Ok(reply::document(
+            &self.head,
+            reply,
+            id,
+            self.protocol.format(),
+            self.snapshot,
+            &self.larder.tasks,
+        ))
+    }
+
+    async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
+        line.package = asset.package.to_string();
+        line.asset = asset.file.to_string();
+        let reply = self.larder.reader.asset(self.snapshot, self.repository, asset).await?;
+        Ok(reply::asset(&self.head, reply, &self.larder.tasks))
+    }
+
+    async fn question_body(&self, body: Incoming) -> Result<Bytes, Problem> {
+        let max = self.snapshot.config.server.question_bytes_max;
+        let limited = Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX));
+        match limited.collect().await {
+            Ok(collected) => {
+                let encoded = self.head.text(http::header::CONTENT_ENCODING);
+                reply::decoded(collected.to_bytes(), encoded, max)
+            }
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(Problem::new(Kind::TooLarge, Decider::Larder, format!("the body has more than {max} bytes"))
+                    .advice("raise `server.question_bytes_max`"))
+            }
+            Err(_) => Err(Problem::invalid("the request's body ended early")),
+        }
+    }
+}
+
+/// The repository's address as the client reaches it.
+fn base(
+    snapshot: &Snapshot,
+    over_tls: bool,
+    parts: &http::request::Parts,
+    format: Format,
+    repository: &str,
+    run: Option<&str>,
+) -> String {
+    let root = match &snapshot.config.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => {
+            let scheme = if over_tls { "https" } else { "http" };
+            let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+            let authority = named
+                .and_then(|host| host.parse::<Authority>().ok())
+                .or_else(|| parts.uri.authority().cloned())
+                .map_or_else(|| snapshot.config.listen.to_string(), |authority| authority.to_string());
+            format!("{scheme}://{authority}")
+        }
+    };
+    let run = run.map_or_else(String::new, |run| format!("/-/run/{run}"));
+    format!("{root}{run}/{format}/{repository}/")
+}

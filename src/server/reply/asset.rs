@@ -1,0 +1,142 @@
+//! Assets as answers: whole or in part, stored or still coming in.
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http::StatusCode;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+
+use super::range::{self, Wanted};
+use super::{Answer, Body, Head};
+use crate::problem::Problem;
+use crate::repository::{AssetBody, AssetReply};
+use crate::store::{Arrival, Blob};
+use crate::task::Tasks;
+
+const PIECE_BYTES: usize = 256 * 1024;
+
+pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
+    let (etag, size) = match &reply.body {
+        AssetBody::Stored(blob) => {
+            let name = blob.id().to_hex();
+            (Some(format!("\"{}\"", name.get(..32).unwrap_or_default())), Some(blob.size()))
+        }
+        // What the bytes are is known at their end alone.
+        AssetBody::Arriving(arrival) => (None, arrival.head.size),
+        AssetBody::Passing(pass) => (None, pass.head.size),
+    };
+    let last_modified = reply.last_modified.as_deref();
+    let held = etag.as_deref().is_some_and(|etag| head.holds(etag, last_modified));
+    let can_range = !matches!(reply.body, AssetBody::Passing(_)) && size.is_some();
+    let wanted = match size {
+        Some(size) if can_range && range_holds(head, etag.as_deref(), last_modified) => {
+            range::parse(head.text(RANGE), size)
+        }
+        _ => Wanted::Whole,
+    };
+    let mut answer = match wanted {
+        _ if held => Answer::new(StatusCode::NOT_MODIFIED, Body::empty()),
+        Wanted::Nothing => {
+            let mut answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
+            answer.header(CONTENT_RANGE, &format!("bytes */{}", size.unwrap_or(0)));
+            answer
+        }
+        Wanted::Whole => {
+            let mut answer = Answer::new(StatusCode::OK, body(reply.body, 0, size, size, tasks));
+            if let Some(size) = size {
+                answer.header(CONTENT_LENGTH, &size.to_string());
+            }
+            answer
+        }
+        Wanted::Part { first, last } => {
+            let length = last - first + 1;
+            let content = body(reply.body, first, Some(last + 1), Some(length), tasks);
+            let mut answer = Answer::new(StatusCode::PARTIAL_CONTENT, content);
+            answer.header(CONTENT_LENGTH, &length.to_string());
+            answer.header(CONTENT_RANGE, &format!("bytes {first}-{last}/{}", size.unwrap_or(0)));
+            answer
+        }
+    };
+    if let Some(etag) = &etag {
+        answer.validators(etag, last_modified);
+    } else if let Some(last_modified) = last_modified {
+        answer.header(http::header::LAST_MODIFIED, last_modified);
+    }
+    let media_type = if reply.media_type.is_empty() {
+        "application/octet-stream"
+    } else {
+        &reply.media_type
+    };
+    answer.content_type(media_type);
+    answer.header(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if can_range {
+        answer.header(ACCEPT_RANGES, "bytes");
+    }
+    answer.header(CACHE_CONTROL, "no-cache");
+    answer.cached(reply.cached)
+}
+
+/// Whether `If-Range` lets the range stand (RFC 9110 §13.1.5).
+fn range_holds(head: &Head<'_>, etag: Option<&str>, last_modified: Option<&str>) -> bool {
+    let condition = head.text(IF_RANGE);
+    condition.is_empty() || Some(condition) == etag || Some(condition) == last_modified
+}
+
+fn body(content: AssetBody, start: u64, end: Option<u64>, length: Option<u64>, tasks: &Tasks) -> Body {
+    match content {
+        AssetBody::Stored(blob) => match blob.in_hand() {
+            Some(bytes) => {
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                Body::whole(bytes.slice(place(start)..place(end.unwrap_or(u64::MAX))))
+            }
+            None => Body::pieces(stored(blob, start, end, tasks.clone()), length),
+        },
+        AssetBody::Arriving(arrival) => Body::pieces(arriving(&arrival, start, end, tasks.clone()), length),
+        AssetBody::Passing(pass) => Body::pieces(
+            stream::unfold(pass.pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) }),
+            length,
+        ),
+    }
+}
+
+fn stored(blob: Blob, start: u64, end: Option<u64>, tasks: Tasks) -> impl Stream<Item = Result<Bytes, Problem>> {
+    let end = end.unwrap_or(blob.size());
+    stream::unfold(Some(start), move |at| {
+        let (blob, tasks) = (blob.clone(), tasks.clone());
+        async move {
+            let at = at.filter(|at| *at < end)?;
+            let length = usize::try_from(end - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let piece = tasks.spawn_blocking(move || blob.read_at(at, length)).await;
+            let broken = |error: Box<dyn std::error::Error + Send + Sync>| Problem::internal("a stored asset cannot be read", error);
+            Some(match piece {
+                Ok(Ok(piece)) if piece.is_empty() => (Err(broken("it is shorter than it was".into())), None),
+                Ok(Ok(piece)) => {
+                    let next = at + piece.len() as u64;
+                    (Ok(piece), Some(next))
+                }
+                Ok(Err(error)) => (Err(broken(error.into())), None),
+                Err(error) => (Err(broken(error.into())), None),
+            })
+        }
+    })
+}
+
+fn arriving(
+    arrival: &Arrival,
+    start: u64,
+    end: Option<u64>,
+    tasks: Tasks,
+) -> impl Stream<Item = Result<Bytes, Problem>> + use<> {
+    stream::unfold(Some(arrival.follow(start, end)), move |follower| {
+        let tasks = tasks.clone();
+        async move {
+            let mut follower = follower?;
+            match follower.next(&tasks).await {
+                Ok(Some(piece)) => Some((Ok(piece), Some(follower))),
+                Ok(None) => None,
+                Err(problem) => Some((Err(problem), None)),
+            }
+        }
+    })
+}

@@ -1,0 +1,145 @@
+//! Documents as answers.
+
+use std::io::{BufReader, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, VARY};
+use tokio::sync::mpsc;
+
+use super::{Answer, Body, Head, whole};
+use crate::clock;
+use crate::fetch::{Content, Document};
+use crate::format::{DocumentId, StreamInput};
+use crate::package::{Algorithm, Digester, Format, PackageId};
+use crate::problem::{Decider, Problem};
+use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
+use crate::store::Blob;
+use crate::task::Tasks;
+
+/// How much of a streamed document is rendered before it is sent on.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces of it that wait for the client.
+const PIECES_AHEAD: usize = 4;
+
+pub fn document(
+    head: &Head<'_>,
+    reply: DocumentReply,
+    id: &DocumentId,
+    format: Format,
+    snapshot: &Arc<Snapshot>,
+    tasks: &Tasks,
+) -> Answer {
+    let last_modified = reply.last_modified.as_deref();
+    let mut answer = match reply.body {
+        DocumentBody::Streamed { document, content_type } => {
+            let mut answer = Answer::new(
+                StatusCode::OK,
+                streamed(&document, id.clone(), format, snapshot, tasks),
+            );
+            answer.content_type(content_type);
+            // Of the bytes that it is made of, and the form that it is made in.
+            let etag = format!("\"{}-{:x}\"", document.row.blob.to_hex().get(..32).unwrap_or_default(), content_type.len());
+            answer.header(ETAG, &etag);
+            if head.holds(&etag, None) {
+                *answer.response.body_mut() = Body::empty();
+                *answer.response.status_mut() = StatusCode::NOT_MODIFIED;
+            }
+            answer
+        }
+        DocumentBody::Rendered(rendered) => {
+            let mut answer = if head.holds(&rendered.etag, last_modified) {
+                Answer::new(StatusCode::NOT_MODIFIED, Body::empty())
+            } else {
+                let mut answer = whole(StatusCode::OK, &rendered.content_type, rendered.body.clone());
+                if let Some(encoding) = &rendered.encoding {
+                    answer.header(CONTENT_ENCODING, encoding);
+                }
+                answer
+            };
+            answer.validators(&rendered.etag, last_modified);
+            answer
+        }
+    };
+    answer.header(VARY, "Accept, Accept-Encoding");
+    // What a document shows may change with a rule: clients ask, and are told 304.
+    answer.header(CACHE_CONTROL, "no-cache");
+    answer.cached(reply.cached)
+}
+
+/// Renders the document while it is sent, in memory that does not grow with it.
+fn streamed(document: &Arc<Document>, id: DocumentId, format: Format, snapshot: &Arc<Snapshot>, tasks: &Tasks) -> Body {
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    let (document, snapshot) = (Arc::clone(document), Arc::clone(snapshot));
+    tasks.spawn_blocking(move || {
+        let blob = match &document.content {
+            Content::Stored(blob) => blob.clone(),
+            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+        };
+        let mut reader = BufReader::with_capacity(PIECE_BYTES, blob.reader());
+        let now = clock::now();
+        let rules = &snapshot.config.rules;
+        let shows = |package: &PackageId| !rules.denies_name(package, now);
+        let mut out = Sender {
+            pieces: sender,
+            piece: Vec::with_capacity(PIECE_BYTES),
+        };
+        let mut input = StreamInput {
+            document: &id,
+            media_type: &document.row.media_type,
+            reader: &mut reader,
+            shows: &shows,
+        };
+        if let Err(error) = format.protocol().stream(&mut input, &mut out) {
+            let problem = Problem::internal("a document cannot be rendered", error);
+            let _ = out.pieces.blocking_send(Err(problem));
+        }
+    });
+    Body::pieces(
+        stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) }),
+        None,
+    )
+}
+
+struct Sender {
+    pieces: mpsc::Sender<Result<Bytes, Problem>>,
+    piece: Vec<u8>,
+}
+
+impl Write for Sender {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
+        self.pieces
+            .blocking_send(Ok(piece.into()))
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+    }
+}
+
+/// The digest of a document as it is rendered, as a file of its own.
+pub fn document_checksum(reply: &DocumentReply, algorithm: Algorithm) -> Result<Answer, Problem> {
+    let DocumentBody::Rendered(rendered) = &reply.body else {
+        return Err(Problem::not_found(Decider::Larder, "a streamed document has no checksum file"));
+    };
+    let mut digester = Digester::new(&[algorithm]);
+    digester.update(&rendered.body);
+    let digest = digester.finish().get(algorithm);
+    Ok(checksum(&digest.map(|digest| digest.to_hex()).unwrap_or_default(), reply.cached.clone()))
+}
+
+/// A digest as a file.
+pub fn checksum(digest: &str, cached: Cached) -> Answer {
+    whole(StatusCode::OK, "text/plain; charset=utf-8", digest.to_owned().into()).cached(cached)
+}

@@ -1,0 +1,122 @@
+//! From a path to what it is about.
+
+use http::Method;
+
+use crate::package::Format;
+
+/// What a request is about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    Package {
+        format: Format,
+        /// `None`: the first repository (npm at the host's root).
+        repository: Option<&'a str>,
+        /// Below the repository, still encoded.
+        rest: &'a str,
+        /// The `larder run` that asks.
+        run: Option<&'a str>,
+    },
+    Live,
+    Ready,
+    Metrics,
+    /// Why a version is served or not.
+    Decide,
+    /// What a run got.
+    Report(&'a str),
+    /// Held open by a run for as long as it needs this Larder.
+    Lease,
+    Front,
+    Unknown,
+}
+
+/// Reads the path.
+pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
+    match path {
+        "/" => return Route::Front,
+        "/-/live" => return Route::Live,
+        "/-/ready" => return Route::Ready,
+        "/-/metrics" => return Route::Metrics,
+        "/-/decide" => return Route::Decide,
+        _ => {}
+    }
+    if let Some(below) = path.strip_prefix("/-/run/") {
+        let (run, rest) = match below.find('/') {
+            Some(at) => (below.get(..at).unwrap_or_default(), below.get(at..).unwrap_or_default()),
+            None => (below, ""),
+        };
+        let is_id = !run.is_empty() && run.len() <= 64 && run.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        return match (is_id, rest) {
+            (false, _) => Route::Unknown,
+            (true, "" | "/") => Route::Report(run),
+            (true, "/lease") => Route::Lease,
+            (true, rest) => package(rest, Some(run)).unwrap_or(Route::Unknown),
+        };
+    }
+    package(path, None)
+        .or_else(|| at_root(method, path))
+        .unwrap_or(Route::Unknown)
+}
+
+fn package<'a>(path: &'a str, run: Option<&'a str>) -> Option<Route<'a>> {
+    let (format, below) = path.strip_prefix('/')?.split_once('/')?;
+    let format: Format = format.parse().ok()?;
+    let (repository, rest) = below.split_once('/').unwrap_or((below, ""));
+    // `/npm/-/npm-10.0.0.tgz` is the package npm at the host's root.
+    if repository.is_empty() || repository == "-" {
+        return None;
+    }
+    Some(Route::Package {
+        format,
+        repository: Some(repository),
+        rest,
+        run,
+    })
+}
+
+/// npm puts our host, without our path, before the path of upstream's tarball or attestations.
+fn at_root<'a>(method: &Method, path: &'a str) -> Option<Route<'a>> {
+    let reads = method == Method::GET || method == Method::HEAD;
+    let is_npm = path.contains("/-/npm/v1/attestations/") || (path.contains("/-/") && path.ends_with(".tgz"));
+    (reads && is_npm).then(|| Route::Package {
+        format: Format::Npm,
+        repository: None,
+        rest: path.trim_start_matches('/'),
+        run: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(path: &str) -> Route<'_> {
+        route(&Method::GET, path)
+    }
+
+    #[test]
+    fn paths_lead_where_the_design_says() {
+        let npm = |repository, rest, run| Route::Package {
+            format: Format::Npm,
+            repository,
+            rest,
+            run,
+        };
+        for (path, expected) in [
+            ("/npm/team/left-pad", npm(Some("team"), "left-pad", None)),
+            ("/npm/team/@a%2fb", npm(Some("team"), "@a%2fb", None)),
+            ("/npm/team", npm(Some("team"), "", None)),
+            ("/-/run/7a/npm/team/x", npm(Some("team"), "x", Some("7a"))),
+            ("/-/run/7a", Route::Report("7a")),
+            ("/left-pad/-/left-pad-1.3.0.tgz", npm(None, "left-pad/-/left-pad-1.3.0.tgz", None)),
+            ("/npm/-/npm-10.0.0.tgz", npm(None, "npm/-/npm-10.0.0.tgz", None)),
+            ("/-/npm/v1/attestations/a@1.0.0", npm(None, "-/npm/v1/attestations/a@1.0.0", None)),
+            ("/-/live", Route::Live),
+            ("/", Route::Front),
+            ("/gem/x", Route::Unknown),
+            ("/-/run//npm/x", Route::Unknown),
+            ("/-/npm/v1/oidc/token", Route::Unknown),
+        ] {
+            assert_eq!(get(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! TLS on the listener: certificate and key from files, read again when they change.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+use crate::config::Tls;
+use crate::task::Tasks;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Certificate(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// Makes the acceptor, and keeps its certificate up to date until Larder stops.
+pub fn acceptor(config: &Tls, tasks: &Tasks) -> Result<TlsAcceptor, String> {
+    let certificate = Arc::new(Certificate(ArcSwap::from_pointee(read(config)?)));
+    let mut server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = config.clone();
+    tasks.spawn_until_stop(async move {
+        let mut seen = changed(&config);
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = changed(&config);
+            if now == seen {
+                continue;
+            }
+            match read(&config) {
+                Ok(new) => {
+                    certificate.0.store(Arc::new(new));
+                    info!("The listener's certificate was read again");
+                    seen = now;
+                }
+                // Of two files one may be written before the other: looked at again.
+                Err(error) => warn!(error, "The listener's new certificate cannot be used, the old one stays"),
+            }
+        }
+    });
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the configuration names these files")]
+fn changed(config: &Tls) -> [Option<SystemTime>; 2] {
+    [&config.certificate, &config.key].map(|file| std::fs::metadata(file).and_then(|it| it.modified()).ok())
+}
+
+fn read(config: &Tls) -> Result<CertifiedKey, String> {
+    let wrong = |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(&config.certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| wrong(&config.key, &error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).map_err(|error| wrong(&config.certificate, &error))
+}

@@ -1,0 +1,245 @@
+//! One download, shared while it comes in: its leader writes, its followers read the growing file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::blob::{PIECE_BYTES, read_at};
+use super::{Blob, NotKept};
+use crate::problem::Problem;
+use crate::task::Tasks;
+
+/// How much of the end is held back until the digests match.
+pub const HELD_BACK_BYTES: u64 = 64 * 1024;
+
+/// What is known of a download before its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub size: Option<u64>,
+    pub media_type: String,
+    pub last_modified: Option<String>,
+}
+
+/// How far a download's bytes can be trusted.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    Flowing,
+    /// All bytes are in the file and are what was promised.
+    Verified { size: u64 },
+    Failed(Problem),
+}
+
+/// A download under way.
+#[derive(Clone)]
+pub struct Arrival {
+    pub head: Head,
+    file: Arc<File>,
+    written: watch::Receiver<u64>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Arrival {
+    #[must_use]
+    pub fn new(
+        head: Head,
+        (file, written): (Arc<File>, watch::Receiver<u64>),
+        progress: watch::Receiver<Progress>,
+    ) -> Self {
+        Self {
+            head,
+            file,
+            written,
+            progress,
+        }
+    }
+
+    /// Whether a reply could not begin before the end anyway: all of it would be held back.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.head.size.is_some_and(|size| size <= HELD_BACK_BYTES)
+    }
+
+    /// Waits until the bytes are verified, and says how many they are.
+    ///
+    /// # Errors
+    /// Where the download failed.
+    pub async fn verified(&self) -> Result<u64, Problem> {
+        let mut progress = self.progress.clone();
+        let settled = progress.wait_for(|progress| !matches!(progress, Progress::Flowing)).await;
+        match settled.as_deref() {
+            Ok(Progress::Verified { size }) => Ok(*size),
+            Ok(Progress::Failed(problem)) => Err(problem.clone()),
+            Ok(Progress::Flowing) | Err(_) => Err(left()),
+        }
+    }
+
+    /// A reader of the bytes from `start` up to `end`, at its own speed.
+    #[must_use]
+    pub fn follow(&self, start: u64, end: Option<u64>) -> Follower {
+        Follower {
+            arrival: self.clone(),
+            at: start,
+            end,
+        }
+    }
+}
+
+fn left() -> Problem {
+    Problem::internal("the download stopped", "its leader is gone")
+}
+
+/// One reader of an arrival. Dropping it costs nobody anything.
+pub struct Follower {
+    arrival: Arrival,
+    at: u64,
+    end: Option<u64>,
+}
+
+impl Follower {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// Where the download failed: what was handed out so far must not pass for the whole.
+    pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
+        let length = match self.readable().await? {
+            0 => return Ok(None),
+            length => usize::try_from(length).unwrap_or(PIECE_BYTES).min(PIECE_BYTES),
+        };
+        let (file, at) = (Arc::clone(&self.arrival.file), self.at);
+        let piece = tasks
+            .spawn_blocking(move || read_at(&file, at, length))
+            .await
+            .map_err(|error| Problem::internal("reading a download stopped", error))?
+            .map_err(|error| Problem::internal("a download cannot be read", error))?;
+        if piece.is_empty() {
+            return Err(Problem::internal("a download is shorter than it was", "the file ended early"));
+        }
+        self.at += piece.len() as u64;
+        Ok(Some(piece))
+    }
+
+    /// Bytes that may be handed out now, waiting until there are some; 0 at the end.
+    async fn readable(&mut self) -> Result<u64, Problem> {
+        loop {
+            let limit = match &*self.arrival.progress.borrow_and_update() {
+                Progress::Failed(problem) => return Err(problem.clone()),
+                Progress::Verified { size } => {
+                    let end = self.end.unwrap_or(*size).min(*size);
+                    return Ok(end.saturating_sub(self.at));
+                }
+                Progress::Flowing => self.arrival.written.borrow_and_update().saturating_sub(HELD_BACK_BYTES),
+            };
+            let limit = self.end.map_or(limit, |end| limit.min(end));
+            if limit > self.at {
+                return Ok(limit - self.at);
+            }
+            if self.end.is_some_and(|end| self.at >= end) {
+                return Ok(0);
+            }
+            let Arrival { written, progress, .. } = &mut self.arrival;
+            tokio::select! {
+                changed = progress.changed() => changed.map_err(|_| left())?,
+                // The writer ends before the leader has verified: then progress alone tells.
+                Ok(()) = written.changed() => {}
+            }
+        }
+    }
+}
+
+/// How far an asset's fetch is.
+#[derive(Clone)]
+pub enum Phase<T> {
+    Opening,
+    Arriving(Arrival),
+    /// In the store, with what was written down of it.
+    Stored(Blob, T),
+    /// Upstream has it and the store has no room: each client is passed its own download.
+    Unkept(NotKept),
+    Failed(Problem),
+}
+
+/// Fetches under way, by key.
+pub struct Arrivals<K, T> {
+    tasks: Tasks,
+    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Phase<T>>>>>,
+}
+
+/// The one who fetches for all.
+pub struct Leader<T> {
+    phase: watch::Sender<Phase<T>>,
+}
+
+impl<T> Leader<T> {
+    pub fn is_at(&self, phase: Phase<T>) {
+        self.phase.send_replace(phase);
+    }
+}
+
+impl<K, T> Arrivals<K, T>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    #[must_use]
+    pub fn new(tasks: Tasks) -> Self {
+        Self {
+            tasks,
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Joins the fetch of `key`, or starts one that is led to its end whoever leaves. Resolves to
+    /// the first phase that a reply can be made of.
+    pub async fn join<F>(&self, key: &K, lead: impl FnOnce(Leader<T>) -> F) -> Phase<T>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut phase = self.enter(key, lead);
+        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Opening)).await;
+        match settled {
+            Ok(phase) => phase.clone(),
+            Err(_) => Phase::Failed(left()),
+        }
+    }
+
+    fn enter<F>(&self, key: &K, lead: impl FnOnce(Leader<T>) -> F) -> watch::Receiver<Phase<T>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(phase) = under_way.get(key) {
+            return phase.clone();
+        }
+        let (sender, phase) = watch::channel(Phase::Opening);
+        let led = lead(Leader { phase: sender });
+        let end = End {
+            under_way: Arc::clone(&self.under_way),
+            key: key.clone(),
+        };
+        self.tasks.spawn(async move {
+            let _end = end;
+            led.await;
+        });
+        under_way.insert(key.clone(), phase.clone());
+        phase
+    }
+}
+
+struct End<K: Eq + Hash, T> {
+    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Phase<T>>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, T> Drop for End<K, T> {
+    fn drop(&mut self) {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
+    }
+}

@@ -1,0 +1,75 @@
+use sqlx::Row as _;
+
+use super::Catalog;
+use crate::package::BlobId;
+
+/// A document: its bytes' name and the validators that came with them.
+#[derive(Clone, Debug)]
+pub struct DocumentRow {
+    pub blob: BlobId,
+    pub size: u64,
+    /// Where the bytes came from, after redirects.
+    pub url: String,
+    pub media_type: String,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+    /// What `http-cache-semantics` knows, as JSON.
+    pub policy: String,
+    /// When these bytes came, and when upstream last vouched for them; seconds since 1970.
+    pub fetched_at: i64,
+    pub checked_at: i64,
+    pub fetch_ms: i64,
+}
+
+impl Catalog {
+    /// # Errors
+    /// Where the database fails.
+    pub async fn document(&self, connection: &str, key: &str) -> Result<Option<DocumentRow>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fetch_ms \
+             FROM document WHERE connection = ? AND key = ?",
+        )
+        .bind(connection)
+        .bind(key)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.and_then(|row| {
+            Some(DocumentRow {
+                blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?,
+                size: u64::try_from(row.get::<i64, _>(1)).unwrap_or(0),
+                url: row.get(2),
+                media_type: row.get(3),
+                etag: row.get(4),
+                last_modified: row.get(5),
+                policy: row.get(6),
+                fetched_at: row.get(7),
+                checked_at: row.get(8),
+                fetch_ms: row.get(9),
+            })
+        }))
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn keep_document(&self, connection: &str, key: &str, row: &DocumentRow) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
+             policy, fetched_at, checked_at, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(connection)
+        .bind(key)
+        .bind(row.blob.as_bytes().as_slice())
+        .bind(i64::try_from(row.size).unwrap_or(i64::MAX))
+        .bind(&row.url)
+        .bind(&row.media_type)
+        .bind(&row.etag)
+        .bind(&row.last_modified)
+        .bind(&row.policy)
+        .bind(row.fetched_at)
+        .bind(row.checked_at)
+        .bind(row.fetch_ms)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

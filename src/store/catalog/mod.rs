@@ -1,0 +1,42 @@
+//! The one SQL database: what every resource of every connection is.
+
+mod asset;
+mod blob;
+mod document;
+mod names;
+pub mod usage;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub use asset::{AssetKey, AssetRow};
+pub use document::DocumentRow;
+
+use super::Error;
+
+/// The catalog; clones share it.
+#[derive(Clone)]
+pub struct Catalog {
+    pool: SqlitePool,
+}
+
+impl Catalog {
+    pub(super) async fn open(file: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A crash loses what came last from the cache's rows, never their agreement.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(30));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("src/store/catalog/migrations").run(&pool).await?;
+        Ok(Self { pool })
+    }
+}

@@ -1,0 +1,102 @@
+//! A data directory belongs to one process at a time.
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::{Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// Who holds a data directory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    /// Where it serves, `http://127.0.0.1:5273`, once it does.
+    pub address: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.address, self.pid) {
+            (_, 0) => f.write_str("another Larder"),
+            (Some(address), pid) => write!(f, "another Larder, process {pid}, which serves {address}"),
+            (None, pid) => write!(f, "another Larder, process {pid}"),
+        }
+    }
+}
+
+/// The lock; the operating system frees it with the process.
+pub struct Lock(Mutex<File>);
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("larder.lock")
+}
+
+/// Who holds the directory; `None` where nobody does.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub fn holder(directory: &Path) -> Option<Holder> {
+    let lock = File::open(file(directory)).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read(directory)),
+        _ => None,
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+fn read(directory: &Path) -> Holder {
+    std::fs::read(file(directory))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
+}
+
+impl Lock {
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn take(directory: &Path) -> Result<Self, Error> {
+        let failed = |cause| Error::Directory {
+            path: directory.to_owned(),
+            what: "cannot be written",
+            cause,
+        };
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(file(directory))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {
+                let lock = Self(Mutex::new(lock));
+                lock.write(None).map_err(failed)?;
+                Ok(lock)
+            }
+            Err(TryLockError::WouldBlock) => Err(Error::Held {
+                path: directory.to_owned(),
+                holder: read(directory),
+            }),
+            Err(TryLockError::Error(cause)) => Err(failed(cause)),
+        }
+    }
+
+    pub fn announce(&self, address: &str) {
+        if let Err(error) = self.write(Some(address.to_owned())) {
+            tracing::warn!(%error, "The lock file does not say where this Larder serves");
+        }
+    }
+
+    fn write(&self, address: Option<String>) -> std::io::Result<()> {
+        let holder = Holder {
+            pid: std::process::id(),
+            address,
+        };
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(serde_json::to_string(&holder)?.as_bytes())
+    }
+}

@@ -1,0 +1,130 @@
+//! Rendered documents: decoded in memory (moka), and beneath it on disk (foyer), so that a
+//! restart is warm. Named by what decided their bytes, so that nothing ever has to be forgotten.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foyer::{
+    BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder, PsyncIoEngineConfig,
+};
+use jiff::Timestamp;
+use moka::future::Cache;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tracing::warn;
+
+use crate::config;
+
+/// The hash of all that decided the bytes.
+pub type RenderKey = [u8; 32];
+
+/// A document ready to send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rendered {
+    pub body: Bytes,
+    pub content_type: String,
+    /// Strong, with its quotes: of the bytes sent.
+    pub etag: String,
+    /// The content coding of `body`.
+    pub encoding: Option<String>,
+    /// When a rule's answer may change; seconds since 1970.
+    pub valid_until: Option<i64>,
+}
+
+impl Rendered {
+    #[must_use]
+    pub fn new(body: Bytes, content_type: &str, encoding: Option<&str>, valid_until: Option<Timestamp>) -> Self {
+        let hash = hex::encode(Sha256::digest(&body));
+        Self {
+            etag: format!("\"{}\"", hash.get(..32).unwrap_or_default()),
+            body,
+            content_type: content_type.to_owned(),
+            encoding: encoding.map(str::to_owned),
+            valid_until: valid_until.map(Timestamp::as_second),
+        }
+    }
+
+    fn weight(&self) -> u32 {
+        u32::try_from(self.body.len().saturating_add(300)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Both tiers.
+pub struct RenderedCache {
+    memory: Cache<RenderKey, Arc<Rendered>>,
+    disk: Option<HybridCache<Vec<u8>, Rendered>>,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl RenderedCache {
+    /// Opens the cache; without its disk tier where that cannot be had.
+    pub async fn open(directory: &Path, config: &config::Cache) -> Self {
+        let memory = Cache::builder()
+            .max_capacity(config.rendered_memory)
+            .weigher(|_: &RenderKey, rendered: &Arc<Rendered>| rendered.weight())
+            .build();
+        let capacity = usize::try_from(config.rendered_disk).unwrap_or(usize::MAX);
+        let disk = if capacity == 0 {
+            None
+        } else {
+            match open_disk(&directory.join("rendered"), capacity).await {
+                Ok(disk) => Some(disk),
+                Err(error) => {
+                    warn!(error, "Rendered documents are not kept on disk");
+                    None
+                }
+            }
+        };
+        Self { memory, disk }
+    }
+
+    pub async fn get(&self, key: &RenderKey, now: Timestamp) -> Option<Arc<Rendered>> {
+        let valid = |rendered: &Rendered| rendered.valid_until.is_none_or(|until| now.as_second() < until);
+        if let Some(rendered) = self.memory.get(key).await {
+            return valid(&rendered).then_some(rendered);
+        }
+        let entry = self.disk.as_ref()?.get(&key.to_vec()).await.ok()??;
+        let rendered = Arc::new(entry.value().clone());
+        if !valid(&rendered) {
+            return None;
+        }
+        self.memory.insert(*key, Arc::clone(&rendered)).await;
+        Some(rendered)
+    }
+
+    pub async fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
+        if let Some(disk) = &self.disk {
+            disk.insert(key.to_vec(), rendered.as_ref().clone());
+        }
+        self.memory.insert(key, rendered).await;
+    }
+
+    /// Writes what is still in flight to disk.
+    pub async fn close(&self) {
+        if let Some(disk) = &self.disk
+            && let Err(error) = disk.close().await
+        {
+            warn!(%error, "Rendered documents of late are not on disk");
+        }
+    }
+}
+
+async fn open_disk(directory: &Path, capacity: usize) -> Result<HybridCache<Vec<u8>, Rendered>, String> {
+    let device = FsDeviceBuilder::new(directory)
+        .with_capacity(capacity)
+        .build()
+        .map_err(|error| error.to_string())?;
+    HybridCacheBuilder::new()
+        .with_name("rendered")
+        // moka holds what is hot; this tier's own memory is a buffer on the way to disk.
+        .memory(MIB)
+        .with_weighter(|_: &Vec<u8>, rendered: &Rendered| rendered.weight() as usize)
+        .storage()
+        .with_io_engine_config(PsyncIoEngineConfig::new())
+        .with_engine_config(BlockEngineConfig::new(device).with_block_size(16 * MIB))
+        .build()
+        .await
+        .map_err(|error| error.to_string())
+}

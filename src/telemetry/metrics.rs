@@ -1,0 +1,77 @@
+//! Counters for `/-/metrics`, in Prometheus' (OpenMetrics') text form.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// What an answer is counted by.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AnswerLabels {
+    pub format: String,
+    /// `hit`, `miss`, `stale`, …, or the kind of a problem.
+    pub outcome: String,
+    pub status: u16,
+}
+
+/// What a request to an upstream is counted by.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FetchLabels {
+    pub connection: String,
+    /// `found`, `absent`, `throttled`, …
+    pub outcome: String,
+}
+
+/// All of Larder's counters.
+pub struct Metrics {
+    registry: Registry,
+    pub answers: Family<AnswerLabels, Counter>,
+    pub served_bytes: Counter,
+    pub fetched_bytes: Counter,
+    pub fetches: Family<FetchLabels, Counter>,
+    pub unverified: Counter,
+    pub seconds: Histogram,
+    pub open_sockets: Gauge,
+    pub panics: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("larder");
+        let metrics = Self {
+            answers: Family::default(),
+            served_bytes: Counter::default(),
+            fetched_bytes: Counter::default(),
+            fetches: Family::default(),
+            unverified: Counter::default(),
+            seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 18)),
+            open_sockets: Gauge::default(),
+            panics: Counter::default(),
+            registry: Registry::default(),
+        };
+        registry.register("answers", "Answers to clients", metrics.answers.clone());
+        registry.register_with_unit("served", "Body bytes sent to clients", Unit::Bytes, metrics.served_bytes.clone());
+        registry.register_with_unit("fetched", "Body bytes received from upstreams", Unit::Bytes, metrics.fetched_bytes.clone());
+        registry.register("fetches", "Requests to upstreams", metrics.fetches.clone());
+        registry.register("unverified", "Downloads that were not what upstream promised", metrics.unverified.clone());
+        registry.register_with_unit("answer", "Time from a request's head to its answer's end", Unit::Seconds, metrics.seconds.clone());
+        registry.register("open_sockets", "Sockets of clients", metrics.open_sockets.clone());
+        registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The text form.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Log and metrics: the names of fields and counters.
+
+pub mod log;
+mod metrics;
+mod runs;
+
+pub use metrics::{AnswerLabels, FetchLabels, Metrics};
+pub use runs::{Report, Run, RunReport, Runs};

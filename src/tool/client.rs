@@ -1,0 +1,60 @@
+//! Talking to a Larder that runs already.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use url::Url;
+
+use crate::package::PackageId;
+use crate::repository::Explanation;
+use crate::telemetry::Report;
+
+fn http() -> anyhow::Result<reqwest::Client> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .build()?)
+}
+
+async fn get(url: Url) -> anyhow::Result<reqwest::Response> {
+    let asked = url.clone();
+    let response = http()?
+        .get(url)
+        .send()
+        .await
+        .with_context(|| format!("{asked} does not answer"))?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    anyhow::bail!("the running Larder answers {status}: {}", text.trim())
+}
+
+/// # Errors
+/// Where the running Larder does not answer, or says no.
+pub async fn decide(address: &str, repository: &str, package: &PackageId, version: &str) -> anyhow::Result<Explanation> {
+    let mut url = Url::parse(&format!("{address}/-/decide"))?;
+    url.query_pairs_mut()
+        .append_pair("repository", repository)
+        .append_pair("package", &package.to_string())
+        .append_pair("version", version);
+    Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
+}
+
+/// # Errors
+/// Where the running Larder does not answer.
+pub async fn report(address: &str, run: &str, repository: &str) -> anyhow::Result<Report> {
+    let url = Url::parse(&format!("{address}/-/run/{run}?repository={repository}"))?;
+    Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
+}
+
+/// Keeps another run's private Larder alive for as long as this is held.
+pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] reqwest::Response);
+
+/// # Errors
+/// Where the running Larder does not answer.
+pub async fn lease(address: &str, run: &str) -> anyhow::Result<Lease> {
+    Ok(Lease(get(Url::parse(&format!("{address}/-/run/{run}/lease"))?).await?))
+}

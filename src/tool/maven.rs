@@ -1,0 +1,224 @@
+//! Maven and Gradle.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::{Place, Upstream, home, read, xml};
+use crate::config::Auth;
+use crate::package::Format;
+use crate::secret::Secret;
+
+/// A mirror in `settings.xml`.
+#[derive(Debug, PartialEq, Eq)]
+struct Mirror {
+    id: String,
+    mirror_of: String,
+    url: String,
+}
+
+fn user_settings() -> Option<PathBuf> {
+    Some(home()?.join(".m2/settings.xml"))
+}
+
+/// The repository that Maven would ask for what has no other: a mirror of `central` in
+/// `settings.xml`, with its server's credentials, else the one that Maven's super POM names.
+pub async fn learn() -> Option<Upstream> {
+    let settings = user_settings().and_then(|file| read(&file)).unwrap_or_default();
+    if let Some(mirror) = mirror(&settings) {
+        return Some(Upstream {
+            auth: server_auth(&settings, &mirror.id),
+            url: mirror.url,
+        });
+    }
+    let found = tokio::task::spawn_blocking(super_pom).await.ok().flatten()?;
+    Some(Upstream {
+        url: found,
+        auth: None,
+    })
+}
+
+fn mirror(settings: &str) -> Option<Mirror> {
+    let mut mirrors = Vec::new();
+    let (mut id, mut mirror_of, mut url) = (String::new(), String::new(), String::new());
+    for element in xml::elements(settings) {
+        match element.path.as_str() {
+            "settings/mirrors/mirror/id" => id = element.text,
+            "settings/mirrors/mirror/mirrorOf" => mirror_of = element.text,
+            "settings/mirrors/mirror/url" => url = element.text,
+            "settings/mirrors/mirror" => mirrors.push(Mirror {
+                id: std::mem::take(&mut id),
+                mirror_of: std::mem::take(&mut mirror_of),
+                url: std::mem::take(&mut url),
+            }),
+            _ => {}
+        }
+    }
+    let takes_central = |mirror: &Mirror| {
+        let parts: Vec<&str> = mirror.mirror_of.split(',').map(str::trim).collect();
+        !parts.contains(&"!central") && parts.iter().any(|part| matches!(*part, "central" | "*" | "external:*"))
+    };
+    mirrors.into_iter().find(takes_central)
+}
+
+fn server_auth(settings: &str, id: &str) -> Option<Auth> {
+    let (mut own, mut username, mut password) = (String::new(), String::new(), String::new());
+    for element in xml::elements(settings) {
+        match element.path.as_str() {
+            "settings/servers/server/id" => own = element.text,
+            "settings/servers/server/username" => username = element.text,
+            "settings/servers/server/password" => password = element.text,
+            "settings/servers/server" => {
+                if own == id && !password.is_empty() {
+                    return Some(Auth::basic(&username, &Secret::new(&password)));
+                }
+                (own, username, password) = (String::new(), String::new(), String::new());
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The address in the POM that every POM inherits from, which stands in one of Maven's jars.
+fn super_pom() -> Option<String> {
+    let lib = maven_home()?.join("lib");
+    #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
+    let jar = std::fs::read_dir(lib)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("maven-model-builder") && name.ends_with(".jar")
+        })?;
+    let pom = from_jar(&jar, "org/apache/maven/model/pom-4.0.0.xml")?;
+    xml::elements(&pom)
+        .into_iter()
+        .find(|element| element.path == "project/repositories/repository/url")
+        .map(|element| element.text)
+}
+
+#[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
+fn from_jar(jar: &Path, name: &str) -> Option<String> {
+    const POM_BYTES_MAX: u64 = 1024 * 1024;
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(jar).ok()?).ok()?;
+    let mut text = String::new();
+    archive.by_name(name).ok()?.take(POM_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
+fn maven_home() -> Option<PathBuf> {
+    let named = ["MAVEN_HOME", "M2_HOME"].into_iter().find_map(std::env::var_os);
+    if let Some(named) = named {
+        return Some(PathBuf::from(named));
+    }
+    let path = std::env::var_os("PATH")?;
+    let program = std::env::split_paths(&path).map(|folder| folder.join("mvn")).find(|file| file.is_file())?;
+    let real = std::fs::canonicalize(program).ok()?;
+    Some(real.parent()?.parent()?.to_owned())
+}
+
+/// The user's own settings with a mirror of us before all others. It stands for what the mirror
+/// that we learned from stands for, or for `central`: repositories that a POM names by another id
+/// are not ours to answer for.
+#[must_use]
+pub fn settings(place: &Place) -> String {
+    settings_from(&user_settings().and_then(|file| read(&file)).unwrap_or_default(), place)
+}
+
+fn settings_from(own: &str, place: &Place) -> String {
+    let mirror_of = mirror(own).map_or_else(|| "central".to_owned(), |mirror| mirror.mirror_of);
+    let url = place.of(Format::Maven);
+    let mirror = format!("<mirror><id>larder</id><mirrorOf>{mirror_of}</mirrorOf><url>{url}</url></mirror>");
+    let without = remove_own_mirror(own);
+    xml::insert_first(&without, "settings", "mirrors", &mirror)
+}
+
+/// The text without a mirror that an earlier login put there.
+fn remove_own_mirror(text: &str) -> String {
+    let marker = "<mirror><id>larder</id>";
+    match text.split_once(marker) {
+        Some((before, after)) => {
+            let after = after.split_once("</mirror>").map_or(after, |(_, after)| after);
+            format!("{}{after}", before.trim_end_matches([' ', '\n']))
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// Writes us into `~/.m2/settings.xml`.
+///
+/// # Errors
+/// Where that cannot be written.
+pub fn login(place: &Place) -> std::io::Result<PathBuf> {
+    let file = user_settings().ok_or(std::io::ErrorKind::NotFound)?;
+    super::write(&file, &settings(place))?;
+    Ok(file)
+}
+
+/// An init script that puts us in the place of the public repository in every Gradle build.
+#[must_use]
+pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
+    let ours = place.of(Format::Maven);
+    let theirs = upstream.unwrap_or("https://repo.maven.example/").trim_end_matches('/');
+    format!(
+        "// Written by Larder.\n\
+         def ours = '{ours}'\n\
+         def takeOver = {{ repositories ->\n\
+         \x20   repositories.withType(MavenArtifactRepository).configureEach {{ repository ->\n\
+         \x20       if (repository.url.toString().startsWith('{theirs}') || repository.name == 'MavenRepo') {{\n\
+         \x20           repository.url = uri(ours)\n\
+         \x20           repository.allowInsecureProtocol = ours.startsWith('http:')\n\
+         \x20       }}\n\
+         \x20   }}\n\
+         }}\n\
+         settingsEvaluated {{ settings ->\n\
+         \x20   takeOver(settings.pluginManagement.repositories)\n\
+         \x20   takeOver(settings.dependencyResolutionManagement.repositories)\n\
+         }}\n\
+         allprojects {{ takeOver(it.repositories); takeOver(it.buildscript.repositories) }}\n"
+    )
+}
+
+/// Writes the init script into `~/.gradle/init.d`.
+///
+/// # Errors
+/// Where that cannot be written.
+pub fn gradle_login(place: &Place, upstream: Option<&str>) -> std::io::Result<PathBuf> {
+    let file = home().ok_or(std::io::ErrorKind::NotFound)?.join(".gradle/init.d/larder.gradle");
+    super::write(&file, &gradle_script(place, upstream))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &str = "<settings>\n  <mirrors><mirror><id>corp</id><mirrorOf>external:*</mirrorOf><url>https://m.example/all</url></mirror></mirrors>\n  <servers><server><id>corp</id><username>u</username><password>p</password></server></servers>\n</settings>\n";
+
+    fn place() -> Place {
+        Place {
+            root: "http://127.0.0.1:1".to_owned(),
+            repository: "public".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_mirror_of_central_is_learned_with_its_credentials() {
+        let found = mirror(SETTINGS).unwrap();
+        assert_eq!(found.url, "https://m.example/all");
+        assert_eq!(server_auth(SETTINGS, "corp"), Some(Auth::basic("u", &Secret::new("p"))));
+        assert_eq!(mirror("<settings><mirrors><mirror><id>x</id><mirrorOf>other</mirrorOf><url>u</url></mirror></mirrors></settings>"), None);
+    }
+
+    #[test]
+    fn our_mirror_comes_first_once_and_nothing_is_lost() {
+        let once = settings_from(SETTINGS, &place());
+        assert!(once.contains("<mirrorOf>external:*</mirrorOf><url>http://127.0.0.1:1/maven/public/</url>"));
+        assert!(once.find("larder") < once.find("corp"));
+        assert!(once.contains("<password>p</password>"));
+        assert_eq!(settings_from(&once, &place()).matches("<id>larder</id>").count(), 1);
+        assert!(settings_from("", &place()).contains("<mirrorOf>central</mirrorOf>"));
+    }
+}
