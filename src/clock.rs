@@ -23,3 +23,9 @@ pub fn system_now() -> SystemTime {
 pub fn unix_now() -> i64 {
     now().as_second()
 }
+
+/// Milliseconds since 1970: for an order among uses of the same second.
+#[must_use]
+pub fn unix_ms_now() -> i64 {
+    now().as_millisecond()
+}

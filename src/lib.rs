@@ -39,6 +39,12 @@ pub enum StartError {
     Connection(String),
 }
 
+/// Makes ring the TLS of every client and listener of this process; a second call finds the first
+/// one's in place.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The running whole.
 pub struct Larder {
     snapshot: ArcSwap<Snapshot>,
@@ -55,8 +61,7 @@ impl Larder {
     /// # Errors
     /// Where the data directory cannot be had, or a connection cannot be made.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
-        // TLS of connections and of the listener; a second call finds the first one's in place.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_ring();
         let tasks = Tasks::default();
         let metrics = Arc::new(Metrics::default());
         let snapshot = Snapshot::new(config, None, &metrics).map_err(StartError::Connection)?;

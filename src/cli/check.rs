@@ -29,7 +29,7 @@ struct Sign {
 }
 
 pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::use_ring();
     let config = settings::config(&global, None).await?;
     let missing: Vec<Format> = Format::ALL
         .into_iter()

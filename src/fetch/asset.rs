@@ -73,6 +73,15 @@ impl Fetcher {
         Ok(Some((row, blob)))
     }
 
+    /// The same once a download that may be under way is over.
+    ///
+    /// # Errors
+    /// As [`Fetcher::asset`].
+    pub async fn asset_at_rest(&self, key: &AssetKey) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
+        self.arrivals.over(key).await;
+        self.asset(key).await
+    }
+
     /// Joins the one download of the asset, or starts it.
     pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> Phase<Arc<AssetRow>> {
         if let Some(problem) = self.absent_assets.get(&wanted.key).await {
@@ -148,7 +157,10 @@ impl Fetcher {
             fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
         // The followers need not wait for the disk.
-        progress.send_replace(Progress::Verified { size: row.size });
+        progress.send_replace(Progress::Verified {
+            blob: row.blob,
+            size: row.size,
+        });
         let blob = verified.keep().await.map_err(|error| ending(error, wanted))?;
         if let Err(error) = self.store.catalog().keep_asset(&wanted.key, &row).await {
             warn!(%error, "An asset's row was not written");

@@ -79,10 +79,7 @@ impl Reader {
         match self.fetcher.fetch(&wanted).await {
             Phase::Stored(blob, row) => Ok(stored(connection, &row, blob, "miss")),
             Phase::Arriving(arrival) => {
-                if arrival.is_small() {
-                    // All of it would be held back anyway: a failure can still be told as one.
-                    arrival.verified().await?;
-                }
+                arrival.begun().await?;
                 Ok(AssetReply {
                     media_type: arrival.head.media_type.clone(),
                     last_modified: arrival.head.last_modified.clone(),
@@ -198,7 +195,7 @@ impl Reader {
                 connection: connection.name.as_str().into(),
                 asset: asset.clone(),
             };
-            self.fetcher.asset(&key).await?.and_then(|(_, blob)| blob)
+            self.fetcher.asset_at_rest(&key).await?.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {
             let digest = self.fetcher.store().digest(&blob, algorithm).await;

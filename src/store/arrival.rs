@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::blob::{PIECE_BYTES, read_at};
 use super::{Blob, NotKept};
+use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::task::Tasks;
 
@@ -30,7 +31,7 @@ pub struct Head {
 pub enum Progress {
     Flowing,
     /// All bytes are in the file and are what was promised.
-    Verified { size: u64 },
+    Verified { blob: BlobId, size: u64 },
     Failed(Problem),
 }
 
@@ -58,24 +59,22 @@ impl Arrival {
         }
     }
 
-    /// Whether a reply could not begin before the end anyway: all of it would be held back.
+    /// What the bytes are, once that is known.
     #[must_use]
-    pub fn is_small(&self) -> bool {
-        self.head.size.is_some_and(|size| size <= HELD_BACK_BYTES)
+    pub fn blob(&self) -> Option<BlobId> {
+        match &*self.progress.borrow() {
+            Progress::Verified { blob, .. } => Some(*blob),
+            Progress::Flowing | Progress::Failed(_) => None,
+        }
     }
 
-    /// Waits until the bytes are verified, and says how many they are.
+    /// Waits until there is something to hand out: what fails before that can still be told as a
+    /// failure, and not only by a connection that is cut.
     ///
     /// # Errors
     /// Where the download failed.
-    pub async fn verified(&self) -> Result<u64, Problem> {
-        let mut progress = self.progress.clone();
-        let settled = progress.wait_for(|progress| !matches!(progress, Progress::Flowing)).await;
-        match settled.as_deref() {
-            Ok(Progress::Verified { size }) => Ok(*size),
-            Ok(Progress::Failed(problem)) => Err(problem.clone()),
-            Ok(Progress::Flowing) | Err(_) => Err(left()),
-        }
+    pub async fn begun(&self) -> Result<(), Problem> {
+        self.follow(0, None).readable().await.map(drop)
     }
 
     /// A reader of the bytes from `start` up to `end`, at its own speed.
@@ -128,7 +127,7 @@ impl Follower {
         loop {
             let limit = match &*self.arrival.progress.borrow_and_update() {
                 Progress::Failed(problem) => return Err(problem.clone()),
-                Progress::Verified { size } => {
+                Progress::Verified { size, .. } => {
                     let end = self.end.unwrap_or(*size).min(*size);
                     return Ok(end.saturating_sub(self.at));
                 }
@@ -204,6 +203,15 @@ where
         match settled {
             Ok(phase) => phase.clone(),
             Err(_) => Phase::Failed(left()),
+        }
+    }
+
+    /// Waits for the fetch of `key`, where one is under way, to be over.
+    pub async fn over(&self, key: &K) {
+        let phase = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        if let Some(mut phase) = phase {
+            let under_way = |phase: &Phase<T>| matches!(phase, Phase::Opening | Phase::Arriving(_));
+            let _ = phase.wait_for(|phase| !under_way(phase)).await;
         }
     }
 

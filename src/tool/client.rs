@@ -10,7 +10,7 @@ use crate::repository::Explanation;
 use crate::telemetry::Report;
 
 fn http() -> anyhow::Result<reqwest::Client> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::use_ring();
     Ok(reqwest::Client::builder()
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))

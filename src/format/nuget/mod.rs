@@ -186,12 +186,8 @@ impl Protocol for Nuget {
     }
 
     fn alias(&self, target: &str) -> Option<Target> {
-        Some(path::document(
-            None,
-            View::Elsewhere {
-                url: target.to_owned(),
-            },
-        ))
+        let (package, url) = target.split_once(' ')?;
+        Some(path::document(name::parse(package).ok(), View::Elsewhere { url: url.to_owned() }))
     }
 
     fn always_gzip(&self, document: &DocumentId) -> bool {

@@ -8,7 +8,7 @@ use super::{View, name, version};
 use crate::format::edit::Edits;
 use crate::format::json::{Node, quoted};
 use crate::format::{Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of};
-use crate::package::BlobId;
+use crate::package::{BlobId, PackageId};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -133,9 +133,11 @@ impl Walk<'_> {
         let hash = BlobId::of(url.as_bytes()).to_hex();
         let path = format!("v3/elsewhere/{}", hash.get(..32).unwrap_or_default());
         let ours = format!("{}{path}", self.input.address.base);
+        // Whose it is has to be known where it is served: rules are asked about it there.
+        let package = self.input.document.package.as_ref().map_or("", PackageId::name);
         self.aliases.push(Alias {
             path,
-            target: url.to_owned(),
+            target: format!("{package} {url}"),
         });
         ours
     }

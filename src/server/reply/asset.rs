@@ -9,6 +9,7 @@ use http::header::{
 
 use super::range::{self, Wanted};
 use super::{Answer, Body, Head};
+use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::repository::{AssetBody, AssetReply};
 use crate::store::{Arrival, Blob};
@@ -18,12 +19,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
     let (etag, size) = match &reply.body {
-        AssetBody::Stored(blob) => {
-            let name = blob.id().to_hex();
-            (Some(format!("\"{}\"", name.get(..32).unwrap_or_default())), Some(blob.size()))
-        }
+        AssetBody::Stored(blob) => (Some(etag_of(blob.id())), Some(blob.size())),
         // What the bytes are is known at their end alone.
-        AssetBody::Arriving(arrival) => (None, arrival.head.size),
+        AssetBody::Arriving(arrival) => (arrival.blob().map(etag_of), arrival.head.size),
         AssetBody::Passing(pass) => (None, pass.head.size),
     };
     let last_modified = reply.last_modified.as_deref();
@@ -75,6 +73,10 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
     }
     answer.header(CACHE_CONTROL, "no-cache");
     answer.cached(reply.cached)
+}
+
+fn etag_of(blob: BlobId) -> String {
+    format!("\"{}\"", blob.to_hex().get(..32).unwrap_or_default())
 }
 
 /// Whether `If-Range` lets the range stand (RFC 9110 §13.1.5).

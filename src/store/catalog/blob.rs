@@ -13,7 +13,7 @@ impl Catalog {
 
     /// Says whether the blob is new.
     pub(in crate::store) async fn add_blob(&self, id: BlobId, size: u64) -> Result<bool, sqlx::Error> {
-        let now = clock::unix_now();
+        let now = clock::unix_ms_now();
         let done = sqlx::query("INSERT INTO blob (id, size, stored_at, used_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(id.as_bytes().as_slice())
             .bind(i64::try_from(size).unwrap_or(i64::MAX))

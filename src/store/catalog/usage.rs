@@ -48,7 +48,7 @@ impl Usage {
             self.full.notify_one();
             return;
         }
-        notes.insert(id, clock::unix_now());
+        notes.insert(id, clock::unix_ms_now());
     }
 
     pub(in crate::store) async fn flush(&self) {

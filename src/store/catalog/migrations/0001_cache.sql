@@ -1,10 +1,11 @@
--- What is stored, and what every resource of every connection is. Times are seconds since 1970.
+-- What is stored, and what every resource of every connection is. Times are seconds since
+-- 1970 where nothing else is said.
 
 CREATE TABLE blob (
     id BLOB NOT NULL PRIMARY KEY,          -- SHA-256
     size INTEGER NOT NULL,
-    stored_at INTEGER NOT NULL,
-    used_at INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,            -- milliseconds
+    used_at INTEGER NOT NULL,              -- milliseconds
     reused INTEGER NOT NULL DEFAULT 0      -- 1: used again after it was stored; evicted last
 ) WITHOUT ROWID;
 CREATE INDEX blob_by_use ON blob (reused, used_at);

@@ -1,0 +1,10 @@
+//! A file per invariant of the design.
+
+mod bounded;
+mod decision;
+mod leaks;
+mod one_fetch;
+mod outage;
+mod rewriting;
+mod verified;
+mod web;

@@ -1,0 +1,45 @@
+//! What tests are written with: a Larder, an upstream that misbehaves on command, packages, and
+//! the real clients.
+
+pub mod larder;
+pub mod npm;
+pub mod nuget;
+pub mod pypi;
+pub mod tool;
+pub mod upstream;
+
+pub use larder::TestLarder;
+pub use upstream::{Fault, Reply, Upstream};
+
+pub const KIB: usize = 1024;
+
+use sha2::Digest as _;
+
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(sha2::Sha256::digest(bytes))
+}
+
+pub fn sha1(bytes: &[u8]) -> String {
+    hex::encode(sha1::Sha1::digest(bytes))
+}
+
+/// `sha512-…`, as npm writes it.
+pub fn integrity(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    let digest = sha2::Sha512::digest(bytes);
+    format!("sha512-{}", base64::engine::general_purpose::STANDARD.encode(digest))
+}
+
+/// Bytes that do not compress and are the same in every run.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
