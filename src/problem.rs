@@ -19,7 +19,9 @@ pub enum Kind {
     Upstream,
     UpstreamTimeout,
     /// Ask again later.
-    Unavailable { retry_after: Duration },
+    Unavailable {
+        retry_after: Duration,
+    },
     Internal,
 }
 
@@ -119,10 +121,7 @@ impl Problem {
     }
 
     #[must_use]
-    pub fn caused_by(
-        mut self,
-        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
     }

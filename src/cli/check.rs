@@ -33,33 +33,61 @@ pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCo
     let config = settings::config(&global, None).await?;
     let missing: Vec<Format> = Format::ALL
         .into_iter()
-        .filter(|format| !config.connections.iter().any(|connection| connection.format == *format))
+        .filter(|format| {
+            !config
+                .connections
+                .iter()
+                .any(|connection| connection.format == *format)
+        })
         .collect();
-    let snapshot = Snapshot::new(config, None, &Arc::new(Metrics::default())).map_err(settings::Usage)?;
-    let signs = join_all(snapshot.connections.iter().map(|connection| sign(connection))).await;
+    let snapshot =
+        Snapshot::new(config, None, &Arc::new(Metrics::default())).map_err(settings::Usage)?;
+    let signs = join_all(
+        snapshot
+            .connections
+            .iter()
+            .map(|connection| sign(connection)),
+    )
+    .await;
     if global.json {
         print(&serde_json::to_string_pretty(&signs)?);
     } else {
         for sign in &signs {
             let mark = if sign.alive { "alive" } else { "DEAD " };
-            print(&format!("{mark} {:6} {} ({}): {}, {} ms", sign.format, sign.connection, sign.url, sign.says, sign.ms));
+            print(&format!(
+                "{mark} {:6} {} ({}): {}, {} ms",
+                sign.format, sign.connection, sign.url, sign.says, sign.ms
+            ));
         }
         for format in missing {
-            print(&format!("off   {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""));
+            print(&format!(
+                "off   {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""
+            ));
         }
     }
     let all = signs.iter().all(|sign| sign.alive);
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 async fn sign(connection: &Connection) -> Sign {
     let started = Instant::now();
     // npm's root may be a page of megabytes or nothing at all.
     let url = match connection.format {
-        Format::Npm => connection.url.join("-/ping").unwrap_or_else(|_| connection.url.clone()),
+        Format::Npm => connection
+            .url
+            .join("-/ping")
+            .unwrap_or_else(|_| connection.url.clone()),
         _ => connection.url.clone(),
     };
-    let method = if connection.format == Format::Nuget { Method::GET } else { Method::HEAD };
+    let method = if connection.format == Format::Nuget {
+        Method::GET
+    } else {
+        Method::HEAD
+    };
     let ask = Ask {
         method,
         ..Ask::get(url, "*/*", Duration::from_secs(10))

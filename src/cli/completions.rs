@@ -11,8 +11,13 @@ pub struct Arguments {
     shell: Shell,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> ExitCode {
     let mut command = super::Arguments::command();
-    generate(arguments.shell, &mut command, "larder", &mut std::io::stdout());
-    Ok(ExitCode::SUCCESS)
+    generate(
+        arguments.shell,
+        &mut command,
+        "larder",
+        &mut std::io::stdout(),
+    );
+    ExitCode::SUCCESS
 }

@@ -12,7 +12,9 @@ use crate::repository::Explanation;
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides maven:org.example:lib@1.0 --repository team --json")]
+#[command(
+    after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
+)]
 pub struct Arguments {
     /// Format, package and version
     #[arg(value_name = "PACKAGE@VERSION")]
@@ -27,7 +29,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let config = settings::config(&global, None).await?;
     let repository = arguments
         .repository
-        .or_else(|| config.repositories.first().map(|repository| repository.name.clone()))
+        .or_else(|| {
+            config
+                .repositories
+                .first()
+                .map(|repository| repository.name.clone())
+        })
         .context("there are no repositories")?;
     let explanation = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
         Some(address) => tool::client::decide(&address, &repository, &package, &version).await?,
@@ -35,7 +42,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             let larder = Larder::start(config).await?;
             let snapshot = larder.snapshot();
             let result = match snapshot.repository(&repository) {
-                Ok(repository) => larder.reader.explain(&snapshot, repository, &package, &version).await,
+                Ok(repository) => {
+                    larder
+                        .reader
+                        .explain(&snapshot, repository, &package, &version)
+                        .await
+                }
                 Err(problem) => Err(problem),
             };
             larder.stop().await;
@@ -47,15 +59,26 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     } else {
         print(&sentence(&explanation));
     }
-    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if explanation.allowed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 fn parse(text: &str) -> anyhow::Result<(PackageId, String)> {
-    let wrong = || Usage(format!("`{text}` is not a package and its version, as in npm:left-pad@1.3.0"));
+    let wrong = || {
+        Usage(format!(
+            "`{text}` is not a package and its version, as in npm:left-pad@1.3.0"
+        ))
+    };
     let (name, version) = text.rsplit_once('@').ok_or_else(wrong)?;
     let (format, name) = name.split_once(':').ok_or_else(wrong)?;
     let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
-    let package = format.protocol().package(name).map_err(|problem| Usage(problem.message))?;
+    let package = format
+        .protocol()
+        .package(name)
+        .map_err(|problem| Usage(problem.message))?;
     Ok((package, version.to_owned()))
 }
 
@@ -70,7 +93,11 @@ fn sentence(explanation: &Explanation) -> String {
         ..
     } = explanation;
     let verdict = if *allowed { "served" } else { "held back" };
-    let rule = rule.as_ref().map_or_else(|| "no rule".to_owned(), |rule| format!("rule \"{rule}\""));
-    let published = published.as_ref().map_or_else(String::new, |date| format!("; published {date}"));
+    let rule = rule
+        .as_ref()
+        .map_or_else(|| "no rule".to_owned(), |rule| format!("rule \"{rule}\""));
+    let published = published
+        .as_ref()
+        .map_or_else(String::new, |date| format!("; published {date}"));
     format!("{package} {version} is {verdict} by {rule}: {reason}{published}")
 }

@@ -6,7 +6,9 @@ use super::{Global, print, settings};
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  eval \"$(larder env)\"\n  larder env --json\n  larder env --address http://packages.corp.example")]
+#[command(
+    after_help = "Examples:\n  eval \"$(larder env)\"\n  larder env --json\n  larder env --address http://packages.corp.example"
+)]
 pub struct Arguments {
     /// Where Larder serves; else the one that runs here, or the configured address
     #[arg(long, value_name = "URL")]
@@ -30,7 +32,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 /// Where the clients are to be pointed.
-pub fn place(global: &Global, address: Option<String>, repository: Option<String>) -> anyhow::Result<tool::Place> {
+pub fn place(
+    global: &Global,
+    address: Option<String>,
+    repository: Option<String>,
+) -> anyhow::Result<tool::Place> {
     let source = settings::source(global)?;
     let learned = crate::config::Learned {
         data_dir: global.data_dir.clone(),
@@ -41,11 +47,20 @@ pub fn place(global: &Global, address: Option<String>, repository: Option<String
         .or_else(|| config.public_url.as_ref().map(ToString::to_string))
         .or_else(|| store::holder(&config.data_dir)?.address)
         .unwrap_or_else(|| {
-            let scheme = if config.tls.is_some() { "https" } else { "http" };
+            let scheme = if config.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
             format!("{scheme}://{}", config.listen)
         });
     let repository = repository
-        .or_else(|| config.repositories.first().map(|repository| repository.name.clone()))
+        .or_else(|| {
+            config
+                .repositories
+                .first()
+                .map(|repository| repository.name.clone())
+        })
         .unwrap_or_else(|| "public".to_owned());
     Ok(tool::Place {
         root: root.trim_end_matches('/').to_owned(),

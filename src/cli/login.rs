@@ -10,7 +10,9 @@ use super::{Global, env, print};
 use crate::tool::{self, Place, ini, maven, nuget};
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  larder login --tool npm\n  larder login --tool maven --address https://packages.corp.example --repository team")]
+#[command(
+    after_help = "Examples:\n  larder login --tool npm\n  larder login --tool maven --address https://packages.corp.example --repository team"
+)]
 pub struct Arguments {
     /// The client
     #[arg(long)]
@@ -38,7 +40,9 @@ enum Tool {
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let place = env::place(&global, arguments.address, arguments.repository)?;
-    let home = std::env::var_os("HOME").map(PathBuf::from).context("this user has no home directory")?;
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .context("this user has no home directory")?;
     let written = match arguments.tool {
         Tool::Npm | Tool::Pnpm => vec![set(home.join(".npmrc"), None, "registry", &npm(&place))?],
         // Classic reads .npmrc, berry a file of its own.
@@ -46,14 +50,32 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             set(home.join(".npmrc"), None, "registry", &npm(&place))?,
             yarn(home.join(".yarnrc.yml"), &place)?,
         ],
-        Tool::Pip => vec![set(home.join(".config/pip/pip.conf"), Some("global"), "index-url", &place.simple())?],
-        Tool::Uv => vec![set(home.join(".config/uv/uv.toml"), None, "index-url", &format!("\"{}\"", place.simple()))?],
+        Tool::Pip => vec![set(
+            home.join(".config/pip/pip.conf"),
+            Some("global"),
+            "index-url",
+            &place.simple(),
+        )?],
+        Tool::Uv => vec![set(
+            home.join(".config/uv/uv.toml"),
+            None,
+            "index-url",
+            &format!("\"{}\"", place.simple()),
+        )?],
         Tool::Twine => {
             let upload = place.of(crate::package::Format::Pypi);
-            vec![set(home.join(".pypirc"), Some("larder"), "repository", &upload)?]
+            vec![set(
+                home.join(".pypirc"),
+                Some("larder"),
+                "repository",
+                &upload,
+            )?]
         }
         Tool::Maven => vec![maven::login(&place)?],
-        Tool::Gradle => vec![maven::gradle_login(&place, maven::learn().await.map(|found| found.url).as_deref())?],
+        Tool::Gradle => vec![maven::gradle_login(
+            &place,
+            maven::learn().await.map(|found| found.url).as_deref(),
+        )?],
         Tool::Nuget => vec![nuget::login(&place)?],
     };
     for file in &written {
@@ -73,7 +95,8 @@ fn text(file: &PathBuf) -> String {
 
 fn set(file: PathBuf, section: Option<&str>, key: &str, value: &str) -> anyhow::Result<PathBuf> {
     let changed = ini::set(&text(&file), section, key, value);
-    tool::write(&file, &changed).with_context(|| format!("{} cannot be written", file.display()))?;
+    tool::write(&file, &changed)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
     Ok(file)
 }
 
@@ -82,15 +105,22 @@ fn yarn(file: PathBuf, place: &Place) -> anyhow::Result<PathBuf> {
     let own = text(&file);
     let mut lines: Vec<String> = own
         .lines()
-        .filter(|line| !line.starts_with(KEYS[0]) && !(line.starts_with(KEYS[1]) && line.contains("larder")))
+        .filter(|line| {
+            !(line.starts_with(KEYS[0]) || line.starts_with(KEYS[1]) && line.contains("larder"))
+        })
         .map(str::to_owned)
         .collect();
-    lines.push(format!("{} \"{}\"", KEYS[0], npm(place).trim_end_matches('/')));
+    lines.push(format!(
+        "{} \"{}\"",
+        KEYS[0],
+        npm(place).trim_end_matches('/')
+    ));
     let listed = lines.iter().any(|line| line.starts_with(KEYS[1]));
     if place.root.starts_with("http:") && !listed {
         lines.push(format!("{} [\"{}\"] # larder", KEYS[1], place.host()));
     }
     lines.push(String::new());
-    tool::write(&file, &lines.join("\n")).with_context(|| format!("{} cannot be written", file.display()))?;
+    tool::write(&file, &lines.join("\n"))
+        .with_context(|| format!("{} cannot be written", file.display()))?;
     Ok(file)
 }

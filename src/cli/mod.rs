@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let global = arguments.global;
     let result = match arguments.command {
-        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Serve(arguments) => settings::block_on(serve::run(global, arguments)),
         Command::Run(arguments) => settings::block_on(run::run(global, arguments)),
         Command::Env(arguments) => settings::block_on(env::run(global, arguments)),

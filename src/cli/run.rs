@@ -22,7 +22,9 @@ use crate::tool::{self, Place, lockfile, maven, nuget};
 use crate::{Larder, clock, store};
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  larder run -- npm install express\n  larder run -- uv sync\n  larder run -- mvn package")]
+#[command(
+    after_help = "Examples:\n  larder run -- npm install express\n  larder run -- uv sync\n  larder run -- mvn package"
+)]
 pub struct Arguments {
     /// The repository to use
     #[arg(long, value_name = "NAME")]
@@ -36,7 +38,11 @@ pub struct Arguments {
 enum Server {
     /// One that runs already; the lease keeps another run's private one alive.
     Running { _lease: Lease },
-    Private { larder: Arc<Larder>, stop: CancellationToken, served: tokio::task::JoinHandle<()> },
+    Private {
+        larder: Arc<Larder>,
+        stop: CancellationToken,
+        served: tokio::task::JoinHandle<()>,
+    },
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -48,14 +54,23 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
     let repository = arguments
         .repository
-        .or_else(|| config.repositories.first().map(|repository| repository.name.clone()))
+        .or_else(|| {
+            config
+                .repositories
+                .first()
+                .map(|repository| repository.name.clone())
+        })
         .context("there are no repositories")?;
     let upstream = config
         .connections
         .iter()
         .find(|connection| connection.format == crate::package::Format::Maven)
         .map(|connection| connection.url.to_string());
-    let run = format!("{:x}x{:x}", std::process::id(), clock::now().as_nanosecond());
+    let run = format!(
+        "{:x}x{:x}",
+        std::process::id(),
+        clock::now().as_nanosecond()
+    );
     let (address, server) = server(config, &run).await?;
     let place = Place {
         root: format!("{address}/-/run/{run}"),
@@ -63,7 +78,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let files = tempfile::Builder::new().prefix("larder-run-").tempdir()?;
     let began = clock::system_now();
-    let child = start(&arguments.command, &place, files.path(), upstream.as_deref())?;
+    let child = start(
+        &arguments.command,
+        &place,
+        files.path(),
+        upstream.as_deref(),
+    )?;
     let status = wait(child).await?;
     let report = client::report(&address, &run, &place.repository).await;
     if let Ok(report) = &report {
@@ -80,28 +100,52 @@ async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
     let larder = match Larder::start(config).await {
         Ok(larder) => larder,
         Err(crate::StartError::Store(store::Error::Held { path, holder })) => {
-            let address = holder
-                .address
-                .clone()
-                .with_context(|| format!("the data directory {} is held by {holder}, which serves nothing", path.display()))?;
+            let address = holder.address.clone().with_context(|| {
+                format!(
+                    "the data directory {} is held by {holder}, which serves nothing",
+                    path.display()
+                )
+            })?;
             let lease = client::lease(&address, run).await?;
             return Ok((address, Server::Running { _lease: lease }));
         }
-        Err(error) => return Err(error).with_context(|| format!("no Larder can be started in {}", data_dir.display())),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("no Larder can be started in {}", data_dir.display()));
+        }
     };
     let listener = Listener::bind(&larder).await?;
     let address = listener.url();
     larder.store.announce(&address);
     let stop = CancellationToken::new();
     let served = tokio::spawn(listener.serve(stop.clone()));
-    Ok((address, Server::Private { larder, stop, served }))
+    Ok((
+        address,
+        Server::Private {
+            larder,
+            stop,
+            served,
+        },
+    ))
 }
 
 /// Starts the client with all that points it at us.
-fn start(command: &[OsString], place: &Place, files: &Path, upstream: Option<&str>) -> anyhow::Result<Child> {
+fn start(
+    command: &[OsString],
+    place: &Place,
+    files: &Path,
+    upstream: Option<&str>,
+) -> anyhow::Result<Child> {
     let (program, arguments) = command.split_first().context("there is no command")?;
-    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let named = |what: &str| arguments.iter().any(|argument| argument.to_string_lossy().ends_with(what));
+    let name = Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let named = |what: &str| {
+        arguments
+            .iter()
+            .any(|argument| argument.to_string_lossy().ends_with(what))
+    };
     let mut child = Command::new(program);
     let mut before: Vec<OsString> = Vec::new();
     let mut after: Vec<OsString> = Vec::new();
@@ -154,11 +198,18 @@ async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
 
 /// Takes our address out of the lockfiles that the child wrote.
 fn restore(began: SystemTime, place: &Place, report: &Report) {
-    let Ok(folder) = std::env::current_dir() else { return };
+    let Ok(folder) = std::env::current_dir() else {
+        return;
+    };
     match lockfile::restore_all(&folder, began, place, &report.upstreams) {
-        Ok(restored) if !restored.is_empty() => tell(&format!("larder: {} names upstream again", restored.join(", "))),
+        Ok(restored) if !restored.is_empty() => tell(&format!(
+            "larder: {} names upstream again",
+            restored.join(", ")
+        )),
         Ok(_) => {}
-        Err(error) => tell(&format!("larder: a lockfile still names this proxy: {error}")),
+        Err(error) => tell(&format!(
+            "larder: a lockfile still names this proxy: {error}"
+        )),
     }
 }
 
@@ -181,7 +232,12 @@ fn closing_line(report: &Report) -> String {
 
 /// Stops a private Larder once no other run uses it.
 async fn finish(server: Server) {
-    let Server::Private { larder, stop, served } = server else {
+    let Server::Private {
+        larder,
+        stop,
+        served,
+    } = server
+    else {
         return;
     };
     if larder.runs.leases() > 0 {
@@ -194,6 +250,9 @@ async fn finish(server: Server) {
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| Some(128 + status.signal()?))
+        .unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

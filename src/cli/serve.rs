@@ -15,7 +15,9 @@ use crate::server::Listener;
 use crate::telemetry::log;
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Examples:\n  larder serve\n  larder serve --config /etc/larder/larder.toml --listen 127.0.0.1:8080")]
+#[command(
+    after_help = "Examples:\n  larder serve\n  larder serve --config /etc/larder/larder.toml --listen 127.0.0.1:8080"
+)]
 pub struct Arguments {
     /// The address to listen on
     #[arg(long, value_name = "ADDR")]
@@ -44,13 +46,22 @@ fn announce(config: &Config) {
         info!(connection = connection.name, format = %connection.format, url = %connection.url, "Connection `{}` to {}", connection.name, connection.url);
     }
     for format in Format::ALL {
-        if !config.connections.iter().any(|connection| connection.format == format) {
+        if !config
+            .connections
+            .iter()
+            .any(|connection| connection.format == format)
+        {
             warn!(%format, "{format} is off: no client of it is set up here, and no [[connection]] has format = \"{format}\"");
         }
     }
 }
 
-fn on_signals(larder: Arc<Larder>, global: Global, arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
+fn on_signals(
+    larder: Arc<Larder>,
+    global: Global,
+    arguments: Arguments,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -75,6 +86,8 @@ async fn reload(larder: &Arc<Larder>, global: &Global, arguments: &Arguments) {
     };
     match result {
         Ok(()) => info!("The configuration was read again and is in force"),
-        Err(error) => error!("The configuration was read again and is refused, the old one stays: {error:#}"),
+        Err(error) => {
+            error!("The configuration was read again and is refused, the old one stays: {error:#}")
+        }
     }
 }

@@ -25,11 +25,15 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow:
 }
 
 /// Reads the configuration file, or none.
-#[allow(clippy::disallowed_methods, reason = "the command line names this file")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
 pub fn source(global: &Global) -> anyhow::Result<Source> {
     let (file, text) = match &global.config {
         Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
             (file.display().to_string(), text)
         }
         None => ("(no configuration file)".to_owned(), String::new()),
@@ -53,7 +57,12 @@ pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<C
     let config = load(&source, &learned)?;
     let missing: Vec<_> = crate::package::Format::ALL
         .into_iter()
-        .filter(|format| !config.connections.iter().any(|connection| connection.format == *format))
+        .filter(|format| {
+            !config
+                .connections
+                .iter()
+                .any(|connection| connection.format == *format)
+        })
         .collect();
     if missing.is_empty() || config.offline && !config.connections.is_empty() {
         return Ok(config);

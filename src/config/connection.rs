@@ -59,18 +59,26 @@ impl Connection {
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
         let mut parsed = Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
-            return Err(format!("`{url}` has to begin with http:// or https:// and a host"));
+            return Err(format!(
+                "`{url}` has to begin with http:// or https:// and a host"
+            ));
         }
         // What stands in the URL would leak into logs; it becomes a header.
         let auth = (!parsed.username().is_empty()).then(|| {
-            let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let decode = |text: &str| {
+                percent_encoding::percent_decode_str(text)
+                    .decode_utf8_lossy()
+                    .into_owned()
+            };
             Auth::basic(
                 &decode(parsed.username()),
                 &Secret::new(&decode(parsed.password().unwrap_or_default())),
             )
         });
         if auth.is_some() {
-            let cleared = parsed.set_username("").and_then(|()| parsed.set_password(None));
+            let cleared = parsed
+                .set_username("")
+                .and_then(|()| parsed.set_password(None));
             if cleared.is_err() {
                 return Err("the URL's user and password cannot be read".to_owned());
             }
@@ -109,11 +117,14 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
             None
         }
     });
-    let connection = name.zip(format).zip(url).and_then(|(((name, _), format), (url, place))| {
-        Connection::new(&name, format, &url)
-            .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
-            .ok()
-    });
+    let connection = name
+        .zip(format)
+        .zip(url)
+        .and_then(|(((name, _), format), (url, place))| {
+            Connection::new(&name, format, &url)
+                .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
+                .ok()
+        });
     section.finish();
     connection.map(|connection| Connection {
         auth: auth.or(connection.auth),
@@ -127,7 +138,9 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
 /// `{ bearer = SECRET }`, `{ basic = { username = …, password = SECRET } }`,
 /// `{ header = { name = …, value = SECRET } }`.
 fn read_auth(section: Section<'_>) -> Option<Auth> {
-    let bearer = section.take::<Secret>("bearer").map(|token| Auth::bearer(&token));
+    let bearer = section
+        .take::<Secret>("bearer")
+        .map(|token| Auth::bearer(&token));
     let basic = section.optional_section("basic").and_then(|basic| {
         let username = basic.require::<String>("username");
         let password = basic.require::<Secret>("password");

@@ -51,8 +51,10 @@ impl<'a> Environment<'a> {
             .iter()
             .filter(|(name, _)| name.starts_with("LARDER_") && !NO_KEYS.contains(&name.as_str()))
             .map(|(name, text)| {
-                let value = DeValue::parse(text)
-                    .map_or_else(|_| DeValue::String(text.as_str().into()), Spanned::into_inner);
+                let value = DeValue::parse(text).map_or_else(
+                    |_| DeValue::String(text.as_str().into()),
+                    Spanned::into_inner,
+                );
                 (name.as_str(), value)
             })
             .collect();
@@ -176,7 +178,10 @@ impl<'a> Section<'a> {
         let found = self.table.and_then(|table| table.get(key));
         self.asked.borrow_mut().push(key);
         let table = found.and_then(|value| value.get_ref().as_table());
-        let place = found.map_or_else(|| self.place.clone(), |value| self.reading.line(value.span().start));
+        let place = found.map_or_else(
+            || self.place.clone(),
+            |value| self.reading.line(value.span().start),
+        );
         if found.is_some() && table.is_none() {
             self.fault(&place, format!("`{}` has to be a table", self.full(key)));
         }
@@ -194,8 +199,15 @@ impl<'a> Section<'a> {
     pub fn optional_section(&self, key: &'static str) -> Option<Section<'a>> {
         let section = self.section(key);
         let overlaid = self.overlaid && {
-            let prefix = format!("LARDER_{}_", self.full(key).replace('.', "_").to_uppercase());
-            self.reading.environment.values.keys().any(|name| name.starts_with(&prefix))
+            let prefix = format!(
+                "LARDER_{}_",
+                self.full(key).replace('.', "_").to_uppercase()
+            );
+            self.reading
+                .environment
+                .values
+                .keys()
+                .any(|name| name.starts_with(&prefix))
         };
         (section.table.is_some() || overlaid).then_some(section)
     }
@@ -206,7 +218,13 @@ impl<'a> Section<'a> {
             return Vec::new();
         };
         let Some(array) = found.value.as_array() else {
-            self.fault(&found.place, format!("`{}` has to be a list of tables, as in [[{key}]]", self.full(key)));
+            self.fault(
+                &found.place,
+                format!(
+                    "`{}` has to be a list of tables, as in [[{key}]]",
+                    self.full(key)
+                ),
+            );
             return Vec::new();
         };
         let from_variable = found.place.starts_with("LARDER_");
@@ -252,7 +270,8 @@ impl<'a> Section<'a> {
 pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     candidates
         .filter(|candidate| {
-            strsim::damerau_levenshtein(name, candidate) <= 2 || strsim::jaro_winkler(name, candidate) > 0.75
+            strsim::damerau_levenshtein(name, candidate) <= 2
+                || strsim::jaro_winkler(name, candidate) > 0.75
         })
         .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
 }
@@ -334,7 +353,9 @@ impl FromValue for Timestamp {
         };
         text.parse()
             .or_else(|_| format!("{text}T00:00:00Z").parse())
-            .map_err(|_| "has to be a date, such as \"2027-03-01\" or \"2027-03-01T12:00:00Z\"".to_owned())
+            .map_err(|_| {
+                "has to be a date, such as \"2027-03-01\" or \"2027-03-01T12:00:00Z\"".to_owned()
+            })
     }
 }
 
@@ -354,7 +375,10 @@ impl FromValue for Secret {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the configuration reads the files that it names")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the configuration reads the files that it names"
+)]
 fn read_secret(file: &str) -> Result<Secret, String> {
     std::fs::read_to_string(file)
         .map(|value| Secret::new(value.trim()))

@@ -71,40 +71,78 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         None => listen,
     };
     let listen = listen.0.parse().map_err(|_| {
-        reading.fault(&listen.1, format!("`listen` has to be an address and a port, such as \"127.0.0.1:5273\", not `{}`", listen.0));
+        reading.fault(
+            &listen.1,
+            format!(
+                "`listen` has to be an address and a port, such as \"127.0.0.1:5273\", not `{}`",
+                listen.0
+            ),
+        );
     });
-    let public_url = top.take_placed::<String>("public_url").and_then(|(text, place)| {
-        let url = Url::parse(&text).ok().filter(|url| url.host_str().is_some());
-        if url.is_none() {
-            reading.fault(&place, format!("`public_url`: `{text}` is no URL"));
-        }
-        url
-    });
+    let public_url = top
+        .take_placed::<String>("public_url")
+        .and_then(|(text, place)| {
+            let url = Url::parse(&text)
+                .ok()
+                .filter(|url| url.host_str().is_some());
+            if url.is_none() {
+                reading.fault(&place, format!("`public_url`: `{text}` is no URL"));
+            }
+            url
+        });
     let data_dir = top.take::<String>("data_dir").map(PathBuf::from);
-    let data_dir = learned.data_dir.clone().or(data_dir).or_else(default_data_dir);
+    let data_dir = learned
+        .data_dir
+        .clone()
+        .or(data_dir)
+        .or_else(default_data_dir);
     if data_dir.is_none() {
-        reading.fault(reading.file, "`data_dir` is missing, and this user has no home directory to put it in");
+        reading.fault(
+            reading.file,
+            "`data_dir` is missing, and this user has no home directory to put it in",
+        );
     }
-    let mut connections: Vec<Connection> = top.sections("connection").into_iter().filter_map(connection::read).collect();
+    let mut connections: Vec<Connection> = top
+        .sections("connection")
+        .into_iter()
+        .filter_map(connection::read)
+        .collect();
     for one in &learned.connections {
-        if !connections.iter().any(|own| own.format == one.format || own.name == one.name) {
+        if !connections
+            .iter()
+            .any(|own| own.format == one.format || own.name == one.name)
+        {
             connections.push(one.clone());
         }
     }
     let mut seen = Vec::new();
     for one in &connections {
         if seen.contains(&one.name.as_str()) {
-            reading.fault(reading.file, format!("there are two connections `{}`", one.name));
+            reading.fault(
+                reading.file,
+                format!("there are two connections `{}`", one.name),
+            );
         }
         seen.push(&one.name);
     }
-    let written: Vec<_> = top.sections("repository").into_iter().filter_map(repository::read).collect();
+    let written: Vec<_> = top
+        .sections("repository")
+        .into_iter()
+        .filter_map(repository::read)
+        .collect();
     let repositories = if written.is_empty() {
         vec![repository::public(&connections)]
     } else {
-        repository::resolve(&written, &connections, &|place, message| reading.fault(place, message))
+        repository::resolve(&written, &connections, &|place, message| {
+            reading.fault(place, message)
+        })
     };
-    let rules = top.sections("rule").into_iter().enumerate().filter_map(rule).collect();
+    let rules = top
+        .sections("rule")
+        .into_iter()
+        .enumerate()
+        .filter_map(rule)
+        .collect();
     let config = Config {
         listen: listen.unwrap_or_else(|()| ([127, 0, 0, 1], 5273).into()),
         public_url,
@@ -140,25 +178,44 @@ fn default_data_dir() -> Option<PathBuf> {
 }
 
 fn rule((index, section): (usize, Section<'_>)) -> Option<Rule> {
-    let name = section.take("name").unwrap_or_else(|| format!("rule {}", index + 1));
-    let action = section.require::<String>("action").and_then(|(word, place)| match word.as_str() {
-        "allow" => Some(Action::Allow),
-        "deny" => Some(Action::Deny),
-        _ => {
-            section.fault(&place, format!("`rule.action` has to be \"allow\" or \"deny\", not `{word}`"));
-            None
-        }
-    });
-    let packages = section.require::<Vec<String>>("packages").map(|(patterns, place)| {
-        patterns
-            .iter()
-            .filter_map(|text| Pattern::parse(text).map_err(|error| section.fault(&place, error.to_string())).ok())
-            .collect()
-    });
+    let name = section
+        .take("name")
+        .unwrap_or_else(|| format!("rule {}", index + 1));
+    let action = section
+        .require::<String>("action")
+        .and_then(|(word, place)| match word.as_str() {
+            "allow" => Some(Action::Allow),
+            "deny" => Some(Action::Deny),
+            _ => {
+                section.fault(
+                    &place,
+                    format!("`rule.action` has to be \"allow\" or \"deny\", not `{word}`"),
+                );
+                None
+            }
+        });
+    let packages = section
+        .require::<Vec<String>>("packages")
+        .map(|(patterns, place)| {
+            patterns
+                .iter()
+                .filter_map(|text| {
+                    Pattern::parse(text)
+                        .map_err(|error| section.fault(&place, error.to_string()))
+                        .ok()
+                })
+                .collect()
+        });
     let min_age = section.take_placed("min_age");
     let not_after = section.take_placed("not_after");
     if action == Some(Action::Deny) {
-        for place in [min_age.as_ref().map(|it| &it.1), not_after.as_ref().map(|it| &it.1)].into_iter().flatten() {
+        for place in [
+            min_age.as_ref().map(|it| &it.1),
+            not_after.as_ref().map(|it| &it.1),
+        ]
+        .into_iter()
+        .flatten()
+        {
             section.fault(place, "a rule that denies has no `min_age` or `not_after`; they stand in a rule that allows");
         }
     }
@@ -188,14 +245,20 @@ mod tests {
     }
 
     fn faults(text: &str) -> String {
-        load(&source(text), &Learned::default()).unwrap_err().to_string()
+        load(&source(text), &Learned::default())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn the_example_is_right_and_shows_the_defaults() {
         let example = include_str!("../../config.example.toml");
         let written = load(&source(example), &Learned::default()).unwrap();
-        let default = load(&source("data_dir = \"/var/lib/larder\""), &Learned::default()).unwrap();
+        let default = load(
+            &source("data_dir = \"/var/lib/larder\""),
+            &Learned::default(),
+        )
+        .unwrap();
         assert_eq!(written.cache, default.cache);
         assert_eq!(written.fetch, default.fetch);
         assert_eq!(written.server, default.server);
@@ -241,7 +304,13 @@ mod tests {
     fn listening_beyond_loopback_has_to_be_meant() {
         let text = "data_dir = \"/x\"\nlisten = \"0.0.0.0:5273\"\n";
         assert!(faults(text).contains("anyone_may_read = true"));
-        assert!(load(&source(&format!("{text}anyone_may_read = true\n")), &Learned::default()).is_ok());
+        assert!(
+            load(
+                &source(&format!("{text}anyone_may_read = true\n")),
+                &Learned::default()
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -250,7 +319,10 @@ mod tests {
             environment: vec![
                 ("LARDER_CACHE_MAX_SIZE".to_owned(), "1GiB".to_owned()),
                 ("LARDER_OFFLINE".to_owned(), "true".to_owned()),
-                ("LARDER_CONNECTION".to_owned(), "[{ name = \"n\", format = \"npm\", url = \"https://n.example\" }]".to_owned()),
+                (
+                    "LARDER_CONNECTION".to_owned(),
+                    "[{ name = \"n\", format = \"npm\", url = \"https://n.example\" }]".to_owned(),
+                ),
             ],
             ..source("data_dir = \"/x\"\n[cache]\nmax_size = \"2GiB\"\n")
         };

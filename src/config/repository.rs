@@ -41,7 +41,9 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     {
         section.fault(
             &place,
-            format!("`repository.publish` is `{word}`; this version of Larder knows \"deny\" alone"),
+            format!(
+                "`repository.publish` is `{word}`; this version of Larder knows \"deny\" alone"
+            ),
         );
     }
     if let Some((name, place)) = &name
@@ -62,7 +64,9 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
 /// A name stands as a segment in paths.
 fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    chars
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
         && name.len() <= 100
 }
@@ -73,21 +77,40 @@ pub(super) fn resolve(
     connections: &[Connection],
     fault: &dyn Fn(&str, String),
 ) -> Vec<Repository> {
-    let by_name: BTreeMap<&str, &Written> = written.iter().map(|it| (it.name.as_str(), it)).collect();
+    let by_name: BTreeMap<&str, &Written> =
+        written.iter().map(|it| (it.name.as_str(), it)).collect();
     for (index, one) in written.iter().enumerate() {
-        if written.iter().take(index).any(|other| other.name == one.name) {
-            fault(&one.place, format!("there are two repositories `{}`", one.name));
+        if written
+            .iter()
+            .take(index)
+            .any(|other| other.name == one.name)
+        {
+            fault(
+                &one.place,
+                format!("there are two repositories `{}`", one.name),
+            );
         }
         for external in &one.external {
-            if !connections.iter().any(|connection| connection.name == *external) {
-                let names = connections.iter().map(|connection| connection.name.as_str());
-                fault(&one.place, unknown("connection", external, nearest(external, names)));
+            if !connections
+                .iter()
+                .any(|connection| connection.name == *external)
+            {
+                let names = connections
+                    .iter()
+                    .map(|connection| connection.name.as_str());
+                fault(
+                    &one.place,
+                    unknown("connection", external, nearest(external, names)),
+                );
             }
         }
         for upstream in &one.upstreams {
             if !by_name.contains_key(upstream.as_str()) {
                 let names = by_name.keys().copied();
-                fault(&one.place, unknown("repository", upstream, nearest(upstream, names)));
+                fault(
+                    &one.place,
+                    unknown("repository", upstream, nearest(upstream, names)),
+                );
             }
         }
     }
@@ -97,7 +120,10 @@ pub(super) fn resolve(
             let mut sources = Vec::new();
             let mut path = Vec::new();
             if let Some(circle) = collect(one, &by_name, &mut path, &mut sources) {
-                fault(&one.place, format!("the upstreams of `{}` lead in a circle: {circle}", one.name));
+                fault(
+                    &one.place,
+                    format!("the upstreams of `{}` lead in a circle: {circle}", one.name),
+                );
             }
             Repository {
                 name: one.name.clone(),
@@ -109,7 +135,9 @@ pub(super) fn resolve(
 }
 
 fn unknown(what: &str, name: &str, nearest: Option<&str>) -> String {
-    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    let hint = nearest.map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    });
     format!("there is no {what} `{name}`{hint}")
 }
 
@@ -143,10 +171,17 @@ fn collect<'a>(
 /// The repository that is there where none is configured: all connections, in order.
 pub(super) fn public(connections: &[Connection]) -> Repository {
     let mut of_format: Vec<&Connection> = connections.iter().collect();
-    of_format.sort_by_key(|connection| Format::ALL.iter().position(|format| *format == connection.format));
+    of_format.sort_by_key(|connection| {
+        Format::ALL
+            .iter()
+            .position(|format| *format == connection.format)
+    });
     Repository {
         name: "public".to_owned(),
         publish: Publish::Deny,
-        connections: of_format.into_iter().map(|connection| connection.name.clone()).collect(),
+        connections: of_format
+            .into_iter()
+            .map(|connection| connection.name.clone())
+            .collect(),
     }
 }

@@ -124,7 +124,10 @@ impl Log {
                 "human" => LogFormat::Human,
                 "json" => LogFormat::Json,
                 _ => {
-                    section.fault(&place, "`log.format` has to be \"auto\", \"human\" or \"json\"");
+                    section.fault(
+                        &place,
+                        "`log.format` has to be \"auto\", \"human\" or \"json\"",
+                    );
                     LogFormat::Auto
                 }
             },
@@ -151,7 +154,9 @@ impl Domain {
     pub(super) fn read(section: Section<'_>) -> Self {
         let domain = Self {
             name: section.take("name").unwrap_or_else(|| "larder".to_owned()),
-            owner: section.take("owner").unwrap_or_else(|| "000000000000".to_owned()),
+            owner: section
+                .take("owner")
+                .unwrap_or_else(|| "000000000000".to_owned()),
         };
         section.finish();
         domain
@@ -179,8 +184,12 @@ impl Server {
     pub(super) fn read(section: Section<'_>) -> Self {
         let server = Self {
             connections_max: at_least_one(&section, "connections_max", 4096),
-            header_bytes_max: usize::try_from(bytes(&section, "header_bytes_max", 64 * 1024)).unwrap_or(64 * 1024).max(8192),
-            header_timeout: section.take("header_timeout").unwrap_or(Duration::from_secs(30)),
+            header_bytes_max: usize::try_from(bytes(&section, "header_bytes_max", 64 * 1024))
+                .unwrap_or(64 * 1024)
+                .max(8192),
+            header_timeout: section
+                .take("header_timeout")
+                .unwrap_or(Duration::from_secs(30)),
             question_bytes_max: bytes(&section, "question_bytes_max", 16 * MIB),
             drain: section.take("drain").unwrap_or(Duration::from_secs(30)),
         };
@@ -199,8 +208,12 @@ impl Cache {
             blob_memory: bytes(&section, "blob_memory", 32 * MIB),
             small_blob: bytes(&section, "small_blob", 64 * 1024),
             facts_memory: bytes(&section, "facts_memory", 32 * MIB),
-            absent_for: section.take("absent_for").unwrap_or(Duration::from_secs(30)),
-            fresh_for: section.take("fresh_for").unwrap_or(Duration::from_secs(300)),
+            absent_for: section
+                .take("absent_for")
+                .unwrap_or(Duration::from_secs(30)),
+            fresh_for: section
+                .take("fresh_for")
+                .unwrap_or(Duration::from_secs(300)),
         };
         section.finish();
         cache
@@ -211,11 +224,17 @@ impl Fetch {
     pub(super) fn read(section: Section<'_>) -> Self {
         let fetch = Self {
             per_connection_max: at_least_one(&section, "per_connection_max", 64),
-            connect_timeout: section.take("connect_timeout").unwrap_or(Duration::from_secs(10)),
-            read_timeout: section.take("read_timeout").unwrap_or(Duration::from_secs(30)),
+            connect_timeout: section
+                .take("connect_timeout")
+                .unwrap_or(Duration::from_secs(10)),
+            read_timeout: section
+                .take("read_timeout")
+                .unwrap_or(Duration::from_secs(30)),
             retries: section.take("retries").unwrap_or(4),
             patience: section.take("patience").unwrap_or(Duration::from_secs(60)),
-            stale_after: section.take("stale_after").unwrap_or(Duration::from_secs(5)),
+            stale_after: section
+                .take("stale_after")
+                .unwrap_or(Duration::from_secs(5)),
             failures_max: at_least_one(&section, "failures_max", 5),
             rest: section.take("rest").unwrap_or(Duration::from_secs(5)),
             document_bytes_max: bytes(&section, "document_bytes_max", 256 * MIB),

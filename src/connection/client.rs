@@ -76,7 +76,11 @@ impl Opened {
         if let Some(piece) = self.ahead.take() {
             return Ok(Some(piece));
         }
-        let piece = self.response.chunk().await.map_err(|error| transport(&error))?;
+        let piece = self
+            .response
+            .chunk()
+            .await
+            .map_err(|error| transport(&error))?;
         if let Some(piece) = &piece {
             self.metrics.fetched_bytes.inc_by(piece.len() as u64);
         }
@@ -106,7 +110,9 @@ impl Opened {
     /// The length that upstream promises; none where the body is coded or chunked.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        self.response.content_length().filter(|_| self.headers.contains_key(http::header::CONTENT_LENGTH))
+        self.response
+            .content_length()
+            .filter(|_| self.headers.contains_key(http::header::CONTENT_LENGTH))
     }
 
     /// A header as text.
@@ -153,7 +159,11 @@ pub struct Connection {
 impl Connection {
     /// # Errors
     /// Where a certificate or a credential cannot be used.
-    pub fn new(config: &config::Connection, all: &config::Config, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub fn new(
+        config: &config::Connection,
+        all: &config::Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         let fetch = &all.fetch;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -167,9 +177,12 @@ impl Connection {
         let credential = match &config.auth {
             None => None,
             Some(config::Auth::Header { name, value }) => {
-                let name = name.parse::<HeaderName>().map_err(|_| format!("`{name}` is no header name"))?;
-                let mut value = HeaderValue::from_str(value.expose())
-                    .map_err(|_| "the credential has characters that no header can carry".to_owned())?;
+                let name = name
+                    .parse::<HeaderName>()
+                    .map_err(|_| format!("`{name}` is no header name"))?;
+                let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+                    "the credential has characters that no header can carry".to_owned()
+                })?;
                 value.set_sensitive(true);
                 Some((name, value))
             }
@@ -215,7 +228,9 @@ impl Connection {
         loop {
             let failed = match self.ask_once(ask, deadline).await {
                 Ok(opened) => return Ok(opened),
-                Err(error @ Error::Throttled { .. }) if self.throttle.until().is_some_and(|until| until < deadline) => {
+                Err(error @ Error::Throttled { .. })
+                    if self.throttle.until().is_some_and(|until| until < deadline) =>
+                {
                     tracing::info!(connection = %self.name, %error, "Waiting for `{}`", self.name);
                     continue;
                 }
@@ -244,7 +259,11 @@ impl Connection {
         if let Some(retry_after) = self.breaker.resting() {
             return Err(Error::Resting { retry_after });
         }
-        let places = if ask.identity { &self.asset_places } else { &self.document_places };
+        let places = if ask.identity {
+            &self.asset_places
+        } else {
+            &self.document_places
+        };
         let place = Arc::clone(places)
             .acquire_owned()
             .await
@@ -254,7 +273,9 @@ impl Connection {
             Err(error) => Err(error),
         };
         match &answer {
-            Err(Error::Unreachable { .. } | Error::TimedOut | Error::Broken { status: 500.. }) => self.breaker.failed(),
+            Err(Error::Unreachable { .. } | Error::TimedOut | Error::Broken { status: 500.. }) => {
+                self.breaker.failed()
+            }
             Err(Error::Throttled { retry_after }) => self.throttle.hold(*retry_after),
             _ => self.breaker.succeeded(),
         }
@@ -274,9 +295,14 @@ impl Connection {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             let headers = self.headers(ask, &url);
-            let mut request = self.client.request(ask.method.clone(), url.clone()).headers(headers.clone());
+            let mut request = self
+                .client
+                .request(ask.method.clone(), url.clone())
+                .headers(headers.clone());
             if let Some((content_type, body)) = &ask.body {
-                request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
+                request = request
+                    .header(CONTENT_TYPE, *content_type)
+                    .body(body.clone());
             }
             let response = request.send().await.map_err(|error| transport(&error))?;
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
@@ -301,7 +327,10 @@ impl Connection {
 
     fn headers(&self, ask: &Ask, url: &Url) -> HeaderMap {
         let mut headers = ask.headers.clone();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION"))),
+        );
         headers.insert(ACCEPT, HeaderValue::from_static(ask.accept));
         if ask.identity {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -333,7 +362,11 @@ impl Connection {
             201..=299 if ask.body.is_some() => {}
             404 => return Err(Error::Absent),
             410 => return Err(Error::Gone),
-            401 | 403 | 407 | 451 => return Err(Error::Refused { status: status.as_u16() }),
+            401 | 403 | 407 | 451 => {
+                return Err(Error::Refused {
+                    status: status.as_u16(),
+                });
+            }
             429 => {
                 return Err(Error::Throttled {
                     retry_after: wait.unwrap_or(Duration::from_secs(5)),
@@ -373,12 +406,21 @@ fn transport(error: &reqwest::Error) -> Error {
     if error.is_connect() || error.is_request() {
         Error::Unreachable { cause }
     } else {
-        Error::Body(if cause.is_empty() { "it broke off".to_owned() } else { cause })
+        Error::Body(if cause.is_empty() {
+            "it broke off".to_owned()
+        } else {
+            cause
+        })
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the configuration names this file")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the configuration names this file"
+)]
 fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, String> {
-    let pem = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{} holds no certificates: {error}", file.display()))
+    let pem = std::fs::read(file)
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|error| format!("{} holds no certificates: {error}", file.display()))
 }

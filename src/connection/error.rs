@@ -73,7 +73,10 @@ impl Error {
         let problem = |kind, message: String| Problem::new(kind, decider.clone(), message);
         match self {
             Self::Absent => problem(Kind::NotFound, format!("{what} is not there")),
-            Self::Gone => problem(Kind::NotFound, format!("{what} was withdrawn by its registry")),
+            Self::Gone => problem(
+                Kind::NotFound,
+                format!("{what} was withdrawn by its registry"),
+            ),
             Self::Refused { status } => problem(
                 Kind::Upstream,
                 format!("the registry refuses {what} to Larder (status {status})"),
@@ -86,8 +89,11 @@ impl Error {
                 format!("{what} is not here, and {self}"),
             )
             .advice("try again then"),
-            Self::TimedOut => problem(Kind::UpstreamTimeout, format!("{what} is not here, and {self}"))
-                .advice("try again, or run `larder check`"),
+            Self::TimedOut => problem(
+                Kind::UpstreamTimeout,
+                format!("{what} is not here, and {self}"),
+            )
+            .advice("try again, or run `larder check`"),
             Self::Offline => problem(
                 Kind::Unavailable {
                     retry_after: Duration::from_secs(3600),

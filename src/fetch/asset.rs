@@ -33,12 +33,19 @@ pub struct Wanted {
 impl Wanted {
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         match &self.facts.expectation {
-            Expectation::Known(expected) => expected.iter().map(|digest| digest.algorithm()).collect(),
+            Expectation::Known(expected) => {
+                expected.iter().map(|digest| digest.algorithm()).collect()
+            }
             // What the promise will be is not known before its bytes are hashed.
-            Expectation::Promised(promises) if promises.iter().any(|promise| promise.algorithm.is_none()) => {
+            Expectation::Promised(promises)
+                if promises.iter().any(|promise| promise.algorithm.is_none()) =>
+            {
                 vec![Algorithm::Sha512]
             }
-            Expectation::Promised(promises) => promises.iter().filter_map(|promise| promise.algorithm).collect(),
+            Expectation::Promised(promises) => promises
+                .iter()
+                .filter_map(|promise| promise.algorithm)
+                .collect(),
             Expectation::FirstSeen => Vec::new(),
         }
     }
@@ -53,7 +60,10 @@ impl Fetcher {
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
-    pub async fn asset(&self, key: &AssetKey) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
+    pub async fn asset(
+        &self,
+        key: &AssetKey,
+    ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
         let row = match self.assets.get(key).await {
             Some(row) => row,
             None => {
@@ -69,7 +79,8 @@ impl Fetcher {
             }
         };
         let blob = self.store.blob(row.blob).await;
-        let blob = blob.map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let blob =
+            blob.map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
         Ok(Some((row, blob)))
     }
 
@@ -77,7 +88,10 @@ impl Fetcher {
     ///
     /// # Errors
     /// As [`Fetcher::asset`].
-    pub async fn asset_at_rest(&self, key: &AssetKey) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
+    pub async fn asset_at_rest(
+        &self,
+        key: &AssetKey,
+    ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
         self.arrivals.over(key).await;
         self.asset(key).await
     }
@@ -89,7 +103,9 @@ impl Fetcher {
         }
         let (fetcher, job) = (Arc::clone(self), wanted.clone());
         self.arrivals
-            .join(&wanted.key, |leader| async move { fetcher.lead(job, leader).await })
+            .join(&wanted.key, |leader| async move {
+                fetcher.lead(job, leader).await
+            })
             .await
     }
 
@@ -104,7 +120,9 @@ impl Fetcher {
             }
             Err(Ending::Problem(problem)) => {
                 if problem.kind == Kind::NotFound {
-                    self.absent_assets.insert(wanted.key.clone(), problem.clone()).await;
+                    self.absent_assets
+                        .insert(wanted.key.clone(), problem.clone())
+                        .await;
                 }
                 settle(&progress, problem.clone());
                 leader.is_at(Phase::Failed(problem));
@@ -125,14 +143,26 @@ impl Fetcher {
         // What holds the digests and the content are asked for at once.
         let (opened, expected) = tokio::join!(
             async {
-                let mut opened = wanted.connection.ask(&self.asset_ask(wanted, HeaderMap::new())).await.map_err(failed)?;
+                let mut opened = wanted
+                    .connection
+                    .ask(&self.asset_ask(wanted, HeaderMap::new()))
+                    .await
+                    .map_err(failed)?;
                 let head = Head {
                     size: opened.length(),
                     media_type: media_type(&opened.headers),
                     last_modified: opened.header(LAST_MODIFIED),
                 };
-                let mut incoming = self.store.incoming(head.size, &wanted.algorithms()).await.map_err(|error| ending(error, wanted))?;
-                leader.is_at(Phase::Arriving(Arrival::new(head.clone(), incoming.watch(), seen)));
+                let mut incoming = self
+                    .store
+                    .incoming(head.size, &wanted.algorithms())
+                    .await
+                    .map_err(|error| ending(error, wanted))?;
+                leader.is_at(Phase::Arriving(Arrival::new(
+                    head.clone(),
+                    incoming.watch(),
+                    seen,
+                )));
                 self.pour(wanted, &mut opened, &mut incoming).await?;
                 Ok::<_, Ending>((incoming, head))
             },
@@ -161,12 +191,17 @@ impl Fetcher {
             blob: row.blob,
             size: row.size,
         });
-        let blob = verified.keep().await.map_err(|error| ending(error, wanted))?;
+        let blob = verified
+            .keep()
+            .await
+            .map_err(|error| ending(error, wanted))?;
         if let Err(error) = self.store.catalog().keep_asset(&wanted.key, &row).await {
             warn!(%error, "An asset's row was not written");
         }
         let row = Arc::new(row);
-        self.assets.insert(wanted.key.clone(), Arc::clone(&row)).await;
+        self.assets
+            .insert(wanted.key.clone(), Arc::clone(&row))
+            .await;
         Ok((blob, row))
     }
 
@@ -179,14 +214,22 @@ impl Fetcher {
     }
 
     /// Pours the body into the store, resuming it where it breaks off.
-    async fn pour(&self, wanted: &Wanted, opened: &mut Opened, incoming: &mut Incoming) -> Result<(), Ending> {
+    async fn pour(
+        &self,
+        wanted: &Wanted,
+        opened: &mut Opened,
+        incoming: &mut Incoming,
+    ) -> Result<(), Ending> {
         let length = opened.length();
         let validator = strong_validator(&opened.headers);
         let mut resumes_left = self.config.retries;
         loop {
             let broken = match opened.piece().await {
                 Ok(Some(piece)) => {
-                    incoming.write(piece).await.map_err(|error| ending(error, wanted))?;
+                    incoming
+                        .write(piece)
+                        .await
+                        .map_err(|error| ending(error, wanted))?;
                     continue;
                 }
                 Ok(None) if length.is_none_or(|length| incoming.sent() >= length) => return Ok(()),
@@ -194,20 +237,29 @@ impl Fetcher {
                 Err(error) => error,
             };
             if resumes_left == 0 {
-                return Err(Ending::Problem(broken.problem(&wanted.connection.name, &wanted.what())));
+                return Err(Ending::Problem(
+                    broken.problem(&wanted.connection.name, &wanted.what()),
+                ));
             }
             resumes_left -= 1;
             info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off, resuming it");
             *opened = self
                 .resume(wanted, incoming.sent(), validator.as_ref())
                 .await
-                .map_err(|error| Ending::Problem(error.problem(&wanted.connection.name, &wanted.what())))?;
+                .map_err(|error| {
+                    Ending::Problem(error.problem(&wanted.connection.name, &wanted.what()))
+                })?;
         }
     }
 
     /// Asks for the rest. Upstream that begins anew is skipped forward to where we were: whether
     /// both halves belong together shows in the digest.
-    async fn resume(&self, wanted: &Wanted, at: u64, validator: Option<&HeaderValue>) -> Result<Opened, Error> {
+    async fn resume(
+        &self,
+        wanted: &Wanted,
+        at: u64,
+        validator: Option<&HeaderValue>,
+    ) -> Result<Opened, Error> {
         let mut headers = HeaderMap::new();
         if at > 0
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={at}-"))
@@ -217,11 +269,21 @@ impl Fetcher {
                 headers.insert(IF_RANGE, validator.clone());
             }
         }
-        let mut opened = wanted.connection.ask(&self.asset_ask(wanted, headers)).await?;
+        let mut opened = wanted
+            .connection
+            .ask(&self.asset_ask(wanted, headers))
+            .await?;
         if opened.status == StatusCode::PARTIAL_CONTENT {
             let begins = opened
                 .header(http::header::CONTENT_RANGE)
-                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
+                .and_then(|range| {
+                    range
+                        .strip_prefix("bytes ")?
+                        .split('-')
+                        .next()?
+                        .parse::<u64>()
+                        .ok()
+                });
             return if begins == Some(at) {
                 Ok(opened)
             } else {
@@ -240,7 +302,10 @@ impl Fetcher {
     pub(super) async fn expected(&self, wanted: &Wanted) -> Result<Expected, Error> {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
-            Expectation::Promised(_) => self.promised(&wanted.connection, wanted.promises.clone()).await?,
+            Expectation::Promised(_) => {
+                self.promised(&wanted.connection, wanted.promises.clone())
+                    .await?
+            }
             Expectation::FirstSeen => Expected::none(),
         };
         if !promised.is_empty() {
@@ -257,17 +322,25 @@ impl Fetcher {
     }
 
     /// Reads the resources that hold digests: all but MD5 at once, and that where nothing else is.
-    pub(super) async fn promised(&self, connection: &Arc<Connection>, promises: Vec<(Promise, Url)>) -> Result<Expected, Error> {
+    pub(super) async fn promised(
+        &self,
+        connection: &Arc<Connection>,
+        promises: Vec<(Promise, Url)>,
+    ) -> Result<Expected, Error> {
         let (weak, strong): (Vec<_>, Vec<_>) = promises
             .into_iter()
             .partition(|(promise, _)| promise.algorithm == Some(Algorithm::Md5));
         let mut outage = None;
         for promises in [strong, weak] {
-            let asked = promises.iter().map(|(promise, url)| self.promise(connection, promise, url));
+            let asked = promises
+                .iter()
+                .map(|(promise, url)| self.promise(connection, promise, url));
             let mut expected = Expected::none();
             for answer in join_all(asked).await {
                 match answer {
-                    Ok(found) => found.iter().for_each(|digest| expected.push(digest.clone())),
+                    Ok(found) => found
+                        .iter()
+                        .for_each(|digest| expected.push(digest.clone())),
                     Err(error) if error.is_outage() => outage = Some(error),
                     Err(_) => {}
                 }
@@ -280,7 +353,12 @@ impl Fetcher {
         outage.map_or(Ok(Expected::none()), Err)
     }
 
-    async fn promise(&self, connection: &Arc<Connection>, promise: &Promise, url: &Url) -> Result<Expected, Error> {
+    async fn promise(
+        &self,
+        connection: &Arc<Connection>,
+        promise: &Promise,
+        url: &Url,
+    ) -> Result<Expected, Error> {
         const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
         let ask = Ask::get(url.clone(), "*/*", self.config.patience);
         let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
@@ -313,11 +391,17 @@ fn ending(error: store::Error, wanted: &Wanted) -> Ending {
     }
 }
 
-pub(super) fn unverified(wanted: &Wanted, error: impl std::error::Error + Send + Sync + 'static) -> Problem {
+pub(super) fn unverified(
+    wanted: &Wanted,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Problem {
     Problem::new(
         Kind::Unverified,
         Decider::Connection(wanted.connection.name.clone()),
-        format!("{} is not what its registry promised: {error}", wanted.key.asset),
+        format!(
+            "{} is not what its registry promised: {error}",
+            wanted.key.asset
+        ),
     )
     .advice("nothing of it was kept; try again, and if it stays so, the registry is to blame")
     .caused_by(error)
@@ -336,6 +420,8 @@ fn disk_full(wanted: &Wanted) -> Problem {
 
 /// What `If-Range` may carry: a strong validator (RFC 9110 §13.1.5).
 fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
-    let etag = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
+    let etag = headers
+        .get(ETAG)
+        .filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     etag.or_else(|| headers.get(LAST_MODIFIED)).cloned()
 }

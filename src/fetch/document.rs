@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
 use tracing::{info, warn};
@@ -128,14 +130,18 @@ impl Fetcher {
         freshen: Freshen,
         what: &str,
     ) -> Result<Arc<Document>, Problem> {
-        self.freshen_checked(connection, key, url, accept, freshen, Vec::new(), what).await
+        self.freshen_checked(connection, key, url, accept, freshen, Vec::new(), what)
+            .await
     }
 
     /// The same for mutable assets, whose digests other resources hold.
     ///
     /// # Errors
     /// As [`Fetcher::freshen`], and where the bytes are not what was promised.
-    #[allow(clippy::too_many_arguments, reason = "each is a different thing that the request says")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different thing that the request says"
+    )]
     pub async fn freshen_checked(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
@@ -173,17 +179,26 @@ impl Fetcher {
             what: what.to_owned(),
         };
         let fetcher = Arc::clone(self);
-        let flight = self.document_flights.join(&key, || async move { fetcher.update(job, known).await });
-        flight
-            .await
-            .unwrap_or_else(|| Err(Problem::internal(format!("fetching {what} failed"), "the task panicked")))
+        let flight = self
+            .document_flights
+            .join(&key, || async move { fetcher.update(job, known).await });
+        flight.await.unwrap_or_else(|| {
+            Err(Problem::internal(
+                format!("fetching {what} failed"),
+                "the task panicked",
+            ))
+        })
     }
 
     /// What is stored of the resource, whatever its age, and without asking anybody.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
-    pub async fn stored(&self, connection: &Connection, key: &str) -> Result<Option<Arc<Document>>, Problem> {
+    pub async fn stored(
+        &self,
+        connection: &Connection,
+        key: &str,
+    ) -> Result<Option<Arc<Document>>, Problem> {
         let key = ResourceKey {
             connection: connection.name.as_str().into(),
             key: key.into(),
@@ -191,7 +206,11 @@ impl Fetcher {
         self.known(&key, connection).await
     }
 
-    async fn known(&self, key: &ResourceKey, connection: &Connection) -> Result<Option<Arc<Document>>, Problem> {
+    async fn known(
+        &self,
+        key: &ResourceKey,
+        connection: &Connection,
+    ) -> Result<Option<Arc<Document>>, Problem> {
         if let Some(document) = self.documents.get(key).await {
             return Ok(Some(document));
         }
@@ -207,7 +226,9 @@ impl Fetcher {
             return Ok(None);
         };
         let fresh_for = serde_json::from_str::<CachePolicy>(&row.policy)
-            .map_or(Duration::ZERO, |policy| self.fresh_for(connection, &policy, None));
+            .map_or(Duration::ZERO, |policy| {
+                self.fresh_for(connection, &policy, None)
+            });
         let Ok(url) = Url::parse(&row.url) else {
             return Ok(None);
         };
@@ -218,11 +239,17 @@ impl Fetcher {
             url,
             row,
         });
-        self.documents.insert(key.clone(), Arc::clone(&document)).await;
+        self.documents
+            .insert(key.clone(), Arc::clone(&document))
+            .await;
         Ok(Some(document))
     }
 
-    async fn update(self: Arc<Self>, job: Job, known: Option<Arc<Document>>) -> Result<Arc<Document>, Problem> {
+    async fn update(
+        self: Arc<Self>,
+        job: Job,
+        known: Option<Arc<Document>>,
+    ) -> Result<Arc<Document>, Problem> {
         let started = tokio::time::Instant::now();
         let answer = self.ask(&job, known.as_deref()).await;
         let name = &job.connection.name;
@@ -234,7 +261,9 @@ impl Fetcher {
             Ok(opened) => match self.take(&job, opened, started).await {
                 Ok(document) => return Ok(document),
                 Err(Taking::Failed(error)) => error,
-                Err(Taking::Refused(problem)) => return known.map_or(Err(problem), |known| Ok(stale(&known))),
+                Err(Taking::Refused(problem)) => {
+                    return known.map_or(Err(problem), |known| Ok(stale(&known)));
+                }
             },
             Err(error) => error,
         };
@@ -245,7 +274,9 @@ impl Fetcher {
                 fresh_until: clock::unix_now() + 1,
                 ..stale(known).as_ref().clone()
             });
-            self.documents.insert(job.key.clone(), Arc::clone(&rested)).await;
+            self.documents
+                .insert(job.key.clone(), Arc::clone(&rested))
+                .await;
             return Ok(rested);
         }
         if matches!(error, Error::Absent) {
@@ -268,7 +299,12 @@ impl Fetcher {
             .unwrap_or(Err(Error::TimedOut))
     }
 
-    async fn revalidated(&self, job: &Job, known: &Document, opened: &Opened) -> Result<Arc<Document>, Problem> {
+    async fn revalidated(
+        &self,
+        job: &Job,
+        known: &Document,
+        opened: &Opened,
+    ) -> Result<Arc<Document>, Problem> {
         let validity = self.validity(&job.connection, opened, Some(&known.row));
         let now = clock::unix_now();
         let row = DocumentRow {
@@ -290,7 +326,12 @@ impl Fetcher {
     }
 
     /// Takes a new body into the store, or into memory where the store has no room.
-    async fn take(&self, job: &Job, mut opened: Opened, started: tokio::time::Instant) -> Result<Arc<Document>, Taking> {
+    async fn take(
+        &self,
+        job: &Job,
+        mut opened: Opened,
+        started: tokio::time::Instant,
+    ) -> Result<Arc<Document>, Taking> {
         let validity = self.validity(&job.connection, &opened, None);
         let max = self.config.document_bytes_max;
         if let Some(length) = opened.length().filter(|length| *length > max) {
@@ -299,7 +340,11 @@ impl Fetcher {
         let media_type = media_type(&opened.headers);
         let (etag, last_modified) = (opened.header(ETAG), opened.header(LAST_MODIFIED));
         let url = opened.url.clone();
-        let algorithms: Vec<_> = job.promises.iter().filter_map(|promise| promise.algorithm).collect();
+        let algorithms: Vec<_> = job
+            .promises
+            .iter()
+            .filter_map(|promise| promise.algorithm)
+            .collect();
         let content = match self.store.incoming(opened.length(), &algorithms).await {
             Ok(mut incoming) => {
                 while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
@@ -307,7 +352,10 @@ impl Fetcher {
                     if length > max {
                         return Err(too_large(job, length, max));
                     }
-                    incoming.write(piece).await.map_err(|error| taking(error, &job.what))?;
+                    incoming
+                        .write(piece)
+                        .await
+                        .map_err(|error| taking(error, &job.what))?;
                 }
                 drop(opened);
                 let expected = self.promised_of(job).await.map_err(Taking::Failed)?;
@@ -317,11 +365,20 @@ impl Fetcher {
                     }
                     taking(error, &job.what)
                 })?;
-                Content::Stored(verified.keep().await.map_err(|error| taking(error, &job.what))?)
+                Content::Stored(
+                    verified
+                        .keep()
+                        .await
+                        .map_err(|error| taking(error, &job.what))?,
+                )
             }
             Err(store::Error::NotKept(why)) => {
                 info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
-                Content::Passing(pass_on(opened, max.min(UNKEPT_BYTES_MAX)).await.map_err(Taking::Failed)?)
+                Content::Passing(
+                    pass_on(opened, max.min(UNKEPT_BYTES_MAX))
+                        .await
+                        .map_err(Taking::Failed)?,
+                )
             }
             Err(error) => return Err(taking(error, &job.what)),
         };
@@ -362,11 +419,16 @@ impl Fetcher {
         if job.promises.is_empty() {
             return Ok(Expected::none());
         }
-        let located = job.promises.iter().filter_map(|promise| match &promise.location {
-            crate::package::Location::Path(path) => Some((promise.clone(), job.connection.url.join(path).ok()?)),
-            crate::package::Location::Url(url) => Some((promise.clone(), url.clone())),
-            crate::package::Location::Service { .. } => None,
-        });
+        let located = job
+            .promises
+            .iter()
+            .filter_map(|promise| match &promise.location {
+                crate::package::Location::Path(path) => {
+                    Some((promise.clone(), job.connection.url.join(path).ok()?))
+                }
+                crate::package::Location::Url(url) => Some((promise.clone(), url.clone())),
+                crate::package::Location::Service { .. } => None,
+            });
         self.promised(&job.connection, located.collect()).await
     }
 
@@ -379,7 +441,9 @@ impl Fetcher {
         {
             warn!(%error, "A document's row was not written");
         }
-        self.documents.insert(key.clone(), Arc::clone(document)).await;
+        self.documents
+            .insert(key.clone(), Arc::clone(document))
+            .await;
     }
 
     pub(super) fn unverified(&self, connection: &Connection, what: &str, error: &store::Error) {
@@ -388,7 +452,12 @@ impl Fetcher {
         warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
     }
 
-    fn validity(&self, connection: &Connection, opened: &Opened, before: Option<&DocumentRow>) -> Validity {
+    fn validity(
+        &self,
+        connection: &Connection,
+        opened: &Opened,
+        before: Option<&DocumentRow>,
+    ) -> Validity {
         let options = CacheOptions {
             // Our own credentials, our own cache.
             shared: false,
@@ -396,15 +465,24 @@ impl Fetcher {
             ..CacheOptions::default()
         };
         let now = clock::system_now();
-        let mut request = Request::builder().method(Method::GET).uri(opened.url.as_str()).body(()).unwrap_or_default();
+        let mut request = Request::builder()
+            .method(Method::GET)
+            .uri(opened.url.as_str())
+            .body(())
+            .unwrap_or_default();
         request.headers_mut().clone_from(&opened.asked);
         request.headers_mut().remove(http::header::AUTHORIZATION);
-        let mut response = Response::builder().status(opened.status).body(()).unwrap_or_default();
+        let mut response = Response::builder()
+            .status(opened.status)
+            .body(())
+            .unwrap_or_default();
         response.headers_mut().clone_from(&opened.headers);
         let old = before.and_then(|row| serde_json::from_str::<CachePolicy>(&row.policy).ok());
         let policy = match old {
             Some(old) => match old.after_response(&request, &response, now) {
-                AfterResponse::NotModified(policy, _) | AfterResponse::Modified(policy, _) => policy,
+                AfterResponse::NotModified(policy, _) | AfterResponse::Modified(policy, _) => {
+                    policy
+                }
             },
             None => CachePolicy::new_options(&request, &response, now, options),
         };
@@ -416,11 +494,18 @@ impl Fetcher {
 
     /// How long a document is fresh from when it was checked: as configured, as upstream says,
     /// or a default where upstream says nothing.
-    fn fresh_for(&self, connection: &Connection, policy: &CachePolicy, headers: Option<&HeaderMap>) -> Duration {
+    fn fresh_for(
+        &self,
+        connection: &Connection,
+        policy: &CachePolicy,
+        headers: Option<&HeaderMap>,
+    ) -> Duration {
         if let Some(max_age) = connection.max_age {
             return max_age;
         }
-        let says = headers.is_none_or(|headers| headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES));
+        let says = headers.is_none_or(|headers| {
+            headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES)
+        });
         if says {
             policy.time_to_live(clock::system_now())
         } else {
@@ -438,9 +523,13 @@ enum Taking {
 fn taking(error: store::Error, what: &str) -> Taking {
     match error {
         store::Error::Unverified { .. } => Taking::Refused(
-            Problem::new(Kind::Unverified, Decider::Larder, format!("{what} is not what its registry promised"))
-                .advice("try again; if it stays so, the registry is to blame")
-                .caused_by(error),
+            Problem::new(
+                Kind::Unverified,
+                Decider::Larder,
+                format!("{what} is not what its registry promised"),
+            )
+            .advice("try again; if it stays so, the registry is to blame")
+            .caused_by(error),
         ),
         store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
         error => Taking::Refused(Fetcher::store_problem(error, what)),
@@ -452,7 +541,10 @@ fn too_large(job: &Job, length: u64, max: u64) -> Taking {
         Problem::new(
             Kind::Upstream,
             Decider::Larder,
-            format!("{} has {length} bytes, more than document_bytes_max, {max}", job.what),
+            format!(
+                "{} has {length} bytes, more than document_bytes_max, {max}",
+                job.what
+            ),
         )
         .advice("raise `fetch.document_bytes_max`"),
     )
@@ -469,7 +561,9 @@ async fn pass_on(mut opened: Opened, max: u64) -> Result<Bytes, Error> {
     let mut body = BytesMut::new();
     while let Some(piece) = opened.piece().await? {
         if (body.len() + piece.len()) as u64 > max {
-            return Err(Error::Body(format!("it is longer than {max} bytes, and the disk is full")));
+            return Err(Error::Body(format!(
+                "it is longer than {max} bytes, and the disk is full"
+            )));
         }
         body.extend_from_slice(&piece);
     }
@@ -478,8 +572,14 @@ async fn pass_on(mut opened: Opened, max: u64) -> Result<Bytes, Error> {
 
 fn validators(row: &DocumentRow) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in [(IF_NONE_MATCH, &row.etag), (IF_MODIFIED_SINCE, &row.last_modified)] {
-        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+    for (name, value) in [
+        (IF_NONE_MATCH, &row.etag),
+        (IF_MODIFIED_SINCE, &row.last_modified),
+    ] {
+        if let Some(value) = value
+            .as_deref()
+            .and_then(|value| HeaderValue::from_str(value).ok())
+        {
             headers.insert(name, value);
         }
     }

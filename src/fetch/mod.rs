@@ -45,7 +45,12 @@ pub struct Fetcher {
 
 impl Fetcher {
     #[must_use]
-    pub fn new(store: &Arc<Store>, config: &config::Config, tasks: &Tasks, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        store: &Arc<Store>,
+        config: &config::Config,
+        tasks: &Tasks,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
         // A row takes some hundred bytes; the bound is that of what is known of packages.
         let rows_max = config.cache.facts_memory / 1024;
         Arc::new(Self {

@@ -49,7 +49,8 @@ impl Fetcher {
             let mut digester = Digester::new(&wanted.algorithms());
             let mut held = VecDeque::new();
             let mut held_bytes = 0;
-            let failed = |error: crate::connection::Error| error.problem(&wanted.connection.name, &what);
+            let failed =
+                |error: crate::connection::Error| error.problem(&wanted.connection.name, &what);
             loop {
                 match opened.piece().await {
                     Ok(Some(piece)) => {
@@ -63,7 +64,10 @@ impl Fetcher {
                         return;
                     }
                 }
-                while let Some(first) = held.front().filter(|first| held_bytes - first.len() >= HELD_BACK_BYTES) {
+                while let Some(first) = held
+                    .front()
+                    .filter(|first| held_bytes - first.len() >= HELD_BACK_BYTES)
+                {
                     held_bytes -= first.len();
                     let Some(first) = held.pop_front() else { break };
                     if sender.send(Ok(first)).await.is_err() {

@@ -184,6 +184,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::string_slice, reason = "ranges are what is tested")]
 mod tests {
     use super::*;
 

@@ -17,7 +17,9 @@ use http::Method;
 use jiff::Timestamp;
 use url::Url;
 
-use crate::package::{Algorithm, AssetFacts, AssetId, Expected, Format, Location, PackageId, Promise};
+use crate::package::{
+    Algorithm, AssetFacts, AssetId, Expected, Format, Location, PackageId, Promise,
+};
 use crate::problem::Problem;
 
 /// The part of a request that a format reads.
@@ -44,9 +46,15 @@ pub enum Target {
     /// The digest of a document as we render it.
     DocumentChecksum(DocumentId, Algorithm),
     /// Known without asking anybody.
-    Answer { content_type: &'static str, body: String },
+    Answer {
+        content_type: &'static str,
+        body: String,
+    },
     /// A question whose body goes to upstream, and whose answer is not kept.
-    Question { location: Location, content_type: &'static str },
+    Question {
+        location: Location,
+        content_type: &'static str,
+    },
     /// To the same thing under its right name, relative to the repository's root.
     Redirect(String),
     Publish,
@@ -104,9 +112,15 @@ pub struct Upstream<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     Version(&'a str),
-    File { file: &'a str, version: &'a str },
+    File {
+        file: &'a str,
+        version: &'a str,
+    },
     /// A version of a package other than the document's (search results).
-    Other { package: &'a PackageId, version: &'a str },
+    Other {
+        package: &'a PackageId,
+        version: &'a str,
+    },
 }
 
 /// Answers whether a rendered document shows the subject.
@@ -217,7 +231,8 @@ pub trait Protocol: Send + Sync {
 
     /// # Errors
     /// Where the document is not what the format says.
-    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError>;
+    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>)
+    -> Result<FactsPart, FormatError>;
 
     /// What an asset's path alone says, in formats whose evidence is the path.
     fn path_facts(&self, _asset: &AssetId) -> Option<AssetFacts> {
@@ -233,7 +248,11 @@ pub trait Protocol: Send + Sync {
     ///
     /// # Errors
     /// Where the document is not what the format says.
-    fn versions(&self, _document: &DocumentId, _upstream: &Upstream<'_>) -> Result<Vec<String>, FormatError> {
+    fn versions(
+        &self,
+        _document: &DocumentId,
+        _upstream: &Upstream<'_>,
+    ) -> Result<Vec<String>, FormatError> {
         Ok(Vec::new())
     }
 
@@ -251,7 +270,11 @@ pub trait Protocol: Send + Sync {
     ///
     /// # Errors
     /// Where the document is not what the format says, or reading or writing fails.
-    fn stream(&self, _input: &mut StreamInput<'_>, _out: &mut dyn Write) -> Result<(), FormatError> {
+    fn stream(
+        &self,
+        _input: &mut StreamInput<'_>,
+        _out: &mut dyn Write,
+    ) -> Result<(), FormatError> {
         Err(FormatError::shape("the format streams no documents"))
     }
 
@@ -313,7 +336,9 @@ impl Format {
 /// Parses a registry's date: RFC 3339, with or without fraction; a missing zone means UTC.
 #[must_use]
 pub fn date(text: &str) -> Option<Timestamp> {
-    text.parse().ok().or_else(|| format!("{text}Z").parse().ok())
+    text.parse()
+        .ok()
+        .or_else(|| format!("{text}Z").parse().ok())
 }
 
 /// The query's parameters, decoded; the first of two of one name stands.

@@ -56,8 +56,10 @@ pub fn segments(rest: &str) -> Result<Vec<String>, Problem> {
                 || segment.len() > 1024
                 || segment.chars().any(|c| c.is_control() || c == '\\');
             if climbs || odd {
-                Err(Problem::invalid("the path has a segment that is not allowed")
-                    .advice("no `.`, `..`, empty segments, backslashes or control characters"))
+                Err(
+                    Problem::invalid("the path has a segment that is not allowed")
+                        .advice("no `.`, `..`, empty segments, backslashes or control characters"),
+                )
             } else {
                 Ok(segment.to_owned())
             }
@@ -72,7 +74,16 @@ mod tests {
     #[test]
     fn paths_that_climb_or_hide_something_are_refused() {
         for rest in [
-            "..", "a/../b", "a/%2e%2e/b", "a%2f..%2fb", "a//b", "a/%00", "a\\b", "a/%5c..", "%ff", ".",
+            "..",
+            "a/../b",
+            "a/%2e%2e/b",
+            "a%2f..%2fb",
+            "a//b",
+            "a/%00",
+            "a\\b",
+            "a/%5c..",
+            "%ff",
+            ".",
         ] {
             assert!(segments(rest).is_err(), "{rest}");
         }
@@ -80,7 +91,10 @@ mod tests {
 
     #[test]
     fn an_encoded_slash_separates_and_an_end_slash_does_not() {
-        assert_eq!(segments("@a%2Fb/-/b.tgz").unwrap(), ["@a", "b", "-", "b.tgz"]);
+        assert_eq!(
+            segments("@a%2Fb/-/b.tgz").unwrap(),
+            ["@a", "b", "-", "b.tgz"]
+        );
         assert_eq!(segments("simple/").unwrap(), ["simple"]);
         assert!(segments("").unwrap().is_empty());
     }

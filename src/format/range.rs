@@ -48,17 +48,18 @@ fn interval(
 }
 
 fn meets(comparison: &str, compare: &impl Fn(&str) -> Option<Ordering>) -> Option<bool> {
-    let (holds, bound): (fn(Ordering) -> bool, &str) = if let Some(bound) = comparison.strip_prefix("<=") {
-        (Ordering::is_le, bound)
-    } else if let Some(bound) = comparison.strip_prefix(">=") {
-        (Ordering::is_ge, bound)
-    } else if let Some(bound) = comparison.strip_prefix('<') {
-        (Ordering::is_lt, bound)
-    } else if let Some(bound) = comparison.strip_prefix('>') {
-        (Ordering::is_gt, bound)
-    } else {
-        (Ordering::is_eq, comparison.trim_start_matches('='))
-    };
+    let (holds, bound): (fn(Ordering) -> bool, &str) =
+        if let Some(bound) = comparison.strip_prefix("<=") {
+            (Ordering::is_le, bound)
+        } else if let Some(bound) = comparison.strip_prefix(">=") {
+            (Ordering::is_ge, bound)
+        } else if let Some(bound) = comparison.strip_prefix('<') {
+            (Ordering::is_lt, bound)
+        } else if let Some(bound) = comparison.strip_prefix('>') {
+            (Ordering::is_gt, bound)
+        } else {
+            (Ordering::is_eq, comparison.trim_start_matches('='))
+        };
     let bound = bound.trim();
     if bound.is_empty() {
         return None;

@@ -115,7 +115,6 @@ impl Facts {
     /// A rough number of bytes held, for bounding a cache of facts.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        u32::try_from(self.assets.len().saturating_mul(400).saturating_add(200))
-            .unwrap_or(u32::MAX)
+        u32::try_from(self.assets.len().saturating_mul(400).saturating_add(200)).unwrap_or(u32::MAX)
     }
 }

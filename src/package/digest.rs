@@ -319,10 +319,7 @@ mod tests {
         let text = "sha1-qZk+NkcGgWq6PiVxeFDCbJzQ2J0= md9-x \
             sha512-3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==?opt";
         let expected = Expected::from_integrity(text);
-        assert_eq!(
-            expected.strongest().unwrap().algorithm(),
-            Algorithm::Sha512
-        );
+        assert_eq!(expected.strongest().unwrap().algorithm(), Algorithm::Sha512);
         assert_eq!(expected.broken_by(&digests(b"abc")), None);
         assert!(Expected::from_integrity("sha512-tooshort").is_empty());
     }

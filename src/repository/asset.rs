@@ -46,7 +46,8 @@ impl Reader {
                 result => return result,
             }
         }
-        Err(absent.unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        Err(absent
+            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
     }
 
     async fn asset_of(
@@ -64,11 +65,23 @@ impl Reader {
         if let Some((row, Some(blob))) = kept.as_ref()
             && (row.published.is_some() || !concern.dates)
         {
-            permit(snapshot, concern, &asset.package, &row.version, row.published)?;
+            permit(
+                snapshot,
+                concern,
+                &asset.package,
+                &row.version,
+                row.published,
+            )?;
             return Ok(stored(connection, row, blob.clone(), "hit"));
         }
         let facts = self.asset_facts(connection, asset, concern.dates).await?;
-        permit(snapshot, concern, &asset.package, &facts.version, facts.published)?;
+        permit(
+            snapshot,
+            concern,
+            &asset.package,
+            &facts.version,
+            facts.published,
+        )?;
         if facts.mutable {
             return self.mutable(connection, asset, &facts).await;
         }
@@ -136,7 +149,12 @@ impl Reader {
         })
     }
 
-    async fn wanted(self: &Arc<Self>, connection: &Arc<Connection>, key: AssetKey, facts: AssetFacts) -> Result<Wanted, Problem> {
+    async fn wanted(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        key: AssetKey,
+        facts: AssetFacts,
+    ) -> Result<Wanted, Problem> {
         let url = self.locate(connection, &facts.location).await?;
         let mut promises = Vec::new();
         for promise in promises_of(&facts) {
@@ -166,12 +184,16 @@ impl Reader {
     ) -> Result<(String, Cached), Problem> {
         let mut absent = None;
         for connection in repository.sources(asset.package.format())? {
-            match self.checksum_of(snapshot, &connection, asset, algorithm).await {
+            match self
+                .checksum_of(snapshot, &connection, asset, algorithm)
+                .await
+            {
                 Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
                 result => return result,
             }
         }
-        Err(absent.unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        Err(absent
+            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
     }
 
     async fn checksum_of(
@@ -183,9 +205,18 @@ impl Reader {
     ) -> Result<(String, Cached), Problem> {
         let concern = snapshot.config.rules.concern(&asset.package, clock::now());
         let facts = self.asset_facts(connection, asset, concern.dates).await?;
-        permit(snapshot, concern, &asset.package, &facts.version, facts.published)?;
+        permit(
+            snapshot,
+            concern,
+            &asset.package,
+            &facts.version,
+            facts.published,
+        )?;
         let held = if facts.mutable {
-            let document = self.fetcher.stored(connection, &format!("asset:{asset}")).await?;
+            let document = self
+                .fetcher
+                .stored(connection, &format!("asset:{asset}"))
+                .await?;
             document.and_then(|document| match &document.content {
                 Content::Stored(blob) => Some(blob.clone()),
                 Content::Passing(_) => None,
@@ -195,11 +226,15 @@ impl Reader {
                 connection: connection.name.as_str().into(),
                 asset: asset.clone(),
             };
-            self.fetcher.asset_at_rest(&key).await?.and_then(|(_, blob)| blob)
+            self.fetcher
+                .asset_at_rest(&key)
+                .await?
+                .and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {
             let digest = self.fetcher.store().digest(&blob, algorithm).await;
-            let digest = digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
+            let digest =
+                digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
             return Ok((digest.to_hex(), cached(connection, "hit", 0, 0)));
         }
         let file = promises_of(&facts)
@@ -215,7 +250,14 @@ impl Reader {
         let key = format!("checksum:{}:{asset}", algorithm.as_str());
         let document = self
             .fetcher
-            .freshen(connection, &key, &url, "*/*", Freshen::AsCached, &asset.to_string())
+            .freshen(
+                connection,
+                &key,
+                &url,
+                "*/*",
+                Freshen::AsCached,
+                &asset.to_string(),
+            )
             .await?;
         let text = document.bytes(&self.fetcher).await?;
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
@@ -227,7 +269,12 @@ impl Reader {
     ///
     /// # Errors
     /// Where nothing is known of it.
-    pub async fn alias(&self, repository: &Repository, format: Format, path: &str) -> Result<Target, Problem> {
+    pub async fn alias(
+        &self,
+        repository: &Repository,
+        format: Format,
+        path: &str,
+    ) -> Result<Target, Problem> {
         let unknown = || {
             Problem::not_found(
                 Decider::Repository(repository.name.clone()),
@@ -236,8 +283,14 @@ impl Reader {
             .advice("ask for the package's own document first")
         };
         for connection in repository.sources(format)? {
-            let target = self.fetcher.store().catalog().alias(&connection.name, path).await;
-            let target = target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            let target = self
+                .fetcher
+                .store()
+                .catalog()
+                .alias(&connection.name, path)
+                .await;
+            let target =
+                target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
             if let Some(target) = target.and_then(|target| format.protocol().alias(&target)) {
                 return Ok(target);
             }
@@ -246,13 +299,23 @@ impl Reader {
     }
 }
 
-fn stored(connection: &Connection, row: &AssetRow, blob: Blob, outcome: &'static str) -> AssetReply {
+fn stored(
+    connection: &Connection,
+    row: &AssetRow,
+    blob: Blob,
+    outcome: &'static str,
+) -> AssetReply {
     let age = u64::try_from(clock::unix_now() - row.first_seen).unwrap_or(0);
     AssetReply {
         body: AssetBody::Stored(blob),
         media_type: row.media_type.clone(),
         last_modified: row.last_modified.clone(),
-        cached: cached(connection, outcome, age, u64::try_from(row.fetch_ms).unwrap_or(0)),
+        cached: cached(
+            connection,
+            outcome,
+            age,
+            u64::try_from(row.fetch_ms).unwrap_or(0),
+        ),
     }
 }
 

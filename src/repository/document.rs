@@ -48,7 +48,10 @@ pub struct DocumentReply {
 pub enum DocumentBody {
     Rendered(Arc<Rendered>),
     /// Too large to be held: rendered while it is sent.
-    Streamed { document: Arc<Document>, content_type: &'static str },
+    Streamed {
+        document: Arc<Document>,
+        content_type: &'static str,
+    },
 }
 
 impl Reader {
@@ -68,12 +71,16 @@ impl Reader {
         let format = format_of(id);
         let mut absent = None;
         for connection in repository.sources(format)? {
-            match self.document_of(snapshot, &connection, id, address, encodings).await {
+            match self
+                .document_of(snapshot, &connection, id, address, encodings)
+                .await
+            {
                 Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
                 result => return result,
             }
         }
-        Err(absent.unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        Err(absent
+            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
     }
 
     async fn document_of(
@@ -102,12 +109,20 @@ impl Reader {
         let url = self.locate(connection, &resource.location).await?;
         let document = self
             .fetcher
-            .freshen(connection, &resource.key, &url, resource.accept, Freshen::AsCached, &what)
+            .freshen(
+                connection,
+                &resource.key,
+                &url,
+                resource.accept,
+                Freshen::AsCached,
+                &what,
+            )
             .await?;
         let cached = Cached {
             outcome: document.outcome.as_str(),
             connection: connection.name.clone(),
-            age: u64::try_from(now.as_second().saturating_sub(document.row.checked_at)).unwrap_or(0),
+            age: u64::try_from(now.as_second().saturating_sub(document.row.checked_at))
+                .unwrap_or(0),
             fetch_ms: u64::try_from(document.row.fetch_ms).unwrap_or(0),
         };
         let last_modified = document.row.last_modified.clone();
@@ -121,13 +136,19 @@ impl Reader {
                 last_modified,
             });
         }
-        let view = self.view(snapshot, connection, id, &document, concern).await?;
+        let view = self
+            .view(snapshot, connection, id, &document, concern)
+            .await?;
         let encoding = if protocol.always_gzip(id) {
             Some(Encoding::Gzip)
         } else {
             encodings.best()
         };
-        let rendered = self.rendered(snapshot, connection, id, address, &document, view, encoding, now).await?;
+        let rendered = self
+            .rendered(
+                snapshot, connection, id, address, &document, view, encoding, now,
+            )
+            .await?;
         Ok(DocumentReply {
             // A date would outlive the rule that changed the bytes.
             last_modified: last_modified.filter(|_| !concern.versions),
@@ -158,7 +179,10 @@ impl Reader {
         };
         let protocol = connection.format.protocol();
         if !matches!(protocol.evidence(package, concern.dates), Evidence::Path) {
-            view.facts = Some(self.facts(connection, package, concern.dates, Freshen::AsCached).await?);
+            view.facts = Some(
+                self.facts(connection, package, concern.dates, Freshen::AsCached)
+                    .await?,
+            );
         } else if concern.dates {
             let bytes = document.bytes(&self.fetcher).await?;
             let versions = protocol
@@ -197,13 +221,26 @@ impl Reader {
         let reader = Arc::clone(self);
         let plain = match self.rendered.get(&plain_key, now).await {
             Some(plain) => plain,
-            None => landed(self.renders.join(&plain_key, || async move { reader.render(job, plain_key).await }).await)?,
+            None => landed(
+                self.renders
+                    .join(
+                        &plain_key,
+                        || async move { reader.render(job, plain_key).await },
+                    )
+                    .await,
+            )?,
         };
         let Some(encoding) = encoding.filter(|_| plain.body.len() >= ENCODED_BYTES_MIN) else {
             return Ok(plain);
         };
         let reader = Arc::clone(self);
-        landed(self.renders.join(&key, || async move { reader.encode(&plain, encoding, key).await }).await)
+        landed(
+            self.renders
+                .join(&key, || async move {
+                    reader.encode(&plain, encoding, key).await
+                })
+                .await,
+        )
     }
 
     async fn render(self: Arc<Self>, job: Job, key: RenderKey) -> Result<Arc<Rendered>, Problem> {
@@ -224,13 +261,28 @@ impl Reader {
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
                 let rendering = job.connection.format.protocol().render(&RenderInput {
                     document: &job.id,
-                    upstream: upstream(&job.connection, &job.document, &bytes, directory.as_deref()),
+                    upstream: upstream(
+                        &job.connection,
+                        &job.document,
+                        &bytes,
+                        directory.as_deref(),
+                    ),
                     address: &job.address,
                     shows: job.view.concern.versions.then_some(&shows),
                 });
-                let changes = job.view.concern.versions.then(|| *verdicts.changes.borrow()).flatten();
-                let what = job.id.package.as_ref().map_or_else(|| "the document".to_owned(), PackageId::full_name);
-                let rendering = rendering.map_err(|error| unreadable(&job.connection, &what, error));
+                let changes = job
+                    .view
+                    .concern
+                    .versions
+                    .then(|| *verdicts.changes.borrow())
+                    .flatten();
+                let what = job
+                    .id
+                    .package
+                    .as_ref()
+                    .map_or_else(|| "the document".to_owned(), PackageId::full_name);
+                let rendering =
+                    rendering.map_err(|error| unreadable(&job.connection, &what, error));
                 let body = rendering.map(|rendering| {
                     let body = rendering.body.map_or_else(|| bytes.clone(), Into::into);
                     let rendered = Rendered::new(body, &rendering.content_type, None, changes);
@@ -241,8 +293,15 @@ impl Reader {
             .await?;
         let (rendered, aliases) = rendering?;
         if !aliases.is_empty() {
-            let kept = self.fetcher.store().catalog().keep_aliases(&connection.name, &aliases).await;
-            kept.map_err(|error| Problem::internal("the document's addresses could not be written down", error))?;
+            let kept = self
+                .fetcher
+                .store()
+                .catalog()
+                .keep_aliases(&connection.name, &aliases)
+                .await;
+            kept.map_err(|error| {
+                Problem::internal("the document's addresses could not be written down", error)
+            })?;
         }
         // What changes within the second is not worth keeping.
         if changes.is_none_or(|changes| changes > clock::now()) {
@@ -251,12 +310,18 @@ impl Reader {
         Ok(rendered)
     }
 
-    async fn encode(self: Arc<Self>, plain: &Arc<Rendered>, encoding: Encoding, key: RenderKey) -> Result<Arc<Rendered>, Problem> {
+    async fn encode(
+        self: Arc<Self>,
+        plain: &Arc<Rendered>,
+        encoding: Encoding,
+        key: RenderKey,
+    ) -> Result<Arc<Rendered>, Problem> {
         let of = Arc::clone(plain);
         let encoded = self
             .rendering(move || {
                 encoding.encode(&of.body).map(|body| {
-                    let mut rendered = Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
+                    let mut rendered =
+                        Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
                     rendered.valid_until = of.valid_until;
                     Arc::new(rendered)
                 })
@@ -275,7 +340,12 @@ impl Reader {
 }
 
 fn landed<T>(outcome: Option<Result<T, Problem>>) -> Result<T, Problem> {
-    outcome.unwrap_or_else(|| Err(Problem::internal("rendering a document failed", "the task panicked")))
+    outcome.unwrap_or_else(|| {
+        Err(Problem::internal(
+            "rendering a document failed",
+            "the task panicked",
+        ))
+    })
 }
 
 /// The format that a document is of.
@@ -389,7 +459,10 @@ impl Verdicts<'_> {
             published,
         };
         let decision = self.view.snapshot.config.rules.decide(&question, self.now);
-        if let Ruling::Denied { opens: Some(opens), .. } = decision.ruling {
+        if let Ruling::Denied {
+            opens: Some(opens), ..
+        } = decision.ruling
+        {
             let mut changes = self.changes.borrow_mut();
             *changes = Some(changes.map_or(opens, |before| before.min(opens)));
         }

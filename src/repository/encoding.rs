@@ -35,7 +35,8 @@ impl Encoding {
     pub fn encode(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
         match self {
             Self::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::new(6));
+                let mut encoder =
+                    GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::new(6));
                 encoder.write_all(body)?;
                 encoder.finish()
             }
@@ -70,7 +71,9 @@ impl Encodings {
                 "zstd" => Encoding::Zstd,
                 _ => continue,
             };
-            let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            let quality = parts
+                .find_map(|part| part.strip_prefix("q=")?.parse().ok())
+                .unwrap_or(1.0);
             if quality > 0.0 {
                 taken.push((quality, encoding));
             }
@@ -118,7 +121,11 @@ mod tests {
         let zstd = Encoding::Zstd.encode(&body).unwrap();
         assert_eq!(zstd::bulk::decompress(&zstd, body.len()).unwrap(), body);
         let mut undone = Vec::new();
-        brotli::BrotliDecompress(&mut &Encoding::Brotli.encode(&body).unwrap()[..], &mut undone).unwrap();
+        brotli::BrotliDecompress(
+            &mut &Encoding::Brotli.encode(&body).unwrap()[..],
+            &mut undone,
+        )
+        .unwrap();
         assert_eq!(undone, body);
     }
 }

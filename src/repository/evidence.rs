@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use futures_util::stream;
-use http::header::LAST_MODIFIED;
 use http::Method;
+use http::header::LAST_MODIFIED;
 use jiff::Timestamp;
 use tracing::{debug, warn};
 
@@ -73,7 +73,9 @@ impl Reader {
             return Err(Problem::internal("no evidence", "a format names none"));
         };
         let directory = self.directory(connection).await?;
-        let first = self.evidence(connection, package, &resource, freshen).await?;
+        let first = self
+            .evidence(connection, package, &resource, freshen)
+            .await?;
         let key = FactsKey {
             connection: connection.name.clone(),
             package: package.clone(),
@@ -84,12 +86,19 @@ impl Reader {
         {
             return Ok(cached);
         }
-        let part = self.read_facts(connection, package, &first, directory.as_deref()).await?;
-        let more = part.more.iter().map(|resource| self.evidence(connection, package, resource, freshen));
+        let part = self
+            .read_facts(connection, package, &first, directory.as_deref())
+            .await?;
+        let more = part
+            .more
+            .iter()
+            .map(|resource| self.evidence(connection, package, resource, freshen));
         let mut documents = vec![first.row.blob];
         let mut assets = part.assets;
         for document in try_join_all(more).await? {
-            let part = self.read_facts(connection, package, &document, directory.as_deref()).await?;
+            let part = self
+                .read_facts(connection, package, &document, directory.as_deref())
+                .await?;
             assets.extend(part.assets);
             documents.push(document.row.blob);
         }
@@ -102,9 +111,18 @@ impl Reader {
     }
 
     /// Of documents that say the same, the first that is here already, else the first.
-    async fn handiest(&self, connection: &Connection, alternatives: &[Resource]) -> Result<Option<Resource>, Problem> {
+    async fn handiest(
+        &self,
+        connection: &Connection,
+        alternatives: &[Resource],
+    ) -> Result<Option<Resource>, Problem> {
         for resource in alternatives {
-            if self.fetcher.stored(connection, &resource.key).await?.is_some() {
+            if self
+                .fetcher
+                .stored(connection, &resource.key)
+                .await?
+                .is_some()
+            {
                 return Ok(Some(resource.clone()));
             }
         }
@@ -121,7 +139,14 @@ impl Reader {
         let url = self.locate(connection, &resource.location).await?;
         let what = package.full_name();
         self.fetcher
-            .freshen(connection, &resource.key, &url, resource.accept, freshen, &what)
+            .freshen(
+                connection,
+                &resource.key,
+                &url,
+                resource.accept,
+                freshen,
+                &what,
+            )
             .await
     }
 
@@ -137,7 +162,11 @@ impl Reader {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
             None => None,
         };
-        let (of, owner, document) = (package.clone(), Arc::clone(connection), Arc::clone(document));
+        let (of, owner, document) = (
+            package.clone(),
+            Arc::clone(connection),
+            Arc::clone(document),
+        );
         let part = self
             .rendering(move || {
                 owner.format.protocol().facts(
@@ -168,18 +197,24 @@ impl Reader {
                 return Ok(facts);
             }
             let version = facts.version.to_string();
-            let published = self.dates(connection, &asset.package, std::slice::from_ref(&version)).await?;
+            let published = self
+                .dates(connection, &asset.package, std::slice::from_ref(&version))
+                .await?;
             return Ok(AssetFacts {
                 published: published.get(&version).copied(),
                 ..facts
             });
         }
-        let cached = self.facts(connection, &asset.package, dates, Freshen::AsCached).await?;
+        let cached = self
+            .facts(connection, &asset.package, dates, Freshen::AsCached)
+            .await?;
         if let Some(facts) = cached.facts.file(&asset.file) {
             return Ok(facts.clone());
         }
         // What is not named may have been published since the document was taken in.
-        let now = self.facts(connection, &asset.package, dates, Freshen::Now).await?;
+        let now = self
+            .facts(connection, &asset.package, dates, Freshen::Now)
+            .await?;
         now.facts.file(&asset.file).cloned().ok_or_else(|| {
             Problem::not_found(
                 Decider::Connection(connection.name.clone()),
@@ -203,10 +238,13 @@ impl Reader {
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let protocol = connection.format.protocol();
-        let missing = versions.iter().filter(|version| !known.contains_key(*version)).filter_map(|version| {
-            let location = protocol.dated_by(package, version)?;
-            Some((version.clone(), location))
-        });
+        let missing = versions
+            .iter()
+            .filter(|version| !known.contains_key(*version))
+            .filter_map(|version| {
+                let location = protocol.dated_by(package, version)?;
+                Some((version.clone(), location))
+            });
         let missing: Vec<_> = missing.collect();
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
@@ -217,7 +255,8 @@ impl Reader {
                 };
                 match connection.ask(&ask).await {
                     Ok(opened) => {
-                        let date = httpdate::parse_http_date(&opened.header(LAST_MODIFIED)?).ok()?;
+                        let date =
+                            httpdate::parse_http_date(&opened.header(LAST_MODIFIED)?).ok()?;
                         Some((version, Timestamp::try_from(date).ok()?))
                     }
                     Err(error) => {
@@ -231,8 +270,15 @@ impl Reader {
             .await;
         // A snapshot's date moves; it is asked for again each time.
         let learned: Vec<_> = learned.into_iter().flatten().collect();
-        let lasting: Vec<_> = learned.iter().filter(|(version, _)| !version.ends_with("-SNAPSHOT")).cloned().collect();
-        if let Err(error) = catalog.keep_publish_dates(&connection.name, package, &lasting).await {
+        let lasting: Vec<_> = learned
+            .iter()
+            .filter(|(version, _)| !version.ends_with("-SNAPSHOT"))
+            .cloned()
+            .collect();
+        if let Err(error) = catalog
+            .keep_publish_dates(&connection.name, package, &lasting)
+            .await
+        {
             warn!(%error, "Publish dates were not written");
         }
         known.extend(learned);
@@ -297,17 +343,33 @@ impl Reader {
         package: &PackageId,
         version: &str,
     ) -> Result<Option<Timestamp>, Problem> {
-        if matches!(connection.format.protocol().evidence(package, true), Evidence::Path) {
-            let dates = self.dates(connection, package, &[version.to_owned()]).await?;
+        if matches!(
+            connection.format.protocol().evidence(package, true),
+            Evidence::Path
+        ) {
+            let dates = self
+                .dates(connection, package, &[version.to_owned()])
+                .await?;
             return Ok(dates.get(version).copied());
         }
-        let facts = self.facts(connection, package, true, Freshen::AsCached).await?;
-        Ok(facts.facts.version(version).and_then(|asset| asset.published))
+        let facts = self
+            .facts(connection, package, true, Freshen::AsCached)
+            .await?;
+        Ok(facts
+            .facts
+            .version(version)
+            .and_then(|asset| asset.published))
     }
 }
 
 /// Asks the rules about one asset.
-pub fn permit(snapshot: &Snapshot, concern: Concern, package: &PackageId, version: &str, published: Option<Timestamp>) -> Result<(), Problem> {
+pub fn permit(
+    snapshot: &Snapshot,
+    concern: Concern,
+    package: &PackageId,
+    version: &str,
+    published: Option<Timestamp>,
+) -> Result<(), Problem> {
     if !concern.versions {
         return Ok(());
     }
@@ -316,7 +378,11 @@ pub fn permit(snapshot: &Snapshot, concern: Concern, package: &PackageId, versio
         version,
         published,
     };
-    snapshot.config.rules.decide(&question, clock::now()).permit(&question)
+    snapshot
+        .config
+        .rules
+        .decide(&question, clock::now())
+        .permit(&question)
 }
 
 /// The resources that hold an asset's digests.

@@ -37,7 +37,11 @@ pub struct Reader {
 
 impl Reader {
     #[must_use]
-    pub fn new(fetcher: &Arc<Fetcher>, rendered: RenderedCache, config: &config::Config) -> Arc<Self> {
+    pub fn new(
+        fetcher: &Arc<Fetcher>,
+        rendered: RenderedCache,
+        config: &config::Config,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
             rendered,
@@ -61,7 +65,10 @@ impl Reader {
     }
 
     /// Runs `work` where it may take its time, a bounded number at once.
-    async fn rendering<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    async fn rendering<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let place = Arc::clone(&self.render_places).acquire_owned().await;
         let place = place.map_err(|error| Problem::internal("rendering stopped", error))?;
         self.fetcher

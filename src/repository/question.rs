@@ -26,16 +26,26 @@ impl Reader {
     ) -> Result<Bytes, Problem> {
         let sources = repository.sources(format)?;
         let Some(connection) = sources.first() else {
-            return Err(Problem::internal("no source", "a repository without connections"));
+            return Err(Problem::internal(
+                "no source",
+                "a repository without connections",
+            ));
         };
         let ask = Ask {
             method: Method::POST,
             body: Some((content_type, body)),
-            ..Ask::get(self.locate(connection, location).await?, content_type, snapshot.config.fetch.patience)
+            ..Ask::get(
+                self.locate(connection, location).await?,
+                content_type,
+                snapshot.config.fetch.patience,
+            )
         };
         let what = "the answer";
         let failed = |error: crate::connection::Error| error.problem(&connection.name, what);
         let opened = connection.ask(&ask).await.map_err(failed)?;
-        opened.body(snapshot.config.fetch.document_bytes_max).await.map_err(failed)
+        opened
+            .body(snapshot.config.fetch.document_bytes_max)
+            .await
+            .map_err(failed)
     }
 }

@@ -58,14 +58,17 @@ impl Snapshot {
     ///
     /// # Errors
     /// Which connection cannot be made, and why.
-    pub fn new(config: config::Config, before: Option<&Self>, metrics: &Arc<Metrics>) -> Result<Self, String> {
+    pub fn new(
+        config: config::Config,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, String> {
         let mut connections = Vec::with_capacity(config.connections.len());
         for one in &config.connections {
             let kept = before.and_then(|before| {
-                before
-                    .connections
-                    .iter()
-                    .find(|old| before.config.fetch == config.fetch && old.is_of(one, config.offline))
+                before.connections.iter().find(|old| {
+                    before.config.fetch == config.fetch && old.is_of(one, config.offline)
+                })
             });
             connections.push(match kept {
                 Some(kept) => Arc::clone(kept),
@@ -78,7 +81,11 @@ impl Snapshot {
         let of = |names: &[String]| {
             names
                 .iter()
-                .filter_map(|name| connections.iter().find(|connection| connection.name == *name))
+                .filter_map(|name| {
+                    connections
+                        .iter()
+                        .find(|connection| connection.name == *name)
+                })
                 .cloned()
                 .collect()
         };
@@ -94,7 +101,10 @@ impl Snapshot {
             .collect();
         Ok(Self {
             first: all.first().cloned(),
-            repositories: all.into_iter().map(|repository| (repository.name.clone(), repository)).collect(),
+            repositories: all
+                .into_iter()
+                .map(|repository| (repository.name.clone(), repository))
+                .collect(),
             connections,
             config,
         })
@@ -115,7 +125,11 @@ impl Snapshot {
 
 impl Reader {
     /// The address of a resource at its connection.
-    pub(super) async fn locate(&self, connection: &Arc<Connection>, location: &Location) -> Result<Url, Problem> {
+    pub(super) async fn locate(
+        &self,
+        connection: &Arc<Connection>,
+        location: &Location,
+    ) -> Result<Url, Problem> {
         let nowhere = |what: &str| {
             Problem::not_found(
                 Decider::Connection(connection.name.clone()),
@@ -144,7 +158,10 @@ impl Reader {
     }
 
     /// The document that says where the connection keeps its resources, where its format has one.
-    pub(super) async fn directory(&self, connection: &Arc<Connection>) -> Result<Option<Arc<Document>>, Problem> {
+    pub(super) async fn directory(
+        &self,
+        connection: &Arc<Connection>,
+    ) -> Result<Option<Arc<Document>>, Problem> {
         let Some(resource) = connection.format.protocol().directory() else {
             return Ok(None);
         };

@@ -41,7 +41,9 @@ impl Rule {
     }
 
     fn because(&self) -> String {
-        self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+        self.reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(": {reason}"))
     }
 }
 
@@ -97,10 +99,16 @@ impl Decision<'_> {
             question.version
         );
         if let Some(opens) = opens {
-            message.push_str(&format!(". It opens on {}", opens.strftime("%-d %B %Y, %H:%M UTC")));
+            message.push_str(&format!(
+                ". It opens on {}",
+                opens.strftime("%-d %B %Y, %H:%M UTC")
+            ));
         }
-        Err(Problem::denied(Decider::Rule(rule.to_owned()), message)
-            .advice("choose another version, or have an allow rule for this one put before that rule"))
+        Err(
+            Problem::denied(Decider::Rule(rule.to_owned()), message).advice(
+                "choose another version, or have an allow rule for this one put before that rule",
+            ),
+        )
     }
 }
 
@@ -125,7 +133,11 @@ impl Rules {
     pub fn concern(&self, package: &PackageId, now: Timestamp) -> Concern {
         let mut concern = Concern::default();
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
-            let naming: Vec<_> = rule.packages.iter().filter(|pattern| pattern.names(package)).collect();
+            let naming: Vec<_> = rule
+                .packages
+                .iter()
+                .filter(|pattern| pattern.names(package))
+                .collect();
             if naming.is_empty() {
                 continue;
             }
@@ -149,7 +161,11 @@ impl Rules {
     #[must_use]
     pub fn denies_name(&self, package: &PackageId, now: Timestamp) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
-            for pattern in rule.packages.iter().filter(|pattern| pattern.names(package)) {
+            for pattern in rule
+                .packages
+                .iter()
+                .filter(|pattern| pattern.names(package))
+            {
                 if rule.action == Action::Allow {
                     return false;
                 }
@@ -164,7 +180,11 @@ impl Rules {
     #[must_use]
     pub fn decide(&self, question: &Question<'_>, now: Timestamp) -> Decision<'_> {
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
-            for pattern in rule.packages.iter().filter(|pattern| pattern.names(question.package)) {
+            for pattern in rule
+                .packages
+                .iter()
+                .filter(|pattern| pattern.names(question.package))
+            {
                 let ruling = match pattern.takes(question.package, question.version) {
                     Some(false) => continue,
                     Some(true) => rule_on(rule, question, now),
@@ -210,7 +230,10 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
     }
     let Some(published) = question.published else {
         return denied(
-            format!("its publish date is not known, and the rule asks for one{}", rule.because()),
+            format!(
+                "its publish date is not known, and the rule asks for one{}",
+                rule.because()
+            ),
             None,
         );
     };
@@ -218,7 +241,10 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
         && published > not_after
     {
         return denied(
-            format!("published on {published}, later than not_after {not_after}{}", rule.because()),
+            format!(
+                "published on {published}, later than not_after {not_after}{}",
+                rule.because()
+            ),
             None,
         );
     }
@@ -263,7 +289,10 @@ mod tests {
         Rule {
             name: name.to_owned(),
             action,
-            packages: packages.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
+            packages: packages
+                .iter()
+                .map(|text| Pattern::parse(text).unwrap())
+                .collect(),
             reason: None,
             expires: None,
             min_age: None,
@@ -302,10 +331,34 @@ mod tests {
         let now = at("2026-05-10T00:00:00Z");
         for (name, version, published, decider, allowed) in [
             ("left-pad", "1.3.0", None, "break-glass", true),
-            ("left-pad", "0.9.0", Some("2014-01-01T00:00:00Z"), "bad", false),
-            ("@evil/x", "1.0.0", Some("2014-01-01T00:00:00Z"), "bad", false),
-            ("left-pad", "1.4.0", Some("2026-05-09T00:00:00Z"), "quarantine", false),
-            ("left-pad", "1.4.0", Some("2026-05-06T00:00:00Z"), "quarantine", true),
+            (
+                "left-pad",
+                "0.9.0",
+                Some("2014-01-01T00:00:00Z"),
+                "bad",
+                false,
+            ),
+            (
+                "@evil/x",
+                "1.0.0",
+                Some("2014-01-01T00:00:00Z"),
+                "bad",
+                false,
+            ),
+            (
+                "left-pad",
+                "1.4.0",
+                Some("2026-05-09T00:00:00Z"),
+                "quarantine",
+                false,
+            ),
+            (
+                "left-pad",
+                "1.4.0",
+                Some("2026-05-06T00:00:00Z"),
+                "quarantine",
+                true,
+            ),
             ("left-pad", "1.4.0", None, "quarantine", false),
         ] {
             let package = npm(name);
@@ -330,8 +383,15 @@ mod tests {
             published: None,
         };
         let rules = rules();
-        assert!(!rules.decide(&question, at("2026-06-01T00:00:00Z")).is_allowed());
-        assert_eq!(rules.next_expiry(at("2026-05-01T00:00:00Z")), Some(at("2026-06-01T00:00:00Z")));
+        assert!(
+            !rules
+                .decide(&question, at("2026-06-01T00:00:00Z"))
+                .is_allowed()
+        );
+        assert_eq!(
+            rules.next_expiry(at("2026-05-01T00:00:00Z")),
+            Some(at("2026-06-01T00:00:00Z"))
+        );
     }
 
     #[test]
@@ -361,9 +421,21 @@ mod tests {
         let other = Format::Pypi.protocol().package("requests").unwrap();
         assert_eq!(rules().concern(&other, now), Concern::default());
         let by_name = rules().concern(&npm("@evil/x"), now);
-        assert_eq!(by_name, Concern { versions: true, dates: false });
+        assert_eq!(
+            by_name,
+            Concern {
+                versions: true,
+                dates: false
+            }
+        );
         let dated = rules().concern(&npm("left-pad"), now);
-        assert_eq!(dated, Concern { versions: true, dates: true });
+        assert_eq!(
+            dated,
+            Concern {
+                versions: true,
+                dates: true
+            }
+        );
         assert!(rules().denies_name(&npm("@evil/x"), now));
         assert!(!rules().denies_name(&npm("left-pad"), now));
     }

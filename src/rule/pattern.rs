@@ -45,7 +45,9 @@ impl Pattern {
         let (format, rest) = text
             .split_once(':')
             .ok_or_else(|| refused("it needs a format and a colon, as in `npm:left-pad`"))?;
-        let format: Format = format.parse().map_err(|error: crate::package::UnknownFormat| refused(&error.to_string()))?;
+        let format: Format = format
+            .parse()
+            .map_err(|error: crate::package::UnknownFormat| refused(&error.to_string()))?;
         // A scope's own `@` stands at the beginning.
         let (name, range) = match rest.get(1..).and_then(|tail| tail.find('@')) {
             Some(at) => (
@@ -60,7 +62,9 @@ impl Pattern {
         if let Some(range) = range
             && (range.is_empty() || format.protocol().version_in("1.0.0", range).is_none())
         {
-            return Err(refused(&format!("`{range}` is no range of {format} versions")));
+            return Err(refused(&format!(
+                "`{range}` is no range of {format} versions"
+            )));
         }
         Ok(Self {
             text: text.to_owned(),
@@ -73,7 +77,8 @@ impl Pattern {
     /// Whether it speaks of the package, whatever the version.
     #[must_use]
     pub fn names(&self, package: &PackageId) -> bool {
-        self.format.is_none_or(|format| format == package.format()) && self.name.matches(&package.full_name())
+        self.format.is_none_or(|format| format == package.format())
+            && self.name.matches(&package.full_name())
     }
 
     /// Whether it speaks of one version of a package that it names; `None` where the version
@@ -113,7 +118,12 @@ mod tests {
 
     fn package(text: &str) -> PackageId {
         let (format, name) = text.split_once(':').unwrap();
-        format.parse::<Format>().unwrap().protocol().package(name).unwrap()
+        format
+            .parse::<Format>()
+            .unwrap()
+            .protocol()
+            .package(name)
+            .unwrap()
     }
 
     #[test]
@@ -126,20 +136,40 @@ mod tests {
             ("pypi:Requests@<2.20", "pypi:requests", "2.19", Some(true)),
             ("pypi:requests@<2.20", "pypi:requests", "odd!version", None),
             ("maven:org.x:*@[1,2)", "maven:org.x:lib", "1.5", Some(true)),
-            ("nuget:Newtonsoft.*", "nuget:Newtonsoft.Json", "1.0.0", Some(true)),
+            (
+                "nuget:Newtonsoft.*",
+                "nuget:Newtonsoft.Json",
+                "1.0.0",
+                Some(true),
+            ),
             ("*", "npm:anything", "x", Some(true)),
         ] {
             let pattern = Pattern::parse(pattern).unwrap();
             assert!(pattern.names(&package(named)), "{pattern} {named}");
-            assert_eq!(pattern.takes(&package(named), version), takes, "{pattern} {version}");
+            assert_eq!(
+                pattern.takes(&package(named), version),
+                takes,
+                "{pattern} {version}"
+            );
         }
-        assert!(!Pattern::parse("npm:@evil/*").unwrap().names(&package("npm:@good/x")));
+        assert!(
+            !Pattern::parse("npm:@evil/*")
+                .unwrap()
+                .names(&package("npm:@good/x"))
+        );
         assert!(!Pattern::parse("pypi:*").unwrap().names(&package("npm:x")));
     }
 
     #[test]
     fn what_is_no_pattern_says_why() {
-        for text in ["left-pad", "gem:x", "npm:", "npm:a@", "npm:a@<<1", "pypi:x@nonsense range"] {
+        for text in [
+            "left-pad",
+            "gem:x",
+            "npm:",
+            "npm:a@",
+            "npm:a@<<1",
+            "pypi:x@nonsense range",
+        ] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }
     }

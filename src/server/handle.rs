@@ -35,12 +35,18 @@ struct Line {
 }
 
 /// Answers a request.
-pub async fn handle(larder: Arc<Larder>, over_tls: bool, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(
+    larder: Arc<Larder>,
+    over_tls: bool,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let started = Instant::now();
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(200).collect();
     let mut line = Line::default();
-    let answered = AssertUnwindSafe(answer(&larder, over_tls, request, &mut line)).catch_unwind().await;
+    let answered = AssertUnwindSafe(answer(&larder, over_tls, request, &mut line))
+        .catch_unwind()
+        .await;
     let answer = match answered {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) => told(&problem, line.format),
@@ -58,14 +64,25 @@ pub async fn handle(larder: Arc<Larder>, over_tls: bool, request: Request<Incomi
 /// A problem as an answer; what is Larder's own fault is logged with its cause.
 fn told(problem: &Problem, format: Option<Format>) -> Answer {
     if problem.kind == Kind::Internal {
-        let cause = problem.cause.as_ref().map(ToString::to_string).unwrap_or_default();
+        let cause = problem
+            .cause
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         error!(cause, "{}", problem.message);
     }
     reply::problem(problem, format)
 }
 
 /// Writes the access line, and counts, when the body has ended.
-fn account(larder: &Arc<Larder>, answer: Answer, line: Line, method: Method, path: String, started: Instant) -> Response<Body> {
+fn account(
+    larder: &Arc<Larder>,
+    answer: Answer,
+    line: Line,
+    method: Method,
+    path: String,
+    started: Instant,
+) -> Response<Body> {
     let Answer {
         response,
         outcome,
@@ -75,7 +92,10 @@ fn account(larder: &Arc<Larder>, answer: Answer, line: Line, method: Method, pat
     let larder = Arc::clone(larder);
     let close = move |bytes: u64, result: Result<(), Problem>| {
         let elapsed = started.elapsed();
-        let outcome = result.as_ref().err().map_or(outcome, |problem| problem.kind.as_str());
+        let outcome = result
+            .as_ref()
+            .err()
+            .map_or(outcome, |problem| problem.kind.as_str());
         let format = line.format.map_or("-", Format::as_str);
         let metrics = &larder.metrics;
         metrics.served_bytes.inc_by(bytes);
@@ -89,7 +109,13 @@ fn account(larder: &Arc<Larder>, answer: Answer, line: Line, method: Method, pat
             })
             .inc();
         if let Some(run) = &line.run {
-            count(run, cached.as_ref(), bytes, u64::try_from(elapsed.as_millis()).unwrap_or(0), status);
+            count(
+                run,
+                cached.as_ref(),
+                bytes,
+                u64::try_from(elapsed.as_millis()).unwrap_or(0),
+                status,
+            );
         }
         let ms = elapsed.as_secs_f64() * 1000.0;
         if let Err(problem) = &result {
@@ -113,13 +139,19 @@ fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
     let Some(cached) = cached else { return };
     if cached.is_hit() {
         run.hits.fetch_add(1, Ordering::Relaxed);
-        run.saved_ms.fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
+        run.saved_ms
+            .fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
     } else {
         run.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-async fn answer(larder: &Arc<Larder>, over_tls: bool, request: Request<Incoming>, line: &mut Line) -> Result<Answer, Problem> {
+async fn answer(
+    larder: &Arc<Larder>,
+    over_tls: bool,
+    request: Request<Incoming>,
+    line: &mut Line,
+) -> Result<Answer, Problem> {
     let (parts, body) = request.into_parts();
     let head = Head {
         method: &parts.method,
@@ -150,7 +182,12 @@ async fn answer(larder: &Arc<Larder>, over_tls: bool, request: Request<Incoming>
     let repository = match (repository, &snapshot.first) {
         (Some(name), _) => snapshot.repository(name)?,
         (None, Some(first)) => first,
-        (None, None) => return Err(Problem::not_found(Decider::Larder, "there are no repositories")),
+        (None, None) => {
+            return Err(Problem::not_found(
+                Decider::Larder,
+                "there are no repositories",
+            ));
+        }
     };
     line.repository.clone_from(&repository.name);
     line.run = run.map(|run| larder.runs.run(run));
@@ -163,7 +200,11 @@ async fn answer(larder: &Arc<Larder>, over_tls: bool, request: Request<Incoming>
         address: Address {
             base: base(&snapshot, over_tls, &parts, format, &repository.name, run),
             // Under `larder run`, npm itself puts our host in the place of upstream's.
-            kept: run.is_some() && parts.headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"npm/")),
+            kept: run.is_some()
+                && parts
+                    .headers
+                    .get(USER_AGENT)
+                    .is_some_and(|agent| agent.as_bytes().starts_with(b"npm/")),
         },
     };
     let target = asked.protocol.parse(&Ask {
@@ -186,12 +227,24 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn answer(&self, target: Target, body: Incoming, line: &mut Line) -> Result<Answer, Problem> {
+    async fn answer(
+        &self,
+        target: Target,
+        body: Incoming,
+        line: &mut Line,
+    ) -> Result<Answer, Problem> {
         let target = match target {
-            Target::Alias(path) => self.larder.reader.alias(self.repository, self.protocol.format(), &path).await?,
+            Target::Alias(path) => {
+                self.larder
+                    .reader
+                    .alias(self.repository, self.protocol.format(), &path)
+                    .await?
+            }
             target => target,
         };
-        if !matches!(target, Target::Question { .. } | Target::Publish) && !matches!(*self.head.method, Method::GET | Method::HEAD) {
+        if !matches!(target, Target::Question { .. } | Target::Publish)
+            && !matches!(*self.head.method, Method::GET | Method::HEAD)
+        {
             return Err(Problem::new(
                 Kind::MethodNotAllowed,
                 Decider::Larder,
@@ -205,20 +258,34 @@ impl Asked<'_> {
                 line.package = asset.package.to_string();
                 line.asset = asset.file.to_string();
                 let reader = &self.larder.reader;
-                let (digest, cached) = reader.checksum(self.snapshot, self.repository, &asset, algorithm).await?;
+                let (digest, cached) = reader
+                    .checksum(self.snapshot, self.repository, &asset, algorithm)
+                    .await?;
                 Ok(reply::checksum(&digest, cached))
             }
             Target::DocumentChecksum(id, algorithm) => {
                 let reply = self.read(&id, &Encodings::default()).await?;
                 reply::document_checksum(&reply, algorithm)
             }
-            Target::Answer { content_type, body } => Ok(reply::whole(StatusCode::OK, content_type, body.into())),
-            Target::Question { location, content_type } => {
+            Target::Answer { content_type, body } => {
+                Ok(reply::whole(StatusCode::OK, content_type, body.into()))
+            }
+            Target::Question {
+                location,
+                content_type,
+            } => {
                 let question = self.question_body(body).await?;
                 let format = self.protocol.format();
                 let reader = &self.larder.reader;
                 let answer = reader
-                    .question(self.snapshot, self.repository, format, &location, content_type, question)
+                    .question(
+                        self.snapshot,
+                        self.repository,
+                        format,
+                        &location,
+                        content_type,
+                        question,
+                    )
                     .await?;
                 Ok(reply::whole(StatusCode::OK, content_type, answer))
             }
@@ -228,11 +295,18 @@ impl Asked<'_> {
                 format!("repository `{}` takes no publishes", self.repository.name),
             )
             .advice("publish to the registry itself; this version of Larder reads")),
-            Target::Alias(path) => Err(Problem::not_found(Decider::Larder, format!("`{path}` leads in a circle"))),
+            Target::Alias(path) => Err(Problem::not_found(
+                Decider::Larder,
+                format!("`{path}` leads in a circle"),
+            )),
         }
     }
 
-    async fn read(&self, id: &DocumentId, encodings: &Encodings) -> Result<crate::repository::DocumentReply, Problem> {
+    async fn read(
+        &self,
+        id: &DocumentId,
+        encodings: &Encodings,
+    ) -> Result<crate::repository::DocumentReply, Problem> {
         self.larder
             .reader
             .document(self.snapshot, self.repository, id, &self.address, encodings)
@@ -240,7 +314,11 @@ impl Asked<'_> {
     }
 
     async fn document(&self, id: &DocumentId, line: &mut Line) -> Result<Answer, Problem> {
-        line.package = id.package.as_ref().map(ToString::to_string).unwrap_or_default();
+        line.package = id
+            .package
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING));
         let reply = self.read(id, &encodings).await?;
         Ok(reply::document(
@@ -256,7 +334,11 @@ impl Asked<'_> {
     async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
         line.package = asset.package.to_string();
         line.asset = asset.file.to_string();
-        let reply = self.larder.reader.asset(self.snapshot, self.repository, asset).await?;
+        let reply = self
+            .larder
+            .reader
+            .asset(self.snapshot, self.repository, asset)
+            .await?;
         Ok(reply::asset(&self.head, reply, &self.larder.tasks))
     }
 
@@ -268,10 +350,12 @@ impl Asked<'_> {
                 let encoded = self.head.text(http::header::CONTENT_ENCODING);
                 reply::decoded(collected.to_bytes(), encoded, max)
             }
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(Problem::new(Kind::TooLarge, Decider::Larder, format!("the body has more than {max} bytes"))
-                    .advice("raise `server.question_bytes_max`"))
-            }
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
+                Kind::TooLarge,
+                Decider::Larder,
+                format!("the body has more than {max} bytes"),
+            )
+            .advice("raise `server.question_bytes_max`")),
             Err(_) => Err(Problem::invalid("the request's body ended early")),
         }
     }
@@ -294,7 +378,10 @@ fn base(
             let authority = named
                 .and_then(|host| host.parse::<Authority>().ok())
                 .or_else(|| parts.uri.authority().cloned())
-                .map_or_else(|| snapshot.config.listen.to_string(), |authority| authority.to_string());
+                .map_or_else(
+                    || snapshot.config.listen.to_string(),
+                    |authority| authority.to_string(),
+                );
             format!("{scheme}://{authority}")
         }
     };

@@ -36,7 +36,11 @@ pub fn metrics(larder: &Larder) -> Answer {
 pub fn front() -> Answer {
     text(
         StatusCode::OK,
-        concat!("Larder ", env!("CARGO_PKG_VERSION"), ". Its addresses are /npm/…, /pypi/…, /maven/… and /nuget/…; `larder env` prints them.\n"),
+        concat!(
+            "Larder ",
+            env!("CARGO_PKG_VERSION"),
+            ". Its addresses are /npm/…, /pypi/…, /maven/… and /nuget/…; `larder env` prints them.\n"
+        ),
     )
 }
 
@@ -48,7 +52,10 @@ pub fn report(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer,
         None => snapshot.first.as_ref(),
     };
     let mut upstreams = BTreeMap::new();
-    for connection in repository.into_iter().flat_map(|repository| &repository.connections) {
+    for connection in repository
+        .into_iter()
+        .flat_map(|repository| &repository.connections)
+    {
         upstreams
             .entry(connection.format.to_string())
             .or_insert_with(|| connection.url.to_string());
@@ -83,8 +90,15 @@ pub async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer,
     let (format, name) = package
         .split_once(':')
         .ok_or_else(|| Problem::invalid("a package is named as in npm:left-pad"))?;
-    let format: Format = format.parse().map_err(|error| Problem::invalid(format!("{error}")))?;
+    let format: Format = format
+        .parse()
+        .map_err(|error| Problem::invalid(format!("{error}")))?;
     let package = format.protocol().package(name)?;
     let repository = snapshot.repository(&repository)?;
-    json(&larder.reader.explain(&snapshot, repository, &package, &version).await?)
+    json(
+        &larder
+            .reader
+            .explain(&snapshot, repository, &package, &version)
+            .await?,
+    )
 }

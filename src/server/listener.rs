@@ -22,10 +22,15 @@ use crate::config;
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("{address} is in use by another process; say --listen with another port, or stop that process")]
+    #[error(
+        "{address} is in use by another process; say --listen with another port, or stop that process"
+    )]
     InUse { address: SocketAddr },
     #[error("{address} cannot be listened on: {cause}")]
-    Address { address: SocketAddr, cause: std::io::Error },
+    Address {
+        address: SocketAddr,
+        cause: std::io::Error,
+    },
     #[error("TLS: {0}")]
     Tls(String),
 }
@@ -46,11 +51,17 @@ impl Listener {
     pub async fn bind(larder: &Arc<Larder>) -> Result<Self, ListenError> {
         let snapshot = larder.snapshot();
         let address = snapshot.config.listen;
-        let socket = TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::AddrInUse => ListenError::InUse { address },
-            _ => ListenError::Address { address, cause },
-        })?;
-        let tls = snapshot.config.tls.as_ref().map(|config| tls::acceptor(config, &larder.tasks));
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|cause| match cause.kind() {
+                std::io::ErrorKind::AddrInUse => ListenError::InUse { address },
+                _ => ListenError::Address { address, cause },
+            })?;
+        let tls = snapshot
+            .config
+            .tls
+            .as_ref()
+            .map(|config| tls::acceptor(config, &larder.tasks));
         let address = socket.local_addr().unwrap_or(address);
         Ok(Self {
             larder: Arc::clone(larder),
@@ -78,19 +89,27 @@ impl Listener {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.socket, &places) => accepted,
             };
-            let Some((socket, place)) = accepted else { continue };
-            let (larder, tls, builder) = (Arc::clone(&self.larder), self.tls.clone(), builder.clone());
+            let Some((socket, place)) = accepted else {
+                continue;
+            };
+            let (larder, tls, builder) =
+                (Arc::clone(&self.larder), self.tls.clone(), builder.clone());
             let watcher = graceful.watcher();
             self.larder.tasks.spawn(async move {
                 let _place = place;
                 larder.metrics.open_sockets.inc();
                 let result = match tls {
                     None => converse(&larder, &builder, watcher, socket, false).await,
-                    Some(tls) => match tokio::time::timeout(config.header_timeout, tls.accept(socket)).await {
-                        Ok(Ok(socket)) => converse(&larder, &builder, watcher, socket, true).await,
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(_) => Err("no TLS handshake in time".into()),
-                    },
+                    Some(tls) => {
+                        match tokio::time::timeout(config.header_timeout, tls.accept(socket)).await
+                        {
+                            Ok(Ok(socket)) => {
+                                converse(&larder, &builder, watcher, socket, true).await
+                            }
+                            Ok(Err(error)) => Err(error.into()),
+                            Err(_) => Err("no TLS handshake in time".into()),
+                        }
+                    }
                 };
                 larder.metrics.open_sockets.dec();
                 if let Err(error) = result {
@@ -100,7 +119,10 @@ impl Listener {
         }
         drop(self.socket);
         info!("Stopping: no new requests, those under way end");
-        if tokio::time::timeout(config.drain, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(config.drain, graceful.shutdown())
+            .await
+            .is_err()
+        {
             warn!("Requests still under way after `server.drain` were cut off");
         }
     }
@@ -123,7 +145,10 @@ fn builder(config: &config::Server) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    socket: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match socket.accept().await {
         Ok((socket, _)) => {
@@ -154,6 +179,8 @@ where
         let larder = Arc::clone(&larder);
         async move { Ok::<_, std::convert::Infallible>(handle(larder, over_tls, request).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
+    let connection = builder
+        .serve_connection(TokioIo::new(socket), service)
+        .into_owned();
     watcher.watch(connection).await
 }

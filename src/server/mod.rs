@@ -7,4 +7,4 @@ mod reply;
 mod route;
 mod tls;
 
-pub use listener::{Listener, ListenError};
+pub use listener::{ListenError, Listener};

@@ -41,10 +41,15 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     }
     if let Some(below) = path.strip_prefix("/-/run/") {
         let (run, rest) = match below.find('/') {
-            Some(at) => (below.get(..at).unwrap_or_default(), below.get(at..).unwrap_or_default()),
+            Some(at) => (
+                below.get(..at).unwrap_or_default(),
+                below.get(at..).unwrap_or_default(),
+            ),
             None => (below, ""),
         };
-        let is_id = !run.is_empty() && run.len() <= 64 && run.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_id = !run.is_empty()
+            && run.len() <= 64
+            && run.bytes().all(|byte| byte.is_ascii_alphanumeric());
         return match (is_id, rest) {
             (false, _) => Route::Unknown,
             (true, "" | "/") => Route::Report(run),
@@ -76,7 +81,8 @@ fn package<'a>(path: &'a str, run: Option<&'a str>) -> Option<Route<'a>> {
 /// npm puts our host, without our path, before the path of upstream's tarball or attestations.
 fn at_root<'a>(method: &Method, path: &'a str) -> Option<Route<'a>> {
     let reads = method == Method::GET || method == Method::HEAD;
-    let is_npm = path.contains("/-/npm/v1/attestations/") || (path.contains("/-/") && path.ends_with(".tgz"));
+    let is_npm = path.contains("/-/npm/v1/attestations/")
+        || (path.contains("/-/") && path.ends_with(".tgz"));
     (reads && is_npm).then(|| Route::Package {
         format: Format::Npm,
         repository: None,
@@ -107,9 +113,18 @@ mod tests {
             ("/npm/team", npm(Some("team"), "", None)),
             ("/-/run/7a/npm/team/x", npm(Some("team"), "x", Some("7a"))),
             ("/-/run/7a", Route::Report("7a")),
-            ("/left-pad/-/left-pad-1.3.0.tgz", npm(None, "left-pad/-/left-pad-1.3.0.tgz", None)),
-            ("/npm/-/npm-10.0.0.tgz", npm(None, "npm/-/npm-10.0.0.tgz", None)),
-            ("/-/npm/v1/attestations/a@1.0.0", npm(None, "-/npm/v1/attestations/a@1.0.0", None)),
+            (
+                "/left-pad/-/left-pad-1.3.0.tgz",
+                npm(None, "left-pad/-/left-pad-1.3.0.tgz", None),
+            ),
+            (
+                "/npm/-/npm-10.0.0.tgz",
+                npm(None, "npm/-/npm-10.0.0.tgz", None),
+            ),
+            (
+                "/-/npm/v1/attestations/a@1.0.0",
+                npm(None, "-/npm/v1/attestations/a@1.0.0", None),
+            ),
             ("/-/live", Route::Live),
             ("/", Route::Front),
             ("/gem/x", Route::Unknown),

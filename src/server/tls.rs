@@ -51,16 +51,23 @@ pub fn acceptor(config: &Tls, tasks: &Tasks) -> Result<TlsAcceptor, String> {
                     seen = now;
                 }
                 // Of two files one may be written before the other: looked at again.
-                Err(error) => warn!(error, "The listener's new certificate cannot be used, the old one stays"),
+                Err(error) => warn!(
+                    error,
+                    "The listener's new certificate cannot be used, the old one stays"
+                ),
             }
         }
     });
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
-#[allow(clippy::disallowed_methods, reason = "the configuration names these files")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the configuration names these files"
+)]
 fn changed(config: &Tls) -> [Option<SystemTime>; 2] {
-    [&config.certificate, &config.key].map(|file| std::fs::metadata(file).and_then(|it| it.modified()).ok())
+    [&config.certificate, &config.key]
+        .map(|file| std::fs::metadata(file).and_then(|it| it.modified()).ok())
 }
 
 fn read(config: &Tls) -> Result<CertifiedKey, String> {
@@ -68,7 +75,9 @@ fn read(config: &Tls) -> Result<CertifiedKey, String> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.certificate)
         .and_then(Iterator::collect)
         .map_err(|error| wrong(&config.certificate, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| wrong(&config.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| wrong(&config.key, &error))?;
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider).map_err(|error| wrong(&config.certificate, &error))
+    CertifiedKey::from_der(chain, key, &provider)
+        .map_err(|error| wrong(&config.certificate, &error))
 }

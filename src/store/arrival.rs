@@ -31,7 +31,10 @@ pub struct Head {
 pub enum Progress {
     Flowing,
     /// All bytes are in the file and are what was promised.
-    Verified { blob: BlobId, size: u64 },
+    Verified {
+        blob: BlobId,
+        size: u64,
+    },
     Failed(Problem),
 }
 
@@ -107,7 +110,9 @@ impl Follower {
     pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
         let length = match self.readable().await? {
             0 => return Ok(None),
-            length => usize::try_from(length).unwrap_or(PIECE_BYTES).min(PIECE_BYTES),
+            length => usize::try_from(length)
+                .unwrap_or(PIECE_BYTES)
+                .min(PIECE_BYTES),
         };
         let (file, at) = (Arc::clone(&self.arrival.file), self.at);
         let piece = tasks
@@ -116,7 +121,10 @@ impl Follower {
             .map_err(|error| Problem::internal("reading a download stopped", error))?
             .map_err(|error| Problem::internal("a download cannot be read", error))?;
         if piece.is_empty() {
-            return Err(Problem::internal("a download is shorter than it was", "the file ended early"));
+            return Err(Problem::internal(
+                "a download is shorter than it was",
+                "the file ended early",
+            ));
         }
         self.at += piece.len() as u64;
         Ok(Some(piece))
@@ -131,7 +139,11 @@ impl Follower {
                     let end = self.end.unwrap_or(*size).min(*size);
                     return Ok(end.saturating_sub(self.at));
                 }
-                Progress::Flowing => self.arrival.written.borrow_and_update().saturating_sub(HELD_BACK_BYTES),
+                Progress::Flowing => self
+                    .arrival
+                    .written
+                    .borrow_and_update()
+                    .saturating_sub(HELD_BACK_BYTES),
             };
             let limit = self.end.map_or(limit, |end| limit.min(end));
             if limit > self.at {
@@ -140,7 +152,9 @@ impl Follower {
             if self.end.is_some_and(|end| self.at >= end) {
                 return Ok(0);
             }
-            let Arrival { written, progress, .. } = &mut self.arrival;
+            let Arrival {
+                written, progress, ..
+            } = &mut self.arrival;
             tokio::select! {
                 changed = progress.changed() => changed.map_err(|_| left())?,
                 // The writer ends before the leader has verified: then progress alone tells.
@@ -199,7 +213,9 @@ where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut phase = self.enter(key, lead);
-        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Opening)).await;
+        let settled = phase
+            .wait_for(|phase| !matches!(phase, Phase::Opening))
+            .await;
         match settled {
             Ok(phase) => phase.clone(),
             Err(_) => Phase::Failed(left()),
@@ -208,7 +224,12 @@ where
 
     /// Waits for the fetch of `key`, where one is under way, to be over.
     pub async fn over(&self, key: &K) {
-        let phase = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        let phase = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned();
         if let Some(mut phase) = phase {
             let under_way = |phase: &Phase<T>| matches!(phase, Phase::Opening | Phase::Arriving(_));
             let _ = phase.wait_for(|phase| !under_way(phase)).await;
@@ -219,7 +240,10 @@ where
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(phase) = under_way.get(key) {
             return phase.clone();
         }

@@ -91,7 +91,9 @@ impl Blob {
     pub fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Bytes> {
         match &self.bytes {
             Place::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let start = usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 let end = start.saturating_add(length).min(bytes.len());
                 Ok(bytes.slice(start..end))
             }

@@ -63,13 +63,21 @@ pub struct Verified {
 
 impl Incoming {
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub(super) async fn start(store: &Store, size: Option<u64>, algorithms: &[Algorithm]) -> Result<Self, Error> {
+    pub(super) async fn start(
+        store: &Store,
+        size: Option<u64>,
+        algorithms: &[Algorithm],
+    ) -> Result<Self, Error> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = store.partial.join(number.to_string());
         let opened = store
             .tasks
             .spawn_blocking(move || {
-                let file = File::options().create_new(true).read(true).write(true).open(&path)?;
+                let file = File::options()
+                    .create_new(true)
+                    .read(true)
+                    .write(true)
+                    .open(&path)?;
                 Ok::<_, std::io::Error>((path, Arc::new(file)))
             })
             .await
@@ -158,7 +166,10 @@ impl Incoming {
         if let Some(promised) = size
             && promised != sent
         {
-            return Err(Error::Length { promised, got: sent });
+            return Err(Error::Length {
+                promised,
+                got: sent,
+            });
         }
         if let Some((promised, found)) = expected.broken_by(&digests) {
             return Err(Error::Unverified {
@@ -249,7 +260,9 @@ fn take_in(
 
 fn full_or_broken(error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NotKept(NotKept::DiskFull),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Error::NotKept(NotKept::DiskFull)
+        }
         _ => Error::Io(error),
     }
 }

@@ -22,7 +22,9 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.address, self.pid) {
             (_, 0) => f.write_str("another Larder"),
-            (Some(address), pid) => write!(f, "another Larder, process {pid}, which serves {address}"),
+            (Some(address), pid) => {
+                write!(f, "another Larder, process {pid}, which serves {address}")
+            }
             (None, pid) => write!(f, "another Larder, process {pid}"),
         }
     }

@@ -74,7 +74,7 @@ pub struct Store {
     small_bytes_max: u64,
     pieces_ahead_max: usize,
     tasks: Tasks,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Store {
@@ -83,7 +83,11 @@ impl Store {
     /// # Errors
     /// Where the directory cannot be written, another process holds it, or the catalog is broken.
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub async fn open(directory: &Path, config: &config::Config, tasks: &Tasks) -> Result<Arc<Self>, Error> {
+    pub async fn open(
+        directory: &Path,
+        config: &config::Config,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, Error> {
         let failed = |what| {
             move |cause| Error::Directory {
                 path: directory.to_owned(),
@@ -102,11 +106,16 @@ impl Store {
             std::fs::create_dir_all(folder).map_err(failed("cannot be written"))?;
         }
         let catalog = Catalog::open(&directory.join("larder.sqlite")).await?;
-        let space = Arc::new(Space::new(directory, &config.cache, catalog.blob_bytes().await?));
+        let space = Arc::new(Space::new(
+            directory,
+            &config.cache,
+            catalog.blob_bytes().await?,
+        ));
         let usage = Arc::new(Usage::new(catalog.clone()));
         reclaim::start(tasks, &catalog, &space, &blobs);
         usage::start(tasks, &usage);
-        let small_bytes = |_: &BlobId, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let small_bytes =
+            |_: &BlobId, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Arc::new(Self {
             blobs,
             partial,
@@ -120,7 +129,7 @@ impl Store {
             small_bytes_max: config.cache.small_blob,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -131,15 +140,21 @@ impl Store {
 
     /// Says in the lock file where this process listens, for those who find the directory held.
     pub fn announce(&self, address: &str) {
-        self._lock.announce(address);
+        self.lock.announce(address);
     }
 
     /// Room for bytes coming in, of `size` if that is known.
     ///
     /// # Errors
     /// [`Error::NotKept`] where they would not fit.
-    pub async fn incoming(&self, size: Option<u64>, algorithms: &[Algorithm]) -> Result<Incoming, Error> {
-        self.space.admit(size.unwrap_or(0)).map_err(Error::NotKept)?;
+    pub async fn incoming(
+        &self,
+        size: Option<u64>,
+        algorithms: &[Algorithm],
+    ) -> Result<Incoming, Error> {
+        self.space
+            .admit(size.unwrap_or(0))
+            .map_err(Error::NotKept)?;
         Incoming::start(self, size, algorithms).await
     }
 
@@ -153,7 +168,10 @@ impl Store {
             return Ok(Some(Blob::in_memory(id, bytes)));
         }
         let path = self.path(id);
-        let opened = self.tasks.spawn_blocking(move || Blob::open(id, &path)).await;
+        let opened = self
+            .tasks
+            .spawn_blocking(move || Blob::open(id, &path))
+            .await;
         let Some(blob) = opened.map_err(|_| Error::Stopped)?? else {
             return Ok(None);
         };

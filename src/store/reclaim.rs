@@ -25,14 +25,22 @@ pub fn start(tasks: &Tasks, catalog: &Catalog, space: &Arc<Space>, blobs: &Path)
     });
 }
 
-async fn reclaim(tasks: &Tasks, catalog: &Catalog, space: &Space, blobs: &Path) -> Result<(), sqlx::Error> {
+async fn reclaim(
+    tasks: &Tasks,
+    catalog: &Catalog,
+    space: &Space,
+    blobs: &Path,
+) -> Result<(), sqlx::Error> {
     let (mut count, mut freed) = (0u64, 0u64);
     while space.surplus() > 0 {
         let coldest = catalog.take_coldest(BATCH, space.surplus()).await?;
         if coldest.is_empty() {
             break;
         }
-        let paths: Vec<PathBuf> = coldest.iter().map(|(id, _)| blob::path(blobs, *id)).collect();
+        let paths: Vec<PathBuf> = coldest
+            .iter()
+            .map(|(id, _)| blob::path(blobs, *id))
+            .collect();
         let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
         for (_, size) in coldest {
             space.remove(size);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foyer::{
-    BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder, PsyncIoEngineConfig,
+    BlockEngineConfig, DeviceBuilder as _, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
+    PsyncIoEngineConfig,
 };
 use jiff::Timestamp;
 use moka::future::Cache;
@@ -34,7 +35,12 @@ pub struct Rendered {
 
 impl Rendered {
     #[must_use]
-    pub fn new(body: Bytes, content_type: &str, encoding: Option<&str>, valid_until: Option<Timestamp>) -> Self {
+    pub fn new(
+        body: Bytes,
+        content_type: &str,
+        encoding: Option<&str>,
+        valid_until: Option<Timestamp>,
+    ) -> Self {
         let hash = hex::encode(Sha256::digest(&body));
         Self {
             etag: format!("\"{}\"", hash.get(..32).unwrap_or_default()),
@@ -81,7 +87,11 @@ impl RenderedCache {
     }
 
     pub async fn get(&self, key: &RenderKey, now: Timestamp) -> Option<Arc<Rendered>> {
-        let valid = |rendered: &Rendered| rendered.valid_until.is_none_or(|until| now.as_second() < until);
+        let valid = |rendered: &Rendered| {
+            rendered
+                .valid_until
+                .is_none_or(|until| now.as_second() < until)
+        };
         if let Some(rendered) = self.memory.get(key).await {
             return valid(&rendered).then_some(rendered);
         }
@@ -111,7 +121,10 @@ impl RenderedCache {
     }
 }
 
-async fn open_disk(directory: &Path, capacity: usize) -> Result<HybridCache<Vec<u8>, Rendered>, String> {
+async fn open_disk(
+    directory: &Path,
+    capacity: usize,
+) -> Result<HybridCache<Vec<u8>, Rendered>, String> {
     let device = FsDeviceBuilder::new(directory)
         .with_capacity(capacity)
         .build()

@@ -60,7 +60,8 @@ impl Space {
             return Err(NotKept::TooLarge);
         }
         // A file system that does not say how full it is shows it when it is written to.
-        let free = rustix::fs::statvfs(&self.directory).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        let free = rustix::fs::statvfs(&self.directory)
+            .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         if free < size.saturating_add(self.free_min) {
             self.crowded.notify_one();
             return Err(NotKept::DiskFull);
@@ -69,7 +70,12 @@ impl Space {
     }
 
     pub fn add(&self, size: u64) {
-        if self.used.fetch_add(size, Ordering::Relaxed).saturating_add(size) > self.max {
+        if self
+            .used
+            .fetch_add(size, Ordering::Relaxed)
+            .saturating_add(size)
+            > self.max
+        {
             self.crowded.notify_one();
         }
     }
@@ -77,7 +83,9 @@ impl Space {
     pub fn remove(&self, size: u64) {
         let _ = self
             .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(size)));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used.saturating_sub(size))
+            });
     }
 
     /// Bytes to make room for, down to a mark somewhat below the bound, so that eviction comes

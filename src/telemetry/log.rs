@@ -23,7 +23,11 @@ pub fn start(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
         .with_writer(std::io::stderr)
         .with_target(false);
     let started = if json {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
     } else {
         builder.with_ansi(terminal).try_init()
     };

@@ -53,14 +53,44 @@ impl Default for Metrics {
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to clients", metrics.answers.clone());
-        registry.register_with_unit("served", "Body bytes sent to clients", Unit::Bytes, metrics.served_bytes.clone());
-        registry.register_with_unit("fetched", "Body bytes received from upstreams", Unit::Bytes, metrics.fetched_bytes.clone());
+        registry.register_with_unit(
+            "served",
+            "Body bytes sent to clients",
+            Unit::Bytes,
+            metrics.served_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "fetched",
+            "Body bytes received from upstreams",
+            Unit::Bytes,
+            metrics.fetched_bytes.clone(),
+        );
         registry.register("fetches", "Requests to upstreams", metrics.fetches.clone());
-        registry.register("unverified", "Downloads that were not what upstream promised", metrics.unverified.clone());
-        registry.register_with_unit("answer", "Time from a request's head to its answer's end", Unit::Seconds, metrics.seconds.clone());
-        registry.register("open_sockets", "Sockets of clients", metrics.open_sockets.clone());
-        registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
-        Self { registry, ..metrics }
+        registry.register(
+            "unverified",
+            "Downloads that were not what upstream promised",
+            metrics.unverified.clone(),
+        );
+        registry.register_with_unit(
+            "answer",
+            "Time from a request's head to its answer's end",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "open_sockets",
+            "Sockets of clients",
+            metrics.open_sockets.clone(),
+        );
+        registry.register(
+            "panics",
+            "Requests that ended in a panic",
+            metrics.panics.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
     }
 }
 

@@ -66,7 +66,8 @@ pub struct Lease(watch::Sender<usize>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.send_modify(|leases| *leases = leases.saturating_sub(1));
+        self.0
+            .send_modify(|leases| *leases = leases.saturating_sub(1));
     }
 }
 
@@ -104,6 +105,10 @@ impl Runs {
 
     /// Resolves when no other run uses this Larder.
     pub async fn unused(&self) {
-        let _ = self.leases.subscribe().wait_for(|leases| *leases == 0).await;
+        let _ = self
+            .leases
+            .subscribe()
+            .wait_for(|leases| *leases == 0)
+            .await;
     }
 }

@@ -34,7 +34,12 @@ async fn get(url: Url) -> anyhow::Result<reqwest::Response> {
 
 /// # Errors
 /// Where the running Larder does not answer, or says no.
-pub async fn decide(address: &str, repository: &str, package: &PackageId, version: &str) -> anyhow::Result<Explanation> {
+pub async fn decide(
+    address: &str,
+    repository: &str,
+    package: &PackageId,
+    version: &str,
+) -> anyhow::Result<Explanation> {
     let mut url = Url::parse(&format!("{address}/-/decide"))?;
     url.query_pairs_mut()
         .append_pair("repository", repository)
@@ -56,5 +61,7 @@ pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] req
 /// # Errors
 /// Where the running Larder does not answer.
 pub async fn lease(address: &str, run: &str) -> anyhow::Result<Lease> {
-    Ok(Lease(get(Url::parse(&format!("{address}/-/run/{run}/lease"))?).await?))
+    Ok(Lease(
+        get(Url::parse(&format!("{address}/-/run/{run}/lease"))?).await?,
+    ))
 }

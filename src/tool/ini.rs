@@ -51,7 +51,9 @@ pub fn set(text: &str, section: Option<&str>, key: &str, value: &str) -> String 
         match section {
             // Before the first section, where keys without one stand.
             None => {
-                let first = lines.iter().position(|line| line.trim_start().starts_with('['));
+                let first = lines
+                    .iter()
+                    .position(|line| line.trim_start().starts_with('['));
                 lines.insert(first.unwrap_or(lines.len()), line);
             }
             Some(section) => {
@@ -77,7 +79,11 @@ mod tests {
             ("", None, "k = v\n"),
             ("# mine\na=1\nk=old\n", None, "# mine\na=1\nk = v\n"),
             ("[x]\na=1\n", None, "k = v\n[x]\na=1\n"),
-            ("[x]\nk=1\n[global]\nb=2\n", Some("global"), "[x]\nk=1\n[global]\nk = v\nb=2\n"),
+            (
+                "[x]\nk=1\n[global]\nb=2\n",
+                Some("global"),
+                "[x]\nk=1\n[global]\nk = v\nb=2\n",
+            ),
             ("a=1\n", Some("global"), "a=1\n[global]\nk = v\n"),
         ] {
             assert_eq!(set(text, section, "k", "v"), changed);

@@ -61,7 +61,9 @@ pub fn restore(text: &str, place: &Place, upstreams: &BTreeMap<String, String>) 
         };
         changed = match format {
             Format::Pypi => replace(&changed, &place.simple(), |rest| python(rest, upstream)),
-            _ => replace(&changed, &place.of(format), |rest| format!("{upstream}{rest}")),
+            _ => replace(&changed, &place.of(format), |rest| {
+                format!("{upstream}{rest}")
+            }),
         };
         // Some write the index without its slash.
         let (bare, upstream) = (place.simple(), upstream.trim_end_matches('/'));

@@ -23,14 +23,19 @@ fn user_settings() -> Option<PathBuf> {
 /// The repository that Maven would ask for what has no other: a mirror of `central` in
 /// `settings.xml`, with its server's credentials, else the one that Maven's super POM names.
 pub async fn learn() -> Option<Upstream> {
-    let settings = user_settings().and_then(|file| read(&file)).unwrap_or_default();
+    let settings = user_settings()
+        .and_then(|file| read(&file))
+        .unwrap_or_default();
     if let Some(mirror) = mirror(&settings) {
         return Some(Upstream {
             auth: server_auth(&settings, &mirror.id),
             url: mirror.url,
         });
     }
-    let found = tokio::task::spawn_blocking(super_pom).await.ok().flatten()?;
+    let found = tokio::task::spawn_blocking(super_pom)
+        .await
+        .ok()
+        .flatten()?;
     Some(Upstream {
         url: found,
         auth: None,
@@ -55,7 +60,10 @@ fn mirror(settings: &str) -> Option<Mirror> {
     }
     let takes_central = |mirror: &Mirror| {
         let parts: Vec<&str> = mirror.mirror_of.split(',').map(str::trim).collect();
-        !parts.contains(&"!central") && parts.iter().any(|part| matches!(*part, "central" | "*" | "external:*"))
+        !parts.contains(&"!central")
+            && parts
+                .iter()
+                .any(|part| matches!(*part, "central" | "*" | "external:*"))
     };
     mirrors.into_iter().find(takes_central)
 }
@@ -88,7 +96,10 @@ fn super_pom() -> Option<String> {
         .flatten()
         .map(|entry| entry.path())
         .find(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             name.starts_with("maven-model-builder") && name.ends_with(".jar")
         })?;
     let pom = from_jar(&jar, "org/apache/maven/model/pom-4.0.0.xml")?;
@@ -103,18 +114,27 @@ fn from_jar(jar: &Path, name: &str) -> Option<String> {
     const POM_BYTES_MAX: u64 = 1024 * 1024;
     let mut archive = zip::ZipArchive::new(std::fs::File::open(jar).ok()?).ok()?;
     let mut text = String::new();
-    archive.by_name(name).ok()?.take(POM_BYTES_MAX).read_to_string(&mut text).ok()?;
+    archive
+        .by_name(name)
+        .ok()?
+        .take(POM_BYTES_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }
 
 #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
 fn maven_home() -> Option<PathBuf> {
-    let named = ["MAVEN_HOME", "M2_HOME"].into_iter().find_map(std::env::var_os);
+    let named = ["MAVEN_HOME", "M2_HOME"]
+        .into_iter()
+        .find_map(std::env::var_os);
     if let Some(named) = named {
         return Some(PathBuf::from(named));
     }
     let path = std::env::var_os("PATH")?;
-    let program = std::env::split_paths(&path).map(|folder| folder.join("mvn")).find(|file| file.is_file())?;
+    let program = std::env::split_paths(&path)
+        .map(|folder| folder.join("mvn"))
+        .find(|file| file.is_file())?;
     let real = std::fs::canonicalize(program).ok()?;
     Some(real.parent()?.parent()?.to_owned())
 }
@@ -124,13 +144,19 @@ fn maven_home() -> Option<PathBuf> {
 /// are not ours to answer for.
 #[must_use]
 pub fn settings(place: &Place) -> String {
-    settings_from(&user_settings().and_then(|file| read(&file)).unwrap_or_default(), place)
+    settings_from(
+        &user_settings()
+            .and_then(|file| read(&file))
+            .unwrap_or_default(),
+        place,
+    )
 }
 
 fn settings_from(own: &str, place: &Place) -> String {
     let mirror_of = mirror(own).map_or_else(|| "central".to_owned(), |mirror| mirror.mirror_of);
     let url = place.of(Format::Maven);
-    let mirror = format!("<mirror><id>larder</id><mirrorOf>{mirror_of}</mirrorOf><url>{url}</url></mirror>");
+    let mirror =
+        format!("<mirror><id>larder</id><mirrorOf>{mirror_of}</mirrorOf><url>{url}</url></mirror>");
     let without = remove_own_mirror(own);
     xml::insert_first(&without, "settings", "mirrors", &mirror)
 }
@@ -140,7 +166,9 @@ fn remove_own_mirror(text: &str) -> String {
     let marker = "<mirror><id>larder</id>";
     match text.split_once(marker) {
         Some((before, after)) => {
-            let after = after.split_once("</mirror>").map_or(after, |(_, after)| after);
+            let after = after
+                .split_once("</mirror>")
+                .map_or(after, |(_, after)| after);
             format!("{}{after}", before.trim_end_matches([' ', '\n']))
         }
         None => text.to_owned(),
@@ -161,7 +189,9 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
 #[must_use]
 pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
     let ours = place.of(Format::Maven);
-    let theirs = upstream.unwrap_or("https://repo.maven.example/").trim_end_matches('/');
+    let theirs = upstream
+        .unwrap_or("https://repo.maven.example/")
+        .trim_end_matches('/');
     format!(
         "// Written by Larder.\n\
          def ours = '{ours}'\n\
@@ -186,7 +216,9 @@ pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
 /// # Errors
 /// Where that cannot be written.
 pub fn gradle_login(place: &Place, upstream: Option<&str>) -> std::io::Result<PathBuf> {
-    let file = home().ok_or(std::io::ErrorKind::NotFound)?.join(".gradle/init.d/larder.gradle");
+    let file = home()
+        .ok_or(std::io::ErrorKind::NotFound)?
+        .join(".gradle/init.d/larder.gradle");
     super::write(&file, &gradle_script(place, upstream))?;
     Ok(file)
 }
@@ -208,17 +240,32 @@ mod tests {
     fn a_mirror_of_central_is_learned_with_its_credentials() {
         let found = mirror(SETTINGS).unwrap();
         assert_eq!(found.url, "https://m.example/all");
-        assert_eq!(server_auth(SETTINGS, "corp"), Some(Auth::basic("u", &Secret::new("p"))));
-        assert_eq!(mirror("<settings><mirrors><mirror><id>x</id><mirrorOf>other</mirrorOf><url>u</url></mirror></mirrors></settings>"), None);
+        assert_eq!(
+            server_auth(SETTINGS, "corp"),
+            Some(Auth::basic("u", &Secret::new("p")))
+        );
+        assert_eq!(
+            mirror(
+                "<settings><mirrors><mirror><id>x</id><mirrorOf>other</mirrorOf><url>u</url></mirror></mirrors></settings>"
+            ),
+            None
+        );
     }
 
     #[test]
     fn our_mirror_comes_first_once_and_nothing_is_lost() {
         let once = settings_from(SETTINGS, &place());
-        assert!(once.contains("<mirrorOf>external:*</mirrorOf><url>http://127.0.0.1:1/maven/public/</url>"));
+        assert!(once.contains(
+            "<mirrorOf>external:*</mirrorOf><url>http://127.0.0.1:1/maven/public/</url>"
+        ));
         assert!(once.find("larder") < once.find("corp"));
         assert!(once.contains("<password>p</password>"));
-        assert_eq!(settings_from(&once, &place()).matches("<id>larder</id>").count(), 1);
+        assert_eq!(
+            settings_from(&once, &place())
+                .matches("<id>larder</id>")
+                .count(),
+            1
+        );
         assert!(settings_from("", &place()).contains("<mirrorOf>central</mirrorOf>"));
     }
 }

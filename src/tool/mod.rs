@@ -30,10 +30,34 @@ pub struct Upstream {
 pub async fn learn(formats: &[Format]) -> Vec<Connection> {
     let wants = |format: Format| formats.contains(&format);
     let (npm, pypi, maven, nuget) = tokio::join!(
-        async { if wants(Format::Npm) { npm::learn().await } else { None } },
-        async { if wants(Format::Pypi) { pip::learn().await } else { None } },
-        async { if wants(Format::Maven) { maven::learn().await } else { None } },
-        async { if wants(Format::Nuget) { nuget::learn().await } else { None } },
+        async {
+            if wants(Format::Npm) {
+                npm::learn().await
+            } else {
+                None
+            }
+        },
+        async {
+            if wants(Format::Pypi) {
+                pip::learn().await
+            } else {
+                None
+            }
+        },
+        async {
+            if wants(Format::Maven) {
+                maven::learn().await
+            } else {
+                None
+            }
+        },
+        async {
+            if wants(Format::Nuget) {
+                nuget::learn().await
+            } else {
+                None
+            }
+        },
     );
     let learned = [
         (Format::Npm, npm),

@@ -10,13 +10,20 @@ use crate::secret::Secret;
 /// The registry that npm is set to: by environment, by `.npmrc`, else npm's own default.
 pub async fn learn() -> Option<Upstream> {
     let files: Vec<String> = npmrc_files().iter().filter_map(|file| read(file)).collect();
-    let url = match std::env::var("npm_config_registry").or_else(|_| std::env::var("NPM_CONFIG_REGISTRY")) {
+    let url = match std::env::var("npm_config_registry")
+        .or_else(|_| std::env::var("NPM_CONFIG_REGISTRY"))
+    {
         Ok(url) => Some(url),
-        Err(_) => files.iter().find_map(|text| ini::get(text, None, "registry")),
+        Err(_) => files
+            .iter()
+            .find_map(|text| ini::get(text, None, "registry")),
     };
     let url = match url {
         Some(url) => url,
-        None => command::output("npm", &["config", "get", "registry"]).await?.trim().to_owned(),
+        None => command::output("npm", &["config", "get", "registry"])
+            .await?
+            .trim()
+            .to_owned(),
     };
     if !url.contains("://") {
         return None;
@@ -32,16 +39,24 @@ fn npmrc_files() -> Vec<PathBuf> {
     let user = std::env::var_os("npm_config_userconfig")
         .map(PathBuf::from)
         .or_else(|| Some(home()?.join(".npmrc")));
-    [std::env::current_dir().ok().map(|folder| folder.join(".npmrc")), user]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        std::env::current_dir()
+            .ok()
+            .map(|folder| folder.join(".npmrc")),
+        user,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Credentials stand under the registry's address without its scheme, or a parent of it.
 fn auth(text: &str, url: &str) -> Option<Auth> {
     let (_, nerf) = url.split_once(':')?;
-    let below = |prefix: &str| nerf.trim_end_matches('/').starts_with(prefix.trim_end_matches('/'));
+    let below = |prefix: &str| {
+        nerf.trim_end_matches('/')
+            .starts_with(prefix.trim_end_matches('/'))
+    };
     let find = |ending: &str| {
         ini::top(text).find_map(|(name, value)| {
             let prefix = name.strip_suffix(ending)?;
@@ -59,7 +74,10 @@ fn auth(text: &str, url: &str) -> Option<Auth> {
 
 /// `${NAME}` stands for a variable.
 fn expand(value: &str) -> String {
-    let Some(name) = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+    let Some(name) = value
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+    else {
         return value.to_owned();
     };
     std::env::var(name).unwrap_or_default()
@@ -77,7 +95,10 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
         // upstream's address.
         ("npm_config_replace_registry_host", "always".to_owned()),
         ("YARN_REGISTRY", registry.clone()),
-        ("YARN_NPM_REGISTRY_SERVER", registry.trim_end_matches('/').to_owned()),
+        (
+            "YARN_NPM_REGISTRY_SERVER",
+            registry.trim_end_matches('/').to_owned(),
+        ),
         ("YARN_UNSAFE_HTTP_WHITELIST", place.host()),
         ("BUN_CONFIG_REGISTRY", registry),
     ]

@@ -12,7 +12,9 @@ fn files() -> Vec<PathBuf> {
     let up: Vec<PathBuf> = here
         .iter()
         .flat_map(|folder| folder.ancestors())
-        .flat_map(|folder| ["nuget.config", "NuGet.config", "NuGet.Config"].map(|name| folder.join(name)))
+        .flat_map(|folder| {
+            ["nuget.config", "NuGet.config", "NuGet.Config"].map(|name| folder.join(name))
+        })
         .collect();
     let user = home().into_iter().flat_map(|home| {
         [
@@ -25,10 +27,15 @@ fn files() -> Vec<PathBuf> {
 
 /// The first V3 source that NuGet is set to, with its credentials; else dotnet's own default.
 pub async fn learn() -> Option<Upstream> {
-    if let Some(found) = files().iter().filter_map(|file| read(file)).find_map(|text| source(&text)) {
+    if let Some(found) = files()
+        .iter()
+        .filter_map(|file| read(file))
+        .find_map(|text| source(&text))
+    {
         return Some(found);
     }
-    let listed = command::output("dotnet", &["nuget", "list", "source", "--format", "Short"]).await?;
+    let listed =
+        command::output("dotnet", &["nuget", "list", "source", "--format", "Short"]).await?;
     listed
         .split_whitespace()
         .find(|word| word.starts_with("http") && word.ends_with("index.json"))
@@ -46,7 +53,10 @@ fn source(text: &str) -> Option<Upstream> {
         .filter_map(|element| Some((element.attribute("key")?, element.attribute("value")?)))
         .find(|(_, url)| url.starts_with("http") && url.ends_with("index.json"))?;
     // Spaces in a source's name are written so where it is an element's name.
-    let prefix = format!("configuration/packageSourceCredentials/{}/add", name.replace(' ', "_x0020_"));
+    let prefix = format!(
+        "configuration/packageSourceCredentials/{}/add",
+        name.replace(' ', "_x0020_")
+    );
     let credential = |key: &str| {
         elements
             .iter()
@@ -84,10 +94,13 @@ fn add(place: &Place) -> String {
 /// Where that cannot be written.
 pub fn login(place: &Place) -> std::io::Result<PathBuf> {
     let home = home().ok_or(std::io::ErrorKind::NotFound)?;
-    let file = [home.join(".config/NuGet/NuGet.Config"), home.join(".nuget/NuGet/NuGet.Config")]
-        .into_iter()
-        .find(|file| file.exists())
-        .unwrap_or_else(|| home.join(".nuget/NuGet/NuGet.Config"));
+    let file = [
+        home.join(".config/NuGet/NuGet.Config"),
+        home.join(".nuget/NuGet/NuGet.Config"),
+    ]
+    .into_iter()
+    .find(|file| file.exists())
+    .unwrap_or_else(|| home.join(".nuget/NuGet/NuGet.Config"));
     let own = read(&file).unwrap_or_default();
     super::write(&file, &with_source(&own, place))?;
     Ok(file)

@@ -46,12 +46,20 @@ pub fn elements(text: &str) -> Vec<Element> {
 fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
     let name: &str = start.name().into_inner();
     Element {
-        path: parent.map_or_else(|| name.to_owned(), |parent| format!("{}/{name}", parent.path)),
+        path: parent.map_or_else(
+            || name.to_owned(),
+            |parent| format!("{}/{name}", parent.path),
+        ),
         text: String::new(),
         attributes: start
             .attributes()
             .flatten()
-            .map(|attribute| (attribute.key.into_inner().to_owned(), attribute.value.to_string()))
+            .map(|attribute| {
+                (
+                    attribute.key.into_inner().to_owned(),
+                    attribute.value.to_string(),
+                )
+            })
             .collect(),
     }
 }
@@ -61,13 +69,18 @@ fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
 #[must_use]
 pub fn insert_first(text: &str, root: &str, parent: &str, child: &str) -> String {
     if text.trim().is_empty() {
-        return format!("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<{root}>\n  <{parent}>\n    {child}\n  </{parent}>\n</{root}>\n");
+        return format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<{root}>\n  <{parent}>\n    {child}\n  </{parent}>\n</{root}>\n"
+        );
     }
     let wanted = format!("{root}/{parent}");
     let mut reader = Reader::from_str(text);
     let mut path: Vec<String> = Vec::new();
     let insert = |at: usize, piece: &str| {
-        let (before, after) = (text.get(..at).unwrap_or(text), text.get(at..).unwrap_or_default());
+        let (before, after) = (
+            text.get(..at).unwrap_or(text),
+            text.get(at..).unwrap_or_default(),
+        );
         format!("{before}{piece}{after}")
     };
     loop {
@@ -83,12 +96,18 @@ pub fn insert_first(text: &str, root: &str, parent: &str, child: &str) -> String
             Ok(Event::Empty(start)) if path.len() == 1 && start.name().into_inner() == parent => {
                 let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
                 let opened = format!("<{parent}>\n    {child}\n  </{parent}>");
-                let (head, tail) = (text.get(..before).unwrap_or_default(), text.get(at..).unwrap_or_default());
+                let (head, tail) = (
+                    text.get(..before).unwrap_or_default(),
+                    text.get(at..).unwrap_or_default(),
+                );
                 return format!("{head}{opened}{tail}");
             }
             Ok(Event::End(_)) => {
                 if path.len() == 1 {
-                    return insert(before, &format!("  <{parent}>\n    {child}\n  </{parent}>\n"));
+                    return insert(
+                        before,
+                        &format!("  <{parent}>\n    {child}\n  </{parent}>\n"),
+                    );
                 }
                 path.pop();
             }
@@ -106,13 +125,24 @@ mod tests {
     fn a_child_is_put_first_and_nothing_is_lost() {
         let child = "<mirror/>";
         for (text, expected) in [
-            ("<settings><mirrors><mirror><id>a</id></mirror></mirrors></settings>", "<settings><mirrors>\n    <mirror/><mirror><id>a</id></mirror></mirrors></settings>"),
-            ("<settings>\n  <!-- mine --><x/>\n</settings>", "<settings>\n  <!-- mine --><x/>\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>"),
-            ("<settings><mirrors/></settings>", "<settings><mirrors>\n    <mirror/>\n  </mirrors></settings>"),
+            (
+                "<settings><mirrors><mirror><id>a</id></mirror></mirrors></settings>",
+                "<settings><mirrors>\n    <mirror/><mirror><id>a</id></mirror></mirrors></settings>",
+            ),
+            (
+                "<settings>\n  <!-- mine --><x/>\n</settings>",
+                "<settings>\n  <!-- mine --><x/>\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>",
+            ),
+            (
+                "<settings><mirrors/></settings>",
+                "<settings><mirrors>\n    <mirror/>\n  </mirrors></settings>",
+            ),
         ] {
             assert_eq!(insert_first(text, "settings", "mirrors", child), expected);
         }
-        assert!(insert_first("", "settings", "mirrors", child).contains("<mirrors>\n    <mirror/>"));
+        assert!(
+            insert_first("", "settings", "mirrors", child).contains("<mirrors>\n    <mirror/>")
+        );
     }
 
     #[test]
@@ -120,6 +150,9 @@ mod tests {
         let all = elements("<a><b k=\"v\"/><c>text</c></a>");
         assert_eq!(all[0].path, "a/b");
         assert_eq!(all[0].attribute("k"), Some("v"));
-        assert_eq!((all[1].path.as_str(), all[1].text.as_str()), ("a/c", "text"));
+        assert_eq!(
+            (all[1].path.as_str(), all[1].text.as_str()),
+            ("a/c", "text")
+        );
     }
 }

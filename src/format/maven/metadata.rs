@@ -32,9 +32,15 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         return Err(FormatError::shape("not a document of Maven"));
     };
     let body = match (view, input.shows) {
-        (View::Metadata { .. }, Some(shows)) => filter(input.upstream.bytes, |version| shows(Subject::Version(version)))?,
-        (View::SnapshotMetadata { version, .. }, Some(shows)) if !shows(Subject::Version(version)) => {
-            return Err(FormatError::Absent(format!("{version} is held back by a rule")));
+        (View::Metadata { .. }, Some(shows)) => filter(input.upstream.bytes, |version| {
+            shows(Subject::Version(version))
+        })?,
+        (View::SnapshotMetadata { version, .. }, Some(shows))
+            if !shows(Subject::Version(version)) =>
+        {
+            return Err(FormatError::Absent(format!(
+                "{version} is held back by a rule"
+            )));
         }
         _ => None,
     };
@@ -73,7 +79,10 @@ fn filter(bytes: &[u8], shown: impl Fn(&str) -> bool) -> Result<Option<Vec<u8>>,
         ("metadata/versioning/latest", false),
         ("metadata/versioning/release", true),
     ] {
-        for element in elements.iter().filter(|it| it.path == path && !shown(&it.text)) {
+        for element in elements
+            .iter()
+            .filter(|it| it.path == path && !shown(&it.text))
+        {
             match newest(release_only) {
                 Some(newest) => edits.replace(element.text_range.clone(), newest),
                 None => edits.remove(with_indent(bytes, &element.range)),
@@ -129,7 +138,11 @@ fn elements(bytes: &[u8]) -> Result<Vec<Element>, FormatError> {
                 });
             }
             // No document type, so no entities of its own.
-            Event::DocType(_) => return Err(FormatError::Xml("a document type is not allowed".to_owned())),
+            Event::DocType(_) => {
+                return Err(FormatError::Xml(
+                    "a document type is not allowed".to_owned(),
+                ));
+            }
             Event::Eof => return Ok(found),
             _ => {}
         }
@@ -148,13 +161,18 @@ mod tests {
 
     #[test]
     fn a_hidden_version_goes_and_the_newest_left_takes_its_place() {
-        let filtered = filter(METADATA.as_bytes(), |version| version != "2.0").unwrap().unwrap();
+        let filtered = filter(METADATA.as_bytes(), |version| version != "2.0")
+            .unwrap()
+            .unwrap();
         let expected = METADATA
             .replace("      <version>2.0</version>\n", "")
             .replace(">2.0<", ">1.10<");
         assert_eq!(String::from_utf8(filtered).unwrap(), expected);
         assert_eq!(filter(METADATA.as_bytes(), |_| true).unwrap(), None);
-        assert_eq!(versions(METADATA.as_bytes()).unwrap(), ["1.9", "1.10", "2.0"]);
+        assert_eq!(
+            versions(METADATA.as_bytes()).unwrap(),
+            ["1.9", "1.10", "2.0"]
+        );
     }
 
     #[test]

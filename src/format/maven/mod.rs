@@ -8,13 +8,14 @@ mod path;
 mod version;
 
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId, Promise,
+    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId,
+    Promise,
 };
 use crate::problem::Problem;
 
 use super::{
-    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering, Resource,
-    Target, Upstream, plain_error,
+    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
+    Resource, Target, Upstream, plain_error,
 };
 
 /// Maven's documents, by their path.
@@ -46,7 +47,9 @@ impl Protocol for Maven {
 
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         let path = match &document.view {
-            super::View::Maven(View::Metadata { folder } | View::SnapshotMetadata { folder, .. }) => {
+            super::View::Maven(
+                View::Metadata { folder } | View::SnapshotMetadata { folder, .. },
+            ) => {
                 format!("{folder}/maven-metadata.xml")
             }
             super::View::Maven(View::Other { path }) => path.clone(),
@@ -63,13 +66,18 @@ impl Protocol for Maven {
         Evidence::Path
     }
 
-    fn facts(&self, _package: &PackageId, _upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+    fn facts(
+        &self,
+        _package: &PackageId,
+        _upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
         Ok(FactsPart::default())
     }
 
     fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts> {
         let (version, file) = asset.file.split_once('/')?;
-        let path = super::path::encode_path(&format!("{}/{}", path::folder(&asset.package), asset.file));
+        let path =
+            super::path::encode_path(&format!("{}/{}", path::folder(&asset.package), asset.file));
         let promises = Algorithm::ALL
             .into_iter()
             .rev()
@@ -96,10 +104,16 @@ impl Protocol for Maven {
         } else {
             format!("{}-{version}.pom", package.name())
         };
-        Some(Location::Path(super::path::encode_path(&format!("{folder}/{file}"))))
+        Some(Location::Path(super::path::encode_path(&format!(
+            "{folder}/{file}"
+        ))))
     }
 
-    fn versions(&self, document: &DocumentId, upstream: &Upstream<'_>) -> Result<Vec<String>, FormatError> {
+    fn versions(
+        &self,
+        document: &DocumentId,
+        upstream: &Upstream<'_>,
+    ) -> Result<Vec<String>, FormatError> {
         match &document.view {
             super::View::Maven(View::Metadata { .. }) => metadata::versions(upstream.bytes),
             super::View::Maven(View::SnapshotMetadata { version, .. }) => Ok(vec![version.clone()]),

@@ -13,12 +13,16 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     }
     let segments = path::segments(ask.rest)?;
     let Some((file, folder)) = segments.split_last() else {
-        return Err(Problem::not_found(Decider::Larder, "a Maven repository has no index")
-            .advice("ask for a file by its path"));
+        return Err(
+            Problem::not_found(Decider::Larder, "a Maven repository has no index")
+                .advice("ask for a file by its path"),
+        );
     };
     if ask.rest.ends_with('/') {
-        return Err(Problem::not_found(Decider::Larder, format!("`{}` is a folder", ask.rest))
-            .advice("ask for a file by its path"));
+        return Err(
+            Problem::not_found(Decider::Larder, format!("`{}` is a folder", ask.rest))
+                .advice("ask for a file by its path"),
+        );
     }
     if let Some((of, algorithm)) = checksum(file) {
         return Ok(match target(folder, of) {
@@ -33,7 +37,9 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
 /// The file that a checksum file is of.
 fn checksum(file: &str) -> Option<(&str, Algorithm)> {
     let (of, ending) = file.rsplit_once('.')?;
-    let algorithm = Algorithm::ALL.into_iter().find(|it| it.as_str() == ending)?;
+    let algorithm = Algorithm::ALL
+        .into_iter()
+        .find(|it| it.as_str() == ending)?;
     Some((of, algorithm))
 }
 
@@ -72,13 +78,15 @@ fn is_file_of(file: &str, artifact: &str, version: &str) -> bool {
 fn metadata(folder: &[String]) -> Target {
     let joined = folder.join("/");
     match folder {
-        [group @ .., artifact, version] if version.ends_with("-SNAPSHOT") && !group.is_empty() => document(
-            package(group, artifact),
-            View::SnapshotMetadata {
-                folder: joined,
-                version: version.clone(),
-            },
-        ),
+        [group @ .., artifact, version] if version.ends_with("-SNAPSHOT") && !group.is_empty() => {
+            document(
+                package(group, artifact),
+                View::SnapshotMetadata {
+                    folder: joined,
+                    version: version.clone(),
+                },
+            )
+        }
         // Whether it is a group or an artifact shows in the document alone; read as an artifact's
         // path it has a package, and a group's metadata lists no versions to hide.
         [group @ .., artifact] if !group.is_empty() => {
@@ -131,9 +139,18 @@ mod tests {
     #[test]
     fn files_metadata_and_checksums_are_told_apart() {
         for (rest, id) in [
-            ("org/x/lib/1.0/lib-1.0.jar", asset("org.x:lib", "1.0/lib-1.0.jar")),
-            ("org/x/lib/1.0/lib-1.0-sources.jar.asc", asset("org.x:lib", "1.0/lib-1.0-sources.jar.asc")),
-            ("org/x/lib/1.0/lib-1.0.module", asset("org.x:lib", "1.0/lib-1.0.module")),
+            (
+                "org/x/lib/1.0/lib-1.0.jar",
+                asset("org.x:lib", "1.0/lib-1.0.jar"),
+            ),
+            (
+                "org/x/lib/1.0/lib-1.0-sources.jar.asc",
+                asset("org.x:lib", "1.0/lib-1.0-sources.jar.asc"),
+            ),
+            (
+                "org/x/lib/1.0/lib-1.0.module",
+                asset("org.x:lib", "1.0/lib-1.0.module"),
+            ),
             (
                 "x/lib/1.0-SNAPSHOT/lib-1.0-20260101.120000-3.jar",
                 asset("x:lib", "1.0-SNAPSHOT/lib-1.0-20260101.120000-3.jar"),
@@ -153,7 +170,10 @@ mod tests {
             document.view
         };
         let folder = "org/x/lib".to_owned();
-        assert_eq!(metadata("org/x/lib", "org.x:lib"), AnyView::Maven(View::Metadata { folder }));
+        assert_eq!(
+            metadata("org/x/lib", "org.x:lib"),
+            AnyView::Maven(View::Metadata { folder })
+        );
         assert_eq!(
             metadata("org/x/lib/1-SNAPSHOT", "org.x:lib"),
             AnyView::Maven(View::SnapshotMetadata {
@@ -161,10 +181,18 @@ mod tests {
                 version: "1-SNAPSHOT".into()
             })
         );
-        assert!(matches!(get("org/x/maven-metadata.xml.sha1"), Target::DocumentChecksum(..)));
+        assert!(matches!(
+            get("org/x/maven-metadata.xml.sha1"),
+            Target::DocumentChecksum(..)
+        ));
         assert_eq!(
             get("archetype-catalog.xml"),
-            document(None, View::Other { path: "archetype-catalog.xml".into() })
+            document(
+                None,
+                View::Other {
+                    path: "archetype-catalog.xml".into()
+                }
+            )
         );
     }
 

@@ -9,9 +9,7 @@ use url::Url;
 use super::name;
 use crate::format::json::Node;
 use crate::format::{FactsPart, FormatError, Upstream, date};
-use crate::package::{
-    Algorithm, AssetFacts, Digest, Expectation, Expected, Location, PackageId,
-};
+use crate::package::{Algorithm, AssetFacts, Digest, Expectation, Expected, Location, PackageId};
 
 /// The part of a version's `dist` that says where the tarball is and what it must be.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +35,11 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
             continue;
         };
         let dist: Dist<'_> = dist.read()?;
-        let Some(url) = dist.tarball.as_deref().and_then(|url| upstream.url.join(url).ok()) else {
+        let Some(url) = dist
+            .tarball
+            .as_deref()
+            .and_then(|url| upstream.url.join(url).ok())
+        else {
             continue;
         };
         assets.push(AssetFacts {
@@ -90,8 +92,10 @@ pub fn usual_file<'a>(package: &PackageId, url: &'a Url) -> Option<&'a str> {
         .all(|c| c.is_ascii_alphanumeric() || "-_.~+".contains(c));
     let before = before.to_ascii_lowercase();
     let ends_with = |name: &str| before.ends_with(&format!("/{}", name.to_ascii_lowercase()));
-    (plain && !file.is_empty() && (ends_with(&package.full_name()) || ends_with(&name::encoded(package))))
-        .then_some(file)
+    (plain
+        && !file.is_empty()
+        && (ends_with(&package.full_name()) || ends_with(&name::encoded(package))))
+    .then_some(file)
 }
 
 #[cfg(test)]
@@ -125,9 +129,15 @@ mod tests {
         assert_eq!(expected.strongest().unwrap().algorithm(), Algorithm::Sha512);
         assert_eq!(newest.published, date("2018-04-09T01:24:43Z"));
         let elsewhere = facts.file("left-pad-1.2.0.tgz").unwrap();
-        assert_eq!(elsewhere.location, Location::Url(Url::parse("https://cdn.example/x/1.tgz").unwrap()));
+        assert_eq!(
+            elsewhere.location,
+            Location::Url(Url::parse("https://cdn.example/x/1.tgz").unwrap())
+        );
         assert_eq!(elsewhere.published, None);
-        assert_eq!(facts.version("1.1.0").unwrap().expectation, Expectation::FirstSeen);
+        assert_eq!(
+            facts.version("1.1.0").unwrap().expectation,
+            Expectation::FirstSeen
+        );
         assert!(facts.version("1.0.0").is_none());
     }
 }

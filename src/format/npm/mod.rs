@@ -12,8 +12,8 @@ use crate::package::{AssetId, Format, PackageId};
 use crate::problem::Problem;
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
-    Resource, Target, Upstream,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
+    Rendering, Resource, Target, Upstream,
 };
 use crate::package::Location;
 
@@ -91,7 +91,11 @@ impl Protocol for Npm {
         Evidence::Documents(documents)
     }
 
-    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
         facts::facts(package, upstream)
     }
 

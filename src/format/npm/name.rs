@@ -61,7 +61,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap().full_name(), full);
         }
-        for text in ["", "@", "@a", "@a/", "@/a", ".hidden", "a b", "a/b", "@a/b/c", "%2e", "@a/.b"] {
+        for text in [
+            "", "@", "@a", "@a/", "@/a", ".hidden", "a b", "a/b", "@a/b/c", "%2e", "@a/.b",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert_eq!(encoded(&parse("@a/b").unwrap()), "@a%2fb");

@@ -41,7 +41,10 @@ fn attestations(parts: &[&str]) -> Result<Target, Problem> {
         .rsplit_once('@')
         .filter(|(package, _)| !package.is_empty())
         .ok_or_else(|| Problem::invalid(format!("`{spec}` is not name@version")))?;
-    document(Some(name::parse(package)?), View::Attestations(spec))
+    Ok(document(
+        Some(name::parse(package)?),
+        View::Attestations(spec),
+    ))
 }
 
 fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
@@ -49,11 +52,15 @@ fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
         ["ping"] => Ok(answer("{}")),
         // Reading needs no name: whoever asks is anonymous.
         ["whoami"] => Ok(answer(r#"{"username":"anonymous"}"#)),
-        ["v1", "search"] => document(None, View::Search(ask.query.unwrap_or_default().to_owned())),
-        ["npm", "v1", "keys"] => document(None, View::Keys),
-        ["package", name @ .., "dist-tags"] => {
-            document(Some(name::parse(&name.join("/"))?), View::DistTags)
-        }
+        ["v1", "search"] => Ok(document(
+            None,
+            View::Search(ask.query.unwrap_or_default().to_owned()),
+        )),
+        ["npm", "v1", "keys"] => Ok(document(None, View::Keys)),
+        ["package", name @ .., "dist-tags"] => Ok(document(
+            Some(name::parse(&name.join("/"))?),
+            View::DistTags,
+        )),
         _ => Err(unknown(ask.rest)),
     }
 }
@@ -79,18 +86,19 @@ fn package_path(parts: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
         }));
     }
     match parts {
-        [scope, name] if scope.starts_with('@') => {
-            packument(name::parse(&format!("{scope}/{name}"))?, ask.accept)
-        }
-        [scope, name, version] if scope.starts_with('@') => document(
+        [scope, name] if scope.starts_with('@') => Ok(packument(
+            name::parse(&format!("{scope}/{name}"))?,
+            ask.accept,
+        )),
+        [scope, name, version] if scope.starts_with('@') => Ok(document(
             Some(name::parse(&format!("{scope}/{name}"))?),
             View::Manifest((*version).to_owned()),
-        ),
-        [name] if !is_archive(name) => packument(name::parse(name)?, ask.accept),
-        [name, version] if !is_archive(version) => document(
+        )),
+        [name] if !is_archive(name) => Ok(packument(name::parse(name)?, ask.accept)),
+        [name, version] if !is_archive(version) => Ok(document(
             Some(name::parse(name)?),
             View::Manifest((*version).to_owned()),
-        ),
+        )),
         [.., last] if is_archive(last) => Ok(Target::Alias(parts.join("/"))),
         _ => Err(unknown(ask.rest)),
     }
@@ -102,7 +110,7 @@ fn is_archive(segment: &str) -> bool {
         .any(|ending| segment.ends_with(ending))
 }
 
-fn packument(package: PackageId, accept: &str) -> Result<Target, Problem> {
+fn packument(package: PackageId, accept: &str) -> Target {
     let view = if accept.contains(SHORT_TYPE) {
         View::ShortPackument
     } else {
@@ -134,11 +142,11 @@ fn answer(body: &str) -> Target {
     }
 }
 
-fn document(package: Option<PackageId>, view: View) -> Result<Target, Problem> {
-    Ok(Target::Document(DocumentId {
+fn document(package: Option<PackageId>, view: View) -> Target {
+    Target::Document(DocumentId {
         package,
         view: AnyView::Npm(view),
-    }))
+    })
 }
 
 fn unknown(rest: &str) -> Problem {
@@ -166,7 +174,7 @@ mod tests {
     }
 
     fn doc(package: Option<&str>, view: View) -> Target {
-        document(package.map(|name| name::parse(name).unwrap()), view).unwrap()
+        document(package.map(|name| name::parse(name).unwrap()), view)
     }
 
     fn tarball(package: &str, file: &str) -> Target {
@@ -183,25 +191,57 @@ mod tests {
             ("@a/b", doc(Some("@a/b"), View::Packument)),
             ("@a%2fb", doc(Some("@a/b"), View::Packument)),
             ("@a%2Fb", doc(Some("@a/b"), View::Packument)),
-            ("left-pad/latest", doc(Some("left-pad"), View::Manifest("latest".into()))),
-            ("@a/b/1.0.0", doc(Some("@a/b"), View::Manifest("1.0.0".into()))),
-            ("left-pad/-/left-pad-1.3.0.tgz", tarball("left-pad", "left-pad-1.3.0.tgz")),
+            (
+                "left-pad/latest",
+                doc(Some("left-pad"), View::Manifest("latest".into())),
+            ),
+            (
+                "@a/b/1.0.0",
+                doc(Some("@a/b"), View::Manifest("1.0.0".into())),
+            ),
+            (
+                "left-pad/-/left-pad-1.3.0.tgz",
+                tarball("left-pad", "left-pad-1.3.0.tgz"),
+            ),
             ("@a/b/-/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
             ("@a%2fb/-/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
             ("@a/b/-/@a/b-1.0.0.tgz", tarball("@a/b", "b-1.0.0.tgz")),
-            ("api/npm/left-pad/-/left-pad-1.3.0.tgz", tarball("left-pad", "left-pad-1.3.0.tgz")),
-            ("files/1f3/odd.tgz", Target::Alias("files/1f3/odd.tgz".into())),
-            ("-/package/@a/b/dist-tags", doc(Some("@a/b"), View::DistTags)),
-            ("-/package/@a%2fb/dist-tags", doc(Some("@a/b"), View::DistTags)),
+            (
+                "api/npm/left-pad/-/left-pad-1.3.0.tgz",
+                tarball("left-pad", "left-pad-1.3.0.tgz"),
+            ),
+            (
+                "files/1f3/odd.tgz",
+                Target::Alias("files/1f3/odd.tgz".into()),
+            ),
+            (
+                "-/package/@a/b/dist-tags",
+                doc(Some("@a/b"), View::DistTags),
+            ),
+            (
+                "-/package/@a%2fb/dist-tags",
+                doc(Some("@a/b"), View::DistTags),
+            ),
             ("-/v1/search", doc(None, View::Search("text=x".into()))),
             ("-/npm/v1/keys", doc(None, View::Keys)),
-            ("-/npm/v1/attestations/@a/b@1.0.0", doc(Some("@a/b"), View::Attestations("@a/b@1.0.0".into()))),
-            ("up/-/npm/v1/attestations/a@1.0.0", doc(Some("a"), View::Attestations("a@1.0.0".into()))),
+            (
+                "-/npm/v1/attestations/@a/b@1.0.0",
+                doc(Some("@a/b"), View::Attestations("@a/b@1.0.0".into())),
+            ),
+            (
+                "up/-/npm/v1/attestations/a@1.0.0",
+                doc(Some("a"), View::Attestations("a@1.0.0".into())),
+            ),
         ] {
             assert_eq!(get(rest), target, "{rest}");
         }
         assert_eq!(
-            ask(&Method::GET, "a", "application/vnd.npm.install-v1+json; q=1.0, application/json").unwrap(),
+            ask(
+                &Method::GET,
+                "a",
+                "application/vnd.npm.install-v1+json; q=1.0, application/json"
+            )
+            .unwrap(),
             doc(Some("a"), View::ShortPackument)
         );
         assert_eq!(ask(&Method::PUT, "a", "").unwrap(), Target::Publish);
@@ -209,7 +249,13 @@ mod tests {
 
     #[test]
     fn what_is_no_path_of_the_registry_is_refused() {
-        for rest in ["a/b/c", "../etc/passwd", "-/nothing", ".hidden", "a/..%2f..%2fb"] {
+        for rest in [
+            "a/b/c",
+            "../etc/passwd",
+            "-/nothing",
+            ".hidden",
+            "a/..%2f..%2fb",
+        ] {
             assert!(ask(&Method::GET, rest, "").is_err(), "{rest}");
         }
         assert!(ask(&Method::POST, "a", "").is_err());

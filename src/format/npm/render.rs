@@ -24,7 +24,9 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         (View::Keys | View::Attestations(_), _) => Ok(verbatim(input)),
         (_, None) => Err(FormatError::shape("the document belongs to no package")),
         (View::Packument, Some(package)) => packument(input, package),
-        (View::ShortPackument, Some(package)) if input.upstream.media_type == SHORT_TYPE || input.shows.is_none() => {
+        (View::ShortPackument, Some(package))
+            if input.upstream.media_type == SHORT_TYPE || input.shows.is_none() =>
+        {
             packument(input, package)
         }
         (View::ShortPackument, Some(package)) => {
@@ -65,7 +67,11 @@ fn verbatim(input: &RenderInput<'_>) -> Rendering {
 }
 
 /// One version's manifest out of the rendered packument; a tag is followed first.
-fn manifest(input: &RenderInput<'_>, package: &PackageId, wanted: &str) -> Result<Rendering, FormatError> {
+fn manifest(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    wanted: &str,
+) -> Result<Rendering, FormatError> {
     let full = packument(input, package)?;
     let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
     let root = Node::document(bytes)?;
@@ -77,7 +83,12 @@ fn manifest(input: &RenderInput<'_>, package: &PackageId, wanted: &str) -> Resul
     let manifest = root
         .get("versions")
         .and_then(|versions| versions.get(version))
-        .ok_or_else(|| FormatError::Absent(format!("{} has no version or tag `{wanted}`", package.full_name())))?;
+        .ok_or_else(|| {
+            FormatError::Absent(format!(
+                "{} has no version or tag `{wanted}`",
+                package.full_name()
+            ))
+        })?;
     Ok(Rendering {
         aliases: full.aliases,
         ..json(manifest.text().as_bytes().to_vec())
@@ -99,7 +110,13 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
             .map(|version| shows(Subject::Version(&version.name)))
             .collect();
         if shown.contains(&false) {
-            leave_out(&versions, &shown, member("dist-tags"), member("time"), &mut edits)?;
+            leave_out(
+                &versions,
+                &shown,
+                member("dist-tags"),
+                member("time"),
+                &mut edits,
+            )?;
         }
     }
     Ok(Rendering {
@@ -181,7 +198,10 @@ fn leave_out(
     edits: &mut Edits,
 ) -> Result<(), FormatError> {
     let is_shown = |index: usize| shown.get(index).copied().unwrap_or(true);
-    let ranges: Vec<_> = versions.iter().map(|version| version.range.clone()).collect();
+    let ranges: Vec<_> = versions
+        .iter()
+        .map(|version| version.range.clone())
+        .collect();
     edits.retain(&ranges, is_shown);
     let hidden: HashSet<&str> = versions
         .iter()
@@ -210,16 +230,18 @@ fn leave_out(
                 .string()
                 .is_some_and(|version| hidden.contains(version.as_ref()))
         };
-        for tag in tags.iter().filter(|tag| tag.name == "latest" && tag_hidden(tag)) {
+        for tag in tags
+            .iter()
+            .filter(|tag| tag.name == "latest" && tag_hidden(tag))
+        {
             if let Some(newest) = newest {
                 edits.replace(tag.value.range(), quoted(newest));
             }
         }
         let ranges: Vec<_> = tags.iter().map(|tag| tag.range.clone()).collect();
         edits.retain(&ranges, |index| {
-            tags.get(index).is_none_or(|tag| {
-                !tag_hidden(tag) || (tag.name == "latest" && newest.is_some())
-            })
+            tags.get(index)
+                .is_none_or(|tag| !tag_hidden(tag) || (tag.name == "latest" && newest.is_some()))
         });
     }
     Ok(())
@@ -243,7 +265,10 @@ fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
             version: &version,
         }))
     };
-    let keep: Vec<bool> = objects.iter().map(|object| shown(object).unwrap_or(false)).collect();
+    let keep: Vec<bool> = objects
+        .iter()
+        .map(|object| shown(object).unwrap_or(false))
+        .collect();
     let mut edits = Edits::new();
     let ranges: Vec<_> = objects.iter().map(Node::range).collect();
     edits.retain(&ranges, |index| keep.get(index).copied().unwrap_or(false));
@@ -296,7 +321,10 @@ mod tests {
     }
 
     fn kept() -> Address {
-        Address { kept: true, ..ours() }
+        Address {
+            kept: true,
+            ..ours()
+        }
     }
 
     #[test]
@@ -305,7 +333,10 @@ mod tests {
         assert!(rendering.body.is_none());
         assert_eq!(
             rendering.aliases,
-            [Alias { path: "x.tgz".into(), target: "@a/b/-/b-2.0.0.tgz".into() }]
+            [Alias {
+                path: "x.tgz".into(),
+                target: "@a/b/-/b-2.0.0.tgz".into()
+            }]
         );
     }
 
@@ -313,21 +344,40 @@ mod tests {
     fn addresses_change_and_nothing_else_does() {
         let body = String::from_utf8(run(View::Packument, &ours(), None).body.unwrap()).unwrap();
         let back = body
-            .replace("http://l.example/npm/team/@a/b/-/b-1.0.0.tgz", r"https:\/\/up.example\/npm\/@a\/b\/-\/b-1.0.0.tgz")
-            .replace("http://l.example/npm/team/@a/b/-/b-2.0.0.tgz", "https://cdn.example/x.tgz")
-            .replace("http://l.example/npm/team/@a/b/-/b-3.0.0-rc.1.tgz", "https://up.example/npm/@a/b/-/b-3.0.0-rc.1.tgz")
-            .replace("http://l.example/npm/team/-/npm/v1/attestations/@a%2fb@1.0.0", "https://up.example/-/npm/v1/attestations/@a%2fb@1.0.0");
+            .replace(
+                "http://l.example/npm/team/@a/b/-/b-1.0.0.tgz",
+                r"https:\/\/up.example\/npm\/@a\/b\/-\/b-1.0.0.tgz",
+            )
+            .replace(
+                "http://l.example/npm/team/@a/b/-/b-2.0.0.tgz",
+                "https://cdn.example/x.tgz",
+            )
+            .replace(
+                "http://l.example/npm/team/@a/b/-/b-3.0.0-rc.1.tgz",
+                "https://up.example/npm/@a/b/-/b-3.0.0-rc.1.tgz",
+            )
+            .replace(
+                "http://l.example/npm/team/-/npm/v1/attestations/@a%2fb@1.0.0",
+                "https://up.example/-/npm/v1/attestations/@a%2fb@1.0.0",
+            );
         assert_ne!(body, FULL);
         assert_eq!(back, FULL);
     }
 
     #[test]
     fn a_hidden_version_leaves_no_trace_and_latest_moves() {
-        let shows = |subject: Subject<'_>| !matches!(subject, Subject::Version("2.0.0" | "3.0.0-rc.1"));
+        let shows =
+            |subject: Subject<'_>| !matches!(subject, Subject::Version("2.0.0" | "3.0.0-rc.1"));
         let rendering = run(View::Packument, &kept(), Some(&shows));
         let body: serde_json::Value = serde_json::from_slice(&rendering.body.unwrap()).unwrap();
-        assert_eq!(body["dist-tags"], serde_json::json!({"latest": "1.0.0", "old": "1.0.0"}));
-        assert_eq!(body["time"], serde_json::json!({"created": "c", "1.0.0": "x"}));
+        assert_eq!(
+            body["dist-tags"],
+            serde_json::json!({"latest": "1.0.0", "old": "1.0.0"})
+        );
+        assert_eq!(
+            body["time"],
+            serde_json::json!({"created": "c", "1.0.0": "x"})
+        );
         assert_eq!(body["versions"].as_object().unwrap().len(), 1);
         assert_eq!(body["extra"], serde_json::json!([1, 2]));
     }
@@ -345,7 +395,9 @@ mod tests {
 
     #[test]
     fn a_manifest_is_found_by_version_and_by_tag() {
-        let by_tag = run(View::Manifest("next".into()), &ours(), None).body.unwrap();
+        let by_tag = run(View::Manifest("next".into()), &ours(), None)
+            .body
+            .unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&by_tag).unwrap();
         assert_eq!(manifest["version"], "3.0.0-rc.1");
     }

@@ -17,9 +17,7 @@ pub fn in_range(version: &str, range: &str) -> Option<bool> {
 pub fn newest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     versions
         .filter_map(|text| Version::parse(text).ok().map(|version| (version, text)))
-        .max_by(|(a, _), (b, _)| {
-            (!a.is_prerelease(), a).cmp(&(!b.is_prerelease(), b))
-        })
+        .max_by(|(a, _), (b, _)| (!a.is_prerelease(), a).cmp(&(!b.is_prerelease(), b)))
         .map(|(_, text)| text)
 }
 
@@ -44,7 +42,10 @@ mod tests {
 
     #[test]
     fn the_newest_is_a_prerelease_only_where_there_is_nothing_else() {
-        assert_eq!(newest(["1.0.0", "2.0.0-rc.1", "1.10.0", "1.9.0"].into_iter()), Some("1.10.0"));
+        assert_eq!(
+            newest(["1.0.0", "2.0.0-rc.1", "1.10.0", "1.9.0"].into_iter()),
+            Some("1.10.0")
+        );
         assert_eq!(newest(["1.0.0-a", "1.0.0-b"].into_iter()), Some("1.0.0-b"));
         assert_eq!(newest([].into_iter()), None);
     }

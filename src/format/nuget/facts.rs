@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use url::Url;
 
-use super::registration::{self, string};
 use super::FLAT;
+use super::registration::{self, string};
 use crate::format::json::Node;
 use crate::format::{FactsPart, FormatError, Resource, Upstream, date};
 use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise};

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
-    Resource, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
+    Rendering, Resource, Target, Upstream, plain_error,
 };
 use crate::package::{Algorithm, Digest, Expected, Format, Location, PackageId, Promise};
 use crate::problem::Problem;
@@ -40,9 +40,16 @@ impl Registrations {
 
     fn types(self) -> &'static [&'static str] {
         match self {
-            Self::Plain => &["RegistrationsBaseUrl", "RegistrationsBaseUrl/3.0.0-rc", "RegistrationsBaseUrl/3.0.0-beta"],
+            Self::Plain => &[
+                "RegistrationsBaseUrl",
+                "RegistrationsBaseUrl/3.0.0-rc",
+                "RegistrationsBaseUrl/3.0.0-beta",
+            ],
             Self::Gzipped => &["RegistrationsBaseUrl/3.4.0"],
-            Self::GzippedSemver2 => &["RegistrationsBaseUrl/3.6.0", "RegistrationsBaseUrl/Versioned"],
+            Self::GzippedSemver2 => &[
+                "RegistrationsBaseUrl/3.6.0",
+                "RegistrationsBaseUrl/Versioned",
+            ],
         }
     }
 }
@@ -84,14 +91,25 @@ pub enum View {
     /// The flat container's list of versions.
     FlatIndex,
     /// A registration's index, page or leaf, by its path below the registrations.
-    Registration { form: Registrations, path: String },
-    Search { query: String },
-    Autocomplete { query: String },
+    Registration {
+        form: Registrations,
+        path: String,
+    },
+    Search {
+        query: String,
+    },
+    Autocomplete {
+        query: String,
+    },
     Vulnerabilities,
     Signatures,
-    Catalog { path: String },
+    Catalog {
+        path: String,
+    },
     /// What upstream keeps outside the addresses of its service index.
-    Elsewhere { url: String },
+    Elsewhere {
+        url: String,
+    },
 }
 
 /// NuGet on the wire.
@@ -123,19 +141,28 @@ impl Protocol for Nuget {
         match view {
             View::ServiceIndex => service_index(),
             View::FlatIndex => service(format!("flat:{name}"), FLAT, format!("{name}/index.json")),
-            View::Registration { form, path } => {
-                service(format!("{}:{path}", form.folder()), form.types(), path.clone())
+            View::Registration { form, path } => service(
+                format!("{}:{path}", form.folder()),
+                form.types(),
+                path.clone(),
+            ),
+            View::Search { query } => {
+                service(format!("query:{query}"), SEARCH, format!("?{query}"))
             }
-            View::Search { query } => service(format!("query:{query}"), SEARCH, format!("?{query}")),
-            View::Autocomplete { query } => {
-                service(format!("autocomplete:{query}"), AUTOCOMPLETE, format!("?{query}"))
+            View::Autocomplete { query } => service(
+                format!("autocomplete:{query}"),
+                AUTOCOMPLETE,
+                format!("?{query}"),
+            ),
+            View::Vulnerabilities => {
+                service("vulnerabilities".to_owned(), VULNERABILITIES, String::new())
             }
-            View::Vulnerabilities => service("vulnerabilities".to_owned(), VULNERABILITIES, String::new()),
             View::Signatures => service("signatures".to_owned(), SIGNATURES, String::new()),
             View::Catalog { path } => service(format!("catalog:{path}"), CATALOG, path.clone()),
             View::Elsewhere { url } => Resource {
                 key: format!("elsewhere:{url}"),
-                location: Url::parse(url).map_or_else(|_| Location::Path(String::new()), Location::Url),
+                location: Url::parse(url)
+                    .map_or_else(|_| Location::Path(String::new()), Location::Url),
                 accept: "application/json",
             },
         }
@@ -153,7 +180,11 @@ impl Protocol for Nuget {
         }])
     }
 
-    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
         facts::facts(package, upstream)
     }
 
@@ -187,7 +218,12 @@ impl Protocol for Nuget {
 
     fn alias(&self, target: &str) -> Option<Target> {
         let (package, url) = target.split_once(' ')?;
-        Some(path::document(name::parse(package).ok(), View::Elsewhere { url: url.to_owned() }))
+        Some(path::document(
+            name::parse(package).ok(),
+            View::Elsewhere {
+                url: url.to_owned(),
+            },
+        ))
     }
 
     fn always_gzip(&self, document: &DocumentId) -> bool {

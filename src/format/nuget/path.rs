@@ -25,7 +25,12 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
         ["v3", "autocomplete"] => Ok(document(None, View::Autocomplete { query: query() })),
         ["v3", "vulnerabilities", "index.json"] => Ok(document(None, View::Vulnerabilities)),
         ["v3", "repository-signatures", "index.json"] => Ok(document(None, View::Signatures)),
-        ["v3", "catalog", rest @ ..] if !rest.is_empty() => Ok(document(None, View::Catalog { path: rest.join("/") })),
+        ["v3", "catalog", rest @ ..] if !rest.is_empty() => Ok(document(
+            None,
+            View::Catalog {
+                path: rest.join("/"),
+            },
+        )),
         ["v3", "elsewhere", _] => Ok(Target::Alias(parts.join("/"))),
         ["v3", folder, id, rest @ ..] if !rest.is_empty() => {
             let form = Registrations::ALL
@@ -48,8 +53,11 @@ pub fn document(package: Option<PackageId>, view: View) -> Target {
 }
 
 fn unknown(rest: &str) -> Problem {
-    Problem::not_found(Decider::Larder, format!("`{rest}` is no path of a NuGet source"))
-        .advice("the source's address ends in v3/index.json")
+    Problem::not_found(
+        Decider::Larder,
+        format!("`{rest}` is no path of a NuGet source"),
+    )
+    .advice("the source's address ends in v3/index.json")
 }
 
 #[cfg(test)]
@@ -69,7 +77,10 @@ mod tests {
         let package = || Some(name::parse("newtonsoft.json").unwrap());
         for (rest, target) in [
             ("v3/index.json", document(None, View::ServiceIndex)),
-            ("v3/flat/Newtonsoft.Json/index.json", document(package(), View::FlatIndex)),
+            (
+                "v3/flat/Newtonsoft.Json/index.json",
+                document(package(), View::FlatIndex),
+            ),
             (
                 "v3/flat/newtonsoft.json/13.0/Newtonsoft.Json.13.0.0.nupkg",
                 Target::Asset(AssetId {
@@ -87,7 +98,15 @@ mod tests {
                     },
                 ),
             ),
-            ("v3/query", document(None, View::Search { query: "q=x".into() })),
+            (
+                "v3/query",
+                document(
+                    None,
+                    View::Search {
+                        query: "q=x".into(),
+                    },
+                ),
+            ),
             ("v3/elsewhere/0a", Target::Alias("v3/elsewhere/0a".into())),
         ] {
             assert_eq!(get(rest).unwrap(), target, "{rest}");

@@ -21,7 +21,7 @@ pub struct Page<'a> {
 }
 
 /// The pages of an index, or the one page that the document is.
-pub fn pages<'a>(root: Node<'a>) -> Result<Vec<Page<'a>>, FormatError> {
+pub fn pages(root: Node<'_>) -> Result<Vec<Page<'_>>, FormatError> {
     let Some(items) = root.get("items") else {
         return Ok(Vec::new());
     };

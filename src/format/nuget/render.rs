@@ -7,7 +7,9 @@ use super::service::{self, Addresses};
 use super::{View, name, version};
 use crate::format::edit::Edits;
 use crate::format::json::{Node, quoted};
-use crate::format::{Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of};
+use crate::format::{
+    Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of,
+};
 use crate::package::{BlobId, PackageId};
 
 /// Members whose strings are addresses that clients follow.
@@ -58,7 +60,11 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     })
 }
 
-fn addresses(input: &RenderInput<'_>, edits: &mut Edits, aliases: &mut Vec<Alias>) -> Result<(), FormatError> {
+fn addresses(
+    input: &RenderInput<'_>,
+    edits: &mut Edits,
+    aliases: &mut Vec<Alias>,
+) -> Result<(), FormatError> {
     let addresses = Addresses::new(input.upstream.directory, &input.address.base);
     let mut walk = Walk {
         input,
@@ -134,7 +140,12 @@ impl Walk<'_> {
         let path = format!("v3/elsewhere/{}", hash.get(..32).unwrap_or_default());
         let ours = format!("{}{path}", self.input.address.base);
         // Whose it is has to be known where it is served: rules are asked about it there.
-        let package = self.input.document.package.as_ref().map_or("", PackageId::name);
+        let package = self
+            .input
+            .document
+            .package
+            .as_ref()
+            .map_or("", PackageId::name);
         self.aliases.push(Alias {
             path,
             target: format!("{package} {url}"),
@@ -144,7 +155,9 @@ impl Walk<'_> {
 }
 
 fn flat_index(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let Some(shows) = input.shows else { return Ok(()) };
+    let Some(shows) = input.shows else {
+        return Ok(());
+    };
     let Some(versions) = Node::document(input.upstream.bytes)?.get("versions") else {
         return Ok(());
     };
@@ -164,7 +177,9 @@ fn retain(edits: &mut Edits, nodes: &[Node<'_>], keep: impl Fn(&Node<'_>) -> boo
 
 /// Takes hidden leaves out of their pages, and pages that become empty out of the index.
 fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let Some(shows) = input.shows else { return Ok(()) };
+    let Some(shows) = input.shows else {
+        return Ok(());
+    };
     let root = Node::document(input.upstream.bytes)?;
     let pages = registration::pages(root)?;
     if pages.is_empty() {
@@ -174,7 +189,10 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
     for page in &pages {
         let Some(leaves) = &page.leaves else { continue };
         let nodes: Vec<Node<'_>> = leaves.iter().map(|leaf| leaf.node).collect();
-        let shown: Vec<bool> = leaves.iter().map(|leaf| shows(Subject::Version(&leaf.version))).collect();
+        let shown: Vec<bool> = leaves
+            .iter()
+            .map(|leaf| shows(Subject::Version(&leaf.version)))
+            .collect();
         if !shown.contains(&false) {
             continue;
         }
@@ -197,8 +215,15 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
     let of_index = pages.iter().all(|page| page.node.range() != root.range());
     if of_index && !empty.is_empty() {
         let ranges: Vec<_> = pages.iter().map(|page| page.node.range()).collect();
-        edits.retain(&ranges, |index| ranges.get(index).is_none_or(|range| !empty.contains(range)));
-        set(edits, &root, "count", (pages.len() - empty.len()).to_string());
+        edits.retain(&ranges, |index| {
+            ranges.get(index).is_none_or(|range| !empty.contains(range))
+        });
+        set(
+            edits,
+            &root,
+            "count",
+            (pages.len() - empty.len()).to_string(),
+        );
     }
     Ok(())
 }
@@ -213,9 +238,9 @@ fn leaf(root: &Node<'_>, shows: &crate::format::Shows<'_>) -> Result<(), FormatE
         Some(Cow::Owned(file))
     });
     match from_entry.or(from_address) {
-        Some(version) if !shows(Subject::Version(&version::normalised(&version))) => {
-            Err(FormatError::Absent(format!("{version} is held back by a rule")))
-        }
+        Some(version) if !shows(Subject::Version(&version::normalised(&version))) => Err(
+            FormatError::Absent(format!("{version} is held back by a rule")),
+        ),
         _ => Ok(()),
     }
 }
@@ -227,7 +252,9 @@ fn set(edits: &mut Edits, node: &Node<'_>, member: &str, value: String) {
 }
 
 fn search(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let Some(shows) = input.shows else { return Ok(()) };
+    let Some(shows) = input.shows else {
+        return Ok(());
+    };
     let Some(data) = Node::document(input.upstream.bytes)?.get("data") else {
         return Ok(());
     };
@@ -242,7 +269,11 @@ fn search(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError>
 }
 
 /// Hides versions of one result, and says whether any is left.
-fn search_result(result: &Node<'_>, shows: &crate::format::Shows<'_>, edits: &mut Edits) -> Option<bool> {
+fn search_result(
+    result: &Node<'_>,
+    shows: &crate::format::Shows<'_>,
+    edits: &mut Edits,
+) -> Option<bool> {
     let package = name::parse(&string(result, "id")?).ok()?;
     let shown = |version: &str| {
         shows(Subject::Other {
@@ -251,30 +282,41 @@ fn search_result(result: &Node<'_>, shows: &crate::format::Shows<'_>, edits: &mu
         })
     };
     let version_of = |node: &Node<'_>| string(node, "version").unwrap_or_default().into_owned();
-    let versions = result.get("versions").and_then(|versions| versions.elements().ok()).unwrap_or_default();
+    let versions = result
+        .get("versions")
+        .and_then(|versions| versions.elements().ok())
+        .unwrap_or_default();
     let newest = version_of(result);
     if versions.is_empty() {
         return Some(shown(&newest));
     }
-    let left: Vec<String> = versions.iter().map(version_of).filter(|version| shown(version)).collect();
+    let left: Vec<String> = versions
+        .iter()
+        .map(version_of)
+        .filter(|version| shown(version))
+        .collect();
     retain(edits, &versions, |node| shown(&version_of(node)));
     if !shown(&newest) {
-        let best = left
-            .iter()
-            .max_by(|a, b| {
-                let stable = |version: &str| !version::is_prerelease(version);
-                stable(a)
-                    .cmp(&stable(b))
-                    .then(version::compare(a, b).unwrap_or(std::cmp::Ordering::Equal))
-            })?;
+        let best = left.iter().max_by(|a, b| {
+            let stable = |version: &str| !version::is_prerelease(version);
+            stable(a)
+                .cmp(&stable(b))
+                .then(version::compare(a, b).unwrap_or(std::cmp::Ordering::Equal))
+        })?;
         set(edits, result, "version", quoted(best));
     }
     Some(!left.is_empty())
 }
 
 /// With `id`, autocompletion lists versions of one package.
-fn autocomplete(input: &RenderInput<'_>, query: &str, edits: &mut Edits) -> Result<(), FormatError> {
-    let package = query_of(Some(query)).remove("id").and_then(|id| name::parse(&id).ok());
+fn autocomplete(
+    input: &RenderInput<'_>,
+    query: &str,
+    edits: &mut Edits,
+) -> Result<(), FormatError> {
+    let package = query_of(Some(query))
+        .remove("id")
+        .and_then(|id| name::parse(&id).ok());
     let (Some(shows), Some(package)) = (input.shows, package) else {
         return Ok(());
     };

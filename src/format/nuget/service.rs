@@ -75,7 +75,9 @@ fn place(kind: &str, over_tls: bool) -> Option<String> {
         "SearchAutocompleteService" => Some("v3/autocomplete".to_owned()),
         "VulnerabilityInfo" => Some("v3/vulnerabilities/index.json".to_owned()),
         // Clients refuse signatures that do not come over TLS, and with them the whole source.
-        "RepositorySignatures" if over_tls => Some("v3/repository-signatures/index.json".to_owned()),
+        "RepositorySignatures" if over_tls => {
+            Some("v3/repository-signatures/index.json".to_owned())
+        }
         "Catalog" => Some("v3/catalog/index.json".to_owned()),
         "ReadmeUriTemplate" if !version.is_empty() => {
             Some("v3/flat/{lower_id}/{lower_version}/readme".to_owned())
@@ -131,15 +133,22 @@ impl Addresses {
         for service in services(directory.unwrap_or_default()) {
             let kinds: Vec<String> = match &service.kind {
                 Value::String(kind) => vec![kind.clone()],
-                Value::Array(kinds) => kinds.iter().filter_map(|kind| Some(kind.as_str()?.to_owned())).collect(),
+                Value::Array(kinds) => kinds
+                    .iter()
+                    .filter_map(|kind| Some(kind.as_str()?.to_owned()))
+                    .collect(),
                 _ => Vec::new(),
             };
             for kind in kinds {
-                let Some(place) = place(&kind, true) else { continue };
+                let Some(place) = place(&kind, true) else {
+                    continue;
+                };
                 if place.ends_with('/') {
                     let id = format!("{}/", service.id.trim_end_matches('/'));
                     prefixes.push((id, format!("{base}{place}")));
-                } else if let (true, Some((folder, _))) = (kind.starts_with("Catalog"), service.id.rsplit_once('/')) {
+                } else if let (true, Some((folder, _))) =
+                    (kind.starts_with("Catalog"), service.id.rsplit_once('/'))
+                {
                     prefixes.push((format!("{folder}/"), format!("{base}v3/catalog/")));
                 }
             }
@@ -154,7 +163,8 @@ impl Addresses {
             // Hosts are the same in any case; upstream's documents are not careful about it.
             let head = url.get(..prefix.len())?;
             let rest = url.get(prefix.len()..)?;
-            head.eq_ignore_ascii_case(prefix).then(|| format!("{place}{rest}"))
+            head.eq_ignore_ascii_case(prefix)
+                .then(|| format!("{place}{rest}"))
         })
     }
 }

@@ -37,7 +37,9 @@ fn split(text: &str) -> Option<([u64; 4], &str)> {
 }
 
 pub fn is_prerelease(text: &str) -> bool {
-    text.split('+').next().is_some_and(|text| text.contains('-'))
+    text.split('+')
+        .next()
+        .is_some_and(|text| text.contains('-'))
 }
 
 pub fn compare(a: &str, b: &str) -> Option<Ordering> {

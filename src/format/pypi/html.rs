@@ -26,7 +26,8 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
     let mut base = upstream.url.clone();
     let mut anchor: Option<File> = None;
     let mut text = String::new();
-    let tokens = Tokenizer::new_with_emitter(upstream.bytes, DefaultEmitter::<usize>::new_with_span());
+    let tokens =
+        Tokenizer::new_with_emitter(upstream.bytes, DefaultEmitter::<usize>::new_with_span());
     for token in tokens {
         let Ok(token) = token;
         match token {
@@ -49,9 +50,9 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
                     "meta" => meta(&mut page.meta, get("name"), get("content")),
                     "a" => {
                         text.clear();
-                        anchor = get("href").and_then(|href| base.join(href).ok()).map(|url| {
-                            file(url, tag.span.start, &attributes)
-                        });
+                        anchor = get("href")
+                            .and_then(|href| base.join(href).ok())
+                            .map(|url| file(url, tag.span.start, &attributes));
                     }
                     _ => {}
                 }
@@ -86,7 +87,8 @@ fn file_name(url: &Url, text: &str) -> String {
 }
 
 fn meta(meta: &mut BTreeMap<String, Value>, name: Option<&str>, content: Option<&str>) {
-    let (Some(name), Some(content)) = (name.and_then(|name| name.strip_prefix("pypi:")), content) else {
+    let (Some(name), Some(content)) = (name.and_then(|name| name.strip_prefix("pypi:")), content)
+    else {
         return;
     };
     match name {
@@ -95,7 +97,10 @@ fn meta(meta: &mut BTreeMap<String, Value>, name: Option<&str>, content: Option<
         }
         // PEP 708 repeats the tag for each.
         "tracks" | "alternate-locations" => {
-            if let Value::Array(all) = meta.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new())) {
+            if let Value::Array(all) = meta
+                .entry(name.to_owned())
+                .or_insert_with(|| Value::Array(Vec::new()))
+            {
                 all.push(Value::from(content));
             }
         }
@@ -105,7 +110,11 @@ fn meta(meta: &mut BTreeMap<String, Value>, name: Option<&str>, content: Option<
     }
 }
 
-fn file(mut url: Url, start: usize, attributes: &BTreeMap<String, (String, std::ops::Range<usize>)>) -> File {
+fn file(
+    mut url: Url,
+    start: usize,
+    attributes: &BTreeMap<String, (String, std::ops::Range<usize>)>,
+) -> File {
     let get = |name: &str| attributes.get(name).map(|(value, _)| value.clone());
     let hashes: BTreeMap<_, _> = url.fragment().and_then(hash_pair).into_iter().collect();
     let bare = {
@@ -113,10 +122,17 @@ fn file(mut url: Url, start: usize, attributes: &BTreeMap<String, (String, std::
         url
     };
     let metadata = get("data-core-metadata").or_else(|| get("data-dist-info-metadata"));
-    let metadata_hashes: BTreeMap<_, _> = metadata.as_deref().and_then(hash_pair).into_iter().collect();
+    let metadata_hashes: BTreeMap<_, _> = metadata
+        .as_deref()
+        .and_then(hash_pair)
+        .into_iter()
+        .collect();
     let provenance = get("data-provenance").and_then(|text| bare.join(&text).ok());
     let mut addresses = Vec::new();
-    for (attribute, url) in [("href", Some(&bare)), ("data-provenance", provenance.as_ref())] {
+    for (attribute, url) in [
+        ("href", Some(&bare)),
+        ("data-provenance", provenance.as_ref()),
+    ] {
         if let (Some((_, range)), Some(url)) = (attributes.get(attribute), url) {
             addresses.push(Place {
                 range: range.clone(),

@@ -13,9 +13,8 @@ use crate::format::{FormatError, StreamInput, View as AnyView};
 use crate::package::PackageId;
 
 pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
-    let form = match input.document.view {
-        AnyView::Pypi(View::Index(form)) => form,
-        _ => return Err(FormatError::shape("not the index of PyPI")),
+    let AnyView::Pypi(View::Index(form)) = input.document.view else {
+        return Err(FormatError::shape("not the index of PyPI"));
     };
     let mut writer = Writer {
         form,
@@ -42,7 +41,10 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn begin(&mut self) -> Result<(), FormatError> {
         match self.form {
-            Form::Json => write!(self.out, "{{\"meta\":{{\"api-version\":\"1.0\"}},\"projects\":[")?,
+            Form::Json => write!(
+                self.out,
+                "{{\"meta\":{{\"api-version\":\"1.0\"}},\"projects\":["
+            )?,
             Form::Html | Form::PlainHtml => write!(
                 self.out,
                 "<!DOCTYPE html>\n<html>\n  <head>\n    <meta name=\"pypi:repository-version\" content=\"1.0\">\n    <title>Simple index</title>\n  </head>\n  <body>\n"
@@ -216,9 +218,15 @@ mod tests {
     fn either_form_is_made_of_either_and_denied_names_are_in_none() {
         let json = r#"{"meta":{"_last-serial":1},"projects":[{"name":"Foo.Bar","_last-serial":2},{"name":"evil"},{"name":"x"}]}"#;
         let html = "<a href=\"/simple/foo-bar/\">Foo.Bar</a>\n<a href=\"/simple/evil/\">evil</a> <a href=x>x</a><a>\"><script></a>";
-        for (media_type, body) in [("application/vnd.pypi.simple.v1+json", json), ("text/html", html)] {
+        for (media_type, body) in [
+            ("application/vnd.pypi.simple.v1+json", json),
+            ("text/html", html),
+        ] {
             let as_json: Value = serde_json::from_str(&run(media_type, body, Form::Json)).unwrap();
-            assert_eq!(as_json["projects"], serde_json::json!([{"name":"Foo.Bar"},{"name":"x"}]));
+            assert_eq!(
+                as_json["projects"],
+                serde_json::json!([{"name":"Foo.Bar"},{"name":"x"}])
+            );
             let as_html = run(media_type, body, Form::PlainHtml);
             assert!(as_html.contains("<a href=\"foo-bar/\">Foo.Bar</a>"));
             assert!(!as_html.contains("evil") && !as_html.contains("script"));

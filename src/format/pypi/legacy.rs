@@ -20,7 +20,10 @@ pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering,
         for release in &releases {
             left.push(files(input, package, release.value, &mut edits)?);
         }
-        let ranges: Vec<_> = releases.iter().map(|release| release.range.clone()).collect();
+        let ranges: Vec<_> = releases
+            .iter()
+            .map(|release| release.range.clone())
+            .collect();
         edits.retain(&ranges, |index| left.get(index).is_none_or(|left| *left));
     }
     Ok(Rendering {
@@ -54,7 +57,10 @@ fn files(
             );
             edits.replace(node.range(), quoted(&place));
         }
-        let file_name = file.get("filename").and_then(|name| name.string()).unwrap_or_default();
+        let file_name = file
+            .get("filename")
+            .and_then(|name| name.string())
+            .unwrap_or_default();
         shown.push(input.shows.is_none_or(|shows| {
             shows(Subject::File {
                 file: &address::file(&url),

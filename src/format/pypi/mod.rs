@@ -16,8 +16,8 @@ use std::str::FromStr as _;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
-    Resource, StreamInput, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
+    Rendering, Resource, StreamInput, Target, Upstream, plain_error,
 };
 use crate::package::{AssetFacts, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;
@@ -101,11 +101,17 @@ impl Protocol for Pypi {
         Evidence::Documents(vec![project(package)])
     }
 
-    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
         let page = page::read(upstream)?;
         let mut assets = Vec::with_capacity(page.files.len() * 2);
         for file in page.files {
-            let version: Box<str> = name::version_of(package.name(), &file.name).unwrap_or_default().into();
+            let version: Box<str> = name::version_of(package.name(), &file.name)
+                .unwrap_or_default()
+                .into();
             let path = address::file(&file.url);
             let mut push = |path: String, url: &url::Url, expectation, mutable| {
                 assets.push(AssetFacts {
@@ -126,7 +132,12 @@ impl Protocol for Pypi {
                 push(format!("{path}.asc"), &url, Expectation::FirstSeen, false);
             }
             if let Some(provenance) = &file.provenance {
-                push(address::file(provenance), provenance, Expectation::FirstSeen, true);
+                push(
+                    address::file(provenance),
+                    provenance,
+                    Expectation::FirstSeen,
+                    true,
+                );
             }
             push(path, &file.url, known(&file.digests), false);
         }
@@ -146,8 +157,12 @@ impl Protocol for Pypi {
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         match (&input.document.view, &input.document.package) {
-            (super::View::Pypi(View::Project(form)), Some(package)) => render::project(input, package, *form),
-            (super::View::Pypi(View::Legacy { .. }), Some(package)) => legacy::render(input, package),
+            (super::View::Pypi(View::Project(form)), Some(package)) => {
+                render::project(input, package, *form)
+            }
+            (super::View::Pypi(View::Legacy { .. }), Some(package)) => {
+                legacy::render(input, package)
+            }
             _ => Err(FormatError::shape("not a document of PyPI")),
         }
     }
@@ -177,7 +192,10 @@ impl Protocol for Pypi {
         let specifiers = VersionSpecifiers::from_str(if bare { &exact } else { range }).ok()?;
         let version = Version::from_str(version).ok()?;
         // PEP 440 keeps 2.0rc1 out of `<2.0`; a rule that denies below 2.0 means it too.
-        Some(specifiers.contains(&version) || (version.any_prerelease() && specifiers.contains(&version.only_release())))
+        Some(
+            specifiers.contains(&version)
+                || (version.any_prerelease() && specifiers.contains(&version.only_release())),
+        )
     }
 
     fn error(&self, problem: &Problem) -> ErrorBody {

@@ -15,7 +15,9 @@ pub fn parse(text: &str) -> Result<PackageId, Problem> {
         || !ends(text.chars().next())
         || !ends(text.chars().next_back())
     {
-        return Err(Problem::invalid(format!("`{text}` is no Python project name")));
+        return Err(Problem::invalid(format!(
+            "`{text}` is no Python project name"
+        )));
     }
     Ok(PackageId::new(Format::Pypi, None, &normalised(text)))
 }
@@ -41,17 +43,24 @@ pub fn version_of<'a>(project: &str, file: &'a str) -> Option<&'a str> {
         // name-version[-build]-python-abi-platform (binary distribution format).
         let mut parts = stem.split('-');
         let name = parts.next()?;
-        return (normalised(name) == project).then(|| parts.next()).flatten();
+        return (normalised(name) == project)
+            .then(|| parts.next())
+            .flatten();
     }
     let endings = [
-        ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar.Z", ".tar", ".egg", ".exe", ".msi", ".rpm", ".deb",
-        ".dmg",
+        ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".tar.Z", ".tar", ".egg", ".exe", ".msi",
+        ".rpm", ".deb", ".dmg",
     ];
-    let stem = endings.iter().find_map(|ending| file.strip_suffix(ending))?;
+    let stem = endings
+        .iter()
+        .find_map(|ending| file.strip_suffix(ending))?;
     // A source distribution's name may have dashes: the split is where the name ends.
     let rest = stem
         .match_indices('-')
-        .find(|(at, _)| stem.get(..*at).is_some_and(|name| normalised(name) == project))
+        .find(|(at, _)| {
+            stem.get(..*at)
+                .is_some_and(|name| normalised(name) == project)
+        })
         .and_then(|(at, _)| stem.get(at + 1..))?;
     // Old binary forms: 1.0-py2.7.egg, 1.0.win32-py2.7.exe.
     let rest = rest.split_once("-py").map_or(rest, |(version, _)| version);
@@ -69,7 +78,12 @@ mod tests {
 
     #[test]
     fn every_spelling_is_one_name() {
-        for text in ["Foo.Bar_baz", "foo-bar-baz", "foo._-bar---baz", "FOO_BAR.BAZ"] {
+        for text in [
+            "Foo.Bar_baz",
+            "foo-bar-baz",
+            "foo._-bar---baz",
+            "FOO_BAR.BAZ",
+        ] {
             assert_eq!(parse(text).unwrap().name(), "foo-bar-baz");
         }
         for text in ["", "-a", "a-", "a b", "../a", "a/b", "ä"] {
@@ -80,8 +94,16 @@ mod tests {
     #[test]
     fn versions_are_found_in_every_kind_of_file() {
         for (project, file, version) in [
-            ("requests", "requests-2.31.0-py3-none-any.whl", Some("2.31.0")),
-            ("foo-bar", "foo_bar-1.0-1-cp311-cp311-linux_x86_64.whl", Some("1.0")),
+            (
+                "requests",
+                "requests-2.31.0-py3-none-any.whl",
+                Some("2.31.0"),
+            ),
+            (
+                "foo-bar",
+                "foo_bar-1.0-1-cp311-cp311-linux_x86_64.whl",
+                Some("1.0"),
+            ),
             ("foo-bar", "foo-bar-1.0.tar.gz", Some("1.0")),
             ("foo-bar", "foo_bar-1.0.post1.zip", Some("1.0.post1")),
             ("foo", "foo-1.0-py2.7.egg", Some("1.0")),

@@ -93,10 +93,9 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
     let mut files = Vec::new();
     for element in member("files").map_or_else(|| Ok(Vec::new()), |files| files.value.elements())? {
         let entry: Entry<'_> = element.read()?;
-        let url = upstream
-            .url
-            .join(&entry.url)
-            .map_err(|_| FormatError::shape(format!("the address of {} is no URL", entry.filename)))?;
+        let url = upstream.url.join(&entry.url).map_err(|_| {
+            FormatError::shape(format!("the address of {} is no URL", entry.filename))
+        })?;
         let provenance = entry
             .provenance
             .as_deref()
@@ -140,8 +139,12 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
     Ok(Page {
         is_json: true,
         files,
-        meta: member("meta").and_then(|meta| meta.value.read().ok()).unwrap_or_default(),
-        name: member("name").and_then(|name| name.value.string()).map(Cow::into_owned),
+        meta: member("meta")
+            .and_then(|meta| meta.value.read().ok())
+            .unwrap_or_default(),
+        name: member("name")
+            .and_then(|name| name.value.string())
+            .map(Cow::into_owned),
     })
 }
 

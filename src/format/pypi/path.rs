@@ -39,7 +39,10 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
 }
 
 fn legacy(project: &str, version: Option<String>) -> Result<Target, Problem> {
-    Ok(document(Some(name::parse(project)?), View::Legacy { version }))
+    Ok(document(
+        Some(name::parse(project)?),
+        View::Legacy { version },
+    ))
 }
 
 fn document(package: Option<PackageId>, view: View) -> Target {
@@ -87,9 +90,18 @@ mod tests {
 
     #[test]
     fn names_that_are_not_normal_are_redirected() {
-        assert_eq!(ask("simple/Foo_Bar/", "").unwrap(), Target::Redirect("simple/foo-bar/".into()));
-        assert_eq!(ask("simple/foo", "").unwrap(), Target::Redirect("simple/foo/".into()));
-        assert_eq!(ask("simple", "").unwrap(), Target::Redirect("simple/".into()));
+        assert_eq!(
+            ask("simple/Foo_Bar/", "").unwrap(),
+            Target::Redirect("simple/foo-bar/".into())
+        );
+        assert_eq!(
+            ask("simple/foo", "").unwrap(),
+            Target::Redirect("simple/foo/".into())
+        );
+        assert_eq!(
+            ask("simple", "").unwrap(),
+            Target::Redirect("simple/".into())
+        );
     }
 
     #[test]
@@ -103,7 +115,11 @@ mod tests {
             (HTML_TYPE, Form::Html),
         ] {
             let package = Some(name::parse("foo").unwrap());
-            assert_eq!(ask("simple/foo/", accept).unwrap(), document(package, View::Project(form)), "{accept}");
+            assert_eq!(
+                ask("simple/foo/", accept).unwrap(),
+                document(package, View::Project(form)),
+                "{accept}"
+            );
         }
     }
 

@@ -15,9 +15,17 @@ use crate::format::json::{Node, quoted};
 use crate::format::{FormatError, RenderInput, Rendering, Subject};
 use crate::package::PackageId;
 
-pub fn project(input: &RenderInput<'_>, package: &PackageId, form: Form) -> Result<Rendering, FormatError> {
+pub fn project(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    form: Form,
+) -> Result<Rendering, FormatError> {
     let page = page::read(&input.upstream)?;
-    let shown: Vec<bool> = page.files.iter().map(|file| is_shown(input, package, file)).collect();
+    let shown: Vec<bool> = page
+        .files
+        .iter()
+        .map(|file| is_shown(input, package, file))
+        .collect();
     let body = match (page.is_json, form) {
         (true, Form::Json) => edit_json(input, package, &page, &shown)?,
         (false, Form::Html | Form::PlainHtml) => edit_html(input, &page, &shown),
@@ -41,7 +49,11 @@ fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
 }
 
 fn left<'a>(page: &'a Page, shown: &'a [bool]) -> impl Iterator<Item = &'a File> {
-    page.files.iter().zip(shown).filter(|(_, shown)| **shown).map(|(file, _)| file)
+    page.files
+        .iter()
+        .zip(shown)
+        .filter(|(_, shown)| **shown)
+        .map(|(file, _)| file)
 }
 
 fn edit_json(
@@ -60,7 +72,9 @@ fn edit_json(
         // PEP 700: the list of versions must agree with what is left, though it may name
         // versions that never had a file.
         if let Some(versions) = Node::document(input.upstream.bytes)?.get("versions") {
-            let version = |file: &File| version_key(name::version_of(package.name(), &file.name).unwrap_or_default());
+            let version = |file: &File| {
+                version_key(name::version_of(package.name(), &file.name).unwrap_or_default())
+            };
             let all: BTreeSet<_> = page.files.iter().map(version).collect();
             let left: BTreeSet<_> = left(page, shown).map(version).collect();
             let versions = versions.elements()?;
@@ -83,7 +97,9 @@ fn version_key(version: &str) -> String {
         return version.to_owned();
     };
     let text = version.to_string();
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     if plain {
         text.trim_end_matches(".0").to_owned()
     } else {
@@ -99,7 +115,11 @@ fn edit_html(input: &RenderInput<'_>, page: &Page, shown: &[bool]) -> Option<Vec
             continue;
         }
         for place in &file.addresses {
-            let hash = if place.attribute == "href" { fragment(&file.hashes) } else { String::new() };
+            let hash = if place.attribute == "href" {
+                fragment(&file.hashes)
+            } else {
+                String::new()
+            };
             let value = format!("{}{hash}", address::relative(&place.url));
             edits.replace(
                 place.range.clone(),
@@ -150,7 +170,10 @@ fn file_json(file: &File) -> Value {
             entry.insert(name.to_owned(), value);
         }
     };
-    set("requires-python", file.requires_python.clone().map(Value::from));
+    set(
+        "requires-python",
+        file.requires_python.clone().map(Value::from),
+    );
     set(
         "yanked",
         file.yanked.clone().map(|reason| {
@@ -171,7 +194,12 @@ fn file_json(file: &File) -> Value {
     set("core-metadata", metadata.clone());
     set("dist-info-metadata", metadata);
     set("gpg-sig", file.signed.then_some(Value::Bool(true)));
-    set("provenance", file.provenance.as_ref().map(|url| Value::from(address::relative(url))));
+    set(
+        "provenance",
+        file.provenance
+            .as_ref()
+            .map(|url| Value::from(address::relative(url))),
+    );
     entry
 }
 
@@ -182,7 +210,10 @@ fn write_html(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
     for name in ["tracks", "alternate-locations"] {
         let values = page.meta.get(name).and_then(Value::as_array);
         for value in values.into_iter().flatten().filter_map(Value::as_str) {
-            html.push_str(&format!("    <meta name=\"pypi:{name}\" content=\"{}\">\n", escaped(value)));
+            html.push_str(&format!(
+                "    <meta name=\"pypi:{name}\" content=\"{}\">\n",
+                escaped(value)
+            ));
         }
     }
     html.push_str(&format!("    <title>Links for {title}</title>\n  </head>\n  <body>\n    <h1>Links for {title}</h1>\n"));
@@ -200,13 +231,13 @@ fn anchor(file: &File) -> String {
             attributes.push_str(&format!(" {name}=\"{}\"", escaped(value)));
         }
     };
-    let metadata = file
-        .metadata
-        .as_ref()
-        .map(|_| match fragment(&file.metadata_hashes).strip_prefix('#') {
-            Some(hash) => hash.to_owned(),
-            None => "true".to_owned(),
-        });
+    let metadata =
+        file.metadata.as_ref().map(
+            |_| match fragment(&file.metadata_hashes).strip_prefix('#') {
+                Some(hash) => hash.to_owned(),
+                None => "true".to_owned(),
+            },
+        );
     let provenance = file.provenance.as_ref().map(address::relative);
     set("data-requires-python", file.requires_python.as_deref());
     set("data-yanked", file.yanked.as_deref());
@@ -227,8 +258,8 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::{Address, DocumentId, Upstream, View as AnyView};
     use crate::format::pypi::View;
+    use crate::format::{Address, DocumentId, Upstream, View as AnyView};
 
     const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -281,11 +312,17 @@ mod tests {
         let expected = page
             .replace("https://files.example/p/", "files.example/p/")
             .replace("../../p/", "up.example/p/");
-        assert_eq!(run(&page, super::super::JSON_TYPE, Form::Json, None), expected);
+        assert_eq!(
+            run(&page, super::super::JSON_TYPE, Form::Json, None),
+            expected
+        );
         let page = html_page();
         let expected = page
             .replace("https://files.example/p/", "files.example/p/")
-            .replace(&format!("'/p/foo-2.0-py3-none-any.whl#sha256={SHA}'"), &format!("\"up.example/p/foo-2.0-py3-none-any.whl#sha256={SHA}\""));
+            .replace(
+                &format!("'/p/foo-2.0-py3-none-any.whl#sha256={SHA}'"),
+                &format!("\"up.example/p/foo-2.0-py3-none-any.whl#sha256={SHA}\""),
+            );
         assert_eq!(run(&page, "text/html", Form::PlainHtml, None), expected);
     }
 
@@ -300,23 +337,39 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} in {html}");
         }
-        let json: Value = serde_json::from_str(&run(&html_page(), "text/html", Form::Json, None)).unwrap();
+        let json: Value =
+            serde_json::from_str(&run(&html_page(), "text/html", Form::Json, None)).unwrap();
         assert_eq!(json["files"][0]["yanked"], "bad");
         assert_eq!(json["files"][1]["requires-python"], ">=3.8");
         assert_eq!(json["files"][1]["core-metadata"]["sha256"], SHA);
-        assert_eq!(json["files"][1]["url"], "up.example/p/foo-2.0-py3-none-any.whl");
+        assert_eq!(
+            json["files"][1]["url"],
+            "up.example/p/foo-2.0-py3-none-any.whl"
+        );
         assert_eq!(json["meta"]["tracks"][0], "https://a.example/x/");
     }
 
     #[test]
     fn a_hidden_version_is_in_no_form() {
-        for (page, media_type) in [(json_page(), super::super::JSON_TYPE), (html_page(), "text/html")] {
+        for (page, media_type) in [
+            (json_page(), super::super::JSON_TYPE),
+            (html_page(), "text/html"),
+        ] {
             for form in [Form::Json, Form::Html] {
                 let body = run(&page, media_type, form, Some("2.0"));
-                assert!(!body.contains("2.0-py3") && body.contains("foo-1.0"), "{body}");
+                assert!(
+                    !body.contains("2.0-py3") && body.contains("foo-1.0"),
+                    "{body}"
+                );
             }
         }
-        let body: Value = serde_json::from_str(&run(&json_page(), super::super::JSON_TYPE, Form::Json, Some("2.0"))).unwrap();
+        let body: Value = serde_json::from_str(&run(
+            &json_page(),
+            super::super::JSON_TYPE,
+            Form::Json,
+            Some("2.0"),
+        ))
+        .unwrap();
         assert_eq!(body["versions"], json!(["1.0"]));
     }
 }

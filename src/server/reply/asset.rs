@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::StatusCode;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 
 use super::range::{self, Wanted};
@@ -25,7 +26,9 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
         AssetBody::Passing(pass) => (None, pass.head.size),
     };
     let last_modified = reply.last_modified.as_deref();
-    let held = etag.as_deref().is_some_and(|etag| head.holds(etag, last_modified));
+    let held = etag
+        .as_deref()
+        .is_some_and(|etag| head.holds(etag, last_modified));
     let can_range = !matches!(reply.body, AssetBody::Passing(_)) && size.is_some();
     let wanted = match size {
         Some(size) if can_range && range_holds(head, etag.as_deref(), last_modified) => {
@@ -52,7 +55,10 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
             let content = body(reply.body, first, Some(last + 1), Some(length), tasks);
             let mut answer = Answer::new(StatusCode::PARTIAL_CONTENT, content);
             answer.header(CONTENT_LENGTH, &length.to_string());
-            answer.header(CONTENT_RANGE, &format!("bytes {first}-{last}/{}", size.unwrap_or(0)));
+            answer.header(
+                CONTENT_RANGE,
+                &format!("bytes {first}-{last}/{}", size.unwrap_or(0)),
+            );
             answer
         }
     };
@@ -85,7 +91,13 @@ fn range_holds(head: &Head<'_>, etag: Option<&str>, last_modified: Option<&str>)
     condition.is_empty() || Some(condition) == etag || Some(condition) == last_modified
 }
 
-fn body(content: AssetBody, start: u64, end: Option<u64>, length: Option<u64>, tasks: &Tasks) -> Body {
+fn body(
+    content: AssetBody,
+    start: u64,
+    end: Option<u64>,
+    length: Option<u64>,
+    tasks: &Tasks,
+) -> Body {
     match content {
         AssetBody::Stored(blob) => match blob.in_hand() {
             Some(bytes) => {
@@ -94,25 +106,40 @@ fn body(content: AssetBody, start: u64, end: Option<u64>, length: Option<u64>, t
             }
             None => Body::pieces(stored(blob, start, end, tasks.clone()), length),
         },
-        AssetBody::Arriving(arrival) => Body::pieces(arriving(&arrival, start, end, tasks.clone()), length),
+        AssetBody::Arriving(arrival) => {
+            Body::pieces(arriving(&arrival, start, end, tasks.clone()), length)
+        }
         AssetBody::Passing(pass) => Body::pieces(
-            stream::unfold(pass.pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) }),
+            stream::unfold(pass.pieces, |mut pieces| async move {
+                Some((pieces.recv().await?, pieces))
+            }),
             length,
         ),
     }
 }
 
-fn stored(blob: Blob, start: u64, end: Option<u64>, tasks: Tasks) -> impl Stream<Item = Result<Bytes, Problem>> {
+fn stored(
+    blob: Blob,
+    start: u64,
+    end: Option<u64>,
+    tasks: Tasks,
+) -> impl Stream<Item = Result<Bytes, Problem>> {
     let end = end.unwrap_or(blob.size());
     stream::unfold(Some(start), move |at| {
         let (blob, tasks) = (blob.clone(), tasks.clone());
         async move {
             let at = at.filter(|at| *at < end)?;
-            let length = usize::try_from(end - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let length = usize::try_from(end - at)
+                .unwrap_or(PIECE_BYTES)
+                .min(PIECE_BYTES);
             let piece = tasks.spawn_blocking(move || blob.read_at(at, length)).await;
-            let broken = |error: Box<dyn std::error::Error + Send + Sync>| Problem::internal("a stored asset cannot be read", error);
+            let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+                Problem::internal("a stored asset cannot be read", error)
+            };
             Some(match piece {
-                Ok(Ok(piece)) if piece.is_empty() => (Err(broken("it is shorter than it was".into())), None),
+                Ok(Ok(piece)) if piece.is_empty() => {
+                    (Err(broken("it is shorter than it was".into())), None)
+                }
                 Ok(Ok(piece)) => {
                     let next = at + piece.len() as u64;
                     (Ok(piece), Some(next))

@@ -32,11 +32,16 @@ impl Body {
     }
 
     pub fn whole(bytes: Bytes) -> Self {
-        Self::of(Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())))
+        Self::of(Content::Whole(
+            Some(bytes).filter(|bytes| !bytes.is_empty()),
+        ))
     }
 
     /// Pieces as they come; `length` where it is known.
-    pub fn pieces(pieces: impl Stream<Item = Result<Bytes, Problem>> + Send + 'static, length: Option<u64>) -> Self {
+    pub fn pieces(
+        pieces: impl Stream<Item = Result<Bytes, Problem>> + Send + 'static,
+        length: Option<u64>,
+    ) -> Self {
         Self::of(Content::Pieces {
             pieces: Box::pin(pieces),
             left: length,
@@ -74,7 +79,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Problem;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Problem>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Problem>>> {
         let piece = match &mut self.content {
             Content::Whole(bytes) => bytes.take().map(Ok),
             Content::Pieces { pieces, .. } => match pieces.poll_next_unpin(context) {
@@ -85,7 +93,10 @@ impl http_body::Body for Body {
         Poll::Ready(match piece {
             Some(Ok(piece)) => {
                 self.sent += piece.len() as u64;
-                if let Content::Pieces { left: Some(left), .. } = &mut self.content {
+                if let Content::Pieces {
+                    left: Some(left), ..
+                } = &mut self.content
+                {
                     *left = left.saturating_sub(piece.len() as u64);
                 }
                 Some(Ok(Frame::data(piece)))
@@ -107,8 +118,12 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Content::Pieces { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Pieces {
+                left: Some(left), ..
+            } => SizeHint::with_exact(*left),
             Content::Pieces { left: None, .. } => SizeHint::default(),
         }
     }

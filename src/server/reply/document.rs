@@ -34,14 +34,21 @@ pub fn document(
 ) -> Answer {
     let last_modified = reply.last_modified.as_deref();
     let mut answer = match reply.body {
-        DocumentBody::Streamed { document, content_type } => {
+        DocumentBody::Streamed {
+            document,
+            content_type,
+        } => {
             let mut answer = Answer::new(
                 StatusCode::OK,
                 streamed(&document, id.clone(), format, snapshot, tasks),
             );
             answer.content_type(content_type);
             // Of the bytes that it is made of, and the form that it is made in.
-            let etag = format!("\"{}-{:x}\"", document.row.blob.to_hex().get(..32).unwrap_or_default(), content_type.len());
+            let etag = format!(
+                "\"{}-{:x}\"",
+                document.row.blob.to_hex().get(..32).unwrap_or_default(),
+                content_type.len()
+            );
             answer.header(ETAG, &etag);
             if head.holds(&etag, None) {
                 *answer.response.body_mut() = Body::empty();
@@ -53,7 +60,11 @@ pub fn document(
             let mut answer = if head.holds(&rendered.etag, last_modified) {
                 Answer::new(StatusCode::NOT_MODIFIED, Body::empty())
             } else {
-                let mut answer = whole(StatusCode::OK, &rendered.content_type, rendered.body.clone());
+                let mut answer = whole(
+                    StatusCode::OK,
+                    &rendered.content_type,
+                    rendered.body.clone(),
+                );
                 if let Some(encoding) = &rendered.encoding {
                     answer.header(CONTENT_ENCODING, encoding);
                 }
@@ -70,7 +81,13 @@ pub fn document(
 }
 
 /// Renders the document while it is sent, in memory that does not grow with it.
-fn streamed(document: &Arc<Document>, id: DocumentId, format: Format, snapshot: &Arc<Snapshot>, tasks: &Tasks) -> Body {
+fn streamed(
+    document: &Arc<Document>,
+    id: DocumentId,
+    format: Format,
+    snapshot: &Arc<Snapshot>,
+    tasks: &Tasks,
+) -> Body {
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let (document, snapshot) = (Arc::clone(document), Arc::clone(snapshot));
     tasks.spawn_blocking(move || {
@@ -98,7 +115,9 @@ fn streamed(document: &Arc<Document>, id: DocumentId, format: Format, snapshot: 
         }
     });
     Body::pieces(
-        stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) }),
+        stream::unfold(pieces, |mut pieces| async move {
+            Some((pieces.recv().await?, pieces))
+        }),
         None,
     )
 }
@@ -131,15 +150,26 @@ impl Write for Sender {
 /// The digest of a document as it is rendered, as a file of its own.
 pub fn document_checksum(reply: &DocumentReply, algorithm: Algorithm) -> Result<Answer, Problem> {
     let DocumentBody::Rendered(rendered) = &reply.body else {
-        return Err(Problem::not_found(Decider::Larder, "a streamed document has no checksum file"));
+        return Err(Problem::not_found(
+            Decider::Larder,
+            "a streamed document has no checksum file",
+        ));
     };
     let mut digester = Digester::new(&[algorithm]);
     digester.update(&rendered.body);
     let digest = digester.finish().get(algorithm);
-    Ok(checksum(&digest.map(|digest| digest.to_hex()).unwrap_or_default(), reply.cached.clone()))
+    Ok(checksum(
+        &digest.map(|digest| digest.to_hex()).unwrap_or_default(),
+        reply.cached.clone(),
+    ))
 }
 
 /// A digest as a file.
 pub fn checksum(digest: &str, cached: Cached) -> Answer {
-    whole(StatusCode::OK, "text/plain; charset=utf-8", digest.to_owned().into()).cached(cached)
+    whole(
+        StatusCode::OK,
+        "text/plain; charset=utf-8",
+        digest.to_owned().into(),
+    )
+    .cached(cached)
 }

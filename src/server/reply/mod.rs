@@ -10,7 +10,9 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{
+    AGE, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
@@ -33,7 +35,10 @@ pub struct Head<'a> {
 
 impl Head<'_> {
     pub fn text(&self, name: HeaderName) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// Whether the client holds these very bytes already (RFC 9110 §13.2.2).
@@ -94,8 +99,12 @@ impl Answer {
         let connection = &cached.connection;
         let status = match cached.outcome {
             "hit" => format!("larder; hit; detail=\"{connection}\""),
-            "revalidated" => format!("larder; hit; fwd=stale; fwd-status=304; detail=\"{connection}\""),
-            "stale" => format!("larder; hit; fwd=stale; detail=\"{connection}; stale, upstream fails\""),
+            "revalidated" => {
+                format!("larder; hit; fwd=stale; fwd-status=304; detail=\"{connection}\"")
+            }
+            "stale" => {
+                format!("larder; hit; fwd=stale; detail=\"{connection}; stale, upstream fails\"")
+            }
             "miss" => format!("larder; fwd=uri-miss; stored; detail=\"{connection}\""),
             why => format!("larder; fwd=uri-miss; detail=\"{connection}; {why}\""),
         };
@@ -121,7 +130,11 @@ impl Answer {
 
 /// A short text.
 pub fn text(status: StatusCode, body: &str) -> Answer {
-    whole(status, "text/plain; charset=utf-8", Bytes::copy_from_slice(body.as_bytes()))
+    whole(
+        status,
+        "text/plain; charset=utf-8",
+        Bytes::copy_from_slice(body.as_bytes()),
+    )
 }
 
 /// A text that comes piece by piece.
@@ -133,7 +146,8 @@ pub fn pieces(pieces: impl Stream<Item = Result<Bytes, Problem>> + Send + 'stati
 
 /// A value of Larder's own as JSON.
 pub fn json(value: &impl Serialize) -> Result<Answer, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| Problem::internal("an answer cannot be written", error))?;
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Problem::internal("an answer cannot be written", error))?;
     Ok(whole(StatusCode::OK, "application/json", body.into()))
 }
 
@@ -155,7 +169,11 @@ pub fn decoded(body: Bytes, encoding: &str, max: u64) -> Result<Bytes, Problem> 
         .read_to_end(&mut decoded)
         .map_err(|_| Problem::invalid("the request's body is not the gzip that it says it is"))?;
     if decoded.len() as u64 > max {
-        return Err(Problem::new(Kind::TooLarge, Decider::Larder, format!("the body has more than {max} bytes")));
+        return Err(Problem::new(
+            Kind::TooLarge,
+            Decider::Larder,
+            format!("the body has more than {max} bytes"),
+        ));
     }
     Ok(decoded.into())
 }

@@ -1,7 +1,7 @@
 //! A problem as a status and the format's own body: the one place that knows which is which.
 
-use http::header::{ALLOW, RETRY_AFTER};
 use http::StatusCode;
+use http::header::{ALLOW, RETRY_AFTER};
 use hyper::ext::ReasonPhrase;
 
 use super::{Answer, whole};
@@ -53,7 +53,13 @@ fn status(kind: Kind) -> StatusCode {
 fn one_line(sentence: &str) -> String {
     sentence
         .chars()
-        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
         .take(300)
         .collect()
 }

@@ -6,7 +6,10 @@
 pub enum Wanted {
     Whole,
     /// From the first to the last byte, both included.
-    Part { first: u64, last: u64 },
+    Part {
+        first: u64,
+        last: u64,
+    },
     /// Nothing of the body lies in the range.
     Nothing,
 }
@@ -30,7 +33,10 @@ pub fn parse(header: &str, size: u64) -> Wanted {
             first,
             last: last.min(size - 1),
         },
-        (Some(first), None) if last.is_empty() => Wanted::Part { first, last: size - 1 },
+        (Some(first), None) if last.is_empty() => Wanted::Part {
+            first,
+            last: size - 1,
+        },
         (None, Some(0)) if first.is_empty() => Wanted::Nothing,
         (None, Some(_)) if first.is_empty() && size == 0 => Wanted::Nothing,
         (None, Some(count)) if first.is_empty() => Wanted::Part {

@@ -7,12 +7,18 @@ use crate::package::{Algorithm, BlobId, Digest};
 impl Catalog {
     /// The sum of all evictable blobs' sizes.
     pub(in crate::store) async fn blob_bytes(&self) -> Result<u64, sqlx::Error> {
-        let row = sqlx::query("SELECT COALESCE(SUM(size), 0) FROM blob").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT COALESCE(SUM(size), 0) FROM blob")
+            .fetch_one(&self.pool)
+            .await?;
         Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or(0))
     }
 
     /// Says whether the blob is new.
-    pub(in crate::store) async fn add_blob(&self, id: BlobId, size: u64) -> Result<bool, sqlx::Error> {
+    pub(in crate::store) async fn add_blob(
+        &self,
+        id: BlobId,
+        size: u64,
+    ) -> Result<bool, sqlx::Error> {
         let now = clock::unix_ms_now();
         let done = sqlx::query("INSERT INTO blob (id, size, stored_at, used_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(id.as_bytes().as_slice())
@@ -26,7 +32,11 @@ impl Catalog {
 
     /// Forgets the coldest blobs, at most `count` and about `bytes` of them, and says which they
     /// were: those used once go before those used again, the longest unused first.
-    pub(in crate::store) async fn take_coldest(&self, count: u32, bytes: u64) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
+    pub(in crate::store) async fn take_coldest(
+        &self,
+        count: u32,
+        bytes: u64,
+    ) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
         let rows = sqlx::query("SELECT id, size FROM blob ORDER BY reused, used_at LIMIT ?")
             .bind(count)
             .fetch_all(&self.pool)
@@ -37,8 +47,14 @@ impl Catalog {
         for row in rows {
             let id: Vec<u8> = row.get(0);
             let size = u64::try_from(row.get::<i64, _>(1)).unwrap_or(0);
-            sqlx::query("DELETE FROM blob WHERE id = ?").bind(&id).execute(&mut *transaction).await?;
-            sqlx::query("DELETE FROM blob_digest WHERE blob = ?").bind(&id).execute(&mut *transaction).await?;
+            sqlx::query("DELETE FROM blob WHERE id = ?")
+                .bind(&id)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM blob_digest WHERE blob = ?")
+                .bind(&id)
+                .execute(&mut *transaction)
+                .await?;
             if let Some(id) = BlobId::from_slice(&id) {
                 taken.push((id, size));
             }
@@ -51,7 +67,11 @@ impl Catalog {
         Ok(taken)
     }
 
-    pub(in crate::store) async fn digest(&self, blob: BlobId, algorithm: Algorithm) -> Result<Option<Digest>, sqlx::Error> {
+    pub(in crate::store) async fn digest(
+        &self,
+        blob: BlobId,
+        algorithm: Algorithm,
+    ) -> Result<Option<Digest>, sqlx::Error> {
         let row = sqlx::query("SELECT value FROM blob_digest WHERE blob = ? AND algorithm = ?")
             .bind(blob.as_bytes().as_slice())
             .bind(algorithm.as_str())
@@ -60,7 +80,11 @@ impl Catalog {
         Ok(row.and_then(|row| Digest::from_hex(algorithm, &row.get::<String, _>(0)).ok()))
     }
 
-    pub(in crate::store) async fn keep_digest(&self, blob: BlobId, digest: &Digest) -> Result<(), sqlx::Error> {
+    pub(in crate::store) async fn keep_digest(
+        &self,
+        blob: BlobId,
+        digest: &Digest,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query("INSERT INTO blob_digest (blob, algorithm, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(blob.as_bytes().as_slice())
             .bind(digest.algorithm().as_str())

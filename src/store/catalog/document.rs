@@ -24,7 +24,11 @@ pub struct DocumentRow {
 impl Catalog {
     /// # Errors
     /// Where the database fails.
-    pub async fn document(&self, connection: &str, key: &str) -> Result<Option<DocumentRow>, sqlx::Error> {
+    pub async fn document(
+        &self,
+        connection: &str,
+        key: &str,
+    ) -> Result<Option<DocumentRow>, sqlx::Error> {
         let row = sqlx::query(
             "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fetch_ms \
              FROM document WHERE connection = ? AND key = ?",
@@ -51,7 +55,12 @@ impl Catalog {
 
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_document(&self, connection: &str, key: &str, row: &DocumentRow) -> Result<(), sqlx::Error> {
+    pub async fn keep_document(
+        &self,
+        connection: &str,
+        key: &str,
+        row: &DocumentRow,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
              policy, fetched_at, checked_at, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -36,7 +36,9 @@ impl Catalog {
             .max_connections(4)
             .connect_with(options)
             .await?;
-        sqlx::migrate!("src/store/catalog/migrations").run(&pool).await?;
+        sqlx::migrate!("src/store/catalog/migrations")
+            .run(&pool)
+            .await?;
         Ok(Self { pool })
     }
 }

@@ -23,7 +23,11 @@ impl Catalog {
 
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_aliases(&self, connection: &str, aliases: &[Alias]) -> Result<(), sqlx::Error> {
+    pub async fn keep_aliases(
+        &self,
+        connection: &str,
+        aliases: &[Alias],
+    ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         for alias in aliases {
             sqlx::query("INSERT OR REPLACE INTO alias (connection, path, target) VALUES (?, ?, ?)")
@@ -40,12 +44,18 @@ impl Catalog {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn publish_dates(&self, connection: &str, package: &PackageId) -> Result<HashMap<String, Timestamp>, sqlx::Error> {
-        let rows = sqlx::query("SELECT version, published FROM publish_date WHERE connection = ? AND package = ?")
-            .bind(connection)
-            .bind(package.to_string())
-            .fetch_all(&self.pool)
-            .await?;
+    pub async fn publish_dates(
+        &self,
+        connection: &str,
+        package: &PackageId,
+    ) -> Result<HashMap<String, Timestamp>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT version, published FROM publish_date WHERE connection = ? AND package = ?",
+        )
+        .bind(connection)
+        .bind(package.to_string())
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows
             .into_iter()
             .filter_map(|row| Some((row.get(0), Timestamp::from_second(row.get(1)).ok()?)))

@@ -15,7 +15,9 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVe
 </plugins></build></project>"#;
 
 fn newest(plugin: &str) -> String {
-    let folder = Path::new(DEBIAN).join("org/apache/maven/plugins").join(plugin);
+    let folder = Path::new(DEBIAN)
+        .join("org/apache/maven/plugins")
+        .join(plugin);
     let mut versions: Vec<String> = std::fs::read_dir(folder)
         .expect("Debian's Maven plugins are there; `tests/clients` fetches them")
         .flatten()
@@ -36,10 +38,23 @@ async fn mvn_builds_again_without_fetching_and_without_an_upstream() {
         .replace("RESOURCES", &newest("maven-resources-plugin"))
         .replace("COMPILER", &newest("maven-compiler-plugin"));
     tool.write("pom.xml", &pom);
-    tool.write("src/main/java/App.java", "public class App { public static void main(String[] a) {} }\n");
-    let mirror = format!("<settings><mirrors><mirror><id>larder</id><mirrorOf>*</mirrorOf><url>{}/maven/public/</url></mirror></mirrors></settings>", larder.url);
+    tool.write(
+        "src/main/java/App.java",
+        "public class App { public static void main(String[] a) {} }\n",
+    );
+    let mirror = format!(
+        "<settings><mirrors><mirror><id>larder</id><mirrorOf>*</mirrorOf><url>{}/maven/public/</url></mirror></mirrors></settings>",
+        larder.url
+    );
     tool.write("settings.xml", &mirror);
-    let build = ["-B", "-q", "-s", "settings.xml", "-Dmaven.repo.local=repository", "compile"];
+    let build = [
+        "-B",
+        "-q",
+        "-s",
+        "settings.xml",
+        "-Dmaven.repo.local=repository",
+        "compile",
+    ];
     let files = |upstream: &Upstream| upstream.count_ending(&[".jar", ".pom"]);
     succeeded(&tool.run("mvn", &build, &[]).await);
     assert!(tool.has("target/classes/App.class"));
@@ -56,6 +71,10 @@ async fn mvn_builds_again_without_fetching_and_without_an_upstream() {
         assert!(output.status.success(), "{}", said(&output));
         assert!(tool.has("target/classes/App.class"));
         assert_eq!(files(&upstream), 0);
-        println!("mvn: {fetched} files the first time; again, upstream {}: {} requests to it, 0 for assets", if away { "away" } else { "there" }, upstream.seen().len());
+        println!(
+            "mvn: {fetched} files the first time; again, upstream {}: {} requests to it, 0 for assets",
+            if away { "away" } else { "there" },
+            upstream.seen().len()
+        );
     }
 }

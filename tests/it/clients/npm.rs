@@ -4,15 +4,31 @@ use crate::support::npm::{publish, publish_at, version};
 use crate::support::tool::{Tool, clients, said, succeeded};
 use crate::support::{Fault, TestLarder, Upstream};
 
-const MANIFEST: &str = r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"^1.0.0","@acme/lib":"*"}}"#;
+const MANIFEST: &str =
+    r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"^1.0.0","@acme/lib":"*"}}"#;
 
 /// A small tree: `@acme/lib` on another host, `left-pad`, and what they need.
 async fn registry() -> (Upstream, Upstream) {
     let (upstream, cdn) = (Upstream::start().await, Upstream::start().await);
-    publish(&upstream, "left-pad", &[version("1.2.0", &[]), version("1.3.0", &[("once", "^2")])]);
+    publish(
+        &upstream,
+        "left-pad",
+        &[version("1.2.0", &[]), version("1.3.0", &[("once", "^2")])],
+    );
     publish(&upstream, "once", &[version("2.0.1", &[])]);
-    let place = |file: &str| (format!("{}/blobs/{file}", cdn.url()), format!("/blobs/{file}"));
-    publish_at(&upstream, "@acme/lib", &[version("3.0.0", &[("once", "*")])], place, &cdn);
+    let place = |file: &str| {
+        (
+            format!("{}/blobs/{file}", cdn.url()),
+            format!("/blobs/{file}"),
+        )
+    };
+    publish_at(
+        &upstream,
+        "@acme/lib",
+        &[version("3.0.0", &[("once", "*")])],
+        place,
+        &cdn,
+    );
     (upstream, cdn)
 }
 
@@ -25,16 +41,27 @@ struct Client {
 }
 
 fn node(package: &str, file: &str) -> String {
-    clients().join("node/node_modules").join(package).join(file).display().to_string()
+    clients()
+        .join("node/node_modules")
+        .join(package)
+        .join(file)
+        .display()
+        .to_string()
 }
 
-async fn install_three_times(client: &Client, settings: impl Fn(&str) -> Vec<(&'static str, String)>) {
+async fn install_three_times(
+    client: &Client,
+    settings: impl Fn(&str) -> Vec<(&'static str, String)>,
+) {
     let (upstream, cdn) = registry().await;
     let larder = TestLarder::start(&upstream).await;
     let mut tool = Tool::new();
     tool.write("package.json", MANIFEST);
     let variables = settings(&format!("{}/npm/public/", larder.url));
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let installed = || tool_has_all(&tool);
     let output = tool.run(&client.program, client.install, &variables).await;
     succeeded(&output);
@@ -55,18 +82,29 @@ async fn install_three_times(client: &Client, settings: impl Fn(&str) -> Vec<(&'
         succeeded(&output);
         tool_has_all(&tool);
         assert_eq!((tarballs(&upstream), tarballs(&cdn)), (0, 0));
-        println!("{}: again, upstream {}: {} requests to it, 0 of them for assets", client.lockfile, if away { "away" } else { "there" }, upstream.seen().len());
+        println!(
+            "{}: again, upstream {}: {} requests to it, 0 of them for assets",
+            client.lockfile,
+            if away { "away" } else { "there" },
+            upstream.seen().len()
+        );
     }
 }
 
 fn tool_has_all(tool: &Tool) {
-    for file in ["node_modules/left-pad/package.json", "node_modules/@acme/lib/package.json"] {
+    for file in [
+        "node_modules/left-pad/package.json",
+        "node_modules/@acme/lib/package.json",
+    ] {
         assert!(tool.has(file), "{file}");
     }
 }
 
 fn npm_settings(registry: &str) -> Vec<(&'static str, String)> {
-    vec![("npm_config_registry", registry.to_owned()), ("npm_config_update_notifier", "false".to_owned())]
+    vec![
+        ("npm_config_registry", registry.to_owned()),
+        ("npm_config_update_notifier", "false".to_owned()),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +135,12 @@ async fn yarn_classic_installs_again_without_fetching_and_without_an_upstream() 
     let client = Client {
         program: "node".into(),
         install: Box::leak(Box::new([classic, "install", "--no-progress"])),
-        again: Box::leak(Box::new([classic, "install", "--frozen-lockfile", "--no-progress"])),
+        again: Box::leak(Box::new([
+            classic,
+            "install",
+            "--frozen-lockfile",
+            "--no-progress",
+        ])),
         lockfile: "yarn.lock",
     };
     install_three_times(&client, npm_settings).await;
@@ -107,7 +150,10 @@ async fn yarn_classic_installs_again_without_fetching_and_without_an_upstream() 
 async fn yarn_berry_installs_again_without_fetching_and_without_an_upstream() {
     let settings = |registry: &str| {
         vec![
-            ("YARN_NPM_REGISTRY_SERVER", registry.trim_end_matches('/').to_owned()),
+            (
+                "YARN_NPM_REGISTRY_SERVER",
+                registry.trim_end_matches('/').to_owned(),
+            ),
             ("YARN_UNSAFE_HTTP_WHITELIST", "127.0.0.1".to_owned()),
             ("YARN_NODE_LINKER", "node-modules".to_owned()),
             ("YARN_ENABLE_TELEMETRY", "0".to_owned()),
@@ -133,13 +179,20 @@ async fn npm_says_what_larder_says_of_a_corrupt_tarball_and_then_installs() {
     let mut tool = Tool::new();
     tool.write("package.json", MANIFEST);
     let registry = format!("{}/npm/public/", larder.url);
-    let variables = [("npm_config_registry", registry.as_str()), ("npm_config_fetch_retries", "0")];
+    let variables = [
+        ("npm_config_registry", registry.as_str()),
+        ("npm_config_fetch_retries", "0"),
+    ];
     for fault in [Fault::Corrupt, Fault::EndEarly(100)] {
         upstream.fault("/npm/left-pad/-/left-pad-1.3.0.tgz", fault);
         let output = tool.run("npm", &["install", "--no-fund"], &variables).await;
         assert!(!output.status.success());
         println!("npm: {}", said(&output));
-        assert!(said(&output).contains("is not what its registry promised"), "{}", said(&output));
+        assert!(
+            said(&output).contains("is not what its registry promised"),
+            "{}",
+            said(&output)
+        );
         tool.empty_home();
     }
     succeeded(&tool.run("npm", &["install", "--no-fund"], &variables).await);
@@ -155,7 +208,10 @@ async fn npm_falls_back_to_what_the_rules_leave_and_is_told_why_it_may_not() {
     let registry = format!("{}/npm/public/", larder.url);
     let variables = [("npm_config_registry", registry.as_str())];
     succeeded(&tool.run("npm", &["install", "--no-fund"], &variables).await);
-    assert!(tool.read("node_modules/left-pad/package.json").contains("\"1.2.0\""));
+    assert!(
+        tool.read("node_modules/left-pad/package.json")
+            .contains("\"1.2.0\"")
+    );
     // A lockfile that names the denied version is held to the same rule.
     let lock = tool.read("package-lock.json").replace("1.2.0", "1.3.0");
     tool.write("package-lock.json", &lock);
@@ -176,7 +232,15 @@ async fn npm_audit_goes_through() {
     tool.write("package.json", MANIFEST);
     let registry = format!("{}/npm/public/", larder.url);
     let variables = [("npm_config_registry", registry.as_str())];
-    succeeded(&tool.run("npm", &["install", "--no-fund", "--no-audit"], &variables).await);
+    succeeded(
+        &tool
+            .run("npm", &["install", "--no-fund", "--no-audit"], &variables)
+            .await,
+    );
     let output = tool.run("npm", &["audit"], &variables).await;
-    assert!(said(&output).contains("1 high severity"), "{}", said(&output));
+    assert!(
+        said(&output).contains("1 high severity"),
+        "{}",
+        said(&output)
+    );
 }

@@ -24,11 +24,26 @@ async fn nuget_installs_again_without_fetching_and_without_an_upstream() {
         let mut tool = Tool::new();
         let source = format!("{}/nuget/public/v3/index.json", larder.url);
         let program = program();
-        let install = [program.as_str(), "install", "Acme.Lib", "-Source", source.as_str(), "-OutputDirectory", "out", "-NonInteractive", "-Verbosity", "detailed"];
+        let install = [
+            program.as_str(),
+            "install",
+            "Acme.Lib",
+            "-Source",
+            source.as_str(),
+            "-OutputDirectory",
+            "out",
+            "-NonInteractive",
+            "-Verbosity",
+            "detailed",
+        ];
         let packages = |upstream: &Upstream| upstream.count_ending(&[".nupkg"]);
         let output = tool.run("mono", &install, &[]).await;
         succeeded(&output);
-        assert!(tool.has("out/Acme.Lib.1.2.0/Acme.Lib.1.2.0.nupkg"), "{}", said(&output));
+        assert!(
+            tool.has("out/Acme.Lib.1.2.0/Acme.Lib.1.2.0.nupkg"),
+            "{}",
+            said(&output)
+        );
         assert_eq!(packages(&upstream), 1);
         for away in [false, true] {
             tool.empty_home();
@@ -40,7 +55,11 @@ async fn nuget_installs_again_without_fetching_and_without_an_upstream() {
             succeeded(&tool.run("mono", &install, &[]).await);
             assert!(tool.has("out/Acme.Lib.1.2.0/Acme.Lib.1.2.0.nupkg"));
             assert_eq!(packages(&upstream), 0);
-            println!("nuget.exe: again, upstream {}: {} requests to it, 0 for assets", if away { "away" } else { "there" }, upstream.seen().len());
+            println!(
+                "nuget.exe: again, upstream {}: {} requests to it, 0 for assets",
+                if away { "away" } else { "there" },
+                upstream.seen().len()
+            );
         }
     }
 }

@@ -8,14 +8,20 @@ fn jar(upstream: &Upstream, name: &str, length: usize, seed: u64) -> (String, Ve
     let bytes = noise(length, seed);
     let path = format!("org/x/{name}/1.0/{name}-1.0.jar");
     upstream.put(&format!("/maven2/{path}"), Reply::bytes(bytes.clone()));
-    upstream.put(&format!("/maven2/{path}.sha1"), Reply::typed("text/plain", sha1(&bytes)));
+    upstream.put(
+        &format!("/maven2/{path}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
     (format!("/maven/public/{path}"), bytes)
 }
 
 #[tokio::test]
 async fn the_coldest_blobs_leave_when_there_are_too_many() {
     let upstream = Upstream::start().await;
-    let text = config(&upstream, "[cache]\nmax_size = \"1MiB\"\nrendered_disk = 0\nmin_free = 0\nblob_memory = 0\n");
+    let text = config(
+        &upstream,
+        "[cache]\nmax_size = \"1MiB\"\nrendered_disk = 0\nmin_free = 0\nblob_memory = 0\n",
+    );
     let larder = TestLarder::with(&text).await;
     let mut paths = Vec::new();
     for n in 0..12 {
@@ -56,35 +62,69 @@ async fn a_full_disk_turns_caching_off_and_not_the_proxy() {
 #[tokio::test]
 async fn documents_beyond_the_bound_are_refused_with_the_key_to_raise() {
     let upstream = Upstream::start().await;
-    let larder = TestLarder::with(&config(&upstream, "[fetch]\ndocument_bytes_max = \"10KiB\"\n")).await;
+    let larder = TestLarder::with(&config(
+        &upstream,
+        "[fetch]\ndocument_bytes_max = \"10KiB\"\n",
+    ))
+    .await;
     let padding = "x".repeat(20 * KIB);
-    let large = serde_json::json!({ "name": "large", "versions": {}, "readme": padding }).to_string();
+    let large =
+        serde_json::json!({ "name": "large", "versions": {}, "readme": padding }).to_string();
     upstream.put("/npm/large", Reply::typed("application/json", large));
     let refused = larder.get("/npm/public/large").await.expect(502);
-    assert!(refused.json()["error"].as_str().unwrap().contains("fetch.document_bytes_max"));
+    assert!(
+        refused.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("fetch.document_bytes_max")
+    );
 }
 
 #[tokio::test]
 async fn questions_beyond_the_bound_are_refused() {
     let upstream = Upstream::start().await;
-    let larder = TestLarder::with(&config(&upstream, "[server]\nquestion_bytes_max = \"1KiB\"\n")).await;
+    let larder = TestLarder::with(&config(
+        &upstream,
+        "[server]\nquestion_bytes_max = \"1KiB\"\n",
+    ))
+    .await;
     let path = "/npm/public/-/npm/v1/security/advisories/bulk";
     let body = bytes::Bytes::from(noise(2 * KIB, 1));
-    larder.send(reqwest::Method::POST, path, &[], Some(body)).await.expect(413);
+    larder
+        .send(reqwest::Method::POST, path, &[], Some(body))
+        .await
+        .expect(413);
     assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]
 async fn the_simple_index_is_streamed_in_either_form() {
     let upstream = Upstream::start().await;
-    let larder = TestLarder::start_and(&upstream, "[[rule]]\naction = \"deny\"\npackages = [\"pypi:evil\"]\n").await;
-    let projects: Vec<serde_json::Value> = (0..50_000).map(|n| serde_json::json!({ "name": format!("project-{n}") })).collect();
+    let larder = TestLarder::start_and(
+        &upstream,
+        "[[rule]]\naction = \"deny\"\npackages = [\"pypi:evil\"]\n",
+    )
+    .await;
+    let projects: Vec<serde_json::Value> = (0..50_000)
+        .map(|n| serde_json::json!({ "name": format!("project-{n}") }))
+        .collect();
     let mut body = serde_json::json!({ "meta": { "api-version": "1.1" }, "projects": projects });
-    body["projects"].as_array_mut().unwrap().push(serde_json::json!({ "name": "evil" }));
-    upstream.put("/simple/", Reply::typed(crate::support::pypi::JSON, body.to_string()));
+    body["projects"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!({ "name": "evil" }));
+    upstream.put(
+        "/simple/",
+        Reply::typed(crate::support::pypi::JSON, body.to_string()),
+    );
     let html = larder.get("/pypi/public/simple/").await.expect(200).text();
     assert_eq!(html.matches("<a href").count(), 50_000);
-    let json = larder.get_with("/pypi/public/simple/", &[("accept", crate::support::pypi::JSON)]).await;
+    let json = larder
+        .get_with(
+            "/pypi/public/simple/",
+            &[("accept", crate::support::pypi::JSON)],
+        )
+        .await;
     assert_eq!(json.json()["projects"].as_array().unwrap().len(), 50_000);
     assert_eq!(upstream.count("/simple/"), 1);
 }

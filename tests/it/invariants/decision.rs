@@ -23,7 +23,12 @@ fn left_pad(upstream: &Upstream) {
     publish(
         upstream,
         "left-pad",
-        &[version("1.0.0", &[]), version("1.3.0", &[]), fresh("2.0.0"), fresh("3.0.0")],
+        &[
+            version("1.0.0", &[]),
+            version("1.3.0", &[]),
+            fresh("2.0.0"),
+            fresh("3.0.0"),
+        ],
     );
 }
 
@@ -33,19 +38,37 @@ async fn npm_hides_in_every_document_what_it_refuses_as_an_asset() {
     let larder = TestLarder::start_and(&upstream, RULES).await;
     left_pad(&upstream);
     for accept in ["application/json", "application/vnd.npm.install-v1+json"] {
-        let document = larder.get_with("/npm/public/left-pad", &[("accept", accept)]).await.expect(200).json();
+        let document = larder
+            .get_with("/npm/public/left-pad", &[("accept", accept)])
+            .await
+            .expect(200)
+            .json();
         let versions: Vec<&String> = document["versions"].as_object().unwrap().keys().collect();
         assert_eq!(versions, ["1.3.0", "3.0.0"], "{accept}");
         assert_eq!(document["dist-tags"]["latest"], "3.0.0");
     }
-    for (version, status, rule) in [("1.0.0", 403, "bad"), ("1.3.0", 200, ""), ("2.0.0", 403, "quarantine"), ("3.0.0", 200, "")] {
-        let answer = larder.get(&format!("/npm/public/left-pad/-/left-pad-{version}.tgz")).await.expect(status);
+    for (version, status, rule) in [
+        ("1.0.0", 403, "bad"),
+        ("1.3.0", 200, ""),
+        ("2.0.0", 403, "quarantine"),
+        ("3.0.0", 200, ""),
+    ] {
+        let answer = larder
+            .get(&format!("/npm/public/left-pad/-/left-pad-{version}.tgz"))
+            .await
+            .expect(status);
         if status == 403 {
             let error = answer.json()["error"].as_str().unwrap().to_owned();
             assert!(error.contains(&format!("rule \"{rule}\"")), "{error}");
-            larder.get(&format!("/npm/public/left-pad/{version}")).await.expect(404);
+            larder
+                .get(&format!("/npm/public/left-pad/{version}"))
+                .await
+                .expect(404);
         } else {
-            larder.get(&format!("/npm/public/left-pad/{version}")).await.expect(200);
+            larder
+                .get(&format!("/npm/public/left-pad/{version}"))
+                .await
+                .expect(200);
         }
     }
 }
@@ -53,9 +76,17 @@ async fn npm_hides_in_every_document_what_it_refuses_as_an_asset() {
 #[tokio::test]
 async fn a_hidden_latest_moves_to_the_newest_that_is_left() {
     let upstream = Upstream::start().await;
-    let larder = TestLarder::start_and(&upstream, "[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad@>=2\"]\n").await;
+    let larder = TestLarder::start_and(
+        &upstream,
+        "[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad@>=2\"]\n",
+    )
+    .await;
     left_pad(&upstream);
-    let tags = larder.get("/npm/public/-/package/left-pad/dist-tags").await.expect(200).json();
+    let tags = larder
+        .get("/npm/public/-/package/left-pad/dist-tags")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(tags["latest"], "1.3.0");
 }
 
@@ -69,7 +100,14 @@ async fn rules_reach_what_is_cached_already() {
     larder.get("/npm/public/left-pad").await.expect(200);
     let text = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
     larder.reload(&format!("{text}[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\nreason = \"worm\"\n"));
-    assert!(larder.get(tarball).await.expect(403).text().contains("worm"));
+    assert!(
+        larder
+            .get(tarball)
+            .await
+            .expect(403)
+            .text()
+            .contains("worm")
+    );
     let document = larder.get("/npm/public/left-pad").await.json();
     assert!(document["versions"].get("1.3.0").is_none());
 }
@@ -78,18 +116,41 @@ async fn rules_reach_what_is_cached_already() {
 async fn both_forms_of_a_python_page_and_its_files_agree() {
     let (upstream, files) = (Upstream::start().await, Upstream::start().await);
     let larder = TestLarder::start_and(&upstream, RULES).await;
-    pypi::publish(&upstream, &files, "six", &[("1.0", &[]), ("1.1", &[])], true);
-    let json = larder.get_with("/pypi/public/simple/six/", &[("accept", pypi::JSON)]).await.expect(200).json();
+    pypi::publish(
+        &upstream,
+        &files,
+        "six",
+        &[("1.0", &[]), ("1.1", &[])],
+        true,
+    );
+    let json = larder
+        .get_with("/pypi/public/simple/six/", &[("accept", pypi::JSON)])
+        .await
+        .expect(200)
+        .json();
     assert_eq!(json["files"].as_array().unwrap().len(), 1);
     assert_eq!(json["versions"], serde_json::json!(["1.0"]));
-    let html = larder.get("/pypi/public/simple/six/").await.expect(200).text();
+    let html = larder
+        .get("/pypi/public/simple/six/")
+        .await
+        .expect(200)
+        .text();
     assert!(html.contains("six-1.0-py3") && !html.contains("six-1.1"));
     let shown = json["files"][0]["url"].as_str().unwrap();
-    larder.get(&format!("/pypi/public/simple/six/{shown}")).await.expect(200);
+    larder
+        .get(&format!("/pypi/public/simple/six/{shown}"))
+        .await
+        .expect(200);
     for seen in files_of(&upstream, "six-1.1") {
-        let refused = larder.get(&format!("/pypi/public/simple/six/{seen}")).await.expect(403);
+        let refused = larder
+            .get(&format!("/pypi/public/simple/six/{seen}"))
+            .await
+            .expect(403);
         assert!(refused.text().contains("known bad"));
-        larder.get(&format!("/pypi/public/simple/six/{seen}.metadata")).await.expect(403);
+        larder
+            .get(&format!("/pypi/public/simple/six/{seen}.metadata"))
+            .await
+            .expect(403);
     }
 }
 
@@ -113,13 +174,28 @@ async fn a_date_that_is_not_known_fails_closed_with_the_reason() {
     let larder = TestLarder::start_and(&upstream, RULES).await;
     // The HTML form has no dates.
     pypi::publish(&upstream, &files, "six", &[("1.0", &[])], false);
-    let html = larder.get("/pypi/public/simple/six/").await.expect(200).text();
+    let html = larder
+        .get("/pypi/public/simple/six/")
+        .await
+        .expect(200)
+        .text();
     assert!(!html.contains("six-1.0"));
     let url = files.seen();
     assert!(url.is_empty());
-    let path = files.paths().into_iter().find(|path| path.ends_with(".whl")).unwrap();
+    let path = files
+        .paths()
+        .into_iter()
+        .find(|path| path.ends_with(".whl"))
+        .unwrap();
     let file = format!("/pypi/public/simple/six/+http/{}{path}", files.address);
-    assert!(larder.get(&file).await.expect(403).text().contains("publish date is not known"));
+    assert!(
+        larder
+            .get(&file)
+            .await
+            .expect(403)
+            .text()
+            .contains("publish date is not known")
+    );
 }
 
 #[tokio::test]
@@ -133,19 +209,41 @@ async fn maven_dates_are_last_modified_and_its_metadata_agrees() {
         for ending in ["pom", "jar"] {
             let bytes = noise(100, version.len() as u64);
             let path = format!("/maven2/org/x/lib/{version}/lib-{version}.{ending}");
-            upstream.put(&format!("{path}.sha1"), Reply::typed("text/plain", sha1(&bytes)));
+            upstream.put(
+                &format!("{path}.sha1"),
+                Reply::typed("text/plain", sha1(&bytes)),
+            );
             upstream.put(&path, dated(bytes, date));
         }
     }
     let metadata = "<metadata><versioning><latest>1.2</latest><release>1.2</release><versions><version>1.0</version><version>1.1</version><version>1.2</version></versions></versioning></metadata>";
-    upstream.put("/maven2/org/x/lib/maven-metadata.xml", Reply::typed("text/xml", metadata));
-    let shown = larder.get("/maven/public/org/x/lib/maven-metadata.xml").await.expect(200).text();
-    assert_eq!(shown, "<metadata><versioning><latest>1.0</latest><release>1.0</release><versions><version>1.0</version></versions></versioning></metadata>");
-    let checksum = larder.get("/maven/public/org/x/lib/maven-metadata.xml.sha1").await.expect(200).text();
+    upstream.put(
+        "/maven2/org/x/lib/maven-metadata.xml",
+        Reply::typed("text/xml", metadata),
+    );
+    let shown = larder
+        .get("/maven/public/org/x/lib/maven-metadata.xml")
+        .await
+        .expect(200)
+        .text();
+    assert_eq!(
+        shown,
+        "<metadata><versioning><latest>1.0</latest><release>1.0</release><versions><version>1.0</version></versions></versioning></metadata>"
+    );
+    let checksum = larder
+        .get("/maven/public/org/x/lib/maven-metadata.xml.sha1")
+        .await
+        .expect(200)
+        .text();
     assert_eq!(checksum, sha1(shown.as_bytes()));
     for (version, status) in [("1.0", 200), ("1.1", 403), ("1.2", 403)] {
         for ending in ["pom", "jar", "jar.sha1"] {
-            larder.get(&format!("/maven/public/org/x/lib/{version}/lib-{version}.{ending}")).await.expect(status);
+            larder
+                .get(&format!(
+                    "/maven/public/org/x/lib/{version}/lib-{version}.{ending}"
+                ))
+                .await
+                .expect(status);
         }
     }
 }
@@ -156,16 +254,37 @@ async fn every_route_of_nuget_agrees() {
     nuget::serve(&upstream);
     nuget::publish(&upstream, "Acme.Lib", &["1.0.0", "1.1.0"], true);
     let larder = TestLarder::start_and(&upstream, RULES).await;
-    let flat = larder.get("/nuget/public/v3/flat/acme.lib/index.json").await.expect(200).json();
+    let flat = larder
+        .get("/nuget/public/v3/flat/acme.lib/index.json")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(flat["versions"], serde_json::json!(["1.0.0"]));
-    let index = larder.get("/nuget/public/v3/registration/acme.lib/index.json").await.expect(200).json();
-    let page = index["items"][0]["@id"].as_str().unwrap().trim_start_matches(&larder.url).to_owned();
+    let index = larder
+        .get("/nuget/public/v3/registration/acme.lib/index.json")
+        .await
+        .expect(200)
+        .json();
+    let page = index["items"][0]["@id"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches(&larder.url)
+        .to_owned();
     let page = larder.get(&page).await.expect(200).json();
-    let search = larder.get("/nuget/public/v3/query?q=acme").await.expect(200).json();
+    let search = larder
+        .get("/nuget/public/v3/query?q=acme")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(search["data"][0]["version"], "1.0.0");
     assert_eq!(search["data"][0]["versions"].as_array().unwrap().len(), 1);
     for (version, status) in [("1.0.0", 200), ("1.1.0", 403)] {
-        larder.get(&format!("/nuget/public/v3/flat/acme.lib/{version}/acme.lib.{version}.nupkg")).await.expect(status);
+        larder
+            .get(&format!(
+                "/nuget/public/v3/flat/acme.lib/{version}/acme.lib.{version}.nupkg"
+            ))
+            .await
+            .expect(status);
     }
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
     assert_eq!(page["count"], 1);
@@ -176,7 +295,12 @@ async fn the_explanation_comes_from_the_same_decision() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start_and(&upstream, RULES).await;
     left_pad(&upstream);
-    for (version, allowed, rule) in [("1.0.0", false, "bad"), ("1.3.0", true, "quarantine"), ("2.0.0", false, "quarantine"), ("3.0.0", true, "exception")] {
+    for (version, allowed, rule) in [
+        ("1.0.0", false, "bad"),
+        ("1.3.0", true, "quarantine"),
+        ("2.0.0", false, "quarantine"),
+        ("3.0.0", true, "exception"),
+    ] {
         let path = format!("/-/decide?repository=public&package=npm:left-pad&version={version}");
         let explanation = larder.get(&path).await.expect(200).json();
         assert_eq!(explanation["allowed"], allowed, "{explanation}");

@@ -8,8 +8,12 @@ const SECRET: &str = "canary-7f3a";
 
 /// One npm connection with a password in its address.
 fn config(upstream: &Upstream) -> String {
-    let url = upstream.url().replace("http://", &format!("http://user:{SECRET}@"));
-    format!("listen = \"127.0.0.1:0\"\n{IMPATIENT}[[connection]]\nname = \"up\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n")
+    let url = upstream
+        .url()
+        .replace("http://", &format!("http://user:{SECRET}@"));
+    format!(
+        "listen = \"127.0.0.1:0\"\n{IMPATIENT}[[connection]]\nname = \"up\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n"
+    )
 }
 
 fn authorized(upstream: &Upstream) -> usize {
@@ -52,10 +56,23 @@ async fn a_clients_credentials_go_nowhere() {
     let mine = [("authorization", "Bearer of-the-client"), ("cookie", "c=1")];
     larder.get_with("/npm/public/a", &mine).await.expect(200);
     let path = "/npm/public/-/npm/v1/security/advisories/bulk";
-    larder.send(reqwest::Method::POST, path, &mine, Some("{\"a\":[\"1.0.0\"]}".into())).await.expect(200);
+    larder
+        .send(
+            reqwest::Method::POST,
+            path,
+            &mine,
+            Some("{\"a\":[\"1.0.0\"]}".into()),
+        )
+        .await
+        .expect(200);
     assert_eq!(upstream.seen().len(), 2);
+    let question = &upstream.seen()[1];
+    assert_eq!(question.method, http::Method::POST);
+    assert_eq!(question.body, "{\"a\":[\"1.0.0\"]}");
     for seen in upstream.seen() {
-        assert!(!seen.headers.contains_key("authorization") && !seen.headers.contains_key("cookie"));
+        assert!(
+            !seen.headers.contains_key("authorization") && !seen.headers.contains_key("cookie")
+        );
     }
 }
 
@@ -67,7 +84,12 @@ async fn errors_and_metrics_show_no_secret() {
     let answer = larder.get("/npm/public/a").await;
     let report = larder.get("/-/run/7a").await.expect(200).text();
     let metrics = larder.get("/-/metrics").await.expect(200).text();
-    for text in [answer.text(), report, metrics, format!("{:?}", larder.larder.snapshot().config)] {
+    for text in [
+        answer.text(),
+        report,
+        metrics,
+        format!("{:?}", larder.larder.snapshot().config),
+    ] {
         assert!(!text.contains(SECRET), "{text}");
     }
 }

@@ -17,7 +17,10 @@ const OURS: &str = "/maven/public/org/x/big/1.0/big-1.0.jar";
 fn big(upstream: &Upstream, length: usize) -> Bytes {
     let bytes = Bytes::from(noise(length, 3));
     upstream.put(JAR, Reply::bytes(bytes.clone()));
-    upstream.put(&format!("{JAR}.sha1"), Reply::typed("text/plain", sha1(&bytes)));
+    upstream.put(
+        &format!("{JAR}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
     bytes
 }
 
@@ -100,12 +103,21 @@ async fn ranges_of_a_download_under_way_are_served() {
     let larder = TestLarder::start(&upstream).await;
     let bytes = big(&upstream, 1024 * KIB);
     for _ in 0..2 {
-        let part = larder.get_with(OURS, &[("range", "bytes=1000-1999")]).await.expect(206);
+        let part = larder
+            .get_with(OURS, &[("range", "bytes=1000-1999")])
+            .await
+            .expect(206);
         assert_eq!(part.bytes(), &bytes.slice(1000..2000));
         assert_eq!(part.header("content-range"), "bytes 1000-1999/1048576");
-        let tail = larder.get_with(OURS, &[("range", "bytes=-10")]).await.expect(206);
+        let tail = larder
+            .get_with(OURS, &[("range", "bytes=-10")])
+            .await
+            .expect(206);
         assert_eq!(tail.bytes(), &bytes.slice(bytes.len() - 10..));
     }
-    larder.get_with(OURS, &[("range", "bytes=9999999-")]).await.expect(416);
+    larder
+        .get_with(OURS, &[("range", "bytes=9999999-")])
+        .await
+        .expect(416);
     assert_eq!(upstream.count(JAR), 1);
 }

@@ -10,7 +10,10 @@ const TARBALL: &str = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
 fn always_stale(upstream: &Upstream) {
     publish(upstream, "left-pad", &[version("1.3.0", &[])]);
     let packument = serde_json::json!({ "name": "left-pad", "versions": {} }).to_string();
-    upstream.put("/npm/fickle", Reply::json(packument).header("cache-control", "no-cache"));
+    upstream.put(
+        "/npm/fickle",
+        Reply::json(packument).header("cache-control", "no-cache"),
+    );
 }
 
 #[tokio::test]
@@ -22,7 +25,11 @@ async fn documents_are_served_stale_and_blobs_for_ever_while_upstream_is_away() 
     larder.get(TARBALL).await.expect(200);
     upstream.vanish();
     let stale = larder.get("/npm/public/fickle").await.expect(200);
-    assert!(stale.header("cache-status").contains("stale"), "{}", stale.header("cache-status"));
+    assert!(
+        stale.header("cache-status").contains("stale"),
+        "{}",
+        stale.header("cache-status")
+    );
     let hit = larder.get(TARBALL).await.expect(200);
     assert!(hit.header("cache-status").starts_with("larder; hit"));
     let away = larder.get("/npm/public/never-seen").await;
@@ -70,7 +77,11 @@ async fn a_throttled_upstream_is_waited_for_and_never_becomes_not_found() {
 #[tokio::test]
 async fn a_dead_upstream_is_not_asked_for_every_request() {
     let upstream = Upstream::start().await;
-    let larder = TestLarder::with(&config(&upstream, &IMPATIENT.replace("rest = \"100ms\"", "rest = \"60s\""))).await;
+    let larder = TestLarder::with(&config(
+        &upstream,
+        &IMPATIENT.replace("rest = \"100ms\"", "rest = \"60s\""),
+    ))
+    .await;
     upstream.always(Some(Fault::Status(500, None)));
     for name in ["a", "b", "c"] {
         let answer = larder.get(&format!("/npm/public/{name}")).await;
@@ -103,10 +114,22 @@ async fn an_unknown_version_is_looked_for_at_once() {
     larder.get("/npm/public/left-pad").await.expect(200);
     // Fresh for five minutes; a lockfile knows better.
     tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
-    publish(&upstream, "left-pad", &[version("1.2.0", &[]), version("1.3.0", &[])]);
+    publish(
+        &upstream,
+        "left-pad",
+        &[version("1.2.0", &[]), version("1.3.0", &[])],
+    );
     larder.get(TARBALL).await.expect(200);
-    let unknown = larder.get("/npm/public/left-pad/-/left-pad-9.9.9.tgz").await.expect(404);
-    assert!(unknown.json()["error"].as_str().unwrap().contains("left-pad-9.9.9.tgz"));
+    let unknown = larder
+        .get("/npm/public/left-pad/-/left-pad-9.9.9.tgz")
+        .await
+        .expect(404);
+    assert!(
+        unknown.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("left-pad-9.9.9.tgz")
+    );
 }
 
 #[tokio::test]
@@ -117,9 +140,16 @@ async fn a_document_is_revalidated_with_what_came_with_it() {
     let first = larder.get("/npm/public/fickle").await.expect(200);
     let second = larder.get("/npm/public/fickle").await.expect(200);
     assert_eq!(first.bytes(), second.bytes());
-    assert!(second.header("cache-status").contains("fwd-status=304"), "{}", second.header("cache-status"));
+    assert!(
+        second.header("cache-status").contains("fwd-status=304"),
+        "{}",
+        second.header("cache-status")
+    );
     let changed = serde_json::json!({ "name": "fickle", "versions": {}, "new": true }).to_string();
-    upstream.put("/npm/fickle", Reply::json(changed).header("cache-control", "no-cache"));
+    upstream.put(
+        "/npm/fickle",
+        Reply::json(changed).header("cache-control", "no-cache"),
+    );
     assert_eq!(larder.get("/npm/public/fickle").await.json()["new"], true);
 }
 
@@ -145,14 +175,22 @@ async fn offline_no_packet_leaves() {
     upstream.forget_seen();
     larder.get("/npm/public/left-pad").await.expect(200);
     let missing = larder.get("/npm/public/other").await.expect(503);
-    assert!(missing.json()["error"].as_str().unwrap().contains("offline"));
+    assert!(
+        missing.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("offline")
+    );
     assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]
 async fn a_restart_is_warm() {
     let upstream = Upstream::start().await;
-    let text = config(&upstream, "[cache]\nmin_free = 0\nrendered_disk = \"64MiB\"\n");
+    let text = config(
+        &upstream,
+        "[cache]\nmin_free = 0\nrendered_disk = \"64MiB\"\n",
+    );
     let larder = TestLarder::with(&text).await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
     let before = larder.get("/npm/public/left-pad").await.expect(200);
@@ -160,7 +198,14 @@ async fn a_restart_is_warm() {
     let port = larder.url.rsplit(':').next().unwrap().to_owned();
     let data = larder.stop().await;
     upstream.vanish();
-    let larder = TestLarder::in_dir(&text.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")), data).await;
-    assert_eq!(larder.get("/npm/public/left-pad").await.expect(200).bytes(), before.bytes());
+    let larder = TestLarder::in_dir(
+        &text.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")),
+        data,
+    )
+    .await;
+    assert_eq!(
+        larder.get("/npm/public/left-pad").await.expect(200).bytes(),
+        before.bytes()
+    );
     larder.get(TARBALL).await.expect(200);
 }

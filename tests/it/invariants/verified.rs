@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::support::npm::{publish, version};
-use crate::support::{Fault, KIB, Reply, TestLarder, Upstream, integrity, noise, nuget, pypi, sha1, sha256};
+use crate::support::{
+    Fault, KIB, Reply, TestLarder, Upstream, integrity, noise, nuget, pypi, sha1, sha256,
+};
 
 const TARBALL: &str = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
 const AT_UPSTREAM: &str = "/npm/left-pad/-/left-pad-1.3.0.tgz";
@@ -26,9 +28,17 @@ async fn a_corrupt_body_is_cut_off_and_the_next_good_one_is_served() {
     let bytes = big(&upstream);
     upstream.fault(AT_UPSTREAM, Fault::Corrupt);
     let cut = larder.get(TARBALL).await;
-    assert!(cut.body.is_err(), "{} bytes of {} pass for the whole", cut.bytes().len(), bytes.len());
+    assert!(
+        cut.body.is_err(),
+        "{} bytes of {} pass for the whole",
+        cut.bytes().len(),
+        bytes.len()
+    );
     larder.assert_nothing_kept_of_assets().await;
-    assert!(larder.get(TARBALL).await.expect(200).bytes() == &bytes, "other bytes");
+    assert!(
+        larder.get(TARBALL).await.expect(200).bytes() == &bytes,
+        "other bytes"
+    );
 }
 
 #[tokio::test]
@@ -38,8 +48,19 @@ async fn a_small_corrupt_body_is_an_error_with_its_reason() {
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
     upstream.fault(AT_UPSTREAM, Fault::Corrupt);
     let refused = larder.get(TARBALL).await.expect(502);
-    assert!(refused.json()["error"].as_str().unwrap().contains("is not what its registry promised"));
-    assert!(larder.larder.metrics.text().contains("larder_unverified_total 1"));
+    assert!(
+        refused.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("is not what its registry promised")
+    );
+    assert!(
+        larder
+            .larder
+            .metrics
+            .text()
+            .contains("larder_unverified_total 1")
+    );
     larder.get(TARBALL).await.expect(200);
 }
 
@@ -50,14 +71,23 @@ async fn a_body_cut_short_is_resumed_where_it_broke_off() {
     let bytes = big(&upstream);
     upstream.fault(AT_UPSTREAM, Fault::CutAfter(300 * KIB));
     upstream.fault(AT_UPSTREAM, Fault::CutAfter(200 * KIB));
-    assert!(larder.get(TARBALL).await.expect(200).bytes() == &bytes, "other bytes");
+    assert!(
+        larder.get(TARBALL).await.expect(200).bytes() == &bytes,
+        "other bytes"
+    );
     let ranges: Vec<String> = upstream
         .seen()
         .iter()
         .filter_map(|seen| Some(seen.headers.get("range")?.to_str().unwrap().to_owned()))
         .collect();
     assert_eq!(ranges.len(), 2, "{ranges:?}");
-    assert!(upstream.seen().iter().filter(|seen| seen.headers.contains_key("range")).all(|seen| seen.headers.contains_key("if-range")));
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .filter(|seen| seen.headers.contains_key("range"))
+            .all(|seen| seen.headers.contains_key("if-range"))
+    );
 }
 
 #[tokio::test]
@@ -81,7 +111,10 @@ async fn a_body_cut_for_good_is_cut_for_the_client_too() {
     }
     assert!(larder.get(TARBALL).await.body.is_err());
     larder.assert_nothing_kept_of_assets().await;
-    assert!(larder.get(TARBALL).await.expect(200).bytes() == &bytes, "other bytes");
+    assert!(
+        larder.get(TARBALL).await.expect(200).bytes() == &bytes,
+        "other bytes"
+    );
 }
 
 #[tokio::test]
@@ -89,8 +122,14 @@ async fn a_stalled_body_is_resumed() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     let bytes = big(&upstream);
-    upstream.fault(AT_UPSTREAM, Fault::StallAfter(100 * KIB, std::sync::Arc::default()));
-    assert!(larder.get(TARBALL).await.expect(200).bytes() == &bytes, "other bytes");
+    upstream.fault(
+        AT_UPSTREAM,
+        Fault::StallAfter(100 * KIB, std::sync::Arc::default()),
+    );
+    assert!(
+        larder.get(TARBALL).await.expect(200).bytes() == &bytes,
+        "other bytes"
+    );
 }
 
 #[tokio::test]
@@ -99,8 +138,14 @@ async fn a_tarball_asked_for_without_its_document_is_verified_too() {
     let larder = TestLarder::start(&upstream).await;
     publish(&upstream, "@a/b", &[version("1.0.0", &[])]);
     upstream.fault("/npm/@a/b/-/b-1.0.0.tgz", Fault::Corrupt);
-    larder.get("/npm/public/@a/b/-/b-1.0.0.tgz").await.expect(502);
-    larder.get("/npm/public/@a%2fb/-/b-1.0.0.tgz").await.expect(200);
+    larder
+        .get("/npm/public/@a/b/-/b-1.0.0.tgz")
+        .await
+        .expect(502);
+    larder
+        .get("/npm/public/@a%2fb/-/b-1.0.0.tgz")
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -109,11 +154,18 @@ async fn wheels_and_their_metadata_are_held_against_the_pages_hashes() {
     let files = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     pypi::publish(&upstream, &files, "six", &[("1.0", &[])], true);
-    let page = larder.get_with("/pypi/public/simple/six/", &[("accept", pypi::JSON)]).await.expect(200).json();
+    let page = larder
+        .get_with("/pypi/public/simple/six/", &[("accept", pypi::JSON)])
+        .await
+        .expect(200)
+        .json();
     let file = page["files"][0]["url"].as_str().unwrap().to_owned();
     let at_files = files_path(&file);
     let path = format!("/pypi/public/simple/six/{file}");
-    for (ours, theirs) in [(path.clone(), at_files.clone()), (format!("{path}.metadata"), format!("{at_files}.metadata"))] {
+    for (ours, theirs) in [
+        (path.clone(), at_files.clone()),
+        (format!("{path}.metadata"), format!("{at_files}.metadata")),
+    ] {
         files.fault(&theirs, Fault::Corrupt);
         larder.get(&ours).await.expect(502);
         let answer = larder.get(&ours).await.expect(200);
@@ -132,18 +184,52 @@ async fn jars_are_held_against_the_strongest_checksum_upstream_has() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     let jar = noise(5000, 1);
-    let (path, ours) = ("/maven2/org/x/lib/1.0/lib-1.0.jar", "/maven/public/org/x/lib/1.0/lib-1.0.jar");
+    let (path, ours) = (
+        "/maven2/org/x/lib/1.0/lib-1.0.jar",
+        "/maven/public/org/x/lib/1.0/lib-1.0.jar",
+    );
     upstream.put(path, Reply::bytes(jar.clone()));
-    upstream.put(&format!("{path}.sha1"), Reply::typed("text/plain", format!("{}  lib-1.0.jar\n", sha1(&jar))));
-    upstream.put(&format!("{path}.sha256"), Reply::typed("text/plain", sha256(b"something else")));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", format!("{}  lib-1.0.jar\n", sha1(&jar))),
+    );
+    upstream.put(
+        &format!("{path}.sha256"),
+        Reply::typed("text/plain", sha256(b"something else")),
+    );
     larder.get(ours).await.expect(502);
-    upstream.put(&format!("{path}.sha256"), Reply::typed("text/plain", sha256(&jar)));
-    assert!(larder.get(ours).await.expect(200).bytes() == &jar, "other bytes");
+    upstream.put(
+        &format!("{path}.sha256"),
+        Reply::typed("text/plain", sha256(&jar)),
+    );
+    assert!(
+        larder.get(ours).await.expect(200).bytes() == &jar,
+        "other bytes"
+    );
     // Our own digests where we hold the file, also those that upstream does not have.
     upstream.forget_seen();
-    assert_eq!(larder.get(&format!("{ours}.sha1")).await.expect(200).text(), sha1(&jar));
-    assert_eq!(larder.get(&format!("{ours}.md5")).await.expect(200).text().len(), 32);
-    assert_eq!(larder.get(&format!("{ours}.sha512")).await.expect(200).text().len(), 128);
+    assert_eq!(
+        larder.get(&format!("{ours}.sha1")).await.expect(200).text(),
+        sha1(&jar)
+    );
+    assert_eq!(
+        larder
+            .get(&format!("{ours}.md5"))
+            .await
+            .expect(200)
+            .text()
+            .len(),
+        32
+    );
+    assert_eq!(
+        larder
+            .get(&format!("{ours}.sha512"))
+            .await
+            .expect(200)
+            .text()
+            .len(),
+        128
+    );
     assert!(upstream.seen().is_empty());
 }
 
@@ -151,21 +237,33 @@ async fn jars_are_held_against_the_strongest_checksum_upstream_has() {
 async fn without_a_promise_the_first_bytes_seen_are_pinned() {
     let upstream = Upstream::start().await;
     let first = noise(90 * KIB, 1);
-    let (path, ours) = ("/maven2/org/x/lib/1.0/lib-1.0.jar", "/maven/public/org/x/lib/1.0/lib-1.0.jar");
+    let (path, ours) = (
+        "/maven2/org/x/lib/1.0/lib-1.0.jar",
+        "/maven/public/org/x/lib/1.0/lib-1.0.jar",
+    );
     upstream.put(path, Reply::bytes(first.clone()));
     // So small that the first jar is evicted when the second comes in.
-    let text = crate::support::larder::config(&upstream, "[cache]\nmax_size = \"100KiB\"\nrendered_disk = 0\nmin_free = 0\nblob_memory = 0\n");
+    let text = crate::support::larder::config(
+        &upstream,
+        "[cache]\nmax_size = \"100KiB\"\nrendered_disk = 0\nmin_free = 0\nblob_memory = 0\n",
+    );
     let larder = TestLarder::with(&text).await;
     larder.get(ours).await.expect(200);
     larder.wait_for_blob(&first, true).await;
     let other = "/maven2/org/x/other/1.0/other-1.0.jar";
     upstream.put(other, Reply::bytes(noise(80 * KIB, 2)));
-    larder.get("/maven/public/org/x/other/1.0/other-1.0.jar").await.expect(200);
+    larder
+        .get("/maven/public/org/x/other/1.0/other-1.0.jar")
+        .await
+        .expect(200);
     larder.wait_for_blob(&first, false).await;
     upstream.put(path, Reply::bytes(noise(60 * KIB, 3)));
     larder.get(ours).await.expect(502);
     upstream.put(path, Reply::bytes(first.clone()));
-    assert!(larder.get(ours).await.expect(200).bytes() == &first, "other bytes");
+    assert!(
+        larder.get(ours).await.expect(200).bytes() == &first,
+        "other bytes"
+    );
 }
 
 #[tokio::test]
@@ -178,5 +276,8 @@ async fn nuget_packages_are_held_against_the_catalogs_hash() {
     upstream.fault(path, Fault::Corrupt);
     let ours = "/nuget/public/v3/flat/acme.lib/1.0.0/acme.lib.1.0.0.nupkg";
     larder.get(ours).await.expect(502);
-    assert_eq!(larder.get(ours).await.expect(200).bytes(), &nuget::nupkg("Acme.Lib", "1.0.0", &[]));
+    assert_eq!(
+        larder.get(ours).await.expect(200).bytes(),
+        &nuget::nupkg("Acme.Lib", "1.0.0", &[])
+    );
 }

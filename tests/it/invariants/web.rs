@@ -10,14 +10,23 @@ async fn clients_that_hold_the_bytes_are_told_so() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
-    for path in ["/npm/public/left-pad", "/npm/public/left-pad/-/left-pad-1.3.0.tgz"] {
+    for path in [
+        "/npm/public/left-pad",
+        "/npm/public/left-pad/-/left-pad-1.3.0.tgz",
+    ] {
         larder.get(path).await.expect(200);
         let etag = larder.get(path).await.header("etag").to_owned();
         assert!(etag.starts_with('"'), "strong: {etag}");
-        let same = larder.get_with(path, &[("if-none-match", &etag)]).await.expect(304);
+        let same = larder
+            .get_with(path, &[("if-none-match", &etag)])
+            .await
+            .expect(304);
         assert!(same.bytes().is_empty());
         assert_eq!(same.header("etag"), etag);
-        larder.get_with(path, &[("if-none-match", "\"other\"")]).await.expect(200);
+        larder
+            .get_with(path, &[("if-none-match", "\"other\"")])
+            .await
+            .expect(200);
     }
 }
 
@@ -30,7 +39,10 @@ async fn every_representation_has_an_etag_of_its_own() {
     publish(&upstream, "left-pad", &versions);
     let mut seen = std::collections::HashSet::new();
     for encoding in ["identity", "gzip", "br", "zstd"] {
-        let answer = larder.get_with("/npm/public/left-pad", &[("accept-encoding", encoding)]).await.expect(200);
+        let answer = larder
+            .get_with("/npm/public/left-pad", &[("accept-encoding", encoding)])
+            .await
+            .expect(200);
         let expected = if encoding == "identity" { "" } else { encoding };
         assert_eq!(answer.header("content-encoding"), expected);
         assert!(answer.header("vary").contains("Accept-Encoding"));
@@ -43,10 +55,16 @@ async fn head_has_the_headers_of_get_and_no_body() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
-    for path in ["/npm/public/left-pad", "/npm/public/left-pad/-/left-pad-1.3.0.tgz"] {
+    for path in [
+        "/npm/public/left-pad",
+        "/npm/public/left-pad/-/left-pad-1.3.0.tgz",
+    ] {
         larder.get(path).await.expect(200);
         let get = larder.get(path).await;
-        let head = larder.send(reqwest::Method::HEAD, path, &[], None).await.expect(200);
+        let head = larder
+            .send(reqwest::Method::HEAD, path, &[], None)
+            .await
+            .expect(200);
         assert!(head.bytes().is_empty());
         for name in ["content-length", "etag", "content-type"] {
             assert_eq!(head.header(name), get.header(name), "{name} of {path}");
@@ -59,12 +77,24 @@ async fn bad_requests_get_clear_answers_in_the_formats_own_shape() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
     for (path, status, says) in [
-        ("/npm/nowhere/left-pad", 404, "there is no repository `nowhere`"),
-        ("/npm/public/..%2f..%2fetc%2fpasswd", 400, "segment that is not allowed"),
+        (
+            "/npm/nowhere/left-pad",
+            404,
+            "there is no repository `nowhere`",
+        ),
+        (
+            "/npm/public/..%2f..%2fetc%2fpasswd",
+            400,
+            "segment that is not allowed",
+        ),
         ("/npm/public/.hidden", 400, "is no npm package name"),
         ("/npm/public/%00", 400, "segment that is not allowed"),
         ("/npm/public/%ff", 400, "UTF-8"),
-        ("/pypi/public/simple/a%20b/", 400, "is no Python project name"),
+        (
+            "/pypi/public/simple/a%20b/",
+            400,
+            "is no Python project name",
+        ),
         ("/maven/public/", 404, "no index"),
         ("/nuget/public/v2/x", 404, "v3/index.json"),
         ("/gem/public/x", 404, "there is nothing at this path"),
@@ -77,15 +107,33 @@ async fn bad_requests_get_clear_answers_in_the_formats_own_shape() {
             assert!(answer.json()["error"].is_string());
         }
     }
-    let refused = larder.send(reqwest::Method::PUT, "/npm/public/left-pad", &[], Some("{}".into())).await.expect(403);
-    assert!(refused.json()["error"].as_str().unwrap().contains("takes no publishes"));
-    larder.send(reqwest::Method::PATCH, "/npm/public/left-pad", &[], None).await.expect(405);
+    let refused = larder
+        .send(
+            reqwest::Method::PUT,
+            "/npm/public/left-pad",
+            &[],
+            Some("{}".into()),
+        )
+        .await
+        .expect(403);
+    assert!(
+        refused.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("takes no publishes")
+    );
+    larder
+        .send(reqwest::Method::PATCH, "/npm/public/left-pad", &[], None)
+        .await
+        .expect(405);
     assert!(upstream.seen().is_empty());
 }
 
 /// Sends raw bytes and reads what comes back.
 async fn raw(larder: &TestLarder, request: &[u8]) -> String {
-    let mut socket = tokio::net::TcpStream::connect(larder.url.trim_start_matches("http://")).await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(larder.url.trim_start_matches("http://"))
+        .await
+        .unwrap();
     socket.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
@@ -96,9 +144,20 @@ async fn raw(larder: &TestLarder, request: &[u8]) -> String {
 async fn headers_too_large_and_broken_requests_end_their_own_socket_alone() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
-    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "a".repeat(200_000));
-    assert!(raw(&larder, large.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    assert!(raw(&larder, b"NONSENSE\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n",
+        "a".repeat(200_000)
+    );
+    assert!(
+        raw(&larder, large.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431")
+    );
+    assert!(
+        raw(&larder, b"NONSENSE\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400")
+    );
     larder.get("/-/live").await.expect(200);
 }
 
@@ -106,8 +165,15 @@ async fn headers_too_large_and_broken_requests_end_their_own_socket_alone() {
 async fn the_reason_phrase_says_why_to_clients_that_show_nothing_else() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
-    let answer = raw(&larder, b"GET /maven/nowhere/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 404 there is no repository `nowhere`"), "{answer}");
+    let answer = raw(
+        &larder,
+        b"GET /maven/nowhere/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 404 there is no repository `nowhere`"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -120,8 +186,14 @@ async fn health_and_metrics_are_there() {
     larder.get("/npm/public/left-pad").await.expect(200);
     larder.get("/npm/public/left-pad").await.expect(200);
     let metrics = larder.get("/-/metrics").await.expect(200).text();
-    assert!(metrics.contains("larder_answers_total{format=\"npm\",outcome=\"hit\",status=\"200\"} 1"), "{metrics}");
-    assert!(metrics.contains("larder_fetches_total{connection=\"up:npm\",outcome=\"found\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("larder_answers_total{format=\"npm\",outcome=\"hit\",status=\"200\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("larder_fetches_total{connection=\"up:npm\",outcome=\"found\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -131,18 +203,29 @@ async fn tls_is_served_and_a_new_certificate_is_taken_up() {
     let folder = tempfile::TempDir::new().unwrap();
     let make = || {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(
+            folder.path().join("key.pem"),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
         std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
         made.cert.pem()
     };
     let first = make();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let tls = format!("[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", at("cert.pem"), at("key.pem"));
+    let tls = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        at("cert.pem"),
+        at("key.pem")
+    );
     let larder = TestLarder::with(&crate::support::larder::config(&upstream, &tls)).await;
     let url = larder.url.replace("127.0.0.1", "localhost");
     assert!(url.starts_with("https://"));
     let get = |pem: String| {
-        let (url, resolved) = (url.clone(), larder.url.trim_start_matches("https://").parse().unwrap());
+        let (url, resolved) = (
+            url.clone(),
+            larder.url.trim_start_matches("https://").parse().unwrap(),
+        );
         async move {
             let client = reqwest::Client::builder()
                 .tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes()).unwrap()])

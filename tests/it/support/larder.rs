@@ -31,7 +31,9 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn bytes(&self) -> &Bytes {
@@ -48,7 +50,10 @@ impl Answer {
 
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
-        let said = self.body.as_ref().map(|body| String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned());
+        let said = self
+            .body
+            .as_ref()
+            .map(|body| String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned());
         assert_eq!(self.status, status, "{said:?}");
         self
     }
@@ -84,7 +89,8 @@ impl TestLarder {
     }
 
     pub async fn in_dir(text: &str, data: TempDir) -> Self {
-        let config = load(&source(text), &learned(&data)).unwrap_or_else(|faults| panic!("{faults}"));
+        let config =
+            load(&source(text), &learned(&data)).unwrap_or_else(|faults| panic!("{faults}"));
         let larder = Larder::start(config).await.unwrap();
         let listener = Listener::bind(&larder).await.unwrap();
         let (url, stop) = (listener.url(), CancellationToken::new());
@@ -106,7 +112,8 @@ impl TestLarder {
 
     /// Puts another configuration in force.
     pub fn reload(&self, text: &str) {
-        let config = load(&source(text), &learned(&self.data)).unwrap_or_else(|faults| panic!("{faults}"));
+        let config =
+            load(&source(text), &learned(&self.data)).unwrap_or_else(|faults| panic!("{faults}"));
         self.larder.reload(config).unwrap();
     }
 
@@ -131,7 +138,13 @@ impl TestLarder {
         self.send(reqwest::Method::GET, path, headers, None).await
     }
 
-    pub async fn send(&self, method: reqwest::Method, path: &str, headers: &[(&str, &str)], body: Option<Bytes>) -> Answer {
+    pub async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -149,7 +162,11 @@ impl TestLarder {
 
     /// A request whose body is read by the test.
     pub async fn open(&self, path: &str) -> reqwest::Response {
-        self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
+        self.http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .unwrap()
     }
 
     pub fn blobs(&self) -> usize {
@@ -191,7 +208,13 @@ fn files_below(folder: &std::path::Path) -> usize {
     std::fs::read_dir(folder).map_or(0, |entries| {
         entries
             .flatten()
-            .map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 })
+            .map(|entry| {
+                if entry.path().is_dir() {
+                    files_below(&entry.path())
+                } else {
+                    1
+                }
+            })
             .sum()
     })
 }
@@ -212,7 +235,12 @@ impl TestLarder {
     /// Waits until these bytes are stored, or are no longer.
     pub async fn wait_for_blob(&self, bytes: &[u8], stored: bool) {
         let name = super::sha256(bytes);
-        let file = self.data.path().join("blobs/sha256").join(&name[..2]).join(&name);
+        let file = self
+            .data
+            .path()
+            .join("blobs/sha256")
+            .join(&name[..2])
+            .join(&name);
         while file.exists() != stored {
             tokio::task::yield_now().await;
         }

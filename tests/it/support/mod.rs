@@ -27,7 +27,10 @@ pub fn sha1(bytes: &[u8]) -> String {
 pub fn integrity(bytes: &[u8]) -> String {
     use base64::Engine as _;
     let digest = sha2::Sha512::digest(bytes);
-    format!("sha512-{}", base64::engine::general_purpose::STANDARD.encode(digest))
+    format!(
+        "sha512-{}",
+        base64::engine::general_purpose::STANDARD.encode(digest)
+    )
 }
 
 /// Bytes that do not compress and are the same in every run.

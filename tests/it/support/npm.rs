@@ -23,19 +23,30 @@ pub fn version<'a>(version: &'a str, dependencies: &'a [(&'a str, &'a str)]) -> 
 
 /// A real package archive.
 pub fn tarball(name: &str, version: &str, dependencies: &[(&str, &str)]) -> Vec<u8> {
-    let dependencies: Map<String, Value> = dependencies.iter().map(|(name, range)| ((*name).to_owned(), json!(range))).collect();
+    let dependencies: Map<String, Value> = dependencies
+        .iter()
+        .map(|(name, range)| ((*name).to_owned(), json!(range)))
+        .collect();
     let manifest = json!({ "name": name, "version": version, "dependencies": dependencies, "main": "index.js" });
-    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
     for (file, text) in [
         ("package/package.json", manifest.to_string()),
-        ("package/index.js", format!("module.exports = '{name}@{version}'\n")),
+        (
+            "package/index.js",
+            format!("module.exports = '{name}@{version}'\n"),
+        ),
     ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(499_162_500);
         header.set_cksum();
-        archive.append_data(&mut header, file, text.as_bytes()).unwrap();
+        archive
+            .append_data(&mut header, file, text.as_bytes())
+            .unwrap();
     }
     let mut encoder = archive.into_inner().unwrap();
     encoder.flush().unwrap();
@@ -45,7 +56,18 @@ pub fn tarball(name: &str, version: &str, dependencies: &[(&str, &str)]) -> Vec<
 /// Publishes a package below `/npm/`, its tarballs where the registry usually has them.
 pub fn publish(upstream: &Upstream, name: &str, versions: &[Version<'_>]) {
     let base = format!("{}/npm/", upstream.url());
-    publish_at(upstream, name, versions, |file| (format!("{base}{name}/-/{file}"), format!("/npm/{name}/-/{file}")), upstream);
+    publish_at(
+        upstream,
+        name,
+        versions,
+        |file| {
+            (
+                format!("{base}{name}/-/{file}"),
+                format!("/npm/{name}/-/{file}"),
+            )
+        },
+        upstream,
+    );
 }
 
 /// The same with tarballs elsewhere: `place` gives a file's address and its path at `files`.
@@ -64,7 +86,11 @@ pub fn publish_at(
     for one in versions {
         let bytes = tarball(name, one.version, one.dependencies);
         let (url, path) = place(&format!("{bare}-{}.tgz", one.version));
-        let dependencies: Map<String, Value> = one.dependencies.iter().map(|(name, range)| ((*name).to_owned(), json!(range))).collect();
+        let dependencies: Map<String, Value> = one
+            .dependencies
+            .iter()
+            .map(|(name, range)| ((*name).to_owned(), json!(range)))
+            .collect();
         documents.insert(
             one.version.to_owned(),
             json!({

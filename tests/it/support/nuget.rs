@@ -11,10 +11,11 @@ use super::{Reply, Upstream};
 
 /// A real package.
 pub fn nupkg(id: &str, version: &str, dependencies: &[(&str, &str)]) -> Vec<u8> {
-    let dependencies: String = dependencies
+    let dependencies: Vec<String> = dependencies
         .iter()
         .map(|(id, range)| format!("<dependency id=\"{id}\" version=\"{range}\" />"))
         .collect();
+    let dependencies = dependencies.concat();
     let nuspec = format!(
         "<?xml version=\"1.0\"?><package xmlns=\"http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd\"><metadata>\
          <id>{id}</id><version>{version}</version><authors>t</authors><description>d</description>\
@@ -79,10 +80,16 @@ pub fn publish(upstream: &Upstream, id: &str, versions: &[&str], paged: bool) {
             "packageContent": format!("{url}/flat/{lower}/{version}/{lower}.{version}.nupkg"),
             "registration": format!("{url}/reg-gz/{lower}/index.json"),
         }));
-        upstream.put(&format!("/flat/{lower}/{version}/{lower}.{version}.nupkg"), Reply::bytes(bytes));
+        upstream.put(
+            &format!("/flat/{lower}/{version}/{lower}.{version}.nupkg"),
+            Reply::bytes(bytes),
+        );
     }
     registrations(upstream, &lower, &leaves, versions, paged);
-    upstream.put(&format!("/flat/{lower}/index.json"), Reply::json(json!({ "versions": versions }).to_string()));
+    upstream.put(
+        &format!("/flat/{lower}/index.json"),
+        Reply::json(json!({ "versions": versions }).to_string()),
+    );
     let listed: Vec<Value> = versions
         .iter()
         .map(|version| json!({ "version": version, "@id": format!("{url}/reg/{lower}/{version}.json") }))
@@ -92,7 +99,13 @@ pub fn publish(upstream: &Upstream, id: &str, versions: &[&str], paged: bool) {
     upstream.put("/query", Reply::json(result.to_string()));
 }
 
-fn registrations(upstream: &Upstream, lower: &str, leaves: &[Value], versions: &[&str], paged: bool) {
+fn registrations(
+    upstream: &Upstream,
+    lower: &str,
+    leaves: &[Value],
+    versions: &[&str],
+    paged: bool,
+) {
     let url = upstream.url();
     // A page's address is not always below the registrations.
     let page_path = format!("/pages-of-registrations/{lower}.json");
@@ -107,9 +120,13 @@ fn registrations(upstream: &Upstream, lower: &str, leaves: &[Value], versions: &
     } else {
         page.clone()
     };
-    let index = json!({ "@id": format!("{url}/reg-gz/{lower}/index.json"), "count": 1, "items": [listed] });
+    let index =
+        json!({ "@id": format!("{url}/reg-gz/{lower}/index.json"), "count": 1, "items": [listed] });
     upstream.put(&page_path, Reply::json(page.to_string()));
     for folder in ["reg", "reg-gz"] {
-        upstream.put(&format!("/{folder}/{lower}/index.json"), Reply::json(index.to_string()));
+        upstream.put(
+            &format!("/{folder}/{lower}/index.json"),
+            Reply::json(index.to_string()),
+        );
     }
 }

@@ -18,8 +18,15 @@ pub fn wheel(name: &str, version: &str, requires: &[&str]) -> Vec<u8> {
     for (file, text) in [
         (format!("{module}.py"), format!("VERSION = '{version}'\n")),
         (format!("{info}/METADATA"), metadata),
-        (format!("{info}/WHEEL"), "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned()),
-        (format!("{info}/RECORD"), format!("{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")),
+        (
+            format!("{info}/WHEEL"),
+            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+                .to_owned(),
+        ),
+        (
+            format!("{info}/RECORD"),
+            format!("{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"),
+        ),
     ] {
         archive.start_file(file, options).unwrap();
         archive.write_all(text.as_bytes()).unwrap();
@@ -28,13 +35,23 @@ pub fn wheel(name: &str, version: &str, requires: &[&str]) -> Vec<u8> {
 }
 
 fn metadata(name: &str, version: &str, requires: &[&str]) -> String {
-    let requires: String = requires.iter().map(|one| format!("Requires-Dist: {one}\n")).collect();
+    let requires: Vec<String> = requires
+        .iter()
+        .map(|one| format!("Requires-Dist: {one}\n"))
+        .collect();
+    let requires = requires.concat();
     format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}\n")
 }
 
 /// Publishes versions of a project, `(version, requirements)`: the page at `index`, wheels and
 /// their metadata at `files`. `json` says which form the index has.
-pub fn publish(index: &Upstream, files: &Upstream, name: &str, versions: &[(&str, &[&str])], in_json: bool) {
+pub fn publish(
+    index: &Upstream,
+    files: &Upstream,
+    name: &str,
+    versions: &[(&str, &[&str])],
+    in_json: bool,
+) {
     let module = name.replace('-', "_");
     let mut entries = Vec::new();
     let mut anchors = String::new();
@@ -59,9 +76,21 @@ pub fn publish(index: &Upstream, files: &Upstream, name: &str, versions: &[(&str
     let names: Vec<&str> = versions.iter().map(|(version, _)| *version).collect();
     let page = json!({ "meta": { "api-version": "1.1" }, "name": name, "versions": names, "files": entries });
     let reply = if in_json {
-        Reply { gzip: true, ..Reply::typed(JSON, page.to_string()) }
+        Reply {
+            gzip: true,
+            ..Reply::typed(JSON, page.to_string())
+        }
     } else {
-        Reply { gzip: true, ..Reply::typed("text/html", format!("<!DOCTYPE html><html><body>\n{anchors}</body></html>")) }
+        Reply {
+            gzip: true,
+            ..Reply::typed(
+                "text/html",
+                format!("<!DOCTYPE html><html><body>\n{anchors}</body></html>"),
+            )
+        }
     };
-    index.put(&format!("/simple/{name}/"), reply.header("cache-control", "max-age=600"));
+    index.put(
+        &format!("/simple/{name}/"),
+        reply.header("cache-control", "max-age=600"),
+    );
 }

@@ -55,7 +55,12 @@ impl Tool {
     }
 
     /// Runs a program with none of this machine's own settings.
-    pub async fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    pub async fn run(
+        &self,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Output {
         let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(program);
         command
@@ -68,14 +73,20 @@ impl Tool {
             .env("CI", "true")
             .envs(variables.iter().copied())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(240), command.output()).await;
-        output.expect("the client takes too long").expect("the client is there; `tests/clients` fetches it")
+        let output = tokio::time::timeout(Duration::from_mins(4), command.output()).await;
+        output
+            .expect("the client takes too long")
+            .expect("the client is there; `tests/clients` fetches it")
     }
 }
 
 /// What the client said, both ways.
 pub fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[track_caller]

@@ -96,7 +96,6 @@ struct State {
     always: Mutex<Option<Fault>>,
     seen: Mutex<Vec<Seen>>,
     pace: Mutex<Option<(usize, Duration)>>,
-    came: Notify,
 }
 
 /// The running registry. Its addresses stand in documents as `{url}`.
@@ -134,7 +133,11 @@ impl Upstream {
                 });
             }
         });
-        Self { state, address, stop }
+        Self {
+            state,
+            address,
+            stop,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -158,20 +161,30 @@ impl Upstream {
     }
 
     pub fn put(&self, path: &str, reply: Reply) {
-        self.state.replies.lock().unwrap().insert(path.to_owned(), reply);
-    }
-
-    pub fn remove(&self, path: &str) {
-        self.state.replies.lock().unwrap().remove(path);
+        self.state
+            .replies
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), reply);
     }
 
     /// Serves a folder of files, with Maven's checksum files computed beside them.
     pub fn put_folder(&self, prefix: &str, folder: &Path) {
-        self.state.folders.lock().unwrap().push((prefix.to_owned(), folder.to_owned()));
+        self.state
+            .folders
+            .lock()
+            .unwrap()
+            .push((prefix.to_owned(), folder.to_owned()));
     }
 
     pub fn fault(&self, path: &str, fault: Fault) {
-        self.state.faults.lock().unwrap().entry(path.to_owned()).or_default().push_back(fault);
+        self.state
+            .faults
+            .lock()
+            .unwrap()
+            .entry(path.to_owned())
+            .or_default()
+            .push_back(fault);
     }
 
     /// Every request gets this until it is taken away with `None`.
@@ -203,12 +216,6 @@ impl Upstream {
             .filter(|seen| endings.iter().any(|ending| seen.path.ends_with(ending)))
             .count()
     }
-
-    pub async fn wait_for(&self, path: &str) {
-        while self.count(path) == 0 {
-            self.state.came.notified().await;
-        }
-    }
 }
 
 impl Drop for Upstream {
@@ -220,7 +227,9 @@ impl Drop for Upstream {
 type Body = BoxBody<Bytes, std::io::Error>;
 
 fn whole(bytes: Bytes) -> Body {
-    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed()
+    http_body_util::Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 fn status(code: u16) -> Response<Body> {
@@ -229,18 +238,23 @@ fn status(code: u16) -> Response<Body> {
     response
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::io::Error> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     state.seen.lock().unwrap().push(Seen {
         method: parts.method.clone(),
         path: path.clone(),
         headers: parts.headers.clone(),
         body,
     });
-    state.came.notify_waiters();
-    state.came.notify_one();
     let fault = state.always.lock().unwrap().clone();
     let fault = fault.or_else(|| state.faults.lock().unwrap().get_mut(&path)?.pop_front());
     if let Some(Fault::Status(code, retry_after)) = fault {
@@ -278,14 +292,27 @@ fn find(state: &State, path: &str) -> Option<Reply> {
             return Some(Reply::typed("text/plain", super::sha1(&bytes)));
         }
         let file = folder.join(below);
-        file.is_file().then(|| Reply::bytes(std::fs::read(file).unwrap()))
+        file.is_file()
+            .then(|| Reply::bytes(std::fs::read(file).unwrap()))
     })
 }
 
-fn respond(state: &State, parts: &http::request::Parts, reply: &Reply, fault: Option<Fault>) -> Response<Body> {
+fn respond(
+    state: &State,
+    parts: &http::request::Parts,
+    reply: &Reply,
+    fault: Option<Fault>,
+) -> Response<Body> {
     let etag = format!("\"{}\"", &super::sha256(&reply.body)[..16]);
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let mut builder = Response::builder().header("content-type", &reply.content_type).header("etag", &etag);
+    let header = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let mut builder = Response::builder()
+        .header("content-type", &reply.content_type)
+        .header("etag", &etag);
     for (name, value) in &reply.headers {
         builder = builder.header(*name, value);
     }
@@ -301,16 +328,26 @@ fn respond(state: &State, parts: &http::request::Parts, reply: &Reply, fault: Op
     }
     let range = header("range")
         .filter(|_| header("if-range").is_none_or(|validator| validator == etag))
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        .and_then(|range| {
+            range
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse::<usize>()
+                .ok()
+        });
     if let Some(start) = range {
         let size = body.len();
-        builder = builder
-            .status(206)
-            .header("content-range", format!("bytes {start}-{}/{size}", size - 1));
+        builder = builder.status(206).header(
+            "content-range",
+            format!("bytes {start}-{}/{size}", size - 1),
+        );
         body = body.slice(start..);
     }
     if parts.method == Method::HEAD {
-        return builder.header("content-length", body.len()).body(whole(Bytes::new())).unwrap();
+        return builder
+            .header("content-length", body.len())
+            .body(whole(Bytes::new()))
+            .unwrap();
     }
     let length = body.len();
     let (body, end) = match fault {
