@@ -219,17 +219,18 @@ fn rule((index, section): (usize, Section<'_>)) -> Option<Rule> {
             section.fault(place, "a rule that denies has no `min_age` or `not_after`; they stand in a rule that allows");
         }
     }
-    let rule = Some(Rule {
+    let reason = section.take("reason");
+    let expires = section.take("expires");
+    section.finish();
+    Some(Rule {
         name,
         action: action?,
         packages: packages?,
-        reason: section.take("reason"),
-        expires: section.take("expires"),
+        reason,
+        expires,
         min_age: min_age.map(|it| it.0),
         not_after: not_after.map(|it| it.0),
-    });
-    section.finish();
-    rule
+    })
 }
 
 #[cfg(test)]

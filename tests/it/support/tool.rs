@@ -69,6 +69,8 @@ impl Tool {
             .env_clear()
             .env("PATH", path)
             .env("HOME", self.home.path())
+            // Of root, yarn classic keeps the cache outside the home directory.
+            .env("YARN_CACHE_FOLDER", self.home.path().join(".cache/yarn"))
             .env("LANG", "C.UTF-8")
             .env("CI", "true")
             .envs(variables.iter().copied())

@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Cargo.toml Cargo.lock clippy.toml ./
+COPY src src
+COPY config.example.toml ./
+# Tests and benches are named in Cargo.toml; building the binary needs their files, not their contents.
+RUN mkdir -p tests/it benches && echo 'fn main() {}' > tests/it/main.rs && echo 'fn main() {}' > benches/render.rs \
+    && cargo build --release --locked --bin larder
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --create-home --home-dir /var/lib/larder larder
+COPY --from=build /src/target/release/larder /usr/local/bin/larder
+USER larder
+VOLUME /var/lib/larder
+EXPOSE 5273
+# Beyond loopback Larder serves only when it is told that anyone may read: mount a configuration that
+# says so, or set LARDER_ANYONE_MAY_READ=true.
+ENV LARDER_DATA_DIR=/var/lib/larder LARDER_LISTEN=0.0.0.0:5273
+ENTRYPOINT ["larder"]
+CMD ["serve"]
