@@ -12,7 +12,7 @@
 use std::fmt::Write as _;
 
 use divan::Bencher;
-use divan::counter::BytesCounter;
+use divan::counter::BytesCount;
 use larder::format::{Address, DocumentId, Protocol, RenderInput, Subject, Upstream, View, npm};
 use url::Url;
 
@@ -57,7 +57,7 @@ fn render(bencher: Bencher<'_, '_>, hides: Option<fn(Subject<'_>) -> bool>) {
         base: "http://127.0.0.1:5273/npm/public/".to_owned(),
         kept: false,
     };
-    bencher.counter(BytesCounter::of_str(&text)).bench(|| {
+    bencher.counter(BytesCount::of_str(&text)).bench(|| {
         with_upstream(&text, |upstream| {
             let shows = |subject: Subject<'_>| hides.is_none_or(|hides| !hides(subject));
             npm::Npm
@@ -89,7 +89,7 @@ fn packument_with_half_of_it_hidden(bencher: Bencher<'_, '_>) {
 fn facts_of_a_packument(bencher: Bencher<'_, '_>) {
     let text = packument();
     let package = npm::Npm.package("big").unwrap();
-    bencher.counter(BytesCounter::of_str(&text)).bench(|| {
+    bencher.counter(BytesCount::of_str(&text)).bench(|| {
         with_upstream(&text, |upstream| {
             npm::Npm.facts(&package, &upstream).unwrap()
         })

@@ -45,6 +45,17 @@ pub fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// Lets this process have as many files open as the system allows it: sockets and blobs are files,
+/// and the usual soft limit is from a time of fewer.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "The limit of open files stays as it is");
+    }
+}
+
 /// The running whole.
 pub struct Larder {
     snapshot: ArcSwap<Snapshot>,
@@ -62,6 +73,7 @@ impl Larder {
     /// Where the data directory cannot be had, or a connection cannot be made.
     pub async fn start(config: Config) -> Result<Arc<Self>, StartError> {
         use_ring();
+        raise_file_limit();
         let tasks = Tasks::default();
         let metrics = Arc::new(Metrics::default());
         let snapshot = Snapshot::new(config, None, &metrics).map_err(StartError::Connection)?;

@@ -74,14 +74,21 @@ pub struct Document {
     pub row: DocumentRow,
     pub content: Content,
     pub outcome: Outcome,
-    /// Seconds since 1970 until which upstream lets it pass for fresh.
-    pub fresh_until: i64,
     pub url: Url,
+}
+
+/// A document of late, without its bytes: no file is held open for it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    row: DocumentRow,
+    url: Url,
+    /// [`Outcome::Stale`] for the moment after a failure, in which upstream is not asked again.
+    outcome: Outcome,
 }
 
 /// What upstream lets a cache do with a document.
 #[derive(Clone, Debug)]
-pub struct Validity {
+struct Validity {
     policy: String,
     fresh_for: Duration,
 }
@@ -102,7 +109,7 @@ impl Document {
     }
 
     fn is_fresh(&self, now: i64) -> bool {
-        now < self.fresh_until
+        now < self.row.fresh_until
     }
 }
 
@@ -159,7 +166,7 @@ impl Fetcher {
         if self.absent.get(&key).await.is_some() && freshen == Freshen::AsCached {
             return Err(Error::Absent.problem(&connection.name, what));
         }
-        let known = self.known(&key, connection).await?;
+        let known = self.known(&key).await?;
         let now = clock::unix_now();
         if let Some(known) = &known {
             let fresh = match freshen {
@@ -203,46 +210,51 @@ impl Fetcher {
             connection: connection.name.as_str().into(),
             key: key.into(),
         };
-        self.known(&key, connection).await
+        self.known(&key).await
     }
 
-    async fn known(
-        &self,
-        key: &ResourceKey,
-        connection: &Connection,
-    ) -> Result<Option<Arc<Document>>, Problem> {
-        if let Some(document) = self.documents.get(key).await {
-            return Ok(Some(document));
-        }
-        let broken = |error: store::Error| Problem::internal("the catalog cannot be read", error);
+    async fn known(&self, key: &ResourceKey) -> Result<Option<Arc<Document>>, Problem> {
+        let known = match self.documents.get(key).await {
+            Some(known) => known,
+            None => match self.recall(key).await? {
+                Some(known) => known,
+                None => return Ok(None),
+            },
+        };
+        let blob = self.store.blob(known.row.blob).await;
+        let blob =
+            blob.map_err(|error| Problem::internal("a stored document cannot be read", error))?;
+        // What was evicted is a miss.
+        Ok(blob.map(|blob| {
+            Arc::new(Document {
+                row: known.row.clone(),
+                content: Content::Stored(blob),
+                outcome: known.outcome.clone(),
+                url: known.url.clone(),
+            })
+        }))
+    }
+
+    /// Reads the document's row from the catalog.
+    async fn recall(&self, key: &ResourceKey) -> Result<Option<Arc<Known>>, Problem> {
         let row = self
             .store
             .catalog()
             .document(&key.connection, &key.key)
-            .await
-            .map_err(|error| broken(error.into()))?;
-        let Some(row) = row else { return Ok(None) };
-        let Some(blob) = self.store.blob(row.blob).await.map_err(broken)? else {
-            return Ok(None);
-        };
-        let fresh_for = serde_json::from_str::<CachePolicy>(&row.policy)
-            .map_or(Duration::ZERO, |policy| {
-                self.fresh_for(connection, &policy, None)
-            });
-        let Ok(url) = Url::parse(&row.url) else {
-            return Ok(None);
-        };
-        let document = Arc::new(Document {
-            fresh_until: row.checked_at.saturating_add(seconds(fresh_for)),
-            content: Content::Stored(blob),
-            outcome: Outcome::Hit,
-            url,
-            row,
-        });
-        self.documents
-            .insert(key.clone(), Arc::clone(&document))
             .await;
-        Ok(Some(document))
+        let row = row.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+        let Some(known) = row.and_then(|row| {
+            let url = Url::parse(&row.url).ok()?;
+            Some(Arc::new(Known {
+                row,
+                url,
+                outcome: Outcome::Hit,
+            }))
+        }) else {
+            return Ok(None);
+        };
+        self.documents.insert(key.clone(), Arc::clone(&known)).await;
+        Ok(Some(known))
     }
 
     async fn update(
@@ -270,13 +282,10 @@ impl Fetcher {
         if let (true, Some(known)) = (error.is_outage(), &known) {
             warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` fails, serving a stale document");
             // Those who ask in the next moment need not wait for the same failure.
-            let rested = Arc::new(Document {
-                fresh_until: clock::unix_now() + 1,
-                ..stale(known).as_ref().clone()
-            });
-            self.documents
-                .insert(job.key.clone(), Arc::clone(&rested))
-                .await;
+            let mut rested = stale(known).as_ref().clone();
+            rested.row.fresh_until = clock::unix_now() + 1;
+            let rested = Arc::new(rested);
+            self.note(&job.key, &rested).await;
             return Ok(rested);
         }
         if matches!(error, Error::Absent) {
@@ -309,11 +318,11 @@ impl Fetcher {
         let now = clock::unix_now();
         let row = DocumentRow {
             checked_at: now,
+            fresh_until: now.saturating_add(seconds(validity.fresh_for)),
             policy: validity.policy,
             ..known.row.clone()
         };
         let document = Arc::new(Document {
-            fresh_until: now.saturating_add(seconds(validity.fresh_for)),
             outcome: Outcome::Hit,
             row,
             ..known.clone()
@@ -398,9 +407,9 @@ impl Fetcher {
                 policy: validity.policy,
                 fetched_at: now,
                 checked_at: now,
+                fresh_until: now.saturating_add(seconds(validity.fresh_for)),
                 fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
             },
-            fresh_until: now.saturating_add(seconds(validity.fresh_for)),
             content,
             outcome: Outcome::Hit,
             url,
@@ -441,9 +450,17 @@ impl Fetcher {
         {
             warn!(%error, "A document's row was not written");
         }
-        self.documents
-            .insert(key.clone(), Arc::clone(document))
-            .await;
+        self.note(key, document).await;
+    }
+
+    /// Remembers the document in memory, without its bytes.
+    async fn note(&self, key: &ResourceKey, document: &Document) {
+        let known = Known {
+            row: document.row.clone(),
+            url: document.url.clone(),
+            outcome: document.outcome.clone(),
+        };
+        self.documents.insert(key.clone(), Arc::new(known)).await;
     }
 
     pub(super) fn unverified(&self, connection: &Connection, what: &str, error: &store::Error) {
@@ -487,30 +504,30 @@ impl Fetcher {
             None => CachePolicy::new_options(&request, &response, now, options),
         };
         Validity {
-            fresh_for: self.fresh_for(connection, &policy, Some(&opened.headers)),
+            fresh_for: self.fresh_for(connection, &policy, &opened.headers, before),
             policy: serde_json::to_string(&policy).unwrap_or_default(),
         }
     }
 
-    /// How long a document is fresh from when it was checked: as configured, as upstream says,
-    /// or a default where upstream says nothing.
+    /// How long a document is fresh from when it was checked: as configured, as upstream says
+    /// with this answer or said with the one that it confirms, or a default where it never did.
     fn fresh_for(
         &self,
         connection: &Connection,
         policy: &CachePolicy,
-        headers: Option<&HeaderMap>,
+        headers: &HeaderMap,
+        before: Option<&DocumentRow>,
     ) -> Duration {
         if let Some(max_age) = connection.max_age {
             return max_age;
         }
-        let says = headers.is_none_or(|headers| {
-            headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES)
-        });
-        if says {
-            policy.time_to_live(clock::system_now())
-        } else {
-            self.fresh_for
+        if headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES) {
+            return policy.time_to_live(clock::system_now());
         }
+        before.map_or(self.fresh_for, |row| {
+            let seconds = row.fresh_until.saturating_sub(row.checked_at);
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::future::Cache;
 
 pub use asset::Wanted;
-pub use document::{Content, Document, Freshen, Outcome, Validity};
+pub use document::{Content, Document, Freshen, Known, Outcome};
 pub use pass::Pass;
 
 use crate::config;
@@ -34,7 +34,7 @@ pub struct Fetcher {
     config: config::Fetch,
     fresh_for: Duration,
     metrics: Arc<Metrics>,
-    documents: Cache<ResourceKey, Arc<Document>>,
+    documents: Cache<ResourceKey, Arc<Known>>,
     document_flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
     /// Real 404s of late.
     absent: Cache<ResourceKey, ()>,

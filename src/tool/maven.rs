@@ -189,15 +189,17 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
 #[must_use]
 pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
     let ours = place.of(Format::Maven);
-    let theirs = upstream
-        .unwrap_or("https://repo.maven.example/")
-        .trim_end_matches('/');
+    // `mavenCentral()` has a name; what a build wrote out has an address.
+    let written_out = upstream.map_or_else(String::new, |theirs| {
+        let theirs = theirs.trim_end_matches('/');
+        format!(" || repository.url.toString().startsWith('{theirs}')")
+    });
     format!(
         "// Written by Larder.\n\
          def ours = '{ours}'\n\
          def takeOver = {{ repositories ->\n\
          \x20   repositories.withType(MavenArtifactRepository).configureEach {{ repository ->\n\
-         \x20       if (repository.url.toString().startsWith('{theirs}') || repository.name == 'MavenRepo') {{\n\
+         \x20       if (repository.name == 'MavenRepo'{written_out}) {{\n\
          \x20           repository.url = uri(ours)\n\
          \x20           repository.allowInsecureProtocol = ours.startsWith('http:')\n\
          \x20       }}\n\

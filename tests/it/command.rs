@@ -626,3 +626,52 @@ async fn login_and_env_point_at_larder_and_lose_nothing() {
     );
     succeeded(&setup.run(&["completions", "bash"]).await);
 }
+
+/// Twenty clients, one cold file of half a gigabyte, one request, and memory that does not follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_a_download() {
+    const BOUND_KIB: u64 = 150 * 1024;
+    let upstream = Upstream::start().await;
+    let bytes = bytes::Bytes::from(noise(500 * 1024 * KIB, 6));
+    let path = "/maven2/org/x/huge/1/huge-1.jar";
+    upstream.put(path, Reply::bytes(bytes.clone()));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
+    let setup = Setup::new(&config(
+        &upstream,
+        "[cache]\nmin_free = 0\nrendered_disk = 0\n",
+    ));
+    let served = setup.serve().await;
+    let url = format!("{}/maven/public/org/x/huge/1/huge-1.jar", served.url);
+    let clients = (0..20).map(|_| {
+        let (url, bytes) = (url.clone(), bytes.clone());
+        tokio::spawn(async move {
+            let mut body = reqwest::get(url).await.unwrap();
+            let mut at = 0;
+            while let Some(piece) = body.chunk().await.unwrap() {
+                assert!(piece == bytes[at..at + piece.len()], "other bytes at {at}");
+                at += piece.len();
+            }
+            assert_eq!(at, bytes.len());
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", served.child.id().unwrap())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    println!(
+        "20 clients on one cold 500 MiB file: {} request, peak resident {} MiB",
+        upstream.count(path),
+        peak / 1024
+    );
+    assert_eq!(upstream.count(path), 1);
+    assert!(peak < BOUND_KIB, "{peak} KiB resident at the peak");
+}

@@ -18,6 +18,8 @@ pub struct DocumentRow {
     /// When these bytes came, and when upstream last vouched for them; seconds since 1970.
     pub fetched_at: i64,
     pub checked_at: i64,
+    /// Until when upstream lets it pass for fresh.
+    pub fresh_until: i64,
     pub fetch_ms: i64,
 }
 
@@ -30,7 +32,7 @@ impl Catalog {
         key: &str,
     ) -> Result<Option<DocumentRow>, sqlx::Error> {
         let row = sqlx::query(
-            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fetch_ms \
+            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms \
              FROM document WHERE connection = ? AND key = ?",
         )
         .bind(connection)
@@ -48,7 +50,8 @@ impl Catalog {
                 policy: row.get(6),
                 fetched_at: row.get(7),
                 checked_at: row.get(8),
-                fetch_ms: row.get(9),
+                fresh_until: row.get(9),
+                fetch_ms: row.get(10),
             })
         }))
     }
@@ -63,7 +66,7 @@ impl Catalog {
     ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
-             policy, fetched_at, checked_at, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             policy, fetched_at, checked_at, fresh_until, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection)
         .bind(key)
@@ -76,6 +79,7 @@ impl Catalog {
         .bind(&row.policy)
         .bind(row.fetched_at)
         .bind(row.checked_at)
+        .bind(row.fresh_until)
         .bind(row.fetch_ms)
         .execute(&self.pool)
         .await?;

@@ -6,7 +6,7 @@ use crate::support::{TestLarder, Upstream};
 /// Debian's packages install a Maven repository of real plugins and libraries here.
 const DEBIAN: &str = "/usr/share/maven-repo";
 
-const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+const POM: &str = r#"<project><modelVersion>4.0.0</modelVersion>
 <groupId>org.example</groupId><artifactId>app</artifactId><version>1</version>
 <properties><maven.compiler.source>17</maven.compiler.source><maven.compiler.target>17</maven.compiler.target><project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
 <build><plugins>

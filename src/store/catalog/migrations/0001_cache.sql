@@ -31,6 +31,7 @@ CREATE TABLE document (
     policy TEXT NOT NULL,                  -- http-cache-semantics, JSON
     fetched_at INTEGER NOT NULL,           -- when these bytes came
     checked_at INTEGER NOT NULL,           -- when upstream last vouched for them
+    fresh_until INTEGER NOT NULL,
     fetch_ms INTEGER NOT NULL,
     PRIMARY KEY (connection, key)
 ) WITHOUT ROWID;
