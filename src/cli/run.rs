@@ -167,6 +167,10 @@ fn start(
     }
     child.args(before).args(arguments).args(after);
     child.envs(tool::environment(place));
+    if name == "pipenv" {
+        // It would write pip's index into the Pipfile; the mirror stands for the index there.
+        child.env_remove("PIP_INDEX_URL");
+    }
     child
         .spawn()
         .with_context(|| format!("{} cannot be started", Path::new(program).display()))

@@ -41,7 +41,9 @@ pub enum Error {
     Held { path: PathBuf, holder: Holder },
     #[error("the catalog: {0}")]
     Catalog(#[from] sqlx::Error),
-    #[error("the catalog's schema: {0}")]
+    #[error(
+        "the catalog was made by another version of Larder ({0}); say --data-dir with another directory, or remove this one"
+    )]
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error("reading or writing a blob: {0}")]
     Io(#[from] std::io::Error),

@@ -6,13 +6,13 @@ use crate::support::{TestLarder, Upstream};
 /// Debian's packages install a Maven repository of real plugins and libraries here.
 const DEBIAN: &str = "/usr/share/maven-repo";
 
-const POM: &str = r#"<project><modelVersion>4.0.0</modelVersion>
+const POM: &str = r"<project><modelVersion>4.0.0</modelVersion>
 <groupId>org.example</groupId><artifactId>app</artifactId><version>1</version>
 <properties><maven.compiler.source>17</maven.compiler.source><maven.compiler.target>17</maven.compiler.target><project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
 <build><plugins>
 <plugin><groupId>org.apache.maven.plugins</groupId><artifactId>maven-resources-plugin</artifactId><version>RESOURCES</version></plugin>
 <plugin><groupId>org.apache.maven.plugins</groupId><artifactId>maven-compiler-plugin</artifactId><version>COMPILER</version></plugin>
-</plugins></build></project>"#;
+</plugins></build></project>";
 
 fn newest(plugin: &str) -> String {
     let folder = Path::new(DEBIAN)
