@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::settings::Usage;
 use super::{Global, print, settings};
 use crate::Larder;
@@ -27,15 +25,7 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (package, version) = parse(&arguments.version)?;
     let config = settings::config(&global, None).await?;
-    let repository = arguments
-        .repository
-        .or_else(|| {
-            config
-                .repositories
-                .first()
-                .map(|repository| repository.name.clone())
-        })
-        .context("there are no repositories")?;
+    let repository = settings::repository(&config, arguments.repository)?;
     let explanation = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
         Some(address) => tool::client::decide(&address, &repository, &package, &version).await?,
         None => {

@@ -52,15 +52,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         config.log.level = "error".to_owned();
     }
     log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
-    let repository = arguments
-        .repository
-        .or_else(|| {
-            config
-                .repositories
-                .first()
-                .map(|repository| repository.name.clone())
-        })
-        .context("there are no repositories")?;
+    let repository = settings::repository(&config, arguments.repository)?;
     let upstream = config
         .connections
         .iter()

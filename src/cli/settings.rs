@@ -70,3 +70,10 @@ pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<C
     learned.connections = tool::learn(&missing).await;
     Ok(load(&source, &learned)?)
 }
+
+/// The repository that is meant: the one that is named, else the first.
+pub fn repository(config: &Config, named: Option<String>) -> anyhow::Result<String> {
+    named
+        .or_else(|| Some(config.repositories.first()?.name.clone()))
+        .context("there are no repositories")
+}

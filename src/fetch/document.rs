@@ -113,6 +113,20 @@ impl Document {
     }
 }
 
+/// A mutable resource that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Sought<'a> {
+    /// Names it within its connection.
+    pub key: &'a str,
+    pub url: &'a Url,
+    pub accept: &'static str,
+    pub freshen: Freshen,
+    /// The resources that hold its digests; none for documents.
+    pub promises: Vec<Promise>,
+    /// How a problem calls it.
+    pub what: &'a str,
+}
+
 /// One resource to bring up to date.
 struct Job {
     connection: Arc<Connection>,
@@ -124,52 +138,28 @@ struct Job {
 }
 
 impl Fetcher {
-    /// The document at `url`, as fresh as asked for. `what` is how a problem calls it.
+    /// The document, as fresh as asked for.
     ///
     /// # Errors
-    /// Where upstream does not have it, or fails and nothing is kept.
+    /// Where upstream does not have it, its bytes are not what was promised, or upstream fails
+    /// and nothing is kept.
     pub async fn freshen(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        key: &str,
-        url: &Url,
-        accept: &'static str,
-        freshen: Freshen,
-        what: &str,
-    ) -> Result<Arc<Document>, Problem> {
-        self.freshen_checked(connection, key, url, accept, freshen, Vec::new(), what)
-            .await
-    }
-
-    /// The same for mutable assets, whose digests other resources hold.
-    ///
-    /// # Errors
-    /// As [`Fetcher::freshen`], and where the bytes are not what was promised.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a different thing that the request says"
-    )]
-    pub async fn freshen_checked(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        key: &str,
-        url: &Url,
-        accept: &'static str,
-        freshen: Freshen,
-        promises: Vec<Promise>,
-        what: &str,
+        sought: Sought<'_>,
     ) -> Result<Arc<Document>, Problem> {
         let key = ResourceKey {
             connection: connection.name.as_str().into(),
-            key: key.into(),
+            key: sought.key.into(),
         };
-        if self.absent.get(&key).await.is_some() && freshen == Freshen::AsCached {
+        let what = sought.what;
+        if self.absent.get(&key).await.is_some() && sought.freshen == Freshen::AsCached {
             return Err(Error::Absent.problem(&connection.name, what));
         }
         let known = self.known(&key).await?;
         let now = clock::unix_now();
         if let Some(known) = &known {
-            let fresh = match freshen {
+            let fresh = match sought.freshen {
                 Freshen::AsCached => known.is_fresh(now) || connection.offline,
                 Freshen::Now => now - known.row.checked_at < NOW_SECONDS || connection.offline,
             };
@@ -180,9 +170,9 @@ impl Fetcher {
         let job = Job {
             connection: Arc::clone(connection),
             key: key.clone(),
-            url: url.clone(),
-            accept,
-            promises,
+            url: sought.url.clone(),
+            accept: sought.accept,
+            promises: sought.promises,
             what: what.to_owned(),
         };
         let fetcher = Arc::clone(self);

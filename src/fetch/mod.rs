@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::future::Cache;
 
 pub use asset::Wanted;
-pub use document::{Content, Document, Freshen, Known, Outcome};
+pub use document::{Content, Document, Freshen, Known, Outcome, Sought};
 pub use pass::Pass;
 
 use crate::config;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+
 use super::document::Cached;
 use super::evidence::{permit, promises_of};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Content, Freshen, Pass, Wanted};
+use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
 use crate::format::Target;
 use crate::package::{Algorithm, AssetFacts, AssetId, Format};
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrival, Blob, Phase};
 
@@ -39,15 +41,11 @@ impl Reader {
         repository: &Repository,
         asset: &AssetId,
     ) -> Result<AssetReply, Problem> {
-        let mut absent = None;
-        for connection in repository.sources(asset.package.format())? {
-            match self.asset_of(snapshot, &connection, asset).await {
-                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
-                result => return result,
-            }
-        }
-        Err(absent
-            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        repository
+            .nearest(asset.package.format(), |connection| {
+                async move { self.asset_of(snapshot, &connection, asset).await }.boxed()
+            })
+            .await
     }
 
     async fn asset_of(
@@ -125,14 +123,16 @@ impl Reader {
         let key = format!("asset:{asset}");
         let document = self
             .fetcher
-            .freshen_checked(
+            .freshen(
                 connection,
-                &key,
-                &url,
-                "*/*",
-                Freshen::AsCached,
-                promises_of(facts),
-                &asset.to_string(),
+                Sought {
+                    key: &key,
+                    url: &url,
+                    accept: "*/*",
+                    freshen: Freshen::AsCached,
+                    promises: promises_of(facts),
+                    what: &asset.to_string(),
+                },
             )
             .await?;
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
@@ -182,18 +182,15 @@ impl Reader {
         asset: &AssetId,
         algorithm: Algorithm,
     ) -> Result<(String, Cached), Problem> {
-        let mut absent = None;
-        for connection in repository.sources(asset.package.format())? {
-            match self
-                .checksum_of(snapshot, &connection, asset, algorithm)
-                .await
-            {
-                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
-                result => return result,
-            }
-        }
-        Err(absent
-            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        repository
+            .nearest(asset.package.format(), |connection| {
+                async move {
+                    self.checksum_of(snapshot, &connection, asset, algorithm)
+                        .await
+                }
+                .boxed()
+            })
+            .await
     }
 
     async fn checksum_of(
@@ -252,11 +249,14 @@ impl Reader {
             .fetcher
             .freshen(
                 connection,
-                &key,
-                &url,
-                "*/*",
-                Freshen::AsCached,
-                &asset.to_string(),
+                Sought {
+                    key: &key,
+                    url: &url,
+                    accept: "*/*",
+                    freshen: Freshen::AsCached,
+                    promises: Vec::new(),
+                    what: &asset.to_string(),
+                },
             )
             .await?;
         let text = document.bytes(&self.fetcher).await?;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
@@ -13,10 +14,10 @@ use super::evidence::{PackageFacts, unreadable};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Document, Freshen, Outcome};
+use crate::fetch::{Document, Freshen, Outcome, Sought};
 use crate::format::{Address, DocumentId, Evidence, RenderInput, Subject, Upstream};
 use crate::package::{Format, PackageId};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::rule::{Concern, Question, Ruling};
 use crate::store::rendered::{RenderKey, Rendered};
 
@@ -68,19 +69,15 @@ impl Reader {
         address: &Address,
         encodings: &Encodings,
     ) -> Result<DocumentReply, Problem> {
-        let format = format_of(id);
-        let mut absent = None;
-        for connection in repository.sources(format)? {
-            match self
-                .document_of(snapshot, &connection, id, address, encodings)
-                .await
-            {
-                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
-                result => return result,
-            }
-        }
-        Err(absent
-            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        repository
+            .nearest(format_of(id), |connection| {
+                async move {
+                    self.document_of(snapshot, &connection, id, address, encodings)
+                        .await
+                }
+                .boxed()
+            })
+            .await
     }
 
     async fn document_of(
@@ -111,11 +108,14 @@ impl Reader {
             .fetcher
             .freshen(
                 connection,
-                &resource.key,
-                &url,
-                resource.accept,
-                Freshen::AsCached,
-                &what,
+                Sought {
+                    key: &resource.key,
+                    url: &url,
+                    accept: resource.accept,
+                    freshen: Freshen::AsCached,
+                    promises: Vec::new(),
+                    what: &what,
+                },
             )
             .await?;
         let cached = Cached {

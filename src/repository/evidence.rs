@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::{Ask, Connection};
-use crate::fetch::{Document, Freshen};
+use crate::fetch::{Document, Freshen, Sought};
 use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
 use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, PackageId};
 use crate::problem::{Decider, Kind, Problem};
@@ -141,11 +141,14 @@ impl Reader {
         self.fetcher
             .freshen(
                 connection,
-                &resource.key,
-                &url,
-                resource.accept,
-                freshen,
-                &what,
+                Sought {
+                    key: &resource.key,
+                    url: &url,
+                    accept: resource.accept,
+                    freshen,
+                    promises: Vec::new(),
+                    what: &what,
+                },
             )
             .await
     }

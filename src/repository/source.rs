@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use url::Url;
 
 use super::Reader;
 use crate::config;
 use crate::connection::Connection;
-use crate::fetch::{Document, Freshen};
+use crate::fetch::{Document, Freshen, Sought};
 use crate::package::{Format, Location};
-use crate::problem::{Decider, Problem};
+use crate::problem::{Decider, Kind, Problem};
 use crate::telemetry::Metrics;
 
 /// A repository with its connections.
@@ -41,6 +42,31 @@ impl Repository {
             )));
         }
         Ok(sources)
+    }
+}
+
+impl Repository {
+    /// What the nearest source that has it gives.
+    ///
+    /// # Errors
+    /// Where no source has it, or a nearer one is away or says no: a farther one's packages never
+    /// take the place of a nearer one's.
+    pub(super) async fn nearest<'a, T>(
+        &self,
+        format: Format,
+        ask: impl Fn(Arc<Connection>) -> BoxFuture<'a, Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let mut absent = None;
+        for connection in self.sources(format)? {
+            match ask(connection).await {
+                Err(problem) if problem.kind == Kind::NotFound => {
+                    absent = absent.or(Some(problem));
+                }
+                result => return result,
+            }
+        }
+        Err(absent
+            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
     }
 }
 
@@ -168,11 +194,14 @@ impl Reader {
         self.fetcher
             .freshen(
                 connection,
-                &resource.key,
-                &connection.url,
-                resource.accept,
-                Freshen::AsCached,
-                "the service index",
+                Sought {
+                    key: &resource.key,
+                    url: &connection.url,
+                    accept: resource.accept,
+                    freshen: Freshen::AsCached,
+                    promises: Vec::new(),
+                    what: "the service index",
+                },
             )
             .await
             .map(Some)

@@ -285,3 +285,54 @@ async fn snapshots_are_revalidated_and_releases_are_kept() {
         assert_eq!(sha1, crate::support::sha1(after.as_bytes()));
     }
 }
+
+#[tokio::test]
+async fn what_surrounds_a_python_file_comes_through_larder_too() {
+    let (upstream, files) = (Upstream::start().await, Upstream::start().await);
+    let larder = TestLarder::start(&upstream).await;
+    pypi::publish(&upstream, &files, "six", &[("1.0", &[])], true);
+    let mut page: serde_json::Value =
+        serde_json::from_slice(&upstream.reply("/simple/six/").body).unwrap();
+    let file = page["files"][0].as_object_mut().unwrap();
+    file.insert(
+        "provenance".into(),
+        format!("{}/integrity/six", upstream.url()).into(),
+    );
+    file.insert("yanked".into(), "broken".into());
+    page["meta"]["tracks"] = serde_json::json!(["https://other.example/simple/six/"]);
+    let at_files = page["files"][0]["url"].clone();
+    upstream.put("/simple/six/", Reply::typed(pypi::JSON, page.to_string()));
+    upstream.put("/integrity/six", Reply::json(r#"{"version":1}"#));
+    let legacy = serde_json::json!({
+        "info": { "name": "six" },
+        "urls": [{ "filename": "six-1.0-py3-none-any.whl", "url": at_files }],
+        "releases": { "1.0": [{ "filename": "six-1.0-py3-none-any.whl", "url": at_files }] },
+    });
+    upstream.put("/pypi/six/json", Reply::json(legacy.to_string()));
+    let shown = larder
+        .get_with("/pypi/public/simple/six/", &[("accept", pypi::JSON)])
+        .await;
+    let shown = shown.expect(200).json();
+    assert_eq!(shown["files"][0]["yanked"], "broken");
+    assert_eq!(
+        shown["meta"]["tracks"][0],
+        "https://other.example/simple/six/"
+    );
+    let provenance = shown["files"][0]["provenance"].as_str().unwrap();
+    let provenance = larder
+        .get(&format!("/pypi/public/simple/six/{provenance}"))
+        .await
+        .expect(200);
+    assert_eq!(provenance.text(), r#"{"version":1}"#);
+    let legacy = larder
+        .get("/pypi/public/pypi/six/json")
+        .await
+        .expect(200)
+        .json();
+    let url = legacy["releases"]["1.0"][0]["url"].as_str().unwrap();
+    larder
+        .get(url.strip_prefix(&larder.url).unwrap())
+        .await
+        .expect(200);
+    assert_eq!(legacy["urls"][0]["url"], url);
+}
