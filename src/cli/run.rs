@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Global, settings, tell};
 use crate::config::Config;
 use crate::server::Listener;
-use crate::telemetry::{Report, log};
+use crate::telemetry::{RUN_TAG, Report, log};
 use crate::tool::client::{self, Lease};
 use crate::tool::{self, Place, lockfile, maven, nuget};
 use crate::{Larder, clock, store};
@@ -70,9 +70,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let files = tempfile::Builder::new().prefix("larder-run-").tempdir()?;
     let began = clock::system_now();
+    let tag = format!("{RUN_TAG}{run}.{}", place.repository);
     let child = start(
         &arguments.command,
         &place,
+        &tag,
         files.path(),
         upstream.as_deref(),
     )?;
@@ -125,6 +127,7 @@ async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
 fn start(
     command: &[OsString],
     place: &Place,
+    tag: &str,
     files: &Path,
     upstream: Option<&str>,
 ) -> anyhow::Result<Child> {
@@ -159,6 +162,13 @@ fn start(
     }
     child.args(before).args(arguments).args(after);
     child.envs(tool::environment(place));
+    if matches!(name, "npm" | "npx") {
+        // npm fills in the braces; the rest is its own default.
+        child.env(
+            "npm_config_user_agent",
+            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {tag}"),
+        );
+    }
     if name == "pipenv" {
         // It would write pip's index into the Pipfile; the mirror stands for the index there.
         child.env_remove("PIP_INDEX_URL");

@@ -45,8 +45,8 @@ pub fn source(global: &Global) -> anyhow::Result<Source> {
     })
 }
 
-/// The configuration with what is learned of this machine's clients. A configuration that names
-/// connections is asked of no client: it says what it means.
+/// The configuration with what is learned of this machine's clients, for the formats that it names
+/// no connection of.
 pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<Config> {
     let source = source(global)?;
     let mut learned = Learned {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
 use http::uri::Authority;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tracing::{error, info, warn};
@@ -22,7 +22,7 @@ use crate::format::{Address, Ask, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Cached, Encodings, Repository, Snapshot};
-use crate::telemetry::{AnswerLabels, Run};
+use crate::telemetry::{AnswerLabels, RUN_TAG, Run};
 
 /// What the access line says of a request.
 #[derive(Default)]
@@ -158,7 +158,8 @@ async fn answer(
         headers: &parts.headers,
     };
     let path = parts.uri.path();
-    let (format, repository, rest, run) = match route(&parts.method, path) {
+    let tagged = tag(&parts.headers);
+    let (format, repository, rest, run) = match route(&parts.method, path, tagged.is_some()) {
         Route::Package {
             format,
             repository,
@@ -178,6 +179,13 @@ async fn answer(
         }
     };
     line.format = Some(format);
+    // At the host's root the path shows neither; npm under `larder run` says it by its name.
+    let (repository, run) = match repository {
+        Some(repository) => (Some(repository), run),
+        None => tagged.map_or((None, None), |(run, repository)| {
+            (Some(repository), Some(run))
+        }),
+    };
     let snapshot = larder.snapshot();
     let repository = match (repository, &snapshot.first) {
         (Some(name), _) => snapshot.repository(name)?,
@@ -359,6 +367,15 @@ impl Asked<'_> {
             Err(_) => Err(Problem::invalid("the request's body ended early")),
         }
     }
+}
+
+/// The run and the repository that `larder run` has npm name in its `User-Agent`.
+fn tag(headers: &HeaderMap) -> Option<(&str, &str)> {
+    let agent = headers.get(USER_AGENT)?.to_str().ok()?;
+    let tag = agent
+        .split(' ')
+        .find_map(|word| word.strip_prefix(RUN_TAG))?;
+    tag.split_once('.')
 }
 
 /// The repository's address as the client reaches it.

@@ -29,8 +29,12 @@ pub enum Route<'a> {
     Unknown,
 }
 
-/// Reads the path.
-pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
+/// Reads the path. `tagged` says that npm asks within a run: its registry lies below `/-/run/`,
+/// so anything else is upstream's own path behind our host.
+pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
+    if tagged && !path.starts_with("/-/run/") {
+        return at_root(method, path).unwrap_or(Route::Unknown);
+    }
     match path {
         "/" => return Route::Front,
         "/-/live" => return Route::Live,
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Route<'_> {
-        route(&Method::GET, path)
+        route(&Method::GET, path, false)
     }
 
     #[test]
@@ -133,5 +137,9 @@ mod tests {
         ] {
             assert_eq!(get(path), expected, "{path}");
         }
+        // Upstream's own path may look like one of ours.
+        let path = "/npm/team/left-pad/-/left-pad-1.3.0.tgz";
+        let rest = path.trim_start_matches('/');
+        assert_eq!(route(&Method::GET, path, true), npm(None, rest, None));
     }
 }

@@ -5,4 +5,4 @@ mod metrics;
 mod runs;
 
 pub use metrics::{AnswerLabels, FetchLabels, Metrics};
-pub use runs::{Report, Run, RunReport, Runs};
+pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};

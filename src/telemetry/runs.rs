@@ -9,6 +9,10 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+/// Begins the word of npm's `User-Agent` that says which run and repository it asks for: npm puts
+/// our host, without our path, before the path of an address that a packument names.
+pub const RUN_TAG: &str = "larder-run/";
+
 /// Counters of one run.
 #[derive(Debug, Default)]
 pub struct Run {

@@ -176,8 +176,6 @@ async fn run_leaves_the_lockfile_that_a_direct_install_writes() {
         direct.read("package-lock.json")
     );
     // Again from the lockfile, with the upstream gone.
-    through.remove("node_modules");
-    through.remove("../.npm");
     upstream.vanish();
     let again = Tool::new();
     again.write("package.json", manifest);
@@ -185,6 +183,46 @@ async fn run_leaves_the_lockfile_that_a_direct_install_writes() {
     let output = run(&setup, &again, &["npm", "ci", "--no-fund", "--no-audit"]).await;
     succeeded(&output);
     assert!(said(&output).contains("3 hits"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_counts_what_npm_asks_for_at_the_hosts_root() {
+    // Without addresses in its lockfile, npm takes them from the packuments, keeps their path and
+    // puts our host before it. The repository is not the first one.
+    let upstream = registry().await;
+    let text = config(&upstream, IMPATIENT);
+    let repositories = "[[repository]]\nname = \"empty\"\n[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\"]\n";
+    let setup = Setup::new(&format!("{text}{repositories}"));
+    let tool = Tool::new();
+    tool.write("package.json", MANIFEST);
+    let (file, data) = (setup.at("larder.toml"), setup.at("data"));
+    let variables = [
+        ("LARDER_CONFIG", file.as_str()),
+        ("LARDER_DATA_DIR", data.as_str()),
+        ("npm_config_omit_lockfile_registry_resolved", "true"),
+    ];
+    for command in ["install", "ci"] {
+        let arguments = [
+            "run",
+            "--repository",
+            "team",
+            "--",
+            "npm",
+            command,
+            "--no-fund",
+            "--no-audit",
+        ];
+        let output = tool.run(LARDER, &arguments, &variables).await;
+        succeeded(&output);
+        assert!(
+            said(&output).contains("larder: 4 requests"),
+            "{}",
+            said(&output)
+        );
+        tool.remove("node_modules");
+        std::fs::remove_dir_all(tool.home.path().join(".npm")).unwrap();
+    }
+    assert!(!tool.read("package-lock.json").contains("resolved"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
