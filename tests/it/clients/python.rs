@@ -1,6 +1,6 @@
 use crate::support::pypi::publish;
 use crate::support::tool::{Tool, clients, said, succeeded};
-use crate::support::{Fault, TestLarder, Upstream};
+use crate::support::{Fault, Reply, TestLarder, Upstream};
 
 async fn index(in_json: bool) -> (Upstream, Upstream) {
     let (upstream, files) = (Upstream::start().await, Upstream::start().await);
@@ -135,4 +135,29 @@ async fn pip_is_told_why_and_installs_when_the_file_is_right_again() {
         );
     }
     succeeded(&tool.run(program("pip"), &install, &variables).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uv_reads_metadata_out_of_the_wheel_where_upstream_has_no_file_of_it() {
+    let (upstream, files) = index(true).await;
+    for project in ["acme-app", "acme-lib"] {
+        let path = format!("/simple/{project}/");
+        let page = String::from_utf8(upstream.reply(&path).body.to_vec()).unwrap();
+        let page = page.replace("\"core-metadata\"", "\"x-nothing\"");
+        upstream.put(&path, Reply::typed(crate::support::pypi::JSON, page));
+    }
+    let larder = TestLarder::start(&upstream).await;
+    let tool = Tool::new();
+    let simple = format!("{}/pypi/public/simple/", larder.url);
+    let python = program("python");
+    let variables = [
+        ("UV_DEFAULT_INDEX", simple.as_str()),
+        ("UV_PYTHON_DOWNLOADS", "never"),
+        ("UV_PYTHON", python.as_str()),
+    ];
+    let install = ["pip", "install", "--target", "out", "acme-app"];
+    succeeded(&tool.run(program("uv"), &install, &variables).await);
+    assert!(tool.has("out/acme_lib.py"));
+    assert_eq!(files.count_ending(&[".metadata"]), 0);
+    assert_eq!(files.count_ending(&[".whl"]), 2, "each wheel once, whole");
 }

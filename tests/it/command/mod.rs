@@ -1,0 +1,132 @@
+//! The commands, as a user runs them.
+
+mod run;
+mod serve;
+mod settings;
+
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::Upstream;
+use crate::support::npm::{publish, version};
+use crate::support::tool::Tool;
+
+pub const LARDER: &str = env!("CARGO_BIN_EXE_larder");
+
+/// A configuration file and a data directory.
+pub struct Setup {
+    pub folder: TempDir,
+}
+
+impl Setup {
+    pub fn new(text: &str) -> Self {
+        larder::use_ring();
+        let setup = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        setup.configure(text);
+        setup
+    }
+
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.folder.path().join("larder.toml"), text).unwrap();
+    }
+
+    pub fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(LARDER);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var("PATH").unwrap())
+            .env("HOME", self.folder.path())
+            .env("LARDER_CONFIG", self.at("larder.toml"))
+            .env("LARDER_DATA_DIR", self.at("data"))
+            .kill_on_drop(true);
+        command
+    }
+
+    pub async fn run(&self, arguments: &[&str]) -> std::process::Output {
+        self.command(arguments).output().await.unwrap()
+    }
+
+    /// Starts `larder serve` and waits until it says where.
+    pub async fn serve(&self) -> Served {
+        let mut child = self
+            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        loop {
+            let line = lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("larder ended early");
+            let line: serde_json::Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            if let Some(address) = line["address"].as_str() {
+                let url = address.to_owned();
+                return Served { child, url, lines };
+            }
+        }
+    }
+}
+
+pub struct Served {
+    pub child: Child,
+    pub url: String,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+}
+
+impl Served {
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap())
+            .unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for a log line that has `part` in it.
+    pub async fn logged(&mut self, part: &str) -> String {
+        loop {
+            let line = self
+                .lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("larder ended early");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+}
+
+pub async fn registry() -> Upstream {
+    let upstream = Upstream::start().await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[("once", "*")])]);
+    publish(&upstream, "once", &[version("2.0.1", &[])]);
+    upstream
+}
+
+/// A client's folder whose `larder run` has the machine's PATH and a home of its own.
+pub async fn run(setup: &Setup, tool: &Tool, command: &[&str]) -> std::process::Output {
+    let mut arguments = vec!["run", "--"];
+    arguments.extend(command);
+    let (file, data) = (setup.at("larder.toml"), setup.at("data"));
+    tool.run(
+        LARDER,
+        &arguments,
+        &[("LARDER_CONFIG", &file), ("LARDER_DATA_DIR", &data)],
+    )
+    .await
+}
+
+pub const MANIFEST: &str = r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"*"}}"#;

@@ -1,0 +1,198 @@
+//! `larder run`
+
+use super::{LARDER, MANIFEST, Setup, registry, run};
+use crate::support::Upstream;
+use crate::support::larder::{IMPATIENT, config};
+use crate::support::npm::{publish_at, version};
+use crate::support::tool::{Tool, clients, said, succeeded};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_leaves_the_lockfile_that_a_direct_install_writes() {
+    // Tarballs below another path prefix than ours, and one on another host altogether.
+    let (upstream, cdn) = (registry().await, Upstream::start().await);
+    let place = |file: &str| (format!("{}/odd/{file}", cdn.url()), format!("/odd/{file}"));
+    publish_at(
+        &upstream,
+        "@acme/odd",
+        &[version("1.0.0", &[])],
+        place,
+        &cdn,
+    );
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let manifest =
+        r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"*","@acme/odd":"*"}}"#;
+    let (through, direct) = (Tool::new(), Tool::new());
+    for tool in [&through, &direct] {
+        tool.write("package.json", manifest);
+    }
+    let output = run(
+        &setup,
+        &through,
+        &["npm", "install", "--no-fund", "--no-audit"],
+    )
+    .await;
+    succeeded(&output);
+    assert!(
+        said(&output).contains("larder: 6 requests, 0 hits"),
+        "{}",
+        said(&output)
+    );
+    let registry = format!("{}/npm/", upstream.url());
+    succeeded(
+        &direct
+            .run(
+                "npm",
+                &["install", "--no-fund", "--no-audit"],
+                &[("npm_config_registry", &registry)],
+            )
+            .await,
+    );
+    assert_eq!(
+        through.read("package-lock.json"),
+        direct.read("package-lock.json")
+    );
+    // Again from the lockfile, with the upstream gone.
+    upstream.vanish();
+    let again = Tool::new();
+    again.write("package.json", manifest);
+    again.write("package-lock.json", &through.read("package-lock.json"));
+    let output = run(&setup, &again, &["npm", "ci", "--no-fund", "--no-audit"]).await;
+    succeeded(&output);
+    assert!(said(&output).contains("3 hits"), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_counts_what_npm_asks_for_at_the_hosts_root() {
+    // Without addresses in its lockfile, npm takes them from the packuments, keeps their path and
+    // puts our host before it. The repository is not the first one.
+    let upstream = registry().await;
+    let text = config(&upstream, IMPATIENT);
+    let repositories = "[[repository]]\nname = \"empty\"\n[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\"]\n";
+    let setup = Setup::new(&format!("{text}{repositories}"));
+    let tool = Tool::new();
+    tool.write("package.json", MANIFEST);
+    let (file, data) = (setup.at("larder.toml"), setup.at("data"));
+    let variables = [
+        ("LARDER_CONFIG", file.as_str()),
+        ("LARDER_DATA_DIR", data.as_str()),
+        ("npm_config_omit_lockfile_registry_resolved", "true"),
+    ];
+    for command in ["install", "ci"] {
+        let arguments = [
+            "run",
+            "--repository",
+            "team",
+            "--",
+            "npm",
+            command,
+            "--no-fund",
+            "--no-audit",
+        ];
+        let output = tool.run(LARDER, &arguments, &variables).await;
+        succeeded(&output);
+        assert!(
+            said(&output).contains("larder: 4 requests"),
+            "{}",
+            said(&output)
+        );
+        tool.remove("node_modules");
+        std::fs::remove_dir_all(tool.home.path().join(".npm")).unwrap();
+    }
+    assert!(!tool.read("package-lock.json").contains("resolved"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_cleans_the_lockfiles_of_clients_that_cannot_be_told() {
+    let (upstream, files) = (registry().await, Upstream::start().await);
+    crate::support::pypi::publish(&upstream, &files, "acme-lib", &[("1.5", &[])], true);
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let yarn = clients()
+        .join("node/node_modules/yarn/bin/yarn.js")
+        .display()
+        .to_string();
+    let tool = Tool::new();
+    tool.write("package.json", MANIFEST);
+    succeeded(&run(&setup, &tool, &["node", &yarn, "install", "--no-progress"]).await);
+    let lock = tool.read("yarn.lock");
+    assert!(
+        lock.contains(&format!(
+            "{}/npm/left-pad/-/left-pad-1.3.0.tgz",
+            upstream.url()
+        )),
+        "{lock}"
+    );
+    assert!(!lock.contains("/-/run/"), "{lock}");
+    let tool = Tool::new();
+    let python = clients().join("python/bin");
+    tool.write("pyproject.toml", "[project]\nname = \"app\"\nversion = \"1.0\"\nrequires-python = \">=3.8\"\ndependencies = [\"acme-lib\"]\n");
+    let uv = python.join("uv").display().to_string();
+    let interpreter = python.join("python").display().to_string();
+    succeeded(
+        &run(
+            &setup,
+            &tool,
+            &[
+                &uv,
+                "lock",
+                "--python",
+                &interpreter,
+                "--no-python-downloads",
+            ],
+        )
+        .await,
+    );
+    let lock = tool.read("uv.lock");
+    assert!(
+        lock.contains(&format!("registry = \"{}/simple", upstream.url())),
+        "{lock}"
+    );
+    assert!(
+        lock.contains(&format!("url = \"{}/packages/", files.url())),
+        "{lock}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_passes_the_exit_code_through_and_points_every_client() {
+    let upstream = registry().await;
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let output = setup.run(&["run", "--", "sh", "-c", "env; exit 7"]).await;
+    assert_eq!(output.status.code(), Some(7));
+    let said = said(&output);
+    for name in [
+        "npm_config_registry=http://127.0.0.1:",
+        "PIP_INDEX_URL=http://127.0.0.1:",
+        "UV_DEFAULT_INDEX=",
+        "YARN_NPM_REGISTRY_SERVER=",
+        "RestoreSources=",
+    ] {
+        assert!(said.contains(name), "{name} in {said}");
+    }
+    let output = setup.run(&["run", "--", "no-such-program"]).await;
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_uses_the_larder_that_holds_the_data_directory() {
+    let upstream = registry().await;
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let served = setup.serve().await;
+    let tool = Tool::new();
+    tool.write("package.json", MANIFEST);
+    succeeded(
+        &run(
+            &setup,
+            &tool,
+            &["npm", "install", "--no-fund", "--no-audit"],
+        )
+        .await,
+    );
+    assert_eq!(upstream.count_ending(&[".tgz"]), 2);
+    let metrics = reqwest::get(format!("{}/-/metrics", served.url))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(metrics.contains("format=\"npm\""), "{metrics}");
+}

@@ -1,0 +1,182 @@
+//! `larder serve`: its beginning, its end, its reload, and what it survives.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Setup, registry};
+use crate::support::larder::{IMPATIENT, config};
+use crate::support::tool::said;
+use crate::support::{Fault, KIB, Reply, Upstream, noise, sha1};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_larder_says_who_holds_the_directory_or_the_port() {
+    let upstream = registry().await;
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let served = setup.serve().await;
+    let second = setup.run(&["serve", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(second.status.code(), Some(1));
+    let pid = served.child.id().unwrap().to_string();
+    assert!(
+        said(&second).contains(&pid) && said(&second).contains(&served.url),
+        "{}",
+        said(&second)
+    );
+    let address = served.url.trim_start_matches("http://");
+    let elsewhere = Setup::new(&config(&upstream, IMPATIENT));
+    let third = elsewhere.run(&["serve", "--listen", address]).await;
+    assert_eq!(third.status.code(), Some(1));
+    assert!(
+        said(&third).contains("is in use by another process"),
+        "{}",
+        said(&third)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_exits_0() {
+    let upstream = registry().await;
+    let bytes = noise(600 * KIB, 4);
+    let path = "/maven2/org/x/big/1/big-1.jar";
+    upstream.put(path, Reply::bytes(bytes.clone()));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
+    let gate = Arc::new(Notify::new());
+    upstream.fault(path, Fault::StallAfter(300 * KIB, Arc::clone(&gate)));
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let mut served = setup.serve().await;
+    let under_way = reqwest::get(format!("{}/maven/public/org/x/big/1/big-1.jar", served.url))
+        .await
+        .unwrap();
+    served.signal(rustix::process::Signal::TERM);
+    served.logged("Stopping").await;
+    assert!(
+        reqwest::get(format!("{}/-/live", served.url))
+            .await
+            .is_err()
+    );
+    gate.notify_one();
+    assert_eq!(under_way.bytes().await.unwrap(), bytes);
+    assert_eq!(served.child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_configuration_again_and_refuses_a_bad_one() {
+    let upstream = registry().await;
+    let text = config(&upstream, IMPATIENT);
+    let setup = Setup::new(&text);
+    let mut served = setup.serve().await;
+    let tarball = format!("{}/npm/public/left-pad/-/left-pad-1.3.0.tgz", served.url);
+    let status = async |url: &str| reqwest::get(url).await.unwrap().status().as_u16();
+    assert_eq!(status(&tarball).await, 200);
+    setup.configure(&format!("{text}[[rule]]\nactoin = \"deny\"\n"));
+    served.signal(rustix::process::Signal::HUP);
+    let refusal = served.logged("refused").await;
+    assert!(
+        refusal.contains("actoin") && refusal.contains("rule.action"),
+        "{refusal}"
+    );
+    assert_eq!(status(&tarball).await, 200);
+    setup.configure(&format!(
+        "{text}[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad\"]\n"
+    ));
+    served.signal(rustix::process::Signal::HUP);
+    served.logged("in force").await;
+    assert_eq!(status(&tarball).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_download_it_starts_again_with_nothing_torn() {
+    let upstream = registry().await;
+    let bytes = noise(2 * 1024 * KIB, 5);
+    let path = "/maven2/org/x/big/1/big-1.jar";
+    upstream.put(path, Reply::bytes(bytes.clone()));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    for round in 0..5usize {
+        let gate = Arc::new(Notify::new());
+        upstream.fault(path, Fault::StallAfter((100 + round * 400) * KIB, gate));
+        let mut served = setup.serve().await;
+        let url = format!("{}/maven/public/org/x/big/1/big-1.jar", served.url);
+        let mut under_way = reqwest::get(&url).await.unwrap();
+        under_way.chunk().await.unwrap();
+        served.signal(rustix::process::Signal::KILL);
+        served.child.wait().await.unwrap();
+    }
+    let served = setup.serve().await;
+    let url = format!("{}/maven/public/org/x/big/1/big-1.jar", served.url);
+    assert!(
+        reqwest::get(&url).await.unwrap().bytes().await.unwrap() == bytes,
+        "other bytes"
+    );
+    let partial = std::fs::read_dir(setup.at("data/partial")).unwrap().count();
+    assert!(partial <= 1, "{partial} partial downloads are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_cannot_be_written_is_named() {
+    let upstream = registry().await;
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    std::fs::write(setup.at("file"), "").unwrap();
+    let inside = setup.at("file/data");
+    let output = setup.run(&["serve", "--data-dir", &inside]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains(&format!("the data directory {inside} cannot be made")),
+        "{}",
+        said(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_a_download() {
+    const BOUND_KIB: u64 = 150 * 1024;
+    let upstream = Upstream::start().await;
+    let bytes = bytes::Bytes::from(noise(500 * 1024 * KIB, 6));
+    let path = "/maven2/org/x/huge/1/huge-1.jar";
+    upstream.put(path, Reply::bytes(bytes.clone()));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", sha1(&bytes)),
+    );
+    let setup = Setup::new(&config(
+        &upstream,
+        "[cache]\nmin_free = 0\nrendered_disk = 0\n",
+    ));
+    let served = setup.serve().await;
+    let url = format!("{}/maven/public/org/x/huge/1/huge-1.jar", served.url);
+    let clients = (0..20).map(|_| {
+        let (url, bytes) = (url.clone(), bytes.clone());
+        tokio::spawn(async move {
+            let mut body = reqwest::get(url).await.unwrap();
+            let mut at = 0;
+            while let Some(piece) = body.chunk().await.unwrap() {
+                assert!(piece == bytes[at..at + piece.len()], "other bytes at {at}");
+                at += piece.len();
+            }
+            assert_eq!(at, bytes.len());
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", served.child.id().unwrap())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    println!(
+        "20 clients on one cold 500 MiB file: {} request, peak resident {} MiB",
+        upstream.count(path),
+        peak / 1024
+    );
+    assert_eq!(upstream.count(path), 1);
+    assert!(peak < BOUND_KIB, "{peak} KiB resident at the peak");
+}

@@ -1,0 +1,226 @@
+//! What is configured and learned: `check`, `who-decides`, `login`, `env`, mistakes.
+
+use super::{Setup, registry};
+use crate::support::Reply;
+use crate::support::larder::{IMPATIENT, config};
+use crate::support::tool::{said, succeeded};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_named_and_exit_with_2() {
+    let setup = Setup::new("listne = \"x\"\n[cache]\nmax_size = \"lots\"\n");
+    for command in [
+        &["check"][..],
+        &["serve"],
+        &["run", "--", "true"],
+        &["who-decides", "npm:a@1.0.0"],
+    ] {
+        let output = setup.run(command).await;
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{command:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output)
+                .contains("larder.toml:1: there is no key `listne`; did you mean `listen`?"),
+            "{}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("larder.toml:3:"),
+            "{}",
+            said(&output)
+        );
+    }
+    let setup = Setup::new("");
+    let output = setup.run(&["who-decides", "left-pad"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("npm:left-pad@1.3.0"));
+    assert_eq!(
+        setup
+            .run(&["serve", "--config", "/nowhere/larder.toml"])
+            .await
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_each_upstream_for_a_sign_of_life() {
+    let upstream = registry().await;
+    upstream.put("/simple/", Reply::json("{}"));
+    upstream.put("/v3/index.json", Reply::json("{}"));
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let output = setup.run(&["check", "--json"]).await;
+    succeeded(&output);
+    let signs: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(signs.len(), 4);
+    assert!(signs.iter().all(|sign| sign["alive"] == true), "{signs:?}");
+    upstream.vanish();
+    let output = setup.run(&["check"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("DEAD"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_decides_explains_with_and_without_a_running_larder() {
+    let upstream = registry().await;
+    let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@<2\"]\nreason = \"a worm\"\n";
+    let setup = Setup::new(&format!("{}{rule}", config(&upstream, IMPATIENT)));
+    let explain = async || {
+        let output = setup.run(&["who-decides", "npm:left-pad@1.3.0"]).await;
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            said(&output).contains("held back by rule \"bad\"") && said(&output).contains("a worm"),
+            "{}",
+            said(&output)
+        );
+    };
+    explain().await;
+    let _served = setup.serve().await;
+    explain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_are_learned_from_the_machines_own_clients() {
+    let upstream = registry().await;
+    let setup = Setup::new("");
+    let (url, address) = (upstream.url(), upstream.address.clone());
+    let write = |file: &str, text: &str| {
+        let file = setup.folder.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write(
+        ".npmrc",
+        &format!("registry={url}/npm/\n//{address}/npm/:_authToken=canary\n"),
+    );
+    write(
+        ".config/uv/uv.toml",
+        &format!("index-url = \"{url}/simple\"\n"),
+    );
+    write(
+        ".m2/settings.xml",
+        &format!(
+            "<settings><mirrors><mirror><id>m</id><mirrorOf>*</mirrorOf><url>{url}/maven2</url></mirror></mirrors></settings>"
+        ),
+    );
+    write(
+        ".nuget/NuGet/NuGet.Config",
+        &format!(
+            "<configuration><packageSources><add key=\"n\" value=\"{url}/v3/index.json\" /></packageSources></configuration>"
+        ),
+    );
+    let mut command = setup.command(&["check", "--json"]);
+    let output = command
+        .current_dir(setup.folder.path())
+        .output()
+        .await
+        .unwrap();
+    let signs: Vec<serde_json::Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let urls: Vec<&str> = signs
+        .iter()
+        .map(|sign| sign["url"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        urls,
+        [
+            format!("{url}/npm/"),
+            format!("{url}/simple/"),
+            format!("{url}/maven2/"),
+            format!("{url}/v3/index.json")
+        ]
+    );
+    let asked = upstream.seen();
+    let npm = asked
+        .iter()
+        .find(|seen| seen.path.starts_with("/npm/"))
+        .unwrap();
+    assert_eq!(npm.headers["authorization"], "Bearer canary");
+    assert!(
+        asked
+            .iter()
+            .filter(|seen| !seen.path.starts_with("/npm/"))
+            .all(|seen| !seen.headers.contains_key("authorization"))
+    );
+    assert!(!said(&output).contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_and_env_point_at_larder_and_lose_nothing() {
+    let setup = Setup::new("");
+    std::fs::write(setup.at(".npmrc"), "# mine\nfund=false\n").unwrap();
+    let files = [
+        (
+            "npm",
+            ".npmrc",
+            "registry = http://127.0.0.1:5273/npm/public/",
+        ),
+        (
+            "pip",
+            ".config/pip/pip.conf",
+            "index-url = http://127.0.0.1:5273/pypi/public/simple/",
+        ),
+        (
+            "uv",
+            ".config/uv/uv.toml",
+            "index-url = \"http://127.0.0.1:5273/pypi/public/simple/\"",
+        ),
+        (
+            "maven",
+            ".m2/settings.xml",
+            "<url>http://127.0.0.1:5273/maven/public/</url>",
+        ),
+        (
+            "nuget",
+            ".nuget/NuGet/NuGet.Config",
+            "http://127.0.0.1:5273/nuget/public/v3/index.json",
+        ),
+        (
+            "yarn",
+            ".yarnrc.yml",
+            "npmRegistryServer: \"http://127.0.0.1:5273/npm/public\"",
+        ),
+        (
+            "twine",
+            ".pypirc",
+            "repository = http://127.0.0.1:5273/pypi/public/",
+        ),
+        (
+            "gradle",
+            ".gradle/init.d/larder.gradle",
+            "http://127.0.0.1:5273/maven/public/",
+        ),
+    ];
+    for (tool, file, part) in files {
+        for _ in 0..2 {
+            succeeded(&setup.run(&["login", "--tool", tool]).await);
+        }
+        let text = std::fs::read_to_string(setup.at(file)).unwrap();
+        assert_eq!(text.matches(part).count(), 1, "{tool}: {text}");
+    }
+    assert!(
+        std::fs::read_to_string(setup.at(".npmrc"))
+            .unwrap()
+            .starts_with("# mine\nfund=false\n")
+    );
+    let output = setup
+        .run(&[
+            "env",
+            "--address",
+            "https://l.example",
+            "--repository",
+            "team",
+        ])
+        .await;
+    succeeded(&output);
+    assert!(
+        said(&output).contains("export PIP_INDEX_URL='https://l.example/pypi/team/simple/'"),
+        "{}",
+        said(&output)
+    );
+    succeeded(&setup.run(&["completions", "bash"]).await);
+}
