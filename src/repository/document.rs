@@ -174,21 +174,22 @@ impl Reader {
             facts: None,
             dates: HashMap::new(),
         };
-        let Some(package) = id.package.as_ref().filter(|_| concern.versions) else {
+        // Names and versions stand in the document itself; dates may not.
+        let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
             return Ok(view);
         };
         let protocol = connection.format.protocol();
-        if !matches!(protocol.evidence(package, concern.dates), Evidence::Path) {
-            view.facts = Some(
-                self.facts(connection, package, concern.dates, Freshen::AsCached)
-                    .await?,
-            );
-        } else if concern.dates {
+        if matches!(protocol.evidence(package, true), Evidence::Path) {
             let bytes = document.bytes(&self.fetcher).await?;
             let versions = protocol
                 .versions(id, &upstream(connection, document, &bytes, None))
                 .map_err(|error| unreadable(connection, &package.full_name(), error))?;
             view.dates = self.dates(connection, package, &versions).await?;
+        } else {
+            let facts = self
+                .facts(connection, package, true, Freshen::AsCached)
+                .await?;
+            view.facts = Some(facts);
         }
         Ok(view)
     }

@@ -100,10 +100,10 @@ impl Answer {
         let status = match cached.outcome {
             "hit" => format!("larder; hit; detail=\"{connection}\""),
             "revalidated" => {
-                format!("larder; hit; fwd=stale; fwd-status=304; detail=\"{connection}\"")
+                format!("larder; fwd=stale; fwd-status=304; detail=\"{connection}\"")
             }
             "stale" => {
-                format!("larder; hit; fwd=stale; detail=\"{connection}; stale, upstream fails\"")
+                format!("larder; hit; detail=\"{connection}; stale, upstream fails\"")
             }
             "miss" => format!("larder; fwd=uri-miss; stored; detail=\"{connection}\""),
             why => format!("larder; fwd=uri-miss; detail=\"{connection}; {why}\""),

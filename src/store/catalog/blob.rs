@@ -55,6 +55,11 @@ impl Catalog {
                 .bind(&id)
                 .execute(&mut *transaction)
                 .await?;
+            // A document without its bytes is nothing; an asset's row is a pin and stays.
+            sqlx::query("DELETE FROM document WHERE blob = ?")
+                .bind(&id)
+                .execute(&mut *transaction)
+                .await?;
             if let Some(id) = BlobId::from_slice(&id) {
                 taken.push((id, size));
             }
