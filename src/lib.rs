@@ -81,7 +81,7 @@ impl Larder {
         let store = Store::open(&config.data_dir, config, &tasks).await?;
         let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
-        let reader = Reader::new(&fetcher, rendered, config);
+        let reader = Reader::new(&fetcher, rendered, config, &metrics);
         Ok(Arc::new(Self {
             reader,
             store,
@@ -96,6 +96,12 @@ impl Larder {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Which configuration is in force.
+    #[must_use]
+    pub fn snapshot_number(&self) -> u64 {
+        self.snapshot.load().number
     }
 
     /// Puts a new configuration in force: connections, repositories and rules. The listener, the

@@ -8,20 +8,43 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The owner of background tasks.
-#[derive(Clone, Default)]
+/// The owner of background tasks. They run on the runtime that it was made on, whoever spawns
+/// them: a thread that serves sockets does nothing else.
+#[derive(Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
+    runtime: Handle,
+}
+
+impl Default for Tasks {
+    /// # Panics
+    /// Outside a runtime.
+    fn default() -> Self {
+        Self {
+            tracker: TaskTracker::default(),
+            stopping: CancellationToken::default(),
+            runtime: Handle::current(),
+        }
+    }
 }
 
 impl Tasks {
     /// Runs `work` to its end, whoever stops waiting for it.
     pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_on(work, &self.runtime)
+    }
+
+    /// Runs `work` on the runtime that it is called on.
+    pub fn spawn_here<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
@@ -31,9 +54,8 @@ impl Tasks {
     /// Runs `work` until it ends or Larder stops, whichever is first.
     pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
-        self.tracker.spawn(async move {
-            stopping.run_until_cancelled(work).await;
-        });
+        let work = async move { stopping.run_until_cancelled(work).await };
+        self.tracker.spawn_on(work, &self.runtime);
     }
 
     /// Runs `work` where blocking is allowed (files, hashing, compression).
@@ -41,7 +63,7 @@ impl Tasks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        self.tracker.spawn_blocking(work)
+        self.tracker.spawn_blocking_on(work, &self.runtime)
     }
 
     /// Resolves when [`Tasks::stop`] was called.

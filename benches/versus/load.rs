@@ -176,7 +176,9 @@ fn frame(head: &[u8]) -> Result<Frame, String> {
     }
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     if let Some(length) = value("content-length:") {
-        return Ok(Frame::Length(length.trim().parse().map_err(|_| text.clone())?));
+        return Ok(Frame::Length(
+            length.trim().parse().map_err(|_| text.clone())?,
+        ));
     }
     Ok(Frame::Chunked(Chunks::default()))
 }

@@ -73,7 +73,8 @@ fn main() {
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")))
         .join("versus");
     std::fs::create_dir_all(&folder).unwrap();
-    let wants = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let wants =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     if wants("warm") {
         warm::run(&options, &folder);
     }

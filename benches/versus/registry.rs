@@ -43,7 +43,7 @@ impl Numbers {
         STANDARD.encode(self.bytes(bytes))
     }
 
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);
         while bytes.len() < count {
             bytes.extend_from_slice(&self.next().to_le_bytes());
@@ -105,7 +105,14 @@ pub fn packument(name: &str, size: usize) -> String {
             versions.push(',');
         }
         let version = format!("1.{count}.0");
-        manifest(&mut versions, &mut numbers, name, &version, r#""a":"^1.0.0","b":"^2.1.0""#, None);
+        manifest(
+            &mut versions,
+            &mut numbers,
+            name,
+            &version,
+            r#""a":"^1.0.0","b":"^2.1.0""#,
+            None,
+        );
         count += 1;
     }
     format!(
@@ -139,10 +146,22 @@ pub fn sizes(base: &str) -> Resources {
                 versions.push(',');
             }
             let version = format!("{n}.0.0");
-            manifest(&mut versions, &mut numbers, name, &version, "", Some(&integrity));
-            resources.insert(format!("/{name}/-/{name}-{version}.tgz"), file(body.clone()));
+            manifest(
+                &mut versions,
+                &mut numbers,
+                name,
+                &version,
+                "",
+                Some(&integrity),
+            );
+            resources.insert(
+                format!("/{name}/-/{name}-{version}.tgz"),
+                file(body.clone()),
+            );
         }
-        let text = format!(r#"{{"name":"{name}","dist-tags":{{"latest":"0.0.0"}},"versions":{{{versions}}}}}"#);
+        let text = format!(
+            r#"{{"name":"{name}","dist-tags":{{"latest":"0.0.0"}},"versions":{{{versions}}}}}"#
+        );
         resources.insert(format!("/{name}"), document(text.replace("{base}", base)));
     }
     resources
@@ -155,13 +174,18 @@ fn tarball(manifest: &str, filling: usize, numbers: &mut Numbers) -> Vec<u8> {
         let _ = writeln!(text, "  'an entry of {:x}',", numbers.next());
     }
     text.push(']');
-    for (name, text) in [("package/package.json", manifest), ("package/index.js", &text)] {
+    for (name, text) in [
+        ("package/package.json", manifest),
+        ("package/index.js", &text),
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(499_162_500);
         header.set_cksum();
-        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        archive
+            .append_data(&mut header, name, text.as_bytes())
+            .unwrap();
     }
     archive.into_inner().unwrap().finish().unwrap()
 }
@@ -173,7 +197,9 @@ pub fn package(n: usize) -> String {
 
 /// Which packages of the tree the application itself asks for.
 pub fn application() -> String {
-    let wanted: Vec<String> = (0..20).map(|n| format!(r#""{}":"^1.0.0""#, package(n))).collect();
+    let wanted: Vec<String> = (0..20)
+        .map(|n| format!(r#""{}":"^1.0.0""#, package(n)))
+        .collect();
     format!(
         r#"{{"name":"application","version":"1.0.0","private":true,"dependencies":{{{}}}}}"#,
         wanted.join(",")
@@ -218,12 +244,36 @@ pub fn tree(base: &str) -> Resources {
                 versions.push(',');
             }
             let of = (v == count - 1).then_some(integrity.as_str());
-            manifest(&mut versions, &mut numbers, &name, &format!("1.{v}.0"), &dependencies, of);
+            manifest(
+                &mut versions,
+                &mut numbers,
+                &name,
+                &format!("1.{v}.0"),
+                &dependencies,
+                of,
+            );
         }
         let text = format!(
             r#"{{"name":"{name}","dist-tags":{{"latest":"{latest}"}},"versions":{{{versions}}}}}"#
         );
         resources.insert(format!("/{name}"), document(text.replace("{base}", base)));
+        // The public registry gives each version's manifest by itself, too.
+        let mut manifest_of = String::new();
+        manifest(
+            &mut manifest_of,
+            &mut numbers,
+            &name,
+            &latest,
+            &dependencies,
+            Some(&integrity),
+        );
+        let alone = manifest_of
+            .split_once(':')
+            .map_or("", |(_, manifest)| manifest);
+        resources.insert(
+            format!("/{name}/{latest}"),
+            document(alone.replace("{base}", base)),
+        );
         resources.insert(format!("/{name}/-/{name}-{latest}.tgz"), file(bytes));
     }
     resources
@@ -271,8 +321,8 @@ fn wheel(name: &str, module: &[u8]) -> Vec<u8> {
     let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
     let kind = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let stored = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut record = String::new();
     for (path, bytes) in [
         (format!("{name}/data.bin"), module),
@@ -285,7 +335,9 @@ fn wheel(name: &str, module: &[u8]) -> Vec<u8> {
         let _ = writeln!(record, "{path},,");
     }
     let _ = writeln!(record, "{info}/RECORD,,");
-    archive.start_file(format!("{info}/RECORD"), stored).unwrap();
+    archive
+        .start_file(format!("{info}/RECORD"), stored)
+        .unwrap();
     archive.write_all(record.as_bytes()).unwrap();
     archive.finish().unwrap().into_inner()
 }

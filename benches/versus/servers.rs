@@ -35,7 +35,10 @@ pub struct Server {
 }
 
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 impl Server {
@@ -43,7 +46,17 @@ impl Server {
         let folder = folder.join(kind.name());
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        let address = if kind == Kind::Direct { upstream } else { free_port() };
+        Self::start_again(kind, upstream, &folder)
+    }
+
+    /// The same in the folder of one that was stopped, with what it kept.
+    pub fn start_again(kind: Kind, upstream: SocketAddr, folder: &Path) -> Self {
+        let folder = folder.to_owned();
+        let address = if kind == Kind::Direct {
+            upstream
+        } else {
+            free_port()
+        };
         let command = match kind {
             Kind::Direct => None,
             Kind::Nginx => Some(nginx(&folder, address, upstream)),
@@ -59,7 +72,12 @@ impl Server {
                 .spawn()
                 .unwrap_or_else(|error| panic!("{} does not start: {error}", kind.name()))
         });
-        let server = Self { kind, address, process, folder };
+        let server = Self {
+            kind,
+            address,
+            process,
+            folder,
+        };
         server.wait();
         server
     }
@@ -73,7 +91,7 @@ impl Server {
                 self.kind.name(),
                 fs::read_to_string(self.folder.join("log")).unwrap_or_default()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -100,7 +118,11 @@ impl Server {
         while at < found.len() {
             let path = format!("/proc/{0}/task/{0}/children", found[at]);
             let children = fs::read_to_string(path).unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
             at += 1;
         }
         found
@@ -137,6 +159,13 @@ impl Server {
         self.memory("VmHWM:")
     }
 
+    /// Begins to look for the peak anew.
+    pub fn forget_peak(&self) {
+        for id in self.processes() {
+            let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
+        }
+    }
+
     /// Resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
         self.memory("VmRSS:")
@@ -147,7 +176,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             // Their own way to stop takes the workers along.
-            let _ = Command::new("kill").arg("-TERM").arg(process.id().to_string()).status();
+            let _ = Command::new("kill")
+                .arg("-TERM")
+                .arg(process.id().to_string())
+                .status();
             let _ = process.wait();
         }
     }
@@ -224,7 +256,15 @@ sub vcl_backend_response {{
     );
     let mut command = Command::new("varnishd");
     command
-        .args(["-F", "-j", "none", "-s", "malloc,6G", "-p", "thread_pools=2"])
+        .args([
+            "-F",
+            "-j",
+            "none",
+            "-s",
+            "malloc,6G",
+            "-p",
+            "thread_pools=2",
+        ])
         .args(["-p", "thread_pool_min=50", "-p", "workspace_client=128k"])
         .arg("-n")
         .arg(folder.join("n"))

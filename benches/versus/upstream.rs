@@ -119,7 +119,9 @@ async fn answer(
     state.requests.fetch_add(1, Ordering::Relaxed);
     let header = |name| {
         let value = request.headers().get(name);
-        value.and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default()
+        value
+            .and_then(|value: &http::HeaderValue| value.to_str().ok())
+            .unwrap_or_default()
     };
     let path = request.uri().path().replace("%2f", "/");
     let Some(resource) = state.resources.get(&path) else {
@@ -142,7 +144,9 @@ async fn answer(
     response = response.header("content-type", media_type);
     let body = match &resource.gzip {
         Some(gzip) if header(ACCEPT_ENCODING).contains("gzip") => {
-            response = response.header("content-encoding", "gzip").header("vary", "accept, accept-encoding");
+            response = response
+                .header("content-encoding", "gzip")
+                .header("vary", "accept, accept-encoding");
             gzip.clone()
         }
         _ => resource.body.clone(),
@@ -170,7 +174,9 @@ impl State {
         let due = {
             let mut free_at = self.free_at.lock().unwrap();
             let now = Instant::now();
-            let from = free_at.filter(|at| *at > now - Duration::from_millis(2)).unwrap_or(now);
+            let from = free_at
+                .filter(|at| *at > now - Duration::from_millis(2))
+                .unwrap_or(now);
             let takes = Duration::from_secs_f64(bytes as f64 / self.line.width as f64);
             *free_at = Some(from + takes);
             from + takes

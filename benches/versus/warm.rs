@@ -28,13 +28,37 @@ const WORKS: [Work; 7] = [
     work("30 KB document, plain", "small-doc", false, 64, false),
     work("5.8 MB document, gzip", "large-doc", true, 16, false),
     work("5.8 MB document, plain", "large-doc", false, 16, false),
-    work("10 KB blob", "file-10k/-/file-10k-0.0.0.tgz", false, 64, false),
+    work(
+        "10 KB blob",
+        "file-10k/-/file-10k-0.0.0.tgz",
+        false,
+        64,
+        false,
+    ),
     work("1 MB blob", "file-1m/-/file-1m-0.0.0.tgz", false, 16, true),
-    work("100 MB blob", "file-100m/-/file-100m-0.0.0.tgz", false, 4, true),
+    work(
+        "100 MB blob",
+        "file-100m/-/file-100m-0.0.0.tgz",
+        false,
+        4,
+        true,
+    ),
 ];
 
-const fn work(name: &'static str, path: &'static str, gzip: bool, sockets: usize, bulk: bool) -> Work {
-    Work { name, path, gzip, sockets, bulk }
+const fn work(
+    name: &'static str,
+    path: &'static str,
+    gzip: bool,
+    sockets: usize,
+    bulk: bool,
+) -> Work {
+    Work {
+        name,
+        path,
+        gzip,
+        sockets,
+        bulk,
+    }
 }
 
 pub fn run(options: &Options, folder: &Path) {
@@ -43,11 +67,25 @@ pub fn run(options: &Options, folder: &Path) {
         .iter()
         .map(|kind| Server::start(*kind, upstream.address, folder))
         .collect();
-    println!("\nWarm, {} rounds of {} s, {} cores\n", options.rounds, options.seconds, cores());
+    println!(
+        "\nWarm, {} rounds of {} s, {} cores\n",
+        options.rounds,
+        options.seconds,
+        cores()
+    );
     let mut table = Table::new(&[
-        "work", "server", "requests/s", "MB/s", "CPU s/GB with the load's", "× nginx", "peak memory, MB",
+        "work",
+        "server",
+        "requests/s",
+        "MB/s",
+        "CPU s/GB with the load's",
+        "× nginx",
+        "peak memory, MB",
     ]);
-    for work in WORKS.iter().filter(|work| work.name.contains(&options.work)) {
+    for work in WORKS
+        .iter()
+        .filter(|work| work.name.contains(&options.work))
+    {
         measure(options, &upstream, &servers, work, &mut table);
     }
 }
@@ -56,8 +94,17 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn measure(options: &Options, upstream: &Upstream, servers: &[Server], work: &Work, table: &mut Table) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+fn measure(
+    options: &Options,
+    upstream: &Upstream,
+    servers: &[Server],
+    work: &Work,
+    table: &mut Table,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let sizes: Vec<u64> = servers
         .iter()
         .map(|server| {
@@ -76,7 +123,9 @@ fn measure(options: &Options, upstream: &Upstream, servers: &[Server], work: &Wo
             let coding = if work.gzip { "gzip" } else { "identity" };
             let request = format!(
                 "GET {}{} HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: {coding}\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n",
-                server.root(), work.path, server.address
+                server.root(),
+                work.path,
+                server.address
             );
             let load = Load {
                 address: server.address,
@@ -132,9 +181,13 @@ async fn checked(server: &Server, upstream: &Upstream, work: &Work) -> u64 {
     let mut body = sent.clone();
     if coded {
         body.clear();
-        flate2::read::MultiGzDecoder::new(&sent[..]).read_to_end(&mut body).unwrap();
+        flate2::read::MultiGzDecoder::new(&sent[..])
+            .read_to_end(&mut body)
+            .unwrap();
     }
-    let expected = reqwest::get(format!("{}{}", upstream.url(), work.path)).await.unwrap();
+    let expected = reqwest::get(format!("{}{}", upstream.url(), work.path))
+        .await
+        .unwrap();
     let expected = expected.bytes().await.unwrap();
     // Varnish rewrites nothing.
     let ours = match server.kind {

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::server::Listener;
 use crate::telemetry::{RUN_TAG, Report, log};
 use crate::tool::client::{self, Lease};
-use crate::tool::{self, Place, lockfile, maven, nuget};
+use crate::tool::{self, Place, lockfile, maven, npm, nuget};
 use crate::{Larder, clock, store};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -63,6 +63,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         std::process::id(),
         clock::now().as_nanosecond()
     );
+    let ahead = config.ahead.clone();
     let (address, server) = server(config, &run).await?;
     let place = Place {
         root: format!("{address}/-/run/{run}"),
@@ -78,7 +79,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         files.path(),
         upstream.as_deref(),
     )?;
+    let tarballs = tarballs_ahead(&arguments.command, &address, &place.repository);
+    let ahead = ahead
+        .enabled
+        .then(|| tokio::spawn(client::fetch_ahead(tarballs, ahead.at_once)));
     let status = wait(child).await?;
+    if let Some(ahead) = ahead {
+        ahead.abort();
+    }
     let report = client::report(&address, &run, &place.repository).await;
     if let Ok(report) = &report {
         restore(began, &place, report);
@@ -121,6 +129,25 @@ async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
             served,
         },
     ))
+}
+
+/// The addresses of what npm will fetch by the lockfile in this folder; outside the run, whose
+/// counters are about what the client asks for.
+fn tarballs_ahead(command: &[OsString], address: &str, repository: &str) -> Vec<String> {
+    let word = |at: usize| command.get(at).and_then(|word| word.to_str());
+    let name = word(0).and_then(|program| Path::new(program).file_name()?.to_str());
+    let installs = matches!(word(1), Some("ci" | "clean-install" | "install" | "i"));
+    if name != Some("npm") || !installs {
+        return Vec::new();
+    }
+    let lockfile = npm::LOCKFILES
+        .iter()
+        .find_map(|name| tool::read(Path::new(name)));
+    let paths = lockfile.map_or_else(Vec::new, |text| npm::tarballs(&text));
+    paths
+        .into_iter()
+        .map(|path| format!("{address}/npm/{repository}/{path}"))
+        .collect()
 }
 
 /// Starts the client with all that points it at us.

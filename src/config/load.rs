@@ -9,7 +9,7 @@ use url::Url;
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
 use super::repository;
-use super::settings::{Cache, Config, Domain, Fetch, Log, Server, Tls};
+use super::settings::{Ahead, Cache, Config, Domain, Fetch, Log, Server, Tls};
 use crate::rule::{Action, Pattern, Rule, Rules};
 
 /// What is laid over and under the file.
@@ -155,6 +155,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         server: Server::read(top.section("server")),
         cache: Cache::read(top.section("cache")),
         fetch: Fetch::read(top.section("fetch")),
+        ahead: Ahead::read(top.section("ahead")),
         connections,
         repositories,
         rules: Rules::new(rules),

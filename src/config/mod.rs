@@ -10,4 +10,4 @@ pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
 pub use load::{Learned, Source, load};
 pub use repository::{Publish, Repository};
-pub use settings::{Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};
+pub use settings::{Ahead, Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};

@@ -26,6 +26,7 @@ pub struct Config {
     pub server: Server,
     pub cache: Cache,
     pub fetch: Fetch,
+    pub ahead: Ahead,
     pub connections: Vec<Connection>,
     pub repositories: Vec<Repository>,
     pub rules: Rules,
@@ -61,6 +62,8 @@ pub struct Log {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    /// Threads that serve sockets; 0: one per core.
+    pub threads: usize,
     pub connections_max: usize,
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
@@ -83,6 +86,10 @@ pub struct Cache {
     /// Blobs up to [`Cache::small_blob`] in memory.
     pub blob_memory: u64,
     pub small_blob: u64,
+    /// Larger blobs whose pages stay mapped between requests.
+    pub blob_mapped: u64,
+    /// Answers of late that are given again by one look-up.
+    pub answers_max: usize,
     /// What evidence says of packages, in memory.
     pub facts_memory: u64,
     /// For how long a real 404 is remembered.
@@ -113,6 +120,20 @@ pub struct Fetch {
     pub pieces_ahead_max: usize,
     /// Documents rendered at once.
     pub renders_max: usize,
+}
+
+/// Going ahead of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    pub enabled: bool,
+    /// Requests under way.
+    pub at_once: usize,
+    /// Documents between what a client asked for and what is fetched ahead.
+    pub depth_max: usize,
+    /// Fetched and not asked for yet.
+    pub bytes_max: u64,
+    /// What waits to be looked at.
+    pub waiting_max: usize,
 }
 
 impl Log {
@@ -183,6 +204,7 @@ fn at_least_one(section: &Section<'_>, key: &'static str, default: usize) -> usi
 impl Server {
     pub(super) fn read(section: Section<'_>) -> Self {
         let server = Self {
+            threads: section.take("threads").unwrap_or(0),
             connections_max: at_least_one(&section, "connections_max", 4096),
             header_bytes_max: usize::try_from(bytes(&section, "header_bytes_max", 64 * 1024))
                 .unwrap_or(64 * 1024)
@@ -207,6 +229,8 @@ impl Cache {
             rendered_disk: bytes(&section, "rendered_disk", 256 * MIB),
             blob_memory: bytes(&section, "blob_memory", 32 * MIB),
             small_blob: bytes(&section, "small_blob", 64 * 1024),
+            blob_mapped: bytes(&section, "blob_mapped", 32 * MIB),
+            answers_max: section.take("answers_max").unwrap_or(8192),
             facts_memory: bytes(&section, "facts_memory", 32 * MIB),
             absent_for: section
                 .take("absent_for")
@@ -217,6 +241,20 @@ impl Cache {
         };
         section.finish();
         cache
+    }
+}
+
+impl Ahead {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let ahead = Self {
+            enabled: section.take("enabled").unwrap_or(true),
+            at_once: at_least_one(&section, "at_once", 24),
+            depth_max: section.take("depth_max").unwrap_or(16),
+            bytes_max: bytes(&section, "bytes_max", 256 * MIB),
+            waiting_max: at_least_one(&section, "waiting_max", 4096),
+        };
+        section.finish();
+        ahead
     }
 }
 

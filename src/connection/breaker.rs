@@ -41,6 +41,12 @@ impl Breaker {
         None
     }
 
+    /// Whether the last request failed.
+    pub fn has_failures(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failures > 0
+    }
+
     pub fn succeeded(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }

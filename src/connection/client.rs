@@ -213,6 +213,12 @@ impl Connection {
         self.config == *config && self.offline == (config.offline || offline)
     }
 
+    /// Whether upstream throttles or fails just now: what nobody waits for is not asked then.
+    #[must_use]
+    pub fn has_trouble(&self) -> bool {
+        self.throttle.until().is_some() || self.breaker.has_failures()
+    }
+
     /// Asks, waits and tries again as far as the request's patience goes.
     ///
     /// # Errors

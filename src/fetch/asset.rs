@@ -37,12 +37,12 @@ impl Wanted {
                 expected.iter().map(|digest| digest.algorithm()).collect()
             }
             // What the promise will be is not known before its bytes are hashed.
-            Expectation::Promised(promises)
+            Expectation::Promised(promises) | Expectation::Required(promises)
                 if promises.iter().any(|promise| promise.algorithm.is_none()) =>
             {
                 vec![Algorithm::Sha512]
             }
-            Expectation::Promised(promises) => promises
+            Expectation::Promised(promises) | Expectation::Required(promises) => promises
                 .iter()
                 .filter_map(|promise| promise.algorithm)
                 .collect(),
@@ -52,6 +52,11 @@ impl Wanted {
 
     fn what(&self) -> String {
         self.key.asset.to_string()
+    }
+
+    /// Whether nothing is taken without a promise: then no byte is handed out before it is known.
+    fn is_guess(&self) -> bool {
+        matches!(self.facts.expectation, Expectation::Required(_))
     }
 }
 
@@ -119,7 +124,7 @@ impl Fetcher {
                 leader.is_at(Phase::Unkept(why));
             }
             Err(Ending::Problem(problem)) => {
-                if problem.kind == Kind::NotFound {
+                if problem.kind == Kind::NotFound && !wanted.is_guess() {
                     self.absent_assets
                         .insert(wanted.key.clone(), problem.clone())
                         .await;
@@ -141,13 +146,24 @@ impl Fetcher {
         let name = &wanted.connection.name;
         let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
         // What holds the digests and the content are asked for at once.
+        let ask = self.asset_ask(wanted, HeaderMap::new());
+        let (ahead, known) = if wanted.is_guess() {
+            let (opened, expected) =
+                tokio::join!(wanted.connection.ask(&ask), self.expected(wanted));
+            let expected = expected.map_err(failed)?;
+            if expected.is_empty() {
+                return Err(Ending::Problem(unpromised(wanted)));
+            }
+            (Some(opened.map_err(failed)?), Some(expected))
+        } else {
+            (None, None)
+        };
         let (opened, expected) = tokio::join!(
             async {
-                let mut opened = wanted
-                    .connection
-                    .ask(&self.asset_ask(wanted, HeaderMap::new()))
-                    .await
-                    .map_err(failed)?;
+                let mut opened = match ahead {
+                    Some(opened) => opened,
+                    None => wanted.connection.ask(&ask).await.map_err(failed)?,
+                };
                 let head = Head {
                     size: opened.length(),
                     media_type: media_type(&opened.headers),
@@ -166,7 +182,12 @@ impl Fetcher {
                 self.pour(wanted, &mut opened, &mut incoming).await?;
                 Ok::<_, Ending>((incoming, head))
             },
-            self.expected(wanted)
+            async {
+                match known {
+                    Some(known) => Ok(known),
+                    None => self.expected(wanted).await,
+                }
+            }
         );
         let (incoming, head) = opened?;
         let expected = expected.map_err(failed)?;
@@ -302,13 +323,13 @@ impl Fetcher {
     pub(super) async fn expected(&self, wanted: &Wanted) -> Result<Expected, Error> {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
-            Expectation::Promised(_) => {
+            Expectation::Promised(_) | Expectation::Required(_) => {
                 self.promised(&wanted.connection, wanted.promises.clone())
                     .await?
             }
             Expectation::FirstSeen => Expected::none(),
         };
-        if !promised.is_empty() {
+        if !promised.is_empty() || wanted.is_guess() {
             return Ok(promised);
         }
         // Nothing is promised: what was seen first is the measure.
@@ -322,7 +343,10 @@ impl Fetcher {
     }
 
     /// Reads the resources that hold digests: all but MD5 at once, and that where nothing else is.
-    pub(super) async fn promised(
+    ///
+    /// # Errors
+    /// Where upstream did not say whether there is one.
+    pub async fn promised(
         &self,
         connection: &Arc<Connection>,
         promises: Vec<(Promise, Url)>,
@@ -405,6 +429,16 @@ pub(super) fn unverified(
     )
     .advice("nothing of it was kept; try again, and if it stays so, the registry is to blame")
     .caused_by(error)
+}
+
+fn unpromised(wanted: &Wanted) -> Problem {
+    Problem::not_found(
+        Decider::Connection(wanted.connection.name.clone()),
+        format!(
+            "{} has no digest where one was looked for",
+            wanted.key.asset
+        ),
+    )
 }
 
 fn disk_full(wanted: &Wanted) -> Problem {

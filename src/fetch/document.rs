@@ -1,6 +1,7 @@
 //! Mutable resources: fresh, revalidated, or stale while upstream fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +27,8 @@ use crate::telemetry::Metrics;
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
 /// A document that was checked this recently is not asked for again by those who want it now.
 const NOW_SECONDS: i64 = 2;
+/// The longest that a stale document is served while upstream is asked, whatever upstream says.
+const STALE_SECONDS_MAX: u64 = 3600;
 /// Documents are held in memory up to this size where the disk takes nothing.
 const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -53,6 +56,8 @@ pub enum Outcome {
     Miss,
     /// Upstream failed, this is what was there before.
     Stale,
+    /// Upstream is being asked, and lets this be served meanwhile.
+    Revalidating,
 }
 
 impl Outcome {
@@ -64,7 +69,24 @@ impl Outcome {
             Self::Revalidated => "revalidated",
             Self::Miss => "miss",
             Self::Stale => "stale",
+            Self::Revalidating => "revalidating",
         }
+    }
+}
+
+/// Whether a document is still the one that is known of its resource.
+#[derive(Clone, Debug, Default)]
+pub struct Currency(Arc<AtomicBool>);
+
+impl Currency {
+    /// Another took its place, or it was forgotten.
+    pub(super) fn end(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -75,6 +97,7 @@ pub struct Document {
     pub content: Content,
     pub outcome: Outcome,
     pub url: Url,
+    pub currency: Currency,
 }
 
 /// A document of late, without its bytes: no file is held open for it.
@@ -84,6 +107,14 @@ pub struct Known {
     url: Url,
     /// [`Outcome::Stale`] for the moment after a failure, in which upstream is not asked again.
     outcome: Outcome,
+    currency: Currency,
+}
+
+impl Known {
+    /// It is known no more.
+    pub(super) fn end(&self) {
+        self.currency.end();
+    }
 }
 
 /// What upstream lets a cache do with a document.
@@ -91,6 +122,7 @@ pub struct Known {
 struct Validity {
     policy: String,
     fresh_for: Duration,
+    stale_for: Duration,
 }
 
 impl Document {
@@ -110,6 +142,11 @@ impl Document {
 
     fn is_fresh(&self, now: i64) -> bool {
         now < self.row.fresh_until
+    }
+
+    /// Whether upstream lets it be served while it is asked (RFC 5861 §3).
+    fn may_be_served(&self, now: i64) -> bool {
+        self.outcome != Outcome::Stale && now < self.row.fresh_until + self.row.stale_for
     }
 }
 
@@ -167,6 +204,10 @@ impl Fetcher {
                 return Ok(Arc::clone(known));
             }
         }
+        let meanwhile = known
+            .as_ref()
+            .filter(|known| sought.freshen == Freshen::AsCached && known.may_be_served(now))
+            .cloned();
         let job = Job {
             connection: Arc::clone(connection),
             key: key.clone(),
@@ -179,6 +220,12 @@ impl Fetcher {
         let flight = self
             .document_flights
             .join(&key, || async move { fetcher.update(job, known).await });
+        if let Some(known) = meanwhile {
+            return Ok(Arc::new(Document {
+                outcome: Outcome::Revalidating,
+                ..known.as_ref().clone()
+            }));
+        }
         flight.await.unwrap_or_else(|| {
             Err(Problem::internal(
                 format!("fetching {what} failed"),
@@ -221,6 +268,7 @@ impl Fetcher {
                 content: Content::Stored(blob),
                 outcome: known.outcome.clone(),
                 url: known.url.clone(),
+                currency: known.currency.clone(),
             })
         }))
     }
@@ -239,6 +287,7 @@ impl Fetcher {
                 row,
                 url,
                 outcome: Outcome::Hit,
+                currency: Currency::default(),
             }))
         }) else {
             return Ok(None);
@@ -309,6 +358,7 @@ impl Fetcher {
         let row = DocumentRow {
             checked_at: now,
             fresh_until: now.saturating_add(seconds(validity.fresh_for)),
+            stale_for: seconds(validity.stale_for),
             policy: validity.policy,
             ..known.row.clone()
         };
@@ -398,11 +448,13 @@ impl Fetcher {
                 fetched_at: now,
                 checked_at: now,
                 fresh_until: now.saturating_add(seconds(validity.fresh_for)),
+                stale_for: seconds(validity.stale_for),
                 fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
             },
             content,
             outcome: Outcome::Hit,
             url,
+            currency: Currency::default(),
         });
         if matches!(document.content, Content::Stored(_)) {
             self.remember(&job.key, &document).await;
@@ -449,6 +501,7 @@ impl Fetcher {
             row: document.row.clone(),
             url: document.url.clone(),
             outcome: document.outcome.clone(),
+            currency: Currency::default(),
         };
         self.documents.insert(key.clone(), Arc::new(known)).await;
     }
@@ -495,6 +548,7 @@ impl Fetcher {
         };
         Validity {
             fresh_for: self.fresh_for(connection, &policy, &opened.headers, before),
+            stale_for: stale_for(connection, &opened.headers, before),
             policy: serde_json::to_string(&policy).unwrap_or_default(),
         }
     }
@@ -519,6 +573,33 @@ impl Fetcher {
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
         })
     }
+}
+
+/// How long upstream lets a stale document be served while it is asked; as with freshness, an
+/// answer that says nothing leaves what the one before it said.
+fn stale_for(
+    connection: &Connection,
+    headers: &HeaderMap,
+    before: Option<&DocumentRow>,
+) -> Duration {
+    if connection.max_age.is_some() {
+        return Duration::ZERO;
+    }
+    if !headers.contains_key(CACHE_CONTROL) {
+        return Duration::from_secs(before.map_or(0, |row| row.stale_for.unsigned_abs()));
+    }
+    let said = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|directive| {
+            let (name, value) = directive.split_once('=')?;
+            let is_it = name.trim().eq_ignore_ascii_case("stale-while-revalidate");
+            is_it.then(|| value.trim().trim_matches('"').parse().ok())?
+        });
+    // Longer than this, and what is served was never asked for again in time.
+    Duration::from_secs(said.unwrap_or(0).min(STALE_SECONDS_MAX))
 }
 
 /// Why a body was not taken.

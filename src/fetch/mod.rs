@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::future::Cache;
 
 pub use asset::Wanted;
-pub use document::{Content, Document, Freshen, Known, Outcome, Sought};
+pub use document::{Content, Currency, Document, Freshen, Known, Outcome, Sought};
 pub use pass::Pass;
 
 use crate::config;
@@ -59,7 +59,10 @@ impl Fetcher {
             config: config.fetch.clone(),
             fresh_for: config.cache.fresh_for,
             metrics: Arc::clone(metrics),
-            documents: Cache::new(rows_max),
+            documents: Cache::builder()
+                .max_capacity(rows_max)
+                .eviction_listener(|_, known: Arc<Known>, _| known.end())
+                .build(),
             document_flights: Flights::new(tasks.clone()),
             absent: Cache::builder()
                 .max_capacity(rows_max)

@@ -50,7 +50,9 @@ impl<'a> Node<'a> {
         self.start..self.start + self.text.len()
     }
 
-    fn child(&self, raw: &'a RawValue) -> Node<'a> {
+    /// The value that was read out of this one's text, with its place.
+    #[must_use]
+    pub fn child(&self, raw: &'a RawValue) -> Node<'a> {
         let text = raw.get();
         Node {
             text,

@@ -177,6 +177,32 @@ pub struct FactsPart {
     pub more: Vec<Resource>,
 }
 
+/// What a resolver is likely to ask for next, when it has read what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// A document, or an asset that is read as one (a pom, a wheel's metadata).
+    pub target: Target,
+    /// Which versions of it are wanted, in the format's own words; none where all are.
+    pub range: Option<String>,
+}
+
+/// What leads are read from.
+pub struct LeadInput<'a> {
+    pub of: &'a Target,
+    pub upstream: Upstream<'a>,
+    /// Which versions of the package the resolver wants, as far as that is known.
+    pub range: Option<&'a str>,
+    /// `None` where no rule concerns the package.
+    pub shows: Option<&'a Shows<'a>>,
+}
+
+impl LeadInput<'_> {
+    fn shows(&self, version: &str) -> bool {
+        self.shows
+            .is_none_or(|shows| shows(Subject::Version(version)))
+    }
+}
+
 /// A document that is not what its format says it is.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
@@ -234,8 +260,20 @@ pub trait Protocol: Send + Sync {
     fn facts(&self, package: &PackageId, upstream: &Upstream<'_>)
     -> Result<FactsPart, FormatError>;
 
+    /// Facts of one asset, dates apart, where they can be had for less than those of all; what is
+    /// not found so may still be there.
+    fn fact(&self, _asset: &AssetId, _upstream: &Upstream<'_>) -> Option<AssetFacts> {
+        None
+    }
+
     /// What an asset's path alone says, in formats whose evidence is the path.
     fn path_facts(&self, _asset: &AssetId) -> Option<AssetFacts> {
+        None
+    }
+
+    /// What a registry of the usual form says of an asset in a resource that is much smaller than
+    /// the package's document; to be required, since not every registry has it.
+    fn guess(&self, _asset: &AssetId) -> Option<AssetFacts> {
         None
     }
 
@@ -286,6 +324,19 @@ pub trait Protocol: Send + Sync {
     /// # Errors
     /// Where the document is not what the format says, or lacks what was asked for.
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError>;
+
+    /// Whether a resolver that asks for the target asks for more by what stands in it.
+    fn leads_on(&self, _target: &Target) -> bool {
+        false
+    }
+
+    /// What it asks for then: guesses, of the version that it is likely to choose.
+    ///
+    /// # Errors
+    /// Where the bytes are not what the format says.
+    fn leads(&self, _input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        Ok(Vec::new())
+    }
 
     /// Reads the digests that a [`Promise`]'s resource holds.
     fn promised(&self, _promise: &Promise, _bytes: &[u8]) -> Expected {

@@ -49,6 +49,8 @@ pub enum Expectation {
     Known(Expected),
     /// Other resources hold them, strongest first; the ones that upstream has count.
     Promised(Vec<Promise>),
+    /// The same, and where upstream has none of them nothing is taken.
+    Required(Vec<Promise>),
     /// Nothing is promised: the first bytes seen are pinned.
     FirstSeen,
 }

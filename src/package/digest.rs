@@ -233,6 +233,12 @@ impl Digests {
 /// Computes several digests in one pass over the bytes; SHA-256 always, since it names the blob.
 pub struct Digester {
     sha256: Sha256,
+    others: Others,
+}
+
+/// The digests beside SHA-256.
+#[derive(Default)]
+pub struct Others {
     md5: Option<Md5>,
     sha1: Option<Sha1>,
     sha512: Option<Sha512>,
@@ -243,14 +249,53 @@ impl Digester {
     pub fn new(algorithms: &[Algorithm]) -> Self {
         Self {
             sha256: Sha256::new(),
-            md5: algorithms.contains(&Algorithm::Md5).then(Md5::new),
-            sha1: algorithms.contains(&Algorithm::Sha1).then(Sha1::new),
-            sha512: algorithms.contains(&Algorithm::Sha512).then(Sha512::new),
+            others: Others {
+                md5: algorithms.contains(&Algorithm::Md5).then(Md5::new),
+                sha1: algorithms.contains(&Algorithm::Sha1).then(Sha1::new),
+                sha512: algorithms.contains(&Algorithm::Sha512).then(Sha512::new),
+            },
         }
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
+        self.others.update(bytes);
+    }
+
+    /// Takes the digests beside SHA-256 out, to be computed on another thread; none where there are
+    /// none.
+    pub fn part(&mut self) -> Option<Others> {
+        let others = std::mem::take(&mut self.others);
+        let has_any = others.md5.is_some() || others.sha1.is_some() || others.sha512.is_some();
+        has_any.then_some(others)
+    }
+
+    /// Puts them back, computed over the same bytes.
+    pub fn join(&mut self, others: Others) {
+        self.others = others;
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Digests {
+        let Others { md5, sha1, sha512 } = self.others;
+        let digest = |algorithm, value: &[u8]| Digest {
+            algorithm,
+            value: value.into(),
+        };
+        let others = [
+            md5.map(|md5| digest(Algorithm::Md5, &md5.finalize()[..])),
+            sha1.map(|sha1| digest(Algorithm::Sha1, &sha1.finalize()[..])),
+            sha512.map(|sha512| digest(Algorithm::Sha512, &sha512.finalize()[..])),
+        ];
+        Digests {
+            blob: BlobId(self.sha256.finalize().into()),
+            others: others.into_iter().flatten().collect(),
+        }
+    }
+}
+
+impl Others {
+    pub fn update(&mut self, bytes: &[u8]) {
         if let Some(md5) = &mut self.md5 {
             md5.update(bytes);
         }
@@ -259,26 +304,6 @@ impl Digester {
         }
         if let Some(sha512) = &mut self.sha512 {
             sha512.update(bytes);
-        }
-    }
-
-    #[must_use]
-    pub fn finish(self) -> Digests {
-        let digest = |algorithm, value: &[u8]| Digest {
-            algorithm,
-            value: value.into(),
-        };
-        let others = [
-            self.md5
-                .map(|md5| digest(Algorithm::Md5, &md5.finalize()[..])),
-            self.sha1
-                .map(|sha1| digest(Algorithm::Sha1, &sha1.finalize()[..])),
-            self.sha512
-                .map(|sha512| digest(Algorithm::Sha512, &sha512.finalize()[..])),
-        ];
-        Digests {
-            blob: BlobId(self.sha256.finalize().into()),
-            others: others.into_iter().flatten().collect(),
         }
     }
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::document::Cached;
+use super::document::{Cached, Lasting};
 use super::evidence::{permit, promises_of};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
-use crate::format::Target;
-use crate::package::{Algorithm, AssetFacts, AssetId, Format};
-use crate::problem::{Decider, Problem};
+use crate::format::{Evidence, Target};
+use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format};
+use crate::problem::{Decider, Kind, Problem};
+use crate::rule::Concern;
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrival, Blob, Phase};
 
@@ -22,6 +23,8 @@ pub struct AssetReply {
     pub media_type: String,
     pub last_modified: Option<String>,
     pub cached: Cached,
+    /// `None` where the next request has to be answered anew.
+    pub lasting: Option<Lasting>,
 }
 
 pub enum AssetBody {
@@ -37,28 +40,36 @@ impl Reader {
     /// Where a rule denies it, no source has it, or it cannot be had.
     pub async fn asset(
         self: &Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         repository: &Repository,
         asset: &AssetId,
     ) -> Result<AssetReply, Problem> {
         repository
             .nearest(asset.package.format(), |connection| {
-                async move { self.asset_of(snapshot, &connection, asset).await }.boxed()
+                async move {
+                    let mut reply = self.asset_of(snapshot, &connection, asset).await?;
+                    // A nearer connection that had nothing may have something next time.
+                    reply.lasting = reply.lasting.filter(|_| repository.asks_first(&connection));
+                    Ok(reply)
+                }
+                .boxed()
             })
             .await
     }
 
     async fn asset_of(
         self: &Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) -> Result<AssetReply, Problem> {
+        self.asked_for_asset(snapshot, connection, asset);
         let key = AssetKey {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let concern = snapshot.config.rules.concern(&asset.package, clock::now());
+        let now = clock::now();
+        let concern = snapshot.config.rules.concern(&asset.package, now);
         let kept = self.fetcher.asset(&key).await?;
         if let Some((row, Some(blob))) = kept.as_ref()
             && (row.published.is_some() || !concern.dates)
@@ -70,7 +81,17 @@ impl Reader {
                 &row.version,
                 row.published,
             )?;
-            return Ok(stored(connection, row, blob.clone(), "hit"));
+            return Ok(AssetReply {
+                lasting: Some(Lasting::by_rules(snapshot, now)),
+                ..stored(connection, row, blob.clone(), "hit")
+            });
+        }
+        let is_here = kept.as_ref().is_some_and(|(_, blob)| blob.is_some());
+        if !is_here
+            && !concern.dates
+            && let Some(reply) = self.guessed(snapshot, connection, &key, concern).await?
+        {
+            return Ok(reply);
         }
         let facts = self.asset_facts(connection, asset, concern.dates).await?;
         permit(
@@ -87,7 +108,70 @@ impl Reader {
             return Ok(stored(connection, &row, blob, "hit"));
         }
         let wanted = self.wanted(connection, key, facts).await?;
-        match self.fetcher.fetch(&wanted).await {
+        self.fetched(connection, &wanted).await
+    }
+
+    /// The asset by what a registry of the usual form says of it in a small resource, where its
+    /// package's document is not here already; `None` where the guess is wrong.
+    async fn guessed(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        key: &AssetKey,
+        concern: Concern,
+    ) -> Result<Option<AssetReply>, Problem> {
+        let protocol = connection.format.protocol();
+        let (Some(mut facts), Evidence::Documents(documents)) = (
+            protocol.guess(&key.asset),
+            protocol.evidence(&key.asset.package, false),
+        ) else {
+            return Ok(None);
+        };
+        let promises_here = self.promising.get(&connection.name).await;
+        if promises_here == Some(false) {
+            return Ok(None);
+        }
+        for document in &documents {
+            if self
+                .fetcher
+                .stored(connection, &document.key)
+                .await?
+                .is_some()
+            {
+                return Ok(None);
+            }
+        }
+        permit(snapshot, concern, &key.asset.package, &facts.version, None)?;
+        if promises_here.is_none() {
+            // Whether this registry has such resources is seen once, before content is asked for.
+            let wanted = self.wanted(connection, key.clone(), facts.clone()).await?;
+            let asked = self.fetcher.promised(connection, wanted.promises).await;
+            let expected =
+                asked.map_err(|error| error.problem(&connection.name, &key.asset.to_string()))?;
+            let has_them = !expected.is_empty();
+            self.promising
+                .insert(connection.name.clone(), has_them)
+                .await;
+            if !has_them {
+                return Ok(None);
+            }
+            facts.expectation = Expectation::Known(expected);
+        }
+        let wanted = self.wanted(connection, key.clone(), facts).await?;
+        match self.fetched(connection, &wanted).await {
+            Ok(reply) => Ok(Some(reply)),
+            // Its document will say what is right.
+            Err(problem) if matches!(problem.kind, Kind::NotFound | Kind::Unverified) => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn fetched(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        wanted: &Wanted,
+    ) -> Result<AssetReply, Problem> {
+        match self.fetcher.fetch(wanted).await {
             Phase::Stored(blob, row) => Ok(stored(connection, &row, blob, "miss")),
             Phase::Arriving(arrival) => {
                 arrival.begun().await?;
@@ -96,15 +180,17 @@ impl Reader {
                     last_modified: arrival.head.last_modified.clone(),
                     body: AssetBody::Arriving(arrival),
                     cached: cached(connection, "miss", 0, 0),
+                    lasting: None,
                 })
             }
             Phase::Unkept(why) => {
-                let pass = self.fetcher.pass(&wanted).await?;
+                let pass = self.fetcher.pass(wanted).await?;
                 Ok(AssetReply {
                     media_type: pass.head.media_type.clone(),
                     last_modified: pass.head.last_modified.clone(),
                     body: AssetBody::Passing(pass),
                     cached: cached(connection, why.as_str(), 0, 0),
+                    lasting: None,
                 })
             }
             Phase::Failed(problem) => Err(problem),
@@ -146,10 +232,11 @@ impl Reader {
             media_type: document.row.media_type.clone(),
             last_modified: document.row.last_modified.clone(),
             cached: cached(connection, document.outcome.as_str(), age, fetch_ms),
+            lasting: None,
         })
     }
 
-    async fn wanted(
+    pub(super) async fn wanted(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         key: AssetKey,
@@ -316,6 +403,7 @@ fn stored(
             age,
             u64::try_from(row.fetch_ms).unwrap_or(0),
         ),
+        lasting: None,
     }
 }
 

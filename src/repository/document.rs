@@ -14,9 +14,9 @@ use super::evidence::{PackageFacts, unreadable};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Document, Freshen, Outcome, Sought};
+use crate::fetch::{Currency, Document, Freshen, Outcome, Sought};
 use crate::format::{Address, DocumentId, Evidence, RenderInput, Subject, Upstream};
-use crate::package::{Format, PackageId};
+use crate::package::{BlobId, Format, PackageId};
 use crate::problem::Problem;
 use crate::rule::{Concern, Question, Ruling};
 use crate::store::rendered::{RenderKey, Rendered};
@@ -35,15 +35,47 @@ pub struct Cached {
 impl Cached {
     #[must_use]
     pub fn is_hit(&self) -> bool {
-        matches!(self.outcome, "hit" | "stale" | "revalidated")
+        matches!(
+            self.outcome,
+            "hit" | "stale" | "revalidated" | "revalidating"
+        )
+    }
+}
+
+/// For how long a reply may be given again without asking anything.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// Seconds since 1970.
+    until: i64,
+    /// Of the document that it was made from.
+    currency: Option<Currency>,
+}
+
+impl Lasting {
+    /// A reply that rules may change at their next expiry, and nothing else.
+    pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
+        let expiry = snapshot.config.rules.next_expiry(now);
+        Self {
+            until: expiry.map_or(i64::MAX, Timestamp::as_second),
+            currency: None,
+        }
+    }
+
+    #[must_use]
+    pub fn holds(&self, now: i64) -> bool {
+        now < self.until && !self.currency.as_ref().is_some_and(Currency::has_ended)
     }
 }
 
 /// A document to answer with.
 pub struct DocumentReply {
     pub body: DocumentBody,
+    /// Upstream's bytes, which it was made from.
+    pub of: BlobId,
     pub cached: Cached,
     pub last_modified: Option<String>,
+    /// `None` where the next request has to be answered anew.
+    pub lasting: Option<Lasting>,
 }
 
 pub enum DocumentBody {
@@ -72,8 +104,12 @@ impl Reader {
         repository
             .nearest(format_of(id), |connection| {
                 async move {
-                    self.document_of(snapshot, &connection, id, address, encodings)
-                        .await
+                    let mut reply = self
+                        .document_of(snapshot, &connection, id, address, encodings)
+                        .await?;
+                    // A nearer connection that had nothing may have something next time.
+                    reply.lasting = reply.lasting.filter(|_| repository.asks_first(&connection));
+                    Ok(reply)
                 }
                 .boxed()
             })
@@ -118,6 +154,7 @@ impl Reader {
                 },
             )
             .await?;
+        self.asked_for_document(snapshot, connection, id, &resource.key);
         let cached = Cached {
             outcome: document.outcome.as_str(),
             connection: connection.name.clone(),
@@ -126,30 +163,54 @@ impl Reader {
             fetch_ms: u64::try_from(document.row.fetch_ms).unwrap_or(0),
         };
         let last_modified = document.row.last_modified.clone();
+        let of = document.row.blob;
         if protocol.streams(id) {
             return Ok(DocumentReply {
+                of,
                 body: DocumentBody::Streamed {
                     content_type: protocol.stream_type(id),
                     document,
                 },
                 cached,
                 last_modified,
+                lasting: None,
             });
         }
         let view = self
             .view(snapshot, connection, id, &document, concern)
             .await?;
-        let encoding = if protocol.always_gzip(id) {
-            Some(Encoding::Gzip)
+        let (encoding, at_leisure) = if protocol.always_gzip(id) {
+            (Some(Encoding::Gzip), false)
         } else {
-            encodings.best()
+            (encodings.best(), encodings.is_near)
         };
+        // What is made of several documents lasts as long as the first to change, which is more than
+        // can be told here.
+        let is_of_one = view.directory.is_none() && !concern.dates;
         let rendered = self
             .rendered(
-                snapshot, connection, id, address, &document, view, encoding, now,
+                snapshot, connection, id, address, &document, view, encoding, at_leisure, now,
             )
             .await?;
+        // What is to be coded next time is not to be given again.
+        let is_final = rendered.encoding.is_some()
+            || encoding.is_none()
+            || rendered.body.len() < ENCODED_BYTES_MIN;
+        let lasting = Lasting::by_rules(snapshot, now);
+        let fresh_until = if connection.offline {
+            i64::MAX
+        } else {
+            document.row.fresh_until
+        };
         Ok(DocumentReply {
+            of,
+            lasting: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| Lasting {
+                until: lasting
+                    .until
+                    .min(fresh_until)
+                    .min(rendered.valid_until.unwrap_or(i64::MAX)),
+                currency: Some(document.currency.clone()),
+            }),
             // A date would outlive the rule that changed the bytes.
             last_modified: last_modified.filter(|_| !concern.versions),
             body: DocumentBody::Rendered(rendered),
@@ -158,7 +219,7 @@ impl Reader {
     }
 
     /// All that decides which versions the document shows.
-    async fn view(
+    pub(super) async fn view(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         connection: &Arc<Connection>,
@@ -204,6 +265,7 @@ impl Reader {
         document: &Arc<Document>,
         view: View,
         encoding: Option<Encoding>,
+        at_leisure: bool,
         now: Timestamp,
     ) -> Result<Arc<Rendered>, Problem> {
         let job = Job {
@@ -222,14 +284,19 @@ impl Reader {
         let reader = Arc::clone(self);
         let plain = match self.rendered.get(&plain_key, now).await {
             Some(plain) => plain,
-            None => landed(
-                self.renders
+            None => {
+                let plain = self
+                    .renders
                     .join(
                         &plain_key,
                         || async move { reader.render(job, plain_key).await },
                     )
-                    .await,
-            )?,
+                    .await;
+                if at_leisure {
+                    return landed(plain);
+                }
+                landed(plain)?
+            }
         };
         let Some(encoding) = encoding.filter(|_| plain.body.len() >= ENCODED_BYTES_MIN) else {
             return Ok(plain);
@@ -253,12 +320,7 @@ impl Reader {
         let connection = Arc::clone(&job.connection);
         let (rendering, changes) = self
             .rendering(move || {
-                let verdicts = Verdicts {
-                    view: &job.view,
-                    package: job.id.package.as_ref(),
-                    now: job.now,
-                    changes: RefCell::new(job.view.snapshot.config.rules.next_expiry(job.now)),
-                };
+                let verdicts = Verdicts::new(&job.view, job.id.package.as_ref(), job.now);
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
                 let rendering = job.connection.format.protocol().render(&RenderInput {
                     document: &job.id,
@@ -359,7 +421,7 @@ fn format_of(id: &DocumentId) -> Format {
     }
 }
 
-fn upstream<'a>(
+pub(super) fn upstream<'a>(
     connection: &'a Connection,
     document: &'a Document,
     bytes: &'a [u8],
@@ -375,7 +437,7 @@ fn upstream<'a>(
 }
 
 /// What decides which versions are shown.
-struct View {
+pub(super) struct View {
     snapshot: Arc<Snapshot>,
     concern: Concern,
     directory: Option<Arc<Document>>,
@@ -430,15 +492,25 @@ impl Job {
 }
 
 /// The rules' answers while a document is rendered, and until when they hold.
-struct Verdicts<'a> {
+pub(super) struct Verdicts<'a> {
     view: &'a View,
     package: Option<&'a PackageId>,
     now: Timestamp,
     changes: RefCell<Option<Timestamp>>,
 }
 
-impl Verdicts<'_> {
-    fn shows(&self, subject: Subject<'_>) -> bool {
+impl<'a> Verdicts<'a> {
+    pub(super) fn new(view: &'a View, package: Option<&'a PackageId>, now: Timestamp) -> Self {
+        let changes = RefCell::new(view.snapshot.config.rules.next_expiry(now));
+        Self {
+            view,
+            package,
+            now,
+            changes,
+        }
+    }
+
+    pub(super) fn shows(&self, subject: Subject<'_>) -> bool {
         let facts = self.view.facts.as_deref();
         let published_of = |version: &str| {
             facts
@@ -492,6 +564,9 @@ impl Document {
     /// Whether it was come by without upstream's help.
     #[must_use]
     pub fn is_hit(&self) -> bool {
-        matches!(self.outcome, Outcome::Hit | Outcome::Stale)
+        matches!(
+            self.outcome,
+            Outcome::Hit | Outcome::Stale | Outcome::Revalidating
+        )
     }
 }

@@ -56,12 +56,17 @@ impl Encoding {
 
 /// What the client takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Encodings(Vec<Encoding>);
+pub struct Encodings {
+    taken: Vec<Encoding>,
+    /// The client is on this machine, where bytes cost nothing: a document is coded when it is asked
+    /// for again, and its first client does not wait for that.
+    pub is_near: bool,
+}
 
 impl Encodings {
     /// Reads `Accept-Encoding`.
     #[must_use]
-    pub fn parse(header: &str) -> Self {
+    pub fn parse(header: &str, is_near: bool) -> Self {
         let mut taken: Vec<(f32, Encoding)> = Vec::new();
         for entry in header.split(',') {
             let mut parts = entry.split(';').map(str::trim);
@@ -80,12 +85,15 @@ impl Encodings {
         }
         // Of those that the client likes alike, the one that is cheapest for its size.
         taken.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1 as u8).cmp(&(b.1 as u8))));
-        Self(taken.into_iter().map(|(_, encoding)| encoding).collect())
+        Self {
+            taken: taken.into_iter().map(|(_, encoding)| encoding).collect(),
+            is_near,
+        }
     }
 
     #[must_use]
     pub fn best(&self) -> Option<Encoding> {
-        self.0.first().copied()
+        self.taken.first().copied()
     }
 }
 
@@ -106,7 +114,7 @@ mod tests {
             ("identity", None),
             ("", None),
         ] {
-            assert_eq!(Encodings::parse(header).best(), best, "{header}");
+            assert_eq!(Encodings::parse(header, false).best(), best, "{header}");
         }
     }
 

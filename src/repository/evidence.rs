@@ -208,6 +208,9 @@ impl Reader {
                 ..facts
             });
         }
+        if !dates && let Some(facts) = self.fact(connection, asset).await? {
+            return Ok(facts);
+        }
         let cached = self
             .facts(connection, &asset.package, dates, Freshen::AsCached)
             .await?;
@@ -225,6 +228,35 @@ impl Reader {
             )
             .advice("the registry's document of the package does not name it")
         })
+    }
+
+    /// Facts of one asset out of its package's document, those of all others left where they are.
+    async fn fact(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+    ) -> Result<Option<AssetFacts>, Problem> {
+        let protocol = connection.format.protocol();
+        let Evidence::Documents(alternatives) = protocol.evidence(&asset.package, false) else {
+            return Ok(None);
+        };
+        // A name that shows no version does not lead to one.
+        if protocol.guess(asset).is_none() {
+            return Ok(None);
+        }
+        let Some(resource) = self.handiest(connection, &alternatives).await? else {
+            return Ok(None);
+        };
+        let document = self
+            .evidence(connection, &asset.package, &resource, Freshen::AsCached)
+            .await?;
+        let bytes = document.bytes(&self.fetcher).await?;
+        let (owner, asset) = (Arc::clone(connection), asset.clone());
+        self.rendering(move || {
+            let upstream = super::document::upstream(&owner, &document, &bytes, None);
+            owner.format.protocol().fact(&asset, &upstream)
+        })
+        .await
     }
 
     /// Publish dates of versions whose documents have none: the `Last-Modified` of a file that
@@ -391,7 +423,7 @@ pub fn permit(
 /// The resources that hold an asset's digests.
 pub fn promises_of(facts: &AssetFacts) -> Vec<crate::package::Promise> {
     match &facts.expectation {
-        Expectation::Promised(promises) => promises.clone(),
+        Expectation::Promised(promises) | Expectation::Required(promises) => promises.clone(),
         Expectation::Known(_) | Expectation::FirstSeen => Vec::new(),
     }
 }

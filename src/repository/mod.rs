@@ -1,5 +1,6 @@
 //! What Larder exists for: documents and assets of a repository, by one decision at both doors.
 
+mod ahead;
 mod asset;
 mod document;
 mod encoding;
@@ -8,12 +9,13 @@ mod question;
 mod source;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 
 pub use asset::{AssetBody, AssetReply};
-pub use document::{Cached, DocumentBody, DocumentReply};
+pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::Explanation;
 pub use source::{Repository, Snapshot};
@@ -23,6 +25,8 @@ use crate::fetch::Fetcher;
 use crate::problem::Problem;
 use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
 use crate::task::Flights;
+use crate::telemetry::Metrics;
+use ahead::Ahead;
 use evidence::{FactsKey, PackageFacts};
 
 /// Reads what repositories have.
@@ -33,7 +37,13 @@ pub struct Reader {
     /// Documents that are parsed or rendered at once.
     render_places: Arc<Semaphore>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
+    ahead: Ahead,
+    /// Which connections promise digests in resources smaller than a package's document.
+    promising: Cache<String, bool>,
 }
+
+/// What a connection was seen to have is looked for anew after so long.
+const PROMISING_FOR: Duration = Duration::from_secs(3600);
 
 impl Reader {
     #[must_use]
@@ -41,8 +51,10 @@ impl Reader {
         fetcher: &Arc<Fetcher>,
         rendered: RenderedCache,
         config: &config::Config,
+        metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let (ahead, waiting) = Ahead::new(&config.ahead, metrics);
+        let reader = Arc::new(Self {
             fetcher: Arc::clone(fetcher),
             rendered,
             renders: Flights::new(fetcher.tasks().clone()),
@@ -51,7 +63,14 @@ impl Reader {
                 .max_capacity(config.cache.facts_memory)
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
-        })
+            ahead,
+            promising: Cache::builder()
+                .max_capacity(1024)
+                .time_to_live(PROMISING_FOR)
+                .build(),
+        });
+        waiting.start(&reader);
+        reader
     }
 
     #[must_use]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use url::Url;
@@ -43,9 +44,17 @@ impl Repository {
         }
         Ok(sources)
     }
-}
 
-impl Repository {
+    /// Whether no other connection of the format is asked before this one.
+    #[must_use]
+    pub fn asks_first(&self, connection: &Arc<Connection>) -> bool {
+        let first = self
+            .connections
+            .iter()
+            .find(|one| one.format == connection.format);
+        first.is_some_and(|first| Arc::ptr_eq(first, connection))
+    }
+
     /// What the nearest source that has it gives.
     ///
     /// # Errors
@@ -70,8 +79,12 @@ impl Repository {
     }
 }
 
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// One reading of the configuration, made alive. A request keeps the one it began with.
 pub struct Snapshot {
+    /// No two of a process have the same.
+    pub number: u64,
     pub config: config::Config,
     pub connections: Vec<Arc<Connection>>,
     repositories: HashMap<String, Arc<Repository>>,
@@ -126,6 +139,7 @@ impl Snapshot {
             })
             .collect();
         Ok(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             first: all.first().cloned(),
             repositories: all
                 .into_iter()

@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,53 +11,79 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use tracing::{error, info, warn};
+use tracing::error;
 
+use super::account::{Account, Entry, Subject};
 use super::health;
-use super::reply::{self, Answer, Body, Head};
+use super::ready::{self, Answers};
+use super::reply::{self, Answer, Body, Head, Peer};
 use super::route::{Route, route};
 use crate::Larder;
 use crate::format::{Address, Ask, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Cached, Encodings, Repository, Snapshot};
-use crate::telemetry::{AnswerLabels, RUN_TAG, Run};
+use crate::repository::{Encodings, Repository, Snapshot};
+use crate::telemetry::{RUN_TAG, Run};
 
-/// What the access line says of a request.
+/// What answers are given from.
+pub struct Server {
+    pub larder: Arc<Larder>,
+    pub answers: Answers,
+}
+
+/// What is known of a request when it ends.
 #[derive(Default)]
 struct Line {
-    format: Option<Format>,
-    repository: String,
-    package: String,
-    asset: String,
+    subject: Subject,
     run: Option<Arc<Run>>,
 }
 
 /// Answers a request.
-pub async fn handle(
-    larder: Arc<Larder>,
-    over_tls: bool,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
-    let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(200).collect();
+    let larder = &server.larder;
+    let key = ready::key(&request, peer.over_tls);
+    if let Some(key) = &key
+        && let Some(response) = server
+            .answers
+            .again(larder, key, &request, peer.over_tls, started)
+    {
+        return response;
+    }
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let snapshot = larder.snapshot();
     let mut line = Line::default();
-    let answered = AssertUnwindSafe(answer(&larder, over_tls, request, &mut line))
+    let answered = AssertUnwindSafe(answer(larder, &snapshot, peer, request, &mut line))
         .catch_unwind()
         .await;
-    let answer = match answered {
+    let mut answer = match answered {
         Ok(Ok(answer)) => answer,
-        Ok(Err(problem)) => told(&problem, line.format),
+        Ok(Err(problem)) => told(&problem, line.subject.format),
         Err(_) => {
             larder.metrics.panics.inc();
-            error!(path, "A request ended in a panic");
+            error!(path = uri.path(), "A request ended in a panic");
             let problem = Problem::internal("this request failed inside Larder", "a panic");
-            reply::problem(&problem, line.format)
+            reply::problem(&problem, line.subject.format)
         }
     }
     .for_method(&method);
-    account(&larder, answer, line, method, path, started)
+    let status = answer.response.status().as_u16();
+    let entry = Entry::new(&larder.metrics, line.subject, answer.outcome, status);
+    let entry = Arc::new(entry);
+    if let Some(key) = key {
+        server
+            .answers
+            .keep(key, &mut answer, snapshot.number, &entry);
+    }
+    let account = Account {
+        larder: Arc::clone(larder),
+        entry,
+        method,
+        uri,
+        started,
+        run: line.run.map(|run| (run, answer.cached)),
+    };
+    answer.response.map(|body| body.accounted(account))
 }
 
 /// A problem as an answer; what is Larder's own fault is logged with its cause.
@@ -74,81 +99,10 @@ fn told(problem: &Problem, format: Option<Format>) -> Answer {
     reply::problem(problem, format)
 }
 
-/// Writes the access line, and counts, when the body has ended.
-fn account(
-    larder: &Arc<Larder>,
-    answer: Answer,
-    line: Line,
-    method: Method,
-    path: String,
-    started: Instant,
-) -> Response<Body> {
-    let Answer {
-        response,
-        outcome,
-        cached,
-    } = answer;
-    let status = response.status().as_u16();
-    let larder = Arc::clone(larder);
-    let close = move |bytes: u64, result: Result<(), Problem>| {
-        let elapsed = started.elapsed();
-        let outcome = result
-            .as_ref()
-            .err()
-            .map_or(outcome, |problem| problem.kind.as_str());
-        let format = line.format.map_or("-", Format::as_str);
-        let metrics = &larder.metrics;
-        metrics.served_bytes.inc_by(bytes);
-        metrics.seconds.observe(elapsed.as_secs_f64());
-        metrics
-            .answers
-            .get_or_create(&AnswerLabels {
-                format: format.to_owned(),
-                outcome: outcome.to_owned(),
-                status,
-            })
-            .inc();
-        if let Some(run) = &line.run {
-            count(
-                run,
-                cached.as_ref(),
-                bytes,
-                u64::try_from(elapsed.as_millis()).unwrap_or(0),
-                status,
-            );
-        }
-        let ms = elapsed.as_secs_f64() * 1000.0;
-        if let Err(problem) = &result {
-            warn!(path, %problem, "An answer was cut off");
-        }
-        if line.format.is_some() {
-            info!(%method, format, repository = line.repository, package = line.package, asset = line.asset, status, cache = outcome, bytes, ms, "{method} {path}");
-        } else {
-            tracing::debug!(%method, status, bytes, ms, "{method} {path}");
-        }
-    };
-    response.map(|body| body.accounted(Box::new(close)))
-}
-
-fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
-    run.requests.fetch_add(1, Ordering::Relaxed);
-    run.served_bytes.fetch_add(bytes, Ordering::Relaxed);
-    if status >= 400 {
-        run.failures.fetch_add(1, Ordering::Relaxed);
-    }
-    let Some(cached) = cached else { return };
-    if cached.is_hit() {
-        run.hits.fetch_add(1, Ordering::Relaxed);
-        run.saved_ms
-            .fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
-    } else {
-        run.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
 async fn answer(
     larder: &Arc<Larder>,
-    over_tls: bool,
+    snapshot: &Arc<Snapshot>,
+    peer: Peer,
     request: Request<Incoming>,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
@@ -156,6 +110,7 @@ async fn answer(
     let head = Head {
         method: &parts.method,
         headers: &parts.headers,
+        peer,
     };
     let path = parts.uri.path();
     let tagged = tag(&parts.headers);
@@ -178,7 +133,7 @@ async fn answer(
                 .advice("the formats are at /npm/, /pypi/, /maven/ and /nuget/, each with a repository's name behind it"));
         }
     };
-    line.format = Some(format);
+    line.subject.format = Some(format);
     // At the host's root the path shows neither; npm under `larder run` says it by its name.
     let (repository, run) = match repository {
         Some(repository) => (Some(repository), run),
@@ -186,7 +141,6 @@ async fn answer(
             (Some(repository), Some(run))
         }),
     };
-    let snapshot = larder.snapshot();
     let repository = match (repository, &snapshot.first) {
         (Some(name), _) => snapshot.repository(name)?,
         (None, Some(first)) => first,
@@ -197,16 +151,23 @@ async fn answer(
             ));
         }
     };
-    line.repository.clone_from(&repository.name);
+    line.subject.repository.clone_from(&repository.name);
     line.run = run.map(|run| larder.runs.run(run));
     let asked = Asked {
         larder,
-        snapshot: &snapshot,
+        snapshot,
         repository,
         protocol: format.protocol(),
         head,
         address: Address {
-            base: base(&snapshot, over_tls, &parts, format, &repository.name, run),
+            base: base(
+                snapshot,
+                peer.over_tls,
+                &parts,
+                format,
+                &repository.name,
+                run,
+            ),
             // Under `larder run`, npm itself puts our host in the place of upstream's.
             kept: run.is_some()
                 && parts
@@ -263,8 +224,8 @@ impl Asked<'_> {
             Target::Document(id) => self.document(&id, line).await,
             Target::Asset(asset) => self.asset(&asset, line).await,
             Target::Checksum(asset, algorithm) => {
-                line.package = asset.package.to_string();
-                line.asset = asset.file.to_string();
+                line.subject.package = asset.package.to_string();
+                line.subject.asset = asset.file.to_string();
                 let reader = &self.larder.reader;
                 let (digest, cached) = reader
                     .checksum(self.snapshot, self.repository, &asset, algorithm)
@@ -322,12 +283,12 @@ impl Asked<'_> {
     }
 
     async fn document(&self, id: &DocumentId, line: &mut Line) -> Result<Answer, Problem> {
-        line.package = id
+        line.subject.package = id
             .package
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING));
+        let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING), self.head.peer.is_near);
         let reply = self.read(id, &encodings).await?;
         Ok(reply::document(
             &self.head,
@@ -340,8 +301,8 @@ impl Asked<'_> {
     }
 
     async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
-        line.package = asset.package.to_string();
-        line.asset = asset.file.to_string();
+        line.subject.package = asset.package.to_string();
+        line.subject.asset = asset.file.to_string();
         let reply = self
             .larder
             .reader

@@ -9,13 +9,16 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::handle::handle;
+use super::handle::{Server, handle};
+use super::ready::Answers;
+use super::reply::Peer;
 use super::tls;
+use super::workers::{Accepted, Workers};
 use crate::Larder;
 use crate::config;
 
@@ -33,13 +36,16 @@ pub enum ListenError {
     },
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("the threads that serve do not start: {0}")]
+    Threads(std::io::Error),
 }
 
 /// The bound socket.
 pub struct Listener {
     larder: Arc<Larder>,
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    workers: Workers,
+    over_tls: bool,
     address: SocketAddr,
 }
 
@@ -62,11 +68,14 @@ impl Listener {
             .tls
             .as_ref()
             .map(|config| tls::acceptor(config, &larder.tasks));
+        let tls = tls.transpose().map_err(ListenError::Tls)?;
         let address = socket.local_addr().unwrap_or(address);
+        let over_tls = tls.is_some();
         Ok(Self {
+            workers: workers(larder, &snapshot.config, tls).map_err(ListenError::Threads)?,
             larder: Arc::clone(larder),
             socket,
-            tls: tls.transpose().map_err(ListenError::Tls)?,
+            over_tls,
             address,
         })
     }
@@ -74,58 +83,85 @@ impl Listener {
     /// Where it listens, `http://127.0.0.1:5273`.
     #[must_use]
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.over_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
     /// Serves until `stop`, then lets requests under way end, within the configured time.
     pub async fn serve(self, stop: CancellationToken) {
-        let config = self.larder.snapshot().config.server.clone();
-        let places = Arc::new(Semaphore::new(config.connections_max));
+        let config = self.larder.snapshot().config.clone();
+        let places = Arc::new(Semaphore::new(config.server.connections_max));
         let graceful = GracefulShutdown::new();
-        let builder = builder(&config);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.socket, &places) => accepted,
             };
-            let Some((socket, place)) = accepted else {
-                continue;
-            };
-            let (larder, tls, builder) =
-                (Arc::clone(&self.larder), self.tls.clone(), builder.clone());
-            let watcher = graceful.watcher();
-            self.larder.tasks.spawn(async move {
-                let _place = place;
-                larder.metrics.open_sockets.inc();
-                let result = match tls {
-                    None => converse(&larder, &builder, watcher, socket, false).await,
-                    Some(tls) => {
-                        match tokio::time::timeout(config.header_timeout, tls.accept(socket)).await
-                        {
-                            Ok(Ok(socket)) => {
-                                converse(&larder, &builder, watcher, socket, true).await
-                            }
-                            Ok(Err(error)) => Err(error.into()),
-                            Err(_) => Err("no TLS handshake in time".into()),
-                        }
-                    }
-                };
-                larder.metrics.open_sockets.dec();
-                if let Err(error) = result {
-                    debug!(%error, "A socket ended");
-                }
-            });
+            if let Some((socket, place)) = accepted {
+                let watcher = graceful.watcher();
+                self.workers
+                    .hand(Accepted {
+                        socket,
+                        place,
+                        watcher,
+                    })
+                    .await;
+            }
         }
         drop(self.socket);
         info!("Stopping: no new requests, those under way end");
-        if tokio::time::timeout(config.drain, graceful.shutdown())
+        if tokio::time::timeout(config.server.drain, graceful.shutdown())
             .await
             .is_err()
         {
             warn!("Requests still under way after `server.drain` were cut off");
         }
     }
+}
+
+/// The threads that serve.
+fn workers(
+    larder: &Arc<Larder>,
+    config: &config::Config,
+    tls: Option<TlsAcceptor>,
+) -> std::io::Result<Workers> {
+    let count = match config.server.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    };
+    let server = Arc::new(Server {
+        larder: Arc::clone(larder),
+        answers: Answers::new(config.cache.answers_max),
+    });
+    let builder = builder(&config.server);
+    let timeout = config.server.header_timeout;
+    Workers::start(count, &larder.tasks, move |socket, watcher| {
+        let (server, tls, builder) = (Arc::clone(&server), tls.clone(), builder.clone());
+        Box::pin(async move {
+            let plain = Peer {
+                over_tls: false,
+                is_near: is_near(&socket),
+            };
+            let secured = Peer {
+                over_tls: true,
+                ..plain
+            };
+            let open_sockets = &server.larder.metrics.open_sockets;
+            open_sockets.inc();
+            let result = match tls {
+                None => converse(&server, &builder, watcher, socket, plain).await,
+                Some(tls) => match tokio::time::timeout(timeout, tls.accept(socket)).await {
+                    Ok(Ok(socket)) => converse(&server, &builder, watcher, socket, secured).await,
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(_) => Err("no TLS handshake in time".into()),
+                },
+            };
+            open_sockets.dec();
+            if let Err(error) = result {
+                debug!(%error, "A socket ended");
+            }
+        })
+    })
 }
 
 fn builder(config: &config::Server) -> Builder<TokioExecutor> {
@@ -148,7 +184,7 @@ fn builder(config: &config::Server) -> Builder<TokioExecutor> {
 async fn accept(
     socket: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match socket.accept().await {
         Ok((socket, _)) => {
@@ -164,20 +200,26 @@ async fn accept(
     }
 }
 
+fn is_near(socket: &TcpStream) -> bool {
+    socket
+        .peer_addr()
+        .is_ok_and(|address| address.ip().to_canonical().is_loopback())
+}
+
 async fn converse<S>(
-    larder: &Arc<Larder>,
+    server: &Arc<Server>,
     builder: &Builder<TokioExecutor>,
     watcher: hyper_util::server::graceful::Watcher,
     socket: S,
-    over_tls: bool,
+    peer: Peer,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let larder = Arc::clone(larder);
+    let server = Arc::clone(server);
     let service = service_fn(move |request| {
-        let larder = Arc::clone(&larder);
-        async move { Ok::<_, std::convert::Infallible>(handle(larder, over_tls, request).await) }
+        let server = Arc::clone(&server);
+        async move { Ok::<_, std::convert::Infallible>(handle(server, peer, request).await) }
     });
     let connection = builder
         .serve_connection(TokioIo::new(socket), service)

@@ -1,10 +1,13 @@
 //! HTTP: sockets in, answers out. The only room, beside `/v1`, that knows statuses and headers.
 
+mod account;
 mod handle;
 mod health;
 mod listener;
+mod ready;
 mod reply;
 mod route;
 mod tls;
+mod workers;
 
 pub use listener::{ListenError, Listener};

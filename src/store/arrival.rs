@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::blob::{PIECE_BYTES, read_at};
-use super::{Blob, NotKept};
+use super::incoming::Growing;
+use super::map::Pages;
+use super::{Blob, NotKept, Pieces};
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::task::Tasks;
@@ -43,6 +44,8 @@ pub enum Progress {
 pub struct Arrival {
     pub head: Head,
     file: Arc<File>,
+    /// Of the whole file to be, where its size is known.
+    pages: Option<Arc<Pages>>,
     written: watch::Receiver<u64>,
     progress: watch::Receiver<Progress>,
 }
@@ -51,12 +54,20 @@ impl Arrival {
     #[must_use]
     pub fn new(
         head: Head,
-        (file, written): (Arc<File>, watch::Receiver<u64>),
+        Growing {
+            file,
+            written,
+            windows,
+        }: Growing,
         progress: watch::Receiver<Progress>,
     ) -> Self {
+        let pages = head
+            .size
+            .map(|size| Arc::new(Pages::of(Arc::clone(&file), size, &windows)));
         Self {
             head,
             file,
+            pages,
             written,
             progress,
         }
@@ -84,6 +95,7 @@ impl Arrival {
     #[must_use]
     pub fn follow(&self, start: u64, end: Option<u64>) -> Follower {
         Follower {
+            pieces: Pieces::of(Arc::clone(&self.file)),
             arrival: self.clone(),
             at: start,
             end,
@@ -98,27 +110,41 @@ fn left() -> Problem {
 /// One reader of an arrival. Dropping it costs nobody anything.
 pub struct Follower {
     arrival: Arrival,
+    pieces: Pieces,
     at: u64,
     end: Option<u64>,
 }
 
 impl Follower {
-    /// The next bytes; `None` at the end.
+    /// The next bytes, as pages that the kernel alone should touch; `None` at the end.
     ///
     /// # Errors
     /// Where the download failed: what was handed out so far must not pass for the whole.
-    pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
-        let length = match self.readable().await? {
-            0 => return Ok(None),
-            length => usize::try_from(length)
-                .unwrap_or(PIECE_BYTES)
-                .min(PIECE_BYTES),
+    pub async fn next_pages(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
+        let Some(pages) = self.arrival.pages.clone() else {
+            return self.next(tasks).await;
         };
-        let (file, at) = (Arc::clone(&self.arrival.file), self.at);
-        let piece = tasks
-            .spawn_blocking(move || read_at(&file, at, length))
+        let limit = self.readable().await?;
+        let piece = pages
+            .at(self.at, limit)
+            .map_err(|error| Problem::internal("a download cannot be read", error))?;
+        self.at += piece.len() as u64;
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+
+    /// The next bytes, read; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Follower::next_pages`].
+    pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
+        let limit = self.readable().await?;
+        if limit == 0 {
+            return Ok(None);
+        }
+        let piece = self
+            .pieces
+            .read(self.at, limit, tasks)
             .await
-            .map_err(|error| Problem::internal("reading a download stopped", error))?
             .map_err(|error| Problem::internal("a download cannot be read", error))?;
         if piece.is_empty() {
             return Err(Problem::internal(

@@ -3,28 +3,35 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::Error;
+use super::map::{Pages, Windows};
+use super::{Error, Pieces};
 use crate::package::{Algorithm, BlobId, Digester, Digests};
 use crate::task::Tasks;
 
 /// How much is read from a file at once.
 pub const PIECE_BYTES: usize = 256 * 1024;
 
-/// A stored blob, open: it can be read to its end even if it is evicted meanwhile.
-#[derive(Clone, Debug)]
-pub struct Blob {
+/// A stored blob, open: it can be read to its end even if it is evicted meanwhile. Clones share
+/// it.
+#[derive(Clone)]
+pub struct Blob(Arc<Held>);
+
+/// A blob that is open for as long as somebody else holds it.
+#[derive(Clone)]
+pub struct WeakBlob(Weak<Held>);
+
+struct Held {
     id: BlobId,
     size: u64,
-    bytes: Place,
+    place: Place,
 }
 
-#[derive(Clone, Debug)]
 enum Place {
-    File(Arc<File>),
+    File(Pages),
     Memory(Bytes),
 }
 
@@ -34,53 +41,90 @@ pub fn path(blobs: &Path, id: BlobId) -> PathBuf {
     blobs.join(name.get(..2).unwrap_or_default()).join(name)
 }
 
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} of {} bytes", self.id(), self.size())
+    }
+}
+
+impl WeakBlob {
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Blob> {
+        self.0.upgrade().map(Blob)
+    }
+}
+
 impl Blob {
+    /// Opens the file; `None` where there is none. Blocks.
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub(super) fn open(id: BlobId, path: &Path) -> Result<Option<Self>, Error> {
+    pub(super) fn open(id: BlobId, path: &Path, windows: &Windows) -> Result<Option<Self>, Error> {
         match File::open(path) {
-            Ok(file) => Ok(Some(Self {
-                id,
-                size: file.metadata()?.len(),
-                bytes: Place::File(Arc::new(file)),
-            })),
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some(Self::of_file(id, size, Arc::new(file), windows)))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) fn of_file(id: BlobId, size: u64, file: Arc<File>) -> Self {
-        Self {
-            id,
-            size,
-            bytes: Place::File(file),
-        }
+    pub(super) fn of_file(id: BlobId, size: u64, file: Arc<File>, windows: &Windows) -> Self {
+        let place = Place::File(Pages::of(file, size, windows));
+        Self(Arc::new(Held { id, size, place }))
     }
 
     #[must_use]
     pub fn in_memory(id: BlobId, bytes: Bytes) -> Self {
-        Self {
-            id,
-            size: bytes.len() as u64,
-            bytes: Place::Memory(bytes),
-        }
+        let size = bytes.len() as u64;
+        let place = Place::Memory(bytes);
+        Self(Arc::new(Held { id, size, place }))
+    }
+
+    #[must_use]
+    pub fn downgrade(&self) -> WeakBlob {
+        WeakBlob(Arc::downgrade(&self.0))
     }
 
     #[must_use]
     pub fn id(&self) -> BlobId {
-        self.id
+        self.0.id
     }
 
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.0.size
     }
 
     /// The bytes, where they are in memory already.
     #[must_use]
     pub fn in_hand(&self) -> Option<&Bytes> {
-        match &self.bytes {
+        match &self.0.place {
             Place::Memory(bytes) => Some(bytes),
             Place::File(_) => None,
+        }
+    }
+
+    /// Up to `limit` bytes from `offset`, which nobody but the kernel should touch; none at the
+    /// end.
+    ///
+    /// # Errors
+    /// Where the file cannot be mapped.
+    pub fn pages_at(&self, offset: u64, limit: u64) -> std::io::Result<Bytes> {
+        match &self.0.place {
+            Place::File(pages) => pages.at(offset, limit),
+            Place::Memory(bytes) => {
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(place(offset)..place(offset.saturating_add(limit))))
+            }
+        }
+    }
+
+    /// The file, to be read in pieces; none where the bytes are in memory.
+    #[must_use]
+    pub fn pieces(&self) -> Option<Pieces> {
+        match &self.0.place {
+            Place::File(pages) => Some(Pieces::of(Arc::clone(pages.file()))),
+            Place::Memory(_) => None,
         }
     }
 
@@ -89,7 +133,7 @@ impl Blob {
     /// # Errors
     /// Where the disk fails.
     pub fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Bytes> {
-        match &self.bytes {
+        match &self.0.place {
             Place::Memory(bytes) => {
                 let start = usize::try_from(offset)
                     .unwrap_or(usize::MAX)
@@ -97,7 +141,7 @@ impl Blob {
                 let end = start.saturating_add(length).min(bytes.len());
                 Ok(bytes.slice(start..end))
             }
-            Place::File(file) => read_at(file, offset, length),
+            Place::File(pages) => read_at(pages.file(), offset, length),
         }
     }
 
@@ -106,19 +150,19 @@ impl Blob {
     /// # Errors
     /// Where the disk fails or the file is shorter than it was.
     pub async fn read_all(&self, tasks: &Tasks) -> Result<Bytes, Error> {
-        if let Place::Memory(bytes) = &self.bytes {
+        if let Some(bytes) = self.in_hand() {
             return Ok(bytes.clone());
         }
         let blob = self.clone();
         tasks
             .spawn_blocking(move || {
-                let length = usize::try_from(blob.size).unwrap_or(usize::MAX);
+                let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
                 let bytes = blob.read_at(0, length)?;
-                if bytes.len() as u64 == blob.size {
+                if bytes.len() as u64 == blob.size() {
                     Ok(bytes)
                 } else {
                     Err(Error::Length {
-                        promised: blob.size,
+                        promised: blob.size(),
                         got: bytes.len() as u64,
                     })
                 }

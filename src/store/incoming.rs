@@ -12,10 +12,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
+use super::map::Windows;
 use super::space::{NotKept, Space};
 use super::{Blob, Error, Store, blob};
 use crate::package::{Algorithm, Digester, Digests, Expected};
 use crate::task::Tasks;
+
+/// From here on, digests are computed on two threads.
+const PARTED_BYTES_MIN: u64 = 1024 * 1024;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -39,7 +43,15 @@ struct Keeper {
     blobs: PathBuf,
     catalog: Catalog,
     space: Arc<Space>,
+    windows: Windows,
     tasks: Tasks,
+}
+
+/// A file that grows, and how much of it can be read.
+pub struct Growing {
+    pub(super) file: Arc<File>,
+    pub(super) written: watch::Receiver<u64>,
+    pub(super) windows: Windows,
 }
 
 /// Bytes under way into the store. Dropped before [`Incoming::verify`], they are gone.
@@ -88,13 +100,15 @@ impl Incoming {
             file,
             renamed: false,
         };
-        let (pieces, received) = mpsc::channel(store.pieces_ahead_max);
+        let pieces_ahead_max = store.pieces_ahead_max;
+        let (pieces, received) = mpsc::channel(pieces_ahead_max);
         let (progress, written) = watch::channel(0);
         let digester = Digester::new(algorithms);
         let file = Arc::clone(&partial.file);
-        let worker = store
-            .tasks
-            .spawn_blocking(move || take_in(&file, received, digester, &progress));
+        let worker = store.tasks.spawn_blocking(move || match size {
+            Some(size) if size < PARTED_BYTES_MIN => take_in(&file, received, digester, &progress),
+            _ => take_in_parted(&file, received, digester, &progress, pieces_ahead_max),
+        });
         Ok(Self {
             pieces,
             worker,
@@ -106,6 +120,7 @@ impl Incoming {
                 blobs: store.blobs.clone(),
                 catalog: store.catalog.clone(),
                 space: Arc::clone(&store.space),
+                windows: store.held.windows.clone(),
                 tasks: store.tasks.clone(),
             },
         })
@@ -113,8 +128,12 @@ impl Incoming {
 
     /// The file as it grows, and how much of it can be read.
     #[must_use]
-    pub fn watch(&self) -> (Arc<File>, watch::Receiver<u64>) {
-        (Arc::clone(&self.partial.file), self.written.clone())
+    pub fn watch(&self) -> Growing {
+        Growing {
+            file: Arc::clone(&self.partial.file),
+            written: self.written.clone(),
+            windows: self.keeper.windows.clone(),
+        }
     }
 
     /// Bytes taken in so far.
@@ -223,7 +242,7 @@ impl Verified {
         if keeper.catalog.add_blob(id, size).await? {
             keeper.space.add(size);
         }
-        Ok(Blob::of_file(id, size, file))
+        Ok(Blob::of_file(id, size, file, &keeper.windows))
     }
 }
 
@@ -243,19 +262,59 @@ fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 fn take_in(
-    mut file: &File,
-    mut pieces: mpsc::Receiver<Bytes>,
+    file: &File,
+    pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,
 ) -> Result<Digests, Error> {
+    pour(file, pieces, progress, |piece| digester.update(piece))?;
+    Ok(digester.finish())
+}
+
+fn pour(
+    mut file: &File,
+    mut pieces: mpsc::Receiver<Bytes>,
+    progress: &watch::Sender<u64>,
+    mut digest: impl FnMut(&Bytes),
+) -> Result<(), Error> {
     let mut written = 0;
     while let Some(piece) = pieces.blocking_recv() {
         file.write_all(&piece).map_err(full_or_broken)?;
-        digester.update(&piece);
         written += piece.len() as u64;
+        // Followers need not wait for the hash: the end is held back until it is right.
         progress.send_replace(written);
+        digest(&piece);
     }
-    Ok(digester.finish())
+    Ok(())
+}
+
+/// The same with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice the time
+/// of SHA-256, and together they would be what a fast upstream waits for.
+fn take_in_parted(
+    file: &File,
+    pieces: mpsc::Receiver<Bytes>,
+    mut digester: Digester,
+    progress: &watch::Sender<u64>,
+    pieces_ahead_max: usize,
+) -> Result<Digests, Error> {
+    let Some(mut others) = digester.part() else {
+        return take_in(file, pieces, digester, progress);
+    };
+    let (beside, taken) = std::sync::mpsc::sync_channel::<Bytes>(pieces_ahead_max);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(move || {
+            taken.iter().for_each(|piece| others.update(&piece));
+            others
+        });
+        pour(file, pieces, progress, |piece| {
+            // Taken until the end, or its thread panicked, which shows on joining.
+            let _ = beside.send(piece.clone());
+            digester.update(piece);
+        })?;
+        drop(beside);
+        digester.join(others.join().map_err(|_| Error::Stopped)?);
+        Ok(digester.finish())
+    })
 }
 
 fn full_or_broken(error: std::io::Error) -> Error {

@@ -5,6 +5,8 @@ mod blob;
 pub mod catalog;
 mod incoming;
 mod lock;
+mod map;
+mod pieces;
 mod reclaim;
 pub mod rendered;
 mod space;
@@ -12,13 +14,13 @@ mod space;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use moka::future::Cache;
+use moka::sync::Cache;
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
-pub use blob::Blob;
+pub use blob::{Blob, WeakBlob};
 pub use incoming::{Incoming, Verified};
 pub use lock::{Holder, Lock, holder};
+pub use pieces::Pieces;
 pub use space::NotKept;
 
 use crate::config;
@@ -26,6 +28,7 @@ use crate::package::{Algorithm, BlobId, Digest};
 use crate::task::Tasks;
 use catalog::Catalog;
 use catalog::usage::Usage;
+use map::Windows;
 use space::Space;
 
 /// How the store can fail.
@@ -65,6 +68,50 @@ impl Error {
     }
 }
 
+/// Files that stay open for the next request.
+const OPEN_MAX: u64 = 1024;
+
+/// Blobs of late: small ones in memory, larger ones open, and their pages mapped.
+#[derive(Clone)]
+struct Held {
+    small: Cache<BlobId, Blob>,
+    small_bytes_max: u64,
+    open: Cache<BlobId, Blob>,
+    windows: Windows,
+}
+
+impl Held {
+    fn new(config: &config::Cache) -> Self {
+        Self {
+            small: Cache::builder()
+                .max_capacity(config.blob_memory)
+                .weigher(|_: &BlobId, blob: &Blob| u32::try_from(blob.size()).unwrap_or(u32::MAX))
+                .build(),
+            small_bytes_max: config.small_blob,
+            open: Cache::new(OPEN_MAX),
+            windows: Windows::new(config.blob_mapped),
+        }
+    }
+
+    fn get(&self, id: BlobId) -> Option<Blob> {
+        self.small.get(&id).or_else(|| self.open.get(&id))
+    }
+
+    fn hold(&self, blob: &Blob) {
+        if blob.in_hand().is_some() {
+            self.small.insert(blob.id(), blob.clone());
+        } else {
+            self.open.insert(blob.id(), blob.clone());
+        }
+    }
+
+    /// Lets go of a blob that was evicted, so that its file's space is free.
+    fn forget(&self, id: BlobId) {
+        self.small.invalidate(&id);
+        self.open.invalidate(&id);
+    }
+}
+
 /// The blobs, the catalog, and what keeps both within their bounds.
 pub struct Store {
     blobs: PathBuf,
@@ -72,8 +119,7 @@ pub struct Store {
     catalog: Catalog,
     space: Arc<Space>,
     usage: Arc<Usage>,
-    small: Cache<BlobId, Bytes>,
-    small_bytes_max: u64,
+    held: Held,
     pieces_ahead_max: usize,
     tasks: Tasks,
     lock: Lock,
@@ -114,21 +160,16 @@ impl Store {
             catalog.blob_bytes().await?,
         ));
         let usage = Arc::new(Usage::new(catalog.clone()));
-        reclaim::start(tasks, &catalog, &space, &blobs);
+        let held = Held::new(&config.cache);
+        reclaim::start(tasks, &catalog, &space, &held, &blobs);
         usage::start(tasks, &usage);
-        let small_bytes =
-            |_: &BlobId, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Arc::new(Self {
             blobs,
             partial,
             catalog,
             space,
             usage,
-            small: Cache::builder()
-                .max_capacity(config.cache.blob_memory)
-                .weigher(small_bytes)
-                .build(),
-            small_bytes_max: config.cache.small_blob,
+            held,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
@@ -166,23 +207,31 @@ impl Store {
     /// Where the disk fails.
     pub async fn blob(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         self.usage.note(id);
-        if let Some(bytes) = self.small.get(&id).await {
-            return Ok(Some(Blob::in_memory(id, bytes)));
+        if let Some(blob) = self.held.get(id) {
+            return Ok(Some(blob));
         }
-        let path = self.path(id);
+        let (path, windows) = (self.path(id), self.held.windows.clone());
         let opened = self
             .tasks
-            .spawn_blocking(move || Blob::open(id, &path))
+            .spawn_blocking(move || Blob::open(id, &path, &windows))
             .await;
-        let Some(blob) = opened.map_err(|_| Error::Stopped)?? else {
+        let Some(mut blob) = opened.map_err(|_| Error::Stopped)?? else {
             return Ok(None);
         };
-        if blob.size() <= self.small_bytes_max {
-            let bytes = blob.read_all(&self.tasks).await?;
-            self.small.insert(id, bytes.clone()).await;
-            return Ok(Some(Blob::in_memory(id, bytes)));
+        if blob.size() <= self.held.small_bytes_max {
+            blob = Blob::in_memory(id, blob.read_all(&self.tasks).await?);
         }
+        // Somebody else may have opened it meanwhile: one file serves all.
+        if let Some(held) = self.held.get(id) {
+            return Ok(Some(held));
+        }
+        self.held.hold(&blob);
         Ok(Some(blob))
+    }
+
+    /// Notes a use of a blob that was found without asking for it.
+    pub fn used(&self, id: BlobId) {
+        self.usage.note(id);
     }
 
     /// A further digest of a blob, computed once and then remembered.

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::blob;
 use super::catalog::Catalog;
 use super::space::Space;
+use super::{Held, blob};
 use crate::task::Tasks;
 
 const BATCH: u32 = 64;
 
-pub fn start(tasks: &Tasks, catalog: &Catalog, space: &Arc<Space>, blobs: &Path) {
+pub fn start(tasks: &Tasks, catalog: &Catalog, space: &Arc<Space>, held: &Held, blobs: &Path) {
     let (catalog, space, blobs) = (catalog.clone(), Arc::clone(space), blobs.to_owned());
+    let held = held.clone();
     let own = tasks.clone();
     tasks.spawn_until_stop(async move {
         loop {
             space.crowded.notified().await;
-            if let Err(error) = reclaim(&own, &catalog, &space, &blobs).await {
+            if let Err(error) = reclaim(&own, &catalog, &space, &held, &blobs).await {
                 warn!(%error, "Eviction failed, the cache stays larger than it should");
             }
         }
@@ -29,6 +30,7 @@ async fn reclaim(
     tasks: &Tasks,
     catalog: &Catalog,
     space: &Space,
+    held: &Held,
     blobs: &Path,
 ) -> Result<(), sqlx::Error> {
     let (mut count, mut freed) = (0u64, 0u64);
@@ -42,7 +44,8 @@ async fn reclaim(
             .map(|(id, _)| blob::path(blobs, *id))
             .collect();
         let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
-        for (_, size) in coldest {
+        for (id, size) in coldest {
+            held.forget(id);
             space.remove(size);
             count += 1;
             freed += size;

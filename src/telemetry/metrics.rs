@@ -5,15 +5,16 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use super::histogram::Histogram;
 
 /// What an answer is counted by.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AnswerLabels {
-    pub format: String,
+    pub format: &'static str,
     /// `hit`, `miss`, `stale`, …, or the kind of a problem.
-    pub outcome: String,
+    pub outcome: &'static str,
     pub status: u16,
 }
 
@@ -25,6 +26,13 @@ pub struct FetchLabels {
     pub outcome: String,
 }
 
+/// What becomes of what is fetched ahead of the client.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AheadLabels {
+    /// `fetched`, then `used` or `wasted`.
+    pub outcome: &'static str,
+}
+
 /// All of Larder's counters.
 pub struct Metrics {
     registry: Registry,
@@ -32,6 +40,7 @@ pub struct Metrics {
     pub served_bytes: Counter,
     pub fetched_bytes: Counter,
     pub fetches: Family<FetchLabels, Counter>,
+    pub ahead: Family<AheadLabels, Counter>,
     pub unverified: Counter,
     pub seconds: Histogram,
     pub open_sockets: Gauge,
@@ -46,8 +55,9 @@ impl Default for Metrics {
             served_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
             fetches: Family::default(),
+            ahead: Family::default(),
             unverified: Counter::default(),
-            seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 18)),
+            seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             panics: Counter::default(),
             registry: Registry::default(),
@@ -66,6 +76,11 @@ impl Default for Metrics {
             metrics.fetched_bytes.clone(),
         );
         registry.register("fetches", "Requests to upstreams", metrics.fetches.clone());
+        registry.register(
+            "ahead",
+            "Documents fetched ahead of the client, and what became of them",
+            metrics.ahead.clone(),
+        );
         registry.register(
             "unverified",
             "Downloads that were not what upstream promised",

@@ -1,8 +1,9 @@
 //! Log and metrics: the names of fields and counters.
 
+mod histogram;
 pub mod log;
 mod metrics;
 mod runs;
 
-pub use metrics::{AnswerLabels, FetchLabels, Metrics};
+pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
 pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::{StreamExt as _, stream};
 use url::Url;
 
 use crate::package::PackageId;
@@ -53,6 +54,20 @@ pub async fn decide(
 pub async fn report(address: &str, run: &str, repository: &str) -> anyhow::Result<Report> {
     let url = Url::parse(&format!("{address}/-/run/{run}?repository={repository}"))?;
     Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
+}
+
+/// Has the running Larder fetch what lies at these addresses, so many at once: a `HEAD` starts a
+/// download that nobody has to wait for. What fails will fail for the client too, which tells it.
+pub async fn fetch_ahead(addresses: Vec<String>, at_once: usize) {
+    let Ok(http) = http() else { return };
+    stream::iter(addresses)
+        .for_each_concurrent(at_once, |address| {
+            let asked = http.head(address).send();
+            async move {
+                let _ = asked.await;
+            }
+        })
+        .await;
 }
 
 /// Keeps another run's private Larder alive for as long as this is held.

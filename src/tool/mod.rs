@@ -137,8 +137,9 @@ fn home() -> Option<PathBuf> {
 }
 
 /// A file's text; `None` where there is none.
+#[must_use]
 #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
-fn read(file: &Path) -> Option<String> {
+pub fn read(file: &Path) -> Option<String> {
     std::fs::read_to_string(file).ok()
 }
 

@@ -1,6 +1,10 @@
 //! npm and its kin: npm, pnpm, yarn (classic and berry), bun, deno.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use serde::Deserialize;
 
 use super::{Place, Upstream, command, home, ini, read};
 use crate::config::Auth;
@@ -104,6 +108,89 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What `npm ci` and `npm install` fetch by a lockfile.
+pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
+
+#[derive(Deserialize)]
+struct Lockfile<'a> {
+    #[serde(borrow, default)]
+    packages: BTreeMap<Cow<'a, str>, Locked<'a>>,
+}
+
+/// An entry of `packages` (lockfile versions 2 and 3).
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Locked<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resolved: Option<Cow<'a, str>>,
+    #[serde(default)]
+    link: bool,
+    #[serde(default)]
+    in_bundle: bool,
+    #[serde(default)]
+    os: Vec<String>,
+    #[serde(default)]
+    cpu: Vec<String>,
+}
+
+/// The paths, below a repository of npm's, of the tarballs that a lockfile names and this machine
+/// will ask for.
+#[must_use]
+pub fn tarballs(lockfile: &str) -> Vec<String> {
+    let Ok(Lockfile { packages }) = serde_json::from_str(lockfile) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<String> = packages
+        .iter()
+        .filter(|(_, one)| !one.link && !one.in_bundle && one.is_for_this_machine())
+        .filter_map(|(place, one)| {
+            let (_, installed) = place.rsplit_once("node_modules/")?;
+            let name = one.name.as_deref().unwrap_or(installed);
+            let version = one.version.as_deref()?;
+            let file = match one.resolved.as_deref() {
+                Some(address) if !address.starts_with("http") => return None,
+                Some(address) => address
+                    .split_once("/-/")
+                    .map(|(_, file)| file.split(['?', '#']).next().unwrap_or(file).to_owned()),
+                None => None,
+            };
+            let bare = name.rsplit('/').next().unwrap_or(name);
+            let file = file.unwrap_or_else(|| format!("{bare}-{version}.tgz"));
+            Some(format!("{name}/-/{file}"))
+        })
+        .collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+impl Locked<'_> {
+    /// npm leaves out what names other systems, as its own names for them go.
+    fn is_for_this_machine(&self) -> bool {
+        let os = match std::env::consts::OS {
+            "macos" => "darwin",
+            "windows" => "win32",
+            os => os,
+        };
+        let cpu = match std::env::consts::ARCH {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            "x86" => "ia32",
+            cpu => cpu,
+        };
+        let takes = |list: &[String], this: &str| {
+            let refused = list.iter().any(|one| one.strip_prefix('!') == Some(this));
+            let named = list.iter().any(|one| !one.starts_with('!'));
+            !refused && (!named || list.iter().any(|one| one == this))
+        };
+        takes(&self.os, os) && takes(&self.cpu, cpu)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +201,31 @@ mod tests {
         let found = auth(text, "https://npm.example/team/");
         assert_eq!(found, Some(Auth::bearer(&Secret::new("secret"))));
         assert_eq!(auth(text, "https://npm.example/"), None);
+    }
+
+    #[test]
+    fn a_lockfile_names_the_tarballs_that_this_machine_will_ask_for() {
+        let text = r#"{"lockfileVersion":3,"packages":{
+            "":{"name":"app","version":"1.0.0"},
+            "packages/own":{"version":"1.0.0"},
+            "node_modules/own":{"resolved":"packages/own","link":true},
+            "node_modules/a":{"version":"1.0.0","resolved":"https://npm.example/up/a/-/a-1.0.0.tgz"},
+            "node_modules/b/node_modules/a":{"version":"1.0.0","resolved":"https://npm.example/up/a/-/a-1.0.0.tgz"},
+            "node_modules/@s/c":{"version":"2.0.0"},
+            "node_modules/alias":{"name":"real","version":"3.0.0"},
+            "node_modules/git":{"version":"1.0.0","resolved":"git+ssh://git@code.example/g.git#0f"},
+            "node_modules/bundled":{"version":"1.0.0","inBundle":true},
+            "node_modules/other":{"version":"1.0.0","os":["aix"],"optional":true},
+            "node_modules/most":{"version":"1.0.0","os":["!aix"]}}}"#;
+        assert_eq!(
+            tarballs(text),
+            [
+                "@s/c/-/c-2.0.0.tgz",
+                "a/-/a-1.0.0.tgz",
+                "most/-/most-1.0.0.tgz",
+                "real/-/real-3.0.0.tgz"
+            ]
+        );
+        assert!(tarballs("{").is_empty());
     }
 }

@@ -2,6 +2,7 @@
 //! levels, a checksum file beside everything.
 //! Source: Maven's repository layout and metadata reference.
 
+mod leads;
 mod metadata;
 mod name;
 mod path;
@@ -14,8 +15,8 @@ use crate::package::{
 use crate::problem::Problem;
 
 use super::{
-    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput, Rendering,
-    Resource, Target, Upstream, plain_error,
+    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Protocol,
+    RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
 
 /// Maven's documents, by their path.
@@ -119,6 +120,14 @@ impl Protocol for Maven {
             super::View::Maven(View::SnapshotMetadata { version, .. }) => Ok(vec![version.clone()]),
             _ => Ok(Vec::new()),
         }
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {

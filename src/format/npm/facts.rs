@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use url::Url;
 
-use super::name;
+use super::{name, scan};
 use crate::format::json::Node;
-use crate::format::{FactsPart, FormatError, Upstream, date};
-use crate::package::{Algorithm, AssetFacts, Digest, Expectation, Expected, Location, PackageId};
+use crate::format::{FactsPart, FormatError, Upstream, date, path};
+use crate::package::{
+    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId, Promise,
+};
 
 /// The part of a version's `dist` that says where the tarball is and what it must be.
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +62,34 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
     })
 }
 
+/// The facts of one tarball of the usual name, without those of all others.
+pub fn fact(asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
+    let version = usual_version(asset)?;
+    let document = Node::document(upstream.bytes).ok()?;
+    let dist: Dist<'_> = scan::manifest(&document, version)?
+        .get("dist")?
+        .read()
+        .ok()?;
+    let url = upstream.url.join(dist.tarball.as_deref()?).ok()?;
+    let is_it = file(&asset.package, version, &url) == *asset.file;
+    is_it.then(|| AssetFacts {
+        file: asset.file.clone(),
+        version: version.into(),
+        location: Location::Url(url),
+        expectation: expectation(&dist),
+        published: None,
+        mutable: false,
+    })
+}
+
+/// The version that a file of the usual name has in it.
+fn usual_version(asset: &AssetId) -> Option<&str> {
+    let stem = asset.file.strip_suffix(".tgz")?;
+    let version = stem.strip_prefix(asset.package.name())?.strip_prefix('-')?;
+    nodejs_semver::Version::parse(version).ok()?;
+    Some(version)
+}
+
 /// `integrity`, else `shasum`, else whatever comes first.
 fn expectation(dist: &Dist<'_>) -> Expectation {
     let integrity = Expected::from_integrity(dist.integrity.as_deref().unwrap_or_default());
@@ -72,6 +102,41 @@ fn expectation(dist: &Dist<'_>) -> Expectation {
         .map_or(Expectation::FirstSeen, |shasum| {
             Expectation::Known(Expected::from_iter([shasum]))
         })
+}
+
+/// A tarball of the usual name lies at the usual place, and its version's manifest, `/{name}/{version}`,
+/// says what it must be: a few kilobytes in the place of a packument's hundreds.
+pub fn guess(asset: &AssetId) -> Option<AssetFacts> {
+    let (package, version) = (&asset.package, usual_version(asset)?);
+    let name = name::encoded(package);
+    let manifest = Promise {
+        location: Location::Path(format!("{name}/{}", path::encode(version))),
+        algorithm: None,
+    };
+    Some(AssetFacts {
+        file: asset.file.clone(),
+        version: version.into(),
+        location: Location::Path(format!(
+            "{}/-/{}",
+            path::encode_path(&package.full_name()),
+            path::encode(&asset.file)
+        )),
+        expectation: Expectation::Required(vec![manifest]),
+        published: None,
+        mutable: false,
+    })
+}
+
+/// The digests in a version's manifest.
+pub fn promised(manifest: &[u8]) -> Expected {
+    let Ok(manifest) = Node::document(manifest) else {
+        return Expected::none();
+    };
+    let dist = manifest.get("dist").and_then(|dist| dist.read().ok());
+    match dist.map(|dist: Dist<'_>| expectation(&dist)) {
+        Some(Expectation::Known(expected)) => expected,
+        _ => Expected::none(),
+    }
 }
 
 /// The file name under which we serve a version's tarball: upstream's own where it has the
@@ -111,6 +176,36 @@ mod tests {
         "time":{"created":"2014-01-01T00:00:00.000Z","1.3.0":"2018-04-09T01:24:43.000Z","1.2.0":7}}"#;
 
     #[test]
+    fn a_usual_tarball_is_promised_by_its_versions_manifest() {
+        let asset = |package: &str, file: &str| AssetId {
+            package: name::parse(package).unwrap(),
+            file: file.into(),
+        };
+        let guessed = guess(&asset("@a/b", "b-1.2.3-rc.1.tgz")).unwrap();
+        assert_eq!(&*guessed.version, "1.2.3-rc.1");
+        assert_eq!(
+            guessed.location,
+            Location::Path("@a/b/-/b-1.2.3-rc.1.tgz".into())
+        );
+        for file in ["b.tgz", "c-1.0.0.tgz", "b-one.tgz", "b-1.0.0.zip"] {
+            assert!(guess(&asset("@a/b", file)).is_none(), "{file}");
+        }
+        let digest = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        let manifest = format!(r#"{{"name":"b","dist":{{"tarball":"x","shasum":"{digest}"}}}}"#);
+        let expected = promised(manifest.as_bytes());
+        assert_eq!(expected.strongest().unwrap().to_hex(), digest);
+        for nothing in [
+            "{}",
+            "[]",
+            "",
+            r#"{"dist":{"tarball":"x"}}"#,
+            "\"not found\"",
+        ] {
+            assert!(promised(nothing.as_bytes()).is_empty(), "{nothing}");
+        }
+    }
+
+    #[test]
     fn facts_name_digest_date_and_address_of_every_tarball() {
         let package = name::parse("left-pad").unwrap();
         let base = Url::parse("https://npm.example/left-pad").unwrap();
@@ -139,5 +234,14 @@ mod tests {
             Expectation::FirstSeen
         );
         assert!(facts.version("1.0.0").is_none());
+        let asset = |file: &str| AssetId {
+            package: package.clone(),
+            file: file.into(),
+        };
+        let one = fact(&asset("left-pad-1.3.0.tgz"), &upstream).unwrap();
+        assert_eq!(one.expectation, newest.expectation);
+        assert_eq!(one.location, newest.location);
+        assert!(fact(&asset("left-pad-1.0.0.tgz"), &upstream).is_none());
+        assert!(fact(&asset("left-pad-9.0.0.tgz"), &upstream).is_none());
     }
 }

@@ -2,18 +2,20 @@
 //! Source: the npm registry's public API documents and the clients' behaviour.
 
 mod facts;
+mod leads;
 pub mod name;
 mod path;
 mod render;
+mod scan;
 mod short;
 mod version;
 
-use crate::package::{AssetId, Format, PackageId};
+use crate::package::{AssetFacts, AssetId, Expected, Format, PackageId, Promise};
 use crate::problem::Problem;
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
-    Rendering, Resource, Target, Upstream,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Protocol, RenderInput, Rendering, Resource, Target, Upstream,
 };
 use crate::package::Location;
 
@@ -99,9 +101,29 @@ impl Protocol for Npm {
         facts::facts(package, upstream)
     }
 
+    fn fact(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
+        facts::fact(asset, upstream)
+    }
+
+    fn guess(&self, asset: &AssetId) -> Option<AssetFacts> {
+        facts::guess(asset)
+    }
+
+    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
+        facts::promised(bytes)
+    }
+
     fn address_key<'a>(&self, _document: &DocumentId, address: &'a Address) -> &'a str {
         // Kept addresses do not depend on ours; the empty base is the sign for them.
         if address.kept { "" } else { &address.base }
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {

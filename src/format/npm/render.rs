@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use url::Url;
 
-use super::{SHORT_TYPE, View, facts, name, short, version};
+use super::{SHORT_TYPE, View, facts, name, scan, short, version};
 use crate::format::edit::Edits;
 use crate::format::json::{Member, Node, quoted};
 use crate::format::{
@@ -96,7 +97,13 @@ fn manifest(
 }
 
 fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
-    let root = Node::document(input.upstream.bytes)?.members()?;
+    let document = Node::document(input.upstream.bytes)?;
+    if input.shows.is_none()
+        && let Some(versions) = scan::versions(&document)
+    {
+        return readdressed(input, package, &document, &versions);
+    }
+    let root = document.members()?;
     let member = |name: &str| root.iter().find(|member| member.name == name);
     let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
     let mut edits = Edits::new();
@@ -126,6 +133,80 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
     })
 }
 
+/// The same where no version is hidden: in one pass, and an address that begins as the one before
+/// it did is not taken apart again.
+fn readdressed(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    document: &Node<'_>,
+    versions: &[scan::Found<'_>],
+) -> Result<Rendering, FormatError> {
+    let mut edits = Edits::new();
+    let mut aliases = Vec::new();
+    let mut usual: Option<Usual> = None;
+    for found in versions {
+        let Some(dist) = &found.dist else { continue };
+        if let Some(tarball) = dist.tarball {
+            let value = document.child(tarball);
+            match usual.as_ref().and_then(|usual| usual.place(&value)) {
+                Some(_) if input.address.kept => {}
+                Some((range, prefix)) => edits.replace(range, prefix),
+                None => {
+                    this_tarball(
+                        input,
+                        package,
+                        &found.version,
+                        value,
+                        &mut edits,
+                        &mut aliases,
+                    )?;
+                    usual = Usual::of(input, package, &value).or(usual);
+                }
+            }
+        }
+        if let Some(url) = dist.attestations.as_ref().and_then(|them| them.url)
+            && !input.address.kept
+        {
+            let place = attestations(input, package, &found.version);
+            edits.replace(document.child(url).range(), place);
+        }
+    }
+    Ok(Rendering {
+        body: edits.apply(input.upstream.bytes),
+        content_type: Cow::Owned(input.upstream.media_type.to_owned()),
+        aliases,
+    })
+}
+
+/// How the usual addresses of a package's tarballs begin, upstream's and ours, with the quote.
+struct Usual {
+    theirs: String,
+    ours: String,
+}
+
+impl Usual {
+    /// Of an address whose path shows the package and the file.
+    fn of(input: &RenderInput<'_>, package: &PackageId, value: &Node<'_>) -> Option<Self> {
+        let url = parse_url(&input.upstream, *value)?;
+        let file = facts::usual_file(package, &url)?;
+        let theirs = value.text().strip_suffix('"')?.strip_suffix(file)?;
+        let ours = format!("\"{}{}/-/", input.address.base, name_path(package));
+        (theirs.ends_with("/-/") && !theirs.contains('\\')).then(|| Self {
+            theirs: theirs.to_owned(),
+            ours,
+        })
+    }
+
+    /// The part of another such address that gives way to ours.
+    fn place(&self, value: &Node<'_>) -> Option<(Range<usize>, &str)> {
+        let file = value.text().strip_prefix(&self.theirs)?.strip_suffix('"')?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+".contains(&byte);
+        let start = value.range().start;
+        (!file.is_empty() && file.bytes().all(is_plain))
+            .then(|| (start..start + self.theirs.len(), &*self.ours))
+    }
+}
+
 /// Points a version's tarball and attestations to us.
 fn addresses(
     input: &RenderInput<'_>,
@@ -140,41 +221,55 @@ fn addresses(
     for member in dist.members()? {
         match member.name.as_ref() {
             "tarball" => {
-                let Some(url) = parse_url(&input.upstream, member.value) else {
-                    return Err(FormatError::shape(format!(
-                        "the tarball address of {} {} is no URL",
-                        package.full_name(),
-                        version.name
-                    )));
-                };
-                let file = facts::file(package, &version.name, &url);
-                if !input.address.kept {
-                    let place = format!("{}{}/-/{file}", input.address.base, name_path(package));
-                    edits.replace(member.value.range(), quoted(&place));
-                } else if facts::usual_file(package, &url).is_none() {
-                    // The client puts our host before upstream's path; where that path does not
-                    // show the package, the table of aliases does.
-                    aliases.push(Alias {
-                        path: url.path().trim_start_matches('/').to_owned(),
-                        target: format!("{}/-/{file}", package.full_name()),
-                    });
-                }
+                this_tarball(input, package, &version.name, member.value, edits, aliases)?;
             }
             "attestations" => {
                 if let (false, Some(url)) = (input.address.kept, member.value.get("url")) {
-                    let place = format!(
-                        "{}-/npm/v1/attestations/{}@{}",
-                        input.address.base,
-                        name::encoded(package),
-                        version.name
-                    );
-                    edits.replace(url.range(), quoted(&place));
+                    edits.replace(url.range(), attestations(input, package, &version.name));
                 }
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Points one tarball to us, wherever it lies.
+fn this_tarball(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    version: &str,
+    value: Node<'_>,
+    edits: &mut Edits,
+    aliases: &mut Vec<Alias>,
+) -> Result<(), FormatError> {
+    let Some(url) = parse_url(&input.upstream, value) else {
+        return Err(FormatError::shape(format!(
+            "the tarball address of {} {version} is no URL",
+            package.full_name(),
+        )));
+    };
+    let file = facts::file(package, version, &url);
+    if !input.address.kept {
+        let place = format!("{}{}/-/{file}", input.address.base, name_path(package));
+        edits.replace(value.range(), quoted(&place));
+    } else if facts::usual_file(package, &url).is_none() {
+        // The client puts our host before upstream's path; where that path does not show the
+        // package, the table of aliases does.
+        aliases.push(Alias {
+            path: url.path().trim_start_matches('/').to_owned(),
+            target: format!("{}/-/{file}", package.full_name()),
+        });
+    }
+    Ok(())
+}
+
+fn attestations(input: &RenderInput<'_>, package: &PackageId, version: &str) -> String {
+    quoted(&format!(
+        "{}-/npm/v1/attestations/{}@{version}",
+        input.address.base,
+        name::encoded(package),
+    ))
 }
 
 fn parse_url(upstream: &Upstream<'_>, value: Node<'_>) -> Option<Url> {
@@ -362,6 +457,17 @@ mod tests {
             );
         assert_ne!(body, FULL);
         assert_eq!(back, FULL);
+    }
+
+    #[test]
+    fn both_ways_through_a_packument_change_the_same() {
+        let shows = |_: Subject<'_>| true;
+        for address in [ours(), kept()] {
+            let quick = run(View::Packument, &address, None);
+            let thorough = run(View::Packument, &address, Some(&shows));
+            assert_eq!(quick.body, thorough.body);
+            assert_eq!(quick.aliases, thorough.aliases);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Source: the NuGet Server API reference.
 
 mod facts;
+mod leads;
 mod name;
 mod path;
 mod registration;
@@ -13,8 +14,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
-    Rendering, Resource, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Protocol, RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
 use crate::package::{Algorithm, Digest, Expected, Format, Location, PackageId, Promise};
 use crate::problem::Problem;
@@ -193,6 +194,14 @@ impl Protocol for Nuget {
             super::View::Nuget(View::FlatIndex | View::Autocomplete { .. }) => "",
             _ => &address.base,
         }
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {

@@ -4,6 +4,7 @@
 mod address;
 mod html;
 mod index;
+mod leads;
 mod legacy;
 pub mod name;
 mod page;
@@ -16,8 +17,8 @@ use std::str::FromStr as _;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Protocol, RenderInput,
-    Rendering, Resource, StreamInput, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Protocol, RenderInput, Rendering, Resource, StreamInput, Target, Upstream, plain_error,
 };
 use crate::package::{AssetFacts, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;
@@ -153,6 +154,14 @@ impl Protocol for Pypi {
             super::View::Pypi(View::Legacy { .. }) => &address.base,
             _ => "",
         }
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {

@@ -13,10 +13,9 @@ use super::{Answer, Body, Head};
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::repository::{AssetBody, AssetReply};
-use crate::store::{Arrival, Blob};
+use crate::server::ready::{Again, Source};
+use crate::store::{Arrival, Pieces};
 use crate::task::Tasks;
-
-const PIECE_BYTES: usize = 256 * 1024;
 
 pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
     let (etag, size) = match &reply.body {
@@ -44,7 +43,10 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
             answer
         }
         Wanted::Whole => {
-            let mut answer = Answer::new(StatusCode::OK, body(reply.body, 0, size, size, tasks));
+            let again = again(&reply);
+            let content = body(head, reply.body, 0, size, size, tasks);
+            let mut answer = Answer::new(StatusCode::OK, content);
+            answer.again = again;
             if let Some(size) = size {
                 answer.header(CONTENT_LENGTH, &size.to_string());
             }
@@ -52,7 +54,7 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
         }
         Wanted::Part { first, last } => {
             let length = last - first + 1;
-            let content = body(reply.body, first, Some(last + 1), Some(length), tasks);
+            let content = body(head, reply.body, first, Some(last + 1), Some(length), tasks);
             let mut answer = Answer::new(StatusCode::PARTIAL_CONTENT, content);
             answer.header(CONTENT_LENGTH, &length.to_string());
             answer.header(
@@ -91,7 +93,20 @@ fn range_holds(head: &Head<'_>, etag: Option<&str>, last_modified: Option<&str>)
     condition.is_empty() || Some(condition) == etag || Some(condition) == last_modified
 }
 
+/// Bytes that are here and stay for a while may be given again.
+fn again(reply: &AssetReply) -> Option<Again> {
+    let AssetBody::Stored(blob) = &reply.body else {
+        return None;
+    };
+    Some(Again {
+        lasting: reply.lasting.clone()?,
+        source: Source::Blob(blob.downgrade()),
+        blob: blob.id(),
+    })
+}
+
 fn body(
+    head: &Head<'_>,
     content: AssetBody,
     start: u64,
     end: Option<u64>,
@@ -99,15 +114,17 @@ fn body(
     tasks: &Tasks,
 ) -> Body {
     match content {
-        AssetBody::Stored(blob) => match blob.in_hand() {
-            Some(bytes) => {
-                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Body::whole(bytes.slice(place(start)..place(end.unwrap_or(u64::MAX))))
+        AssetBody::Stored(blob) => {
+            let end = end.unwrap_or(blob.size());
+            // Under TLS it is we who read the bytes, and that may wait for the disk.
+            match blob.pieces().filter(|_| head.peer.over_tls) {
+                Some(pieces) => Body::pieces(stored(pieces, start, end, tasks.clone()), length),
+                None => Body::pages(blob, start, end),
             }
-            None => Body::pieces(stored(blob, start, end, tasks.clone()), length),
-        },
+        }
         AssetBody::Arriving(arrival) => {
-            Body::pieces(arriving(&arrival, start, end, tasks.clone()), length)
+            let pieces = arriving(&arrival, start, end, head.peer.over_tls, tasks.clone());
+            Body::pieces(pieces, length)
         }
         AssetBody::Passing(pass) => Body::pieces(
             stream::unfold(pass.pieces, |mut pieces| async move {
@@ -119,33 +136,26 @@ fn body(
 }
 
 fn stored(
-    blob: Blob,
+    pieces: Pieces,
     start: u64,
-    end: Option<u64>,
+    end: u64,
     tasks: Tasks,
 ) -> impl Stream<Item = Result<Bytes, Problem>> {
-    let end = end.unwrap_or(blob.size());
-    stream::unfold(Some(start), move |at| {
-        let (blob, tasks) = (blob.clone(), tasks.clone());
+    let broken = |error: std::io::Error| Problem::internal("a stored asset cannot be read", error);
+    stream::unfold(Some((pieces, start)), move |reading| {
+        let tasks = tasks.clone();
         async move {
-            let at = at.filter(|at| *at < end)?;
-            let length = usize::try_from(end - at)
-                .unwrap_or(PIECE_BYTES)
-                .min(PIECE_BYTES);
-            let piece = tasks.spawn_blocking(move || blob.read_at(at, length)).await;
-            let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
-                Problem::internal("a stored asset cannot be read", error)
-            };
-            Some(match piece {
-                Ok(Ok(piece)) if piece.is_empty() => {
-                    (Err(broken("it is shorter than it was".into())), None)
+            let (pieces, at) = reading.filter(|(_, at)| *at < end)?;
+            Some(match pieces.read(at, end - at, &tasks).await {
+                Ok(piece) if piece.is_empty() => {
+                    let short = std::io::Error::other("it is shorter than it was");
+                    (Err(broken(short)), None)
                 }
-                Ok(Ok(piece)) => {
+                Ok(piece) => {
                     let next = at + piece.len() as u64;
-                    (Ok(piece), Some(next))
+                    (Ok(piece), Some((pieces, next)))
                 }
-                Ok(Err(error)) => (Err(broken(error.into())), None),
-                Err(error) => (Err(broken(error.into())), None),
+                Err(error) => (Err(broken(error)), None),
             })
         }
     })
@@ -155,13 +165,19 @@ fn arriving(
     arrival: &Arrival,
     start: u64,
     end: Option<u64>,
+    over_tls: bool,
     tasks: Tasks,
 ) -> impl Stream<Item = Result<Bytes, Problem>> + use<> {
     stream::unfold(Some(arrival.follow(start, end)), move |follower| {
         let tasks = tasks.clone();
         async move {
             let mut follower = follower?;
-            match follower.next(&tasks).await {
+            let next = if over_tls {
+                follower.next(&tasks).await
+            } else {
+                follower.next_pages(&tasks).await
+            };
+            match next {
                 Ok(Some(piece)) => Some((Ok(piece), Some(follower))),
                 Ok(None) => None,
                 Err(problem) => Some((Err(problem), None)),

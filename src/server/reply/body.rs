@@ -8,15 +8,23 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
 use crate::problem::Problem;
+use crate::server::account::Account;
+use crate::store::Blob;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
 
-/// Called once with the bytes sent and whether the body came to its end.
-pub type Account = Box<dyn FnOnce(u64, Result<(), Problem>) + Send>;
-
 enum Content {
-    Whole(Option<Bytes>),
-    Pieces { pieces: Pieces, left: Option<u64> },
+    Whole(Bytes),
+    /// Of a stored blob, which the kernel sends.
+    Pages {
+        blob: Blob,
+        at: u64,
+        end: u64,
+    },
+    Pieces {
+        pieces: Pieces,
+        left: Option<u64>,
+    },
 }
 
 /// The body of an answer. An error in it cuts the connection, so that nobody takes it for whole.
@@ -28,13 +36,21 @@ pub struct Body {
 
 impl Body {
     pub fn empty() -> Self {
-        Self::of(Content::Whole(None))
+        Self::of(Content::Whole(Bytes::new()))
     }
 
     pub fn whole(bytes: Bytes) -> Self {
-        Self::of(Content::Whole(
-            Some(bytes).filter(|bytes| !bytes.is_empty()),
-        ))
+        Self::of(Content::Whole(bytes))
+    }
+
+    /// From one place of a blob up to another, sent without being read. Not for TLS, which reads.
+    pub fn pages(blob: Blob, start: u64, end: u64) -> Self {
+        let end = end.min(blob.size());
+        Self::of(Content::Pages {
+            blob,
+            at: start,
+            end,
+        })
     }
 
     /// Pieces as they come; `length` where it is known.
@@ -56,7 +72,7 @@ impl Body {
         }
     }
 
-    /// Calls `account` when the body has ended or is dropped.
+    /// Closes `account` when the body has ended or is dropped.
     pub fn accounted(mut self, account: Account) -> Self {
         self.account = Some(account);
         self
@@ -64,7 +80,7 @@ impl Body {
 
     fn close(&mut self, result: Result<(), Problem>) {
         if let Some(account) = self.account.take() {
-            account(self.sent, result);
+            account.close(self.sent, result);
         }
     }
 }
@@ -84,7 +100,16 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Problem>>> {
         let piece = match &mut self.content {
-            Content::Whole(bytes) => bytes.take().map(Ok),
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Pages { at, end, .. } if *at >= *end => None,
+            Content::Pages { blob, at, end } => Some(match blob.pages_at(*at, *end - *at) {
+                Ok(piece) => {
+                    *at += piece.len() as u64;
+                    Ok(piece)
+                }
+                Err(error) => Err(Problem::internal("a stored asset cannot be read", error)),
+            }),
             Content::Pieces { pieces, .. } => match pieces.poll_next_unpin(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(piece) => piece,
@@ -113,14 +138,17 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.content, Content::Whole(None))
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Pages { at, end, .. } => at >= end,
+            Content::Pieces { .. } => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pages { at, end, .. } => SizeHint::with_exact(end.saturating_sub(*at)),
             Content::Pieces {
                 left: Some(left), ..
             } => SizeHint::with_exact(*left),

@@ -16,6 +16,7 @@ use crate::format::{DocumentId, StreamInput};
 use crate::package::{Algorithm, Digester, Format, PackageId};
 use crate::problem::{Decider, Problem};
 use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
+use crate::server::ready::{Again, Source};
 use crate::store::Blob;
 use crate::task::Tasks;
 
@@ -60,6 +61,11 @@ pub fn document(
             let mut answer = if head.holds(&rendered.etag, last_modified) {
                 Answer::new(StatusCode::NOT_MODIFIED, Body::empty())
             } else {
+                let again = reply.lasting.map(|lasting| Again {
+                    lasting,
+                    source: Source::Rendered(Arc::downgrade(&rendered)),
+                    blob: reply.of,
+                });
                 let mut answer = whole(
                     StatusCode::OK,
                     &rendered.content_type,
@@ -68,6 +74,7 @@ pub fn document(
                 if let Some(encoding) = &rendered.encoding {
                     answer.header(CONTENT_ENCODING, encoding);
                 }
+                answer.again = again;
                 answer
             };
             answer.validators(&rendered.etag, last_modified);

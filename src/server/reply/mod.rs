@@ -21,6 +21,7 @@ pub use body::Body;
 pub use document::{checksum, document, document_checksum};
 pub use problem::problem;
 
+use super::ready::Again;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Cached;
 
@@ -31,6 +32,15 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub struct Head<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
+    pub peer: Peer,
+}
+
+/// Who is at a socket's other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    pub over_tls: bool,
+    /// On this machine.
+    pub is_near: bool,
 }
 
 impl Head<'_> {
@@ -62,6 +72,8 @@ pub struct Answer {
     /// For the access line: what the cache did, or the problem's kind.
     pub outcome: &'static str,
     pub cached: Option<Cached>,
+    /// What it is made of, where it may be given again.
+    pub again: Option<Again>,
 }
 
 impl Answer {
@@ -72,6 +84,7 @@ impl Answer {
             response,
             outcome: "-",
             cached: None,
+            again: None,
         }
     }
 
@@ -104,6 +117,9 @@ impl Answer {
             }
             "stale" => {
                 format!("larder; hit; detail=\"{connection}; stale, upstream fails\"")
+            }
+            "revalidating" => {
+                format!("larder; hit; detail=\"{connection}; stale, upstream is being asked\"")
             }
             "miss" => format!("larder; fwd=uri-miss; stored; detail=\"{connection}\""),
             why => format!("larder; fwd=uri-miss; detail=\"{connection}; {why}\""),
@@ -207,6 +223,7 @@ mod tests {
             let head = Head {
                 method: &Method::GET,
                 headers: &headers,
+                peer: Peer::default(),
             };
             assert_eq!(head.holds("\"a\"", Some(date)), holds, "{value}");
         }

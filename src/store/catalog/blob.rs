@@ -7,7 +7,7 @@ use crate::package::{Algorithm, BlobId, Digest};
 impl Catalog {
     /// The sum of all evictable blobs' sizes.
     pub(in crate::store) async fn blob_bytes(&self) -> Result<u64, sqlx::Error> {
-        let row = sqlx::query("SELECT COALESCE(SUM(size), 0) FROM blob")
+        let row = sqlx::query("SELECT bytes FROM stored")
             .fetch_one(&self.pool)
             .await?;
         Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or(0))

@@ -20,6 +20,8 @@ pub struct DocumentRow {
     pub checked_at: i64,
     /// Until when upstream lets it pass for fresh.
     pub fresh_until: i64,
+    /// Seconds after that for which it may be served while upstream is asked (RFC 5861 §3).
+    pub stale_for: i64,
     pub fetch_ms: i64,
 }
 
@@ -32,7 +34,7 @@ impl Catalog {
         key: &str,
     ) -> Result<Option<DocumentRow>, sqlx::Error> {
         let row = sqlx::query(
-            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms \
+            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
              FROM document WHERE connection = ? AND key = ?",
         )
         .bind(connection)
@@ -52,6 +54,7 @@ impl Catalog {
                 checked_at: row.get(8),
                 fresh_until: row.get(9),
                 fetch_ms: row.get(10),
+                stale_for: row.get(11),
             })
         }))
     }
@@ -66,7 +69,7 @@ impl Catalog {
     ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
-             policy, fetched_at, checked_at, fresh_until, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection)
         .bind(key)
@@ -81,6 +84,7 @@ impl Catalog {
         .bind(row.checked_at)
         .bind(row.fresh_until)
         .bind(row.fetch_ms)
+        .bind(row.stale_for)
         .execute(&self.pool)
         .await?;
         Ok(())

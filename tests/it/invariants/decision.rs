@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{Version, publish, version};
 use crate::support::{Reply, TestLarder, Upstream, noise, nuget, pypi, sha1};
 
@@ -306,4 +307,46 @@ async fn the_explanation_comes_from_the_same_decision() {
         assert_eq!(explanation["allowed"], allowed, "{explanation}");
         assert_eq!(explanation["rule"], rule, "{explanation}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_again_ends_with_the_rules_that_it_was_given_under() {
+    let upstream = Upstream::start().await;
+    let plain = config(&upstream, IMPATIENT);
+    let larder = TestLarder::with(&plain).await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    let tarball = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
+    for path in ["/npm/public/left-pad", tarball] {
+        for _ in 0..4 {
+            larder.get(path).await.expect(200);
+        }
+    }
+    let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\n";
+    larder.reload(&format!("{plain}{rule}"));
+    larder.get(tarball).await.expect(403);
+    let shown = larder.get("/npm/public/left-pad").await.expect(200);
+    assert_eq!(shown.json()["versions"].as_object().unwrap().len(), 0);
+    larder.reload(&plain);
+    larder.get(tarball).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_again_ends_with_the_document_that_it_was_made_from() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    for _ in 0..4 {
+        larder.get("/npm/public/left-pad").await.expect(200);
+    }
+    assert_eq!(upstream.count("/npm/left-pad"), 1);
+    // Upstream's document is fresh for minutes; a file that it does not name has it asked at once.
+    let both = [version("1.3.0", &[]), version("1.4.0", &[])];
+    publish(&upstream, "left-pad", &both);
+    let new = "/npm/public/left-pad/-/left-pad-1.4.0.tgz";
+    // What was checked a moment ago is not asked about again.
+    while larder.get(new).await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+    let shown = larder.get("/npm/public/left-pad").await.expect(200);
+    assert_eq!(shown.json()["versions"].as_object().unwrap().len(), 2);
 }

@@ -1,5 +1,6 @@
 //! A file per invariant of the design.
 
+mod ahead;
 mod bounded;
 mod decision;
 mod leaks;

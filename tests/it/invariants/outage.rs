@@ -1,5 +1,9 @@
 //! An upstream's outage is not ours.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
 use crate::support::{Fault, Reply, TestLarder, Upstream};
@@ -44,6 +48,36 @@ async fn documents_are_served_stale_and_blobs_for_ever_while_upstream_is_away() 
             break;
         }
         assert_eq!(back.status, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_document_is_served_while_upstream_is_asked_where_upstream_lets_it() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    let put = |version: &str| {
+        let packument = serde_json::json!({ "name": "brisk", "versions": { version: {} } });
+        let reply = Reply::json(packument.to_string());
+        let policy = "max-age=0, stale-while-revalidate=60";
+        upstream.put("/npm/brisk", reply.header("cache-control", policy));
+    };
+    put("1.0.0");
+    larder.get("/npm/public/brisk").await.expect(200);
+    put("2.0.0");
+    // Upstream answers when the gate opens; the client has its answer before.
+    let gate = Arc::new(Notify::new());
+    upstream.fault("/npm/brisk", Fault::StallAfter(1, Arc::clone(&gate)));
+    let meanwhile = larder.get("/npm/public/brisk").await.expect(200);
+    assert!(meanwhile.text().contains("1.0.0"));
+    assert!(meanwhile.header("cache-status").contains("being asked"));
+    gate.notify_one();
+    while !larder
+        .get("/npm/public/brisk")
+        .await
+        .text()
+        .contains("2.0.0")
+    {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::support::npm::{publish, version};
+use crate::support::npm::{publish, publish_manifests, version};
 use crate::support::{
     Fault, KIB, Reply, TestLarder, Upstream, integrity, noise, nuget, pypi, sha1, sha256,
 };
@@ -280,4 +280,62 @@ async fn nuget_packages_are_held_against_the_catalogs_hash() {
         larder.get(ours).await.expect(200).bytes(),
         &nuget::nupkg("Acme.Lib", "1.0.0", &[])
     );
+}
+
+#[tokio::test]
+async fn a_tarball_alone_is_held_against_its_versions_manifest_without_the_packument() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    for name in ["one", "@s/two"] {
+        publish_manifests(&upstream, name, &[version("1.0.0", &[])]);
+    }
+    larder
+        .get("/npm/public/one/-/one-1.0.0.tgz")
+        .await
+        .expect(200);
+    larder
+        .get("/npm/public/@s/two/-/two-1.0.0.tgz")
+        .await
+        .expect(200);
+    let packuments = ["/npm/one", "/npm/@s%2ftwo", "/npm/@s/two"];
+    assert_eq!(
+        upstream.count_ending(&packuments),
+        0,
+        "{:?}",
+        upstream.seen()
+    );
+}
+
+#[tokio::test]
+async fn what_a_manifest_does_not_promise_is_held_against_the_packument() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    publish_manifests(&upstream, "one", &[version("1.0.0", &[])]);
+    larder
+        .get("/npm/public/one/-/one-1.0.0.tgz")
+        .await
+        .expect(200);
+    // This one's manifest is missing, another's tarball lies elsewhere, a third's is not what the
+    // manifest says.
+    publish(&upstream, "two", &[version("1.0.0", &[])]);
+    larder
+        .get("/npm/public/two/-/two-1.0.0.tgz")
+        .await
+        .expect(200);
+    publish_manifests(&upstream, "three", &[version("1.0.0", &[])]);
+    upstream.fault("/npm/three/-/three-1.0.0.tgz", Fault::Status(404, None));
+    larder
+        .get("/npm/public/three/-/three-1.0.0.tgz")
+        .await
+        .expect(200);
+    publish_manifests(&upstream, "four", &[version("1.0.0", &[])]);
+    upstream.put("/npm/four/-/four-1.0.0.tgz", Reply::bytes("other bytes"));
+    larder
+        .get("/npm/public/four/-/four-1.0.0.tgz")
+        .await
+        .expect(502);
+    larder
+        .get("/npm/public/five/-/five-1.0.0.tgz")
+        .await
+        .expect(404);
 }

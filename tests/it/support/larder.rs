@@ -59,11 +59,12 @@ impl Answer {
     }
 }
 
-/// A configuration with one connection of each format below the upstream.
+/// A configuration with one connection of each format below the upstream. Nothing is fetched ahead
+/// of the client, so that every request to upstream is one that the test made.
 pub fn config(upstream: &Upstream, more: &str) -> String {
     let url = upstream.url();
     format!(
-        "listen = \"127.0.0.1:0\"\n{more}\n\
+        "listen = \"127.0.0.1:0\"\n{more}\n[ahead]\nenabled = false\n\
          [[connection]]\nname = \"up:npm\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n\
          [[connection]]\nname = \"up:pypi\"\nformat = \"pypi\"\nurl = \"{url}/simple/\"\n\
          [[connection]]\nname = \"up:maven\"\nformat = \"maven\"\nurl = \"{url}/maven2/\"\n\

@@ -91,13 +91,11 @@ pub fn publish_at(
             .iter()
             .map(|(name, range)| ((*name).to_owned(), json!(range)))
             .collect();
-        documents.insert(
-            one.version.to_owned(),
-            json!({
-                "name": name, "version": one.version, "dependencies": dependencies,
-                "dist": { "tarball": url, "shasum": sha1(&bytes), "integrity": integrity(&bytes) },
-            }),
-        );
+        let manifest = json!({
+            "name": name, "version": one.version, "dependencies": dependencies,
+            "dist": { "tarball": url, "shasum": sha1(&bytes), "integrity": integrity(&bytes) },
+        });
+        documents.insert(one.version.to_owned(), manifest);
         time.insert(one.version.to_owned(), json!(one.published));
         files.put(&path, Reply::bytes(bytes));
     }
@@ -106,4 +104,15 @@ pub fn publish_at(
     let reply = Reply::json(packument.to_string()).header("cache-control", "public, max-age=300");
     upstream.put(&format!("/npm/{name}"), reply.clone());
     upstream.put(&format!("/npm/{}", name.replace('/', "%2f")), reply);
+}
+
+/// Has the registry give each version's manifest by itself, as the public one does.
+pub fn publish_manifests(upstream: &Upstream, name: &str, versions: &[Version<'_>]) {
+    publish(upstream, name, versions);
+    for one in versions {
+        let bytes = tarball(name, one.version, one.dependencies);
+        let manifest = json!({ "name": name, "version": one.version, "dist": { "integrity": integrity(&bytes) } });
+        let path = format!("/npm/{}/{}", name.replace('/', "%2f"), one.version);
+        upstream.put(&path, Reply::json(manifest.to_string()));
+    }
 }

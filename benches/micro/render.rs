@@ -1,24 +1,14 @@
 //! What a document costs to render: a large packument with our addresses in it, the same with a
-//! rule that hides half of it, and the facts that an asset is checked against.
-//!
-//! `cargo bench` prints bytes per second; nothing here needs a network.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a bench that cannot go on says so by panicking"
-)]
+//! rule that hides half of it, and what is read from it: facts, and where a resolver goes next.
 
 use std::fmt::Write as _;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use larder::format::{Address, DocumentId, Protocol, RenderInput, Subject, Upstream, View, npm};
+use larder::format::{
+    Address, DocumentId, LeadInput, Protocol, RenderInput, Subject, Target, Upstream, View, npm,
+};
 use url::Url;
-
-fn main() {
-    divan::main();
-}
 
 /// A packument of about ten megabytes.
 fn packument() -> String {
@@ -92,6 +82,26 @@ fn facts_of_a_packument(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::of_str(&text)).bench(|| {
         with_upstream(&text, |upstream| {
             npm::Npm.facts(&package, &upstream).unwrap()
+        })
+    });
+}
+
+#[divan::bench]
+fn leads_of_a_packument(bencher: Bencher<'_, '_>) {
+    let text = packument();
+    let of = Target::Document(DocumentId {
+        package: Some(npm::Npm.package("big").unwrap()),
+        view: View::Npm(npm::View::Packument),
+    });
+    bencher.counter(BytesCount::of_str(&text)).bench(|| {
+        with_upstream(&text, |upstream| {
+            let input = LeadInput {
+                of: &of,
+                upstream,
+                range: Some("^1.0.0"),
+                shows: None,
+            };
+            npm::Npm.leads(&input).unwrap()
         })
     });
 }

@@ -1,0 +1,206 @@
+//! The packages that npm asks for when it has read a packument.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use nodejs_semver::{Range, Version};
+use serde::Deserialize;
+
+use super::{View, name};
+use crate::format::json::{Member, Node};
+use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    #[serde(borrow, default)]
+    dependencies: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow, default)]
+    optional_dependencies: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow, default)]
+    peer_dependencies: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(borrow, default)]
+    peer_dependencies_meta: BTreeMap<Cow<'a, str>, PeerMeta>,
+}
+
+#[derive(Default, Deserialize)]
+struct PeerMeta {
+    #[serde(default)]
+    optional: bool,
+}
+
+pub fn leads_on(target: &Target) -> bool {
+    view_of(target).is_some()
+}
+
+fn view_of(target: &Target) -> Option<&View> {
+    match target {
+        Target::Document(DocumentId {
+            view: AnyView::Npm(view @ (View::Packument | View::ShortPackument)),
+            ..
+        }) => Some(view),
+        _ => None,
+    }
+}
+
+pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+    let Some(view) = view_of(input.of) else {
+        return Ok(Vec::new());
+    };
+    let root = Node::document(input.upstream.bytes)?.members()?;
+    let member = |name: &str| root.iter().find(|member| member.name == name);
+    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
+    let tags: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
+        member("dist-tags").map_or_else(|| Ok(BTreeMap::new()), |tags| tags.value.read())?;
+    let Some(chosen) = choose(input, &versions, &tags) else {
+        return Ok(Vec::new());
+    };
+    let manifest: Manifest<'_> = chosen.value.read()?;
+    let is_optional = |name: &str| {
+        let meta = manifest.peer_dependencies_meta.get(name);
+        meta.is_some_and(|meta| meta.optional)
+    };
+    let peers = manifest
+        .peer_dependencies
+        .iter()
+        .filter(|(name, _)| !is_optional(name));
+    let wanted = manifest
+        .dependencies
+        .iter()
+        .chain(&manifest.optional_dependencies)
+        .chain(peers);
+    Ok(wanted
+        .filter_map(|(name, range)| lead(name, range, view))
+        .collect())
+}
+
+/// The version that npm takes: `latest` where the range takes it, else the newest that it takes
+/// (npm-pick-manifest). Without a range, `latest`.
+fn choose<'a, 'b>(
+    input: &LeadInput<'_>,
+    versions: &'b [Member<'a>],
+    tags: &BTreeMap<Cow<'_, str>, Cow<'_, str>>,
+) -> Option<&'b Member<'a>> {
+    let named = |version: &str| {
+        versions
+            .iter()
+            .find(|member| member.name == version && input.shows(version))
+    };
+    let range = input.range.unwrap_or("latest");
+    if let Some(tagged) = tags.get(range) {
+        return named(tagged);
+    }
+    let range = Range::parse(range).ok()?;
+    let takes = |text: &str| {
+        let version = Version::parse(text).ok()?;
+        version.satisfies(&range).then_some(version)
+    };
+    if let Some(latest) = tags.get("latest").filter(|latest| takes(latest).is_some())
+        && let Some(latest) = named(latest)
+    {
+        return Some(latest);
+    }
+    versions
+        .iter()
+        .filter_map(|member| Some((takes(&member.name)?, member)))
+        .filter(|(_, member)| input.shows(&member.name))
+        .max_by(|(a, _), (b, _)| a.cmp(b))
+        .map(|(_, member)| member)
+}
+
+/// What is wanted from the registry; addresses of other places are not.
+fn lead(name: &str, range: &str, view: &View) -> Option<Lead> {
+    let (name, range) = match range.strip_prefix("npm:") {
+        Some(alias) => {
+            let at = alias.rfind('@').filter(|at| *at > 0);
+            at.map_or((alias, ""), |at| {
+                (
+                    alias.get(..at).unwrap_or_default(),
+                    alias.get(at + 1..).unwrap_or_default(),
+                )
+            })
+        }
+        None => (name, range),
+    };
+    if range.contains([':', '/']) {
+        return None;
+    }
+    Some(Lead {
+        target: Target::Document(DocumentId {
+            package: Some(name::parse(name).ok()?),
+            view: AnyView::Npm(view.clone()),
+        }),
+        range: Some(range.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::format::{Shows, Subject, Upstream};
+
+    const PACKUMENT: &str = r#"{"name":"a","dist-tags":{"latest":"2.0.0","next":"3.0.0-rc.1"},"versions":{
+        "1.0.0":{"dependencies":{"old":"^1"}},
+        "1.1.0":{"dependencies":{"b":"^1.0.0","c":"npm:@x/real@~2.1","d":"git+https://code.example/d","e":"file:../e"},
+                 "optionalDependencies":{"f":"*"},
+                 "peerDependencies":{"g":">=3","h":"*"},"peerDependenciesMeta":{"h":{"optional":true}}},
+        "2.0.0":{"dependencies":{"two":"latest"}},
+        "3.0.0-rc.1":{"dependencies":{"three":"3"}}}}"#;
+
+    fn leads_of(range: Option<&str>, shows: Option<&Shows<'_>>) -> Vec<String> {
+        let base = Url::parse("https://npm.example/").unwrap();
+        let of = Target::Document(DocumentId {
+            package: Some(name::parse("a").unwrap()),
+            view: AnyView::Npm(View::ShortPackument),
+        });
+        let input = LeadInput {
+            of: &of,
+            upstream: Upstream {
+                bytes: PACKUMENT.as_bytes(),
+                media_type: "application/json",
+                url: &base,
+                base: &base,
+                directory: None,
+            },
+            range,
+            shows,
+        };
+        let leads = leads(&input).unwrap().into_iter();
+        leads
+            .map(|lead| match lead.target {
+                Target::Document(id) => {
+                    let package = id.package.unwrap().full_name();
+                    format!("{package}@{}", lead.range.unwrap())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_version_that_npm_would_take_leads_to_its_dependencies() {
+        for (range, expected) in [
+            (None, vec!["two@latest"]),
+            (Some("*"), vec!["two@latest"]),
+            (
+                Some("^1.0.0"),
+                vec!["b@^1.0.0", "@x/real@~2.1", "f@*", "g@>=3"],
+            ),
+            (Some("1.0.0"), vec!["old@^1"]),
+            (Some("next"), vec!["three@3"]),
+            (Some("^9"), vec![]),
+            (Some("not a range"), vec![]),
+        ] {
+            assert_eq!(leads_of(range, None), expected, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_version_leads_nowhere() {
+        let shows = |subject: Subject<'_>| !matches!(subject, Subject::Version("1.1.0" | "2.0.0"));
+        assert_eq!(leads_of(Some("^1.0.0"), Some(&shows)), ["old@^1"]);
+        assert!(leads_of(None, Some(&shows)).is_empty());
+    }
+}

@@ -1,0 +1,185 @@
+//! A packument read in one pass, for what most of its readers need: where each version's tarball
+//! is and what it must be. What is read is named in types, so that all else is skipped where it
+//! stands, without recursion and without being kept.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::format::json::Node;
+
+/// What one version's manifest says of its tarball.
+pub struct Found<'a> {
+    pub version: Cow<'a, str>,
+    pub dist: Option<Dist<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+pub struct Dist<'a> {
+    #[serde(borrow, default)]
+    pub tarball: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub attestations: Option<Attestations<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct Attestations<'a> {
+    #[serde(borrow, default)]
+    pub url: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Packument<'a> {
+    #[serde(borrow, default)]
+    versions: Versions<'a>,
+}
+
+#[derive(Deserialize)]
+struct Manifest<'a> {
+    #[serde(borrow, default)]
+    dist: Option<Dist<'a>>,
+}
+
+#[derive(Default)]
+struct Versions<'a>(Vec<Found<'a>>);
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VersionsVisitor;
+        impl<'de> Visitor<'de> for VersionsVisitor {
+            type Value = Versions<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of versions")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut versions = Vec::new();
+                while let Some(Name(version)) = map.next_key()? {
+                    let Manifest { dist } = map.next_value()?;
+                    versions.push(Found { version, dist });
+                }
+                Ok(Versions(versions))
+            }
+        }
+        deserializer.deserialize_map(VersionsVisitor)
+    }
+}
+
+/// All versions, in order; `None` where the document is put together in a way that takes a closer
+/// look (a name twice, another type than the usual one).
+pub fn versions<'a>(document: &Node<'a>) -> Option<Vec<Found<'a>>> {
+    let Packument { versions } = serde_json::from_str(document.text()).ok()?;
+    Some(versions.0)
+}
+
+/// One version's manifest, the others passed over.
+pub fn manifest<'a>(document: &Node<'a>, version: &str) -> Option<Node<'a>> {
+    let mut search = serde_json::Deserializer::from_str(document.text());
+    let found = Member("versions", Member(version, Here)).deserialize(&mut search);
+    Some(document.child(found.ok()??))
+}
+
+/// The member of that name, read by what follows.
+struct Member<'n, S>(&'n str, S);
+
+/// The value itself.
+#[derive(Clone, Copy)]
+struct Here;
+
+impl<'de> DeserializeSeed<'de> for Here {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(Some)
+    }
+}
+
+impl<'de, S> DeserializeSeed<'de> for Member<'_, S>
+where
+    S: DeserializeSeed<'de, Value = Option<&'de RawValue>>,
+{
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, S> Visitor<'de> for Member<'_, S>
+where
+    S: DeserializeSeed<'de, Value = Option<&'de RawValue>>,
+{
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with `{}`", self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Self(wanted, next) = self;
+        let (mut next, mut found) = (Some(next), None);
+        while let Some(Name(name)) = map.next_key()? {
+            match next.take_if(|_| name == wanted) {
+                Some(next) => found = map.next_value_seed(next)?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKUMENT: &str = r#"{"name":"a","readme":"\"tarball\":\"x\"","versions":{
+        "1.0.0":{"dist":{"tarball":"https://npm.example/a/-/a-1.0.0.tgz","shasum":"0f"},"more":{"dist":{"tarball":"no"}}},
+        "2.0.0":{"deprecated":true}}}"#;
+
+    #[test]
+    fn versions_and_their_tarballs_are_found_in_one_pass() {
+        let document = Node::document(PACKUMENT.as_bytes()).unwrap();
+        let found = versions(&document).unwrap();
+        assert_eq!(found.len(), 2);
+        let dist = found[0].dist.as_ref().unwrap();
+        assert_eq!(
+            dist.tarball.unwrap().get(),
+            r#""https://npm.example/a/-/a-1.0.0.tgz""#
+        );
+        assert!(found[1].dist.is_none());
+    }
+
+    #[test]
+    fn one_version_is_found_among_others() {
+        let document = Node::document(PACKUMENT.as_bytes()).unwrap();
+        let one = manifest(&document, "1.0.0").unwrap();
+        let shasum = one.get("dist").and_then(|dist| dist.get("shasum"));
+        assert_eq!(shasum.unwrap().text(), "\"0f\"");
+        assert_eq!(&PACKUMENT[one.range()], one.text());
+        assert!(manifest(&document, "3.0.0").is_none());
+    }
+
+    #[test]
+    fn what_is_not_of_the_usual_shape_takes_a_closer_look() {
+        for text in [
+            r#"{"versions":{},"versions":{}}"#,
+            r#"{"versions":[]}"#,
+            r#"{"versions":{"1.0.0":{"dist":7}}}"#,
+            "{",
+        ] {
+            let document = Node::document(text.as_bytes()).unwrap();
+            assert!(versions(&document).is_none(), "{text}");
+        }
+        let bomb = format!("{{\"a\":{}", "[".repeat(1_000_000));
+        assert!(versions(&Node::document(bomb.as_bytes()).unwrap()).is_none());
+    }
+}

@@ -1,0 +1,130 @@
+//! The registrations that NuGet asks for when it has read one.
+
+use super::registration::{self, string};
+use super::{View, name, version};
+use crate::format::json::Node;
+use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+
+pub fn leads_on(target: &Target) -> bool {
+    view_of(target).is_some()
+}
+
+/// A registration's index, and in which form.
+fn view_of(target: &Target) -> Option<super::Registrations> {
+    match target {
+        Target::Document(DocumentId {
+            view: AnyView::Nuget(View::Registration { form, path }),
+            ..
+        }) if path.ends_with("/index.json") => Some(*form),
+        _ => None,
+    }
+}
+
+/// Those of the dependencies of the version that a resolver takes: the lowest that the range
+/// takes, without a range the newest that is no prerelease. Versions on pages of their own are not
+/// looked for.
+pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+    let Some(form) = view_of(input.of) else {
+        return Ok(Vec::new());
+    };
+    let pages = registration::pages(Node::document(input.upstream.bytes)?)?;
+    let leaves = pages.iter().flat_map(|page| page.leaves.iter().flatten());
+    let mut taken = leaves.filter(|leaf| {
+        input.shows(&leaf.version)
+            && match input.range {
+                Some(range) => version::in_range(&leaf.version, range) == Some(true),
+                None => !version::is_prerelease(&leaf.version),
+            }
+    });
+    // A registration's leaves are in ascending order.
+    let chosen = if input.range.is_some() {
+        taken.next()
+    } else {
+        taken.last()
+    };
+    let groups = chosen.and_then(|leaf| leaf.entry.get("dependencyGroups"));
+    let mut leads = Vec::new();
+    for group in groups.map_or_else(|| Ok(Vec::new()), |groups| groups.elements())? {
+        let dependencies = group.get("dependencies");
+        for one in dependencies.map_or_else(|| Ok(Vec::new()), |all| all.elements())? {
+            let package = string(&one, "id").and_then(|id| name::parse(&id).ok());
+            let Some(package) = package else { continue };
+            let lead = Lead {
+                range: string(&one, "range").map(std::borrow::Cow::into_owned),
+                target: Target::Document(DocumentId {
+                    view: AnyView::Nuget(View::Registration {
+                        form,
+                        path: format!("{}/index.json", package.name()),
+                    }),
+                    package: Some(package),
+                }),
+            };
+            if !leads.contains(&lead) {
+                leads.push(lead);
+            }
+        }
+    }
+    Ok(leads)
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::format::Upstream;
+
+    const INDEX: &str = r#"{"items":[{"items":[
+        {"catalogEntry":{"version":"1.0.0","dependencyGroups":[{"dependencies":[{"id":"Old.Dep","range":"[1.0.0, )"}]}]}},
+        {"catalogEntry":{"version":"2.0.0","dependencyGroups":[
+            {"targetFramework":"net6.0","dependencies":[{"id":"New.Dep","range":"[3.0.0, )"}]},
+            {"targetFramework":"net8.0","dependencies":[{"id":"new.dep","range":"[3.0.0, )"},{"id":"Other"}]},
+            {"targetFramework":"net9.0"}]}},
+        {"catalogEntry":{"version":"3.0.0-beta"}}]}]}"#;
+
+    #[test]
+    fn a_registration_leads_to_those_of_its_dependencies() {
+        let base = Url::parse("https://nuget.example/").unwrap();
+        for (range, expected) in [
+            (None, vec!["new.dep/index.json", "other/index.json"]),
+            (Some("[1.0.0, )"), vec!["old.dep/index.json"]),
+            (
+                Some("[1.5.0, )"),
+                vec!["new.dep/index.json", "other/index.json"],
+            ),
+            (Some("[9.0.0, )"), vec![]),
+        ] {
+            let of = Target::Document(DocumentId {
+                package: Some(name::parse("A").unwrap()),
+                view: AnyView::Nuget(View::Registration {
+                    form: super::super::Registrations::Gzipped,
+                    path: "a/index.json".to_owned(),
+                }),
+            });
+            let found = leads(&LeadInput {
+                of: &of,
+                upstream: Upstream {
+                    bytes: INDEX.as_bytes(),
+                    media_type: "application/json",
+                    url: &base,
+                    base: &base,
+                    directory: None,
+                },
+                range,
+                shows: None,
+            })
+            .unwrap();
+            let paths: Vec<&str> = found
+                .iter()
+                .map(|lead| match &lead.target {
+                    Target::Document(DocumentId {
+                        view: AnyView::Nuget(View::Registration { path, .. }),
+                        ..
+                    }) => path.as_str(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(paths, expected, "{range:?}");
+        }
+    }
+}

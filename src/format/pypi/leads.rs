@@ -1,0 +1,181 @@
+//! What an installer asks for when it has read a project's page: the metadata of the newest
+//! version that it may take, and the pages of what that requires (PEP 508, 658, 714).
+
+use std::str::FromStr as _;
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::{Form, View, address, name, page};
+use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::package::{AssetId, PackageId};
+
+const METADATA: &str = ".metadata";
+
+pub fn leads_on(target: &Target) -> bool {
+    match target {
+        Target::Document(id) => matches!(id.view, AnyView::Pypi(View::Project(_))),
+        Target::Asset(asset) => asset.file.ends_with(METADATA),
+        _ => false,
+    }
+}
+
+pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+    match input.of {
+        Target::Document(DocumentId {
+            package: Some(package),
+            ..
+        }) => Ok(metadata(input, package)?.into_iter().collect()),
+        Target::Asset(_) => Ok(required(&String::from_utf8_lossy(input.upstream.bytes))),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The metadata file of the newest wheel that the range takes; a prerelease is not taken.
+fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, FormatError> {
+    let range = input.range.unwrap_or_default();
+    let Ok(range) = VersionSpecifiers::from_str(range) else {
+        return Ok(None);
+    };
+    let page = page::read(&input.upstream)?;
+    let taken = page.files.iter().filter_map(|file| {
+        if file.metadata.is_none() || file.yanked.is_some() {
+            return None;
+        }
+        let text = name::version_of(package.name(), &file.name)?;
+        let version = Version::from_str(text).ok()?;
+        let fits = !version.any_prerelease() && range.contains(&version) && input.shows(text);
+        fits.then_some((version, file))
+    });
+    // Of several wheels of a version the first stands for all: their metadata seldom differs.
+    let newest = taken.reduce(|best, one| if one.0 > best.0 { one } else { best });
+    Ok(newest.map(|(_, file)| Lead {
+        target: Target::Asset(AssetId {
+            package: package.clone(),
+            file: format!("{}{METADATA}", address::file(&file.url)).into(),
+        }),
+        range: None,
+    }))
+}
+
+/// The pages of what `Requires-Dist` names; what only an extra asks for is left out.
+fn required(metadata: &str) -> Vec<Lead> {
+    // The headers end with an empty line; the description may say anything.
+    let headers = metadata.lines().take_while(|line| !line.is_empty());
+    headers
+        .filter_map(|line| {
+            let requirement = line.strip_prefix("Requires-Dist:")?.trim();
+            let (what, marker) = requirement.split_once(';').unwrap_or((requirement, ""));
+            if marker.contains("extra") || marker.contains("win32") {
+                return None;
+            }
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            let end = what.find(|c| !is_name(c)).unwrap_or(what.len());
+            let (project, rest) = what.split_at_checked(end)?;
+            let package = name::parse(project).ok()?;
+            let rest = rest.trim_start();
+            let rest = rest
+                .strip_prefix('[')
+                .and_then(|extras| Some(extras.split_once(']')?.1))
+                .unwrap_or(rest);
+            let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
+            (!range.starts_with('@')).then(|| Lead {
+                target: Target::Document(DocumentId {
+                    package: Some(package),
+                    view: AnyView::Pypi(View::Project(Form::Json)),
+                }),
+                range: Some(range.trim().to_owned()).filter(|range| !range.is_empty()),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::format::Upstream;
+
+    fn of_page(range: Option<&str>) -> Vec<Lead> {
+        let file = |name: &str, more: &str| {
+            format!(
+                r#"{{"filename":"{name}","url":"https://files.example/{name}","hashes":{{}}{more}}}"#
+            )
+        };
+        let files = [
+            file("a-1.0-py3-none-any.whl", r#","core-metadata":true"#),
+            file("a-1.10-py3-none-any.whl", r#","core-metadata":true"#),
+            file("a-1.9-py3-none-any.whl", r#","core-metadata":true"#),
+            file("a-2.0rc1-py3-none-any.whl", r#","core-metadata":true"#),
+            file(
+                "a-3.0-py3-none-any.whl",
+                r#","core-metadata":true,"yanked":"broken""#,
+            ),
+            file("a-1.11.tar.gz", ""),
+        ];
+        let text = format!(
+            r#"{{"meta":{{"api-version":"1.0"}},"name":"a","files":[{}]}}"#,
+            files.join(",")
+        );
+        let base = Url::parse("https://py.example/simple/a/").unwrap();
+        let of = Target::Document(DocumentId {
+            package: Some(name::parse("a").unwrap()),
+            view: AnyView::Pypi(View::Project(Form::Json)),
+        });
+        leads(&LeadInput {
+            of: &of,
+            upstream: Upstream {
+                bytes: text.as_bytes(),
+                media_type: super::super::JSON_TYPE,
+                url: &base,
+                base: &base,
+                directory: None,
+            },
+            range,
+            shows: None,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_page_leads_to_the_metadata_of_the_newest_wheel_that_fits() {
+        for (range, file) in [
+            (None, Some("files.example/a-1.10-py3-none-any.whl.metadata")),
+            (
+                Some("<1.10"),
+                Some("files.example/a-1.9-py3-none-any.whl.metadata"),
+            ),
+            (Some(">=5"), None),
+        ] {
+            let leads = of_page(range);
+            let found = leads.first().map(|lead| match &lead.target {
+                Target::Asset(asset) => &*asset.file,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(found, file, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_leads_to_the_pages_of_what_it_requires() {
+        let text = "Metadata-Version: 2.1\nName: a\nRequires-Dist: Foo_Bar[x,y] (>=1.0,<2)\n\
+            Requires-Dist: plain\nRequires-Dist: quux >= 3 ; python_version > '3'\n\
+            Requires-Dist: test-only; extra == 'test'\nRequires-Dist: there @ https://x.example/t.whl\n\n\
+            Requires-Dist: not-a-header\n";
+        let found: Vec<(String, Option<String>)> = required(text)
+            .into_iter()
+            .map(|lead| match lead.target {
+                Target::Document(id) => (id.package.unwrap().full_name(), lead.range),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("foo-bar".to_owned(), Some(">=1.0,<2".to_owned())),
+                ("plain".to_owned(), None),
+                ("quux".to_owned(), Some(">= 3".to_owned())),
+            ]
+        );
+    }
+}

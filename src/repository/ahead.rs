@@ -1,0 +1,383 @@
+//! Ahead of the client: a resolver reads a document and then asks for those of its dependencies,
+//! one latency after another. Larder reads the same document and fetches them before they are
+//! asked for: what resolvers read and nothing else, within bounds, with places of its own beside
+//! those that clients wait for, never past a rule, and not while upstream has trouble.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::document::{Verdicts, upstream};
+use super::evidence::{permit, unreadable};
+use super::{Reader, Snapshot};
+use crate::clock;
+use crate::config;
+use crate::connection::Connection;
+use crate::fetch::{Freshen, Outcome, Sought};
+use crate::format::{DocumentId, FormatError, Lead, LeadInput, Subject, Target, Upstream};
+use crate::package::AssetId;
+use crate::problem::Problem;
+use crate::store::Phase;
+use crate::store::catalog::AssetKey;
+use crate::telemetry::{AheadLabels, Metrics};
+
+/// What was looked at is not looked at again for so long.
+const SEEN_FOR: Duration = Duration::from_secs(60);
+const SEEN_MAX: u64 = 65_536;
+/// What nobody has asked for after so long was fetched in vain.
+const WANTED_FOR: Duration = Duration::from_secs(300);
+/// An upstream that takes longer than this for an answer is left alone for a while.
+const SLOW_AFTER: Duration = Duration::from_secs(3);
+const RESTS_FOR: Duration = Duration::from_secs(10);
+
+/// One thing to look at.
+struct Step {
+    snapshot: Arc<Snapshot>,
+    connection: Arc<Connection>,
+    target: Target,
+    range: Option<String>,
+    /// How many documents stand between it and what a client asked for.
+    depth: usize,
+}
+
+type StepKey = (Box<str>, String);
+
+/// What goes ahead.
+pub struct Ahead {
+    config: config::Ahead,
+    waiting: mpsc::Sender<Step>,
+    places: Arc<Semaphore>,
+    /// Documents that are read at once.
+    reading: Semaphore,
+    seen: Cache<StepKey, ()>,
+    /// Sizes of what was fetched and not asked for yet.
+    unused: Cache<StepKey, u64>,
+    unused_bytes: Arc<AtomicU64>,
+    resting: Cache<Box<str>, ()>,
+    metrics: Arc<Metrics>,
+}
+
+/// Steps on their way to the one who takes them.
+pub struct Waiting(mpsc::Receiver<Step>);
+
+impl Ahead {
+    pub(super) fn new(config: &config::Ahead, metrics: &Arc<Metrics>) -> (Self, Waiting) {
+        let (waiting, steps) = mpsc::channel(config.waiting_max);
+        let unused_bytes = Arc::<AtomicU64>::default();
+        let (bytes, counted) = (Arc::clone(&unused_bytes), Arc::clone(metrics));
+        let unused = Cache::builder()
+            .max_capacity(SEEN_MAX)
+            .time_to_live(WANTED_FOR)
+            .eviction_listener(move |_, size: u64, cause| {
+                bytes.fetch_sub(size, Ordering::Relaxed);
+                let outcome = match cause {
+                    RemovalCause::Explicit => "used",
+                    RemovalCause::Expired | RemovalCause::Size => "wasted",
+                    RemovalCause::Replaced => return,
+                };
+                counted.ahead.get_or_create(&AheadLabels { outcome }).inc();
+            })
+            .build();
+        let ahead = Self {
+            places: Arc::new(Semaphore::new(config.at_once)),
+            reading: Semaphore::new(2),
+            seen: Cache::builder()
+                .max_capacity(SEEN_MAX)
+                .time_to_live(SEEN_FOR)
+                .build(),
+            resting: Cache::builder()
+                .max_capacity(1024)
+                .time_to_live(RESTS_FOR)
+                .build(),
+            config: config.clone(),
+            metrics: Arc::clone(metrics),
+            waiting,
+            unused,
+            unused_bytes,
+        };
+        (ahead, Waiting(steps))
+    }
+
+    /// Takes a step, unless it was taken of late or too many wait.
+    fn step(&self, step: Step) {
+        if !self.config.enabled
+            || step.connection.offline
+            || step.depth > self.config.depth_max
+            || !step.connection.format.protocol().leads_on(&step.target)
+        {
+            return;
+        }
+        let target = format!("{:?}", step.target);
+        let mut keys = vec![name(&step.connection, &target)];
+        if let Some(range) = &step.range {
+            keys.push(name(&step.connection, &format!("{target} {range}")));
+        }
+        // A client that asks for what was looked at says nothing new of what it wants.
+        if keys.last().is_some_and(|key| self.seen.contains_key(key)) {
+            return;
+        }
+        for key in keys {
+            self.seen.insert(key, ());
+        }
+        if self.waiting.try_send(step).is_err() {
+            debug!("Too much waits to be fetched ahead");
+        }
+    }
+
+    /// A client asked for it.
+    fn used(&self, connection: &Connection, key: &str) {
+        if self.unused_bytes.load(Ordering::Relaxed) > 0 {
+            self.unused.invalidate(&name(connection, key));
+        }
+    }
+
+    fn fetched(&self, connection: &Connection, key: &str, size: u64) {
+        let outcome = "fetched";
+        self.metrics
+            .ahead
+            .get_or_create(&AheadLabels { outcome })
+            .inc();
+        self.unused_bytes.fetch_add(size, Ordering::Relaxed);
+        self.unused.insert(name(connection, key), size);
+    }
+
+    fn may_go(&self, connection: &Connection) -> bool {
+        self.unused_bytes.load(Ordering::Relaxed) < self.config.bytes_max
+            && !connection.has_trouble()
+            && !self.resting.contains_key(connection.name.as_str())
+    }
+}
+
+fn name(connection: &Connection, key: &str) -> StepKey {
+    (connection.name.as_str().into(), key.to_owned())
+}
+
+impl Waiting {
+    /// Takes the steps, so many at once, until Larder stops.
+    pub(super) fn start(mut self, reader: &Arc<Reader>) {
+        let reader = Arc::clone(reader);
+        let tasks = reader.fetcher.tasks().clone();
+        let own = tasks.clone();
+        tasks.spawn_until_stop(async move {
+            while let Some(step) = self.0.recv().await {
+                let Ok(place) = Arc::clone(&reader.ahead.places).acquire_owned().await else {
+                    return;
+                };
+                let reader = Arc::clone(&reader);
+                own.spawn_until_stop(async move {
+                    if let Err(problem) = reader.go(&step).await {
+                        debug!(target = ?step.target, %problem, "Nothing fetched ahead");
+                    }
+                    drop(place);
+                });
+            }
+        });
+    }
+}
+
+impl Reader {
+    /// A client asked for the document.
+    pub(super) fn asked_for_document(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        id: &DocumentId,
+        key: &str,
+    ) {
+        self.ahead.used(connection, key);
+        self.ahead.step(Step {
+            snapshot: Arc::clone(snapshot),
+            connection: Arc::clone(connection),
+            target: Target::Document(id.clone()),
+            range: None,
+            depth: 0,
+        });
+    }
+
+    /// A client asked for the asset.
+    pub(super) fn asked_for_asset(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+    ) {
+        let target = Target::Asset(asset.clone());
+        if !connection.format.protocol().leads_on(&target) {
+            return;
+        }
+        self.ahead.used(connection, &asset.to_string());
+        self.ahead.step(Step {
+            snapshot: Arc::clone(snapshot),
+            connection: Arc::clone(connection),
+            target,
+            range: None,
+            depth: 0,
+        });
+    }
+
+    async fn go(self: &Arc<Self>, step: &Step) -> Result<(), Problem> {
+        if !self.ahead.may_go(&step.connection) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let leads = match &step.target {
+            Target::Document(id) => self.leads_of_document(step, id, started).await?,
+            Target::Asset(asset) => self.leads_of_asset(step, asset, started).await?,
+            _ => Vec::new(),
+        };
+        for Lead { target, range } in leads {
+            self.ahead.step(Step {
+                snapshot: Arc::clone(&step.snapshot),
+                connection: Arc::clone(&step.connection),
+                target,
+                range,
+                depth: step.depth + 1,
+            });
+        }
+        Ok(())
+    }
+
+    async fn leads_of_document(
+        self: &Arc<Self>,
+        step: &Step,
+        id: &DocumentId,
+        started: Instant,
+    ) -> Result<Vec<Lead>, Problem> {
+        let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
+        let now = clock::now();
+        let Some(package) = &id.package else {
+            return Ok(Vec::new());
+        };
+        if rules.denies_name(package, now) {
+            return Ok(Vec::new());
+        }
+        let concern = rules.concern(package, now);
+        let resource = connection.format.protocol().resource(id, concern.dates);
+        let url = self.locate(connection, &resource.location).await?;
+        let what = package.full_name();
+        let sought = Sought {
+            key: &resource.key,
+            url: &url,
+            accept: resource.accept,
+            freshen: Freshen::AsCached,
+            promises: Vec::new(),
+            what: &what,
+        };
+        let document = self.fetcher.freshen(connection, sought).await?;
+        if step.depth > 0 && document.outcome == Outcome::Miss {
+            self.arrived(connection, &resource.key, document.row.size, started);
+        }
+        let bytes = document.bytes(&self.fetcher).await?;
+        let view = self
+            .view(&step.snapshot, connection, id, &document, concern)
+            .await?;
+        let (owner, of, range) = (
+            Arc::clone(connection),
+            step.target.clone(),
+            step.range.clone(),
+        );
+        let package = package.clone();
+        self.reading(connection, &what, move || {
+            let verdicts = Verdicts::new(&view, Some(&package), now);
+            let shows = |subject: Subject<'_>| verdicts.shows(subject);
+            owner.format.protocol().leads(&LeadInput {
+                of: &of,
+                upstream: upstream(&owner, &document, &bytes, None),
+                range: range.as_deref(),
+                shows: concern.versions.then_some(&shows),
+            })
+        })
+        .await
+    }
+
+    async fn leads_of_asset(
+        self: &Arc<Self>,
+        step: &Step,
+        asset: &AssetId,
+        started: Instant,
+    ) -> Result<Vec<Lead>, Problem> {
+        let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
+        let key = AssetKey {
+            connection: connection.name.as_str().into(),
+            asset: asset.clone(),
+        };
+        let blob = match self.fetcher.asset_at_rest(&key).await? {
+            Some((_, Some(blob))) => blob,
+            _ => {
+                let concern = rules.concern(&asset.package, clock::now());
+                let facts = self.asset_facts(connection, asset, concern.dates).await?;
+                permit(
+                    &step.snapshot,
+                    concern,
+                    &asset.package,
+                    &facts.version,
+                    facts.published,
+                )?;
+                if facts.mutable {
+                    return Ok(Vec::new());
+                }
+                let wanted = self.wanted(connection, key.clone(), facts).await?;
+                if let Phase::Failed(problem) = self.fetcher.fetch(&wanted).await {
+                    return Err(problem);
+                }
+                let Some((row, Some(blob))) = self.fetcher.asset_at_rest(&key).await? else {
+                    return Ok(Vec::new());
+                };
+                if step.depth > 0 {
+                    self.arrived(connection, &asset.to_string(), row.size, started);
+                }
+                blob
+            }
+        };
+        let bytes = blob
+            .read_all(self.fetcher.tasks())
+            .await
+            .map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let (owner, of) = (Arc::clone(connection), step.target.clone());
+        self.reading(connection, &asset.to_string(), move || {
+            owner.format.protocol().leads(&LeadInput {
+                of: &of,
+                upstream: Upstream {
+                    bytes: &bytes,
+                    media_type: "",
+                    url: &owner.url,
+                    base: &owner.url,
+                    directory: None,
+                },
+                range: None,
+                shows: None,
+            })
+        })
+        .await
+    }
+
+    /// Reads where reading may take its time, but not all the places that clients' documents need.
+    async fn reading(
+        &self,
+        connection: &Connection,
+        what: &str,
+        read: impl FnOnce() -> Result<Vec<Lead>, FormatError> + Send + 'static,
+    ) -> Result<Vec<Lead>, Problem> {
+        let place = self.ahead.reading.acquire().await;
+        let _place = place.map_err(|error| Problem::internal("reading stopped", error))?;
+        let read = self.fetcher.tasks().spawn_blocking(read).await;
+        read.map_err(|error| Problem::internal("reading a document failed", error))?
+            .map_err(|error| unreadable(connection, what, error))
+    }
+
+    /// Notes what was fetched, and leaves a slow upstream alone.
+    fn arrived(&self, connection: &Connection, key: &str, size: u64, started: Instant) {
+        self.ahead.fetched(connection, key, size);
+        if started.elapsed() > SLOW_AFTER {
+            self.ahead
+                .resting
+                .insert(connection.name.as_str().into(), ());
+        }
+    }
+}

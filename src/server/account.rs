@@ -1,0 +1,134 @@
+//! What is counted and logged when an answer has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http::{Method, Uri};
+use prometheus_client::metrics::counter::Counter;
+use tracing::{Level, debug, enabled, info, warn};
+
+use crate::Larder;
+use crate::package::Format;
+use crate::problem::Problem;
+use crate::repository::Cached;
+use crate::telemetry::{AnswerLabels, Metrics, Run};
+
+/// How much of a path stands in the log.
+const PATH_CHARS_MAX: usize = 200;
+
+/// What a request turned out to be about.
+#[derive(Clone, Default)]
+pub struct Subject {
+    pub format: Option<Format>,
+    pub repository: String,
+    pub package: String,
+    pub asset: String,
+}
+
+/// What every giving of the same answer has in common.
+pub struct Entry {
+    subject: Subject,
+    /// What the cache did, or the problem's kind.
+    outcome: &'static str,
+    status: u16,
+    answers: Counter,
+}
+
+impl Entry {
+    pub fn new(metrics: &Metrics, subject: Subject, outcome: &'static str, status: u16) -> Self {
+        Self {
+            answers: counter(metrics, subject.format, outcome, status),
+            subject,
+            outcome,
+            status,
+        }
+    }
+}
+
+fn counter(
+    metrics: &Metrics,
+    format: Option<Format>,
+    outcome: &'static str,
+    status: u16,
+) -> Counter {
+    let labels = AnswerLabels {
+        format: format.map_or("-", Format::as_str),
+        outcome,
+        status,
+    };
+    metrics.answers.get_or_create(&labels).clone()
+}
+
+/// One answer under way.
+pub struct Account {
+    pub larder: Arc<Larder>,
+    pub entry: Arc<Entry>,
+    pub method: Method,
+    pub uri: Uri,
+    pub started: Instant,
+    /// The `larder run` that asked, and how its answer was come by.
+    pub run: Option<(Arc<Run>, Option<Cached>)>,
+}
+
+impl Account {
+    /// Counts the answer and writes the access line.
+    pub fn close(self, bytes: u64, result: Result<(), Problem>) {
+        let elapsed = self.started.elapsed();
+        let metrics = &self.larder.metrics;
+        metrics.served_bytes.inc_by(bytes);
+        metrics.seconds.observe(elapsed);
+        let Entry {
+            subject,
+            status,
+            answers,
+            ..
+        } = &*self.entry;
+        let mut outcome = self.entry.outcome;
+        match &result {
+            Ok(()) => {
+                answers.inc();
+            }
+            Err(problem) => {
+                outcome = problem.kind.as_str();
+                counter(metrics, subject.format, outcome, *status).inc();
+                warn!(path = self.path(), %problem, "An answer was cut off");
+            }
+        }
+        if let Some((run, cached)) = &self.run {
+            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);
+            count(run, cached.as_ref(), bytes, ms, *status);
+        }
+        if !enabled!(Level::INFO) {
+            return;
+        }
+        let (method, path) = (&self.method, self.path());
+        let ms = elapsed.as_secs_f64() * 1000.0;
+        match subject.format {
+            Some(format) => {
+                info!(%method, %format, repository = subject.repository, package = subject.package, asset = subject.asset, status, cache = outcome, bytes, ms, "{method} {path}");
+            }
+            None => debug!(%method, status, bytes, ms, "{method} {path}"),
+        }
+    }
+
+    fn path(&self) -> String {
+        self.uri.path().chars().take(PATH_CHARS_MAX).collect()
+    }
+}
+
+fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
+    run.requests.fetch_add(1, Ordering::Relaxed);
+    run.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+    if status >= 400 {
+        run.failures.fetch_add(1, Ordering::Relaxed);
+    }
+    let Some(cached) = cached else { return };
+    if cached.is_hit() {
+        run.hits.fetch_add(1, Ordering::Relaxed);
+        run.saved_ms
+            .fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
+    } else {
+        run.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,225 @@
+//! Answers of late, given again by one look-up: a warm request is neither routed nor parsed. An
+//! entry holds headers and a reference to bytes that another cache keeps within its bound, and
+//! ends with whatever its answer was made from.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AGE, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
+    USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use moka::sync::Cache;
+
+use super::account::{Account, Entry};
+use super::reply::{Answer, Body};
+use crate::Larder;
+use crate::clock;
+use crate::package::BlobId;
+use crate::repository::Lasting;
+use crate::store::WeakBlob;
+use crate::store::rendered::Rendered;
+use crate::telemetry::RUN_TAG;
+
+/// Longer requests are not remembered.
+const KEY_BYTES_MAX: usize = 2048;
+/// How often the use of a blob is noted, in seconds: its place in the order of eviction needs no
+/// more.
+const NOTED_EVERY: i64 = 10;
+
+/// What a request is told apart by.
+pub type Key = Box<[u8]>;
+
+/// What an answer that may be given again is made of.
+pub struct Again {
+    pub lasting: Lasting,
+    pub source: Source,
+    /// What is noted as used.
+    pub blob: BlobId,
+}
+
+/// Bytes that are held elsewhere.
+pub enum Source {
+    Rendered(Weak<Rendered>),
+    Blob(WeakBlob),
+}
+
+impl Source {
+    fn body(&self, over_tls: bool) -> Option<Body> {
+        match self {
+            Self::Rendered(rendered) => Some(Body::whole(rendered.upgrade()?.body.clone())),
+            Self::Blob(blob) => {
+                let blob = blob.upgrade()?;
+                if let Some(bytes) = blob.in_hand() {
+                    return Some(Body::whole(bytes.clone()));
+                }
+                let size = blob.size();
+                (!over_tls).then(|| Body::pages(blob, 0, size))
+            }
+        }
+    }
+}
+
+struct Ready {
+    /// The configuration that it was answered under.
+    snapshot: u64,
+    again: Again,
+    headers: HeaderMap,
+    /// When upstream vouched for it; seconds since 1970.
+    checked_at: i64,
+    noted_at: AtomicI64,
+    entry: Arc<Entry>,
+}
+
+/// The answers, a bounded number of them.
+pub struct Answers {
+    answers: Cache<Key, Arc<Ready>, foldhash::fast::RandomState>,
+}
+
+/// Names the request, where its answer may be one that was given before.
+pub fn key<B>(request: &Request<B>, over_tls: bool) -> Option<Key> {
+    let path = request.uri().path_and_query()?.as_str();
+    let headers = request.headers();
+    let is_plain = request.method() == Method::GET
+        && !path.starts_with("/-/")
+        && path.len() <= KEY_BYTES_MAX
+        && ![IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE]
+            .iter()
+            .any(|name| headers.contains_key(name));
+    if !is_plain || is_tagged(headers) {
+        return None;
+    }
+    let mut key = Vec::with_capacity(path.len() + 160);
+    key.push(u8::from(over_tls));
+    key.extend_from_slice(path.as_bytes());
+    for name in [HOST, ACCEPT, ACCEPT_ENCODING] {
+        key.push(0);
+        if let Some(value) = headers.get(name) {
+            key.extend_from_slice(value.as_bytes());
+        }
+    }
+    (key.len() <= KEY_BYTES_MAX).then(|| key.into())
+}
+
+/// Whether npm asks within a `larder run`, which is counted by itself.
+fn is_tagged(headers: &HeaderMap) -> bool {
+    headers
+        .get(USER_AGENT)
+        .is_some_and(|agent| memchr::memmem::find(agent.as_bytes(), RUN_TAG.as_bytes()).is_some())
+}
+
+impl Answers {
+    #[must_use]
+    pub fn new(count_max: usize) -> Self {
+        let answers = Cache::builder()
+            .max_capacity(count_max as u64)
+            .build_with_hasher(foldhash::fast::RandomState::default());
+        Self { answers }
+    }
+
+    /// The answer to a request of that name, where it still holds.
+    pub fn again<B>(
+        &self,
+        larder: &Arc<Larder>,
+        key: &Key,
+        request: &Request<B>,
+        over_tls: bool,
+        started: Instant,
+    ) -> Option<Response<Body>> {
+        let ready = self.answers.get(key)?;
+        let now = clock::unix_now();
+        if ready.snapshot != larder.snapshot_number() || !ready.again.lasting.holds(now) {
+            return None;
+        }
+        let body = ready.again.source.body(over_tls)?;
+        if now - ready.noted_at.load(Ordering::Relaxed) >= NOTED_EVERY {
+            ready.noted_at.store(now, Ordering::Relaxed);
+            larder.store.used(ready.again.blob);
+        }
+        let account = Account {
+            larder: Arc::clone(larder),
+            entry: Arc::clone(&ready.entry),
+            method: Method::GET,
+            uri: request.uri().clone(),
+            started,
+            run: None,
+        };
+        let mut response = Response::new(body.accounted(account));
+        let headers = response.headers_mut();
+        headers.clone_from(&ready.headers);
+        headers.insert(AGE, HeaderValue::from((now - ready.checked_at).max(0)));
+        Some(response)
+    }
+
+    /// Remembers an answer.
+    pub fn keep(&self, key: Key, answer: &mut Answer, snapshot: u64, entry: &Arc<Entry>) {
+        let (Some(again), Some(cached)) = (answer.again.take(), &answer.cached) else {
+            return;
+        };
+        let now = clock::unix_now();
+        let ready = Ready {
+            snapshot,
+            again,
+            headers: answer.response.headers().clone(),
+            checked_at: now.saturating_sub(i64::try_from(cached.age).unwrap_or(0)),
+            noted_at: AtomicI64::new(now),
+            entry: Arc::clone(entry),
+        };
+        self.answers.insert(key, Arc::new(ready));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn what_decides_the_answer_is_in_its_name() {
+        let named = |path: &str, headers: &[(&str, &str)]| key(&request(path, headers), false);
+        let plain = named("/npm/public/left-pad", &[("host", "a")]);
+        assert!(plain.is_some());
+        for (path, headers) in [
+            ("/npm/public/right-pad", [("host", "a")].as_slice()),
+            ("/npm/public/left-pad?x", &[("host", "a")]),
+            ("/npm/public/left-pad", &[("host", "b")]),
+            ("/npm/public/left-pad", &[("host", "a"), ("accept", "x")]),
+            (
+                "/npm/public/left-pad",
+                &[("host", "a"), ("accept-encoding", "x")],
+            ),
+        ] {
+            assert_ne!(named(path, headers), plain, "{path} {headers:?}");
+        }
+        let unimportant = [("host", "a"), ("user-agent", "npm/11.0.0")];
+        assert_eq!(named("/npm/public/left-pad", &unimportant), plain);
+        assert_ne!(
+            key(&request("/npm/public/left-pad", &[("host", "a")]), true),
+            plain
+        );
+    }
+
+    #[test]
+    fn questions_with_conditions_and_runs_are_answered_anew() {
+        for headers in [
+            [("if-none-match", "\"x\"")],
+            [("range", "bytes=0-1")],
+            [("user-agent", "npm/11.0.0 larder-run/7a.public")],
+        ] {
+            assert_eq!(key(&request("/npm/public/left-pad", &headers), false), None);
+        }
+        assert_eq!(
+            key(&request("/-/run/7a/npm/public/left-pad", &[]), false),
+            None
+        );
+    }
+}

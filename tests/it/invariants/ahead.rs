@@ -1,0 +1,203 @@
+//! Ahead of the client: what a resolver will ask for next is here when it asks, and nothing that
+//! a rule, a bound or a failing upstream forbids.
+
+use crate::support::larder::{IMPATIENT, config};
+use crate::support::npm::{publish, version};
+use crate::support::{Fault, Reply, TestLarder, Upstream, nuget, pypi};
+
+async fn larder(upstream: &Upstream, tables: &str) -> TestLarder {
+    let ahead = config(upstream, IMPATIENT).replace("enabled = false", "enabled = true");
+    TestLarder::with(&format!("{ahead}{tables}")).await
+}
+
+/// Waits until upstream was asked for the path.
+async fn until_asked(upstream: &Upstream, path: &str) {
+    while upstream.count(path) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until as many documents were fetched ahead.
+async fn until_fetched(larder: &TestLarder, count: u64) {
+    let line = format!("larder_ahead_total{{outcome=\"fetched\"}} {count}");
+    while !larder.larder.metrics.text().contains(&line) {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn chain(upstream: &Upstream) {
+    publish(upstream, "a", &[version("1.0.0", &[("b", "^1.0.0")])]);
+    publish(
+        upstream,
+        "b",
+        &[
+            version("1.0.0", &[("old", "1")]),
+            version("1.2.0", &[("c", "*")]),
+            version("2.0.0", &[("new", "1")]),
+        ],
+    );
+    for name in ["c", "old", "new"] {
+        publish(upstream, name, &[version("1.0.0", &[])]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ranges_would_take_is_here_before_it_is_asked_for() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    chain(&upstream);
+    larder.get("/npm/public/a").await.expect(200);
+    until_fetched(&larder, 2).await;
+    upstream.forget_seen();
+    for name in ["b", "c"] {
+        let answer = larder.get(&format!("/npm/public/{name}")).await.expect(200);
+        assert!(answer.header("cache-status").starts_with("larder; hit"));
+    }
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    let text = larder.larder.metrics.text();
+    assert!(
+        text.contains("larder_ahead_total{outcome=\"used\"} 2"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_past_a_rule() {
+    let upstream = Upstream::start().await;
+    let rules =
+        "[[rule]]\nname = \"no\"\naction = \"deny\"\npackages = [\"npm:c\", \"npm:b@1.0.0\"]\n";
+    let larder = larder(&upstream, rules).await;
+    chain(&upstream);
+    publish(
+        &upstream,
+        "a",
+        &[version(
+            "1.0.0",
+            &[("c", "*"), ("b", "<=1.2.0"), ("z", "1")],
+        )],
+    );
+    publish(&upstream, "z", &[version("1.0.0", &[])]);
+    larder.get("/npm/public/a").await.expect(200);
+    // b 1.2.0 leads to c, which is denied; z comes behind both.
+    until_asked(&upstream, "/npm/z").await;
+    until_fetched(&larder, 2).await;
+    assert_eq!(upstream.count_ending(&["/npm/c", "/npm/old"]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_turns_it_off() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    chain(&upstream);
+    larder.get("/npm/public/a").await.expect(200);
+    larder.get("/npm/public/c").await.expect(200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_in_trouble_is_left_alone() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    chain(&upstream);
+    publish(
+        &upstream,
+        "a",
+        &[version(
+            "1.0.0",
+            &[("b", "1"), ("c", "1"), ("old", "1"), ("new", "1")],
+        )],
+    );
+    for path in ["/npm/b", "/npm/c", "/npm/old", "/npm/new"] {
+        // Whichever is asked first is told to wait; the others are not asked.
+        upstream.fault(path, Fault::Status(429, Some(60)));
+    }
+    larder.get("/npm/public/a").await.expect(200);
+    while upstream.count_ending(&["/npm/b", "/npm/c", "/npm/old", "/npm/new"]) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let text = larder.larder.metrics.text();
+    assert!(!text.contains("outcome=\"fetched\""), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_pages_lead_to_metadata_and_on_to_pages() {
+    let (upstream, files) = (Upstream::start().await, Upstream::start().await);
+    let larder = larder(&upstream, "").await;
+    pypi::publish(&upstream, &files, "a", &[("1.0", &["b>=1"])], true);
+    pypi::publish(
+        &upstream,
+        &files,
+        "b",
+        &[("0.9", &[]), ("1.1", &["c"])],
+        true,
+    );
+    pypi::publish(&upstream, &files, "c", &[("1.0", &[])], true);
+    larder.get("/pypi/public/simple/a/").await.expect(200);
+    until_fetched(&larder, 5).await;
+    upstream.forget_seen();
+    files.forget_seen();
+    for name in ["b", "c"] {
+        larder
+            .get(&format!("/pypi/public/simple/{name}/"))
+            .await
+            .expect(200);
+    }
+    assert!(upstream.seen().is_empty() && files.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pom_leads_to_its_parent_and_its_dependencies() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    let pom = |path: &str, inside: &str| {
+        upstream.put(
+            &format!("/maven2/org/x/{path}"),
+            Reply::typed("text/xml", format!("<project>{inside}</project>")),
+        );
+    };
+    let of = |kind: &str, artifact: &str| {
+        format!(
+            "<{kind}><groupId>org.x</groupId><artifactId>{artifact}</artifactId><version>1</version></{kind}>"
+        )
+    };
+    let needs = |artifact: &str| {
+        format!(
+            "<dependencies>{}</dependencies>",
+            of("dependency", artifact)
+        )
+    };
+    pom("a/1/a-1.pom", &(of("parent", "p") + &needs("b")));
+    pom("b/1/b-1.pom", &needs("c"));
+    pom("p/1/p-1.pom", "");
+    pom("c/1/c-1.pom", "");
+    larder
+        .get("/maven/public/org/x/a/1/a-1.pom")
+        .await
+        .expect(200);
+    until_fetched(&larder, 3).await;
+    upstream.forget_seen();
+    for name in ["p", "b", "c"] {
+        larder
+            .get(&format!("/maven/public/org/x/{name}/1/{name}-1.pom"))
+            .await
+            .expect(200);
+    }
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_leads_to_those_of_its_dependencies() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    nuget::serve(&upstream);
+    nuget::publish(&upstream, "B", &["1.0.0"], false);
+    let entry = r#"{"version":"1.0.0","dependencyGroups":[{"dependencies":[{"id":"B","range":"[1.0.0, )"}]}]}"#;
+    let index = format!(r#"{{"items":[{{"items":[{{"catalogEntry":{entry}}}]}}]}}"#);
+    upstream.put("/reg-gz/a/index.json", Reply::json(index));
+    larder
+        .get("/nuget/public/v3/registration-gz/a/index.json")
+        .await
+        .expect(200);
+    until_fetched(&larder, 1).await;
+    assert_eq!(upstream.count("/reg-gz/b/index.json"), 1);
+}
