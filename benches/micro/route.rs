@@ -33,11 +33,12 @@ fn path(bencher: Bencher<'_, '_>, asked: &str) {
 
 #[divan::bench(args = [1, 10, 100])]
 fn decision_by_the_last_of_so_many_rules(bencher: Bencher<'_, '_>, count: usize) {
-    let rules: String = (0..count)
-        .map(|n| {
-            format!("[[rule]]\nname = \"r{n}\"\naction = \"deny\"\npackages = [\"npm:@evil{n}/*\", \"npm:bad{n}@<2.20\"]\n")
-        })
-        .collect();
+    let rule = |n| {
+        format!(
+            "[[rule]]\nname = \"r{n}\"\naction = \"deny\"\npackages = [\"npm:@evil{n}/*\", \"npm:bad{n}@<2.20\"]\n"
+        )
+    };
+    let rules = (0..count).map(rule).collect::<Vec<_>>().concat();
     let source = Source {
         file: "bench.toml".to_owned(),
         text: rules,

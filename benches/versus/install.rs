@@ -155,46 +155,17 @@ impl Place {
         project
     }
 
-    fn npm(&self, by: &By<'_>, project: &Path, what: &str) {
-        let mut command = if by.run {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-            command
-                .arg("run")
-                .arg("--config")
-                .arg(by.server.folder.join("larder.toml"));
-            command.args(["--", "npm"]);
-            command
-        } else {
-            let mut command = Command::new("npm");
-            command.arg("--registry").arg(by.server.url());
-            command
-        };
-        command
-            .arg(what)
-            .args([
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--no-update-notifier",
-            ])
-            .arg("--omit-lockfile-registry-resolved=false")
-            .arg("--cache")
-            .arg(project.join("cache"))
-            .current_dir(project);
-        finish(&mut command);
-    }
-
     fn npm_install(&self, by: &By<'_>) {
         let project = self.project();
-        self.npm(by, &project, "install");
-        self.check(&project);
+        npm(by, &project, "install");
+        check(&project);
     }
 
     /// Makes the lockfile that `npm ci` reads.
     fn lock(&self, upstream: &Upstream) {
         let direct = Server::start(Kind::Direct, upstream.address, &self.folder);
         let project = self.project();
-        self.npm(
+        npm(
             &By {
                 server: &direct,
                 run: false,
@@ -215,30 +186,14 @@ impl Place {
             lockfile.replace(&self.upstream, &by.server.url())
         };
         fs::write(project.join("package-lock.json"), lockfile).unwrap();
-        self.npm(by, &project, "ci");
-        self.check(&project);
-    }
-
-    /// npm itself has checked each tarball against its integrity.
-    fn check(&self, project: &Path) {
-        let installed = fs::read_dir(project.join("node_modules")).unwrap();
-        let packages = installed.filter(|entry| {
-            let name = entry.as_ref().unwrap().file_name();
-            name.to_string_lossy().starts_with("bench-p")
-        });
-        assert_eq!(packages.count(), registry::PACKAGES, "packages are missing");
+        npm(by, &project, "ci");
+        check(&project);
     }
 
     fn pip_install(&self, by: &By<'_>) {
         let project = self.project();
         let mut command = if by.run {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-            command
-                .arg("run")
-                .arg("--config")
-                .arg(by.server.folder.join("larder.toml"));
-            command.args(["--", "python3", "-m", "pip", "install"]);
-            command
+            larder_run(by, &["python3", "-m", "pip", "install"])
         } else {
             let index = match by.server.kind {
                 Kind::Larder => format!("http://{}/pypi/public/simple/", by.server.address),
@@ -273,6 +228,50 @@ impl Place {
         });
         assert_eq!(wheels.count(), registry::WHEELS, "wheels are missing");
     }
+}
+
+fn larder_run(by: &By<'_>, client: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(by.server.folder.join("larder.toml"))
+        .arg("--")
+        .args(client);
+    command
+}
+
+fn npm(by: &By<'_>, project: &Path, what: &str) {
+    let mut command = if by.run {
+        larder_run(by, &["npm"])
+    } else {
+        let mut command = Command::new("npm");
+        command.arg("--registry").arg(by.server.url());
+        command
+    };
+    command
+        .arg(what)
+        .args([
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--no-update-notifier",
+        ])
+        .arg("--omit-lockfile-registry-resolved=false")
+        .arg("--cache")
+        .arg(project.join("cache"))
+        .current_dir(project);
+    finish(&mut command);
+}
+
+/// npm itself has checked each tarball against its integrity.
+fn check(project: &Path) {
+    let installed = fs::read_dir(project.join("node_modules")).unwrap();
+    let packages = installed.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("bench-p")
+    });
+    assert_eq!(packages.count(), registry::PACKAGES, "packages are missing");
 }
 
 fn finish(command: &mut Command) {

@@ -55,7 +55,8 @@ impl Wanted {
     }
 
     /// Whether nothing is taken without a promise: then no byte is handed out before it is known.
-    fn is_guess(&self) -> bool {
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
         matches!(self.facts.expectation, Expectation::Required(_))
     }
 }

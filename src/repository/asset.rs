@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
 use crate::format::{Evidence, Target};
 use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format};
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::rule::Concern;
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrival, Blob, Phase};
@@ -145,9 +145,9 @@ impl Reader {
         if promises_here.is_none() {
             // Whether this registry has such resources is seen once, before content is asked for.
             let wanted = self.wanted(connection, key.clone(), facts.clone()).await?;
+            // Whatever goes wrong here, the package's document is still to be asked.
             let asked = self.fetcher.promised(connection, wanted.promises).await;
-            let expected =
-                asked.map_err(|error| error.problem(&connection.name, &key.asset.to_string()))?;
+            let Ok(expected) = asked else { return Ok(None) };
             let has_them = !expected.is_empty();
             self.promising
                 .insert(connection.name.clone(), has_them)
@@ -158,12 +158,8 @@ impl Reader {
             facts.expectation = Expectation::Known(expected);
         }
         let wanted = self.wanted(connection, key.clone(), facts).await?;
-        match self.fetched(connection, &wanted).await {
-            Ok(reply) => Ok(Some(reply)),
-            // Its document will say what is right.
-            Err(problem) if matches!(problem.kind, Kind::NotFound | Kind::Unverified) => Ok(None),
-            Err(problem) => Err(problem),
-        }
+        // Its document will say what is right, or what is wrong.
+        Ok(self.fetched(connection, &wanted).await.ok())
     }
 
     async fn fetched(
@@ -182,6 +178,10 @@ impl Reader {
                     cached: cached(connection, "miss", 0, 0),
                     lasting: None,
                 })
+            }
+            // What passes unkept is handed out while its promise is still to come.
+            Phase::Unkept(_) if wanted.is_guess() => {
+                Err(Problem::internal("a guess is not passed on", "no room"))
             }
             Phase::Unkept(why) => {
                 let pass = self.fetcher.pass(wanted).await?;

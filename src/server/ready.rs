@@ -94,6 +94,11 @@ pub fn key<B>(request: &Request<B>, over_tls: bool) -> Option<Key> {
     let mut key = Vec::with_capacity(path.len() + 160);
     key.push(u8::from(over_tls));
     key.extend_from_slice(path.as_bytes());
+    key.push(0);
+    // HTTP/2 names the host here.
+    if let Some(authority) = request.uri().authority() {
+        key.extend_from_slice(authority.as_str().as_bytes());
+    }
     for name in [HOST, ACCEPT, ACCEPT_ENCODING] {
         key.push(0);
         if let Some(value) = headers.get(name) {
@@ -204,6 +209,10 @@ mod tests {
         assert_eq!(named("/npm/public/left-pad", &unimportant), plain);
         assert_ne!(
             key(&request("/npm/public/left-pad", &[("host", "a")]), true),
+            plain
+        );
+        assert_ne!(
+            named("http://b/npm/public/left-pad", &[("host", "a")]),
             plain
         );
     }

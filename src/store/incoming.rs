@@ -303,7 +303,9 @@ fn take_in_parted(
     let (beside, taken) = std::sync::mpsc::sync_channel::<Bytes>(pieces_ahead_max);
     std::thread::scope(|scope| {
         let others = scope.spawn(move || {
-            taken.iter().for_each(|piece| others.update(&piece));
+            for piece in taken {
+                others.update(&piece);
+            }
             others
         });
         pour(file, pieces, progress, |piece| {

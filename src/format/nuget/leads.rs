@@ -40,7 +40,7 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
     let chosen = if input.range.is_some() {
         taken.next()
     } else {
-        taken.last()
+        taken.next_back()
     };
     let groups = chosen.and_then(|leaf| leaf.entry.get("dependencyGroups"));
     let mut leads = Vec::new();
