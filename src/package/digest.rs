@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 /// Digest algorithms that registries use, weakest first, so that the order is their strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -241,7 +241,7 @@ pub struct Digester {
 pub struct Others {
     md5: Option<Md5>,
     sha1: Option<Sha1>,
-    sha512: Option<ring::digest::Context>,
+    sha512: Option<Sha512>,
 }
 
 impl Digester {
@@ -252,10 +252,7 @@ impl Digester {
             others: Others {
                 md5: algorithms.contains(&Algorithm::Md5).then(Md5::new),
                 sha1: algorithms.contains(&Algorithm::Sha1).then(Sha1::new),
-                // ring's assembler takes two thirds of the time that sha2 takes for this one.
-                sha512: algorithms
-                    .contains(&Algorithm::Sha512)
-                    .then(|| ring::digest::Context::new(&ring::digest::SHA512)),
+                sha512: algorithms.contains(&Algorithm::Sha512).then(Sha512::new),
             },
         }
     }
@@ -288,7 +285,7 @@ impl Digester {
         let others = [
             md5.map(|md5| digest(Algorithm::Md5, &md5.finalize()[..])),
             sha1.map(|sha1| digest(Algorithm::Sha1, &sha1.finalize()[..])),
-            sha512.map(|sha512| digest(Algorithm::Sha512, sha512.finish().as_ref())),
+            sha512.map(|sha512| digest(Algorithm::Sha512, &sha512.finalize()[..])),
         ];
         Digests {
             blob: BlobId(self.sha256.finalize().into()),

@@ -29,7 +29,8 @@ use crate::telemetry::{AheadLabels, Metrics};
 
 /// What was looked at is not looked at again for so long.
 const SEEN_FOR: Duration = Duration::from_secs(60);
-const SEEN_MAX: u64 = 65_536;
+/// How many times what may wait is remembered as looked at, or as not asked for yet.
+const SEEN_PER_WAITING: usize = 4;
 /// What nobody has asked for after so long was fetched in vain.
 const WANTED_FOR: Duration = Duration::from_secs(300);
 /// An upstream that takes longer than this for an answer is left alone for a while.
@@ -69,10 +70,11 @@ pub struct Waiting(mpsc::Receiver<Step>);
 impl Ahead {
     pub(super) fn new(config: &config::Ahead, metrics: &Arc<Metrics>) -> (Self, Waiting) {
         let (waiting, steps) = mpsc::channel(config.waiting_max);
+        let seen_max = config.waiting_max.saturating_mul(SEEN_PER_WAITING) as u64;
         let unused_bytes = Arc::<AtomicU64>::default();
         let (bytes, counted) = (Arc::clone(&unused_bytes), Arc::clone(metrics));
         let unused = Cache::builder()
-            .max_capacity(SEEN_MAX)
+            .max_capacity(seen_max)
             .time_to_live(WANTED_FOR)
             .eviction_listener(move |_, size: u64, cause| {
                 bytes.fetch_sub(size, Ordering::Relaxed);
@@ -88,7 +90,7 @@ impl Ahead {
             places: Arc::new(Semaphore::new(config.at_once)),
             reading: Semaphore::new(2),
             seen: Cache::builder()
-                .max_capacity(SEEN_MAX)
+                .max_capacity(seen_max)
                 .time_to_live(SEEN_FOR)
                 .build(),
             resting: Cache::builder()

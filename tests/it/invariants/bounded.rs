@@ -1,7 +1,7 @@
 //! Memory and disk are bounded; a full disk turns caching off, not the proxy.
 
 use crate::support::larder::{IMPATIENT, config};
-use crate::support::npm::{publish, version};
+use crate::support::npm::{publish, publish_manifests, version};
 use crate::support::{Fault, KIB, Reply, TestLarder, Upstream, noise, sha1};
 
 fn jar(upstream: &Upstream, name: &str, length: usize, seed: u64) -> (String, Vec<u8>) {
@@ -57,6 +57,77 @@ async fn a_full_disk_turns_caching_off_and_not_the_proxy() {
     upstream.fault("/maven2/org/x/big/1.0/big-1.0.jar", Fault::Corrupt);
     upstream.fault("/maven2/org/x/big/1.0/big-1.0.jar", Fault::Corrupt);
     assert!(larder.get(&path).await.body.is_err());
+}
+
+#[tokio::test]
+async fn with_a_full_disk_a_tarball_is_held_against_its_promise_all_the_same() {
+    let upstream = Upstream::start().await;
+    let full = IMPATIENT.replace("min_free = 0", "min_free = \"900TiB\"");
+    let larder = TestLarder::with(&config(&upstream, &full)).await;
+    for name in ["one", "two"] {
+        publish_manifests(&upstream, name, &[version("1.0.0", &[])]);
+    }
+    larder
+        .get("/npm/public/one/-/one-1.0.0.tgz")
+        .await
+        .expect(200);
+    upstream.put("/npm/two/-/two-1.0.0.tgz", Reply::bytes("other bytes"));
+    assert!(
+        larder
+            .get("/npm/public/two/-/two-1.0.0.tgz")
+            .await
+            .body
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_large_file_and_its_ranges_are_served_window_by_window() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    let (path, bytes) = jar(&upstream, "large", 9 * 1024 * KIB, 4);
+    for _ in 0..3 {
+        assert!(
+            larder.get(&path).await.expect(200).bytes() == &bytes,
+            "other bytes"
+        );
+    }
+    let window = 4 * 1024 * KIB;
+    for (first, last) in [
+        (0, 0),
+        (window - 1, window),
+        (window, 2 * window),
+        (bytes.len() - 5, bytes.len() - 1),
+    ] {
+        let range = format!("bytes={first}-{last}");
+        let part = larder
+            .get_with(&path, &[("range", &range)])
+            .await
+            .expect(206);
+        assert!(part.bytes() == &bytes[first..=last], "{range}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_evicted_while_it_is_sent_is_sent_to_its_end() {
+    let upstream = Upstream::start().await;
+    let text = config(
+        &upstream,
+        "[cache]\nmax_size = \"40MiB\"\nrendered_disk = 0\nmin_free = 0\nblob_mapped = 0\n",
+    );
+    let larder = TestLarder::with(&text).await;
+    let (path, bytes) = jar(&upstream, "first", 30 * 1024 * KIB, 5);
+    larder.get(&path).await.expect(200);
+    larder.wait_for_blob(&bytes, true).await;
+    let mut under_way = larder.open(&path).await;
+    let mut got = under_way.chunk().await.unwrap().unwrap().to_vec();
+    let (other, _) = jar(&upstream, "second", 30 * 1024 * KIB, 6);
+    larder.get(&other).await.expect(200);
+    larder.wait_for_blob(&bytes, false).await;
+    while let Some(piece) = under_way.chunk().await.unwrap() {
+        got.extend_from_slice(&piece);
+    }
+    assert!(got == bytes, "other bytes");
 }
 
 #[tokio::test]

@@ -200,6 +200,8 @@ async fn health_and_metrics_are_there() {
 async fn tls_is_served_and_a_new_certificate_is_taken_up() {
     let upstream = Upstream::start().await;
     upstream.put("/npm/a", Reply::json(r#"{"name":"a","versions":{}}"#));
+    let jar = crate::support::noise(9_000_000, 7);
+    upstream.put("/maven2/org/x/a/1/a-1.jar", Reply::bytes(jar.clone()));
     let folder = tempfile::TempDir::new().unwrap();
     let make = || {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -221,7 +223,7 @@ async fn tls_is_served_and_a_new_certificate_is_taken_up() {
     let larder = TestLarder::with(&crate::support::larder::config(&upstream, &tls)).await;
     let url = larder.url.replace("127.0.0.1", "localhost");
     assert!(url.starts_with("https://"));
-    let get = |pem: String| {
+    let get = |pem: String, path: &'static str| {
         let (url, resolved) = (
             url.clone(),
             larder.url.trim_start_matches("https://").parse().unwrap(),
@@ -232,12 +234,17 @@ async fn tls_is_served_and_a_new_certificate_is_taken_up() {
                 .resolve("localhost", resolved)
                 .build()
                 .unwrap();
-            client.get(format!("{url}/npm/public/a")).send().await
+            client.get(format!("{url}{path}")).send().await
         }
     };
-    assert_eq!(get(first).await.unwrap().status(), 200);
+    let document = "/npm/public/a";
+    assert_eq!(get(first.clone(), document).await.unwrap().status(), 200);
+    for _ in 0..3 {
+        let file = get(first.clone(), "/maven/public/org/x/a/1/a-1.jar").await;
+        assert!(file.unwrap().bytes().await.unwrap() == jar, "other bytes");
+    }
     let second = make();
-    while get(second.clone()).await.is_err() {
+    while get(second.clone(), document).await.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }
