@@ -19,7 +19,7 @@ use super::{Reader, Snapshot};
 use crate::clock;
 use crate::config;
 use crate::connection::Connection;
-use crate::fetch::{Freshen, Outcome, Sought};
+use crate::fetch::{Freshen, Outcome};
 use crate::format::{DocumentId, FormatError, Lead, LeadInput, Subject, Target, Upstream};
 use crate::package::AssetId;
 use crate::problem::Problem;
@@ -261,17 +261,10 @@ impl Reader {
         }
         let concern = rules.concern(package, now);
         let resource = connection.format.protocol().resource(id, concern.dates);
-        let url = self.locate(connection, &resource.location).await?;
         let what = package.full_name();
-        let sought = Sought {
-            key: &resource.key,
-            url: &url,
-            accept: resource.accept,
-            freshen: Freshen::AsCached,
-            promises: Vec::new(),
-            what: &what,
-        };
-        let document = self.fetcher.freshen(connection, sought).await?;
+        let document = self
+            .freshen(connection, &resource, Freshen::AsCached, &what)
+            .await?;
         if step.depth > 0 && document.outcome == Outcome::Miss {
             self.arrived(connection, &resource.key, document.row.size, started);
         }

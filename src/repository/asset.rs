@@ -10,7 +10,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
-use crate::format::{Evidence, Target};
+use crate::format::{Evidence, Resource, Target};
 use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format};
 use crate::problem::{Decider, Problem};
 use crate::rule::Concern;
@@ -330,21 +330,13 @@ impl Reader {
                     format!("{asset} has no {} file", algorithm.as_str()),
                 )
             })?;
-        let url = self.locate(connection, &file.location).await?;
-        let key = format!("checksum:{}:{asset}", algorithm.as_str());
+        let resource = Resource {
+            key: format!("checksum:{}:{asset}", algorithm.as_str()),
+            location: file.location,
+            accept: "*/*",
+        };
         let document = self
-            .fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &key,
-                    url: &url,
-                    accept: "*/*",
-                    freshen: Freshen::AsCached,
-                    promises: Vec::new(),
-                    what: &asset.to_string(),
-                },
-            )
+            .freshen(connection, &resource, Freshen::AsCached, &asset.to_string())
             .await?;
         let text = document.bytes(&self.fetcher).await?;
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);

@@ -14,7 +14,7 @@ use super::evidence::{PackageFacts, unreadable};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Currency, Document, Freshen, Outcome, Sought};
+use crate::fetch::{Currency, Document, Freshen, Outcome};
 use crate::format::{Address, DocumentId, Evidence, RenderInput, Subject, Upstream};
 use crate::package::{BlobId, Format, PackageId};
 use crate::problem::Problem;
@@ -139,20 +139,8 @@ impl Reader {
             .package
             .as_ref()
             .map_or_else(|| resource.key.clone(), PackageId::full_name);
-        let url = self.locate(connection, &resource.location).await?;
         let document = self
-            .fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &resource.key,
-                    url: &url,
-                    accept: resource.accept,
-                    freshen: Freshen::AsCached,
-                    promises: Vec::new(),
-                    what: &what,
-                },
-            )
+            .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
         self.asked_for_document(snapshot, connection, id, &resource.key);
         let cached = Cached {

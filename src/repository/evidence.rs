@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::{Ask, Connection};
-use crate::fetch::{Document, Freshen, Sought};
+use crate::fetch::{Document, Freshen};
 use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
 use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, PackageId};
 use crate::problem::{Decider, Kind, Problem};
@@ -136,21 +136,8 @@ impl Reader {
         resource: &Resource,
         freshen: Freshen,
     ) -> Result<Arc<Document>, Problem> {
-        let url = self.locate(connection, &resource.location).await?;
         let what = package.full_name();
-        self.fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &resource.key,
-                    url: &url,
-                    accept: resource.accept,
-                    freshen,
-                    promises: Vec::new(),
-                    what: &what,
-                },
-            )
-            .await
+        self.freshen(connection, resource, freshen, &what).await
     }
 
     async fn read_facts(

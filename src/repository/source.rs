@@ -11,6 +11,7 @@ use super::Reader;
 use crate::config;
 use crate::connection::Connection;
 use crate::fetch::{Document, Freshen, Sought};
+use crate::format::Resource;
 use crate::package::{Format, Location};
 use crate::problem::{Decider, Kind, Problem};
 use crate::telemetry::Metrics;
@@ -195,6 +196,30 @@ impl Reader {
                     .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
             }
         }
+    }
+
+    /// The resource's document, as fresh as asked for; `what` is how a problem calls it.
+    pub(super) async fn freshen(
+        &self,
+        connection: &Arc<Connection>,
+        resource: &Resource,
+        freshen: Freshen,
+        what: &str,
+    ) -> Result<Arc<Document>, Problem> {
+        let url = self.locate(connection, &resource.location).await?;
+        self.fetcher
+            .freshen(
+                connection,
+                Sought {
+                    key: &resource.key,
+                    url: &url,
+                    accept: resource.accept,
+                    freshen,
+                    promises: Vec::new(),
+                    what,
+                },
+            )
+            .await
     }
 
     /// The document that says where the connection keeps its resources, where its format has one.
