@@ -277,6 +277,8 @@ fn check(project: &Path) {
 fn finish(command: &mut Command) {
     let output = command
         .env_remove("npm_config_registry")
+        .env_remove("LARDER_DATA_DIR")
+        .env_remove("LARDER_CONFIG")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));

@@ -304,5 +304,9 @@ external_connections = ["npm", "pypi"]
     );
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.arg("serve").arg("--config").arg(&file);
+    // What this shell is set to would stand over the file.
+    command
+        .env_remove("LARDER_DATA_DIR")
+        .env_remove("LARDER_CONFIG");
     command
 }
