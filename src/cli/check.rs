@@ -31,15 +31,7 @@ struct Sign {
 pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCode> {
     crate::use_ring();
     let config = settings::config(&global, None).await?;
-    let missing: Vec<Format> = Format::ALL
-        .into_iter()
-        .filter(|format| {
-            !config
-                .connections
-                .iter()
-                .any(|connection| connection.format == *format)
-        })
-        .collect();
+    let missing = config.formats_off();
     let snapshot =
         Snapshot::new(config, None, &Arc::new(Metrics::default())).map_err(settings::Usage)?;
     let signs = join_all(

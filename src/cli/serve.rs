@@ -10,7 +10,6 @@ use tracing::{error, info, warn};
 use super::{Global, settings};
 use crate::Larder;
 use crate::config::Config;
-use crate::package::Format;
 use crate::server::Listener;
 use crate::telemetry::log;
 
@@ -45,14 +44,8 @@ fn announce(config: &Config) {
     for connection in &config.connections {
         info!(connection = connection.name, format = %connection.format, url = %connection.url, "Connection `{}` to {}", connection.name, connection.url);
     }
-    for format in Format::ALL {
-        if !config
-            .connections
-            .iter()
-            .any(|connection| connection.format == format)
-        {
-            warn!(%format, "{format} is off: no client of it is set up here, and no [[connection]] has format = \"{format}\"");
-        }
+    for format in config.formats_off() {
+        warn!(%format, "{format} is off: no client of it is set up here, and no [[connection]] has format = \"{format}\"");
     }
 }
 

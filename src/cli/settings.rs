@@ -55,15 +55,7 @@ pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<C
         data_dir: global.data_dir.clone(),
     };
     let config = load(&source, &learned)?;
-    let missing: Vec<_> = crate::package::Format::ALL
-        .into_iter()
-        .filter(|format| {
-            !config
-                .connections
-                .iter()
-                .any(|connection| connection.format == *format)
-        })
-        .collect();
+    let missing = config.formats_off();
     if missing.is_empty() || config.offline && !config.connections.is_empty() {
         return Ok(config);
     }

@@ -9,6 +9,7 @@ use url::Url;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
 use super::repository::Repository;
+use crate::package::Format;
 use crate::rule::Rules;
 
 /// All that Larder is told.
@@ -134,6 +135,18 @@ pub struct Ahead {
     pub bytes_max: u64,
     /// What waits to be looked at.
     pub waiting_max: usize,
+}
+
+impl Config {
+    /// The formats without a connection.
+    #[must_use]
+    pub fn formats_off(&self) -> Vec<Format> {
+        let has = |format| self.connections.iter().any(|one| one.format == format);
+        Format::ALL
+            .into_iter()
+            .filter(|format| !has(*format))
+            .collect()
+    }
 }
 
 impl Log {

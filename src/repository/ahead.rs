@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::document::{Verdicts, upstream};
-use super::evidence::{permit, unreadable};
+use super::evidence::unreadable;
 use super::{Reader, Snapshot};
 use crate::clock;
 use crate::config;
@@ -306,14 +306,9 @@ impl Reader {
             Some((_, Some(blob))) => blob,
             _ => {
                 let concern = rules.concern(&asset.package, clock::now());
-                let facts = self.asset_facts(connection, asset, concern.dates).await?;
-                permit(
-                    &step.snapshot,
-                    concern,
-                    &asset.package,
-                    &facts.version,
-                    facts.published,
-                )?;
+                let facts = self
+                    .permitted_facts(&step.snapshot, connection, asset, concern)
+                    .await?;
                 if facts.mutable {
                     return Ok(Vec::new());
                 }

@@ -93,14 +93,9 @@ impl Reader {
         {
             return Ok(reply);
         }
-        let facts = self.asset_facts(connection, asset, concern.dates).await?;
-        permit(
-            snapshot,
-            concern,
-            &asset.package,
-            &facts.version,
-            facts.published,
-        )?;
+        let facts = self
+            .permitted_facts(snapshot, connection, asset, concern)
+            .await?;
         if facts.mutable {
             return self.mutable(connection, asset, &facts).await;
         }
@@ -288,14 +283,9 @@ impl Reader {
         algorithm: Algorithm,
     ) -> Result<(String, Cached), Problem> {
         let concern = snapshot.config.rules.concern(&asset.package, clock::now());
-        let facts = self.asset_facts(connection, asset, concern.dates).await?;
-        permit(
-            snapshot,
-            concern,
-            &asset.package,
-            &facts.version,
-            facts.published,
-        )?;
+        let facts = self
+            .permitted_facts(snapshot, connection, asset, concern)
+            .await?;
         let held = if facts.mutable {
             let document = self
                 .fetcher

@@ -547,14 +547,3 @@ impl<'a> Verdicts<'a> {
                 .is_some_and(|rule| rule.action == crate::rule::Action::Allow)
     }
 }
-
-impl Document {
-    /// Whether it was come by without upstream's help.
-    #[must_use]
-    pub fn is_hit(&self) -> bool {
-        matches!(
-            self.outcome,
-            Outcome::Hit | Outcome::Stale | Outcome::Revalidating
-        )
-    }
-}

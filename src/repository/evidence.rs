@@ -174,8 +174,27 @@ impl Reader {
         part.map_err(|error| unreadable(connection, &package.full_name(), error))
     }
 
+    /// Facts of one asset that the rules let through.
+    pub(super) async fn permitted_facts(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+        concern: Concern,
+    ) -> Result<AssetFacts, Problem> {
+        let facts = self.asset_facts(connection, asset, concern.dates).await?;
+        permit(
+            snapshot,
+            concern,
+            &asset.package,
+            &facts.version,
+            facts.published,
+        )?;
+        Ok(facts)
+    }
+
     /// Facts of one asset, with its publish date where rules ask for one.
-    pub(super) async fn asset_facts(
+    async fn asset_facts(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
         asset: &AssetId,

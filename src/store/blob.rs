@@ -13,7 +13,7 @@ use crate::package::{Algorithm, BlobId, Digester, Digests};
 use crate::task::Tasks;
 
 /// How much is read from a file at once.
-pub const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// A stored blob, open: it can be read to its end even if it is evicted meanwhile. Clones share
 /// it.
@@ -220,7 +220,7 @@ impl std::io::Read for Reader {
     }
 }
 
-pub fn read_at(file: &File, offset: u64, length: usize) -> std::io::Result<Bytes> {
+fn read_at(file: &File, offset: u64, length: usize) -> std::io::Result<Bytes> {
     let mut piece = vec![0; length];
     let mut filled = 0;
     while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
