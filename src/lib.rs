@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 
 use config::Config;
 use fetch::Fetcher;
-use repository::{Reader, Snapshot};
+use repository::{Publisher, Reader, Snapshot};
 use store::Store;
 use store::rendered::RenderedCache;
 use task::Tasks;
@@ -60,6 +60,7 @@ fn raise_file_limit() {
 pub struct Larder {
     snapshot: ArcSwap<Snapshot>,
     pub reader: Arc<Reader>,
+    pub publisher: Arc<Publisher>,
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
@@ -82,14 +83,32 @@ impl Larder {
         let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
-        Ok(Arc::new(Self {
+        reader.look().await.map_err(store::Error::from)?;
+        let names: Vec<String> = config
+            .repositories
+            .iter()
+            .map(|repository| repository.name.clone())
+            .collect();
+        store
+            .packages()
+            .register(&names)
+            .await
+            .map_err(store::Error::from)?;
+        let publisher = Publisher::new(&reader, &config.upload);
+        let larder = Arc::new(Self {
             reader,
+            publisher,
             store,
             metrics,
             tasks,
             runs: Runs::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
-        }))
+        });
+        let weak = Arc::downgrade(&larder);
+        larder
+            .publisher
+            .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
+        Ok(larder)
     }
 
     /// The configuration in force; a request keeps the one it began with.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use larder::config::{Learned, Source, load};
 use larder::package::BlobId;
-use larder::store::Store;
+use larder::store::{Keeping, Store};
 use larder::store::rendered::{Rendered, RenderedCache};
 use larder::task::Tasks;
 
@@ -47,13 +47,13 @@ fn small_blob(bencher: Bencher<'_, '_>) {
         let store = Store::open(folder.path(), &config, &Tasks::default())
             .await
             .unwrap();
-        let mut incoming = store.incoming(Some(3), &[]).await.unwrap();
+        let mut incoming = store.incoming(Some(3), &[], Keeping::Cached).await.unwrap();
         incoming.write(Bytes::from_static(b"abc")).await.unwrap();
         let verified = incoming
             .verify(&std::iter::empty().collect())
             .await
             .unwrap();
-        verified.keep().await.unwrap();
+        verified.keep(Keeping::Cached).await.unwrap();
         let id = BlobId::of(b"abc");
         store.blob(id).await.unwrap();
         (store, id)

@@ -52,6 +52,7 @@ fn decision_by_the_last_of_so_many_rules(bencher: Bencher<'_, '_>, count: usize)
             package: divan::black_box(&package),
             version: "1.3.0",
             published: None,
+            origin: larder::package::Origin::External,
         };
         config.rules.decide(&question, now).is_allowed()
     });

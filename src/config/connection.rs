@@ -51,6 +51,10 @@ pub struct Connection {
     pub ca_file: Option<PathBuf>,
     /// For how long documents are fresh, whatever upstream says.
     pub max_age: Option<Duration>,
+    /// Where publishes go, where that is not beside what is read.
+    pub publish_url: Option<Url>,
+    /// Publishes carry the client's own credentials, not the connection's.
+    pub publish_as_client: bool,
 }
 
 impl Connection {
@@ -96,6 +100,8 @@ impl Connection {
             offline: false,
             ca_file: None,
             max_age: None,
+            publish_url: None,
+            publish_as_client: false,
         })
     }
 }
@@ -108,6 +114,35 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
     let offline = section.take("offline").unwrap_or(false);
     let ca_file = section.take::<String>("ca_file").map(PathBuf::from);
     let max_age = section.take("max_age");
+    let publish_url = section
+        .take_placed::<String>("publish_url")
+        .and_then(|(text, place)| {
+            let url = Url::parse(&text).ok().filter(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.host_str().is_some()
+                    && url.username().is_empty()
+            });
+            if url.is_none() {
+                section.fault(
+                    &place,
+                    "`connection.publish_url` has to begin with http:// or https:// and a host, without a user",
+                );
+            }
+            url
+        });
+    let publish_auth = section.take_placed::<String>("publish_auth");
+    let publish_as_client = match &publish_auth {
+        None => false,
+        Some((word, place)) => {
+            if !matches!(word.as_str(), "connection" | "client") {
+                section.fault(
+                    place,
+                    "`connection.publish_auth` has to be \"connection\" or \"client\"",
+                );
+            }
+            word == "client"
+        }
+    };
     let format = format.and_then(|(word, place)| match word.parse::<Format>() {
         Ok(format) => Some(format),
         Err(error) => {
@@ -131,6 +166,8 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
         offline,
         ca_file,
         max_age,
+        publish_url,
+        publish_as_client,
         ..connection
     })
 }

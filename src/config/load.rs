@@ -8,9 +8,10 @@ use url::Url;
 
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
+use super::publish::{self, Packages, Publish, Upload};
 use super::repository;
 use super::settings::{Ahead, Cache, Config, Domain, Fetch, Log, Server, Tls};
-use crate::rule::{Action, Pattern, Rule, Rules};
+use crate::rule::{Action, OriginRules, Rule, Rules};
 
 /// What is laid over and under the file.
 #[derive(Clone, Debug, Default)]
@@ -156,11 +157,39 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         cache: Cache::read(top.section("cache")),
         fetch: Fetch::read(top.section("fetch")),
         ahead: Ahead::read(top.section("ahead")),
+        packages: Packages::read(top.section("packages")),
+        upload: Upload::read(top.section("upload")),
         connections,
         repositories,
         rules: Rules::new(rules),
+        origins: OriginRules::new(
+            top.sections("origin")
+                .into_iter()
+                .filter_map(publish::origin)
+                .collect(),
+        ),
+        retain: top
+            .sections("retain")
+            .into_iter()
+            .filter_map(publish::retention)
+            .collect(),
+        anyone_may_publish: top.take("anyone_may_publish").unwrap_or(false),
     };
     top.finish();
+    let takes_publishes = |repository: &super::Repository| repository.publish != Publish::Deny;
+    if !config.listen.ip().is_loopback()
+        && !config.anyone_may_publish
+        && config.repositories.iter().any(takes_publishes)
+    {
+        reading.fault(
+            reading.file,
+            format!(
+                "`listen` is {}, beyond loopback, and a repository takes publishes, whoever sends them; \
+                 if anyone who reaches it may publish, say `anyone_may_publish = true`",
+                config.listen
+            ),
+        );
+    }
     if !config.listen.ip().is_loopback() && !config.anyone_may_read {
         reading.fault(
             reading.file,
@@ -195,18 +224,7 @@ fn rule((index, section): (usize, Section<'_>)) -> Option<Rule> {
                 None
             }
         });
-    let packages = section
-        .require::<Vec<String>>("packages")
-        .map(|(patterns, place)| {
-            patterns
-                .iter()
-                .filter_map(|text| {
-                    Pattern::parse(text)
-                        .map_err(|error| section.fault(&place, error.to_string()))
-                        .ok()
-                })
-                .collect()
-        });
+    let packages = publish::patterns(&section);
     let min_age = section.take_placed("min_age");
     let not_after = section.take_placed("not_after");
     if action == Some(Action::Deny) {
@@ -264,6 +282,7 @@ mod tests {
         assert_eq!(written.cache, default.cache);
         assert_eq!(written.fetch, default.fetch);
         assert_eq!(written.server, default.server);
+        assert_eq!(written.upload, default.upload);
         assert_eq!(written.log, default.log);
         assert_eq!(written.listen, default.listen);
     }
@@ -332,7 +351,7 @@ mod tests {
         assert_eq!(config.cache.max_size, 1024 * 1024 * 1024);
         assert!(config.offline);
         assert_eq!(config.connections[0].url.as_str(), "https://n.example/");
-        assert_eq!(config.repositories[0].connections, ["n"]);
+        assert_eq!(config.repositories[0].connections().collect::<Vec<_>>(), ["n"]);
     }
 
     #[test]
@@ -343,7 +362,7 @@ mod tests {
             [[repository]]\nname = \"public\"\nexternal_connections = [\"a\"]\n\
             [[repository]]\nname = \"team\"\nupstreams = [\"public\"]\nexternal_connections = [\"b\"]\n";
         let config = load(&source(text), &Learned::default()).unwrap();
-        assert_eq!(config.repositories[1].connections, ["b", "a"]);
+        assert_eq!(config.repositories[1].connections().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(config.connections[1].url.as_str(), "https://b.example/");
         assert!(config.connections[1].auth.is_some());
     }

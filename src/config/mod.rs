@@ -3,11 +3,13 @@
 mod connection;
 mod document;
 mod load;
+mod publish;
 mod repository;
 mod settings;
 
 pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
 pub use load::{Learned, Source, load};
-pub use repository::{Publish, Repository};
+pub use publish::{Packages, Publish, Retention, Upload};
+pub use repository::{Repository, Source as RepositorySource};
 pub use settings::{Ahead, Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};

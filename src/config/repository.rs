@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use super::connection::Connection;
 use super::document::{Section, nearest};
+use super::publish::Publish;
 use crate::package::Format;
 
-/// What happens to a publish.
+/// What a repository draws on, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Publish {
-    Deny,
+pub enum Source {
+    /// The packages of a repository's own.
+    Own(String),
+    Connection(String),
 }
 
 /// A repository with its sources laid out flat.
@@ -17,8 +20,20 @@ pub enum Publish {
 pub struct Repository {
     pub name: String,
     pub publish: Publish,
-    /// Names of connections: its own, then those of its upstreams, in order, each once.
-    pub connections: Vec<String>,
+    /// A publish whose connection is away waits here for it.
+    pub spool: bool,
+    /// Its own packages, its connections, then those of its upstreams, in order, each once.
+    pub sources: Vec<Source>,
+}
+
+impl Repository {
+    /// The names of the connections among its sources.
+    pub fn connections(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Connection(name) => Some(name.as_str()),
+            Source::Own(_) => None,
+        })
+    }
 }
 
 /// A repository as it was written.
@@ -28,6 +43,8 @@ pub(super) struct Written {
     upstreams: Vec<String>,
     external: Vec<String>,
     publish: Publish,
+    publish_place: Option<String>,
+    spool: bool,
 }
 
 pub(super) fn read(section: Section<'_>) -> Option<Written> {
@@ -35,15 +52,14 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     let name = section.require::<String>("name");
     let upstreams = section.take("upstreams").unwrap_or_default();
     let external = section.take("external_connections").unwrap_or_default();
-    let publish = section.take_placed::<String>("publish");
-    if let Some((word, place)) = publish
-        && word != "deny"
+    let (publish, publish_place) = Publish::read(&section);
+    let spool = section.take_placed("spool");
+    if let Some((true, place)) = &spool
+        && !matches!(publish, Publish::Forward(_))
     {
         section.fault(
-            &place,
-            format!(
-                "`repository.publish` is `{word}`; this version of Larder knows \"deny\" alone"
-            ),
+            place,
+            "`repository.spool` is of use with publish = \"forward:CONNECTION\" alone",
         );
     }
     if let Some((name, place)) = &name
@@ -57,7 +73,9 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         place,
         upstreams,
         external,
-        publish: Publish::Deny,
+        publish,
+        publish_place,
+        spool: spool.is_some_and(|(spool, _)| spool),
     })
 }
 
@@ -104,6 +122,12 @@ pub(super) fn resolve(
                 );
             }
         }
+        if let (Publish::Forward(name), Some(place)) = (&one.publish, &one.publish_place)
+            && !connections.iter().any(|it| it.name == *name)
+        {
+            let names = connections.iter().map(|it| it.name.as_str());
+            fault(place, unknown("connection", name, nearest(name, names)));
+        }
         for upstream in &one.upstreams {
             if !by_name.contains_key(upstream.as_str()) {
                 let names = by_name.keys().copied();
@@ -128,7 +152,8 @@ pub(super) fn resolve(
             Repository {
                 name: one.name.clone(),
                 publish: one.publish.clone(),
-                connections: sources,
+                spool: one.spool,
+                sources,
             }
         })
         .collect()
@@ -146,12 +171,14 @@ fn collect<'a>(
     one: &'a Written,
     by_name: &BTreeMap<&'a str, &'a Written>,
     path: &mut Vec<&'a str>,
-    sources: &mut Vec<String>,
+    sources: &mut Vec<Source>,
 ) -> Option<String> {
     path.push(&one.name);
-    for external in &one.external {
-        if !sources.contains(external) {
-            sources.push(external.clone());
+    let own = [Source::Own(one.name.clone())];
+    let external = one.external.iter().cloned().map(Source::Connection);
+    for source in own.into_iter().chain(external) {
+        if !sources.contains(&source) {
+            sources.push(source);
         }
     }
     for upstream in &one.upstreams {
@@ -179,9 +206,13 @@ pub(super) fn public(connections: &[Connection]) -> Repository {
     Repository {
         name: "public".to_owned(),
         publish: Publish::Deny,
-        connections: of_format
-            .into_iter()
-            .map(|connection| connection.name.clone())
+        spool: false,
+        sources: std::iter::once(Source::Own("public".to_owned()))
+            .chain(
+                of_format
+                    .into_iter()
+                    .map(|connection| Source::Connection(connection.name.clone())),
+            )
             .collect(),
     }
 }

@@ -8,9 +8,10 @@ use url::Url;
 
 use super::connection::Connection;
 use super::document::{Bytes, Section};
+use super::publish::{Packages, Retention, Upload};
 use super::repository::Repository;
 use crate::package::Format;
-use crate::rule::Rules;
+use crate::rule::{OriginRules, Rules};
 
 /// All that Larder is told.
 #[derive(Clone, Debug)]
@@ -28,9 +29,15 @@ pub struct Config {
     pub cache: Cache,
     pub fetch: Fetch,
     pub ahead: Ahead,
+    pub packages: Packages,
+    pub upload: Upload,
     pub connections: Vec<Connection>,
     pub repositories: Vec<Repository>,
     pub rules: Rules,
+    pub origins: OriginRules,
+    pub retain: Vec<Retention>,
+    /// Listening beyond loopback, with anyone publishing, is meant.
+    pub anyone_may_publish: bool,
 }
 
 /// Certificate and key of the listener, PEM files.

@@ -1,7 +1,7 @@
 //! Requests to one registry: credentials for its own authority alone, redirects followed by
 //! hand, retries with backoff, and no more at once than configured.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
@@ -14,6 +14,7 @@ use url::Url;
 
 use super::breaker::Breaker;
 use super::error::Error;
+use super::forward::{Forwarder, forwarder};
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
@@ -146,6 +147,9 @@ pub struct Connection {
     pub max_age: Option<Duration>,
     credential: Option<(HeaderName, HeaderValue)>,
     client: reqwest::Client,
+    /// Made when the first publish is passed on.
+    forwarder: OnceLock<Result<Forwarder, String>>,
+    connect_timeout: Duration,
     breaker: Breaker,
     throttle: Throttle,
     /// Documents and assets have places of their own: an asset under way waits for documents.
@@ -196,6 +200,8 @@ impl Connection {
             max_age: config.max_age,
             credential,
             client: builder.build().map_err(|error| error.to_string())?,
+            forwarder: OnceLock::new(),
+            connect_timeout: fetch.connect_timeout,
             breaker: Breaker::new(fetch.failures_max, fetch.rest),
             throttle: Throttle::default(),
             document_places: places(),
@@ -341,10 +347,40 @@ impl Connection {
         if ask.identity {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if let Some((name, value)) = self.credential.as_ref().filter(|_| self.owns(url)) {
+        if let Some((name, value)) = self.credential_for(url) {
             headers.insert(name.clone(), value.clone());
         }
         headers
+    }
+
+    /// The connection's credential, where the address is one that it is meant for: of the
+    /// connection's own authority, or of the one that publishes were configured to go to.
+    pub(super) fn credential_for(&self, url: &Url) -> Option<&(HeaderName, HeaderValue)> {
+        let is_publish_url = |own: &Url| own.origin() == url.origin();
+        self.credential.as_ref().filter(|_| {
+            self.owns(url) || self.config.publish_url.as_ref().is_some_and(is_publish_url)
+        })
+    }
+
+    /// Where publishes go, where that was configured.
+    #[must_use]
+    pub fn publish_url(&self) -> Option<&Url> {
+        self.config.publish_url.as_ref()
+    }
+
+    /// Whether publishes carry the client's own credentials.
+    #[must_use]
+    pub fn publishes_as_client(&self) -> bool {
+        self.config.publish_as_client
+    }
+
+    pub(super) fn forwarder(&self) -> Result<&Forwarder, Error> {
+        let made = self.forwarder.get_or_init(|| {
+            forwarder(self.config.ca_file.as_deref(), self.connect_timeout)
+        });
+        made.as_ref().map_err(|cause| Error::Unreachable {
+            cause: cause.clone(),
+        })
     }
 
     fn owns(&self, url: &Url) -> bool {

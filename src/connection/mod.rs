@@ -3,7 +3,9 @@
 mod breaker;
 mod client;
 mod error;
+mod forward;
 mod throttle;
 
 pub use client::{Ask, Connection, Opened};
 pub use error::Error;
+pub use forward::{CREDENTIALS, Forward, ForwardBody, answered, passed_on};

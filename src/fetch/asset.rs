@@ -17,7 +17,9 @@ use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
-use crate::store::{self, Arrival, Blob, Head, Incoming, Leader, NotKept, Phase, Progress};
+use crate::store::{
+    self, Arrival, Blob, Head, Incoming, Keeping, Leader, NotKept, Phase, Progress,
+};
 
 /// An asset to be fetched: what evidence says of it, with its addresses resolved.
 #[derive(Clone)]
@@ -172,7 +174,7 @@ impl Fetcher {
                 };
                 let mut incoming = self
                     .store
-                    .incoming(head.size, &wanted.algorithms())
+                    .incoming(head.size, &wanted.algorithms(), Keeping::Cached)
                     .await
                     .map_err(|error| ending(error, wanted))?;
                 leader.is_at(Phase::Arriving(Arrival::new(
@@ -214,7 +216,7 @@ impl Fetcher {
             size: row.size,
         });
         let blob = verified
-            .keep()
+            .keep(Keeping::Cached)
             .await
             .map_err(|error| ending(error, wanted))?;
         if let Err(error) = self.store.catalog().keep_asset(&wanted.key, &row).await {

@@ -19,7 +19,7 @@ use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{BlobId, Expected, Promise};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
-use crate::store::{self, Blob};
+use crate::store::{self, Blob, Keeping};
 use crate::telemetry::Metrics;
 
 /// After this long a document is fetched anew whatever its validators say: a registry that
@@ -80,7 +80,7 @@ pub struct Currency(Arc<AtomicBool>);
 
 impl Currency {
     /// Another took its place, or it was forgotten.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.0.store(true, Ordering::Release);
     }
 
@@ -394,7 +394,7 @@ impl Fetcher {
             .iter()
             .filter_map(|promise| promise.algorithm)
             .collect();
-        let content = match self.store.incoming(opened.length(), &algorithms).await {
+        let content = match self.store.incoming(opened.length(), &algorithms, Keeping::Cached).await {
             Ok(mut incoming) => {
                 while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
                     let length = incoming.sent() + piece.len() as u64;
@@ -416,7 +416,7 @@ impl Fetcher {
                 })?;
                 Content::Stored(
                     verified
-                        .keep()
+                        .keep(Keeping::Cached)
                         .await
                         .map_err(|error| taking(error, &job.what))?,
                 )

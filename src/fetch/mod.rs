@@ -2,6 +2,7 @@
 
 mod asset;
 mod document;
+mod outdate;
 mod pass;
 
 use std::sync::Arc;

@@ -8,9 +8,10 @@ pub mod nuget;
 pub mod path;
 pub mod pypi;
 mod range;
+pub mod upload;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Write};
 
 use http::Method;
@@ -18,9 +19,14 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Expected, Format, Location, PackageId, Promise,
+    Algorithm, AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise,
+    Status, Summary,
 };
 use crate::problem::Problem;
+use upload::{Inspected, Parted, Upload};
+
+/// Where our own packages' documents say that they come from: a host that there is not.
+pub const OWN: &str = "https://-/";
 
 /// The part of a request that a format reads.
 #[derive(Debug)]
@@ -57,7 +63,70 @@ pub enum Target {
     },
     /// To the same thing under its right name, relative to the repository's root.
     Redirect(String),
-    Publish,
+    /// A change to what the repository has of its own.
+    Change(Change),
+}
+
+/// What a client wants changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// npm's document: new versions with their tarball in it, or other words about old ones.
+    Document(PackageId),
+    /// npm's document in its next revision: versions that are no longer in it go.
+    Revision {
+        package: PackageId,
+        /// The one that the client read.
+        revision: String,
+    },
+    RemovePackage {
+        package: PackageId,
+        revision: String,
+    },
+    /// What is left to say after [`Change::Revision`] took the version out.
+    RemoveAsset(AssetId),
+    Tag {
+        package: PackageId,
+        tag: String,
+    },
+    Untag {
+        package: PackageId,
+        tag: String,
+    },
+    /// A form with a file in it, or the file itself.
+    Form,
+    /// A file at its own path.
+    File(AssetId),
+    /// What the client says that a file's digest is.
+    Checksum(AssetId, Algorithm),
+    /// The document that ends a version's publishing; we compose our own.
+    Finish(DocumentId),
+    /// The checksum of such a document, which is nothing to us.
+    FinishChecksum(DocumentId, Algorithm),
+    Status {
+        package: PackageId,
+        version: String,
+        status: Status,
+    },
+}
+
+impl Change {
+    /// The package that it is about, where the path shows it.
+    #[must_use]
+    pub fn package(&self) -> Option<&PackageId> {
+        match self {
+            Self::Document(package)
+            | Self::Revision { package, .. }
+            | Self::RemovePackage { package, .. }
+            | Self::Tag { package, .. }
+            | Self::Untag { package, .. }
+            | Self::Status { package, .. } => Some(package),
+            Self::RemoveAsset(asset) | Self::File(asset) | Self::Checksum(asset, _) => {
+                Some(&asset.package)
+            }
+            Self::Finish(id) | Self::FinishChecksum(id, _) => id.package.as_ref(),
+            Self::Form => None,
+        }
+    }
 }
 
 /// A document of one repository, in one of its forms.
@@ -74,6 +143,19 @@ pub enum View {
     Pypi(pypi::View),
     Maven(maven::View),
     Nuget(nuget::View),
+}
+
+impl View {
+    /// The format that it is of.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Npm(_) => Format::Npm,
+            Self::Pypi(_) => Format::Pypi,
+            Self::Maven(_) => Format::Maven,
+            Self::Nuget(_) => Format::Nuget,
+        }
+    }
 }
 
 /// A mutable resource of a connection.
@@ -152,6 +234,8 @@ pub struct StreamInput<'a> {
     pub reader: &'a mut dyn BufRead,
     /// Whether the index names the package.
     pub shows: &'a (dyn Fn(&PackageId) -> bool + 'a),
+    /// Our own packages, which upstream's index does not name.
+    pub own: &'a [String],
 }
 
 /// A rendered document; `body` is absent where upstream's bytes are right as they are.
@@ -168,6 +252,22 @@ pub struct Rendering {
 pub struct Alias {
     pub path: String,
     pub target: String,
+}
+
+/// What a repository has of its own that a document may be composed of.
+#[derive(Clone, Copy, Debug)]
+pub enum Own<'a> {
+    Package(&'a Listing),
+    /// What a search finds, and how many there are in all.
+    Found(&'a [Summary], u64),
+}
+
+/// A search in our own packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    pub words: String,
+    pub skip: usize,
+    pub limit: usize,
 }
 
 /// Facts of one document, and the documents that hold the rest.
@@ -362,6 +462,97 @@ pub trait Protocol: Send + Sync {
     fn locate(&self, _directory: &[u8], _types: &[&str], _path: &str) -> Option<Url> {
         None
     }
+
+    /// A document of our own packages, as a registry would have sent it from [`OWN`], with its
+    /// media type; `None` where they say nothing to it.
+    ///
+    /// # Errors
+    /// Where what was stored of a package cannot be read.
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError>;
+
+    /// The directory document of our own packages, where the format has one.
+    fn own_directory(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// What the document asks our own packages for, where it is about no single one.
+    fn search(&self, _document: &DocumentId) -> Option<Search> {
+        None
+    }
+
+    /// Whether what several sources have is one document; else the nearest's is.
+    fn merges(&self, document: &DocumentId) -> bool;
+
+    /// One rendered document of several, the nearest first. No two of them show one version.
+    ///
+    /// # Errors
+    /// Where one of them is not what the format says.
+    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError>;
+
+    /// One spelling for all that mean the same version.
+    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(version)
+    }
+
+    /// Whether the first version is the newer one; one that cannot be read is older than any.
+    fn is_newer(&self, version: &str, than: &str) -> bool;
+
+    /// Where a registry of the format takes what is sent to this path below a repository, and the
+    /// same below an address that is for publishes alone.
+    fn published_at(&self, rest: &str) -> (Location, String) {
+        (Location::Path(rest.to_owned()), rest.to_owned())
+    }
+
+    /// The packages, by name, that a [`Target::Question`]'s body is about.
+    fn asked_about(&self, _body: &[u8]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The question without these packages.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn ask_without(&self, body: &[u8], _names: &HashSet<String>) -> Result<Vec<u8>, FormatError> {
+        Ok(body.to_vec())
+    }
+
+    /// Takes a body apart that has both words and a file in it. The file's bytes go to `file`.
+    ///
+    /// # Errors
+    /// Where it is not what the format says, or its words are longer than `words_max`.
+    fn part(
+        &self,
+        _body: &mut dyn std::io::Read,
+        _file: &mut dyn Write,
+        _words_max: u64,
+    ) -> Result<Parted, Problem> {
+        Err(Problem::invalid("the format's bodies are not taken apart"))
+    }
+
+    /// The document that has the words of a version that came from outside, where its file has
+    /// fewer than documents need.
+    fn words_in(&self, _asset: &AssetId) -> Option<DocumentId> {
+        None
+    }
+
+    /// The words out of that document, as a publish of the version would have them.
+    ///
+    /// # Errors
+    /// Where it is not what the format says, or has no such version.
+    fn words(&self, _document: &[u8], _version: &str) -> Result<Vec<u8>, FormatError> {
+        Ok(Vec::new())
+    }
+
+    /// Looks into a file that is to be published: what it is, and whether it agrees with what was
+    /// said of it.
+    ///
+    /// # Errors
+    /// Where it does not.
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem>;
 
     /// Whether `version` is one that `range` takes in the format's own version scheme; `None`
     /// where the range cannot be read.

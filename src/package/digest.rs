@@ -104,6 +104,11 @@ impl Digest {
     pub fn to_hex(&self) -> String {
         hex::encode(&self.value)
     }
+
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(&self.value)
+    }
 }
 
 impl fmt::Display for Digest {

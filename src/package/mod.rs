@@ -4,8 +4,12 @@ mod asset;
 mod digest;
 mod format;
 mod id;
+mod release;
 
 pub use asset::{AssetFacts, AssetId, Expectation, Facts, Location, Promise};
 pub use digest::{Algorithm, BlobId, Digest, DigestError, Digester, Digests, Expected};
 pub use format::{Format, UnknownFormat};
 pub use id::PackageId;
+pub use release::{
+    Dependency, Listing, Origin, Release, ReleaseAsset, Status, Summary, UnknownStatus,
+};

@@ -13,9 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::document::{Verdicts, upstream};
+use super::chain::Taken;
+use super::render::{Verdicts, upstream};
 use super::evidence::unreadable;
-use super::{Reader, Snapshot};
+use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config;
 use crate::connection::Connection;
@@ -40,6 +41,7 @@ const RESTS_FOR: Duration = Duration::from_secs(10);
 /// One thing to look at.
 struct Step {
     snapshot: Arc<Snapshot>,
+    repository: Box<str>,
     connection: Arc<Connection>,
     target: Target,
     range: Option<String>,
@@ -188,6 +190,7 @@ impl Reader {
     pub(super) fn asked_for_document(
         &self,
         snapshot: &Arc<Snapshot>,
+        repository: &Repository,
         connection: &Arc<Connection>,
         id: &DocumentId,
         key: &str,
@@ -195,6 +198,7 @@ impl Reader {
         self.ahead.used(connection, key);
         self.ahead.step(Step {
             snapshot: Arc::clone(snapshot),
+            repository: repository.name.as_str().into(),
             connection: Arc::clone(connection),
             target: Target::Document(id.clone()),
             range: None,
@@ -206,6 +210,7 @@ impl Reader {
     pub(super) fn asked_for_asset(
         &self,
         snapshot: &Arc<Snapshot>,
+        repository: &Repository,
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) {
@@ -216,6 +221,7 @@ impl Reader {
         self.ahead.used(connection, &asset.to_string());
         self.ahead.step(Step {
             snapshot: Arc::clone(snapshot),
+            repository: repository.name.as_str().into(),
             connection: Arc::clone(connection),
             target,
             range: None,
@@ -227,6 +233,20 @@ impl Reader {
         if !self.ahead.may_go(&step.connection) {
             return Ok(());
         }
+        let package = match &step.target {
+            Target::Document(id) => id.package.as_ref(),
+            Target::Asset(asset) => Some(&asset.package),
+            _ => None,
+        };
+        // A name of our own is told to nobody.
+        let repository = step.snapshot.repository(&step.repository)?;
+        if let Some(package) = package
+            && !self
+                .may_ask_outside(&step.snapshot, repository, package)
+                .await?
+        {
+            return Ok(());
+        }
         let started = Instant::now();
         let leads = match &step.target {
             Target::Document(id) => self.leads_of_document(step, id, started).await?,
@@ -236,6 +256,7 @@ impl Reader {
         for Lead { target, range } in leads {
             self.ahead.step(Step {
                 snapshot: Arc::clone(&step.snapshot),
+                repository: step.repository.clone(),
                 connection: Arc::clone(&step.connection),
                 target,
                 range,
@@ -270,7 +291,14 @@ impl Reader {
         }
         let bytes = document.bytes(&self.fetcher).await?;
         let view = self
-            .view(&step.snapshot, connection, id, &document, concern)
+            .view(
+                &step.snapshot,
+                connection,
+                id,
+                &document,
+                concern,
+                Taken::default(),
+            )
             .await?;
         let (owner, of, range) = (
             Arc::clone(connection),

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-
-use super::document::{Cached, Lasting};
+use super::chain::{Link, Taken};
+use super::document::{Cached, Lasting, own_cached};
 use super::evidence::{permit, promises_of};
+use super::own::Held;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
 use crate::format::{Evidence, Resource, Target};
-use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format};
-use crate::problem::{Decider, Problem};
-use crate::rule::Concern;
+use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format, ReleaseAsset};
+use crate::problem::{Decider, Kind, Problem};
+use crate::rule::{Concern, Question};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrival, Blob, Phase};
 
@@ -44,26 +44,86 @@ impl Reader {
         repository: &Repository,
         asset: &AssetId,
     ) -> Result<AssetReply, Problem> {
-        repository
-            .nearest(asset.package.format(), |connection| {
-                async move {
-                    let mut reply = self.asset_of(snapshot, &connection, asset).await?;
-                    // A nearer connection that had nothing may have something next time.
-                    reply.lasting = reply.lasting.filter(|_| repository.asks_first(&connection));
-                    Ok(reply)
+        let chain = self.chain(snapshot, repository, &asset.package).await?;
+        let (mut absent, mut outside) = (chain.barred.clone(), Taken::default());
+        let mut asks_first = true;
+        for (index, link) in chain.links.iter().enumerate() {
+            let connection = match link {
+                Link::Own { repository, held } => {
+                    let reply = self.own_asset(snapshot, repository, held, asset).await?;
+                    match reply {
+                        Some(mut reply) => {
+                            reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
+                            return Ok(reply);
+                        }
+                        None => continue,
+                    }
                 }
-                .boxed()
-            })
-            .await
+                Link::Outside(connection) => connection,
+            };
+            let taken = chain.taken_before(index).and(&outside);
+            match self
+                .asset_of(snapshot, repository, connection, asset, &taken)
+                .await
+            {
+                Ok(mut reply) => {
+                    // A nearer connection that had nothing may have something next time.
+                    let lasting = reply.lasting.filter(|_| asks_first);
+                    reply.lasting = lasting.map(|lasting| lasting.with(&chain));
+                    return Ok(reply);
+                }
+                Err(problem) if problem.kind == Kind::NotFound => {
+                    absent = absent.or(Some(problem));
+                }
+                Err(problem) => return Err(problem),
+            }
+            asks_first = false;
+            if index + 1 < chain.links.len() {
+                self.take(&mut outside, connection, &asset.package).await?;
+            }
+        }
+        Err(absent
+            .unwrap_or_else(|| repository.has_none(asset.package.format(), &asset.to_string())))
+    }
+
+    /// An asset of our own packages; `None` where they have none of that name.
+    async fn own_asset(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        repository: &str,
+        held: &Held,
+        asset: &AssetId,
+    ) -> Result<Option<AssetReply>, Problem> {
+        let Some(found) = own_facts(snapshot, repository, held, asset)? else {
+            return Ok(None);
+        };
+        let blob = self.fetcher.store().blob(found.blob).await;
+        let blob = blob
+            .map_err(|error| Problem::internal("a stored file cannot be read", error))?
+            .ok_or_else(|| {
+                Problem::internal(
+                    format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
+                    "no such blob",
+                )
+            })?;
+        Ok(Some(AssetReply {
+            body: AssetBody::Stored(blob),
+            media_type: found.media_type.to_string(),
+            last_modified: Some(httpdate::fmt_http_date(found.published.into())),
+            cached: own_cached(repository),
+            lasting: Some(Lasting::by_rules(snapshot, clock::now())),
+        }))
     }
 
     async fn asset_of(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
+        repository: &Repository,
         connection: &Arc<Connection>,
         asset: &AssetId,
+        taken: &Taken,
     ) -> Result<AssetReply, Problem> {
-        self.asked_for_asset(snapshot, connection, asset);
+        self.asked_for_asset(snapshot, repository, connection, asset);
         let key = AssetKey {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
@@ -74,6 +134,7 @@ impl Reader {
         if let Some((row, Some(blob))) = kept.as_ref()
             && (row.published.is_some() || !concern.dates)
         {
+            outside(connection, asset, &row.version, taken)?;
             permit(
                 snapshot,
                 concern,
@@ -89,6 +150,7 @@ impl Reader {
         let is_here = kept.as_ref().is_some_and(|(_, blob)| blob.is_some());
         if !is_here
             && !concern.dates
+            && taken.is_empty()
             && let Some(reply) = self.guessed(snapshot, connection, &key, concern).await?
         {
             return Ok(reply);
@@ -96,6 +158,7 @@ impl Reader {
         let facts = self
             .permitted_facts(snapshot, connection, asset, concern)
             .await?;
+        outside(connection, asset, &facts.version, taken)?;
         if facts.mutable {
             return self.mutable(connection, asset, &facts).await;
         }
@@ -264,15 +327,30 @@ impl Reader {
         asset: &AssetId,
         algorithm: Algorithm,
     ) -> Result<(String, Cached), Problem> {
-        repository
-            .nearest(asset.package.format(), |connection| {
-                async move {
-                    self.checksum_of(snapshot, &connection, asset, algorithm)
-                        .await
+        let chain = self.chain(snapshot, repository, &asset.package).await?;
+        let mut absent = chain.barred.clone();
+        for link in &chain.links {
+            match link {
+                Link::Own { repository, held } => {
+                    if let Some(found) = own_facts(snapshot, repository, held, asset)? {
+                        return Ok((found.digest(algorithm), own_cached(repository)));
+                    }
                 }
-                .boxed()
-            })
-            .await
+                Link::Outside(connection) => {
+                    match self
+                        .checksum_of(snapshot, connection, asset, algorithm)
+                        .await
+                    {
+                        Err(problem) if problem.kind == Kind::NotFound => {
+                            absent = absent.or(Some(problem));
+                        }
+                        result => return result,
+                    }
+                }
+            }
+        }
+        Err(absent
+            .unwrap_or_else(|| repository.has_none(asset.package.format(), &asset.to_string())))
     }
 
     async fn checksum_of(
@@ -351,7 +429,7 @@ impl Reader {
             )
             .advice("ask for the package's own document first")
         };
-        for connection in repository.sources(format)? {
+        for connection in repository.connections_of(format) {
             let target = self
                 .fetcher
                 .store()
@@ -366,6 +444,54 @@ impl Reader {
         }
         Err(unknown())
     }
+}
+
+/// A version that a nearer source has is not taken from here.
+fn outside(
+    connection: &Connection,
+    asset: &AssetId,
+    version: &str,
+    taken: &Taken,
+) -> Result<(), Problem> {
+    if !taken.has(version) {
+        return Ok(());
+    }
+    Err(Problem::not_found(
+        Decider::Connection(connection.name.clone()),
+        format!("{asset} is of a version that a nearer repository has, without this file"),
+    ))
+}
+
+/// What the catalog says of an asset of our own that may be handed out; `None` where there is none.
+fn own_facts<'a>(
+    snapshot: &Snapshot,
+    repository: &str,
+    held: &'a Held,
+    asset: &AssetId,
+) -> Result<Option<&'a ReleaseAsset>, Problem> {
+    let found = held
+        .listing
+        .as_ref()
+        .and_then(|listing| listing.asset(&asset.file));
+    let Some((release, found)) = found.filter(|(_, found)| !found.staged) else {
+        return Ok(None);
+    };
+    if !release.status.is_served() {
+        return Err(Problem::not_found(
+            Decider::Repository(repository.to_owned()),
+            format!("{} {} is {}", asset.package, release.version, release.status),
+        )
+        .advice("its status decides; `larder status` shows and changes it"));
+    }
+    let rules = &snapshot.config.rules;
+    let question = Question {
+        package: &asset.package,
+        version: &release.version,
+        published: Some(release.published),
+        origin: release.origin,
+    };
+    rules.decide(&question, clock::now()).permit(&question)?;
+    Ok(Some(found))
 }
 
 fn stored(

@@ -1,25 +1,24 @@
-//! Documents: fetched, merged with what rules say, rendered once, kept compressed.
+//! Documents: of all sources that have a part in them, merged, filtered by rules, kept compressed.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
-use tracing::warn;
 
+use super::chain::{Chain, Link, Taken};
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
-use super::evidence::{PackageFacts, unreadable};
+use super::evidence::unreadable;
+use super::render::{View, upstream};
+use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Currency, Document, Freshen, Outcome};
-use crate::format::{Address, DocumentId, Evidence, RenderInput, Subject, Upstream};
-use crate::package::{BlobId, Format, PackageId};
-use crate::problem::Problem;
-use crate::rule::{Concern, Question, Ruling};
-use crate::store::rendered::{RenderKey, Rendered};
+use crate::format::{Address, DocumentId, Evidence};
+use crate::package::{BlobId, PackageId};
+use crate::problem::{Kind, Problem};
+use crate::rule::Concern;
+use crate::store::rendered::Rendered;
 
 /// How a reply was come by: what `Cache-Status` says.
 #[derive(Clone, Debug)]
@@ -47,8 +46,8 @@ impl Cached {
 pub struct Lasting {
     /// Seconds since 1970.
     until: i64,
-    /// Of the document that it was made from.
-    currency: Option<Currency>,
+    /// Of all that it was made from, and of what had nothing to add.
+    currencies: Vec<Currency>,
 }
 
 impl Lasting {
@@ -57,21 +56,34 @@ impl Lasting {
         let expiry = snapshot.config.rules.next_expiry(now);
         Self {
             until: expiry.map_or(i64::MAX, Timestamp::as_second),
-            currency: None,
+            currencies: Vec::new(),
         }
+    }
+
+    /// The same, as long as the catalog says nothing else of the package.
+    pub(super) fn with(mut self, chain: &Chain) -> Self {
+        self.until = self.until.min(chain.until);
+        self.currencies.extend(chain.currencies.iter().cloned());
+        self
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.until = self.until.min(other.until);
+        self.currencies.extend(other.currencies);
+        self
     }
 
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
-        now < self.until && !self.currency.as_ref().is_some_and(Currency::has_ended)
+        now < self.until && !self.currencies.iter().any(Currency::has_ended)
     }
 }
 
 /// A document to answer with.
 pub struct DocumentReply {
     pub body: DocumentBody,
-    /// Upstream's bytes, which it was made from.
-    pub of: BlobId,
+    /// Upstream's bytes, where it was made from such.
+    pub of: Option<BlobId>,
     pub cached: Cached,
     pub last_modified: Option<String>,
     /// `None` where the next request has to be answered anew.
@@ -82,17 +94,20 @@ pub enum DocumentBody {
     Rendered(Arc<Rendered>),
     /// Too large to be held: rendered while it is sent.
     Streamed {
-        document: Arc<Document>,
+        /// `None`: our own packages are all there is.
+        document: Option<Arc<Document>>,
+        /// Names of our own packages.
+        own: Vec<String>,
         content_type: &'static str,
     },
 }
 
 impl Reader {
-    /// Reads a document from the nearest source that has it.
+    /// Reads a document of all sources that have a part in it, the nearest winning per version.
     ///
     /// # Errors
-    /// Where no source has it, or a nearer one is away: a farther one's packages never take the
-    /// place of a nearer one's.
+    /// Where no source has it, or one is away: a farther one's packages never take the place of a
+    /// nearer one's.
     pub async fn document(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -101,39 +116,320 @@ impl Reader {
         address: &Address,
         encodings: &Encodings,
     ) -> Result<DocumentReply, Problem> {
-        repository
-            .nearest(format_of(id), |connection| {
-                async move {
-                    let mut reply = self
-                        .document_of(snapshot, &connection, id, address, encodings)
-                        .await?;
-                    // A nearer connection that had nothing may have something next time.
-                    reply.lasting = reply.lasting.filter(|_| repository.asks_first(&connection));
-                    Ok(reply)
-                }
-                .boxed()
-            })
-            .await
+        let asked = Asked {
+            snapshot,
+            repository,
+            id,
+            address,
+        };
+        let chain = match &id.package {
+            Some(package) => self.chain(snapshot, repository, package).await?,
+            None => Chain::of_connections(repository, id.view.format()),
+        };
+        if id.view.format().protocol().streams(id) {
+            return self.streamed(&asked, &chain).await;
+        }
+        let found = match &id.package {
+            Some(_) => None,
+            None => self.found(&asked).await?,
+        };
+        // The way of nearly all requests: one source, and nothing to merge.
+        if let ([Link::Outside(connection)], None) = (chain.links.as_slice(), &found) {
+            let mut reply = self
+                .document_of(&asked, connection, Taken::default(), Some(encodings))
+                .await?;
+            reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
+            return Ok(reply);
+        }
+        let parts = self.parts(&asked, &chain, found).await?;
+        self.of_parts(&asked, &chain, parts, encodings).await
     }
 
-    async fn document_of(
+    /// What each source has of the document; of one that is not merged, the nearest's.
+    async fn parts(
         self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
+        asked: &Asked<'_>,
+        chain: &Chain,
+        found: Option<Found>,
+    ) -> Result<Vec<Part>, Problem> {
+        let protocol = asked.id.view.format().protocol();
+        let merges = protocol.merges(asked.id);
+        if merges {
+            self.ask_all(asked, chain).await;
+        }
+        let mut parts = Vec::new();
+        let mut absent = chain.barred.clone();
+        if let Some(found) = found
+            && let Some(part) = self.own_found(asked, found).await?
+        {
+            parts.push(part);
+        }
+        let mut outside = Taken::default();
+        for (index, link) in chain.links.iter().enumerate() {
+            if !merges && !parts.is_empty() {
+                break;
+            }
+            match link {
+                Link::Own { repository, held } => {
+                    parts.extend(self.own_part(asked, repository, held).await?);
+                }
+                Link::Outside(connection) => {
+                    let taken = chain.taken_before(index).and(&outside);
+                    match self.document_of(asked, connection, taken, None).await {
+                        Ok(reply) => {
+                            parts.push(Part::of(reply)?);
+                            if let Some(package) = &asked.id.package
+                                && chain.connections() > 1
+                            {
+                                self.take(&mut outside, connection, package).await?;
+                            }
+                        }
+                        Err(problem) if problem.kind == Kind::NotFound => {
+                            absent = absent.or(Some(problem));
+                        }
+                        Err(problem) => return Err(problem),
+                    }
+                }
+            }
+        }
+        if parts.is_empty() {
+            let what = asked
+                .id
+                .package
+                .as_ref()
+                .map_or_else(|| "the document".to_owned(), ToString::to_string);
+            let format = asked.id.view.format();
+            return Err(absent.unwrap_or_else(|| asked.repository.has_none(format, &what)));
+        }
+        Ok(parts)
+    }
+
+    /// Asks all connections at once, so that each has its answer when its turn comes.
+    async fn ask_all(self: &Arc<Self>, asked: &Asked<'_>, chain: &Chain) {
+        if chain.connections() < 2 {
+            return;
+        }
+        let concern = asked.concern(clock::now());
+        let resource = asked
+            .id
+            .view
+            .format()
+            .protocol()
+            .resource(asked.id, concern.dates);
+        let all = chain.links.iter().filter_map(|link| match link {
+            Link::Outside(connection) => Some(connection),
+            Link::Own { .. } => None,
+        });
+        join_all(all.map(|connection| {
+            self.freshen(connection, &resource, Freshen::AsCached, &resource.key)
+        }))
+        .await;
+    }
+
+    /// Notes which versions the connection has, for those behind it.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        taken: &mut Taken,
         connection: &Arc<Connection>,
-        id: &DocumentId,
-        address: &Address,
+        package: &PackageId,
+    ) -> Result<(), Problem> {
+        let protocol = connection.format.protocol();
+        if matches!(protocol.evidence(package, false), Evidence::Path) {
+            return Ok(());
+        }
+        match self
+            .facts(connection, package, false, Freshen::AsCached)
+            .await
+        {
+            Ok(facts) => taken.also(facts),
+            Err(problem) if problem.kind == Kind::NotFound => {}
+            Err(problem) => return Err(problem),
+        }
+        Ok(())
+    }
+
+    async fn of_parts(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        chain: &Chain,
+        parts: Vec<Part>,
         encodings: &Encodings,
     ) -> Result<DocumentReply, Problem> {
+        let now = clock::now();
+        let protocol = asked.id.view.format().protocol();
+        let encoding = if protocol.always_gzip(asked.id) {
+            Some(Encoding::Gzip)
+        } else {
+            encodings.best().filter(|_| !encodings.is_near)
+        };
+        // Every connection has to be among the parts: what one lacks today it may have tomorrow.
+        let asked_outside = parts.iter().filter(|part| part.of.is_some()).count();
+        let mut lasting = (asked_outside == chain.connections() && asked.id.package.is_some())
+            .then(|| Lasting::by_rules(asked.snapshot, now).with(chain));
+        for part in &parts {
+            lasting = lasting.zip(part.lasting.clone()).map(|(a, b)| a.and(b));
+        }
+        let mut cached = parts.first().map(|part| part.cached.clone());
+        for part in &parts {
+            if let Some(cached) = &mut cached
+                && part.of.is_some()
+                && !part.cached.is_hit()
+            {
+                *cached = part.cached.clone();
+            }
+        }
+        let of = parts.iter().find_map(|part| part.of);
+        let rendered = parts.into_iter().map(|part| part.rendered).collect();
+        let rendered = self.merged(asked.id, rendered, encoding, now).await?;
+        if let (Some(lasting), Some(until)) = (&mut lasting, rendered.valid_until) {
+            lasting.until = lasting.until.min(until);
+        }
+        Ok(DocumentReply {
+            body: DocumentBody::Rendered(rendered),
+            of,
+            cached: cached.ok_or_else(|| Problem::internal("no document", "no part"))?,
+            last_modified: None,
+            lasting,
+        })
+    }
+
+    /// What our own packages have of the document.
+    async fn own_part(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        repository: &str,
+        held: &super::own::Held,
+    ) -> Result<Option<Part>, Problem> {
+        let Some(listing) = &held.listing else {
+            return Ok(None);
+        };
+        let now = clock::now();
+        let concern = asked.concern(now);
+        let name = format!("{repository} {} {}", listing.package, listing.revision);
+        let view = View::of_own(asked.snapshot, concern, Some(Arc::clone(listing)));
+        let rendered = self
+            .rendered_own(view, asked.id, asked.address, name.as_bytes(), None, now)
+            .await?;
+        Ok(rendered.map(|rendered| Part::own(asked, repository, rendered, now)))
+    }
+
+    /// What a search finds in our own packages; `None` where they have no part in the document.
+    async fn found(&self, asked: &Asked<'_>) -> Result<Option<Found>, Problem> {
+        let format = asked.id.view.format();
+        let takes_none =
+            matches!(asked.repository.publish, Publish::Deny) && self.own.is_empty();
+        let Some(search) = format.protocol().search(asked.id).filter(|_| !takes_none) else {
+            return Ok(None);
+        };
+        let found = self
+            .own
+            .packages()
+            .search(
+                &asked.repository.own_names(),
+                format,
+                &search.words,
+                search.skip,
+                search.limit,
+            )
+            .await
+            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+        Ok(Some(found))
+    }
+
+    async fn own_found(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        found: Found,
+    ) -> Result<Option<Part>, Problem> {
+        let now = clock::now();
+        let view = View::of_own(asked.snapshot, asked.concern(now), None);
+        let name = format!("{found:?}");
+        let rendered = self
+            .rendered_own(
+                view,
+                asked.id,
+                asked.address,
+                name.as_bytes(),
+                Some(found),
+                now,
+            )
+            .await?;
+        let repository = &asked.repository.name;
+        Ok(rendered.map(|rendered| Part::own(asked, repository, rendered, now)))
+    }
+
+    /// A document that is rendered while it is sent: the nearest connection's, with the names of
+    /// our own packages.
+    async fn streamed(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        chain: &Chain,
+    ) -> Result<DocumentReply, Problem> {
+        let format = asked.id.view.format();
+        let own: Vec<String> = self
+            .found(asked)
+            .await?
+            .map_or_else(Vec::new, |(found, _)| {
+                let prefix = format!("{format}:");
+                let names = found.iter().map(|one| one.package.as_str());
+                names
+                    .map(|name| name.strip_prefix(&prefix).unwrap_or(name).to_owned())
+                    .collect()
+            });
+        let mut absent = None;
+        for link in &chain.links {
+            let Link::Outside(connection) = link else {
+                continue;
+            };
+            match self
+                .document_of(asked, connection, Taken::default(), None)
+                .await
+            {
+                Ok(mut reply) => {
+                    if let DocumentBody::Streamed { own: names, .. } = &mut reply.body {
+                        *names = own;
+                    }
+                    return Ok(reply);
+                }
+                Err(problem) if problem.kind == Kind::NotFound => {
+                    absent = absent.or(Some(problem));
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+        if own.is_empty() && matches!(asked.repository.publish, Publish::Deny) {
+            return Err(absent.unwrap_or_else(|| asked.repository.no_source(format)));
+        }
+        Ok(DocumentReply {
+            body: DocumentBody::Streamed {
+                document: None,
+                own,
+                content_type: format.protocol().stream_type(asked.id),
+            },
+            of: None,
+            cached: own_cached(&asked.repository.name),
+            last_modified: None,
+            lasting: None,
+        })
+    }
+
+    /// One connection's document; without `encodings` as it is.
+    async fn document_of(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        connection: &Arc<Connection>,
+        taken: Taken,
+        encodings: Option<&Encodings>,
+    ) -> Result<DocumentReply, Problem> {
+        let Asked {
+            snapshot,
+            repository,
+            id,
+            address,
+        } = asked;
         let protocol = connection.format.protocol();
         let now = clock::now();
-        let rules = &snapshot.config.rules;
-        let concern = match &id.package {
-            Some(package) => rules.concern(package, now),
-            None => Concern {
-                versions: rules.iter().next().is_some(),
-                dates: false,
-            },
-        };
+        let concern = asked.concern(now);
         let resource = protocol.resource(id, concern.dates);
         let what = id
             .package
@@ -142,7 +438,7 @@ impl Reader {
         let document = self
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
-        self.asked_for_document(snapshot, connection, id, &resource.key);
+        self.asked_for_document(snapshot, repository, connection, id, &resource.key);
         let cached = Cached {
             outcome: document.outcome.as_str(),
             connection: connection.name.clone(),
@@ -154,10 +450,11 @@ impl Reader {
         let of = document.row.blob;
         if protocol.streams(id) {
             return Ok(DocumentReply {
-                of,
+                of: Some(of),
                 body: DocumentBody::Streamed {
                     content_type: protocol.stream_type(id),
-                    document,
+                    document: Some(document),
+                    own: Vec::new(),
                 },
                 cached,
                 last_modified,
@@ -165,12 +462,12 @@ impl Reader {
             });
         }
         let view = self
-            .view(snapshot, connection, id, &document, concern)
+            .view(snapshot, connection, id, &document, concern, taken)
             .await?;
-        let (encoding, at_leisure) = if protocol.always_gzip(id) {
-            (Some(Encoding::Gzip), false)
-        } else {
-            (encodings.best(), encodings.is_near)
+        let (encoding, at_leisure) = match encodings {
+            None => (None, false),
+            Some(_) if protocol.always_gzip(id) => (Some(Encoding::Gzip), false),
+            Some(encodings) => (encodings.best(), encodings.is_near),
         };
         // What is made of several documents lasts as long as the first to change, which is more than
         // can be told here.
@@ -191,13 +488,13 @@ impl Reader {
             document.row.fresh_until
         };
         Ok(DocumentReply {
-            of,
+            of: Some(of),
             lasting: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| Lasting {
                 until: lasting
                     .until
                     .min(fresh_until)
                     .min(rendered.valid_until.unwrap_or(i64::MAX)),
-                currency: Some(document.currency.clone()),
+                currencies: vec![document.currency.clone()],
             }),
             // A date would outlive the rule that changed the bytes.
             last_modified: last_modified.filter(|_| !concern.versions),
@@ -214,15 +511,10 @@ impl Reader {
         id: &DocumentId,
         document: &Arc<Document>,
         concern: Concern,
+        taken: Taken,
     ) -> Result<View, Problem> {
         let directory = self.directory(connection).await?;
-        let mut view = View {
-            snapshot: Arc::clone(snapshot),
-            concern,
-            directory,
-            facts: None,
-            dates: HashMap::new(),
-        };
+        let mut view = View::of_upstream(snapshot, concern, directory, taken);
         // Names and versions stand in the document itself; dates may not.
         let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
             return Ok(view);
@@ -242,308 +534,75 @@ impl Reader {
         }
         Ok(view)
     }
+}
 
-    #[allow(clippy::too_many_arguments, reason = "each decides the bytes")]
-    async fn rendered(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        connection: &Arc<Connection>,
-        id: &DocumentId,
-        address: &Address,
-        document: &Arc<Document>,
-        view: View,
-        encoding: Option<Encoding>,
-        at_leisure: bool,
-        now: Timestamp,
-    ) -> Result<Arc<Rendered>, Problem> {
-        let job = Job {
-            connection: Arc::clone(connection),
-            id: id.clone(),
-            address: address.clone(),
-            document: Arc::clone(document),
-            view,
-            now,
-        };
-        let plain_key = job.key(snapshot, None);
-        let key = job.key(snapshot, encoding);
-        if let Some(rendered) = self.rendered.get(&key, now).await {
-            return Ok(rendered);
+/// A document that is asked for.
+struct Asked<'a> {
+    snapshot: &'a Arc<Snapshot>,
+    repository: &'a Repository,
+    id: &'a DocumentId,
+    address: &'a Address,
+}
+
+impl Asked<'_> {
+    fn concern(&self, now: Timestamp) -> Concern {
+        let rules = &self.snapshot.config.rules;
+        match &self.id.package {
+            Some(package) => rules.concern(package, now),
+            None => Concern {
+                versions: rules.iter().next().is_some(),
+                dates: false,
+            },
         }
-        let reader = Arc::clone(self);
-        let plain = match self.rendered.get(&plain_key, now).await {
-            Some(plain) => plain,
-            None => {
-                let plain = self
-                    .renders
-                    .join(
-                        &plain_key,
-                        || async move { reader.render(job, plain_key).await },
-                    )
-                    .await;
-                if at_leisure {
-                    return landed(plain);
-                }
-                landed(plain)?
-            }
+    }
+}
+
+/// What a search found, and how many there are in all.
+type Found = (Vec<crate::package::Summary>, u64);
+
+/// What one source has of a document, uncoded.
+struct Part {
+    rendered: Arc<Rendered>,
+    cached: Cached,
+    /// Upstream's bytes; `None` of our own.
+    of: Option<BlobId>,
+    lasting: Option<Lasting>,
+}
+
+impl Part {
+    fn of(reply: DocumentReply) -> Result<Self, Problem> {
+        let DocumentBody::Rendered(rendered) = reply.body else {
+            return Err(Problem::internal(
+                "a streamed document is not merged",
+                "it streams",
+            ));
         };
-        let Some(encoding) = encoding.filter(|_| plain.body.len() >= ENCODED_BYTES_MIN) else {
-            return Ok(plain);
-        };
-        let reader = Arc::clone(self);
-        landed(
-            self.renders
-                .join(&key, || async move {
-                    reader.encode(&plain, encoding, key).await
-                })
-                .await,
-        )
+        Ok(Self {
+            rendered,
+            cached: reply.cached,
+            of: reply.of,
+            lasting: reply.lasting,
+        })
     }
 
-    async fn render(self: Arc<Self>, job: Job, key: RenderKey) -> Result<Arc<Rendered>, Problem> {
-        let bytes = job.document.bytes(&self.fetcher).await?;
-        let directory = match &job.view.directory {
-            Some(directory) => Some(directory.bytes(&self.fetcher).await?),
-            None => None,
-        };
-        let connection = Arc::clone(&job.connection);
-        let (rendering, changes) = self
-            .rendering(move || {
-                let verdicts = Verdicts::new(&job.view, job.id.package.as_ref(), job.now);
-                let shows = |subject: Subject<'_>| verdicts.shows(subject);
-                let rendering = job.connection.format.protocol().render(&RenderInput {
-                    document: &job.id,
-                    upstream: upstream(
-                        &job.connection,
-                        &job.document,
-                        &bytes,
-                        directory.as_deref(),
-                    ),
-                    address: &job.address,
-                    shows: job.view.concern.versions.then_some(&shows),
-                });
-                let changes = job
-                    .view
-                    .concern
-                    .versions
-                    .then(|| *verdicts.changes.borrow())
-                    .flatten();
-                let what = job
-                    .id
-                    .package
-                    .as_ref()
-                    .map_or_else(|| "the document".to_owned(), PackageId::full_name);
-                let rendering =
-                    rendering.map_err(|error| unreadable(&job.connection, &what, error));
-                let body = rendering.map(|rendering| {
-                    let body = rendering.body.map_or_else(|| bytes.clone(), Into::into);
-                    let rendered = Rendered::new(body, &rendering.content_type, None, changes);
-                    (Arc::new(rendered), rendering.aliases)
-                });
-                (body, changes)
-            })
-            .await?;
-        let (rendered, aliases) = rendering?;
-        if !aliases.is_empty() {
-            let kept = self
-                .fetcher
-                .store()
-                .catalog()
-                .keep_aliases(&connection.name, &aliases)
-                .await;
-            kept.map_err(|error| {
-                Problem::internal("the document's addresses could not be written down", error)
-            })?;
-        }
-        // What changes within the second is not worth keeping.
-        if changes.is_none_or(|changes| changes > clock::now()) {
-            self.rendered.keep(key, Arc::clone(&rendered)).await;
-        }
-        Ok(rendered)
-    }
-
-    async fn encode(
-        self: Arc<Self>,
-        plain: &Arc<Rendered>,
-        encoding: Encoding,
-        key: RenderKey,
-    ) -> Result<Arc<Rendered>, Problem> {
-        let of = Arc::clone(plain);
-        let encoded = self
-            .rendering(move || {
-                encoding.encode(&of.body).map(|body| {
-                    let mut rendered =
-                        Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
-                    rendered.valid_until = of.valid_until;
-                    Arc::new(rendered)
-                })
-            })
-            .await?;
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                warn!(%error, "A document is sent without its coding");
-                return Ok(Arc::clone(plain));
-            }
-        };
-        self.rendered.keep(key, Arc::clone(&encoded)).await;
-        Ok(encoded)
-    }
-}
-
-fn landed<T>(outcome: Option<Result<T, Problem>>) -> Result<T, Problem> {
-    outcome.unwrap_or_else(|| {
-        Err(Problem::internal(
-            "rendering a document failed",
-            "the task panicked",
-        ))
-    })
-}
-
-/// The format that a document is of.
-fn format_of(id: &DocumentId) -> Format {
-    match id.view {
-        crate::format::View::Npm(_) => Format::Npm,
-        crate::format::View::Pypi(_) => Format::Pypi,
-        crate::format::View::Maven(_) => Format::Maven,
-        crate::format::View::Nuget(_) => Format::Nuget,
-    }
-}
-
-pub(super) fn upstream<'a>(
-    connection: &'a Connection,
-    document: &'a Document,
-    bytes: &'a [u8],
-    directory: Option<&'a [u8]>,
-) -> Upstream<'a> {
-    Upstream {
-        bytes,
-        media_type: &document.row.media_type,
-        url: &document.url,
-        base: &connection.url,
-        directory,
-    }
-}
-
-/// What decides which versions are shown.
-pub(super) struct View {
-    snapshot: Arc<Snapshot>,
-    concern: Concern,
-    directory: Option<Arc<Document>>,
-    facts: Option<Arc<PackageFacts>>,
-    /// Of versions, where facts do not enumerate them.
-    dates: HashMap<String, Timestamp>,
-}
-
-/// One rendering to be made.
-struct Job {
-    connection: Arc<Connection>,
-    id: DocumentId,
-    address: Address,
-    document: Arc<Document>,
-    view: View,
-    now: Timestamp,
-}
-
-impl Job {
-    /// The hash of all that decides the bytes.
-    fn key(&self, snapshot: &Snapshot, encoding: Option<Encoding>) -> RenderKey {
-        let protocol = self.connection.format.protocol();
-        let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        // Renderings outlive the process: another version of Larder may render otherwise.
-        part(env!("CARGO_PKG_VERSION").as_bytes());
-        part(self.connection.name.as_bytes());
-        part(format!("{:?}", self.id).as_bytes());
-        part(protocol.address_key(&self.id, &self.address).as_bytes());
-        part(&[u8::from(self.address.kept)]);
-        part(self.document.row.blob.as_bytes());
-        part(self.document.url.as_str().as_bytes());
-        part(self.document.row.media_type.as_bytes());
-        part(encoding.map_or("", Encoding::as_str).as_bytes());
-        if let Some(directory) = &self.view.directory {
-            part(directory.row.blob.as_bytes());
-        }
-        if self.view.concern.versions {
-            part(format!("{:?}", snapshot.config.rules).as_bytes());
-            for blob in self.view.facts.iter().flat_map(|facts| &facts.documents) {
-                part(blob.as_bytes());
-            }
-            let mut dates: Vec<_> = self.view.dates.iter().collect();
-            dates.sort_unstable();
-            part(format!("{dates:?}").as_bytes());
-        }
-        hash.finalize().into()
-    }
-}
-
-/// The rules' answers while a document is rendered, and until when they hold.
-pub(super) struct Verdicts<'a> {
-    view: &'a View,
-    package: Option<&'a PackageId>,
-    now: Timestamp,
-    changes: RefCell<Option<Timestamp>>,
-}
-
-impl<'a> Verdicts<'a> {
-    pub(super) fn new(view: &'a View, package: Option<&'a PackageId>, now: Timestamp) -> Self {
-        let changes = RefCell::new(view.snapshot.config.rules.next_expiry(now));
+    fn own(asked: &Asked<'_>, repository: &str, rendered: Arc<Rendered>, now: Timestamp) -> Self {
+        let mut lasting = Lasting::by_rules(asked.snapshot, now);
+        lasting.until = lasting.until.min(rendered.valid_until.unwrap_or(i64::MAX));
         Self {
-            view,
-            package,
-            now,
-            changes,
+            rendered,
+            cached: own_cached(repository),
+            of: None,
+            lasting: Some(lasting),
         }
     }
+}
 
-    pub(super) fn shows(&self, subject: Subject<'_>) -> bool {
-        let facts = self.view.facts.as_deref();
-        let published_of = |version: &str| {
-            facts
-                .and_then(|facts| facts.facts.version(version)?.published)
-                .or_else(|| self.view.dates.get(version).copied())
-        };
-        let (package, version, published) = match (subject, self.package) {
-            (Subject::Version(version), Some(package)) => (package, version, published_of(version)),
-            (Subject::File { file, version }, Some(package)) => {
-                let published = facts.and_then(|facts| facts.facts.file(file)?.published);
-                (package, version, published)
-            }
-            (Subject::Other { package, version }, _) => return self.shows_other(package, version),
-            (_, None) => return false,
-        };
-        let question = Question {
-            package,
-            version,
-            published,
-        };
-        let decision = self.view.snapshot.config.rules.decide(&question, self.now);
-        if let Ruling::Denied {
-            opens: Some(opens), ..
-        } = decision.ruling
-        {
-            let mut changes = self.changes.borrow_mut();
-            *changes = Some(changes.map_or(opens, |before| before.min(opens)));
-        }
-        decision.is_allowed()
-    }
-
-    /// A search result of another package: its dates are not in hand, and fetching a document for
-    /// every result of a search would cost more than the search is worth. What a rule denies
-    /// whatever the date is left out; the package's own document knows the rest.
-    fn shows_other(&self, package: &PackageId, version: &str) -> bool {
-        let question = Question {
-            package,
-            version,
-            published: None,
-        };
-        let rules = &self.view.snapshot.config.rules;
-        let decision = rules.decide(&question, self.now);
-        decision.is_allowed()
-            || decision
-                .rule
-                .is_some_and(|rule| rule.action == crate::rule::Action::Allow)
+/// How a reply out of our own packages was come by.
+pub(super) fn own_cached(repository: &str) -> Cached {
+    Cached {
+        outcome: "hit",
+        connection: repository.to_owned(),
+        age: 0,
+        fetch_ms: 0,
     }
 }

@@ -11,12 +11,13 @@ use http::header::LAST_MODIFIED;
 use jiff::Timestamp;
 use tracing::{debug, warn};
 
+use super::chain::Link;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::{Ask, Connection};
 use crate::fetch::{Document, Freshen};
 use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
-use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, PackageId};
+use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, Origin, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Concern, Question, Ruling};
 
@@ -259,7 +260,7 @@ impl Reader {
         let bytes = document.bytes(&self.fetcher).await?;
         let (owner, asset) = (Arc::clone(connection), asset.clone());
         self.rendering(move || {
-            let upstream = super::document::upstream(&owner, &document, &bytes, None);
+            let upstream = super::render::upstream(&owner, &document, &bytes, None);
             owner.format.protocol().fact(&asset, &upstream)
         })
         .await
@@ -342,23 +343,45 @@ impl Reader {
         let concern = rules.concern(package, now);
         let mut published = None;
         let mut found = None;
-        if concern.dates {
-            for connection in repository.sources(package.format())? {
-                match self.published(&connection, package, version).await {
-                    Ok(date) => {
-                        published = date;
-                        found = Some(connection.name.clone());
+        let mut origin = Origin::External;
+        let chain = self.chain(snapshot, repository, package).await?;
+        for link in &chain.links {
+            match link {
+                Link::Own { repository, held } => {
+                    let listing = held.listing.as_ref();
+                    if let Some(release) = listing.and_then(|listing| listing.release(version)) {
+                        published = Some(release.published);
+                        origin = release.origin;
+                        found = Some(repository.to_string());
+                        if !release.status.is_served() {
+                            let reason = format!("its status is {}", release.status);
+                            return Ok(refused(package, version, reason, found));
+                        }
                         break;
                     }
-                    Err(problem) if problem.kind == Kind::NotFound => {}
-                    Err(problem) => return Err(problem),
                 }
+                Link::Outside(connection) if concern.dates => {
+                    match self.published(connection, package, version).await {
+                        Ok(date) => {
+                            published = date;
+                            found = Some(connection.name.clone());
+                            break;
+                        }
+                        Err(problem) if problem.kind == Kind::NotFound => {}
+                        Err(problem) => return Err(problem),
+                    }
+                }
+                Link::Outside(_) => {}
             }
+        }
+        if let (Some(barred), None) = (&chain.barred, &found) {
+            return Ok(refused(package, version, barred.message.clone(), found));
         }
         let question = Question {
             package,
             version,
             published,
+            origin,
         };
         let decision = rules.decide(&question, now);
         let reason = match (&decision.ruling, decision.permit(&question), concern) {
@@ -403,7 +426,25 @@ impl Reader {
     }
 }
 
-/// Asks the rules about one asset.
+/// Held back by something other than a rule.
+fn refused(
+    package: &PackageId,
+    version: &str,
+    reason: String,
+    found: Option<String>,
+) -> Explanation {
+    Explanation {
+        package: package.to_string(),
+        version: version.to_owned(),
+        allowed: false,
+        rule: None,
+        reason,
+        published: None,
+        connection: found,
+    }
+}
+
+/// Asks the rules about one asset from outside.
 pub fn permit(
     snapshot: &Snapshot,
     concern: Concern,
@@ -418,6 +459,7 @@ pub fn permit(
         package,
         version,
         published,
+        origin: Origin::External,
     };
     snapshot
         .config

@@ -2,10 +2,18 @@
 
 mod ahead;
 mod asset;
+mod chain;
 mod document;
 mod encoding;
 mod evidence;
+mod forward;
+pub mod manage;
+mod own;
+mod promote;
+mod publish;
 mod question;
+mod receive;
+mod render;
 mod source;
 
 use std::sync::Arc;
@@ -18,7 +26,10 @@ pub use asset::{AssetBody, AssetReply};
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::Explanation;
-pub use source::{Repository, Snapshot};
+pub use forward::{Forwarded, Passed, Sent};
+pub use publish::{Changed, Publisher};
+pub use receive::Body;
+pub use source::{Publish, Repository, Snapshot, Source};
 
 use crate::config;
 use crate::fetch::Fetcher;
@@ -28,6 +39,7 @@ use crate::task::Flights;
 use crate::telemetry::Metrics;
 use ahead::Ahead;
 use evidence::{FactsKey, PackageFacts};
+use own::OwnPackages;
 
 /// Reads what repositories have.
 pub struct Reader {
@@ -38,6 +50,7 @@ pub struct Reader {
     render_places: Arc<Semaphore>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
     ahead: Ahead,
+    own: OwnPackages,
     /// Which connections promise digests in resources smaller than a package's document.
     promising: Cache<String, bool>,
 }
@@ -64,6 +77,7 @@ impl Reader {
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
             ahead,
+            own: OwnPackages::new(fetcher.store().packages(), config.cache.facts_memory),
             promising: Cache::builder()
                 .max_capacity(1024)
                 .time_to_live(PROMISING_FOR)
@@ -71,6 +85,14 @@ impl Reader {
         });
         waiting.start(&reader);
         reader
+    }
+
+    /// Looks whether repositories have anything of their own.
+    ///
+    /// # Errors
+    /// Where the package catalog cannot be read.
+    pub async fn look(&self) -> Result<(), sqlx::Error> {
+        self.own.look().await
     }
 
     #[must_use]

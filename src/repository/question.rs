@@ -1,5 +1,6 @@
 //! Questions whose body goes to upstream and whose answer is not kept (npm's audit).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,13 +25,13 @@ impl Reader {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Bytes, Problem> {
-        let sources = repository.sources(format)?;
-        let Some(connection) = sources.first() else {
-            return Err(Problem::internal(
-                "no source",
-                "a repository without connections",
-            ));
-        };
+        let connection = repository
+            .connections_of(format)
+            .next()
+            .ok_or_else(|| repository.no_source(format))?;
+        let body = self
+            .without_own_names(snapshot, repository, format, body)
+            .await?;
         let ask = Ask {
             method: Method::POST,
             body: Some((content_type, body)),
@@ -47,5 +48,33 @@ impl Reader {
             .body(snapshot.config.fetch.document_bytes_max)
             .await
             .map_err(failed)
+    }
+
+    /// The question without the packages that nobody outside is asked for: what is ours is not
+    /// told.
+    async fn without_own_names(
+        &self,
+        snapshot: &Snapshot,
+        repository: &Repository,
+        format: Format,
+        body: Bytes,
+    ) -> Result<Bytes, Problem> {
+        let protocol = format.protocol();
+        let mut own = HashSet::new();
+        for name in protocol.asked_about(&body) {
+            let Ok(package) = protocol.package(&name) else {
+                continue;
+            };
+            if !self.may_ask_outside(snapshot, repository, &package).await? {
+                own.insert(name);
+            }
+        }
+        if own.is_empty() {
+            return Ok(body);
+        }
+        protocol
+            .ask_without(&body, &own)
+            .map(Bytes::from)
+            .map_err(|error| Problem::invalid(format!("the question cannot be read: {error}")))
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::future::BoxFuture;
 use url::Url;
 
 use super::Reader;
@@ -13,70 +12,77 @@ use crate::connection::Connection;
 use crate::fetch::{Document, Freshen, Sought};
 use crate::format::Resource;
 use crate::package::{Format, Location};
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::telemetry::Metrics;
 
-/// A repository with its connections.
+/// What a repository draws on.
+#[derive(Clone)]
+pub enum Source {
+    /// The packages of this repository's own.
+    Own(Arc<str>),
+    Connection(Arc<Connection>),
+}
+
+/// What becomes of a publish.
+#[derive(Clone)]
+pub enum Publish {
+    Deny,
+    Local,
+    Forward { to: Arc<Connection>, spool: bool },
+}
+
+/// A repository with its sources, the nearest first.
 pub struct Repository {
     pub name: String,
-    pub connections: Vec<Arc<Connection>>,
+    pub sources: Vec<Source>,
+    pub publish: Publish,
 }
 
 impl Repository {
     /// Its connections of one format, the nearest first.
-    ///
-    /// # Errors
-    /// Where there is none, with the way to have one.
-    pub fn sources(&self, format: Format) -> Result<Vec<Arc<Connection>>, Problem> {
-        let sources: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|connection| connection.format == format)
-            .cloned()
-            .collect();
-        if sources.is_empty() {
-            return Err(Problem::not_found(
-                Decider::Repository(self.name.clone()),
-                format!("repository `{}` has no connection of format {format}", self.name),
-            )
-            .advice(format!(
-                "set up this machine's {format} client, or add a [[connection]] with format = \"{format}\" and list it in the repository"
-            )));
-        }
-        Ok(sources)
+    pub fn connections_of(&self, format: Format) -> impl Iterator<Item = &Arc<Connection>> {
+        self.connections()
+            .filter(move |connection| connection.format == format)
     }
 
-    /// Whether no other connection of the format is asked before this one.
+    /// All its connections.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.sources.iter().filter_map(|source| match source {
+            Source::Connection(connection) => Some(connection),
+            Source::Own(_) => None,
+        })
+    }
+
+    /// The names of the repositories whose own packages it draws on, itself first.
     #[must_use]
-    pub fn asks_first(&self, connection: &Arc<Connection>) -> bool {
-        let first = self
-            .connections
-            .iter()
-            .find(|one| one.format == connection.format);
-        first.is_some_and(|first| Arc::ptr_eq(first, connection))
+    pub fn own_names(&self) -> Vec<&str> {
+        let own = self.sources.iter().filter_map(|source| match source {
+            Source::Own(name) => Some(&**name),
+            Source::Connection(_) => None,
+        });
+        own.collect()
     }
 
-    /// What the nearest source that has it gives.
-    ///
-    /// # Errors
-    /// Where no source has it, or a nearer one is away or says no: a farther one's packages never
-    /// take the place of a nearer one's.
-    pub(super) async fn nearest<'a, T>(
-        &self,
-        format: Format,
-        ask: impl Fn(Arc<Connection>) -> BoxFuture<'a, Result<T, Problem>>,
-    ) -> Result<T, Problem> {
-        let mut absent = None;
-        for connection in self.sources(format)? {
-            match ask(connection).await {
-                Err(problem) if problem.kind == Kind::NotFound => {
-                    absent = absent.or(Some(problem));
-                }
-                result => return result,
-            }
+    /// Where nothing of the format could come from, with the way to have something.
+    pub(super) fn no_source(&self, format: Format) -> Problem {
+        Problem::not_found(
+            Decider::Repository(self.name.clone()),
+            format!("repository `{}` has no connection of format {format}", self.name),
+        )
+        .advice(format!(
+            "set up this machine's {format} client, or add a [[connection]] with format = \"{format}\" and list it in the repository"
+        ))
+    }
+
+    /// Where none of its sources has what was asked for.
+    pub(super) fn has_none(&self, format: Format, what: &str) -> Problem {
+        if self.connections_of(format).next().is_none() && matches!(self.publish, Publish::Deny) {
+            return self.no_source(format);
         }
-        Err(absent
-            .unwrap_or_else(|| Problem::internal("no source", "a repository without connections")))
+        Problem::not_found(
+            Decider::Repository(self.name.clone()),
+            format!("{what} is not there"),
+        )
     }
 }
 
@@ -118,15 +124,16 @@ impl Snapshot {
                 ),
             });
         }
-        let of = |names: &[String]| {
-            names
+        let named = |name: &str| connections.iter().find(|it| it.name == name).cloned();
+        let of = |sources: &[config::RepositorySource]| {
+            sources
                 .iter()
-                .filter_map(|name| {
-                    connections
-                        .iter()
-                        .find(|connection| connection.name == *name)
+                .filter_map(|source| match source {
+                    config::RepositorySource::Own(name) => Some(Source::Own(name.as_str().into())),
+                    config::RepositorySource::Connection(name) => {
+                        named(name).map(Source::Connection)
+                    }
                 })
-                .cloned()
                 .collect()
         };
         let all: Vec<Arc<Repository>> = config
@@ -135,7 +142,18 @@ impl Snapshot {
             .map(|repository| {
                 Arc::new(Repository {
                     name: repository.name.clone(),
-                    connections: of(&repository.connections),
+                    sources: of(&repository.sources),
+                    publish: match &repository.publish {
+                        config::Publish::Deny => Publish::Deny,
+                        config::Publish::Local => Publish::Local,
+                        // A connection that there is not was refused with the configuration.
+                        config::Publish::Forward(name) => {
+                            named(name).map_or(Publish::Deny, |to| Publish::Forward {
+                                to,
+                                spool: repository.spool,
+                            })
+                        }
+                    },
                 })
             })
             .collect();
@@ -149,6 +167,11 @@ impl Snapshot {
             connections,
             config,
         })
+    }
+
+    /// All repositories.
+    pub fn repositories(&self) -> impl Iterator<Item = &Arc<Repository>> {
+        self.repositories.values()
     }
 
     /// # Errors

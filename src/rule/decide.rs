@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pattern;
-use crate::package::PackageId;
+use crate::package::{Origin, PackageId};
 use crate::problem::{Decider, Problem};
 
 /// What a rule does with what it matches.
@@ -53,6 +53,8 @@ pub struct Question<'a> {
     pub package: &'a PackageId,
     pub version: &'a str,
     pub published: Option<Timestamp>,
+    /// What was published here waits for no date.
+    pub origin: Origin,
 }
 
 /// How much of a document the rules have to look at.
@@ -225,7 +227,7 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
         let why = rule.reason.clone().unwrap_or_else(|| "denied".to_owned());
         return denied(why, None);
     }
-    if !rule.needs_dates() {
+    if !rule.needs_dates() || question.origin == Origin::Internal {
         return Ruling::Allowed;
     }
     let Some(published) = question.published else {
@@ -366,6 +368,7 @@ mod tests {
                 package: &package,
                 version,
                 published: published.map(at),
+                origin: Origin::External,
             };
             let rules = rules();
             let decision = rules.decide(&question, now);
@@ -381,6 +384,7 @@ mod tests {
             package: &package,
             version: "1.3.0",
             published: None,
+            origin: Origin::External,
         };
         let rules = rules();
         assert!(
@@ -401,6 +405,7 @@ mod tests {
             package: &package,
             version: "1.4.0",
             published: Some(at("2026-05-09T20:00:00Z")),
+            origin: Origin::External,
         };
         let rules = rules();
         let problem = rules

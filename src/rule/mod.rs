@@ -1,7 +1,9 @@
 //! Allow, deny, wait: one decision about a package version, asked at every door. Pure.
 
 mod decide;
+mod origin;
 mod pattern;
 
 pub use decide::{Action, Concern, Decision, Question, Rule, Rules, Ruling};
+pub use origin::{Control, OriginRule, OriginRules, Way};
 pub use pattern::{Pattern, PatternError};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -19,10 +19,11 @@ use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body, Head, Peer};
 use super::route::{Route, route};
 use crate::Larder;
-use crate::format::{Address, Ask, DocumentId, Protocol, Target};
+use crate::connection::Connection;
+use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Encodings, Repository, Snapshot};
+use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot};
 use crate::telemetry::{RUN_TAG, Run};
 
 /// What answers are given from.
@@ -126,7 +127,8 @@ async fn answer(
         Route::Metrics => return Ok(health::metrics(larder)),
         Route::Decide => return health::decide(larder, parts.uri.query()).await,
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
-        Route::Lease => return Ok(health::lease(larder)),
+        Route::Lease(run) => return health::lease(larder, run, parts.uri.query()),
+        Route::Control => return super::control::answer(larder, &head, body).await,
         Route::Front => return Ok(health::front()),
         Route::Unknown => {
             return Err(Problem::not_found(Decider::Larder, "there is nothing at this path")
@@ -159,6 +161,11 @@ async fn answer(
         repository,
         protocol: format.protocol(),
         head,
+        rest: match parts.uri.query() {
+            Some(query) => format!("{rest}?{query}"),
+            None => rest.to_owned(),
+        },
+        run: line.run.clone(),
         address: Address {
             base: base(
                 snapshot,
@@ -193,6 +200,9 @@ struct Asked<'a> {
     protocol: &'static dyn Protocol,
     head: Head<'a>,
     address: Address,
+    /// The path below the repository, with its query.
+    rest: String,
+    run: Option<Arc<Run>>,
 }
 
 impl Asked<'_> {
@@ -211,7 +221,7 @@ impl Asked<'_> {
             }
             target => target,
         };
-        if !matches!(target, Target::Question { .. } | Target::Publish)
+        if !matches!(target, Target::Question { .. } | Target::Change(_))
             && !matches!(*self.head.method, Method::GET | Method::HEAD)
         {
             return Err(Problem::new(
@@ -259,15 +269,82 @@ impl Asked<'_> {
                 Ok(reply::whole(StatusCode::OK, content_type, answer))
             }
             Target::Redirect(path) => Ok(reply::redirect(&format!("{}{path}", self.address.base))),
-            Target::Publish => Err(Problem::denied(
-                Decider::Repository(self.repository.name.clone()),
-                format!("repository `{}` takes no publishes", self.repository.name),
-            )
-            .advice("publish to the registry itself; this version of Larder reads")),
+            Target::Change(change) => self.change(change, body, line).await,
             Target::Alias(path) => Err(Problem::not_found(
                 Decider::Larder,
                 format!("`{path}` leads in a circle"),
             )),
+        }
+    }
+
+    /// A publish, or another change: made here, or passed on.
+    async fn change(
+        &self,
+        change: Change,
+        body: Incoming,
+        line: &mut Line,
+    ) -> Result<Answer, Problem> {
+        line.subject.package = change
+            .package()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        // A page in somebody's browser may send requests to this machine; it always says so.
+        if self.head.headers.contains_key(ORIGIN) {
+            return Err(Problem::denied(
+                Decider::Larder,
+                "pages in a browser change nothing here",
+            ));
+        }
+        let format = self.protocol.format();
+        let body = body.into_data_stream().map_err(std::io::Error::other);
+        let body = body.boxed();
+        let (to, as_client, spool) = match &self.repository.publish {
+            Publish::Forward { to, spool } if to.format == format => (to, false, *spool),
+            Publish::Deny if self.run.is_some() => (self.registry_of_run()?, true, false),
+            _ => {
+                let changed = self
+                    .larder
+                    .publisher
+                    .change(
+                        self.snapshot,
+                        self.repository,
+                        format,
+                        change,
+                        body,
+                        self.head.text(CONTENT_TYPE),
+                    )
+                    .await?;
+                return Ok(reply::changed(changed, format));
+            }
+        };
+        let sent = Sent {
+            method: self.head.method.clone(),
+            path: self.rest.clone(),
+            headers: self.head.headers.clone(),
+            body,
+        };
+        let forwarded = self
+            .larder
+            .publisher
+            .forward(self.repository, to, &change, sent, as_client, spool)
+            .await?;
+        Ok(reply::forwarded(forwarded, format))
+    }
+
+    /// Where a publish under `larder run` goes: to the registry that the client would have used.
+    fn registry_of_run(&self) -> Result<&Arc<Connection>, Problem> {
+        let format = self.protocol.format();
+        let registry = self.run.as_ref().and_then(|run| run.publish_to.get());
+        let nearest = self.repository.connections_of(format).next();
+        match (nearest, registry) {
+            (Some(connection), Some(registry)) if connection.url.as_str() == registry => {
+                Ok(connection)
+            }
+            _ => Err(Problem::denied(
+                Decider::Repository(self.repository.name.clone()),
+                "the registry that this client would publish to is not the one of this repository",
+            )
+            .advice("publish without `larder run`, or say publish = \"forward:CONNECTION\" for the repository")),
         }
     }
 

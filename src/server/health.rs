@@ -54,7 +54,7 @@ pub fn report(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer,
     let mut upstreams = BTreeMap::new();
     for connection in repository
         .into_iter()
-        .flat_map(|repository| &repository.connections)
+        .flat_map(|repository| repository.connections())
     {
         upstreams
             .entry(connection.format.to_string())
@@ -67,14 +67,18 @@ pub fn report(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer,
 }
 
 /// An answer that begins and does not end: the client's leaving is the message.
-pub fn lease(larder: &Larder) -> Answer {
+pub fn lease(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer, Problem> {
+    // The registry that the run's npm would publish to.
+    if let Some(registry) = query_of(query).remove("publish_to") {
+        let _ = larder.runs.run(run).publish_to.set(registry);
+    }
     let lease = larder.runs.lease();
     let begin = stream::iter([Ok(Bytes::from_static(b"leased\n"))]);
     let held = stream::once(async move {
         let _lease = lease;
         std::future::pending().await
     });
-    pieces(begin.chain(held))
+    Ok(pieces(begin.chain(held)))
 }
 
 /// `?repository=public&package=npm:left-pad&version=1.3.0`

@@ -37,7 +37,7 @@ pub struct Again {
     pub lasting: Lasting,
     pub source: Source,
     /// What is noted as used.
-    pub blob: BlobId,
+    pub blob: Option<BlobId>,
 }
 
 /// Bytes that are held elsewhere.
@@ -141,7 +141,9 @@ impl Answers {
         let body = ready.again.source.body(over_tls)?;
         if now - ready.noted_at.load(Ordering::Relaxed) >= NOTED_EVERY {
             ready.noted_at.store(now, Ordering::Relaxed);
-            larder.store.used(ready.again.blob);
+            if let Some(blob) = ready.again.blob {
+                larder.store.used(blob);
+            }
         }
         let account = Account {
             larder: Arc::clone(larder),

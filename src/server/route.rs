@@ -24,7 +24,9 @@ pub enum Route<'a> {
     /// What a run got.
     Report(&'a str),
     /// Held open by a run for as long as it needs this Larder.
-    Lease,
+    Lease(&'a str),
+    /// Commands of the operator.
+    Control,
     Front,
     Unknown,
 }
@@ -41,6 +43,7 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         "/-/ready" => return Route::Ready,
         "/-/metrics" => return Route::Metrics,
         "/-/decide" => return Route::Decide,
+        "/-/control" => return Route::Control,
         _ => {}
     }
     if let Some(below) = path.strip_prefix("/-/run/") {
@@ -57,7 +60,7 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         return match (is_id, rest) {
             (false, _) => Route::Unknown,
             (true, "" | "/") => Route::Report(run),
-            (true, "/lease") => Route::Lease,
+            (true, "/lease") => Route::Lease(run),
             (true, rest) => package(rest, Some(run)).unwrap_or(Route::Unknown),
         };
     }

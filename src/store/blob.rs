@@ -194,6 +194,15 @@ impl Blob {
             .map_err(|_| Error::Stopped)?
     }
 
+    /// The blob as a reader that can go anywhere. Blocks.
+    #[must_use]
+    pub fn seekable(&self) -> impl std::io::Read + std::io::Seek + Send + 'static {
+        Reader {
+            blob: self.clone(),
+            offset: 0,
+        }
+    }
+
     /// The blob as a reader. Blocks.
     #[must_use]
     pub fn reader(&self) -> impl std::io::Read + Send + 'static {
@@ -217,6 +226,13 @@ impl std::io::Read for Reader {
         }
         self.offset += piece.len() as u64;
         Ok(piece.len())
+    }
+}
+
+impl std::io::Seek for Reader {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.offset = super::incoming::sought(to, self.offset, self.blob.size())?;
+        Ok(self.offset)
     }
 }
 

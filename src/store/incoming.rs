@@ -2,7 +2,8 @@
 //! expected.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,15 @@ pub struct Incoming {
     sent: u64,
     size: Option<u64>,
     keeper: Keeper,
+}
+
+/// For how long bytes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// Until their room is needed.
+    Cached,
+    /// For good: never evicted, and durable when they have their name.
+    Published,
 }
 
 /// Bytes that are whole and what was expected, not yet under their name.
@@ -216,11 +226,21 @@ impl Verified {
         self.size
     }
 
+    /// The bytes, to be looked into before they are kept. Blocks.
+    #[must_use]
+    pub fn reader(&self) -> FileReader {
+        FileReader {
+            file: Arc::clone(&self.partial.file),
+            size: self.size,
+            at: 0,
+        }
+    }
+
     /// Syncs the bytes and gives them their name: the only way to a stored [`Blob`].
     ///
     /// # Errors
     /// Where the disk or the catalog fails.
-    pub async fn keep(self) -> Result<Blob, Error> {
+    pub async fn keep(self, keeping: Keeping) -> Result<Blob, Error> {
         let Self {
             digests,
             size,
@@ -234,13 +254,25 @@ impl Verified {
             .spawn_blocking(move || {
                 keep_file(&partial.file, &partial.path, &path)?;
                 partial.renamed = true;
+                if keeping == Keeping::Published {
+                    sync_folders(&path)?;
+                }
                 Ok::<_, std::io::Error>(Arc::clone(&partial.file))
             })
             .await
             .map_err(|_| Error::Stopped)?;
         let file = kept.map_err(full_or_broken)?;
-        if keeper.catalog.add_blob(id, size).await? {
-            keeper.space.add(size);
+        match keeping {
+            Keeping::Cached => {
+                if keeper.catalog.add_blob(id, size).await? {
+                    keeper.space.add(size);
+                }
+            }
+            Keeping::Published => {
+                if keeper.catalog.keep_blob(id, size).await? {
+                    keeper.space.remove(size);
+                }
+            }
         }
         Ok(Blob::of_file(id, size, file, &keeper.windows))
     }
@@ -259,6 +291,48 @@ fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Result<()> {
         }
         result => result,
     }
+}
+
+/// Makes a new name in a folder survive a loss of power, and the folder's own name.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+fn sync_folders(path: &Path) -> std::io::Result<()> {
+    for folder in path.ancestors().skip(1).take(2) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// A file's bytes from the beginning, wherever others read it.
+pub struct FileReader {
+    file: Arc<File>,
+    size: u64,
+    at: u64,
+}
+
+impl std::io::Read for FileReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl std::io::Seek for FileReader {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = sought(to, self.at, self.size)?;
+        Ok(self.at)
+    }
+}
+
+/// The place that is sought in a file of that size.
+pub(super) fn sought(to: SeekFrom, at: u64, size: u64) -> std::io::Result<u64> {
+    let (base, offset) = match to {
+        SeekFrom::Start(at) => (at, 0),
+        SeekFrom::Current(offset) => (at, offset),
+        SeekFrom::End(offset) => (size, offset),
+    };
+    base.checked_add_signed(offset)
+        .ok_or_else(|| std::io::ErrorKind::InvalidInput.into())
 }
 
 fn take_in(

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::packages::random_name;
+use crate::secret::Secret;
 
 /// Who holds a data directory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,6 +57,32 @@ fn read(directory: &Path) -> Holder {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default()
+}
+
+/// Opens the control interface of the Larder that holds the directory.
+const SECRET_FILE: &str = "control.secret";
+
+/// Writes another secret into the directory, for its owner's eyes alone.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn secret(directory: &Path) -> std::io::Result<Secret> {
+    let path = directory.join(SECRET_FILE);
+    let _ = std::fs::remove_file(&path);
+    let secret = format!("{}{}", random_name(), random_name());
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)?;
+    file.write_all(secret.as_bytes())?;
+    Ok(Secret::new(&secret))
+}
+
+/// The secret of the Larder that holds the directory; `None` where it cannot be read.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub fn read_secret(directory: &Path) -> Option<Secret> {
+    let text = std::fs::read_to_string(directory.join(SECRET_FILE)).ok()?;
+    Some(Secret::new(text.trim()))
 }
 
 impl Lock {

@@ -6,6 +6,7 @@ pub mod catalog;
 mod incoming;
 mod lock;
 mod map;
+pub mod packages;
 mod pieces;
 mod reclaim;
 pub mod rendered;
@@ -15,20 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moka::sync::Cache;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
-pub use incoming::{Incoming, Verified};
-pub use lock::{Holder, Lock, holder};
+pub use incoming::{FileReader, Incoming, Keeping, Verified};
+pub use lock::{Holder, Lock, holder, read_secret};
 pub use pieces::Pieces;
 pub use space::NotKept;
 
 use crate::config;
 use crate::package::{Algorithm, BlobId, Digest};
+use crate::secret::Secret;
 use crate::task::Tasks;
 use catalog::Catalog;
 use catalog::usage::Usage;
 use map::Windows;
+use packages::Packages;
 use space::Space;
 
 /// How the store can fail.
@@ -58,6 +62,8 @@ pub enum Error {
     Length { promised: u64, got: u64 },
     #[error("the work was stopped")]
     Stopped,
+    #[error(transparent)]
+    Packages(#[from] packages::Error),
 }
 
 impl Error {
@@ -117,12 +123,17 @@ pub struct Store {
     blobs: PathBuf,
     partial: PathBuf,
     catalog: Catalog,
+    packages: Packages,
+    /// Read by those who keep bytes and record them, written by those who let go of some.
+    recording: Arc<RwLock<()>>,
     space: Arc<Space>,
     usage: Arc<Usage>,
     held: Held,
     pieces_ahead_max: usize,
     tasks: Tasks,
     lock: Lock,
+    /// Opens the control interface to who can read this directory.
+    secret: Secret,
 }
 
 impl Store {
@@ -153,7 +164,13 @@ impl Store {
         for folder in [&blobs, &partial] {
             std::fs::create_dir_all(folder).map_err(failed("cannot be written"))?;
         }
+        let secret = lock::secret(directory).map_err(failed("cannot be written"))?;
         let catalog = Catalog::open(&directory.join("larder.sqlite")).await?;
+        let packages = Packages::open(
+            &directory.join("packages.sqlite"),
+            config.packages.database.as_ref(),
+        )
+        .await?;
         let space = Arc::new(Space::new(
             directory,
             &config.cache,
@@ -161,24 +178,81 @@ impl Store {
         ));
         let usage = Arc::new(Usage::new(catalog.clone()));
         let held = Held::new(&config.cache);
-        reclaim::start(tasks, &catalog, &space, &held, &blobs);
+        let recording = Arc::default();
+        reclaim::start(
+            tasks, &catalog, &packages, &space, &held, &blobs, &recording,
+        );
         usage::start(tasks, &usage);
         Ok(Arc::new(Self {
             blobs,
             partial,
             catalog,
+            packages,
+            recording,
             space,
             usage,
             held,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
+            secret,
         }))
     }
 
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// What repositories have of their own.
+    #[must_use]
+    pub fn packages(&self) -> &Packages {
+        &self.packages
+    }
+
+    /// To be held from keeping bytes for good until they are recorded: nothing is let go of
+    /// meanwhile.
+    pub async fn recording(&self) -> RwLockReadGuard<'_, ()> {
+        self.recording.read().await
+    }
+
+    /// Lets those of the blobs be evicted that nothing published needs any more.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn let_go(&self, blobs: &[BlobId]) -> Result<(), Error> {
+        let _alone = self.recording.write().await;
+        for blob in blobs {
+            if !self.packages.needs(*blob).await?
+                && let Some(size) = self.catalog.let_go(*blob).await?
+            {
+                self.space.add(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a blob that is here from eviction; says whether it is here.
+    ///
+    /// # Errors
+    /// Where the disk or the catalog fails.
+    pub async fn keep_for_good(&self, id: BlobId) -> Result<bool, Error> {
+        let Some(blob) = self.blob(id).await? else {
+            return Ok(false);
+        };
+        if self.catalog.keep_blob(id, blob.size()).await? {
+            self.space.remove(blob.size());
+        }
+        // Between looking and keeping it may have been evicted; its name says so.
+        let path = self.path(id);
+        let exists = self.tasks.spawn_blocking(move || path.exists()).await;
+        exists.map_err(|_| Error::Stopped)
+    }
+
+    /// What opens the control interface.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.secret
     }
 
     /// Says in the lock file where this process listens, for those who find the directory held.
@@ -194,9 +268,10 @@ impl Store {
         &self,
         size: Option<u64>,
         algorithms: &[Algorithm],
+        keeping: Keeping,
     ) -> Result<Incoming, Error> {
         self.space
-            .admit(size.unwrap_or(0))
+            .admit(size.unwrap_or(0), keeping)
             .map_err(Error::NotKept)?;
         Incoming::start(self, size, algorithms).await
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::Keeping;
 use crate::config;
 
 /// Why bytes are passed on without being kept.
@@ -54,9 +55,10 @@ impl Space {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether bytes of that size may come in.
-    pub fn admit(&self, size: u64) -> Result<(), NotKept> {
-        if size > self.max {
+    /// Whether bytes of that size may come in. What is published counts for no bound but the
+    /// disk's.
+    pub fn admit(&self, size: u64, keeping: Keeping) -> Result<(), NotKept> {
+        if size > self.max && keeping == Keeping::Cached {
             return Err(NotKept::TooLarge);
         }
         // A file system that does not say how full it is shows it when it is written to.

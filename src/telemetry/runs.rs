@@ -1,7 +1,7 @@
 //! What one `larder run` got: counted by the id in its paths.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct Run {
     pub fetched_bytes: AtomicU64,
     pub saved_ms: AtomicU64,
     pub failures: AtomicU64,
+    /// The registry that the run's npm would have published to.
+    pub publish_to: OnceLock<String>,
 }
 
 /// The counters, read at one moment.

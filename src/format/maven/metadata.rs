@@ -12,11 +12,11 @@ use crate::format::edit::Edits;
 use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
 
 /// An element of interest, with the place of its text and of the whole of it.
-struct Element {
-    path: String,
-    text: String,
+pub struct Element {
+    pub path: String,
+    pub text: String,
     text_range: Range<usize>,
-    range: Range<usize>,
+    pub range: Range<usize>,
 }
 
 pub fn versions(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
@@ -103,7 +103,7 @@ fn with_indent(bytes: &[u8], range: &Range<usize>) -> Range<usize> {
     range.start - indent..range.end
 }
 
-fn elements(bytes: &[u8]) -> Result<Vec<Element>, FormatError> {
+pub fn elements(bytes: &[u8]) -> Result<Vec<Element>, FormatError> {
     const DEPTH_MAX: usize = 64;
     let wrong = |error: &dyn std::fmt::Display| FormatError::Xml(error.to_string());
     let mut reader = Reader::from_reader(bytes);

@@ -2,10 +2,13 @@
 //! levels, a checksum file beside everything.
 //! Source: Maven's repository layout and metadata reference.
 
+mod compose;
 mod leads;
+mod merge;
 mod metadata;
 mod name;
 mod path;
+mod upload;
 mod version;
 
 use crate::package::{
@@ -14,8 +17,9 @@ use crate::package::{
 };
 use crate::problem::Problem;
 
+use super::upload::{Inspected, Upload};
 use super::{
-    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Protocol,
+    Own, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Protocol,
     RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
 
@@ -146,6 +150,30 @@ impl Protocol for Maven {
             })
             .into_iter()
             .collect()
+    }
+
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        compose::compose(document, own)
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, _document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(parts)
+    }
+
+    fn is_newer(&self, version: &str, than: &str) -> bool {
+        version::compare(version, than).is_some_and(std::cmp::Ordering::is_gt)
+    }
+
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {

@@ -3,14 +3,11 @@
 use http::Method;
 
 use super::{View, name};
-use crate::format::{Ask, DocumentId, Target, View as AnyView, path};
+use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
 use crate::package::{Algorithm, AssetId, Format, PackageId};
 use crate::problem::{Decider, Problem};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
-    if ask.method == Method::PUT || ask.method == Method::POST || ask.method == Method::DELETE {
-        return Ok(Target::Publish);
-    }
     let segments = path::segments(ask.rest)?;
     let Some((file, folder)) = segments.split_last() else {
         return Err(
@@ -24,6 +21,9 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
                 .advice("ask for a file by its path"),
         );
     }
+    if ask.method == Method::PUT {
+        return deployed(folder, file).map(Target::Change);
+    }
     if let Some((of, algorithm)) = checksum(file) {
         return Ok(match target(folder, of) {
             Target::Asset(asset) => Target::Checksum(asset, algorithm),
@@ -32,6 +32,33 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
         });
     }
     Ok(target(folder, file))
+}
+
+/// What a file that is put somewhere is.
+fn deployed(folder: &[String], file: &str) -> Result<Change, Problem> {
+    let checksum = checksum(file);
+    let of = checksum.map_or(file, |(of, _)| of);
+    match (target(folder, of), checksum) {
+        (Target::Asset(asset), None) => Ok(Change::File(asset)),
+        (Target::Asset(asset), Some((_, algorithm))) => Ok(Change::Checksum(asset, algorithm)),
+        (
+            Target::Document(
+                id @ DocumentId {
+                    view: AnyView::Maven(View::Metadata { .. } | View::SnapshotMetadata { .. }),
+                    ..
+                },
+            ),
+            checksum,
+        ) => Ok(match checksum {
+            None => Change::Finish(id),
+            Some((_, algorithm)) => Change::FinishChecksum(id, algorithm),
+        }),
+        _ => Err(Problem::invalid(format!(
+            "`{}/{file}` is no place for a file of a package",
+            folder.join("/")
+        ))
+        .advice("files lie at group/as/path/artifact/version/artifact-version[-classifier].ending")),
+    }
 }
 
 /// The file that a checksum file is of.
@@ -194,6 +221,36 @@ mod tests {
                 }
             )
         );
+    }
+
+    #[test]
+    fn what_is_deployed_is_a_file_its_checksum_or_metadata() {
+        let put = |rest: &str| {
+            parse(&Ask {
+                method: &Method::PUT,
+                rest,
+                query: None,
+                accept: "",
+            })
+        };
+        assert_eq!(
+            put("x/lib/1.0/lib-1.0.jar").unwrap(),
+            Target::Change(Change::File(asset("x:lib", "1.0/lib-1.0.jar")))
+        );
+        assert_eq!(
+            put("x/lib/1.0/lib-1.0.jar.sha1").unwrap(),
+            Target::Change(Change::Checksum(
+                asset("x:lib", "1.0/lib-1.0.jar"),
+                Algorithm::Sha1
+            ))
+        );
+        assert!(matches!(
+            put("x/lib/maven-metadata.xml").unwrap(),
+            Target::Change(Change::Finish(_))
+        ));
+        for rest in ["x/lib/1.0/other.jar", "archetype-catalog.xml", "x/../y/z"] {
+            assert!(put(rest).is_err(), "{rest}");
+        }
     }
 
     #[test]

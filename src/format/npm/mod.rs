@@ -1,20 +1,28 @@
 //! npm's registry: packuments, manifests, tarballs and what stands under `/-/`.
 //! Source: the npm registry's public API documents and the clients' behaviour.
 
+mod audit;
+mod compose;
 mod facts;
 mod leads;
+mod merge;
 pub mod name;
 mod path;
 mod render;
 mod scan;
 mod short;
+pub mod upload;
 mod version;
 
 use crate::package::{AssetFacts, AssetId, Expected, Format, PackageId, Promise};
 use crate::problem::Problem;
 
+use std::collections::HashSet;
+use std::io::{Read, Write};
+
+use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
     Protocol, RenderInput, Rendering, Resource, Target, Upstream,
 };
 use crate::package::Location;
@@ -136,6 +144,62 @@ impl Protocol for Npm {
             package: name::parse(package).ok()?,
             file: file.into(),
         }))
+    }
+
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        compose::compose(document, own)
+    }
+
+    fn search(&self, document: &DocumentId) -> Option<Search> {
+        compose::search_of(document)
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(document, parts)
+    }
+
+    fn is_newer(&self, one: &str, than: &str) -> bool {
+        one != than && version::newest([than, one].into_iter()) == Some(one)
+    }
+
+    fn asked_about(&self, body: &[u8]) -> Vec<String> {
+        audit::names(body)
+    }
+
+    fn ask_without(&self, body: &[u8], names: &HashSet<String>) -> Result<Vec<u8>, FormatError> {
+        audit::without(body, names)
+    }
+
+    fn part(
+        &self,
+        body: &mut dyn Read,
+        file: &mut dyn Write,
+        words_max: u64,
+    ) -> Result<Parted, Problem> {
+        upload::part(body, file, words_max)
+    }
+
+    fn words_in(&self, asset: &AssetId) -> Option<DocumentId> {
+        Some(DocumentId {
+            package: Some(asset.package.clone()),
+            view: super::View::Npm(View::Packument),
+        })
+    }
+
+    fn words(&self, document: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
+        upload::words(document, version)
+    }
+
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{SHORT_TYPE, View, name};
-use crate::format::{Ask, DocumentId, Target, View as AnyView, path};
+use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
 use crate::package::{AssetId, Location, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 
@@ -14,7 +14,7 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
         return question(&parts);
     }
     if ask.method == Method::PUT || ask.method == Method::DELETE {
-        return Ok(Target::Publish);
+        return change(&parts, ask).map(Target::Change);
     }
     if let Some(at) = attestations_at(&parts) {
         return attestations(parts.get(at..).unwrap_or_default());
@@ -28,6 +28,60 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
 
 /// Where `-/npm/v1/attestations` begins: npm asks for the pathname of the address that the
 /// packument names, behind its registry's own path or at the host's root, by version.
+/// What a `PUT` or a `DELETE` wants changed.
+fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
+    let puts = ask.method == Method::PUT;
+    match (parts, puts) {
+        (["-", "package", name @ .., "dist-tags", tag], puts) => {
+            let (package, tag) = (name::parse(&name.join("/"))?, (*tag).to_owned());
+            Ok(if puts {
+                Change::Tag { package, tag }
+            } else {
+                Change::Untag { package, tag }
+            })
+        }
+        (["-", "user", ..], true) => Err(Problem::denied(
+            Decider::Larder,
+            "Larder keeps no accounts, so there is nothing to log in to",
+        )
+        .advice("npm needs some token before it publishes: set `//HOST/:_authToken`")),
+        (["-", ..], _) => Err(settled_elsewhere()),
+        // What follows a path that ends in `/-rev/{revision}`.
+        ([of @ .., "-rev", revision], puts) => match package_path(of, ask)? {
+            Target::Document(DocumentId {
+                package: Some(package),
+                ..
+            }) => {
+                let revision = (*revision).to_owned();
+                Ok(if puts {
+                    Change::Revision { package, revision }
+                } else {
+                    Change::RemovePackage { package, revision }
+                })
+            }
+            Target::Asset(asset) if !puts => Ok(Change::RemoveAsset(asset)),
+            _ => Err(unknown(ask.rest)),
+        },
+        (parts, true) => match package_path(parts, ask)? {
+            Target::Document(DocumentId {
+                package: Some(package),
+                view: AnyView::Npm(View::Packument | View::ShortPackument),
+            }) => Ok(Change::Document(package)),
+            _ => Err(unknown(ask.rest)),
+        },
+        (_, false) => Err(unknown(ask.rest)),
+    }
+}
+
+/// Teams, owners and who may read: not for npm to say.
+fn settled_elsewhere() -> Problem {
+    Problem::denied(
+        Decider::Larder,
+        "who may read and publish is not set through npm",
+    )
+    .advice("it is the repository's configuration that says so")
+}
+
 fn attestations_at(parts: &[&str]) -> Option<usize> {
     parts
         .windows(4)
@@ -57,6 +111,16 @@ fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
             View::Search(ask.query.unwrap_or_default().to_owned()),
         )),
         ["npm", "v1", "keys"] => Ok(document(None, View::Keys)),
+        ["package", name @ .., "visibility"] => {
+            name::parse(&name.join("/"))?;
+            // Whoever reaches the repository may read it; it is not the public's registry.
+            Ok(answer(r#"{"public":false}"#))
+        }
+        ["package", name @ .., "collaborators"] => {
+            name::parse(&name.join("/"))?;
+            Ok(answer("{}"))
+        }
+        ["org" | "user", _, "package"] | ["team", _, _, "package" | "user"] => Ok(answer("{}")),
         ["package", name @ .., "dist-tags"] => Ok(document(
             Some(name::parse(&name.join("/"))?),
             View::DistTags,
@@ -127,6 +191,7 @@ fn question(parts: &[&str]) -> Result<Target, Problem> {
             location: Location::Path(parts.join("/")),
             content_type: "application/json",
         }),
+        ["-", "package", .., "access"] => Err(settled_elsewhere()),
         _ => Err(Problem::new(
             Kind::MethodNotAllowed,
             Decider::Larder,
@@ -244,7 +309,64 @@ mod tests {
             .unwrap(),
             doc(Some("a"), View::ShortPackument)
         );
-        assert_eq!(ask(&Method::PUT, "a", "").unwrap(), Target::Publish);
+    }
+
+    #[test]
+    fn every_change_that_npm_makes_is_known() {
+        let package = || name::parse("@a/b").unwrap();
+        let tag = || "next".to_owned();
+        for (method, rest, change) in [
+            (Method::PUT, "@a%2fb", Change::Document(package())),
+            (
+                Method::PUT,
+                "@a%2fb/-rev/1-x",
+                Change::Revision {
+                    package: package(),
+                    revision: "1-x".into(),
+                },
+            ),
+            (
+                Method::DELETE,
+                "@a%2fb/-rev/1-x",
+                Change::RemovePackage {
+                    package: package(),
+                    revision: "1-x".into(),
+                },
+            ),
+            (
+                Method::DELETE,
+                "npm/team/@a/b/-/b-1.0.0.tgz/-rev/1-x",
+                Change::RemoveAsset(AssetId {
+                    package: package(),
+                    file: "b-1.0.0.tgz".into(),
+                }),
+            ),
+            (
+                Method::PUT,
+                "-/package/@a%2fb/dist-tags/next",
+                Change::Tag {
+                    package: package(),
+                    tag: tag(),
+                },
+            ),
+            (
+                Method::DELETE,
+                "-/package/@a%2fb/dist-tags/next",
+                Change::Untag {
+                    package: package(),
+                    tag: tag(),
+                },
+            ),
+        ] {
+            assert_eq!(
+                ask(&method, rest, "").unwrap(),
+                Target::Change(change),
+                "{rest}"
+            );
+        }
+        for rest in ["-/user/org.couchdb.user:x", "-/team/a/b/package", "a/1.0.0"] {
+            assert!(ask(&Method::PUT, rest, "").is_err(), "{rest}");
+        }
     }
 
     #[test]

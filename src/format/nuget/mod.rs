@@ -1,20 +1,26 @@
 //! NuGet's V3 protocol: a service index that names everything, registrations, the flat container.
 //! Source: the NuGet Server API reference.
 
+mod compose;
 mod facts;
 mod leads;
+mod merge;
 mod name;
 mod path;
 mod registration;
 mod render;
 mod service;
+mod upload;
 mod version;
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use url::Url;
 
+use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
     Protocol, RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
 use crate::package::{Algorithm, Digest, Expected, Format, Location, PackageId, Promise};
@@ -83,6 +89,8 @@ const SIGNATURES: &[&str] = &[
     "RepositorySignatures/4.9.0",
     "RepositorySignatures/4.7.0",
 ];
+const PUBLISH: &[&str] = &["PackagePublish/2.0.0", "PackagePublish"];
+const SYMBOL_PUBLISH: &[&str] = &["SymbolPackagePublish/4.9.0"];
 const CATALOG: &[&str] = &["Catalog/3.0.0"];
 
 /// NuGet's documents.
@@ -251,6 +259,60 @@ impl Protocol for Nuget {
 
     fn locate(&self, directory: &[u8], types: &[&str], path: &str) -> Option<Url> {
         service::locate(directory, types, path)
+    }
+
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        compose::compose(document, own)
+    }
+
+    fn own_directory(&self) -> Option<Vec<u8>> {
+        Some(compose::directory())
+    }
+
+    fn search(&self, document: &DocumentId) -> Option<Search> {
+        compose::search_of(document)
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(document, parts)
+    }
+
+    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Owned(version::normalised(version))
+    }
+
+    /// A prerelease is older than any release, as clients choose.
+    fn is_newer(&self, one: &str, than: &str) -> bool {
+        match (version::is_prerelease(one), version::is_prerelease(than)) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => version::compare(one, than).is_some_and(std::cmp::Ordering::is_gt),
+        }
+    }
+
+    fn published_at(&self, rest: &str) -> (Location, String) {
+        let (types, below) = match rest.strip_prefix("api/v2/symbolpackage") {
+            Some(below) => (SYMBOL_PUBLISH, below),
+            None => (PUBLISH, rest.strip_prefix("api/v2/package").unwrap_or(rest)),
+        };
+        let path = below.trim_start_matches('/').to_owned();
+        let location = Location::Service {
+            types,
+            path: path.clone(),
+        };
+        (location, path)
+    }
+
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {

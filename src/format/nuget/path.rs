@@ -3,16 +3,16 @@
 use http::Method;
 
 use super::{Registrations, View, name, version};
-use crate::format::{Ask, DocumentId, Target, View as AnyView, path};
-use crate::package::{AssetId, PackageId};
+use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
+use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
-    if ask.method == Method::POST || ask.method == Method::PUT || ask.method == Method::DELETE {
-        return Ok(Target::Publish);
-    }
     let segments = path::segments(ask.rest)?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if ask.method == Method::POST || ask.method == Method::PUT || ask.method == Method::DELETE {
+        return change(&parts, ask).map(Target::Change);
+    }
     let query = || ask.query.unwrap_or_default().to_owned();
     match parts.as_slice() {
         ["v3", "index.json"] => Ok(document(None, View::ServiceIndex)),
@@ -41,6 +41,23 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
             let path = format!("{}/{}", package.name(), rest.join("/"));
             Ok(document(Some(package), View::Registration { form, path }))
         }
+        _ => Err(unknown(ask.rest)),
+    }
+}
+
+/// A push, and taking a version out of the lists and back.
+fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
+    match parts {
+        ["api", "v2", "package" | "symbolpackage"] if ask.method == Method::PUT => Ok(Change::Form),
+        ["api", "v2", "package", id, version] if ask.method != Method::PUT => Ok(Change::Status {
+            package: name::parse(id)?,
+            version: version::normalised(version),
+            status: if ask.method == Method::DELETE {
+                Status::Unlisted
+            } else {
+                Status::Published
+            },
+        }),
         _ => Err(unknown(ask.rest)),
     }
 }

@@ -82,6 +82,7 @@ fn place(kind: &str, over_tls: bool) -> Option<String> {
         "ReadmeUriTemplate" if !version.is_empty() => {
             Some("v3/flat/{lower_id}/{lower_version}/readme".to_owned())
         }
+        "SymbolPackagePublish" => Some("api/v2/symbolpackage".to_owned()),
         "PackagePublish" => Some("api/v2/package".to_owned()),
         _ => None,
     }

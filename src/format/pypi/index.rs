@@ -23,6 +23,9 @@ pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), Fo
         written: 0,
     };
     writer.begin()?;
+    for name in input.own {
+        writer.name(name)?;
+    }
     if input.media_type.contains("json") {
         read_json(&mut *input.reader, &mut writer)?;
     } else {
@@ -209,6 +212,7 @@ mod tests {
             media_type,
             reader: &mut reader,
             shows: &|package| package.name() != "evil",
+            own: &[],
         };
         stream(&mut input, &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -245,6 +249,7 @@ mod tests {
             media_type: "application/json",
             reader: &mut reader,
             shows: &|_| true,
+            own: &[],
         };
         assert!(stream(&mut input, &mut Vec::new()).is_err());
     }

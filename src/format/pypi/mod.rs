@@ -2,22 +2,27 @@
 //! Sources: PEP 503, 592, 629, 658, 691, 700, 708, 714, 740.
 
 mod address;
+mod compose;
 mod html;
 mod index;
 mod leads;
 mod legacy;
+mod merge;
 pub mod name;
 mod page;
 mod path;
 mod render;
+mod upload;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::str::FromStr as _;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
+use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
+    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
     Protocol, RenderInput, Rendering, Resource, StreamInput, Target, Upstream, plain_error,
 };
 use crate::package::{AssetFacts, Expectation, Format, Location, PackageId};
@@ -191,6 +196,43 @@ impl Protocol for Pypi {
         }
     }
 
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        compose::compose(document, own)
+    }
+
+    fn search(&self, document: &DocumentId) -> Option<Search> {
+        compose::search_of(document)
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(document, parts)
+    }
+
+    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Owned(render::version_key(version))
+    }
+
+    fn is_newer(&self, version: &str, than: &str) -> bool {
+        is_newer(version, than)
+    }
+
+    fn published_at(&self, _rest: &str) -> (Location, String) {
+        // Uploads go beside the simple index, as we take them ourselves.
+        (Location::Path("../".to_owned()), String::new())
+    }
+
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
+    }
+
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
         let range = range.trim();
         if range == "*" {
@@ -210,6 +252,15 @@ impl Protocol for Pypi {
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
     }
+}
+
+/// A final release is newer than any prerelease, as installers choose.
+fn is_newer(version: &str, than: &str) -> bool {
+    let rank = |text: &str| {
+        let version = Version::from_str(text).ok()?;
+        Some((!version.any_prerelease(), version))
+    };
+    rank(version) > rank(than)
 }
 
 fn known(digests: &crate::package::Expected) -> Expectation {

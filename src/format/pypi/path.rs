@@ -3,13 +3,21 @@
 use http::Method;
 
 use super::{Form, HTML_TYPE, JSON_TYPE, View, name};
-use crate::format::{Ask, DocumentId, Target, View as AnyView, path, query_of};
+use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path, query_of};
 use crate::package::{AssetId, PackageId};
 use crate::problem::{Decider, Problem};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
-    if ask.method == Method::POST || ask.method == Method::PUT || ask.method == Method::DELETE {
-        return Ok(Target::Publish);
+    if ask.method == Method::POST {
+        return match ask.rest {
+            // twine, uv and the rest post to the address that they are given.
+            "" | "legacy/" | "legacy" => Ok(Target::Change(Change::Form)),
+            _ => Err(Problem::not_found(
+                Decider::Larder,
+                format!("`{}` takes no uploads", ask.rest),
+            )
+            .advice("upload to the repository's own address, which ends in its name and a slash")),
+        };
     }
     let segments = path::segments(ask.rest)?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();

@@ -92,7 +92,7 @@ fn edit_json(
 }
 
 /// One spelling for a version, so that `1.0` and `1.0.0` are the same.
-fn version_key(version: &str) -> String {
+pub fn version_key(version: &str) -> String {
     let Ok(version) = Version::from_str(version) else {
         return version.to_owned();
     };

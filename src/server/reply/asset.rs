@@ -101,7 +101,7 @@ fn again(reply: &AssetReply) -> Option<Again> {
     Some(Again {
         lasting: reply.lasting.clone()?,
         source: Source::Blob(blob.downgrade()),
-        blob: blob.id(),
+        blob: Some(blob.id()),
     })
 }
 

@@ -13,7 +13,7 @@ use super::{Answer, Body, Head, whole};
 use crate::clock;
 use crate::fetch::{Content, Document};
 use crate::format::{DocumentId, StreamInput};
-use crate::package::{Algorithm, Digester, Format, PackageId};
+use crate::package::{Algorithm, BlobId, Digester, Format, PackageId};
 use crate::problem::{Decider, Problem};
 use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
 use crate::server::ready::{Again, Source};
@@ -37,19 +37,21 @@ pub fn document(
     let mut answer = match reply.body {
         DocumentBody::Streamed {
             document,
+            own,
             content_type,
         } => {
-            let mut answer = Answer::new(
-                StatusCode::OK,
-                streamed(&document, id.clone(), format, snapshot, tasks),
-            );
-            answer.content_type(content_type);
-            // Of the bytes that it is made of, and the form that it is made in.
+            // Of what it is made of, and the form that it is made in.
+            let names = BlobId::of(own.join(",").as_bytes());
+            let of = document.as_ref().map_or(names, |document| document.row.blob);
             let etag = format!(
-                "\"{}-{:x}\"",
-                document.row.blob.to_hex().get(..32).unwrap_or_default(),
+                "\"{}-{}-{:x}\"",
+                of.to_hex().get(..32).unwrap_or_default(),
+                names.to_hex().get(..8).unwrap_or_default(),
                 content_type.len()
             );
+            let body = streamed(document, own, id.clone(), format, snapshot, tasks);
+            let mut answer = Answer::new(StatusCode::OK, body);
+            answer.content_type(content_type);
             answer.header(ETAG, &etag);
             if head.holds(&etag, None) {
                 *answer.response.body_mut() = Body::empty();
@@ -89,18 +91,28 @@ pub fn document(
 
 /// Renders the document while it is sent, in memory that does not grow with it.
 fn streamed(
-    document: &Arc<Document>,
+    document: Option<Arc<Document>>,
+    own: Vec<String>,
     id: DocumentId,
     format: Format,
     snapshot: &Arc<Snapshot>,
     tasks: &Tasks,
 ) -> Body {
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-    let (document, snapshot) = (Arc::clone(document), Arc::clone(snapshot));
+    let snapshot = Arc::clone(snapshot);
     tasks.spawn_blocking(move || {
-        let blob = match &document.content {
-            Content::Stored(blob) => blob.clone(),
-            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+        let (blob, media_type) = match &document {
+            Some(document) => {
+                let blob = match &document.content {
+                    Content::Stored(blob) => blob.clone(),
+                    Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+                };
+                (blob, document.row.media_type.as_str())
+            }
+            None => {
+                let nothing = Bytes::from_static(b"{}");
+                (Blob::in_memory(BlobId::of(&nothing), nothing), "application/json")
+            }
         };
         let mut reader = BufReader::with_capacity(PIECE_BYTES, blob.reader());
         let now = clock::now();
@@ -112,9 +124,10 @@ fn streamed(
         };
         let mut input = StreamInput {
             document: &id,
-            media_type: &document.row.media_type,
+            media_type,
             reader: &mut reader,
             shows: &shows,
+            own: &own,
         };
         if let Err(error) = format.protocol().stream(&mut input, &mut out) {
             let problem = Problem::internal("a document cannot be rendered", error);

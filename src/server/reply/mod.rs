@@ -2,6 +2,7 @@
 
 mod asset;
 mod body;
+mod change;
 mod document;
 mod problem;
 mod range;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use asset::asset;
 pub use body::Body;
+pub use change::{changed, forwarded};
 pub use document::{checksum, document, document_checksum};
 pub use problem::problem;
 

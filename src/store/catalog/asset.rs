@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use sqlx::Row as _;
 
 use super::Catalog;
-use crate::package::{AssetId, BlobId};
+use crate::package::{AssetId, BlobId, Origin, PackageId, Summary};
 
 /// An asset of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,81 @@ impl Catalog {
                 fetch_ms: row.get(7),
             })
         }))
+    }
+
+    /// Whether any asset of the package was ever pulled through the connection.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn has_assets_of(
+        &self,
+        connection: &str,
+        package: &PackageId,
+    ) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query("SELECT 1 FROM asset WHERE connection = ? AND package = ? LIMIT 1")
+            .bind(connection)
+            .bind(package.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Packages of which assets were pulled through the connections, in the order of their names,
+    /// `limit` of them behind `after`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pulled(
+        &self,
+        connection: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Summary>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT package, COUNT(DISTINCT version) FROM asset \
+             WHERE connection = ? AND package > ? GROUP BY package ORDER BY package LIMIT ?",
+        )
+        .bind(connection)
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Summary {
+                package: row.get(0),
+                origin: Origin::External,
+                description: String::new(),
+                latest: String::new(),
+                versions: u64::try_from(row.get::<i64, _>(1)).unwrap_or(0),
+            })
+            .collect())
+    }
+
+    /// What was pulled through of the package: version, file, size, and the blob's name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pulled_assets(
+        &self,
+        connection: &str,
+        package: &PackageId,
+    ) -> Result<Vec<(String, String, u64, BlobId)>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT version, file, size, blob FROM asset WHERE connection = ? AND package = ? ORDER BY version, file",
+        )
+        .bind(connection)
+        .bind(package.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                let blob = BlobId::from_slice(&row.get::<Vec<u8>, _>(3))?;
+                let size = u64::try_from(row.get::<i64, _>(2)).unwrap_or(0);
+                Some((row.get(0), row.get(1), size, blob))
+            })
+            .collect())
     }
 
     /// # Errors

@@ -30,6 +30,58 @@ impl Catalog {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Keeps the blob from eviction; says whether it was an evictable one before.
+    pub(in crate::store) async fn keep_blob(
+        &self,
+        id: BlobId,
+        size: u64,
+    ) -> Result<bool, sqlx::Error> {
+        if self.keep_known(id).await?.is_some() {
+            return Ok(true);
+        }
+        let now = clock::unix_ms_now();
+        sqlx::query("INSERT INTO blob (id, size, stored_at, used_at, kept) VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET kept = 1")
+            .bind(id.as_bytes().as_slice())
+            .bind(i64::try_from(size).unwrap_or(i64::MAX))
+            .bind(now)
+            .bind(now)
+            .execute(&self.pool)
+            .await?;
+        Ok(false)
+    }
+
+    /// Keeps a blob that has a row from eviction; its size, where it was evictable.
+    pub(in crate::store) async fn keep_known(
+        &self,
+        id: BlobId,
+    ) -> Result<Option<u64>, sqlx::Error> {
+        let row = sqlx::query("UPDATE blob SET kept = 1 WHERE id = ? AND kept = 0 RETURNING size")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| u64::try_from(row.get::<i64, _>(0)).unwrap_or(0)))
+    }
+
+    /// Lets the blob be evicted; its size, where it was kept.
+    pub(in crate::store) async fn let_go(&self, id: BlobId) -> Result<Option<u64>, sqlx::Error> {
+        let row = sqlx::query("UPDATE blob SET kept = 0 WHERE id = ? AND kept = 1 RETURNING size")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| u64::try_from(row.get::<i64, _>(0)).unwrap_or(0)))
+    }
+
+    /// All blobs that are kept from eviction.
+    pub(in crate::store) async fn kept_blobs(&self) -> Result<Vec<BlobId>, sqlx::Error> {
+        let rows = sqlx::query("SELECT id FROM blob WHERE kept = 1")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
+            .collect())
+    }
+
     /// Forgets the coldest blobs, at most `count` and about `bytes` of them, and says which they
     /// were: those used once go before those used again, the longest unused first.
     pub(in crate::store) async fn take_coldest(
@@ -37,7 +89,7 @@ impl Catalog {
         count: u32,
         bytes: u64,
     ) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
-        let rows = sqlx::query("SELECT id, size FROM blob ORDER BY reused, used_at LIMIT ?")
+        let rows = sqlx::query("SELECT id, size FROM blob WHERE kept = 0 ORDER BY reused, used_at LIMIT ?")
             .bind(count)
             .fetch_all(&self.pool)
             .await?;
@@ -47,10 +99,14 @@ impl Catalog {
         for row in rows {
             let id: Vec<u8> = row.get(0);
             let size = u64::try_from(row.get::<i64, _>(1)).unwrap_or(0);
-            sqlx::query("DELETE FROM blob WHERE id = ?")
+            let gone = sqlx::query("DELETE FROM blob WHERE id = ? AND kept = 0")
                 .bind(&id)
                 .execute(&mut *transaction)
                 .await?;
+            // Somebody published it meanwhile.
+            if gone.rows_affected() == 0 {
+                continue;
+            }
             sqlx::query("DELETE FROM blob_digest WHERE blob = ?")
                 .bind(&id)
                 .execute(&mut *transaction)

@@ -59,6 +59,39 @@ impl Catalog {
         }))
     }
 
+    /// Has these documents of the connection, or all of them, be asked for anew before they are
+    /// served.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn outdate(
+        &self,
+        connection: &str,
+        keys: Option<&[String]>,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        match keys {
+            None => {
+                sqlx::query("UPDATE document SET fresh_until = 0, stale_for = 0 WHERE connection = ?")
+                    .bind(connection)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            Some(keys) => {
+                for key in keys {
+                    sqlx::query(
+                        "UPDATE document SET fresh_until = 0, stale_for = 0 WHERE connection = ? AND key = ?",
+                    )
+                    .bind(connection)
+                    .bind(key)
+                    .execute(&mut *transaction)
+                    .await?;
+                }
+            }
+        }
+        transaction.commit().await
+    }
+
     /// # Errors
     /// Where the database fails.
     pub async fn keep_document(

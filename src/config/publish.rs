@@ -1,0 +1,160 @@
+//! Publishing: where it goes, which names are whose, what is kept.
+
+use std::time::Duration;
+
+use super::document::{Bytes, Section};
+use crate::rule::{OriginRule, Pattern, Way};
+use crate::secret::Secret;
+
+/// What happens to a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publish {
+    Deny,
+    /// Stored here.
+    Local,
+    /// Passed on to the connection of that name.
+    Forward(String),
+}
+
+impl Publish {
+    pub(super) fn read(section: &Section<'_>) -> (Self, Option<String>) {
+        let Some((word, place)) = section.take_placed::<String>("publish") else {
+            return (Self::Deny, None);
+        };
+        let publish = match (word.as_str(), word.strip_prefix("forward:")) {
+            ("deny", _) => Self::Deny,
+            ("local", _) => Self::Local,
+            (_, Some(connection)) => Self::Forward(connection.to_owned()),
+            _ => {
+                section.fault(
+                    &place,
+                    format!("`repository.publish` has to be \"deny\", \"local\" or \"forward:CONNECTION\", not `{word}`"),
+                );
+                Self::Deny
+            }
+        };
+        (publish, Some(place))
+    }
+}
+
+/// The package catalog.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packages {
+    /// `postgres://…`; none: SQLite in the data directory.
+    pub database: Option<Secret>,
+}
+
+impl Packages {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let database = section.take_placed::<Secret>("database");
+        if let Some((url, place)) = &database
+            && !["postgres://", "postgresql://"]
+                .iter()
+                .any(|scheme| url.expose().starts_with(scheme))
+        {
+            section.fault(place, "`packages.database` has to begin with postgres://");
+        }
+        section.finish();
+        Self {
+            database: database.map(|(url, _)| url),
+        }
+    }
+}
+
+/// The bounds of what is sent to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    pub body_bytes_max: u64,
+    /// What of a publish is held in memory: manifests, forms, what is read out of archives.
+    pub document_bytes_max: u64,
+    /// Publishes taken in at once; others wait.
+    pub at_once: usize,
+    /// The longest that a forwarded publish's upstream may take to answer.
+    pub answer_timeout: Duration,
+}
+
+impl Upload {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let bytes =
+            |key, default| section.take::<Bytes>(key).map_or(default, |bytes| bytes.0);
+        let upload = Self {
+            body_bytes_max: bytes("body_bytes_max", 4 * 1024 * 1024 * 1024),
+            document_bytes_max: bytes("document_bytes_max", 32 * 1024 * 1024),
+            at_once: section.take::<usize>("at_once").unwrap_or(32).max(1),
+            answer_timeout: section
+                .take("answer_timeout")
+                .unwrap_or(Duration::from_secs(120)),
+        };
+        section.finish();
+        upload
+    }
+}
+
+/// Which versions of our own packages are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retention {
+    pub packages: Vec<Pattern>,
+    /// `None`: every repository.
+    pub repository: Option<String>,
+    pub keep_last: Option<usize>,
+    pub keep_newer_than: Option<Duration>,
+}
+
+pub(super) fn patterns(section: &Section<'_>) -> Option<Vec<Pattern>> {
+    let (texts, place) = section.require::<Vec<String>>("packages")?;
+    Some(
+        texts
+            .iter()
+            .filter_map(|text| {
+                Pattern::parse(text)
+                    .map_err(|error| section.fault(&place, error.to_string()))
+                    .ok()
+            })
+            .collect(),
+    )
+}
+
+pub(super) fn origin(section: Section<'_>) -> Option<OriginRule> {
+    let packages = patterns(&section);
+    let way = |key| {
+        let (word, place) = section.take_placed::<String>(key)?;
+        match word.as_str() {
+            "allow" => Some(Way::Allow),
+            "block" => Some(Way::Block),
+            _ => {
+                section.fault(
+                    &place,
+                    format!("`origin.{key}` has to be \"allow\" or \"block\", not `{word}`"),
+                );
+                None
+            }
+        }
+    };
+    let (publish, upstream) = (way("publish"), way("upstream"));
+    section.finish();
+    Some(OriginRule {
+        packages: packages?,
+        publish,
+        upstream,
+    })
+}
+
+pub(super) fn retention(section: Section<'_>) -> Option<Retention> {
+    let packages = patterns(&section);
+    let repository = section.take("repository");
+    let keep_last = section.take("keep_last");
+    let keep_newer_than = section.take("keep_newer_than");
+    if keep_last.is_none() && keep_newer_than.is_none() {
+        section.fault(
+            &section.place,
+            "`[[retain]]` needs `keep_last`, `keep_newer_than`, or both",
+        );
+    }
+    section.finish();
+    Some(Retention {
+        packages: packages?,
+        repository,
+        keep_last,
+        keep_newer_than,
+    })
+}

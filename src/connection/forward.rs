@@ -1,0 +1,237 @@
+//! Publishes passed on byte for byte: a client that streams, follows nothing and tries nothing
+//! twice, since a body comes but once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
+use url::Url;
+
+use super::client::Connection;
+use super::error::Error;
+
+/// A body on its way upstream.
+pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// The streaming client.
+pub(super) type Forwarder = Client<HttpsConnector<HttpConnector>, ForwardBody>;
+
+/// A publish to be passed on.
+pub struct Forward {
+    pub method: Method,
+    pub url: Url,
+    /// The client's own, all of them.
+    pub headers: HeaderMap,
+    pub body: ForwardBody,
+    /// It carries the client's credentials, not the connection's.
+    pub as_client: bool,
+    /// The longest that upstream may take to answer.
+    pub patience: Duration,
+}
+
+/// Of one socket, and no business of the next.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Ours, or about who came to us.
+static NOT_PASSED_ON: [HeaderName; 10] = [
+    HOST,
+    EXPECT,
+    COOKIE,
+    ORIGIN,
+    REFERER,
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// What says who the client is.
+pub static CREDENTIALS: [HeaderName; 3] = [
+    AUTHORIZATION,
+    HeaderName::from_static("x-nuget-apikey"),
+    HeaderName::from_static("npm-otp"),
+];
+
+/// The headers that are passed on, without credentials.
+#[must_use]
+pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let named = hop_by_hop_of(headers);
+    headers
+        .iter()
+        .filter(|(name, _)| {
+            !HOP_BY_HOP.contains(name)
+                && !NOT_PASSED_ON.contains(name)
+                && !CREDENTIALS.contains(name)
+                && !named.iter().any(|it| it == name.as_str())
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// Headers that `Connection` names (RFC 9110 §7.6.1), lower case.
+fn hop_by_hop_of(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_lowercase())
+        .collect()
+}
+
+/// Upstream's headers as the client gets them.
+#[must_use]
+pub fn answered(headers: &HeaderMap) -> HeaderMap {
+    let named = hop_by_hop_of(headers);
+    headers
+        .iter()
+        .filter(|(name, _)| {
+            !HOP_BY_HOP.contains(name)
+                && *name != SET_COOKIE
+                && !named.iter().any(|it| it == name.as_str())
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+pub(super) fn forwarder(
+    ca_file: Option<&std::path::Path>,
+    connect_timeout: Duration,
+) -> Result<Forwarder, String> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(connect_timeout));
+    http.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls(ca_file)?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http);
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// The system's trust, and the configuration's own certificates beside it.
+fn tls(ca_file: Option<&std::path::Path>) -> Result<ClientConfig, String> {
+    let own: Vec<CertificateDer<'static>> = match ca_file {
+        None => Vec::new(),
+        Some(file) => CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect)
+            .map_err(|error| format!("{} holds no certificates: {error}", file.display()))?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier::new_with_extra_roots(own, Arc::clone(&provider))
+        .map_err(|error| error.to_string())?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+impl Connection {
+    /// Passes a publish on, once, and gives upstream's answer as it is.
+    ///
+    /// # Errors
+    /// Where upstream cannot be reached or does not answer: whether it took the publish is then
+    /// for it to say.
+    pub async fn forward(&self, forward: Forward) -> Result<Response<Incoming>, Error> {
+        if self.offline {
+            return Err(Error::Offline);
+        }
+        let mut headers = passed_on(&forward.headers);
+        if forward.as_client {
+            for name in &CREDENTIALS {
+                if let Some(value) = forward.headers.get(name) {
+                    headers.insert(name.clone(), value.clone());
+                }
+            }
+        } else if let Some((name, value)) = self.credential_for(&forward.url) {
+            headers.insert(name.clone(), value.clone());
+        }
+        let uri: Uri = forward
+            .url
+            .as_str()
+            .parse()
+            .map_err(|_| Error::Redirected)?;
+        let mut request = Request::new(forward.body);
+        *request.method_mut() = forward.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let client = self.forwarder()?;
+        let answer = tokio::time::timeout(forward.patience, client.request(request)).await;
+        match answer {
+            Err(_) => Err(Error::TimedOut),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                let mut cause = error.to_string();
+                let mut source = std::error::Error::source(&error);
+                while let Some(inner) = source {
+                    cause = inner.to_string();
+                    source = inner.source();
+                }
+                Err(Error::Unreachable { cause })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_one_socket_or_says_who_somebody_is_is_not_passed_on() {
+        let headers: HeaderMap = [
+            ("content-type", "a"),
+            ("npm-command", "publish"),
+            ("authorization", "s"),
+            ("npm-otp", "s"),
+            ("x-nuget-apikey", "s"),
+            ("cookie", "s"),
+            ("host", "h"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+        ]
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )
+        })
+        .collect();
+        let passed = passed_on(&headers);
+        let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "npm-command"]);
+    }
+}

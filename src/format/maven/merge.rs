@@ -1,0 +1,82 @@
+//! One `maven-metadata.xml` of several sources'.
+
+use super::metadata::{self, Element};
+use super::{View, compose};
+use crate::format::{DocumentId, FormatError, View as AnyView};
+
+pub fn merges(document: &DocumentId) -> bool {
+    matches!(document.view, AnyView::Maven(View::Metadata { .. }))
+}
+
+pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+    let mut elements: Vec<(&[u8], Element)> = Vec::new();
+    for part in parts {
+        elements.extend(metadata::elements(part)?.into_iter().map(|one| (*part, one)));
+    }
+    let texts = |path: &str| -> Vec<&str> {
+        elements
+            .iter()
+            .filter(|(_, element)| element.path == path)
+            .map(|(_, element)| element.text.as_str())
+            .collect()
+    };
+    let mut versions = Vec::new();
+    for version in texts("metadata/versioning/versions/version") {
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let updated = texts("metadata/versioning/lastUpdated");
+    let updated = updated.into_iter().max().unwrap_or_default();
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata>\n");
+    for name in ["groupId", "artifactId"] {
+        if let Some(text) = texts(&format!("metadata/{name}")).first() {
+            // As it stands there, escapes and all.
+            out.push_str(&format!("  <{name}>{text}</{name}>\n"));
+        }
+    }
+    if !versions.is_empty() {
+        out.push_str(&compose::versioning(&versions, updated));
+    }
+    let mut prefixes = Vec::new();
+    let mut plugins = String::new();
+    for (part, plugin) in elements
+        .iter()
+        .filter(|(_, element)| element.path == "metadata/plugins/plugin")
+    {
+        let text = part.get(plugin.range.clone()).unwrap_or_default();
+        let text = String::from_utf8_lossy(text).into_owned();
+        if !prefixes.contains(&text) {
+            plugins.push_str(&format!("    {text}\n"));
+            prefixes.push(text);
+        }
+    }
+    if !plugins.is_empty() {
+        out.push_str(&format!("  <plugins>\n{plugins}  </plugins>\n"));
+    }
+    out.push_str("</metadata>\n");
+    Ok(out.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_all_are_one_list_with_its_newest() {
+        let near = "<metadata><groupId>x</groupId><artifactId>y</artifactId><versioning><latest>2.0-SNAPSHOT</latest><versions><version>1.9</version><version>2.0-SNAPSHOT</version></versions><lastUpdated>20260101000000</lastUpdated></versioning></metadata>";
+        let far = "<metadata><versioning><release>1.10</release><versions><version>1.10</version><version>1.9</version></versions><lastUpdated>20260201000000</lastUpdated></versioning><plugins><plugin><prefix>p</prefix></plugin></plugins></metadata>";
+        let merged = merge(&[near.as_bytes(), far.as_bytes()]).unwrap();
+        let text = String::from_utf8(merged).unwrap();
+        for part in [
+            "<groupId>x</groupId>",
+            "<latest>2.0-SNAPSHOT</latest>",
+            "<release>1.10</release>",
+            "<lastUpdated>20260201000000</lastUpdated>",
+            "<plugin><prefix>p</prefix></plugin>",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert_eq!(text.matches("<version>1.9</version>").count(), 1);
+    }
+}

@@ -1,0 +1,125 @@
+//! Files that are deployed: each at its own path, the pom saying what they are.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::format::upload::{Inspected, Upload};
+use crate::package::Dependency;
+use crate::problem::Problem;
+
+/// What of a pom is looked at (Maven's POM reference).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Pom {
+    group_id: Option<String>,
+    artifact_id: Option<String>,
+    version: Option<String>,
+    packaging: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+    parent: Option<Parent>,
+    dependencies: Option<Dependencies>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Parent {
+    group_id: Option<String>,
+    version: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Dependencies {
+    dependency: Vec<PomDependency>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PomDependency {
+    group_id: String,
+    artifact_id: String,
+    version: String,
+    scope: Option<String>,
+}
+
+pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+    let asset = upload
+        .asset
+        .ok_or_else(|| Problem::invalid("a file is deployed to its own path"))?;
+    let (version, file) = asset
+        .file
+        .split_once('/')
+        .ok_or_else(|| Problem::invalid(format!("`{}` has no version", asset.file)))?;
+    let found = Inspected::new(
+        asset.package.clone(),
+        version,
+        asset.file.to_string(),
+        media_type(file),
+    );
+    if !file.ends_with(".pom") {
+        return Ok(found);
+    }
+    let mut text = String::new();
+    let bound = upload.words_max;
+    std::io::Read::read_to_string(
+        &mut std::io::Read::take(&mut *upload.bytes, bound),
+        &mut text,
+    )
+    .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
+    if text.contains("<!DOCTYPE") {
+        return Err(Problem::invalid(format!("{file} has a document type, which poms have not")));
+    }
+    let pom: Pom = quick_xml::de::from_str(&text)
+        .map_err(|error| Problem::invalid(format!("{file} is no pom: {error}")))?;
+    let parent = pom.parent.as_ref();
+    let group = pom
+        .group_id
+        .as_deref()
+        .or(parent.and_then(|parent| parent.group_id.as_deref()));
+    let own_version = pom
+        .version
+        .as_deref()
+        .or(parent.and_then(|parent| parent.version.as_deref()));
+    for (what, said, path) in [
+        ("groupId", group, asset.package.namespace().unwrap_or_default()),
+        ("artifactId", pom.artifact_id.as_deref(), asset.package.name()),
+        ("version", own_version, version),
+    ] {
+        let said = said.unwrap_or_default().trim();
+        // What a property stands for is known to Maven alone.
+        if said != path && !said.contains("${") {
+            return Err(Problem::invalid(format!(
+                "the {what} in {file} is `{said}`, and it is deployed to the path of `{path}`"
+            )));
+        }
+    }
+    let dependencies = pom
+        .dependencies
+        .unwrap_or_default()
+        .dependency
+        .into_iter()
+        .map(|one| Dependency {
+            kind: one.scope.unwrap_or_else(|| "compile".to_owned()),
+            name: format!("{}:{}", one.group_id, one.artifact_id),
+            requirement: one.version,
+        })
+        .collect();
+    let packaging = pom.packaging.unwrap_or_else(|| "jar".to_owned());
+    Ok(Inspected {
+        manifest: json!({ "packaging": packaging, "name": pom.name }).to_string(),
+        description: pom.description.or(pom.name).unwrap_or_default(),
+        dependencies,
+        ..found
+    })
+}
+
+fn media_type(file: &str) -> &'static str {
+    match file.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "pom" | "xml" => "application/xml",
+        "jar" | "war" | "ear" | "aar" => "application/java-archive",
+        "module" => "application/json",
+        "asc" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,121 @@
+//! One document of several sources', the nearest first.
+
+use std::collections::HashSet;
+
+use super::View;
+use crate::format::json::{Node, quoted};
+use crate::format::{DocumentId, FormatError, View as AnyView};
+
+pub fn merges(document: &DocumentId) -> bool {
+    matches!(
+        document.view,
+        AnyView::Npm(
+            View::Packument | View::ShortPackument | View::DistTags | View::Search(_)
+        )
+    )
+}
+
+pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+    let parts: Vec<Node<'_>> = parts
+        .iter()
+        .map(|part| Node::document(part))
+        .collect::<Result<_, _>>()?;
+    match document.view {
+        AnyView::Npm(View::DistTags) => Ok(object(&parts)?.into_bytes()),
+        AnyView::Npm(View::Search(_)) => search(&parts),
+        _ => packument(&parts),
+    }
+}
+
+/// The nearest one's words, and all versions with their times and tags.
+fn packument(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+    let mut out = String::from("{");
+    let mut written = HashSet::new();
+    for part in parts {
+        for member in part.members()? {
+            if !written.insert(member.name.to_string()) {
+                continue;
+            }
+            if out.len() > 1 {
+                out.push(',');
+            }
+            out.push_str(&quoted(&member.name));
+            out.push(':');
+            match member.name.as_ref() {
+                "versions" | "time" | "dist-tags" => {
+                    let of_all: Vec<Node<'_>> = parts
+                        .iter()
+                        .filter_map(|part| part.get(&member.name))
+                        .collect();
+                    out.push_str(&object(&of_all)?);
+                }
+                _ => out.push_str(member.value.text()),
+            }
+        }
+    }
+    out.push('}');
+    Ok(out.into_bytes())
+}
+
+/// All members of objects; of two of one name the nearer stands.
+fn object(parts: &[Node<'_>]) -> Result<String, FormatError> {
+    let mut out = String::from("{");
+    let mut written = HashSet::new();
+    for part in parts {
+        for member in part.members()? {
+            if written.insert(member.name.to_string()) {
+                if out.len() > 1 {
+                    out.push(',');
+                }
+                out.push_str(&quoted(&member.name));
+                out.push(':');
+                out.push_str(member.value.text());
+            }
+        }
+    }
+    out.push('}');
+    Ok(out)
+}
+
+fn search(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+    let mut objects = Vec::new();
+    let mut seen = HashSet::new();
+    let mut total = 0;
+    for part in parts {
+        total += part
+            .get("total")
+            .and_then(|total| total.read::<u64>().ok())
+            .unwrap_or(0);
+        let found = part.get("objects").map_or_else(|| Ok(Vec::new()), |it| it.elements())?;
+        for object in found {
+            let name = object
+                .get("package")
+                .and_then(|package| package.get("name"))
+                .and_then(|name| name.string());
+            if name.is_some_and(|name| seen.insert(name.into_owned())) {
+                objects.push(object.text());
+            }
+        }
+    }
+    Ok(format!("{{\"objects\":[{}],\"total\":{total}}}", objects.join(",")).into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_wins_and_nothing_is_lost() {
+        let near = r#"{"name":"a","dist-tags":{"latest":"2.0.0"},"versions":{"2.0.0":{"n":1}},"time":{"2.0.0":"x"}}"#;
+        let far = r#"{"name":"A","dist-tags":{"latest":"1.0.0","next":"1.0.0"},"versions":{"1.0.0":{}},"time":{"1.0.0":"y"},"readme":"r"}"#;
+        let document = DocumentId {
+            package: None,
+            view: AnyView::Npm(View::Packument),
+        };
+        let merged = merge(&document, &[near.as_bytes(), far.as_bytes()]).unwrap();
+        assert_eq!(
+            String::from_utf8(merged).unwrap(),
+            r#"{"name":"a","dist-tags":{"latest":"2.0.0","next":"1.0.0"},"versions":{"2.0.0":{"n":1},"1.0.0":{}},"time":{"2.0.0":"x","1.0.0":"y"},"readme":"r"}"#
+        );
+    }
+}

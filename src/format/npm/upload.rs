@@ -1,0 +1,381 @@
+//! `npm publish`: a document with manifests, and the tarball in it as a string.
+//! Source: libnpmpublish's behaviour, and npm's registry documentation.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use serde_json::{Map, Value};
+use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, TransferError};
+use struson::writer::{JsonStreamWriter, JsonWriter as _};
+
+use super::name;
+use crate::format::FormatError;
+use crate::format::json::{Node, quoted};
+use crate::format::upload::{Inspected, Parted, Upload};
+use crate::package::{Algorithm, Dependency, Expected, PackageId};
+use crate::problem::Problem;
+
+/// Takes the tarball out of the document while it comes in.
+pub fn part(
+    body: &mut dyn Read,
+    file: &mut dyn Write,
+    words_max: u64,
+) -> Result<Parted, Problem> {
+    let mut words = Bounded {
+        bytes: Vec::new(),
+        max: words_max,
+    };
+    let mut parted = Parted::default();
+    take_apart(body, file, &mut words, &mut parted).map_err(|error| {
+        if words.bytes.len() as u64 >= words_max {
+            Problem::invalid(format!("the document has more than {words_max} bytes"))
+                .advice("raise `upload.document_bytes_max`")
+        } else {
+            Problem::invalid(format!("the document cannot be read: {error}"))
+        }
+    })?;
+    parted.words = words.bytes;
+    Ok(parted)
+}
+
+fn take_apart(
+    body: &mut dyn Read,
+    file: &mut dyn Write,
+    words: &mut Bounded,
+    parted: &mut Parted,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut json = JsonStreamReader::new(body);
+    let mut rest = JsonStreamWriter::new(words);
+    json.begin_object()?;
+    rest.begin_object()?;
+    while json.has_next()? {
+        let member = json.next_name_owned()?;
+        if member == "_attachments" {
+            json.begin_object()?;
+            while json.has_next()? {
+                let name = json.next_name_owned()?;
+                if name.ends_with(".tgz") && parted.file.is_none() {
+                    parted.length = attachment(&mut json, file)?;
+                    parted.file = Some(name);
+                } else {
+                    json.skip_value()?;
+                }
+            }
+            json.end_object()?;
+        } else {
+            rest.name(&member)?;
+            json.transfer_to(&mut rest).map_err(transfer)?;
+        }
+    }
+    json.end_object()?;
+    rest.end_object()?;
+    json.consume_trailing_whitespace()?;
+    rest.finish_document()?;
+    Ok(())
+}
+
+fn transfer(error: TransferError) -> Box<dyn std::error::Error> {
+    Box::new(error)
+}
+
+fn attachment<R: Read>(
+    json: &mut JsonStreamReader<R>,
+    file: &mut dyn Write,
+) -> Result<Option<u64>, Box<dyn std::error::Error>> {
+    let mut length = None;
+    json.begin_object()?;
+    while json.has_next()? {
+        match json.next_name_owned()?.as_str() {
+            "data" => {
+                let text = json.next_string_reader()?;
+                let mut data = base64::read::DecoderReader::new(
+                    text,
+                    &base64::engine::general_purpose::STANDARD,
+                );
+                let mut piece = vec![0; 64 * 1024];
+                loop {
+                    let count = data.read(&mut piece)?;
+                    let Some(read) = piece.get(..count).filter(|read| !read.is_empty()) else {
+                        break;
+                    };
+                    file.write_all(read)?;
+                }
+            }
+            "length" => length = json.next_number::<u64>()?.ok(),
+            _ => json.skip_value().map_err(Box::<ReaderError>::new)?,
+        }
+    }
+    json.end_object()?;
+    Ok(length)
+}
+
+/// Memory for words, of which there may be so many.
+struct Bounded {
+    bytes: Vec<u8>,
+    max: u64,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if (self.bytes.len() + bytes.len()) as u64 > self.max {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What documents say elsewhere, or may not say twice.
+const NOT_KEPT: &[&str] = &["dist", "_id", "_rev", "_attachments", "readme", "readmeFilename"];
+
+pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+    let document: Map<String, Value> = serde_json::from_slice(upload.words)
+        .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let package = name::parse(&text(document.get("name")).unwrap_or_default())?;
+    let mut versions = document
+        .get("versions")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    let (version, manifest) = versions
+        .iter_mut()
+        .next()
+        .map(|(version, manifest)| (version.clone(), manifest.take()))
+        .ok_or_else(|| Problem::invalid("the document has a tarball and names no version"))?;
+    if versions.len() > 1 {
+        return Err(Problem::invalid("the document publishes more than one version at once"));
+    }
+    let Value::Object(mut manifest) = manifest else {
+        return Err(Problem::invalid(format!("the manifest of {version} is no object")));
+    };
+    let exact = nodejs_semver::Version::parse(&version)
+        .is_ok_and(|parsed| parsed.to_string() == version);
+    if !exact {
+        return Err(Problem::invalid(format!("`{version}` is no version as npm writes it")));
+    }
+    agrees("the manifest", &manifest, &package, &version)?;
+    let packed: Map<String, Value> = packed(upload)?;
+    agrees("the tarball's package.json", &packed, &package, &version)?;
+    promises(upload, manifest.get("dist"))?;
+    let readme = text(document.get("readme")).or_else(|| text(manifest.get("readme")));
+    for member in NOT_KEPT {
+        manifest.remove(*member);
+    }
+    let tags = document
+        .get("dist-tags")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, tagged)| tagged.as_str() == Some(&version))
+        .map(|(tag, _)| tag.clone())
+        .collect();
+    let keywords = manifest.get("keywords").and_then(Value::as_array);
+    let keywords: Vec<&str> = keywords
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    Ok(Inspected {
+        description: text(manifest.get("description")).unwrap_or_default(),
+        keywords: keywords.join(" "),
+        dependencies: dependencies(&manifest),
+        readme,
+        tags,
+        is_whole: true,
+        manifest: Value::Object(manifest).to_string(),
+        ..Inspected::new(
+            package.clone(),
+            &version,
+            format!("{}-{version}.tgz", package.name()),
+            "application/octet-stream",
+        )
+    })
+}
+
+fn packed(upload: &mut Upload<'_>) -> Result<Map<String, Value>, Problem> {
+    // npm packs below `package/`; others below other folders.
+    let text = upload
+        .tar_entry(|path| {
+            path.split_once('/')
+                .is_some_and(|(_, file)| file == "package.json")
+        })?
+        .ok_or_else(|| Problem::invalid("the tarball has no package.json"))?;
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+        Problem::invalid(format!("the tarball's package.json cannot be read: {error}"))
+    })
+}
+
+fn agrees(
+    what: &str,
+    manifest: &Map<String, Value>,
+    package: &PackageId,
+    version: &str,
+) -> Result<(), Problem> {
+    let said = |member: &str| {
+        manifest
+            .get(member)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let same_version = said("version") == version
+        || nodejs_semver::Version::parse(said("version"))
+            .is_ok_and(|said| said.to_string() == version);
+    if said("name") != package.full_name() || !same_version {
+        return Err(Problem::invalid(format!(
+            "{what} is of {}@{}, and {}@{version} is to be published",
+            said("name"),
+            said("version"),
+            package.full_name(),
+        )));
+    }
+    Ok(())
+}
+
+fn promises(upload: &Upload<'_>, dist: Option<&Value>) -> Result<(), Problem> {
+    let said = |member: &str| dist.and_then(|dist| dist.get(member)?.as_str());
+    if let Some(shasum) = said("shasum") {
+        upload.meets(Algorithm::Sha1, shasum)?;
+    }
+    if let Some(integrity) = said("integrity") {
+        let expected = Expected::from_integrity(integrity);
+        if let Some((promised, _)) = expected.broken_by(upload.digests) {
+            return Err(Problem::invalid(format!(
+                "the tarball was said to have {promised}, and has not"
+            ))
+            .advice("send it again"));
+        }
+    }
+    Ok(())
+}
+
+fn dependencies(manifest: &Map<String, Value>) -> Vec<Dependency> {
+    [
+        "dependencies",
+        "devDependencies",
+        "peerDependencies",
+        "optionalDependencies",
+    ]
+    .iter()
+    .flat_map(|kind| {
+        let members = manifest.get(*kind).and_then(Value::as_object);
+        members.into_iter().flatten().map(|(name, range)| Dependency {
+            kind: (*kind).to_owned(),
+            name: name.clone(),
+            requirement: range.as_str().unwrap_or_default().to_owned(),
+        })
+    })
+    .collect()
+}
+
+/// What a publish of one version of a packument would have said.
+pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
+    let root = Node::document(packument)?;
+    let manifest = root
+        .get("versions")
+        .and_then(|versions| versions.get(version))
+        .ok_or_else(|| FormatError::Absent(format!("it has no version {version}")))?;
+    let name = root.get("name").map_or("null", |name| name.text());
+    let words = format!(
+        "{{\"name\":{name},\"versions\":{{{}:{}}}}}",
+        quoted(version),
+        manifest.text()
+    );
+    Ok(words.into_bytes())
+}
+
+/// What a document without a tarball says of versions that are there.
+#[derive(Debug, Default)]
+pub struct Amendment {
+    /// Each named version with its word of deprecation; empty: none.
+    pub deprecated: BTreeMap<String, String>,
+    /// `None`: the document does not say.
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.
+pub fn amendment(words: &[u8]) -> Result<Option<Amendment>, Problem> {
+    let document: Map<String, Value> = serde_json::from_slice(words)
+        .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+    let Some(versions) = document.get("versions").and_then(Value::as_object) else {
+        return Ok(None);
+    };
+    let deprecated = versions
+        .iter()
+        .map(|(version, manifest)| {
+            let word = manifest.get("deprecated").and_then(Value::as_str);
+            (version.clone(), word.unwrap_or_default().to_owned())
+        })
+        .collect();
+    let tags = document
+        .get("dist-tags")
+        .and_then(Value::as_object)
+        .map(|tags| {
+            tags.iter()
+                .filter_map(|(tag, version)| Some((tag.clone(), version.as_str()?.to_owned())))
+                .collect()
+        });
+    Ok(Some(Amendment { deprecated, tags }))
+}
+
+/// The manifest with another word of deprecation; `None` where it says that already.
+pub fn deprecated(manifest: &str, word: &str) -> Option<String> {
+    let mut manifest: Map<String, Value> = serde_json::from_str(manifest).ok()?;
+    let before = manifest.get("deprecated").and_then(Value::as_str);
+    if before.unwrap_or_default() == word {
+        return None;
+    }
+    if word.is_empty() {
+        manifest.remove("deprecated");
+    } else {
+        manifest.insert("deprecated".to_owned(), Value::from(word));
+    }
+    Some(Value::Object(manifest).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tarball_is_taken_out_of_its_document_as_it_comes() {
+        let body = br#"{"name":"a","_attachments":{"a-1.0.0.tgz.sigstore":{"data":"x"},"a-1.0.0.tgz":{"content_type":"application/octet-stream","data":"aGVsbG8gd29ybGQ=","length":11}},"versions":{"1.0.0":{"n":1.50}}}"#;
+        let mut file = Vec::new();
+        let parted = part(&mut &body[..], &mut file, 1000).unwrap();
+        assert_eq!(file, b"hello world");
+        assert_eq!(parted.file.as_deref(), Some("a-1.0.0.tgz"));
+        assert_eq!(parted.length, Some(11));
+        assert_eq!(
+            String::from_utf8(parted.words).unwrap(),
+            r#"{"name":"a","versions":{"1.0.0":{"n":1.50}}}"#
+        );
+    }
+
+    #[test]
+    fn words_have_a_bound_and_bodies_an_end() {
+        let long = format!(r#"{{"name":"{}"}}"#, "a".repeat(2000));
+        let problem = part(&mut long.as_bytes(), &mut Vec::new(), 1000).unwrap_err();
+        assert!(problem.message.contains("more than 1000 bytes"), "{problem}");
+        for cut in [
+            &br#"{"name":"a","_attachments":{"a.tgz":{"data":"aGVs"#[..],
+            br#"{"name":"a","#,
+            br#"{"_attachments":{"a.tgz":{"data":"***"}}}"#,
+            b"[]",
+        ] {
+            assert!(part(&mut &cut[..], &mut Vec::new(), 1000).is_err());
+        }
+    }
+
+    #[test]
+    fn deprecation_changes_one_word() {
+        let manifest = r#"{"name":"a","version":"1.0.0"}"#;
+        let with = deprecated(manifest, "use b").unwrap();
+        assert!(with.contains(r#""deprecated":"use b""#));
+        assert_eq!(deprecated(&with, "use b"), None);
+        assert_eq!(deprecated(&with, "").unwrap(), manifest);
+    }
+}

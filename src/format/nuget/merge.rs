@@ -1,0 +1,144 @@
+//! One document of several sources', the nearest first.
+
+use std::collections::HashSet;
+
+use super::{View, version};
+use crate::format::json::{Node, quoted};
+use crate::format::{DocumentId, FormatError, View as AnyView};
+
+pub fn merges(document: &DocumentId) -> bool {
+    match &document.view {
+        AnyView::Nuget(View::Registration { path, .. }) => path.ends_with("/index.json"),
+        AnyView::Nuget(view) => matches!(
+            view,
+            View::ServiceIndex | View::FlatIndex | View::Search { .. } | View::Autocomplete { .. }
+        ),
+        _ => false,
+    }
+}
+
+pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+    let parts: Vec<Node<'_>> = parts
+        .iter()
+        .map(|part| Node::document(part))
+        .collect::<Result<_, _>>()?;
+    let AnyView::Nuget(view) = &document.view else {
+        return Err(FormatError::shape("not a document of NuGet"));
+    };
+    match view {
+        View::FlatIndex => flat_index(&parts),
+        View::ServiceIndex => list(&parts, "resources", |node| text(node, "@type")),
+        View::Search { .. } => found(&parts, |node| text(node, "id")),
+        View::Autocomplete { .. } => found(&parts, |node| node.text().to_lowercase()),
+        // Pages are told apart by their addresses, which carry no version twice.
+        _ => list(&parts, "items", |node| text(node, "@id")),
+    }
+}
+
+fn text(node: &Node<'_>, member: &str) -> String {
+    node.get(member)
+        .map_or("", |value| value.text())
+        .to_lowercase()
+}
+
+/// The elements of all lists of that name; of two with one key the nearer stands.
+fn elements<'a>(
+    parts: &[Node<'a>],
+    name: &str,
+    key: impl Fn(&Node<'a>) -> String,
+) -> Result<Vec<&'a str>, FormatError> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for part in parts {
+        for element in part.get(name).map_or_else(|| Ok(Vec::new()), |it| it.elements())? {
+            if seen.insert(key(&element)) {
+                all.push(element.text());
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The nearest document with the lists of all in the place of its own.
+fn list<'a>(
+    parts: &[Node<'a>],
+    name: &str,
+    key: impl Fn(&Node<'a>) -> String,
+) -> Result<Vec<u8>, FormatError> {
+    let all = elements(parts, name, key)?;
+    let mut members = Vec::new();
+    for member in parts.first().map_or_else(|| Ok(Vec::new()), Node::members)? {
+        if member.name == name {
+            members.push(format!("{}:[{}]", quoted(name), all.join(",")));
+        } else if member.name == "count" {
+            members.push(format!("\"count\":{}", all.len()));
+        } else {
+            members.push(format!("{}:{}", quoted(&member.name), member.value.text()));
+        }
+    }
+    Ok(format!("{{{}}}", members.join(",")).into_bytes())
+}
+
+fn found<'a>(
+    parts: &[Node<'a>],
+    key: impl Fn(&Node<'a>) -> String,
+) -> Result<Vec<u8>, FormatError> {
+    let all = elements(parts, "data", key)?;
+    let total: u64 = parts
+        .iter()
+        .filter_map(|part| part.get("totalHits")?.read::<u64>().ok())
+        .sum();
+    Ok(format!("{{\"totalHits\":{total},\"data\":[{}]}}", all.join(",")).into_bytes())
+}
+
+fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+    let mut versions = elements(parts, "versions", |node| node.text().to_lowercase())?;
+    versions.sort_by(|a, b| {
+        let bare = |text: &str| text.trim_matches('"').to_owned();
+        version::compare(&bare(a), &bare(b)).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    Ok(format!("{{\"versions\":[{}]}}", versions.join(",")).into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(view: View, near: &str, far: &str) -> String {
+        let document = DocumentId {
+            package: None,
+            view: AnyView::Nuget(view),
+        };
+        String::from_utf8(merge(&document, &[near.as_bytes(), far.as_bytes()]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lists_are_joined_and_counted() {
+        assert_eq!(
+            merged(
+                View::FlatIndex,
+                r#"{"versions":["1.10.0"]}"#,
+                r#"{"versions":["1.9.0","1.10.0"]}"#
+            ),
+            r#"{"versions":["1.9.0","1.10.0"]}"#
+        );
+        assert_eq!(
+            merged(
+                View::ServiceIndex,
+                r#"{"version":"3.0.0","resources":[{"@id":"a","@type":"X"}]}"#,
+                r#"{"resources":[{"@id":"b","@type":"X"},{"@id":"c","@type":"Y"}]}"#
+            ),
+            r#"{"version":"3.0.0","resources":[{"@id":"a","@type":"X"},{"@id":"c","@type":"Y"}]}"#
+        );
+        assert_eq!(
+            merged(
+                View::Search {
+                    query: String::new()
+                },
+                r#"{"totalHits":1,"data":[{"id":"A"}]}"#,
+                r#"{"totalHits":2,"data":[{"id":"a"},{"id":"b"}]}"#
+            ),
+            r#"{"totalHits":3,"data":[{"id":"A"},{"id":"b"}]}"#
+        );
+    }
+}

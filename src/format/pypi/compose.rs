@@ -1,0 +1,149 @@
+//! Pages of our own packages, in the form in which an index sends them (PEP 691, PEP 700).
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{JSON_TYPE, View};
+use crate::format::{DocumentId, FormatError, OWN, Own, Search, View as AnyView};
+use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
+
+/// What is stored of a file beside its digests.
+#[derive(Default, Deserialize)]
+struct Facts {
+    requires_python: Option<String>,
+    metadata_sha256: Option<String>,
+}
+
+pub fn compose(
+    document: &DocumentId,
+    own: Own<'_>,
+) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+    match (&document.view, own) {
+        (AnyView::Pypi(View::Project(_)), Own::Package(listing)) => {
+            Ok(Some((project(listing)?, JSON_TYPE)))
+        }
+        (AnyView::Pypi(View::Legacy { version }), Own::Package(listing)) => {
+            Ok(legacy(listing, version.as_deref())?.map(|page| (page, "application/json")))
+        }
+        _ => Ok(None),
+    }
+}
+
+pub fn search_of(document: &DocumentId) -> Option<Search> {
+    matches!(document.view, AnyView::Pypi(View::Index(_))).then(|| Search {
+        limit: usize::MAX,
+        ..Search::default()
+    })
+}
+
+/// The versions that pages show. An unlisted one is yanked (PEP 592): there for who pins it.
+fn shown(listing: &Listing) -> impl Iterator<Item = &Release> {
+    listing
+        .versions
+        .iter()
+        .filter(|release| release.status.is_served())
+}
+
+fn files(release: &Release) -> impl Iterator<Item = &ReleaseAsset> {
+    release
+        .served()
+        .filter(|asset| !asset.file.ends_with(".metadata"))
+}
+
+fn file_name(asset: &ReleaseAsset) -> &str {
+    asset
+        .file
+        .rsplit_once('/')
+        .map_or(&*asset.file, |(_, name)| name)
+}
+
+/// `https://-/{file}`, whose place below the project is `-/{file}`.
+fn url(asset: &ReleaseAsset) -> String {
+    format!("{OWN}{}", file_name(asset))
+}
+
+fn project(listing: &Listing) -> Result<Vec<u8>, FormatError> {
+    let versions: Vec<&str> = shown(listing).map(|release| &*release.version).collect();
+    let mut entries = Vec::new();
+    for release in shown(listing) {
+        for asset in files(release) {
+            let facts: Facts = serde_json::from_str(&asset.facts)?;
+            let mut entry = Map::new();
+            let mut set = |name: &str, value: Value| entry.insert(name.to_owned(), value);
+            set("filename", file_name(asset).into());
+            set("url", url(asset).into());
+            set(
+                "hashes",
+                json!({ "sha256": asset.digest(Algorithm::Sha256) }),
+            );
+            set("size", asset.size.into());
+            set("upload-time", format!("{:.6}", asset.published).into());
+            set("yanked", (release.status == Status::Unlisted).into());
+            if let Some(requires_python) = facts.requires_python {
+                set("requires-python", requires_python.into());
+            }
+            let metadata = facts
+                .metadata_sha256
+                .map_or(Value::Bool(false), |hash| json!({ "sha256": hash }));
+            set("core-metadata", metadata.clone());
+            set("dist-info-metadata", metadata);
+            entries.push(Value::Object(entry));
+        }
+    }
+    Ok(json!({
+        "meta": { "api-version": "1.1" },
+        "name": listing.package.name(),
+        "versions": versions,
+        "files": entries,
+    })
+    .to_string()
+    .into_bytes())
+}
+
+/// The older JSON document; `None` where there is no such version.
+fn legacy(listing: &Listing, version: Option<&str>) -> Result<Option<Vec<u8>>, FormatError> {
+    let of_release = |release: &Release| -> Vec<Value> {
+        files(release)
+            .map(|asset| {
+                json!({
+                    "filename": file_name(asset),
+                    "url": url(asset),
+                    "digests": {
+                        "md5": asset.digest(Algorithm::Md5),
+                        "sha256": asset.digest(Algorithm::Sha256),
+                    },
+                    "packagetype": if asset.file.ends_with(".whl") { "bdist_wheel" } else { "sdist" },
+                    "size": asset.size,
+                    "upload_time_iso_8601": format!("{:.6}", asset.published),
+                    "yanked": release.status == Status::Unlisted,
+                })
+            })
+            .collect()
+    };
+    let chosen = match version {
+        Some(version) => shown(listing).find(|release| {
+            super::render::version_key(&release.version) == super::render::version_key(version)
+        }),
+        None => shown(listing)
+            .filter(|release| release.status == Status::Published)
+            .reduce(|best, one| {
+                if super::is_newer(&one.version, &best.version) {
+                    one
+                } else {
+                    best
+                }
+            }),
+    };
+    let Some(chosen) = chosen else {
+        return Ok(None);
+    };
+    let releases: Map<String, Value> = shown(listing)
+        .map(|release| (release.version.to_string(), of_release(release).into()))
+        .collect();
+    let info: Value = serde_json::from_str(&chosen.manifest)?;
+    Ok(Some(
+        json!({ "info": info, "releases": releases, "urls": of_release(chosen) })
+            .to_string()
+            .into_bytes(),
+    ))
+}

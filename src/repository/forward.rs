@@ -1,0 +1,385 @@
+//! Publishes that are passed on to a registry outside, at once or as soon as it is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use tracing::{info, warn};
+use url::Url;
+
+use super::publish::Publisher;
+use super::receive::Body;
+use super::{Repository, Snapshot};
+use crate::clock;
+use crate::connection::{Connection, Error, Forward, ForwardBody, answered, passed_on};
+use crate::format::{Change, Evidence};
+use crate::package::BlobId;
+use crate::problem::{Decider, Problem};
+use crate::store::Keeping;
+use crate::store::packages::{Spooled, random_name};
+
+/// A publish as the client sent it.
+pub struct Sent {
+    pub method: Method,
+    /// Below the repository, still encoded, with its query.
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// Upstream's answer, as it is.
+pub struct Passed {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// What became of a publish that is passed on.
+pub enum Forwarded {
+    Passed(Passed),
+    /// Accepted; it goes when upstream is there.
+    Spooled,
+}
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// How often the spool is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl Publisher {
+    /// Passes the publish on to the connection.
+    ///
+    /// # Errors
+    /// Where upstream is away and the publish cannot wait for it.
+    pub async fn forward(
+        self: &Arc<Self>,
+        repository: &Repository,
+        to: &Arc<Connection>,
+        change: &Change,
+        sent: Sent,
+        as_client: bool,
+        spool: bool,
+    ) -> Result<Forwarded, Problem> {
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .map_err(|error| Problem::internal("publishing stopped", error))?;
+        let as_client = as_client || to.publishes_as_client();
+        if spool && as_client {
+            return Err(Problem::invalid(
+                "a publish with the client's own credentials cannot wait: they are not stored",
+            )
+            .advice("leave `spool` or `publish_auth = \"client\"` out of the configuration"));
+        }
+        if spool {
+            return self.spooled(repository, to, change, sent).await;
+        }
+        let url = self.publish_url(to, &sent.path).await?;
+        let answer = to
+            .forward(Forward {
+                method: sent.method,
+                url,
+                headers: sent.headers,
+                body: streamed(sent.body),
+                as_client,
+                patience: self.upload.answer_timeout,
+            })
+            .await
+            .map_err(|error| away(to, &error))?;
+        self.outdate(to, change, answer.status()).await?;
+        Ok(Forwarded::Passed(passed(answer)))
+    }
+
+    /// Takes the publish in whole before it is tried: from then on it is not lost.
+    async fn spooled(
+        self: &Arc<Self>,
+        repository: &Repository,
+        to: &Arc<Connection>,
+        change: &Change,
+        sent: Sent,
+    ) -> Result<Forwarded, Problem> {
+        let verified = self.receive_file(sent.body).await?;
+        let headers = passed_on(&sent.headers)
+            .iter()
+            .filter(|(name, _)| *name != http::header::CONTENT_LENGTH)
+            .filter_map(|(name, value)| {
+                Some((name.to_string(), value.to_str().ok()?.to_owned()))
+            })
+            .collect();
+        let one = Spooled {
+            id: random_name().get(..12).unwrap_or_default().to_owned(),
+            repository: repository.name.clone(),
+            connection: to.name.clone(),
+            method: sent.method.to_string(),
+            path: sent.path,
+            headers,
+            blob: verified.digests().blob.to_hex(),
+            size: verified.size(),
+            queued_at: clock::unix_ms_now(),
+            attempts: 0,
+            // The one who sent it tries first.
+            next_at: clock::unix_ms_now() + ms(self.upload.answer_timeout) + 5_000,
+            said: String::new(),
+        };
+        let recording = self.store().recording().await;
+        let blob = verified
+            .keep(Keeping::Published)
+            .await
+            .map_err(super::receive::broken)?;
+        let kept = self.store().packages().spool(&one, blob.id()).await;
+        drop(recording);
+        kept.map_err(|error| Problem::internal("the publish cannot be written down", error))?;
+        // Those before it go before it.
+        let before = self.waiting().await?;
+        let is_first = before
+            .iter()
+            .find(|other| other.connection == one.connection)
+            .is_none_or(|other| other.id == one.id);
+        if !is_first {
+            self.put_off(&one, "others wait before it").await?;
+            return Ok(Forwarded::Spooled);
+        }
+        match self.attempt(to, &one).await {
+            Ok(answer) if !is_away(answer.status()) => {
+                self.outdate(to, change, answer.status()).await?;
+                self.unspool(&one.id).await?;
+                Ok(Forwarded::Passed(passed(answer)))
+            }
+            Ok(answer) => {
+                self.put_off(&one, &format!("status {}", answer.status().as_u16()))
+                    .await?;
+                Ok(Forwarded::Spooled)
+            }
+            Err(problem) => {
+                self.put_off(&one, &problem.message).await?;
+                Ok(Forwarded::Spooled)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        to: &Arc<Connection>,
+        one: &Spooled,
+    ) -> Result<http::Response<hyper::body::Incoming>, Problem> {
+        let gone = || Problem::internal("a spooled publish has lost its bytes", one.id.clone());
+        let id = hex::decode(&one.blob)
+            .ok()
+            .and_then(|bytes| BlobId::from_slice(&bytes))
+            .ok_or_else(gone)?;
+        let blob = self.store().blob(id).await;
+        let blob = blob
+            .map_err(|error| Problem::internal("a spooled publish cannot be read", error))?
+            .ok_or_else(gone)?;
+        let mut headers: HeaderMap = one
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((
+                    HeaderName::try_from(name.as_str()).ok()?,
+                    HeaderValue::try_from(value.as_str()).ok()?,
+                ))
+            })
+            .collect();
+        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(blob.size()));
+        let url = self.publish_url(to, &one.path).await?;
+        let method = one
+            .method
+            .parse()
+            .map_err(|_| Problem::internal("a spooled publish has no method", one.id.clone()))?;
+        let pieces = futures_util::stream::unfold((blob, 0), |(blob, at)| async move {
+            let reader = blob.clone();
+            let piece =
+                tokio::task::spawn_blocking(move || reader.read_at(at, PIECE_BYTES)).await;
+            match piece {
+                Ok(Ok(piece)) if piece.is_empty() => None,
+                Ok(Ok(piece)) => {
+                    let next = at + piece.len() as u64;
+                    Some((Ok(piece), (blob, next)))
+                }
+                Ok(Err(error)) => Some((Err(error), (blob, at))),
+                Err(error) => Some((Err(std::io::Error::other(error)), (blob, at))),
+            }
+        });
+        to.forward(Forward {
+            method,
+            url,
+            headers,
+            body: streamed(pieces.boxed()),
+            as_client: false,
+            patience: self.upload.answer_timeout,
+        })
+        .await
+        .map_err(|error| away(to, &error))
+    }
+
+    /// Tries what waits, each in its turn, until Larder stops.
+    pub fn start_spool(
+        self: &Arc<Self>,
+        current: impl Fn() -> Option<Arc<Snapshot>> + Send + 'static,
+    ) {
+        let publisher = Arc::clone(self);
+        self.tasks().spawn_until_stop(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(snapshot) = current() else { return };
+                if let Err(problem) = publisher.try_spool(&snapshot).await {
+                    warn!(%problem, "The spool cannot be worked off");
+                }
+            }
+        });
+    }
+
+    async fn try_spool(self: &Arc<Self>, snapshot: &Snapshot) -> Result<(), Problem> {
+        let now = clock::unix_ms_now();
+        let mut blocked = Vec::new();
+        for one in self.waiting().await? {
+            // Behind one that waits, others of its connection wait too: they may need it.
+            if blocked.contains(&one.connection) {
+                continue;
+            }
+            blocked.push(one.connection.clone());
+            if one.next_at > now {
+                continue;
+            }
+            let to = snapshot.connections.iter();
+            let Some(to) = to.clone().find(|to| to.name == one.connection) else {
+                self.put_off(&one, "there is no such connection any more")
+                    .await?;
+                continue;
+            };
+            match self.attempt(to, &one).await {
+                Ok(answer) if answer.status().is_success() || answer.status() == 409 => {
+                    info!(id = one.id, connection = one.connection, "A spooled publish is through");
+                    self.fetcher_outdate(to, None).await?;
+                    self.unspool(&one.id).await?;
+                    blocked.retain(|name| *name != one.connection);
+                }
+                Ok(answer) => {
+                    let status = answer.status().as_u16();
+                    self.put_off(&one, &format!("status {status}")).await?;
+                }
+                Err(problem) => self.put_off(&one, &problem.message).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
+        let waiting = self.store().packages().spooled().await;
+        waiting.map_err(|error| Problem::internal("the spool cannot be read", error))
+    }
+
+    async fn put_off(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
+        let pause = PAUSE_MIN
+            .saturating_mul(1 << one.attempts.min(16))
+            .min(PAUSE_MAX);
+        let next_at = clock::unix_ms_now() + ms(pause);
+        let put_off = self.store().packages().put_off(&one.id, next_at, said).await;
+        put_off.map_err(|error| Problem::internal("the spool cannot be written", error))
+    }
+
+    /// Takes a publish out of the spool: it is through, or given up.
+    ///
+    /// # Errors
+    /// Where there is none of that id.
+    pub async fn unspool(&self, id: &str) -> Result<(), Problem> {
+        let blob = self.store().packages().unspool(id).await;
+        let blob = blob.map_err(|error| {
+            Problem::not_found(Decider::Larder, error.to_string())
+                .advice("`larder spool` lists what waits")
+        })?;
+        self.let_go(&[blob]).await;
+        Ok(())
+    }
+
+    async fn publish_url(&self, to: &Arc<Connection>, path: &str) -> Result<Url, Problem> {
+        let (location, below) = to.format.protocol().published_at(path);
+        match to.publish_url() {
+            None => self.reader.locate(to, &location).await,
+            Some(base) if below.is_empty() => Ok(base.clone()),
+            Some(base) => {
+                let base = base.as_str().trim_end_matches('/');
+                Url::parse(&format!("{base}/{below}"))
+                    .map_err(|error| Problem::internal("a publish has no address", error))
+            }
+        }
+    }
+
+    /// What a publish that upstream took made old is asked for anew.
+    async fn outdate(
+        &self,
+        to: &Connection,
+        change: &Change,
+        status: StatusCode,
+    ) -> Result<(), Problem> {
+        if !status.is_success() {
+            return Ok(());
+        }
+        let protocol = to.format.protocol();
+        let keys: Option<Vec<String>> = match change {
+            Change::Finish(id) => Some(vec![protocol.resource(id, true).key]),
+            Change::File(_) | Change::Checksum(..) | Change::FinishChecksum(..) => Some(Vec::new()),
+            change => change.package().and_then(|package| {
+                let mut keys = Vec::new();
+                for dates in [false, true] {
+                    match protocol.evidence(package, dates) {
+                        Evidence::Documents(documents) => {
+                            keys.extend(documents.into_iter().map(|resource| resource.key));
+                        }
+                        Evidence::Path => return None,
+                    }
+                }
+                // NuGet's documents of a package are more than those that facts are read from.
+                (to.format == crate::package::Format::Npm).then_some(keys)
+            }),
+        };
+        self.fetcher_outdate(to, keys.as_deref()).await
+    }
+
+    async fn fetcher_outdate(
+        &self,
+        to: &Connection,
+        keys: Option<&[String]>,
+    ) -> Result<(), Problem> {
+        self.reader.fetcher.outdate(&to.name, keys).await
+    }
+}
+
+const PIECE_BYTES: usize = 256 * 1024;
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether upstream is failing rather than saying no.
+fn is_away(status: StatusCode) -> bool {
+    status.is_server_error() || status == 429 || status == 408
+}
+
+fn streamed(body: Body) -> ForwardBody {
+    StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+fn passed(answer: http::Response<hyper::body::Incoming>) -> Passed {
+    let (parts, body) = answer.into_parts();
+    let pieces = body
+        .into_data_stream()
+        .map(|piece| piece.map_err(std::io::Error::other));
+    Passed {
+        status: parts.status,
+        headers: answered(&parts.headers),
+        body: pieces.boxed(),
+    }
+}
+
+fn away(to: &Connection, error: &Error) -> Problem {
+    let mut problem = error.problem(&to.name, "the publish");
+    problem.message = format!("the publish did not go through: {error}");
+    problem.advice("try again, or say `spool = true` for the repository, so that it waits for its upstream")
+}

@@ -1,0 +1,196 @@
+//! Versions from outside that are copied into a repository: what was pulled through is looked into
+//! as if it had been published here, and stays what it is, a version from outside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::publish::Publisher;
+use super::Repository;
+use crate::clock;
+use crate::connection::Connection;
+use crate::fetch::Freshen;
+use crate::format::upload::{Inspected, Readable, Upload};
+use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status};
+use crate::problem::{Decider, Problem};
+use crate::store::Blob;
+use crate::store::catalog::AssetKey;
+use crate::store::packages::NewRelease;
+
+impl Publisher {
+    /// A version that was pulled through one of the repository's connections.
+    pub(super) async fn pulled_release(
+        self: &Arc<Self>,
+        from: &Repository,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<NewRelease, Problem> {
+        let mut release: Option<NewRelease> = None;
+        for connection in from.connections_of(package.format()) {
+            let catalog = self.store().catalog();
+            let pulled = catalog.pulled_assets(&connection.name, package).await;
+            let pulled =
+                pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            for (_, file, ..) in pulled.iter().filter(|(of, ..)| of == version) {
+                let asset = AssetId {
+                    package: package.clone(),
+                    file: file.as_str().into(),
+                };
+                self.add(connection, &asset, version, &mut release).await?;
+            }
+            if release.is_some() {
+                break;
+            }
+        }
+        release.ok_or_else(|| {
+            Problem::not_found(
+                Decider::Repository(from.name.clone()),
+                format!("`{}` has nothing of {package} {version} here", from.name),
+            )
+            .advice("fetch it once through the repository, then copy it")
+        })
+    }
+
+    async fn add(
+        &self,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+        version: &str,
+        release: &mut Option<NewRelease>,
+    ) -> Result<(), Problem> {
+        let key = AssetKey {
+            connection: connection.name.as_str().into(),
+            asset: asset.clone(),
+        };
+        let Some((row, Some(blob))) = self.reader.fetcher.asset_at_rest(&key).await? else {
+            return Ok(());
+        };
+        let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
+        let digests = digests
+            .map_err(|error| Problem::internal("a stored file cannot be read", error))?;
+        let published = row.published.unwrap_or_else(clock::now);
+        let words = self.words(connection, asset, version).await?;
+        let inspected = self.look_into(asset, &blob, &digests, words).await?;
+        let (file, facts) = match &inspected {
+            Some(inspected) => (inspected.file.clone(), inspected.facts.clone()),
+            // What is not published on its own (metadata, signatures) is not copied on its own.
+            None => return Ok(()),
+        };
+        let mut assets = vec![ReleaseAsset {
+            facts: facts.into(),
+            ..ReleaseAsset::new(&file, &digests, row.size, &row.media_type, published)
+        }];
+        let Some(inspected) = inspected else {
+            return Ok(());
+        };
+        for extracted in &inspected.extracted {
+            let mut incoming = self.incoming().await?;
+            let bytes = bytes::Bytes::from(extracted.bytes.clone());
+            self.write(&mut incoming, bytes).await?;
+            let verified = super::receive::whole(incoming).await?;
+            let size = verified.size();
+            let digests = verified.digests().clone();
+            verified
+                .keep(crate::store::Keeping::Cached)
+                .await
+                .map_err(super::receive::broken)?;
+            assets.push(ReleaseAsset::new(
+                &extracted.file,
+                &digests,
+                size,
+                extracted.media_type,
+                published,
+            ));
+        }
+        match release {
+            Some(release) => release.assets.extend(assets),
+            None => {
+                *release = Some(NewRelease {
+                    package: asset.package.clone(),
+                    version: inspected.version,
+                    origin: Origin::External,
+                    status: Status::Published,
+                    published,
+                    manifest: inspected.manifest,
+                    readme: inspected.readme,
+                    description: inspected.description,
+                    keywords: inspected.keywords,
+                    dependencies: inspected.dependencies,
+                    assets,
+                    tags: Vec::new(),
+                    is_whole: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What a publish would have said beside the file: of npm's, the registry's own manifest.
+    async fn words(
+        &self,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+        version: &str,
+    ) -> Result<Vec<u8>, Problem> {
+        let protocol = connection.format.protocol();
+        let Some(id) = protocol.words_in(asset) else {
+            return Ok(Vec::new());
+        };
+        let resource = protocol.resource(&id, true);
+        let what = asset.package.full_name();
+        let document = self
+            .reader
+            .freshen(connection, &resource, Freshen::AsCached, &what)
+            .await?;
+        let bytes = document.bytes(&self.reader.fetcher).await?;
+        let version = version.to_owned();
+        let words = self
+            .tasks()
+            .spawn_blocking(move || protocol.words(&bytes, &version))
+            .await
+            .map_err(|error| Problem::internal("reading a document failed", error))?;
+        words.map_err(|error| {
+            Problem::invalid(format!("the registry's document of {what}: {error}"))
+        })
+    }
+
+    /// What the file turns out to be; `None` where it is none that is published.
+    async fn look_into(
+        &self,
+        asset: &AssetId,
+        blob: &Blob,
+        digests: &crate::package::Digests,
+        words: Vec<u8>,
+    ) -> Result<Option<Inspected>, Problem> {
+        let name = asset
+            .file
+            .rsplit_once('/')
+            .map_or(&*asset.file, |(_, name)| name)
+            .to_owned();
+        if [".metadata", ".asc", ".nuspec"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+            && asset.package.format() != crate::package::Format::Maven
+        {
+            return Ok(None);
+        }
+        let words_max = self.upload.document_bytes_max;
+        let (asset, digests) = (asset.clone(), digests.clone());
+        let mut bytes: Box<dyn Readable> = Box::new(blob.seekable());
+        let inspected = self
+            .tasks()
+            .spawn_blocking(move || {
+                asset.package.format().protocol().inspect(&mut Upload {
+                    bytes: &mut bytes,
+                    digests: &digests,
+                    name: &name,
+                    asset: Some(&asset),
+                    fields: &BTreeMap::new(),
+                    words: &words,
+                    words_max,
+                })
+            })
+            .await
+            .map_err(|error| Problem::internal("looking into a file failed", error))?;
+        inspected.map(Some)
+    }
+}

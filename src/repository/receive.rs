@@ -1,0 +1,275 @@
+//! Bodies of publishes: streamed to disk, their words kept in memory within a bound.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::publish::Publisher;
+use crate::format::Protocol;
+use crate::format::upload::Parted;
+use crate::package::{Algorithm, Expected};
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::{Error, Incoming, Keeping, Verified};
+
+/// A request's body, piece by piece.
+pub type Body = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// Pieces of a body that wait to be taken apart.
+const PIECES_AHEAD: usize = 8;
+
+/// What came in.
+#[derive(Default)]
+pub struct Received {
+    pub file: Option<Verified>,
+    /// As it was called, without folders.
+    pub name: String,
+    pub fields: BTreeMap<String, String>,
+    pub words: Vec<u8>,
+}
+
+impl Publisher {
+    /// A file that is the body.
+    pub(super) async fn receive_file(&self, mut body: Body) -> Result<Verified, Problem> {
+        let mut incoming = self.incoming().await?;
+        while let Some(piece) = body.next().await {
+            self.write(&mut incoming, piece.map_err(cut)?).await?;
+        }
+        whole(incoming).await
+    }
+
+    /// Words that are the body.
+    pub(super) async fn receive_words(&self, mut body: Body) -> Result<Vec<u8>, Problem> {
+        let mut words = Vec::new();
+        while let Some(piece) = body.next().await {
+            words.extend_from_slice(&piece.map_err(cut)?);
+            self.words_fit(words.len())?;
+        }
+        Ok(words)
+    }
+
+    /// A form with a file in it; a body that is no form is the file itself.
+    pub(super) async fn receive_form(
+        &self,
+        body: Body,
+        content_type: &str,
+    ) -> Result<Received, Problem> {
+        let Ok(boundary) = multer::parse_boundary(content_type) else {
+            return Ok(Received {
+                file: Some(self.receive_file(body).await?),
+                ..Received::default()
+            });
+        };
+        let wrong =
+            |error: multer::Error| Problem::invalid(format!("the form cannot be read: {error}"));
+        let mut form = multer::Multipart::new(body, boundary);
+        let mut received = Received::default();
+        let mut words = 0;
+        while let Some(mut field) = form.next_field().await.map_err(wrong)? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let is_file = field.file_name().is_some();
+            if is_file && received.file.is_none() && name != "gpg_signature" {
+                let called = field.file_name().unwrap_or_default();
+                received.name = called.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+                let mut incoming = self.incoming().await?;
+                while let Some(piece) = field.chunk().await.map_err(wrong)? {
+                    self.write(&mut incoming, piece).await?;
+                }
+                received.file = Some(whole(incoming).await?);
+                continue;
+            }
+            let mut text = Vec::new();
+            while let Some(piece) = field.chunk().await.map_err(wrong)? {
+                words += piece.len();
+                self.words_fit(words)?;
+                text.extend_from_slice(&piece);
+            }
+            if !is_file {
+                // The first of several of one name stands; which ones there are the file says itself.
+                let text = String::from_utf8_lossy(&text).into_owned();
+                received.fields.entry(name).or_insert(text);
+            }
+        }
+        Ok(received)
+    }
+
+    /// Words with a file in them.
+    pub(super) async fn receive_parted(
+        &self,
+        protocol: &'static dyn Protocol,
+        mut body: Body,
+    ) -> Result<Received, Problem> {
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        let mut reader = PieceReader {
+            pieces,
+            piece: Bytes::new(),
+        };
+        let mut file = FileWriter {
+            incoming: self.incoming().await?,
+            runtime: Handle::current(),
+            failed: None,
+        };
+        let words_max = self.upload.document_bytes_max;
+        let parting = self.tasks().spawn_blocking(move || {
+            let parted = protocol.part(&mut reader, &mut file, words_max);
+            match (parted, file.failed) {
+                (_, Some(error)) => Err(broken(error)),
+                (Ok(parted), None) => Ok((parted, file.incoming)),
+                (Err(problem), None) => Err(problem),
+            }
+        });
+        let mut sent = 0;
+        while let Some(piece) = body.next().await {
+            if let Ok(piece) = &piece {
+                sent += piece.len() as u64;
+            }
+            // Base64 takes a third more than what it stands for.
+            if sent / 4 * 3 > self.upload.body_bytes_max {
+                return Err(self.too_large());
+            }
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let parted = parting
+            .await
+            .map_err(|error| Problem::internal("taking a body in failed", error))?;
+        let (
+            Parted {
+                words,
+                file,
+                length,
+            },
+            incoming,
+        ) = parted?;
+        let Some(name) = file else {
+            return Ok(Received {
+                words,
+                ..Received::default()
+            });
+        };
+        if length.is_some_and(|length| length != incoming.sent()) {
+            return Err(Problem::invalid(format!(
+                "{name} was said to have another length than its {} bytes",
+                incoming.sent()
+            )));
+        }
+        Ok(Received {
+            file: Some(whole(incoming).await?),
+            name,
+            words,
+            fields: BTreeMap::new(),
+        })
+    }
+
+    pub(super) async fn incoming(&self) -> Result<Incoming, Problem> {
+        self.store()
+            .incoming(None, &Algorithm::ALL, Keeping::Published)
+            .await
+            .map_err(broken)
+    }
+
+    pub(super) async fn write(&self, incoming: &mut Incoming, piece: Bytes) -> Result<(), Problem> {
+        if incoming.sent() + piece.len() as u64 > self.upload.body_bytes_max {
+            return Err(self.too_large());
+        }
+        incoming.write(piece).await.map_err(broken)
+    }
+
+    fn words_fit(&self, length: usize) -> Result<(), Problem> {
+        let max = self.upload.document_bytes_max;
+        if length as u64 <= max {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::TooLarge,
+            Decider::Larder,
+            format!("what is said beside the file has more than {max} bytes"),
+        )
+        .advice("raise `upload.document_bytes_max`"))
+    }
+
+    fn too_large(&self) -> Problem {
+        Problem::new(
+            Kind::TooLarge,
+            Decider::Larder,
+            format!("the file has more than {} bytes", self.upload.body_bytes_max),
+        )
+        .advice("raise `upload.body_bytes_max`")
+    }
+}
+
+pub(super) async fn whole(incoming: Incoming) -> Result<Verified, Problem> {
+    incoming.verify(&Expected::none()).await.map_err(broken)
+}
+
+/// The client's body ended before its end.
+fn cut(error: std::io::Error) -> Problem {
+    Problem::invalid("the request's body ended early").caused_by(error)
+}
+
+/// The disk does not take what came.
+pub(super) fn broken(error: Error) -> Problem {
+    match error {
+        Error::NotKept(why) => Problem::new(
+            Kind::Unavailable {
+                retry_after: std::time::Duration::from_secs(60),
+            },
+            Decider::Larder,
+            format!("there is no room for what is published ({})", why.as_str()),
+        )
+        .advice("make room on the disk of the data directory"),
+        error => Problem::internal("what is published cannot be written", error),
+    }
+}
+
+/// A body as a reader that blocks.
+struct PieceReader {
+    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.piece.len().min(into.len());
+        if let Some(into) = into.get_mut(..count) {
+            into.copy_from_slice(&self.piece.split_to(count));
+        }
+        Ok(count)
+    }
+}
+
+/// Bytes on their way into the store as a writer that blocks.
+struct FileWriter {
+    incoming: Incoming,
+    runtime: Handle,
+    failed: Option<Error>,
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = Bytes::copy_from_slice(bytes);
+        match self.runtime.block_on(self.incoming.write(piece)) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(std::io::Error::other("the store takes no more"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! What is there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::Packages;
+use crate::package::{
+    BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
+};
+
+pub(super) fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or_default()
+}
+
+const ASSET_COLUMNS: &str =
+    "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
+
+fn asset(row: &AnyRow) -> Result<(String, ReleaseAsset), sqlx::Error> {
+    let text = |index: usize| row.try_get::<String, _>(index).map(String::into_boxed_str);
+    let blob: Vec<u8> = row.try_get(2)?;
+    let blob = BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))?;
+    Ok((
+        row.try_get(1)?,
+        ReleaseAsset {
+            file: text(0)?,
+            blob,
+            size: u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0),
+            md5: text(4)?,
+            sha1: text(5)?,
+            sha512: text(6)?,
+            media_type: text(7)?,
+            published: time(row.try_get(8)?),
+            facts: text(9)?,
+            staged: row.try_get::<i64, _>(10)? != 0,
+        },
+    ))
+}
+
+fn summary(row: &AnyRow) -> Result<Summary, sqlx::Error> {
+    Ok(Summary {
+        package: row.try_get(0)?,
+        origin: Origin::parse(&row.try_get::<String, _>(1)?),
+        description: row.try_get(2)?,
+        latest: row.try_get(3)?,
+        versions: u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0),
+    })
+}
+
+impl Packages {
+    /// All that the repository itself has of the package; `None` where it never had any.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn listing(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Listing>, sqlx::Error> {
+        let name = package.to_string();
+        // One view of all the tables, though somebody publishes meanwhile.
+        let mut transaction = self
+            .pool
+            .begin_with(if self.is_shared {
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            } else {
+                "BEGIN"
+            })
+            .await?;
+        let head = sqlx::query(
+            "SELECT origin, revision, changed_at FROM package WHERE repository = $1 AND package = $2",
+        )
+        .bind(repository)
+        .bind(&name)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(head) = head else { return Ok(None) };
+        let rows = sqlx::query(
+            "SELECT version, status, origin, published_at, manifest FROM package_version \
+             WHERE repository = $1 AND package = $2 ORDER BY position",
+        )
+        .bind(repository)
+        .bind(&name)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut versions = Vec::with_capacity(rows.len());
+        let mut places = HashMap::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            let version: String = row.try_get(0)?;
+            let status: String = row.try_get(1)?;
+            versions.push(Release {
+                version: version.as_str().into(),
+                // A word of a later version of Larder hides the version rather than showing it.
+                status: status.parse().unwrap_or(Status::Archived),
+                origin: Origin::parse(&row.try_get::<String, _>(2)?),
+                published: time(row.try_get(3)?),
+                manifest: row.try_get::<String, _>(4)?.into(),
+                assets: Vec::new(),
+            });
+            places.insert(version, place);
+        }
+        let sql = format!(
+            "SELECT {ASSET_COLUMNS} FROM package_asset WHERE repository = $1 AND package = $2 ORDER BY file"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(repository)
+            .bind(&name)
+            .fetch_all(&mut *transaction)
+            .await?;
+        for row in &rows {
+            let (version, asset) = asset(row)?;
+            let release = places
+                .get(&version)
+                .and_then(|place| versions.get_mut(*place));
+            if let Some(release) = release {
+                release.assets.push(asset);
+            }
+        }
+        let rows = sqlx::query(
+            "SELECT tag, version FROM package_tag WHERE repository = $1 AND package = $2",
+        )
+        .bind(repository)
+        .bind(&name)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let tags = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<BTreeMap<String, String>, sqlx::Error>>()?;
+        transaction.commit().await?;
+        Ok(Some(Listing {
+            package: package.clone(),
+            origin: Origin::parse(&head.try_get::<String, _>(0)?),
+            revision: head.try_get(1)?,
+            changed: time(head.try_get(2)?),
+            versions,
+            tags,
+        }))
+    }
+
+    /// What the newest version says that the package is; empty where there is none.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn description(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<String, sqlx::Error> {
+        let row =
+            sqlx::query("SELECT description FROM package WHERE repository = $1 AND package = $2")
+                .bind(repository)
+                .bind(package.to_string())
+                .fetch_optional(&self.pool)
+                .await?;
+        row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))
+    }
+
+    /// Packages of the repository in the order of their names, `limit` of them behind `after`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn list(
+        &self,
+        repository: &str,
+        format: Option<Format>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Summary>, sqlx::Error> {
+        let (from, to) = format.map_or_else(
+            || (String::new(), "~".to_owned()),
+            |format| (format!("{format}:"), format!("{format};")),
+        );
+        let rows = sqlx::query(
+            "SELECT package, origin, description, latest, versions FROM package \
+             WHERE repository = $1 AND package > $2 AND package >= $3 AND package < $4 \
+             ORDER BY package LIMIT $5",
+        )
+        .bind(repository)
+        .bind(after)
+        .bind(from)
+        .bind(to)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(summary).collect()
+    }
+
+    /// Packages with a listed version in which all the words are found, `limit` of them after the
+    /// first `skip`, and how many there are.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn search(
+        &self,
+        repositories: &[&str],
+        format: Format,
+        words: &str,
+        skip: usize,
+        limit: usize,
+    ) -> Result<(Vec<Summary>, u64), sqlx::Error> {
+        let mut found = BTreeMap::new();
+        let like = words
+            .to_lowercase()
+            .split_whitespace()
+            .take(8)
+            .map(|word| format!("%{}", word.replace(['%', '_', '\\'], "")))
+            .collect::<String>();
+        for repository in repositories {
+            let mut rows = sqlx::query(
+                "SELECT package, origin, description, latest, versions FROM package \
+                 WHERE repository = $1 AND package >= $2 AND package < $3 AND latest <> '' AND keywords LIKE $4",
+            )
+            .bind(*repository)
+            .bind(format!("{format}:"))
+            .bind(format!("{format};"))
+            .bind(format!("{like}%"))
+            .fetch(&self.pool);
+            while let Some(row) = rows.try_next().await? {
+                let one = summary(&row)?;
+                // The nearest repository's word stands.
+                found.entry(one.package.clone()).or_insert(one);
+            }
+        }
+        let total = found.len() as u64;
+        Ok((found.into_values().skip(skip).take(limit).collect(), total))
+    }
+
+    /// How many packages each repository has.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn counts(&self) -> Result<HashMap<String, u64>, sqlx::Error> {
+        let rows = sqlx::query("SELECT repository, COUNT(*) FROM package GROUP BY repository")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let count = row.try_get::<i64, _>(1)?;
+                Ok((row.try_get(0)?, u64::try_from(count).unwrap_or(0)))
+            })
+            .collect()
+    }
+
+    /// What a version needs, in the order in which it says so.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn dependencies(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<Vec<Dependency>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT kind, name, requirement FROM package_dependency \
+             WHERE repository = $1 AND package = $2 AND version = $3 ORDER BY position",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .bind(version)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Dependency {
+                    kind: row.try_get(0)?,
+                    name: row.try_get(1)?,
+                    requirement: row.try_get(2)?,
+                })
+            })
+            .collect()
+    }
+
+    /// A version's readme; `None` where it has none.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn readme(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT readme FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .bind(version)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map_or(Ok(None), |row| row.try_get(0))
+    }
+
+    /// Every blob that a package version or a waiting publish needs.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub(in crate::store) async fn needed(
+        &self,
+        mut each: impl FnMut(BlobId),
+    ) -> Result<(), sqlx::Error> {
+        let mut rows =
+            sqlx::query("SELECT blob FROM package_asset UNION SELECT blob FROM spool").fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            if let Some(blob) = BlobId::from_slice(&row.try_get::<Vec<u8>, _>(0)?) {
+                each(blob);
+            }
+        }
+        Ok(())
+    }
+}
