@@ -2,12 +2,19 @@
 
 mod check;
 mod completions;
+mod control;
+mod copy;
 mod decide;
+mod delete;
 mod env;
+mod list;
 mod login;
+mod retain;
 mod run;
 mod serve;
 mod settings;
+mod spool;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +69,18 @@ enum Command {
     Check(check::Arguments),
     /// Say why a package version is served or held back
     WhoDecides(decide::Arguments),
+    /// List a repository's packages, or the versions of one
+    List(list::Arguments),
+    /// Copy package versions from one repository to another, without copying bytes
+    Copy(copy::Arguments),
+    /// Give package versions another status
+    Status(status::Arguments),
+    /// Delete package versions
+    Delete(delete::Arguments),
+    /// Delete the versions that `[[retain]]` does not keep
+    Retain(retain::Arguments),
+    /// Show the publishes that wait for their upstream, try them now, or give one up
+    Spool(spool::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
 }
@@ -78,6 +97,12 @@ pub fn main() -> ExitCode {
         Command::Env(arguments) => settings::block_on(env::run(global, arguments)),
         Command::Login(arguments) => settings::block_on(login::run(global, arguments)),
         Command::Check(arguments) => settings::block_on(check::run(global, arguments)),
+        Command::List(arguments) => settings::block_on(list::run(global, arguments)),
+        Command::Copy(arguments) => settings::block_on(copy::run(global, arguments)),
+        Command::Status(arguments) => settings::block_on(status::run(global, arguments)),
+        Command::Delete(arguments) => settings::block_on(delete::run(global, arguments)),
+        Command::Retain(arguments) => settings::block_on(retain::run(global, arguments)),
+        Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
         Command::WhoDecides(arguments) => settings::block_on(decide::run(global, arguments)),
     };
     result.unwrap_or_else(|error| {

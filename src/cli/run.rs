@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, settings, tell};
-use crate::config::Config;
+use crate::config::{Config, Connection};
+use crate::package::Format;
 use crate::server::Listener;
 use crate::telemetry::{RUN_TAG, Report, log};
 use crate::tool::client::{self, Lease};
@@ -56,7 +57,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let upstream = config
         .connections
         .iter()
-        .find(|connection| connection.format == crate::package::Format::Maven)
+        .find(|connection| connection.format == Format::Maven)
         .map(|connection| connection.url.to_string());
     let run = format!(
         "{:x}x{:x}",
@@ -64,7 +65,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         clock::now().as_nanosecond()
     );
     let ahead = config.ahead.clone();
-    let (address, server) = server(config, &run).await?;
+    let learned = config
+        .connections
+        .iter()
+        .find(|connection| connection.format == Format::Npm && connection.is_learned)
+        .cloned();
+    let (address, server) = server(config, &run, learned.as_ref()).await?;
     let place = Place {
         root: format!("{address}/-/run/{run}"),
         repository,
@@ -78,6 +84,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         &tag,
         files.path(),
         upstream.as_deref(),
+        learned.as_ref(),
     )?;
     let tarballs = tarballs_ahead(&arguments.command, &address, &place.repository);
     let ahead = ahead
@@ -97,7 +104,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 /// Finds the Larder that holds the data directory, or starts a private one.
-async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
+async fn server(
+    config: Config,
+    run: &str,
+    learned: Option<&Connection>,
+) -> anyhow::Result<(String, Server)> {
+    let publish_to = learned.map(|connection| connection.url.to_string());
     let data_dir = config.data_dir.clone();
     let larder = match Larder::start(config).await {
         Ok(larder) => larder,
@@ -108,7 +120,7 @@ async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
                     path.display()
                 )
             })?;
-            let lease = client::lease(&address, run).await?;
+            let lease = client::lease(&address, run, publish_to.as_deref()).await?;
             return Ok((address, Server::Running { _lease: lease }));
         }
         Err(error) => {
@@ -119,6 +131,9 @@ async fn server(config: Config, run: &str) -> anyhow::Result<(String, Server)> {
     let listener = Listener::bind(&larder).await?;
     let address = listener.url();
     larder.store.announce(&address);
+    if let Some(registry) = publish_to {
+        let _ = larder.runs.run(run).publish_to.set(registry);
+    }
     let stop = CancellationToken::new();
     let served = tokio::spawn(listener.serve(stop.clone()));
     Ok((
@@ -157,6 +172,7 @@ fn start(
     tag: &str,
     files: &Path,
     upstream: Option<&str>,
+    learned: Option<&Connection>,
 ) -> anyhow::Result<Child> {
     let (program, arguments) = command.split_first().context("there is no command")?;
     let name = Path::new(program)
@@ -189,6 +205,10 @@ fn start(
     }
     child.args(before).args(arguments).args(after);
     child.envs(tool::environment(place));
+    // What npm would have sent to its registry with a publish, it sends to us for it.
+    if let Some(auth) = learned.and_then(|connection| connection.auth.as_ref()) {
+        child.envs(npm::credential(place, auth));
+    }
     if matches!(name, "npm" | "npx") {
         // npm fills in the braces; the rest is its own default.
         child.env(

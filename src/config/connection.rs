@@ -55,6 +55,8 @@ pub struct Connection {
     pub publish_url: Option<Url>,
     /// Publishes carry the client's own credentials, not the connection's.
     pub publish_as_client: bool,
+    /// This machine's own client is set to it, with these credentials.
+    pub is_learned: bool,
 }
 
 impl Connection {
@@ -102,6 +104,7 @@ impl Connection {
             max_age: None,
             publish_url: None,
             publish_as_client: false,
+            is_learned: false,
         })
     }
 }

@@ -8,6 +8,8 @@ use url::Url;
 
 use crate::package::PackageId;
 use crate::repository::Explanation;
+use crate::repository::manage::{Command, Outcome};
+use crate::secret::Secret;
 use crate::telemetry::Report;
 
 fn http() -> anyhow::Result<reqwest::Client> {
@@ -49,6 +51,29 @@ pub async fn decide(
     Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
 }
 
+/// Has the running Larder carry out a command; the secret is that of its data directory.
+///
+/// # Errors
+/// Where the running Larder does not answer, or says no.
+pub async fn control(
+    address: &str,
+    secret: &Secret,
+    command: &Command,
+) -> anyhow::Result<Outcome> {
+    let response = http()?
+        .post(format!("{address}/-/control"))
+        .bearer_auth(secret.expose())
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(command)?)
+        .send()
+        .await
+        .with_context(|| format!("{address} does not answer"))?;
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    anyhow::ensure!(status.is_success(), "{}", text.trim());
+    Ok(serde_json::from_str(&text)?)
+}
+
 /// # Errors
 /// Where the running Larder does not answer.
 pub async fn report(address: &str, run: &str, repository: &str) -> anyhow::Result<Report> {
@@ -75,8 +100,14 @@ pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] req
 
 /// # Errors
 /// Where the running Larder does not answer.
-pub async fn lease(address: &str, run: &str) -> anyhow::Result<Lease> {
-    Ok(Lease(
-        get(Url::parse(&format!("{address}/-/run/{run}/lease"))?).await?,
-    ))
+pub async fn lease(
+    address: &str,
+    run: &str,
+    publish_to: Option<&str>,
+) -> anyhow::Result<Lease> {
+    let mut url = Url::parse(&format!("{address}/-/run/{run}/lease"))?;
+    if let Some(registry) = publish_to {
+        url.query_pairs_mut().append_pair("publish_to", registry);
+    }
+    Ok(Lease(get(url).await?))
 }

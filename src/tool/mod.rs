@@ -73,6 +73,7 @@ pub async fn learn(formats: &[Format]) -> Vec<Connection> {
             match connection {
                 Ok(connection) => Some(Connection {
                     auth: upstream.auth.or(connection.auth),
+                    is_learned: true,
                     ..connection
                 }),
                 Err(why) => {

@@ -108,6 +108,20 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The credential that npm has for its registry, as one for our address.
+#[must_use]
+pub fn credential(place: &Place, auth: &Auth) -> Option<(String, String)> {
+    let Auth::Header { value, .. } = auth;
+    let registry = place.of(Format::Npm);
+    let (_, nerf) = registry.split_once(':')?;
+    let (key, value) = match value.expose().split_once(' ')? {
+        ("Bearer", token) => ("_authToken", token),
+        ("Basic", pair) => ("_auth", pair),
+        _ => return None,
+    };
+    Some((format!("npm_config_{nerf}:{key}"), value.to_owned()))
+}
+
 /// What `npm ci` and `npm install` fetch by a lockfile.
 pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 

@@ -15,4 +15,5 @@
 mod clients;
 mod command;
 mod invariants;
+mod publish;
 mod support;

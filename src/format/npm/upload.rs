@@ -24,10 +24,11 @@ pub fn part(
     let mut words = Bounded {
         bytes: Vec::new(),
         max: words_max,
+        is_full: false,
     };
     let mut parted = Parted::default();
     take_apart(body, file, &mut words, &mut parted).map_err(|error| {
-        if words.bytes.len() as u64 >= words_max {
+        if words.is_full {
             Problem::invalid(format!("the document has more than {words_max} bytes"))
                 .advice("raise `upload.document_bytes_max`")
         } else {
@@ -113,11 +114,13 @@ fn attachment<R: Read>(
 struct Bounded {
     bytes: Vec<u8>,
     max: u64,
+    is_full: bool,
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if (self.bytes.len() + bytes.len()) as u64 > self.max {
+            self.is_full = true;
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         self.bytes.extend_from_slice(bytes);

@@ -1,0 +1,98 @@
+//! Commands about repositories: through the Larder that holds the data directory, or on the
+//! directory itself where nobody does.
+
+use anyhow::Context as _;
+
+use super::settings::Usage;
+use super::{Global, print, settings};
+use crate::config::Config;
+use crate::package::{Format, PackageId};
+use crate::repository::manage::{Command, Outcome};
+use crate::{Larder, store, tool};
+
+/// Carries the command out, wherever that has to be.
+pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
+    if let Some(holder) = store::holder(&config.data_dir) {
+        let address = holder.address.clone().with_context(|| {
+            format!(
+                "the data directory {} is held by {holder}, which serves nothing yet",
+                config.data_dir.display()
+            )
+        })?;
+        let secret = store::read_secret(&config.data_dir).with_context(|| {
+            format!(
+                "{holder} takes commands from who can read {}, and this user cannot",
+                config.data_dir.join("control.secret").display()
+            )
+        })?;
+        return tool::client::control(&address, &secret, &command).await;
+    }
+    let larder = Larder::start(config).await?;
+    let snapshot = larder.snapshot();
+    let outcome = larder.publisher.execute(&snapshot, command).await;
+    larder.stop().await;
+    Ok(outcome?)
+}
+
+/// Prints the outcome: as JSON, or line by line.
+pub fn show(
+    global: &Global,
+    outcome: &Outcome,
+    lines: impl FnOnce(&Outcome) -> Vec<String>,
+) -> anyhow::Result<()> {
+    if global.json {
+        print(&serde_json::to_string_pretty(outcome)?);
+    } else {
+        for line in lines(outcome) {
+            print(&line);
+        }
+    }
+    Ok(())
+}
+
+/// Reads `npm:left-pad@1.3.0`; the version is none where nothing follows the name.
+pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<String>)> {
+    let wrong =
+        || Usage(format!("`{text}` is no package, as in npm:left-pad or npm:left-pad@1.3.0"));
+    let (format, name) = text.split_once(':').ok_or_else(wrong)?;
+    let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
+    // A scope's own `@` stands at the beginning.
+    let (name, version) = match name.rfind('@') {
+        Some(at) if at > 0 => (
+            name.get(..at).unwrap_or_default(),
+            name.get(at + 1..).map(str::to_owned),
+        ),
+        _ => (name, None),
+    };
+    let package = format
+        .protocol()
+        .package(name)
+        .map_err(|problem| Usage(problem.message))?;
+    Ok((package, version))
+}
+
+/// Reads versions of one package: `npm:left-pad@1.3.0 npm:left-pad@1.2.0`.
+pub fn versions_of_one(texts: &[String]) -> anyhow::Result<(PackageId, Vec<String>)> {
+    let mut one: Option<PackageId> = None;
+    let mut versions = Vec::new();
+    for text in texts {
+        let (package, version) = package_and_version(text)?;
+        if one.as_ref().is_some_and(|one| *one != package) {
+            return Err(Usage("the versions of one package at a time".to_owned()).into());
+        }
+        one = Some(package);
+        versions.extend(version);
+    }
+    let one = one.ok_or_else(|| Usage("no package is named".to_owned()))?;
+    Ok((one, versions))
+}
+
+/// The configuration, and the repository that is meant.
+pub async fn repository(
+    global: &Global,
+    named: Option<String>,
+) -> anyhow::Result<(Config, String)> {
+    let config = settings::config(global, None).await?;
+    let repository = settings::repository(&config, named)?;
+    Ok((config, repository))
+}

@@ -1,0 +1,50 @@
+//! `larder copy PACKAGE@VERSION… --from REPOSITORY --to REPOSITORY`
+
+use std::process::ExitCode;
+
+use super::control::{self, versions_of_one};
+use super::settings::Usage;
+use super::{Global, settings};
+use crate::repository::manage::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  larder copy npm:@acme/lib@1.2.0 --from staging --to team\n  larder copy maven:org.example:lib@1.0 maven:org.example:lib@1.1 --from public --to approved"
+)]
+pub struct Arguments {
+    /// Versions of one package
+    #[arg(value_name = "PACKAGE@VERSION", required = true)]
+    versions: Vec<String>,
+    #[arg(long, value_name = "REPOSITORY")]
+    from: String,
+    #[arg(long, value_name = "REPOSITORY")]
+    to: String,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (package, versions) = versions_of_one(&arguments.versions)?;
+    if versions.len() != arguments.versions.len() {
+        return Err(Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into());
+    }
+    let config = settings::config(&global, None).await?;
+    let command = Command::Copy {
+        from: arguments.from,
+        to: arguments.to.clone(),
+        package: package.to_string(),
+        versions,
+    };
+    let outcome = control::execute(config, command).await?;
+    control::show(&global, &outcome, |outcome| {
+        let Outcome::Copied { copied, same } = outcome else {
+            return Vec::new();
+        };
+        let copied = copied
+            .iter()
+            .map(|version| format!("{package} {version}: copied to `{}`", arguments.to));
+        let same = same
+            .iter()
+            .map(|version| format!("{package} {version}: `{}` has it already", arguments.to));
+        copied.chain(same).collect()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

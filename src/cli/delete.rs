@@ -1,0 +1,50 @@
+//! `larder delete PACKAGE[@VERSION]…`
+
+use std::process::ExitCode;
+
+use super::Global;
+use super::control::{self, versions_of_one};
+use super::settings::Usage;
+use crate::repository::manage::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "A deleted version's number may be published again; its package's name stays ours, and is not\ntaken from outside. `larder status --set disposed` deletes the files and keeps the number taken.\n\nExamples:\n  larder delete npm:@acme/lib@1.2.0 --repository team\n  larder delete npm:@acme/lib --all"
+)]
+pub struct Arguments {
+    /// Versions of one package
+    #[arg(value_name = "PACKAGE@VERSION", required = true)]
+    versions: Vec<String>,
+    /// All versions of the package
+    #[arg(long)]
+    all: bool,
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let (package, versions) = versions_of_one(&arguments.versions)?;
+    let names_all = versions.len() == arguments.versions.len();
+    if arguments.all != versions.is_empty() || !(names_all || arguments.all) {
+        return Err(Usage(
+            "name each version, as in npm:left-pad@1.3.0, or the package alone with --all"
+                .to_owned(),
+        )
+        .into());
+    }
+    let (config, repository) = control::repository(&global, arguments.repository).await?;
+    let command = Command::Delete {
+        repository,
+        package: package.to_string(),
+        versions,
+    };
+    let outcome = control::execute(config, command).await?;
+    control::show(&global, &outcome, |outcome| match outcome {
+        Outcome::Changed { versions } => versions
+            .iter()
+            .map(|version| format!("{package} {version}: deleted"))
+            .collect(),
+        _ => Vec::new(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,55 @@
+//! `larder retain [--dry-run]`
+
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+
+use super::control;
+use super::{Global, settings};
+use crate::repository::manage::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "What stays is in the configuration, [[retain]]: the last so many, the newer than so old, and what a\ntag points to.\n\nExamples:\n  larder retain --dry-run\n  larder retain"
+)]
+pub struct Arguments {
+    /// Say what would go, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let command = Command::Retain {
+        dry_run: arguments.dry_run,
+    };
+    let outcome = control::execute(config, command).await?;
+    control::show(&global, &outcome, lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(outcome: &Outcome) -> Vec<String> {
+    let Outcome::Retained { deleted, dry_run } = outcome else {
+        return Vec::new();
+    };
+    let verb = if *dry_run { "would go" } else { "deleted" };
+    let size: u64 = deleted.iter().map(|one| one.size).sum();
+    let mut lines: Vec<String> = deleted
+        .iter()
+        .map(|one| {
+            format!(
+                "{} {} in `{}`: {verb}, {}",
+                one.package,
+                one.version,
+                one.repository,
+                ByteSize(one.size).display().iec()
+            )
+        })
+        .collect();
+    lines.push(format!(
+        "{} versions, {}",
+        deleted.len(),
+        ByteSize(size).display().iec()
+    ));
+    lines
+}

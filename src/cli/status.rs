@@ -1,0 +1,54 @@
+//! `larder status PACKAGE@VERSION… --set STATUS`
+
+use std::process::ExitCode;
+
+use super::Global;
+use super::control::{self, versions_of_one};
+use super::settings::Usage;
+use crate::package::Status;
+use crate::repository::manage::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Published: listed and served. Unlisted: served to who names it (in Python: yanked).\nArchived: kept, neither listed nor served. Disposed: its files are gone for good.\n\nExamples:\n  larder status pypi:acme-lib@1.2.0 --set unlisted\n  larder status pypi:acme-lib@1.2.0 --set published --repository team"
+)]
+pub struct Arguments {
+    /// Versions of one package
+    #[arg(value_name = "PACKAGE@VERSION", required = true)]
+    versions: Vec<String>,
+    /// published, unlisted, archived, disposed or unfinished
+    #[arg(long, value_name = "STATUS")]
+    set: String,
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let status: Status = arguments
+        .set
+        .parse()
+        .map_err(|error| Usage(format!("{error}")))?;
+    let (package, versions) = versions_of_one(&arguments.versions)?;
+    if versions.len() != arguments.versions.len() {
+        return Err(Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into());
+    }
+    let (config, repository) = control::repository(&global, arguments.repository).await?;
+    let command = Command::Status {
+        repository,
+        package: package.to_string(),
+        versions,
+        status,
+    };
+    let outcome = control::execute(config, command).await?;
+    control::show(&global, &outcome, |outcome| match outcome {
+        Outcome::Changed { versions } if versions.is_empty() => {
+            vec![format!("{package}: nothing changes, they are {status} already")]
+        }
+        Outcome::Changed { versions } => versions
+            .iter()
+            .map(|version| format!("{package} {version}: {status}"))
+            .collect(),
+        _ => Vec::new(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

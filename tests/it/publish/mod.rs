@@ -1,0 +1,65 @@
+//! Packages of our own: published with the clients that there are, merged with what lies outside,
+//! passed on, copied, and not lost.
+
+mod maven;
+mod npm;
+mod nuget;
+mod python;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::{TestLarder, Upstream, integrity, sha1};
+
+/// A repository of a team's own before the public one.
+pub const TEAM: &str = "[[repository]]\nname = \"public\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\n[[repository]]\nname = \"team\"\nupstreams = [\"public\"]\npublish = \"local\"\n";
+
+pub async fn team() -> (Upstream, TestLarder) {
+    let upstream = Upstream::start().await;
+    crate::support::nuget::serve(&upstream);
+    let larder = TestLarder::start_and(&upstream, TEAM).await;
+    (upstream, larder)
+}
+
+/// What `npm publish` sends.
+pub fn npm_document(name: &str, version: &str, tarball: &[u8]) -> Bytes {
+    use base64::Engine as _;
+    let data = base64::engine::general_purpose::STANDARD.encode(tarball);
+    let file = format!("{name}-{version}.tgz");
+    json!({
+        "_id": name,
+        "name": name,
+        "dist-tags": { "latest": version },
+        "versions": { version: {
+            "name": name,
+            "version": version,
+            "dist": { "integrity": integrity(tarball), "shasum": sha1(tarball), "tarball": "http://localhost/x.tgz" },
+        } },
+        "_attachments": { file: { "content_type": "application/octet-stream", "data": data, "length": tarball.len() } },
+    })
+    .to_string()
+    .into()
+}
+
+pub async fn npm_put(larder: &TestLarder, name: &str, document: Bytes) -> crate::support::larder::Answer {
+    let path = format!("/npm/team/{}", name.replace('/', "%2f"));
+    let headers = [("content-type", "application/json")];
+    larder
+        .send(reqwest::Method::PUT, &path, &headers, Some(document))
+        .await
+}
+
+/// Versions that the packument lists.
+pub async fn npm_versions(larder: &TestLarder, name: &str) -> Vec<String> {
+    let answer = larder.get(&format!("/npm/team/{name}")).await;
+    if answer.status == 404 {
+        return Vec::new();
+    }
+    let document: Value = answer.expect(200).json();
+    document["versions"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
+}
