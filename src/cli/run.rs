@@ -206,8 +206,12 @@ fn start(
     child.args(before).args(arguments).args(after);
     child.envs(tool::environment(place));
     // What npm would have sent to its registry with a publish, it sends to us for it.
-    if let Some(auth) = learned.and_then(|connection| connection.auth.as_ref()) {
-        child.envs(npm::credential(place, auth));
+    let auth = learned.and_then(|connection| connection.auth.as_ref());
+    if let Some(text) = auth.and_then(|auth| npm::settings_with(place, auth)) {
+        let file = files.join("npmrc");
+        tool::write(&file, &text)?;
+        child.env("npm_config_userconfig", &file);
+        child.env("NPM_CONFIG_USERCONFIG", &file);
     }
     if matches!(name, "npm" | "npx") {
         // npm fills in the braces; the rest is its own default.

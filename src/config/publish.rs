@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::document::{Bytes, Section};
+use toml::de::DeValue;
+
+use super::document::{Bytes, FromValue, Section};
 use crate::rule::{OriginRule, Pattern, Way};
 use crate::secret::Secret;
 
@@ -12,23 +14,43 @@ pub enum Publish {
     Deny,
     /// Stored here.
     Local,
-    /// Passed on to the connection of that name.
-    Forward(String),
+    /// Passed on to these connections, one of each format.
+    Forward(Vec<String>),
+}
+
+/// One string, or a list of them.
+struct Words(Vec<String>);
+
+impl FromValue for Words {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        String::from_value(value)
+            .map(|word| Self(vec![word]))
+            .or_else(|_| Vec::from_value(value).map(Self))
+            .map_err(|_| "has to be a string, or a list of strings".to_owned())
+    }
 }
 
 impl Publish {
     pub(super) fn read(section: &Section<'_>) -> (Self, Option<String>) {
-        let Some((word, place)) = section.take_placed::<String>("publish") else {
+        let Some((Words(words), place)) = section.take_placed("publish") else {
             return (Self::Deny, None);
         };
-        let publish = match (word.as_str(), word.strip_prefix("forward:")) {
-            ("deny", _) => Self::Deny,
-            ("local", _) => Self::Local,
-            (_, Some(connection)) => Self::Forward(connection.to_owned()),
-            _ => {
+        let forward: Option<Vec<String>> = words
+            .iter()
+            .map(|word| word.strip_prefix("forward:").map(str::to_owned))
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let publish = match (words.as_slice(), forward) {
+            (["deny"], _) => Self::Deny,
+            (["local"], _) => Self::Local,
+            ([_, ..], Some(connections)) => Self::Forward(connections),
+            (words, _) => {
                 section.fault(
                     &place,
-                    format!("`repository.publish` has to be \"deny\", \"local\" or \"forward:CONNECTION\", not `{word}`"),
+                    format!(
+                        "`repository.publish` has to be \"deny\", \"local\" or \"forward:CONNECTION\" (or a list of such, one to a format), not `{}`",
+                        words.join("`, `")
+                    ),
                 );
                 Self::Deny
             }

@@ -122,11 +122,21 @@ pub(super) fn resolve(
                 );
             }
         }
-        if let (Publish::Forward(name), Some(place)) = (&one.publish, &one.publish_place)
-            && !connections.iter().any(|it| it.name == *name)
-        {
-            let names = connections.iter().map(|it| it.name.as_str());
-            fault(place, unknown("connection", name, nearest(name, names)));
+        if let (Publish::Forward(to), Some(place)) = (&one.publish, &one.publish_place) {
+            let mut formats = Vec::new();
+            for name in to {
+                match connections.iter().find(|it| it.name == *name) {
+                    None => {
+                        let names = connections.iter().map(|it| it.name.as_str());
+                        fault(place, unknown("connection", name, nearest(name, names)));
+                    }
+                    Some(it) if formats.contains(&it.format) => fault(
+                        place,
+                        format!("two connections of format {} cannot both take publishes", it.format),
+                    ),
+                    Some(it) => formats.push(it.format),
+                }
+            }
         }
         for upstream in &one.upstreams {
             if !by_name.contains_key(upstream.as_str()) {

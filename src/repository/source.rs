@@ -28,7 +28,11 @@ pub enum Source {
 pub enum Publish {
     Deny,
     Local,
-    Forward { to: Arc<Connection>, spool: bool },
+    /// To one connection of each format.
+    Forward {
+        to: Vec<Arc<Connection>>,
+        spool: bool,
+    },
 }
 
 /// A repository with its sources, the nearest first.
@@ -146,13 +150,10 @@ impl Snapshot {
                     publish: match &repository.publish {
                         config::Publish::Deny => Publish::Deny,
                         config::Publish::Local => Publish::Local,
-                        // A connection that there is not was refused with the configuration.
-                        config::Publish::Forward(name) => {
-                            named(name).map_or(Publish::Deny, |to| Publish::Forward {
-                                to,
-                                spool: repository.spool,
-                            })
-                        }
+                        config::Publish::Forward(names) => Publish::Forward {
+                            to: names.iter().filter_map(|name| named(name)).collect(),
+                            spool: repository.spool,
+                        },
                     },
                 })
             })

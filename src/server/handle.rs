@@ -298,10 +298,17 @@ impl Asked<'_> {
         let format = self.protocol.format();
         let body = body.into_data_stream().map_err(std::io::Error::other);
         let body = body.boxed();
-        let (to, as_client, spool) = match &self.repository.publish {
-            Publish::Forward { to, spool } if to.format == format => (to, false, *spool),
-            Publish::Deny if self.run.is_some() => (self.registry_of_run()?, true, false),
-            _ => {
+        let forwards = match &self.repository.publish {
+            Publish::Forward { to, spool } => {
+                let to = to.iter().find(|connection| connection.format == format);
+                to.map(|to| (to, false, *spool))
+            }
+            Publish::Deny if self.run.is_some() => Some((self.registry_of_run()?, true, false)),
+            Publish::Deny | Publish::Local => None,
+        };
+        let (to, as_client, spool) = match forwards {
+            Some(forwards) => forwards,
+            None => {
                 let changed = self
                     .larder
                     .publisher

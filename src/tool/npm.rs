@@ -40,18 +40,21 @@ pub async fn learn() -> Option<Upstream> {
 
 /// Project before user, as npm reads them.
 fn npmrc_files() -> Vec<PathBuf> {
-    let user = std::env::var_os("npm_config_userconfig")
-        .map(PathBuf::from)
-        .or_else(|| Some(home()?.join(".npmrc")));
     [
         std::env::current_dir()
             .ok()
             .map(|folder| folder.join(".npmrc")),
-        user,
+        user_file(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn user_file() -> Option<PathBuf> {
+    std::env::var_os("npm_config_userconfig")
+        .map(PathBuf::from)
+        .or_else(|| Some(home()?.join(".npmrc")))
 }
 
 /// Credentials stand under the registry's address without its scheme, or a parent of it.
@@ -108,9 +111,10 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The credential that npm has for its registry, as one for our address.
+/// The user's own settings, with the credential that npm has for its registry as one for our
+/// address too. A file, since shells drop variables that are named after addresses.
 #[must_use]
-pub fn credential(place: &Place, auth: &Auth) -> Option<(String, String)> {
+pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
     let Auth::Header { value, .. } = auth;
     let registry = place.of(Format::Npm);
     let (_, nerf) = registry.split_once(':')?;
@@ -119,7 +123,8 @@ pub fn credential(place: &Place, auth: &Auth) -> Option<(String, String)> {
         ("Basic", pair) => ("_auth", pair),
         _ => return None,
     };
-    Some((format!("npm_config_{nerf}:{key}"), value.to_owned()))
+    let own = user_file().and_then(|file| read(&file)).unwrap_or_default();
+    Some(format!("{own}\n{nerf}:{key}={value}\n"))
 }
 
 /// What `npm ci` and `npm install` fetch by a lockfile.

@@ -21,7 +21,9 @@ pub fn compose(
     match (view, own) {
         (View::Keys | View::Attestations(_), _) => Ok(None),
         (View::Search(_), Own::Found(found, total)) => Ok(Some((search(found, total), JSON))),
-        (_, Own::Package(listing)) => Ok(Some((packument(listing), JSON))),
+        (_, Own::Package(listing)) if listed(listing).next().is_some() => {
+            Ok(Some((packument(listing), JSON)))
+        }
         _ => Ok(None),
     }
 }

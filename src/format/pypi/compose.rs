@@ -19,7 +19,9 @@ pub fn compose(
     own: Own<'_>,
 ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
     match (&document.view, own) {
-        (AnyView::Pypi(View::Project(_)), Own::Package(listing)) => {
+        (AnyView::Pypi(View::Project(_)), Own::Package(listing))
+            if !listing.versions.is_empty() =>
+        {
             Ok(Some((project(listing)?, JSON_TYPE)))
         }
         (AnyView::Pypi(View::Legacy { version }), Own::Package(listing)) => {

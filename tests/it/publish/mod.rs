@@ -1,7 +1,10 @@
 //! Packages of our own: published with the clients that there are, merged with what lies outside,
 //! passed on, copied, and not lost.
 
+mod confusion;
+mod forward;
 mod maven;
+mod merged;
 mod npm;
 mod nuget;
 mod python;

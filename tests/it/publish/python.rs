@@ -153,7 +153,7 @@ async fn flit_publishes_a_wheel_and_a_source_distribution() {
 }
 
 /// What an upload tool sends.
-async fn upload(
+pub async fn upload(
     larder: &TestLarder,
     file: &str,
     bytes: &[u8],
