@@ -23,6 +23,9 @@ use crate::telemetry::{FetchLabels, Metrics};
 
 const REDIRECTS_MAX: usize = 10;
 
+/// Another Larder's sign that it was not our credential that failed: somebody decided.
+pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -281,6 +284,11 @@ impl Connection {
             .await
             .map_err(|_| Error::TimedOut)?;
         let answer = match self.follow(ask).await {
+            Ok((_, _, response)) if response.headers().contains_key(&DECIDER) && denies(&response) => {
+                Err(Error::Denied {
+                    said: said(response).await,
+                })
+            }
             Ok((url, asked, response)) => self.judge(ask, url, asked, response, place),
             Err(error) => Err(error),
         };
@@ -432,6 +440,27 @@ impl Connection {
             _place: place,
         })
     }
+}
+
+fn denies(response: &reqwest::Response) -> bool {
+    response.status() == StatusCode::FORBIDDEN
+}
+
+/// A refusal's words, in whichever shape its format has them, on one line.
+async fn said(mut response: reqwest::Response) -> String {
+    const BYTES_MAX: usize = 8192;
+    let mut body = Vec::new();
+    while body.len() < BYTES_MAX
+        && let Ok(Some(piece)) = response.chunk().await
+    {
+        body.extend_from_slice(&piece);
+    }
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let of_npm = serde_json::from_str::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
+    let words: Vec<&str> = of_npm.as_deref().unwrap_or(&text).split_whitespace().collect();
+    words.join(" ").chars().take(600).collect()
 }
 
 fn transport(error: &reqwest::Error) -> Error {

@@ -13,6 +13,9 @@ pub enum Error {
     Gone,
     #[error("upstream refuses it to Larder, with status {status}")]
     Refused { status: u16 },
+    /// Another Larder, which says why.
+    #[error("upstream denies it: {said}")]
+    Denied { said: String },
     #[error("upstream asks to wait {} s", retry_after.as_secs())]
     Throttled { retry_after: Duration },
     #[error("upstream answers with status {status}")]
@@ -39,6 +42,7 @@ impl Error {
             Self::Absent => "absent",
             Self::Gone => "gone",
             Self::Refused { .. } => "refused",
+            Self::Denied { .. } => "denied",
             Self::Throttled { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
@@ -63,7 +67,7 @@ impl Error {
     /// Whether upstream is failing rather than saying no: what is stale may be served then.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        !matches!(self, Self::Absent | Self::Gone)
+        !matches!(self, Self::Absent | Self::Gone | Self::Denied { .. })
     }
 
     /// The request's failure, where nothing else can be served.
@@ -82,6 +86,7 @@ impl Error {
                 format!("the registry refuses {what} to Larder (status {status})"),
             )
             .advice("check the connection's `auth`"),
+            Self::Denied { said } => problem(Kind::Denied, said.clone()),
             Self::Throttled { retry_after } | Self::Resting { retry_after } => problem(
                 Kind::Unavailable {
                     retry_after: *retry_after,

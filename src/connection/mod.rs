@@ -6,6 +6,6 @@ mod error;
 mod forward;
 mod throttle;
 
-pub use client::{Ask, Connection, Opened};
+pub use client::{Ask, Connection, DECIDER, Opened};
 pub use error::Error;
 pub use forward::{CREDENTIALS, Forward, ForwardBody, answered, passed_on};

@@ -371,6 +371,11 @@ pub trait Protocol: Send + Sync {
         None
     }
 
+    /// Where a registry of the usual form keeps an asset that no document names.
+    fn usual_place(&self, _asset: &AssetId) -> Option<Location> {
+        None
+    }
+
     /// What a registry of the usual form says of an asset in a resource that is much smaller than
     /// the package's document; to be required, since not every registry has it.
     fn guess(&self, _asset: &AssetId) -> Option<AssetFacts> {

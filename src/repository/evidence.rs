@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::chain::Link;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
-use crate::connection::{Ask, Connection};
+use crate::connection::{Ask, Connection, Error};
 use crate::fetch::{Document, Freshen};
 use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
 use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, Origin, PackageId};
@@ -228,13 +228,41 @@ impl Reader {
         let now = self
             .facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
-        now.facts.file(&asset.file).cloned().ok_or_else(|| {
-            Problem::not_found(
+        if let Some(facts) = now.facts.file(&asset.file) {
+            return Ok(facts.clone());
+        }
+        if let Some(denied) = self.denied_upstream(connection, asset).await {
+            return Err(denied);
+        }
+        Err(Problem::not_found(
                 Decider::Connection(connection.name.clone()),
                 format!("{} has no file {}", asset.package.full_name(), asset.file),
             )
-            .advice("the registry's document of the package does not name it")
-        })
+        .advice("the registry's document of the package does not name it"))
+    }
+
+    /// Why upstream does not name an asset, where it is a Larder whose rules hold it back.
+    async fn denied_upstream(
+        &self,
+        connection: &Arc<Connection>,
+        asset: &AssetId,
+    ) -> Option<Problem> {
+        let location = connection.format.protocol().usual_place(asset)?;
+        let url = self.locate(connection, &location).await.ok()?;
+        // A path that a client made up leads nowhere but to the connection.
+        if url.origin() != connection.url.origin() {
+            return None;
+        }
+        let ask = Ask {
+            identity: true,
+            ..Ask::get(url, "*/*", std::time::Duration::from_secs(5))
+        };
+        match connection.ask(&ask).await {
+            Err(error @ Error::Denied { .. }) => {
+                Some(error.problem(&connection.name, &asset.to_string()))
+            }
+            _ => None,
+        }
     }
 
     /// Facts of one asset out of its package's document, those of all others left where they are.

@@ -117,6 +117,14 @@ impl Protocol for Npm {
         facts::guess(asset)
     }
 
+    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
+        let path = name::encoded(&asset.package).replace("%2f", "/");
+        Some(Location::Path(format!(
+            "{path}/-/{}",
+            super::path::encode(&asset.file)
+        )))
+    }
+
     fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
         facts::promised(bytes)
     }

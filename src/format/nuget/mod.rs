@@ -23,7 +23,7 @@ use super::{
     Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
     Protocol, RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
-use crate::package::{Algorithm, Digest, Expected, Format, Location, PackageId, Promise};
+use crate::package::{Algorithm, AssetId, Digest, Expected, Format, Location, PackageId, Promise};
 use crate::problem::Problem;
 
 /// The three forms of registrations: plain, gzipped, and gzipped with SemVer 2 versions.
@@ -214,6 +214,13 @@ impl Protocol for Nuget {
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         render::render(input)
+    }
+
+    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
+        Some(Location::Service {
+            types: FLAT,
+            path: super::path::encode_path(&format!("{}/{}", asset.package.name(), asset.file)),
+        })
     }
 
     fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {

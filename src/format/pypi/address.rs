@@ -17,6 +17,16 @@ pub fn file(url: &Url) -> String {
     format!("{plain}{authority}{path}")
 }
 
+/// The address that a file's place leads back to.
+pub fn url(file: &str) -> Option<Url> {
+    let (scheme, rest) = match file.strip_prefix(PLAIN) {
+        Some(rest) => ("http", rest),
+        None => ("https", file),
+    };
+    let (authority, path) = rest.split_once('/')?;
+    Url::parse(&format!("{scheme}://{authority}/{}", path::encode_path(path))).ok()
+}
+
 /// The address as it stands in a page.
 pub fn relative(url: &Url) -> String {
     // A colon in the first segment of a relative reference would make it a scheme.
@@ -50,5 +60,6 @@ mod tests {
         assert_eq!(absolute.host_str(), Some("l.example"));
         let below = absolute.path().strip_prefix("/pypi/r/simple/a-b/").unwrap();
         assert_eq!(path::segments(below).unwrap().join("/"), file(&url));
+        assert_eq!(super::url(&file(&url)).unwrap().path(), "/p/a+b-1.0.whl");
     }
 }

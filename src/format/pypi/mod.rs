@@ -25,7 +25,7 @@ use super::{
     Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
     Protocol, RenderInput, Rendering, Resource, StreamInput, Target, Upstream, plain_error,
 };
-use crate::package::{AssetFacts, Expectation, Format, Location, PackageId};
+use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;
 
 const JSON_TYPE: &str = "application/vnd.pypi.simple.v1+json";
@@ -151,6 +151,10 @@ impl Protocol for Pypi {
             assets,
             more: Vec::new(),
         })
+    }
+
+    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
+        address::url(&asset.file).map(Location::Url)
     }
 
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {

@@ -5,6 +5,7 @@ use http::header::{ALLOW, RETRY_AFTER};
 use hyper::ext::ReasonPhrase;
 
 use super::{Answer, whole};
+use crate::connection::DECIDER;
 use crate::format::ErrorBody;
 use crate::package::Format;
 use crate::problem::{Kind, Problem};
@@ -28,6 +29,10 @@ pub fn problem(problem: &Problem, format: Option<Format>) -> Answer {
     // pip, Maven and NuGet show the reason phrase and not the body.
     if let Ok(reason) = ReasonPhrase::try_from(one_line(&problem.sentence()).into_bytes()) {
         answer.response.extensions_mut().insert(reason);
+    }
+    // What another Larder before this one passes on as it is.
+    if problem.kind == Kind::Denied {
+        answer.header(DECIDER.clone(), &one_line(&problem.decider.to_string()));
     }
     answer.outcome = problem.kind.as_str();
     answer

@@ -301,11 +301,16 @@ async fn an_offices_rules_and_their_reasons_arrive_through_the_sidecar() {
     let config = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
     office.reload(&format!("{config}{}{rule}", super::TEAM));
     assert_eq!(npm_versions(&sidecar, "left-pad").await, ["1.2.0"]);
-    let refused = sidecar.get("/npm/team/left-pad/-/left-pad-1.3.0.tgz").await;
-    assert!([403, 404].contains(&refused.status));
-    let manifest = sidecar.get("/npm/team/left-pad/1.3.0").await;
-    assert_eq!(manifest.status, 404);
+    let refused = sidecar.get("/npm/team/left-pad/-/left-pad-1.3.0.tgz").await.expect(403);
+    assert!(refused.text().contains("a worm"), "{}", refused.text());
     println!("refused through both: {}", refused.text());
+    nuget::publish(&upstream, "Else", &["1.0.0"], false);
+    let rule = rule.replace("npm:left-pad@1.3.0", "nuget:else@1.0.0\", \"maven:org.x:*");
+    office.reload(&format!("{config}{}{rule}", super::TEAM));
+    let jar = sidecar.get("/maven/team/org/x/lib/1/lib-1.jar").await.expect(403);
+    assert!(jar.text().contains("a worm"), "{}", jar.text());
+    let package = sidecar.get("/nuget/team/v3/flat/else/1.0.0/else.1.0.0.nupkg").await.expect(403);
+    assert!(package.text().contains("a worm"), "{}", package.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
