@@ -2,7 +2,9 @@
 //! passed on, copied, and not lost.
 
 mod confusion;
+mod durable;
 mod forward;
+mod manage;
 mod maven;
 mod merged;
 mod npm;
