@@ -180,11 +180,11 @@ impl Reader {
     ) -> Result<Control, Problem> {
         let mut seen = None;
         for source in &repository.sources {
-            if let Source::Own(name) = source
-                && let Some(listing) = &self.own.of(name, package).await?.listing
-            {
-                seen = Some(listing.origin);
-                break;
+            if let Source::Own(name) = source {
+                seen = self.own.origin(name, package).await?;
+                if seen.is_some() {
+                    break;
+                }
             }
         }
         if seen.is_none() && self.was_seen_outside(repository, package).await? {

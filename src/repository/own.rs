@@ -9,7 +9,7 @@ use moka::future::Cache;
 
 use crate::clock;
 use crate::fetch::Currency;
-use crate::package::{Listing, PackageId};
+use crate::package::{Listing, Origin, PackageId};
 use crate::problem::Problem;
 use crate::store::packages::Packages;
 
@@ -119,6 +119,23 @@ impl OwnPackages {
             self.held.invalidate(&key).await;
         }
         Ok(held)
+    }
+
+    /// On which side the repository's package is, without reading all of it; `None` where it never
+    /// had any.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be read.
+    pub async fn origin(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Origin>, Problem> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let origin = self.packages.origin(repository, package).await;
+        origin.map_err(|error| Problem::internal("the package catalog cannot be read", error))
     }
 
     /// The package changed: nobody is given what it was.

@@ -141,6 +141,24 @@ impl Packages {
         }))
     }
 
+    /// On which side the package is; `None` where the repository never had any of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn origin(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Origin>, sqlx::Error> {
+        let row = sqlx::query("SELECT origin FROM package WHERE repository = $1 AND package = $2")
+            .bind(repository)
+            .bind(package.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| Ok(Origin::parse(&row.try_get::<String, _>(0)?)))
+            .transpose()
+    }
+
     /// What the newest version says that the package is; empty where there is none.
     ///
     /// # Errors

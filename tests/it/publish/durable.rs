@@ -85,8 +85,8 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
         }
         cut += u64::from(count < 24);
     }
-    let served = setup.serve().await;
-    let get = async |path: String| http.get(format!("{}{path}", served.url)).send().await.unwrap();
+    let url = setup.serve().await.unread();
+    let get = async |path: String| http.get(format!("{url}{path}")).send().await.unwrap();
     let document: Value = serde_json::from_slice(&get("/npm/team/acme-crash".into()).await.bytes().await.unwrap()).unwrap();
     let listed = document["versions"].as_object().unwrap();
     let lost: Vec<&String> = acknowledged.keys().filter(|version| !listed.contains_key(*version)).collect();
