@@ -6,8 +6,8 @@ use bytes::Bytes;
 use divan::Bencher;
 use larder::config::{Learned, Source, load};
 use larder::package::BlobId;
-use larder::store::{Keeping, Store};
 use larder::store::rendered::{Rendered, RenderedCache};
+use larder::store::{Keeping, Store};
 use larder::task::Tasks;
 
 fn source() -> Source {

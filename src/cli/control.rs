@@ -52,8 +52,11 @@ pub fn show(
 
 /// Reads `npm:left-pad@1.3.0`; the version is none where nothing follows the name.
 pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<String>)> {
-    let wrong =
-        || Usage(format!("`{text}` is no package, as in npm:left-pad or npm:left-pad@1.3.0"));
+    let wrong = || {
+        Usage(format!(
+            "`{text}` is no package, as in npm:left-pad or npm:left-pad@1.3.0"
+        ))
+    };
     let (format, name) = text.split_once(':').ok_or_else(wrong)?;
     let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
     // A scope's own `@` stands at the beginning.

@@ -24,7 +24,9 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (package, versions) = versions_of_one(&arguments.versions)?;
     if versions.len() != arguments.versions.len() {
-        return Err(Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into());
+        return Err(
+            Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into(),
+        );
     }
     let config = settings::config(&global, None).await?;
     let command = Command::Copy {

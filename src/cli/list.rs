@@ -82,10 +82,13 @@ fn lines(outcome: &Outcome) -> Vec<String> {
                         .as_ref()
                         .map_or_else(String::new, |date| format!(", {date}")),
                 );
-                let assets = one
-                    .assets
-                    .iter()
-                    .map(|asset| format!("    {}  {}", asset.file, ByteSize(asset.size).display().iec()));
+                let assets = one.assets.iter().map(|asset| {
+                    format!(
+                        "    {}  {}",
+                        asset.file,
+                        ByteSize(asset.size).display().iec()
+                    )
+                });
                 std::iter::once(head).chain(assets).collect::<Vec<_>>()
             })
             .collect(),

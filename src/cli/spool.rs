@@ -51,7 +51,8 @@ fn lines(outcome: &Outcome) -> Vec<String> {
     if waiting.is_empty() {
         return vec!["nothing waits".to_owned()];
     }
-    let time = |ms| Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string());
+    let time =
+        |ms| Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string());
     waiting
         .iter()
         .map(|one| {

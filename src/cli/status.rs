@@ -30,7 +30,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         .map_err(|error| Usage(format!("{error}")))?;
     let (package, versions) = versions_of_one(&arguments.versions)?;
     if versions.len() != arguments.versions.len() {
-        return Err(Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into());
+        return Err(
+            Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into(),
+        );
     }
     let (config, repository) = control::repository(&global, arguments.repository).await?;
     let command = Command::Status {
@@ -42,7 +44,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let outcome = control::execute(config, command).await?;
     control::show(&global, &outcome, |outcome| match outcome {
         Outcome::Changed { versions } if versions.is_empty() => {
-            vec![format!("{package}: nothing changes, they are {status} already")]
+            vec![format!(
+                "{package}: nothing changes, they are {status} already"
+            )]
         }
         Outcome::Changed { versions } => versions
             .iter()

@@ -351,7 +351,10 @@ mod tests {
         assert_eq!(config.cache.max_size, 1024 * 1024 * 1024);
         assert!(config.offline);
         assert_eq!(config.connections[0].url.as_str(), "https://n.example/");
-        assert_eq!(config.repositories[0].connections().collect::<Vec<_>>(), ["n"]);
+        assert_eq!(
+            config.repositories[0].connections().collect::<Vec<_>>(),
+            ["n"]
+        );
     }
 
     #[test]
@@ -362,7 +365,10 @@ mod tests {
             [[repository]]\nname = \"public\"\nexternal_connections = [\"a\"]\n\
             [[repository]]\nname = \"team\"\nupstreams = [\"public\"]\nexternal_connections = [\"b\"]\n";
         let config = load(&source(text), &Learned::default()).unwrap();
-        assert_eq!(config.repositories[1].connections().collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(
+            config.repositories[1].connections().collect::<Vec<_>>(),
+            ["b", "a"]
+        );
         assert_eq!(config.connections[1].url.as_str(), "https://b.example/");
         assert!(config.connections[1].auth.is_some());
     }

@@ -91,18 +91,22 @@ pub struct Upload {
     pub document_bytes_max: u64,
     /// Publishes taken in at once; others wait.
     pub at_once: usize,
+    /// The longest silence of a client in the middle of a publish.
+    pub stall_timeout: Duration,
     /// The longest that a forwarded publish's upstream may take to answer.
     pub answer_timeout: Duration,
 }
 
 impl Upload {
     pub(super) fn read(section: Section<'_>) -> Self {
-        let bytes =
-            |key, default| section.take::<Bytes>(key).map_or(default, |bytes| bytes.0);
+        let bytes = |key, default| section.take::<Bytes>(key).map_or(default, |bytes| bytes.0);
         let upload = Self {
             body_bytes_max: bytes("body_bytes_max", 4 * 1024 * 1024 * 1024),
             document_bytes_max: bytes("document_bytes_max", 32 * 1024 * 1024),
             at_once: section.take::<usize>("at_once").unwrap_or(32).max(1),
+            stall_timeout: section
+                .take("stall_timeout")
+                .unwrap_or(Duration::from_secs(60)),
             answer_timeout: section
                 .take("answer_timeout")
                 .unwrap_or(Duration::from_secs(120)),

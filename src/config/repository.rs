@@ -132,7 +132,10 @@ pub(super) fn resolve(
                     }
                     Some(it) if formats.contains(&it.format) => fault(
                         place,
-                        format!("two connections of format {} cannot both take publishes", it.format),
+                        format!(
+                            "two connections of format {} cannot both take publishes",
+                            it.format
+                        ),
                     ),
                     Some(it) => formats.push(it.format),
                 }

@@ -284,7 +284,9 @@ impl Connection {
             .await
             .map_err(|_| Error::TimedOut)?;
         let answer = match self.follow(ask).await {
-            Ok((_, _, response)) if response.headers().contains_key(&DECIDER) && denies(&response) => {
+            Ok((_, _, response))
+                if response.headers().contains_key(&DECIDER) && denies(&response) =>
+            {
                 Err(Error::Denied {
                     said: said(response).await,
                 })
@@ -383,9 +385,9 @@ impl Connection {
     }
 
     pub(super) fn forwarder(&self) -> Result<&Forwarder, Error> {
-        let made = self.forwarder.get_or_init(|| {
-            forwarder(self.config.ca_file.as_deref(), self.connect_timeout)
-        });
+        let made = self
+            .forwarder
+            .get_or_init(|| forwarder(self.config.ca_file.as_deref(), self.connect_timeout));
         made.as_ref().map_err(|cause| Error::Unreachable {
             cause: cause.clone(),
         })
@@ -459,7 +461,11 @@ async fn said(mut response: reqwest::Response) -> String {
     let of_npm = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
-    let words: Vec<&str> = of_npm.as_deref().unwrap_or(&text).split_whitespace().collect();
+    let words: Vec<&str> = of_npm
+        .as_deref()
+        .unwrap_or(&text)
+        .split_whitespace()
+        .collect();
     words.join(" ").chars().take(600).collect()
 }
 

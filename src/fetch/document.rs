@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
+use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tracing::{info, warn};
 use url::Url;
 
@@ -27,8 +24,6 @@ use crate::telemetry::Metrics;
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
 /// A document that was checked this recently is not asked for again by those who want it now.
 const NOW_SECONDS: i64 = 2;
-/// The longest that a stale document is served while upstream is asked, whatever upstream says.
-const STALE_SECONDS_MAX: u64 = 3600;
 /// Documents are held in memory up to this size where the disk takes nothing.
 const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -115,14 +110,6 @@ impl Known {
     pub(super) fn end(&self) {
         self.currency.end();
     }
-}
-
-/// What upstream lets a cache do with a document.
-#[derive(Clone, Debug)]
-struct Validity {
-    policy: String,
-    fresh_for: Duration,
-    stale_for: Duration,
 }
 
 impl Document {
@@ -402,7 +389,11 @@ impl Fetcher {
             .iter()
             .filter_map(|promise| promise.algorithm)
             .collect();
-        let content = match self.store.incoming(opened.length(), &algorithms, Keeping::Cached).await {
+        let content = match self
+            .store
+            .incoming(opened.length(), &algorithms, Keeping::Cached)
+            .await
+        {
             Ok(mut incoming) => {
                 while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
                     let length = incoming.sent() + piece.len() as u64;
@@ -519,95 +510,6 @@ impl Fetcher {
         metrics.unverified.inc();
         warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
     }
-
-    fn validity(
-        &self,
-        connection: &Connection,
-        opened: &Opened,
-        before: Option<&DocumentRow>,
-    ) -> Validity {
-        let options = CacheOptions {
-            // Our own credentials, our own cache.
-            shared: false,
-            cache_heuristic: 0.0,
-            ..CacheOptions::default()
-        };
-        let now = clock::system_now();
-        let mut request = Request::builder()
-            .method(Method::GET)
-            .uri(opened.url.as_str())
-            .body(())
-            .unwrap_or_default();
-        request.headers_mut().clone_from(&opened.asked);
-        request.headers_mut().remove(http::header::AUTHORIZATION);
-        let mut response = Response::builder()
-            .status(opened.status)
-            .body(())
-            .unwrap_or_default();
-        response.headers_mut().clone_from(&opened.headers);
-        let old = before.and_then(|row| serde_json::from_str::<CachePolicy>(&row.policy).ok());
-        let policy = match old {
-            Some(old) => match old.after_response(&request, &response, now) {
-                AfterResponse::NotModified(policy, _) | AfterResponse::Modified(policy, _) => {
-                    policy
-                }
-            },
-            None => CachePolicy::new_options(&request, &response, now, options),
-        };
-        Validity {
-            fresh_for: self.fresh_for(connection, &policy, &opened.headers, before),
-            stale_for: stale_for(connection, &opened.headers, before),
-            policy: serde_json::to_string(&policy).unwrap_or_default(),
-        }
-    }
-
-    /// How long a document is fresh from when it was checked: as configured, as upstream says
-    /// with this answer or said with the one that it confirms, or a default where it never did.
-    fn fresh_for(
-        &self,
-        connection: &Connection,
-        policy: &CachePolicy,
-        headers: &HeaderMap,
-        before: Option<&DocumentRow>,
-    ) -> Duration {
-        if let Some(max_age) = connection.max_age {
-            return max_age;
-        }
-        if headers.contains_key(CACHE_CONTROL) || headers.contains_key(EXPIRES) {
-            return policy.time_to_live(clock::system_now());
-        }
-        before.map_or(self.fresh_for, |row| {
-            let seconds = row.fresh_until.saturating_sub(row.checked_at);
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-        })
-    }
-}
-
-/// How long upstream lets a stale document be served while it is asked; as with freshness, an
-/// answer that says nothing leaves what the one before it said.
-fn stale_for(
-    connection: &Connection,
-    headers: &HeaderMap,
-    before: Option<&DocumentRow>,
-) -> Duration {
-    if connection.max_age.is_some() {
-        return Duration::ZERO;
-    }
-    if !headers.contains_key(CACHE_CONTROL) {
-        return Duration::from_secs(before.map_or(0, |row| row.stale_for.unsigned_abs()));
-    }
-    let said = headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .find_map(|directive| {
-            let (name, value) = directive.split_once('=')?;
-            let is_it = name.trim().eq_ignore_ascii_case("stale-while-revalidate");
-            is_it.then(|| value.trim().trim_matches('"').parse().ok())?
-        });
-    // Longer than this, and what is served was never asked for again in time.
-    Duration::from_secs(said.unwrap_or(0).min(STALE_SECONDS_MAX))
 }
 
 /// Why a body was not taken.

@@ -2,6 +2,7 @@
 
 mod asset;
 mod document;
+mod freshness;
 mod outdate;
 mod pass;
 

@@ -138,7 +138,9 @@ impl Upload<'_> {
             .find(|name| is_right(name))
             .map(std::borrow::Cow::into_owned);
         let Some(entry) = entry else { return Ok(None) };
-        let read = archive.by_name(&entry).map_err(|error| unreadable(&error))?;
+        let read = archive
+            .by_name(&entry)
+            .map_err(|error| unreadable(&error))?;
         let text = bounded_text(read, max, &format!("{entry} in {name}"))?;
         Ok(Some((entry, text)))
     }
@@ -163,7 +165,11 @@ impl Upload<'_> {
             let entry = entry.map_err(unreadable)?;
             let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if is_right(path.trim_start_matches("./")) {
-                return Ok(Some(bounded_text(entry, max, &format!("{path} in {name}"))?));
+                return Ok(Some(bounded_text(
+                    entry,
+                    max,
+                    &format!("{path} in {name}"),
+                )?));
             }
         }
         Ok(None)
@@ -179,8 +185,10 @@ fn bounded_text(read: impl Read, max: u64, what: &str) -> Result<String, Problem
         .read_to_end(&mut text)
         .map_err(|error| Problem::invalid(format!("{what} cannot be read: {error}")))?;
     if text.len() as u64 > max {
-        return Err(Problem::invalid(format!("{what} has more than {max} bytes"))
-            .advice("raise `upload.document_bytes_max`"));
+        return Err(
+            Problem::invalid(format!("{what} has more than {max} bytes"))
+                .advice("raise `upload.document_bytes_max`"),
+        );
     }
     String::from_utf8(text).map_err(|_| Problem::invalid(format!("{what} is not UTF-8")))
 }

@@ -135,13 +135,7 @@ pub struct ReleaseAsset {
 impl ReleaseAsset {
     /// Of bytes whose digests of every algorithm are known.
     #[must_use]
-    pub fn new(
-        file: &str,
-        digests: &Digests,
-        size: u64,
-        media_type: &str,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(file: &str, digests: &Digests, size: u64, media_type: &str, now: Timestamp) -> Self {
         let hex = |algorithm| {
             digests
                 .get(algorithm)

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::chain::Taken;
-use super::render::{Verdicts, upstream};
 use super::evidence::unreadable;
+use super::render::{Verdicts, upstream};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config;

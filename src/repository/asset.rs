@@ -479,7 +479,10 @@ fn own_facts<'a>(
     if !release.status.is_served() {
         return Err(Problem::not_found(
             Decider::Repository(repository.to_owned()),
-            format!("{} {} is {}", asset.package, release.version, release.status),
+            format!(
+                "{} {} is {}",
+                asset.package, release.version, release.status
+            ),
         )
         .advice("its status decides; `larder status` shows and changes it"));
     }

@@ -152,9 +152,7 @@ impl Reader {
         }
         let control = snapshot.config.origins.control(package, seen);
         if control.upstream == Way::Block && chain.connections() > 0 {
-            chain
-                .links
-                .retain(|link| matches!(link, Link::Own { .. }));
+            chain.links.retain(|link| matches!(link, Link::Own { .. }));
             chain.barred = Some(barred(repository, package));
         }
         Ok(chain)

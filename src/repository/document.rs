@@ -316,8 +316,7 @@ impl Reader {
     /// What a search finds in our own packages; `None` where they have no part in the document.
     async fn found(&self, asked: &Asked<'_>) -> Result<Option<Found>, Problem> {
         let format = asked.id.view.format();
-        let takes_none =
-            matches!(asked.repository.publish, Publish::Deny) && self.own.is_empty();
+        let takes_none = matches!(asked.repository.publish, Publish::Deny) && self.own.is_empty();
         let Some(search) = format.protocol().search(asked.id).filter(|_| !takes_none) else {
             return Ok(None);
         };

@@ -235,9 +235,9 @@ impl Reader {
             return Err(denied);
         }
         Err(Problem::not_found(
-                Decider::Connection(connection.name.clone()),
-                format!("{} has no file {}", asset.package.full_name(), asset.file),
-            )
+            Decider::Connection(connection.name.clone()),
+            format!("{} has no file {}", asset.package.full_name(), asset.file),
+        )
         .advice("the registry's document of the package does not name it"))
     }
 

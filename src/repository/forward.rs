@@ -47,8 +47,6 @@ pub enum Forwarded {
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// How often the spool is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Publisher {
     /// Passes the publish on to the connection.
@@ -107,9 +105,7 @@ impl Publisher {
         let headers = passed_on(&sent.headers)
             .iter()
             .filter(|(name, _)| *name != http::header::CONTENT_LENGTH)
-            .filter_map(|(name, value)| {
-                Some((name.to_string(), value.to_str().ok()?.to_owned()))
-            })
+            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
             .collect();
         let one = Spooled {
             id: random_name().get(..12).unwrap_or_default().to_owned(),
@@ -134,6 +130,7 @@ impl Publisher {
         let kept = self.store().packages().spool(&one, blob.id()).await;
         drop(recording);
         kept.map_err(|error| Problem::internal("the publish cannot be written down", error))?;
+        self.spooling.notify_one();
         // Those before it go before it.
         let before = self.waiting().await?;
         let is_first = before
@@ -194,8 +191,7 @@ impl Publisher {
             .map_err(|_| Problem::internal("a spooled publish has no method", one.id.clone()))?;
         let pieces = futures_util::stream::unfold((blob, 0), |(blob, at)| async move {
             let reader = blob.clone();
-            let piece =
-                tokio::task::spawn_blocking(move || reader.read_at(at, PIECE_BYTES)).await;
+            let piece = tokio::task::spawn_blocking(move || reader.read_at(at, PIECE_BYTES)).await;
             match piece {
                 Ok(Ok(piece)) if piece.is_empty() => None,
                 Ok(Ok(piece)) => {
@@ -226,16 +222,29 @@ impl Publisher {
         let publisher = Arc::clone(self);
         self.tasks().spawn_until_stop(async move {
             loop {
-                tokio::time::sleep(LOOK_EVERY).await;
                 let Some(snapshot) = current() else { return };
-                if let Err(problem) = publisher.try_spool(&snapshot).await {
-                    warn!(%problem, "The spool cannot be worked off");
+                let pause = match publisher.try_spool(&snapshot).await {
+                    Ok(next_at) => next_at,
+                    Err(problem) => {
+                        warn!(%problem, "The spool cannot be worked off");
+                        Some(clock::unix_ms_now() + ms(PAUSE_MAX))
+                    }
+                };
+                // What a configuration that changed lets through is seen at the latest attempt's time.
+                match pause {
+                    None => publisher.spooling.notified().await,
+                    Some(next_at) => {
+                        let left = next_at.saturating_sub(clock::unix_ms_now()).max(50);
+                        let pause = Duration::from_millis(u64::try_from(left).unwrap_or(50));
+                        let _ = tokio::time::timeout(pause, publisher.spooling.notified()).await;
+                    }
                 }
             }
         });
     }
 
-    async fn try_spool(self: &Arc<Self>, snapshot: &Snapshot) -> Result<(), Problem> {
+    /// Tries what is due; says when something is due next.
+    async fn try_spool(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Option<i64>, Problem> {
         let now = clock::unix_ms_now();
         let mut blocked = Vec::new();
         for one in self.waiting().await? {
@@ -255,7 +264,11 @@ impl Publisher {
             };
             match self.attempt(to, &one).await {
                 Ok(answer) if answer.status().is_success() || answer.status() == 409 => {
-                    info!(id = one.id, connection = one.connection, "A spooled publish is through");
+                    info!(
+                        id = one.id,
+                        connection = one.connection,
+                        "A spooled publish is through"
+                    );
                     self.fetcher_outdate(to, None).await?;
                     self.unspool(&one.id).await?;
                     blocked.retain(|name| *name != one.connection);
@@ -267,7 +280,8 @@ impl Publisher {
                 Err(problem) => self.put_off(&one, &problem.message).await?,
             }
         }
-        Ok(())
+        let waiting = self.waiting().await?;
+        Ok(waiting.iter().map(|one| one.next_at).min())
     }
 
     async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
@@ -280,7 +294,11 @@ impl Publisher {
             .saturating_mul(1 << one.attempts.min(16))
             .min(PAUSE_MAX);
         let next_at = clock::unix_ms_now() + ms(pause);
-        let put_off = self.store().packages().put_off(&one.id, next_at, said).await;
+        let put_off = self
+            .store()
+            .packages()
+            .put_off(&one.id, next_at, said)
+            .await;
         put_off.map_err(|error| Problem::internal("the spool cannot be written", error))
     }
 
@@ -381,5 +399,7 @@ fn passed(answer: http::Response<hyper::body::Incoming>) -> Passed {
 fn away(to: &Connection, error: &Error) -> Problem {
     let mut problem = error.problem(&to.name, "the publish");
     problem.message = format!("the publish did not go through: {error}");
-    problem.advice("try again, or say `spool = true` for the repository, so that it waits for its upstream")
+    problem.advice(
+        "try again, or say `spool = true` for the repository, so that it waits for its upstream",
+    )
 }

@@ -28,7 +28,10 @@ pub enum Command {
         limit: usize,
     },
     /// The versions of one package.
-    Show { repository: String, package: String },
+    Show {
+        repository: String,
+        package: String,
+    },
     Copy {
         from: String,
         to: String,
@@ -48,24 +51,44 @@ pub enum Command {
         versions: Vec<String>,
     },
     /// Deletes what the configuration does not keep.
-    Retain { dry_run: bool },
+    Retain {
+        dry_run: bool,
+    },
     Spool,
     /// Tries what waits at once: one, or all.
-    SpoolRetry { id: Option<String> },
+    SpoolRetry {
+        id: Option<String>,
+    },
     /// Gives one up.
-    SpoolDrop { id: String },
+    SpoolDrop {
+        id: String,
+    },
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
-    Packages { packages: Vec<Summary> },
-    Versions { versions: Vec<Version> },
-    Copied { copied: Vec<String>, same: Vec<String> },
-    Changed { versions: Vec<String> },
-    Retained { deleted: Vec<Deleted>, dry_run: bool },
-    Spool { waiting: Vec<Spooled> },
+    Packages {
+        packages: Vec<Summary>,
+    },
+    Versions {
+        versions: Vec<Version>,
+    },
+    Copied {
+        copied: Vec<String>,
+        same: Vec<String>,
+    },
+    Changed {
+        versions: Vec<String>,
+    },
+    Retained {
+        deleted: Vec<Deleted>,
+        dry_run: bool,
+    },
+    Spool {
+        waiting: Vec<Spooled>,
+    },
     Done,
 }
 
@@ -198,6 +221,7 @@ impl Publisher {
             Command::SpoolRetry { id } => {
                 let hurried = self.store().packages().hurry(id.as_deref()).await;
                 hurried.map_err(|error| Problem::internal("the spool cannot be written", error))?;
+                self.spooling.notify_one();
                 Ok(Outcome::Done)
             }
             Command::SpoolDrop { id } => {
@@ -339,7 +363,7 @@ impl Publisher {
         let done = self
             .store()
             .packages()
-            .copy(&to.name, &releases, &*newer)
+            .copy(&to.name, &releases, &newer)
             .await;
         drop(recording);
         self.reader.own.changed(&to.name, package).await;
@@ -384,10 +408,7 @@ impl Publisher {
                     .readme(name, package, version)
                     .await
                     .map_err(failed)?,
-                description: packages
-                    .description(name, package)
-                    .await
-                    .map_err(failed)?,
+                description: packages.description(name, package).await.map_err(failed)?,
                 keywords: String::new(),
                 dependencies: packages
                     .dependencies(name, package, version)
@@ -414,7 +435,7 @@ impl Publisher {
         let done = self
             .store()
             .packages()
-            .delete(repository, package, versions, &*newer)
+            .delete(repository, package, versions, &newer)
             .await;
         self.reader.own.changed(repository, package).await;
         let freed = done.map_err(|error| refused(repository, package, error))?;
@@ -431,8 +452,12 @@ impl Publisher {
                     .as_ref()
                     .is_none_or(|name| *name == repository.name)
             };
-            let rules: Vec<&Retention> =
-                snapshot.config.retain.iter().filter(of_repository).collect();
+            let rules: Vec<&Retention> = snapshot
+                .config
+                .retain
+                .iter()
+                .filter(of_repository)
+                .collect();
             if rules.is_empty() {
                 continue;
             }
@@ -514,7 +539,10 @@ fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
                     .try_into()
                     .is_ok_and(|passed: std::time::Duration| passed < age)
             });
-            let is_tagged = listing.tags.values().any(|tagged| *tagged == *release.version);
+            let is_tagged = listing
+                .tags
+                .values()
+                .any(|tagged| *tagged == *release.version);
             !among_last && !is_young && !is_tagged
         })
         .map(|(_, release)| release)

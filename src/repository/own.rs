@@ -61,7 +61,9 @@ impl OwnPackages {
             held: Cache::builder()
                 .max_capacity(memory)
                 .weigher(|_: &Key, held: &Arc<Held>| {
-                    held.listing.as_ref().map_or(300, |listing| listing.weight())
+                    held.listing
+                        .as_ref()
+                        .map_or(300, |listing| listing.weight())
                 })
                 .eviction_listener(|_, held: Arc<Held>, _| held.currency.end())
                 .build(),

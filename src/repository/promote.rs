@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::publish::Publisher;
 use super::Repository;
+use super::publish::Publisher;
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
@@ -65,8 +65,8 @@ impl Publisher {
             return Ok(());
         };
         let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
-        let digests = digests
-            .map_err(|error| Problem::internal("a stored file cannot be read", error))?;
+        let digests =
+            digests.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
         let published = row.published.unwrap_or_else(clock::now);
         let words = self.words(connection, asset, version).await?;
         let inspected = self.look_into(asset, &blob, &digests, words).await?;

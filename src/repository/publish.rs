@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::receive::{Body, Received, broken, whole};
 use super::source::Publish;
@@ -29,6 +29,8 @@ pub struct Publisher {
     pub(super) reader: Arc<Reader>,
     pub(super) upload: config::Upload,
     pub(super) places: Semaphore,
+    /// Told when something waits in the spool, or is to be tried.
+    pub(super) spooling: Notify,
 }
 
 /// What came of a change.
@@ -47,6 +49,7 @@ impl Publisher {
             reader: Arc::clone(reader),
             upload: upload.clone(),
             places: Semaphore::new(upload.at_once),
+            spooling: Notify::new(),
         })
     }
 
@@ -152,11 +155,10 @@ impl Publisher {
                 package,
                 version,
                 status,
-            } => {
-                self.set_status(&repository.name, &package, vec![version], status)
-                    .await
-                    .map(|_| Changed::Done)
-            }
+            } => self
+                .set_status(&repository.name, &package, vec![version], status)
+                .await
+                .map(|_| Changed::Done),
         }
     }
 
@@ -308,7 +310,7 @@ impl Publisher {
         let recorded = self
             .store()
             .packages()
-            .record(repository, &new, &*newer)
+            .record(repository, &new, &newer)
             .await;
         drop(recording);
         self.reader.own.changed(repository, &package).await;
@@ -460,7 +462,7 @@ impl Publisher {
         let done = self
             .store()
             .packages()
-            .finish(&repository.name, package, &versions, &*newer)
+            .finish(&repository.name, package, &versions, &newer)
             .await;
         self.reader.own.changed(&repository.name, package).await;
         done.map_err(|error| refused(&repository.name, package, error))?;
@@ -499,7 +501,7 @@ impl Publisher {
         let done = self
             .store()
             .packages()
-            .set_status(repository, package, &versions, status, &*newer)
+            .set_status(repository, package, &versions, status, &newer)
             .await;
         self.reader.own.changed(repository, package).await;
         let (changed, freed) = done.map_err(|error| refused(repository, package, error))?;
@@ -516,7 +518,10 @@ impl Publisher {
         held.listing.clone().ok_or_else(|| {
             Problem::not_found(
                 Decider::Repository(repository.name.clone()),
-                format!("{package} is not among the packages of `{}`", repository.name),
+                format!(
+                    "{package} is not among the packages of `{}`",
+                    repository.name
+                ),
             )
         })
     }
@@ -524,9 +529,7 @@ impl Publisher {
 
 /// Reads what is refused, for a while: a client that is still sending does not hear.
 async fn drain(mut body: Body) {
-    let all = async {
-        while let Some(Ok(_)) = body.next().await {}
-    };
+    let all = async { while let Some(Ok(_)) = body.next().await {} };
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
@@ -545,8 +548,9 @@ fn is_revision(listing: &Listing, revision: &str) -> Result<(), Problem> {
     .advice("read it again, and try again"))
 }
 
-pub(super) fn newer(format: Format) -> Box<dyn Fn(&str, &str) -> bool + Send + Sync> {
-    Box::new(move |version, than| format.protocol().is_newer(version, than))
+/// Which of two versions of the format is the newer.
+pub(super) fn newer(format: Format) -> impl Fn(&str, &str) -> bool + Send + Sync {
+    move |version, than| format.protocol().is_newer(version, than)
 }
 
 fn file_name(asset: &AssetId) -> &str {
@@ -581,9 +585,7 @@ pub(super) fn refused(repository: &str, package: &PackageId, error: packages::Er
         packages::Error::Disposed { version } => conflict(format!(
             "{package} {version} was disposed of, and its number is not given again"
         )),
-        packages::Error::Absent(what) => {
-            Problem::not_found(decider, format!("there is no {what}"))
-        }
+        packages::Error::Absent(what) => Problem::not_found(decider, format!("there is no {what}")),
         error @ packages::Error::Sql(_) => {
             Problem::internal("the package catalog cannot be written", error)
         }

@@ -74,7 +74,11 @@ impl Publisher {
             let is_file = field.file_name().is_some();
             if is_file && received.file.is_none() && name != "gpg_signature" {
                 let called = field.file_name().unwrap_or_default();
-                received.name = called.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+                received.name = called
+                    .rsplit(['/', '\\'])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 let mut incoming = self.incoming().await?;
                 while let Some(piece) = field.chunk().await.map_err(wrong)? {
                     self.write(&mut incoming, piece).await?;
@@ -198,7 +202,10 @@ impl Publisher {
         Problem::new(
             Kind::TooLarge,
             Decider::Larder,
-            format!("the file has more than {} bytes", self.upload.body_bytes_max),
+            format!(
+                "the file has more than {} bytes",
+                self.upload.body_bytes_max
+            ),
         )
         .advice("raise `upload.body_bytes_max`")
     }

@@ -17,9 +17,7 @@ use super::{Reader, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Document;
-use crate::format::{
-    Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream,
-};
+use crate::format::{Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream};
 use crate::package::{Listing, Origin, PackageId, Summary};
 use crate::problem::Problem;
 use crate::rule::{Concern, Question, Ruling};
@@ -104,7 +102,10 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Option<Arc<Rendered>>, Problem> {
         let protocol = id.view.format().protocol();
-        let rules = format!("{:?}", view.concern.versions.then_some(&view.snapshot.config.rules));
+        let rules = format!(
+            "{:?}",
+            view.concern.versions.then_some(&view.snapshot.config.rules)
+        );
         let mut hash = KeyHash::default();
         for part in [
             b"own".as_slice(),

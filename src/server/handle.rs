@@ -2,10 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -127,7 +127,7 @@ async fn answer(
         Route::Metrics => return Ok(health::metrics(larder)),
         Route::Decide => return health::decide(larder, parts.uri.query()).await,
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
-        Route::Lease(run) => return health::lease(larder, run, parts.uri.query()),
+        Route::Lease(run) => return Ok(health::lease(larder, run, parts.uri.query())),
         Route::Control => return super::control::answer(larder, &head, body).await,
         Route::Front => return Ok(health::front()),
         Route::Unknown => {
@@ -296,8 +296,7 @@ impl Asked<'_> {
             ));
         }
         let format = self.protocol.format();
-        let body = body.into_data_stream().map_err(std::io::Error::other);
-        let body = body.boxed();
+        let body = unstalled(body, self.snapshot.config.upload.stall_timeout);
         let forwards = match &self.repository.publish {
             Publish::Forward { to, spool } => {
                 let to = to.iter().find(|connection| connection.format == format);
@@ -306,23 +305,20 @@ impl Asked<'_> {
             Publish::Deny if self.run.is_some() => Some((self.registry_of_run()?, true, false)),
             Publish::Deny | Publish::Local => None,
         };
-        let (to, as_client, spool) = match forwards {
-            Some(forwards) => forwards,
-            None => {
-                let changed = self
-                    .larder
-                    .publisher
-                    .change(
-                        self.snapshot,
-                        self.repository,
-                        format,
-                        change,
-                        body,
-                        self.head.text(CONTENT_TYPE),
-                    )
-                    .await?;
-                return Ok(reply::changed(changed, format));
-            }
+        let Some((to, as_client, spool)) = forwards else {
+            let changed = self
+                .larder
+                .publisher
+                .change(
+                    self.snapshot,
+                    self.repository,
+                    format,
+                    change,
+                    body,
+                    self.head.text(CONTENT_TYPE),
+                )
+                .await?;
+            return Ok(reply::changed(changed, format));
         };
         let sent = Sent {
             method: self.head.method.clone(),
@@ -412,6 +408,21 @@ impl Asked<'_> {
             Err(_) => Err(Problem::invalid("the request's body ended early")),
         }
     }
+}
+
+/// The body, which ends with an error where nothing comes for too long.
+fn unstalled(body: Incoming, patience: Duration) -> crate::repository::Body {
+    let pieces = body.into_data_stream().map_err(std::io::Error::other);
+    stream::unfold(Some(pieces), move |pieces| async move {
+        let mut pieces = pieces?;
+        match tokio::time::timeout(patience, pieces.next()).await {
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    })
+    .boxed()
 }
 
 /// The run and the repository that `larder run` has npm name in its `User-Agent`.

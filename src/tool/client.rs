@@ -55,11 +55,7 @@ pub async fn decide(
 ///
 /// # Errors
 /// Where the running Larder does not answer, or says no.
-pub async fn control(
-    address: &str,
-    secret: &Secret,
-    command: &Command,
-) -> anyhow::Result<Outcome> {
+pub async fn control(address: &str, secret: &Secret, command: &Command) -> anyhow::Result<Outcome> {
     let response = http()?
         .post(format!("{address}/-/control"))
         .bearer_auth(secret.expose())
@@ -100,11 +96,7 @@ pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] req
 
 /// # Errors
 /// Where the running Larder does not answer.
-pub async fn lease(
-    address: &str,
-    run: &str,
-    publish_to: Option<&str>,
-) -> anyhow::Result<Lease> {
+pub async fn lease(address: &str, run: &str, publish_to: Option<&str>) -> anyhow::Result<Lease> {
     let mut url = Url::parse(&format!("{address}/-/run/{run}/lease"))?;
     if let Some(registry) = publish_to {
         url.query_pairs_mut().append_pair("publish_to", registry);

@@ -6,17 +6,14 @@ use std::collections::BTreeMap;
 use quick_xml::escape::escape;
 
 use super::{View, version};
-use crate::format::{DocumentId, FormatError, Own, View as AnyView};
+use crate::format::{DocumentId, Own, View as AnyView};
 use crate::package::{Listing, Release, Status};
 
 const XML: &str = "application/xml";
 
-pub fn compose(
-    document: &DocumentId,
-    own: Own<'_>,
-) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+pub fn compose(document: &DocumentId, own: Own<'_>) -> Option<(Vec<u8>, &'static str)> {
     let (AnyView::Maven(view), Own::Package(listing)) = (&document.view, own) else {
-        return Ok(None);
+        return None;
     };
     let text = match view {
         View::Metadata { .. } => artifact(listing),
@@ -26,7 +23,7 @@ pub fn compose(
             .and_then(|release| snapshot(listing, release)),
         View::Other { .. } => None,
     };
-    Ok(text.map(|text| (text.into_bytes(), XML)))
+    text.map(|text| (text.into_bytes(), XML))
 }
 
 fn head(listing: &Listing) -> String {
@@ -102,7 +99,9 @@ fn snapshot(listing: &Listing, release: &Release) -> Option<String> {
             *entry = (timestamp, build);
         }
     }
-    let (timestamp, build) = newest.values().max_by_key(|(time, build)| (*build, *time))?;
+    let (timestamp, build) = newest
+        .values()
+        .max_by_key(|(time, build)| (*build, *time))?;
     let updated = |timestamp: &str| timestamp.replace('.', "");
     let mut out = head(listing);
     out.push_str(&format!(
@@ -133,7 +132,8 @@ fn snapshot(listing: &Listing, release: &Release) -> Option<String> {
 fn build_of(text: &str) -> Option<(&str, u64, &str)> {
     let (timestamp, rest) = text.split_once('-')?;
     let (day, time) = timestamp.split_once('.')?;
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     if !digits(day, 8) || !digits(time, 6) {
         return None;
     }

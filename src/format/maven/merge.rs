@@ -11,7 +11,11 @@ pub fn merges(document: &DocumentId) -> bool {
 pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     let mut elements: Vec<(&[u8], Element)> = Vec::new();
     for part in parts {
-        elements.extend(metadata::elements(part)?.into_iter().map(|one| (*part, one)));
+        elements.extend(
+            metadata::elements(part)?
+                .into_iter()
+                .map(|one| (*part, one)),
+        );
     }
     let texts = |path: &str| -> Vec<&str> {
         elements

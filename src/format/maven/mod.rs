@@ -19,7 +19,7 @@ use crate::problem::Problem;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Own, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Protocol,
+    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own, Protocol,
     RenderInput, Rendering, Resource, Target, Upstream, plain_error,
 };
 
@@ -157,7 +157,7 @@ impl Protocol for Maven {
         document: &DocumentId,
         own: Own<'_>,
     ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-        compose::compose(document, own)
+        Ok(compose::compose(document, own))
     }
 
     fn merges(&self, document: &DocumentId) -> bool {

@@ -57,7 +57,9 @@ fn deployed(folder: &[String], file: &str) -> Result<Change, Problem> {
             "`{}/{file}` is no place for a file of a package",
             folder.join("/")
         ))
-        .advice("files lie at group/as/path/artifact/version/artifact-version[-classifier].ending")),
+        .advice(
+            "files lie at group/as/path/artifact/version/artifact-version[-classifier].ending",
+        )),
     }
 }
 

@@ -68,7 +68,9 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     )
     .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
     if text.contains("<!DOCTYPE") {
-        return Err(Problem::invalid(format!("{file} has a document type, which poms have not")));
+        return Err(Problem::invalid(format!(
+            "{file} has a document type, which poms have not"
+        )));
     }
     let pom: Pom = quick_xml::de::from_str(&text)
         .map_err(|error| Problem::invalid(format!("{file} is no pom: {error}")))?;
@@ -82,8 +84,16 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         .as_deref()
         .or(parent.and_then(|parent| parent.version.as_deref()));
     for (what, said, path) in [
-        ("groupId", group, asset.package.namespace().unwrap_or_default()),
-        ("artifactId", pom.artifact_id.as_deref(), asset.package.name()),
+        (
+            "groupId",
+            group,
+            asset.package.namespace().unwrap_or_default(),
+        ),
+        (
+            "artifactId",
+            pom.artifact_id.as_deref(),
+            asset.package.name(),
+        ),
         ("version", own_version, version),
     ] {
         let said = said.unwrap_or_default().trim();

@@ -10,7 +10,9 @@ use crate::format::FormatError;
 const TREES: &[&str] = &["requires", "dependencies"];
 
 fn is_tree(root: &Map<String, Value>) -> bool {
-    TREES.iter().any(|name| root.get(*name).is_some_and(Value::is_object))
+    TREES
+        .iter()
+        .any(|name| root.get(*name).is_some_and(Value::is_object))
 }
 
 /// The names, in no order, some perhaps more than once.
@@ -79,6 +81,9 @@ mod tests {
         let tree = br#"{"name":"app","requires":{"@acme/lib":"*","a":"*"},"dependencies":{"a":{"version":"1.0.0","requires":{"@acme/lib":"*"}},"@acme/lib":{"version":"1.0.0"}}}"#;
         assert_eq!(names(tree).len(), 5);
         let pruned = String::from_utf8(without(tree, &own).unwrap()).unwrap();
-        assert!(!pruned.contains("acme") && pruned.contains("\"a\""), "{pruned}");
+        assert!(
+            !pruned.contains("acme") && pruned.contains("\"a\""),
+            "{pruned}"
+        );
     }
 }

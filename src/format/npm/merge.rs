@@ -9,9 +9,7 @@ use crate::format::{DocumentId, FormatError, View as AnyView};
 pub fn merges(document: &DocumentId) -> bool {
     matches!(
         document.view,
-        AnyView::Npm(
-            View::Packument | View::ShortPackument | View::DistTags | View::Search(_)
-        )
+        AnyView::Npm(View::Packument | View::ShortPackument | View::DistTags | View::Search(_))
     )
 }
 
@@ -86,7 +84,9 @@ fn search(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
             .get("total")
             .and_then(|total| total.read::<u64>().ok())
             .unwrap_or(0);
-        let found = part.get("objects").map_or_else(|| Ok(Vec::new()), |it| it.elements())?;
+        let found = part
+            .get("objects")
+            .map_or_else(|| Ok(Vec::new()), |it| it.elements())?;
         for object in found {
             let name = object
                 .get("package")

@@ -22,8 +22,8 @@ use std::io::{Read, Write};
 
 use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
-    Protocol, RenderInput, Rendering, Resource, Target, Upstream,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
+    Protocol, RenderInput, Rendering, Resource, Search, Target, Upstream,
 };
 use crate::package::Location;
 

@@ -16,11 +16,7 @@ use crate::package::{Algorithm, Dependency, Expected, PackageId};
 use crate::problem::Problem;
 
 /// Takes the tarball out of the document while it comes in.
-pub fn part(
-    body: &mut dyn Read,
-    file: &mut dyn Write,
-    words_max: u64,
-) -> Result<Parted, Problem> {
+pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result<Parted, Problem> {
     let mut words = Bounded {
         bytes: Vec::new(),
         max: words_max,
@@ -133,7 +129,14 @@ impl Write for Bounded {
 }
 
 /// What documents say elsewhere, or may not say twice.
-const NOT_KEPT: &[&str] = &["dist", "_id", "_rev", "_attachments", "readme", "readmeFilename"];
+const NOT_KEPT: &[&str] = &[
+    "dist",
+    "_id",
+    "_rev",
+    "_attachments",
+    "readme",
+    "readmeFilename",
+];
 
 pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     let document: Map<String, Value> = serde_json::from_slice(upload.words)
@@ -151,15 +154,21 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         .map(|(version, manifest)| (version.clone(), manifest.take()))
         .ok_or_else(|| Problem::invalid("the document has a tarball and names no version"))?;
     if versions.len() > 1 {
-        return Err(Problem::invalid("the document publishes more than one version at once"));
+        return Err(Problem::invalid(
+            "the document publishes more than one version at once",
+        ));
     }
     let Value::Object(mut manifest) = manifest else {
-        return Err(Problem::invalid(format!("the manifest of {version} is no object")));
+        return Err(Problem::invalid(format!(
+            "the manifest of {version} is no object"
+        )));
     };
-    let exact = nodejs_semver::Version::parse(&version)
-        .is_ok_and(|parsed| parsed.to_string() == version);
+    let exact =
+        nodejs_semver::Version::parse(&version).is_ok_and(|parsed| parsed.to_string() == version);
     if !exact {
-        return Err(Problem::invalid(format!("`{version}` is no version as npm writes it")));
+        return Err(Problem::invalid(format!(
+            "`{version}` is no version as npm writes it"
+        )));
     }
     agrees("the manifest", &manifest, &package, &version)?;
     let packed: Map<String, Value> = packed(upload)?;
@@ -209,7 +218,9 @@ fn packed(upload: &mut Upload<'_>) -> Result<Map<String, Value>, Problem> {
         })?
         .ok_or_else(|| Problem::invalid("the tarball has no package.json"))?;
     serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-        Problem::invalid(format!("the tarball's package.json cannot be read: {error}"))
+        Problem::invalid(format!(
+            "the tarball's package.json cannot be read: {error}"
+        ))
     })
 }
 
@@ -266,11 +277,14 @@ fn dependencies(manifest: &Map<String, Value>) -> Vec<Dependency> {
     .iter()
     .flat_map(|kind| {
         let members = manifest.get(*kind).and_then(Value::as_object);
-        members.into_iter().flatten().map(|(name, range)| Dependency {
-            kind: (*kind).to_owned(),
-            name: name.clone(),
-            requirement: range.as_str().unwrap_or_default().to_owned(),
-        })
+        members
+            .into_iter()
+            .flatten()
+            .map(|(name, range)| Dependency {
+                kind: (*kind).to_owned(),
+                name: name.clone(),
+                requirement: range.as_str().unwrap_or_default().to_owned(),
+            })
     })
     .collect()
 }
@@ -362,7 +376,10 @@ mod tests {
     fn words_have_a_bound_and_bodies_an_end() {
         let long = format!(r#"{{"name":"{}"}}"#, "a".repeat(2000));
         let problem = part(&mut long.as_bytes(), &mut Vec::new(), 1000).unwrap_err();
-        assert!(problem.message.contains("more than 1000 bytes"), "{problem}");
+        assert!(
+            problem.message.contains("more than 1000 bytes"),
+            "{problem}"
+        );
         for cut in [
             &br#"{"name":"a","_attachments":{"a.tgz":{"data":"aGVs"#[..],
             br#"{"name":"a","#,

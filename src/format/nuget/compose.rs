@@ -49,7 +49,11 @@ pub fn compose(
         (View::Search { .. }, Own::Found(found, total)) => Some(search(found, total)),
         (View::Autocomplete { .. }, Own::Found(found, total)) => {
             let ids: Vec<&str> = found.iter().map(id_of).collect();
-            Some(json!({ "totalHits": total, "data": ids }).to_string().into_bytes())
+            Some(
+                json!({ "totalHits": total, "data": ids })
+                    .to_string()
+                    .into_bytes(),
+            )
         }
         _ => None,
     };

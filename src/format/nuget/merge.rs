@@ -50,7 +50,10 @@ fn elements<'a>(
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     for part in parts {
-        for element in part.get(name).map_or_else(|| Ok(Vec::new()), |it| it.elements())? {
+        for element in part
+            .get(name)
+            .map_or_else(|| Ok(Vec::new()), |it| it.elements())?
+        {
             if seen.insert(key(&element)) {
                 all.push(element.text());
             }
@@ -67,7 +70,10 @@ fn list<'a>(
 ) -> Result<Vec<u8>, FormatError> {
     let all = elements(parts, name, key)?;
     let mut members = Vec::new();
-    for member in parts.first().map_or_else(|| Ok(Vec::new()), Node::members)? {
+    for member in parts
+        .first()
+        .map_or_else(|| Ok(Vec::new()), Node::members)?
+    {
         if member.name == name {
             members.push(format!("{}:[{}]", quoted(name), all.join(",")));
         } else if member.name == "count" {

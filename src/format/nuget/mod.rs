@@ -20,8 +20,8 @@ use url::Url;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
-    Protocol, RenderInput, Rendering, Resource, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
+    Protocol, RenderInput, Rendering, Resource, Search, Target, Upstream, plain_error,
 };
 use crate::package::{Algorithm, AssetId, Digest, Expected, Format, Location, PackageId, Promise};
 use crate::problem::Problem;

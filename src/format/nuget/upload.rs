@@ -71,7 +71,9 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         .zip_entry(|path| !path.contains('/') && path.to_lowercase().ends_with(".nuspec"))?
         .ok_or_else(|| Problem::invalid("the package has no nuspec"))?;
     if text.contains("<!DOCTYPE") {
-        return Err(Problem::invalid(format!("{file} has a document type, which nuspecs have not")));
+        return Err(Problem::invalid(format!(
+            "{file} has a document type, which nuspecs have not"
+        )));
     }
     let Nuspec { metadata } = quick_xml::de::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| Problem::invalid(format!("{file} is no nuspec: {error}")))?;
@@ -210,7 +212,10 @@ fn manifest(metadata: &Metadata, version: &str) -> Map<String, Value> {
             group
         })
         .collect();
-    set("dependencyGroups", (!groups.is_empty()).then(|| groups.into()));
+    set(
+        "dependencyGroups",
+        (!groups.is_empty()).then(|| groups.into()),
+    );
     entry
 }
 

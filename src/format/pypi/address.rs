@@ -24,7 +24,11 @@ pub fn url(file: &str) -> Option<Url> {
         None => ("https", file),
     };
     let (authority, path) = rest.split_once('/')?;
-    Url::parse(&format!("{scheme}://{authority}/{}", path::encode_path(path))).ok()
+    Url::parse(&format!(
+        "{scheme}://{authority}/{}",
+        path::encode_path(path)
+    ))
+    .ok()
 }
 
 /// The address as it stands in a page.

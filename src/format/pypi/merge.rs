@@ -31,7 +31,10 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
     let mut has_versions = true;
     for part in parts {
         let root = Node::document(part)?;
-        for file in root.get(list).map_or_else(|| Ok(Vec::new()), |it| it.elements())? {
+        for file in root
+            .get(list)
+            .map_or_else(|| Ok(Vec::new()), |it| it.elements())?
+        {
             let name = file.get(key).and_then(|name| name.string());
             if name.is_some_and(|name| seen.insert(name.into_owned())) {
                 files.push(file.text());

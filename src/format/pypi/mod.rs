@@ -22,8 +22,8 @@ use pep440_rs::{Version, VersionSpecifiers};
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Own, Search, Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput,
-    Protocol, RenderInput, Rendering, Resource, StreamInput, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
+    Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream, plain_error,
 };
 use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;

@@ -46,8 +46,8 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
             package.name()
         ))
     };
-    let in_name = name::version_of(package.name(), &file)
-        .ok_or_else(|| differs("the file's name", &file))?;
+    let in_name =
+        name::version_of(package.name(), &file).ok_or_else(|| differs("the file's name", &file))?;
     if Version::from_str(in_name).ok().as_ref() != Some(&version) {
         return Err(differs("the file's name", in_name));
     }

@@ -16,7 +16,11 @@ pub fn changed(changed: Changed, format: Format) -> Answer {
         (_, Changed::Created) => StatusCode::CREATED,
     };
     let mut answer = match format {
-        Format::Npm => whole(status, "application/json", "{\"ok\":true,\"success\":true}".into()),
+        Format::Npm => whole(
+            status,
+            "application/json",
+            "{\"ok\":true,\"success\":true}".into(),
+        ),
         _ => text(status, ""),
     };
     answer.outcome = "published";

@@ -42,7 +42,9 @@ pub fn document(
         } => {
             // Of what it is made of, and the form that it is made in.
             let names = BlobId::of(own.join(",").as_bytes());
-            let of = document.as_ref().map_or(names, |document| document.row.blob);
+            let of = document
+                .as_ref()
+                .map_or(names, |document| document.row.blob);
             let etag = format!(
                 "\"{}-{}-{:x}\"",
                 of.to_hex().get(..32).unwrap_or_default(),
@@ -111,7 +113,10 @@ fn streamed(
             }
             None => {
                 let nothing = Bytes::from_static(b"{}");
-                (Blob::in_memory(BlobId::of(&nothing), nothing), "application/json")
+                (
+                    Blob::in_memory(BlobId::of(&nothing), nothing),
+                    "application/json",
+                )
             }
         };
         let mut reader = BufReader::with_capacity(PIECE_BYTES, blob.reader());

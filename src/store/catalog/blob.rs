@@ -89,10 +89,12 @@ impl Catalog {
         count: u32,
         bytes: u64,
     ) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
-        let rows = sqlx::query("SELECT id, size FROM blob WHERE kept = 0 ORDER BY reused, used_at LIMIT ?")
-            .bind(count)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id, size FROM blob WHERE kept = 0 ORDER BY reused, used_at LIMIT ?",
+        )
+        .bind(count)
+        .fetch_all(&self.pool)
+        .await?;
         let mut taken = Vec::new();
         let mut total = 0;
         let mut transaction = self.pool.begin().await?;

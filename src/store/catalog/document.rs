@@ -72,10 +72,12 @@ impl Catalog {
         let mut transaction = self.pool.begin().await?;
         match keys {
             None => {
-                sqlx::query("UPDATE document SET fresh_until = 0, stale_for = 0 WHERE connection = ?")
-                    .bind(connection)
-                    .execute(&mut *transaction)
-                    .await?;
+                sqlx::query(
+                    "UPDATE document SET fresh_until = 0, stale_for = 0 WHERE connection = ?",
+                )
+                .bind(connection)
+                .execute(&mut *transaction)
+                .await?;
             }
             Some(keys) => {
                 for key in keys {

@@ -272,7 +272,9 @@ impl Packages {
                 .fetch_optional(&mut *transaction)
                 .await?;
                 if found.is_none() {
-                    return Err(Error::Absent(format!("{package} {version} in `{repository}`")));
+                    return Err(Error::Absent(format!(
+                        "{package} {version} in `{repository}`"
+                    )));
                 }
                 put_tag(&mut transaction, repository, &name, tag, version).await?;
             }

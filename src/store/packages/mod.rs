@@ -115,9 +115,7 @@ impl Packages {
         Ok(found.is_some())
     }
 
-    async fn begin(
-        &self,
-    ) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), sqlx::Error> {
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), sqlx::Error> {
         let place = self
             .writers
             .acquire()

@@ -207,7 +207,7 @@ impl Packages {
         rows.iter().map(summary).collect()
     }
 
-    /// Packages with a listed version in which all the words are found, `limit` of them after the
+    /// Packages with a listed version in which the words are found in their order, `limit` of them after the
     /// first `skip`, and how many there are.
     ///
     /// # Errors
@@ -225,8 +225,9 @@ impl Packages {
             .to_lowercase()
             .split_whitespace()
             .take(8)
-            .map(|word| format!("%{}", word.replace(['%', '_', '\\'], "")))
-            .collect::<String>();
+            .fold(String::new(), |like, word| {
+                like + "%" + &word.replace(['%', '_', '\\'], "")
+            });
         for repository in repositories {
             let mut rows = sqlx::query(
                 "SELECT package, origin, description, latest, versions FROM package \
@@ -322,8 +323,8 @@ impl Packages {
         &self,
         mut each: impl FnMut(BlobId),
     ) -> Result<(), sqlx::Error> {
-        let mut rows =
-            sqlx::query("SELECT blob FROM package_asset UNION SELECT blob FROM spool").fetch(&self.pool);
+        let mut rows = sqlx::query("SELECT blob FROM package_asset UNION SELECT blob FROM spool")
+            .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             if let Some(blob) = BlobId::from_slice(&row.try_get::<Vec<u8>, _>(0)?) {
                 each(blob);

@@ -12,7 +12,10 @@ fn attack(upstream: &Upstream) {
     pypi::publish(upstream, upstream, "acme-lib", &[("99.0", &[])], true);
     nuget::publish(upstream, "Acme.Lib", &["99.0.0"], false);
     let metadata = "<metadata><groupId>org.acme</groupId><artifactId>lib</artifactId><versioning><release>99</release><versions><version>99</version></versions></versioning></metadata>";
-    upstream.put("/maven2/org/acme/lib/maven-metadata.xml", Reply::typed("application/xml", metadata));
+    upstream.put(
+        "/maven2/org/acme/lib/maven-metadata.xml",
+        Reply::typed("application/xml", metadata),
+    );
     upstream.put("/maven2/org/acme/lib/99/lib-99.jar", Reply::bytes("evil"));
 }
 
@@ -20,18 +23,28 @@ fn attack(upstream: &Upstream) {
 async fn ours(larder: &TestLarder) {
     let npm = npm_document("acme-lib", "1.0.0", &tarball("acme-lib", "1.0.0", &[]));
     npm_put(larder, "acme-lib", npm).await.expect(201);
-    super::python::upload(larder, "acme_lib-1.0-py3-none-any.whl", &pypi::wheel("acme-lib", "1.0", &[]), &[])
-        .await
-        .expect(200);
+    super::python::upload(
+        larder,
+        "acme_lib-1.0-py3-none-any.whl",
+        &pypi::wheel("acme-lib", "1.0", &[]),
+        &[],
+    )
+    .await
+    .expect(200);
     let put = async |path: &str, body: Vec<u8>| {
         larder
             .send(reqwest::Method::PUT, path, &[], Some(body.into()))
             .await
             .expect(201)
     };
-    put("/nuget/team/api/v2/package", nuget::nupkg("Acme.Lib", "1.0.0", &[])).await;
+    put(
+        "/nuget/team/api/v2/package",
+        nuget::nupkg("Acme.Lib", "1.0.0", &[]),
+    )
+    .await;
     put("/maven/team/org/acme/lib/1/lib-1.jar", b"good".to_vec()).await;
-    let end = "<metadata><versioning><versions><version>1</version></versions></versioning></metadata>";
+    let end =
+        "<metadata><versioning><versions><version>1</version></versions></versioning></metadata>";
     put("/maven/team/org/acme/lib/maven-metadata.xml", end.into()).await;
 }
 
@@ -44,34 +57,63 @@ async fn a_name_of_ours_is_not_taken_from_outside_in_any_format() {
 
     assert_eq!(npm_versions(&larder, "acme-lib").await, ["1.0.0"]);
     let json = [("accept", pypi::JSON)];
-    let page = larder.get_with("/pypi/team/simple/acme-lib/", &json).await.expect(200).json();
+    let page = larder
+        .get_with("/pypi/team/simple/acme-lib/", &json)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(page["versions"], serde_json::json!(["1.0"]));
-    let html = larder.get("/pypi/team/simple/acme-lib/").await.expect(200).text();
+    let html = larder
+        .get("/pypi/team/simple/acme-lib/")
+        .await
+        .expect(200)
+        .text();
     assert!(!html.contains("99.0"), "{html}");
-    let flat = larder.get("/nuget/team/v3/flat/acme.lib/index.json").await.expect(200).json();
+    let flat = larder
+        .get("/nuget/team/v3/flat/acme.lib/index.json")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(flat["versions"], serde_json::json!(["1.0.0"]));
-    let registration = larder.get("/nuget/team/v3/registration/acme.lib/index.json").await.expect(200);
+    let registration = larder
+        .get("/nuget/team/v3/registration/acme.lib/index.json")
+        .await
+        .expect(200);
     assert!(!registration.text().contains("99.0.0"));
-    let metadata = larder.get("/maven/team/org/acme/lib/maven-metadata.xml").await.expect(200);
+    let metadata = larder
+        .get("/maven/team/org/acme/lib/maven-metadata.xml")
+        .await
+        .expect(200);
     assert!(!metadata.text().contains("99"));
 
     for path in [
         "/npm/team/acme-lib/-/acme-lib-99.0.0.tgz".to_owned(),
         "/npm/team/acme-lib/99.0.0".to_owned(),
-        format!("/pypi/team/simple/acme-lib/+http/{}/files/acme_lib-99.0-py3-none-any.whl", upstream.address),
+        format!(
+            "/pypi/team/simple/acme-lib/+http/{}/files/acme_lib-99.0-py3-none-any.whl",
+            upstream.address
+        ),
         "/nuget/team/v3/flat/acme.lib/99.0.0/acme.lib.99.0.0.nupkg".to_owned(),
         "/maven/team/org/acme/lib/99/lib-99.jar".to_owned(),
         "/maven/team/org/acme/lib/99/lib-99.jar.sha1".to_owned(),
     ] {
         let answer = larder.get(&path).await.expect(404);
-        assert!(answer.text().contains("a name of our own") || path.ends_with("99.0.0"), "{path}: {}", answer.text());
+        assert!(
+            answer.text().contains("a name of our own") || path.ends_with("99.0.0"),
+            "{path}: {}",
+            answer.text()
+        );
     }
     let asked: Vec<String> = upstream.seen().into_iter().map(|seen| seen.path).collect();
     assert!(
-        asked.iter().all(|path| !path.to_lowercase().contains("acme")),
+        asked
+            .iter()
+            .all(|path| !path.to_lowercase().contains("acme")),
         "nobody outside hears of the name: {asked:?}"
     );
-    println!("npm, pypi, maven, nuget: 99 offered outside, 1 served; requests outside for the name: 0");
+    println!(
+        "npm, pypi, maven, nuget: 99 offered outside, 1 served; requests outside for the name: 0"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,13 +122,22 @@ async fn npm_and_pip_install_ours_although_a_higher_version_is_offered_outside()
     ours(&larder).await;
     attack(&upstream);
     let tool = Tool::new();
-    tool.write("package.json", r#"{"name":"app","version":"1.0.0","dependencies":{"acme-lib":"*"}}"#);
+    tool.write(
+        "package.json",
+        r#"{"name":"app","version":"1.0.0","dependencies":{"acme-lib":"*"}}"#,
+    );
     let registry = format!("{}/npm/team/", larder.url);
     let settings = [("npm_config_registry", registry.as_str())];
     succeeded(&tool.run("npm", &["install", "--no-fund"], &settings).await);
-    assert!(tool.read("node_modules/acme-lib/package.json").contains("1.0.0"));
+    assert!(
+        tool.read("node_modules/acme-lib/package.json")
+            .contains("1.0.0")
+    );
     let simple = format!("{}/pypi/team/simple/", larder.url);
-    let settings = [("PIP_INDEX_URL", simple.as_str()), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")];
+    let settings = [
+        ("PIP_INDEX_URL", simple.as_str()),
+        ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+    ];
     let install = ["install", "--target", "out", "--no-compile", "acme-lib"];
     let pip = clients().join("python/bin/pip");
     succeeded(&tool.run(pip, &install, &settings).await);
@@ -108,11 +159,19 @@ async fn a_name_from_outside_is_not_published_in_any_format() {
     }
     let npm = npm_document("acme-lib", "1.0.0", &tarball("acme-lib", "1.0.0", &[]));
     npm_put(&larder, "acme-lib", npm).await.expect(403);
-    super::python::upload(&larder, "acme_lib-1.0-py3-none-any.whl", &pypi::wheel("acme-lib", "1.0", &[]), &[])
-        .await
-        .expect(403);
+    super::python::upload(
+        &larder,
+        "acme_lib-1.0-py3-none-any.whl",
+        &pypi::wheel("acme-lib", "1.0", &[]),
+        &[],
+    )
+    .await
+    .expect(403);
     for (path, body) in [
-        ("/nuget/team/api/v2/package", nuget::nupkg("Acme.Lib", "1.0.0", &[])),
+        (
+            "/nuget/team/api/v2/package",
+            nuget::nupkg("Acme.Lib", "1.0.0", &[]),
+        ),
         ("/maven/team/org/acme/lib/1/lib-1.jar", b"good".to_vec()),
     ] {
         larder
@@ -150,9 +209,17 @@ async fn a_name_stays_ours_when_its_last_version_is_deleted() {
         versions: Vec::new(),
     };
     let snapshot = larder.larder.snapshot();
-    larder.larder.publisher.execute(&snapshot, command).await.unwrap();
+    larder
+        .larder
+        .publisher
+        .execute(&snapshot, command)
+        .await
+        .unwrap();
     larder.get("/npm/team/acme-lib").await.expect(404);
-    larder.get("/npm/team/acme-lib/-/acme-lib-99.0.0.tgz").await.expect(404);
+    larder
+        .get("/npm/team/acme-lib/-/acme-lib-99.0.0.tgz")
+        .await
+        .expect(404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +238,10 @@ async fn an_audit_does_not_tell_the_names_of_our_own() {
         )
         .await
         .expect(200);
-    let told = upstream.seen().into_iter().find(|seen| seen.path == path).unwrap();
+    let told = upstream
+        .seen()
+        .into_iter()
+        .find(|seen| seen.path == path)
+        .unwrap();
     assert_eq!(told.body, r#"{"left-pad":["1.3.0"]}"#);
 }

@@ -17,7 +17,10 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -27,9 +30,17 @@ const KILLS: u64 = 100;
 /// A tarball that takes its time.
 fn large(name: &str, version: &str, chance: &mut Chance) -> Vec<u8> {
     let dependencies: Vec<(String, String)> = (0..200 + chance.below(2000))
-        .map(|index| (format!("d{index}"), format!("{}.{}.0", chance.below(1000), chance.below(1000))))
+        .map(|index| {
+            (
+                format!("d{index}"),
+                format!("{}.{}.0", chance.below(1000), chance.below(1000)),
+            )
+        })
         .collect();
-    let dependencies: Vec<(&str, &str)> = dependencies.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let dependencies: Vec<(&str, &str)> = dependencies
+        .iter()
+        .map(|(a, b)| (a.as_str(), b.as_str()))
+        .collect();
     tarball(name, version, &dependencies)
 }
 
@@ -40,7 +51,10 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
     let seed = 20_261_123;
     println!("seed {seed}");
     let mut chance = Chance(seed);
-    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    let http = reqwest::Client::builder()
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap();
     let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
     let mut sent: BTreeMap<String, String> = BTreeMap::new();
     let (mut cut, mut half) = (0u64, 0u64);
@@ -87,9 +101,19 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
     }
     let url = setup.serve().await.unread();
     let get = async |path: String| http.get(format!("{url}{path}")).send().await.unwrap();
-    let document: Value = serde_json::from_slice(&get("/npm/team/acme-crash".into()).await.bytes().await.unwrap()).unwrap();
+    let document: Value = serde_json::from_slice(
+        &get("/npm/team/acme-crash".into())
+            .await
+            .bytes()
+            .await
+            .unwrap(),
+    )
+    .unwrap();
     let listed = document["versions"].as_object().unwrap();
-    let lost: Vec<&String> = acknowledged.keys().filter(|version| !listed.contains_key(*version)).collect();
+    let lost: Vec<&String> = acknowledged
+        .keys()
+        .filter(|version| !listed.contains_key(*version))
+        .collect();
     for (version, manifest) in listed {
         let response = get(format!("/npm/team/acme-crash/-/acme-crash-{version}.tgz")).await;
         let is_whole = response.status() == 200
@@ -108,24 +132,42 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(half, 0);
     // What a kill left half done is gone.
-    assert_eq!(std::fs::read_dir(setup.folder.path().join("data/partial")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(setup.folder.path().join("data/partial"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_is_never_evicted_and_counts_for_no_bound() {
     let upstream = Upstream::start().await;
-    let text = config(&upstream, &IMPATIENT.replace("[cache]\n", "[cache]\nmax_size = \"40KiB\"\n"));
+    let text = config(
+        &upstream,
+        &IMPATIENT.replace("[cache]\n", "[cache]\nmax_size = \"40KiB\"\n"),
+    );
     let larder = TestLarder::with(&format!("{text}{TEAM}")).await;
     let own: Vec<u8> = large("acme-big", "1.0.0", &mut Chance(7));
-    npm_put(&larder, "acme-big", npm_document("acme-big", "1.0.0", &own)).await.expect(201);
+    npm_put(&larder, "acme-big", npm_document("acme-big", "1.0.0", &own))
+        .await
+        .expect(201);
     let used = larder.larder.store.used_bytes();
     assert_eq!(used, 0, "what is published counts for no bound");
     for index in 0..12u64 {
         let name = format!("cold-{index}");
-        let dependencies: Vec<(String, String)> = (0..300).map(|it| (format!("d{it}-{index}"), "*".to_owned())).collect();
-        let dependencies: Vec<(&str, &str)> = dependencies.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let dependencies: Vec<(String, String)> = (0..300)
+            .map(|it| (format!("d{it}-{index}"), "*".to_owned()))
+            .collect();
+        let dependencies: Vec<(&str, &str)> = dependencies
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
         publish(&upstream, &name, &[version("1.0.0", &dependencies)]);
-        larder.get(&format!("/npm/team/{name}/-/{name}-1.0.0.tgz")).await.expect(200);
+        larder
+            .get(&format!("/npm/team/{name}/-/{name}-1.0.0.tgz"))
+            .await
+            .expect(200);
     }
     while larder.larder.store.used_bytes() > 40 * 1024 {
         tokio::task::yield_now().await;
@@ -134,7 +176,10 @@ async fn what_is_published_is_never_evicted_and_counts_for_no_bound() {
     // The cache's own rows may be deleted; what is published does not depend on them.
     std::fs::remove_file(data.path().join("larder.sqlite")).unwrap();
     let larder = TestLarder::in_dir(&format!("{text}{TEAM}"), data).await;
-    let tarball = larder.get("/npm/team/acme-big/-/acme-big-1.0.0.tgz").await.expect(200);
+    let tarball = larder
+        .get("/npm/team/acme-big/-/acme-big-1.0.0.tgz")
+        .await
+        .expect(200);
     assert_eq!(tarball.bytes(), &own);
 }
 
@@ -144,10 +189,15 @@ async fn a_publish_of_a_hundred_mebibytes_takes_little_memory() {
     let setup = Setup::new(&format!("{}{TEAM}", config(&upstream, IMPATIENT)));
     let served = setup.serve().await;
     let mut chance = Chance(11);
-    let noise: Vec<u8> = (0..100 * 1024 * 1024 / 8).flat_map(|_| chance.below(u64::from(u32::MAX)).to_le_bytes()).collect();
-    let mut archive = zip::ZipWriter::new_append(std::io::Cursor::new(pypi::wheel("acme-heavy", "1.0", &[]))).unwrap();
+    let noise: Vec<u8> = (0..100 * 1024 * 1024 / 8)
+        .flat_map(|_| chance.below(u64::from(u32::MAX)).to_le_bytes())
+        .collect();
+    let mut archive =
+        zip::ZipWriter::new_append(std::io::Cursor::new(pypi::wheel("acme-heavy", "1.0", &[])))
+            .unwrap();
     use std::io::Write as _;
-    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     archive.start_file("acme_heavy_data.bin", stored).unwrap();
     archive.write_all(&noise).unwrap();
     let wheel = archive.finish().unwrap().into_inner();
@@ -163,12 +213,44 @@ async fn a_publish_of_a_hundred_mebibytes_takes_little_memory() {
         .await
         .unwrap();
     assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
+    // npm's file comes as a string within JSON, a third longer.
+    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    let mut archive = tar::Builder::new(encoder);
+    let manifest = br#"{"name":"acme-heavy","version":"1.0.0"}"#;
+    for (file, bytes) in [
+        ("package/package.json", &manifest[..]),
+        ("package/data.bin", &noise),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, file, bytes).unwrap();
+    }
+    let tarball = archive.into_inner().unwrap().finish().unwrap();
+    let response = reqwest::Client::new()
+        .put(format!("{}/npm/team/acme-heavy", served.url))
+        .body(npm_document("acme-heavy", "1.0.0", &tarball))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let peak: u64 = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse()
+                .ok()
+        })
         .unwrap();
-    println!("publishing 100 MiB: peak resident {} MiB", peak / 1024);
+    println!(
+        "publishing a wheel and a tarball of 100 MiB: peak resident {} MiB",
+        peak / 1024
+    );
     assert!(peak < 96 * 1024, "{peak} kB");
 }
 
@@ -190,13 +272,34 @@ impl Postgres {
         let folder = tempfile::TempDir::new().unwrap();
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let postgres = Self { folder, bin, url: format!("postgres://larder@127.0.0.1:{port}/postgres") };
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let postgres = Self {
+            folder,
+            bin,
+            url: format!("postgres://larder@127.0.0.1:{port}/postgres"),
+        };
         let data = postgres.folder.path().join("db").display().to_string();
-        postgres.run("initdb", &["-D", &data, "-U", "larder", "-A", "trust", "-E", "UTF8"]).await;
+        postgres
+            .run(
+                "initdb",
+                &["-D", &data, "-U", "larder", "-A", "trust", "-E", "UTF8"],
+            )
+            .await;
         let log = postgres.folder.path().join("log").display().to_string();
-        let options = format!("-p {port} -h 127.0.0.1 -k {}", postgres.folder.path().display());
-        postgres.run("pg_ctl", &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]).await;
+        let options = format!(
+            "-p {port} -h 127.0.0.1 -k {}",
+            postgres.folder.path().display()
+        );
+        postgres
+            .run(
+                "pg_ctl",
+                &["-D", &data, "-w", "-l", &log, "-o", &options, "start"],
+            )
+            .await;
         postgres
     }
 
@@ -210,7 +313,15 @@ impl Postgres {
         } else {
             tokio::process::Command::new(program)
         };
-        let output = command.args(arguments).current_dir("/").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().await.unwrap();
+        let output = command
+            .args(arguments)
+            .current_dir("/")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .await
+            .unwrap();
         assert!(output.success(), "{arguments:?}");
     }
 }
@@ -239,35 +350,78 @@ async fn the_same_catalog_works_on_postgresql() {
     );
     let larder = TestLarder::in_dir(&text, data).await;
     for version in ["1.0.0", "1.1.0"] {
-        let document = npm_document("acme-lib", version, &tarball("acme-lib", version, &[("left-pad", "^1")]));
-        npm_put(&larder, "acme-lib", document.clone()).await.expect(201);
+        let document = npm_document(
+            "acme-lib",
+            version,
+            &tarball("acme-lib", version, &[("left-pad", "^1")]),
+        );
+        npm_put(&larder, "acme-lib", document.clone())
+            .await
+            .expect(201);
         npm_put(&larder, "acme-lib", document).await.expect(200);
     }
-    let other = npm_document("acme-lib", "1.0.0", &tarball("acme-lib", "1.0.0", &[("x", "*")]));
+    let other = npm_document(
+        "acme-lib",
+        "1.0.0",
+        &tarball("acme-lib", "1.0.0", &[("x", "*")]),
+    );
     npm_put(&larder, "acme-lib", other).await.expect(409);
-    super::python::upload(&larder, "acme_py-1.0-py3-none-any.whl", &pypi::wheel("acme-py", "1.0", &[]), &[])
-        .await
-        .expect(200);
+    super::python::upload(
+        &larder,
+        "acme_py-1.0-py3-none-any.whl",
+        &pypi::wheel("acme-py", "1.0", &[]),
+        &[],
+    )
+    .await
+    .expect(200);
     let bodies: Vec<bytes::Bytes> = (0..8)
-        .map(|index| npm_document("acme-race", "1.0.0", &tarball("acme-race", "1.0.0", &[("x", &format!("^{index}.0.0"))])))
+        .map(|index| {
+            npm_document(
+                "acme-race",
+                "1.0.0",
+                &tarball("acme-race", "1.0.0", &[("x", &format!("^{index}.0.0"))]),
+            )
+        })
         .collect();
-    let answers = futures_util::future::join_all(bodies.iter().map(|body| npm_put(&larder, "acme-race", body.clone()))).await;
+    let answers = futures_util::future::join_all(
+        bodies
+            .iter()
+            .map(|body| npm_put(&larder, "acme-race", body.clone())),
+    )
+    .await;
     let won = answers.iter().filter(|answer| answer.status == 201).count();
     let lost = answers.iter().filter(|answer| answer.status == 409).count();
-    assert_eq!((won, lost), (1, 7), "{:?}", answers.iter().map(|it| it.status).collect::<Vec<_>>());
+    assert_eq!(
+        (won, lost),
+        (1, 7),
+        "{:?}",
+        answers.iter().map(|it| it.status).collect::<Vec<_>>()
+    );
     let package = larder::repository::manage::package("npm:acme-lib").unwrap();
     larder
         .larder
         .publisher
-        .set_status("team", &package, vec!["1.1.0".to_owned()], larder::package::Status::Unlisted)
+        .set_status(
+            "team",
+            &package,
+            vec!["1.1.0".to_owned()],
+            larder::package::Status::Unlisted,
+        )
         .await
         .unwrap();
     let data = larder.stop().await;
     let larder = TestLarder::in_dir(&text, data).await;
     assert_eq!(super::npm_versions(&larder, "acme-lib").await, ["1.0.0"]);
-    larder.get("/npm/team/acme-lib/-/acme-lib-1.1.0.tgz").await.expect(200);
+    larder
+        .get("/npm/team/acme-lib/-/acme-lib-1.1.0.tgz")
+        .await
+        .expect(200);
     larder.get("/pypi/team/simple/acme-py/").await.expect(200);
-    let found = larder.get("/npm/team/-/v1/search?text=acme").await.expect(200).json();
+    let found = larder
+        .get("/npm/team/-/v1/search?text=acme")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(found["total"], 2);
     larder.stop().await;
 }

@@ -16,12 +16,21 @@ async fn forwarding(upstream: &Upstream, of_connection: &str, of_repository: &st
     let data = tempfile::TempDir::new().unwrap();
     let secret = data.path().join("token");
     std::fs::write(&secret, "connections-own").unwrap();
-    let auth = format!("auth = {{ bearer = {{ file = \"{}\" }} }}\n{of_connection}", secret.display());
+    let auth = format!(
+        "auth = {{ bearer = {{ file = \"{}\" }} }}\n{of_connection}",
+        secret.display()
+    );
     let config = crate::support::larder::config(upstream, crate::support::larder::IMPATIENT);
     let config = config.replace("format = \"npm\"\n", &format!("format = \"npm\"\n{auth}"));
     let config = config.replace("format = \"pypi\"\n", &format!("format = \"pypi\"\n{auth}"));
-    let config = config.replace("format = \"maven\"\n", &format!("format = \"maven\"\n{auth}"));
-    let config = config.replace("format = \"nuget\"\n", &format!("format = \"nuget\"\n{auth}"));
+    let config = config.replace(
+        "format = \"maven\"\n",
+        &format!("format = \"maven\"\n{auth}"),
+    );
+    let config = config.replace(
+        "format = \"nuget\"\n",
+        &format!("format = \"nuget\"\n{auth}"),
+    );
     TestLarder::in_dir(&format!("{config}{FORWARD}{of_repository}"), data).await
 }
 
@@ -30,18 +39,33 @@ async fn a_publish_is_passed_on_byte_for_byte_with_the_connections_credential() 
     let upstream = Upstream::start().await;
     nuget::serve(&upstream);
     let index = String::from_utf8(upstream.reply("/v3/index.json").body.to_vec()).unwrap();
-    let push = format!("{{\"@id\":\"{}/push\",\"@type\":\"PackagePublish/2.0.0\"}}", upstream.url());
-    upstream.put("/v3/index.json", Reply::json(index.replacen("\"resources\":[", &format!("\"resources\":[{push},"), 1)));
+    let push = format!(
+        "{{\"@id\":\"{}/push\",\"@type\":\"PackagePublish/2.0.0\"}}",
+        upstream.url()
+    );
+    upstream.put(
+        "/v3/index.json",
+        Reply::json(index.replacen("\"resources\":[", &format!("\"resources\":[{push},"), 1)),
+    );
     let larder = forwarding(&upstream, "", "").await;
-    let body: Vec<u8> = (0..3_000_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0])
+        .collect();
     for (method, path, to) in [
         ("PUT", "/npm/team/@acme%2flib", "/npm/@acme%2flib"),
         ("POST", "/pypi/team/", "/"),
-        ("PUT", "/maven/team/x/lib/1/lib-1.jar", "/maven2/x/lib/1/lib-1.jar"),
+        (
+            "PUT",
+            "/maven/team/x/lib/1/lib-1.jar",
+            "/maven2/x/lib/1/lib-1.jar",
+        ),
         ("PUT", "/nuget/team/api/v2/package", "/push"),
     ] {
         upstream.forget_seen();
-        upstream.put(to, Reply::typed("text/odd", "as it is").header("x-registry", "said this"));
+        upstream.put(
+            to,
+            Reply::typed("text/odd", "as it is").header("x-registry", "said this"),
+        );
         let headers = [
             ("content-type", "multipart/form-data; boundary=\"odd\""),
             ("authorization", "Bearer clients-own"),
@@ -51,26 +75,61 @@ async fn a_publish_is_passed_on_byte_for_byte_with_the_connections_credential() 
             ("cookie", "clients-own"),
         ];
         let answer = larder
-            .send(method.parse().unwrap(), path, &headers, Some(body.clone().into()))
+            .send(
+                method.parse().unwrap(),
+                path,
+                &headers,
+                Some(body.clone().into()),
+            )
             .await
             .expect(200);
-        assert_eq!((answer.text().as_str(), answer.header("x-registry")), ("as it is", "said this"));
-        let seen = upstream.seen().into_iter().find(|seen| seen.path == to && seen.method != "GET").unwrap();
+        assert_eq!(
+            (answer.text().as_str(), answer.header("x-registry")),
+            ("as it is", "said this")
+        );
+        let seen = upstream
+            .seen()
+            .into_iter()
+            .find(|seen| seen.path == to && seen.method != "GET")
+            .unwrap();
         assert_eq!(seen.body.len(), body.len());
         assert!(seen.body == body, "{path}");
         assert_eq!(seen.method, method);
         assert_eq!(seen.headers["authorization"], "Bearer connections-own");
         assert_eq!(seen.headers["npm-command"], "publish");
-        assert_eq!(seen.headers["content-type"], "multipart/form-data; boundary=\"odd\"");
-        assert_eq!(seen.headers["content-length"], body.len().to_string().as_str());
+        assert_eq!(
+            seen.headers["content-type"],
+            "multipart/form-data; boundary=\"odd\""
+        );
+        assert_eq!(
+            seen.headers["content-length"],
+            body.len().to_string().as_str()
+        );
         for (name, value) in &seen.headers {
             assert!(!value.to_str().unwrap().contains("clients-own"), "{name}");
         }
         assert!(!seen.headers.contains_key("npm-otp"));
-        println!("{method} {path} -> {to}: {} bytes the same, authorization the connection's", seen.body.len());
+        println!(
+            "{method} {path} -> {to}: {} bytes the same, authorization the connection's",
+            seen.body.len()
+        );
     }
-    upstream.put("/npm/refused", Reply { status: Some(422), ..Reply::default() });
-    larder.send(reqwest::Method::PUT, "/npm/team/refused", &[], Some("{}".into())).await.expect(422);
+    upstream.put(
+        "/npm/refused",
+        Reply {
+            status: Some(422),
+            ..Reply::default()
+        },
+    );
+    larder
+        .send(
+            reqwest::Method::PUT,
+            "/npm/team/refused",
+            &[],
+            Some("{}".into()),
+        )
+        .await
+        .expect(422);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,9 +137,17 @@ async fn the_clients_own_credentials_go_where_the_configuration_says_so() {
     let upstream = Upstream::start().await;
     let larder = forwarding(&upstream, "publish_auth = \"client\"\n", "").await;
     upstream.put("/npm/lib", Reply::json("{}"));
-    let headers = [("authorization", "Bearer clients-own"), ("npm-otp", "123456")];
+    let headers = [
+        ("authorization", "Bearer clients-own"),
+        ("npm-otp", "123456"),
+    ];
     larder
-        .send(reqwest::Method::PUT, "/npm/team/lib", &headers, Some("{}".into()))
+        .send(
+            reqwest::Method::PUT,
+            "/npm/team/lib",
+            &headers,
+            Some("{}".into()),
+        )
         .await
         .expect(200);
     let seen = &upstream.seen()[0];
@@ -96,12 +163,25 @@ async fn what_was_passed_on_is_in_the_next_answer() {
     let larder = forwarding(&upstream, "max_age = \"1h\"\n", "").await;
     assert_eq!(npm_versions(&larder, "lib").await, ["1.0.0"]);
     larder.get("/npm/team/new").await.expect(404);
-    publish(&upstream, "lib", &[version("1.0.0", &[]), version("1.1.0", &[])]);
+    publish(
+        &upstream,
+        "lib",
+        &[version("1.0.0", &[]), version("1.1.0", &[])],
+    );
     publish(&upstream, "new", &[version("1.0.0", &[])]);
-    assert_eq!(npm_versions(&larder, "lib").await, ["1.0.0"], "it is cached for an hour");
+    assert_eq!(
+        npm_versions(&larder, "lib").await,
+        ["1.0.0"],
+        "it is cached for an hour"
+    );
     for name in ["lib", "new"] {
         larder
-            .send(reqwest::Method::PUT, &format!("/npm/team/{name}"), &[], Some("{}".into()))
+            .send(
+                reqwest::Method::PUT,
+                &format!("/npm/team/{name}"),
+                &[],
+                Some("{}".into()),
+            )
             .await
             .expect(200);
     }
@@ -115,7 +195,12 @@ async fn an_upstream_that_is_away_is_named_and_nothing_is_half_done() {
     let larder = forwarding(&upstream, "", "").await;
     upstream.vanish();
     let answer = larder
-        .send(reqwest::Method::PUT, "/npm/team/lib", &[], Some("{}".into()))
+        .send(
+            reqwest::Method::PUT,
+            "/npm/team/lib",
+            &[],
+            Some("{}".into()),
+        )
         .await
         .expect(502);
     assert!(answer.text().contains("spool = true"), "{}", answer.text());
@@ -124,8 +209,15 @@ async fn an_upstream_that_is_away_is_named_and_nothing_is_half_done() {
 
 async fn spool(larder: &TestLarder) -> Vec<larder::store::packages::Spooled> {
     let snapshot = larder.larder.snapshot();
-    let outcome = larder.larder.publisher.execute(&snapshot, Command::Spool).await.unwrap();
-    let Outcome::Spool { waiting } = outcome else { panic!() };
+    let outcome = larder
+        .larder
+        .publisher
+        .execute(&snapshot, Command::Spool)
+        .await
+        .unwrap();
+    let Outcome::Spool { waiting } = outcome else {
+        panic!()
+    };
     waiting
 }
 
@@ -137,20 +229,36 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     let bodies = ["first".repeat(1000), "second".repeat(1000)];
     for body in &bodies {
         let answer = larder
-            .send(reqwest::Method::PUT, "/npm/team/lib", &[("npm-otp", "1")], Some(body.clone().into()))
+            .send(
+                reqwest::Method::PUT,
+                "/npm/team/lib",
+                &[("npm-otp", "1")],
+                Some(body.clone().into()),
+            )
             .await
             .expect(202);
         assert!(answer.text().contains("larder spool"));
     }
     let waiting = spool(&larder).await;
     assert_eq!(waiting.len(), 2);
-    assert!(waiting[0].said.contains("did not go through"), "{:?}", waiting[0]);
-    assert!(waiting.iter().all(|one| one.headers.iter().all(|(name, _)| name != "npm-otp")));
+    assert!(
+        waiting[0].said.contains("did not go through"),
+        "{:?}",
+        waiting[0]
+    );
+    assert!(
+        waiting
+            .iter()
+            .all(|one| one.headers.iter().all(|(name, _)| name != "npm-otp"))
+    );
 
     let data = larder.stop().await;
     let config = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
     let secret = data.path().join("token");
-    let auth = format!("format = \"npm\"\nauth = {{ bearer = {{ file = \"{}\" }} }}\n", secret.display());
+    let auth = format!(
+        "format = \"npm\"\nauth = {{ bearer = {{ file = \"{}\" }} }}\n",
+        secret.display()
+    );
     let config = config.replace("format = \"npm\"\n", &auth);
     let larder = TestLarder::in_dir(&format!("{config}{FORWARD}spool = true\n"), data).await;
     assert_eq!(spool(&larder).await.len(), 2);
@@ -158,7 +266,12 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     upstream.come_back().await;
     let snapshot = larder.larder.snapshot();
     let retry = Command::SpoolRetry { id: None };
-    larder.larder.publisher.execute(&snapshot, retry).await.unwrap();
+    larder
+        .larder
+        .publisher
+        .execute(&snapshot, retry)
+        .await
+        .unwrap();
     while !spool(&larder).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -174,7 +287,15 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     assert_eq!(sent, bodies);
     // What upstream says to one that need not wait is said to the client.
     upstream.fault("/npm/lib", Fault::Status(403, None));
-    larder.send(reqwest::Method::PUT, "/npm/team/lib", &[], Some("{}".into())).await.expect(403);
+    larder
+        .send(
+            reqwest::Method::PUT,
+            "/npm/team/lib",
+            &[],
+            Some("{}".into()),
+        )
+        .await
+        .expect(403);
     assert!(spool(&larder).await.is_empty());
 }
 
@@ -191,7 +312,11 @@ async fn a_publish_under_larder_run_goes_to_the_clients_own_registry_with_its_ow
         for home in [tool.home.path(), setup.folder.path()] {
             std::fs::write(home.join(".npmrc"), &rc).unwrap();
         }
-        let served = if shared { Some(setup.serve().await) } else { None };
+        let served = if shared {
+            Some(setup.serve().await)
+        } else {
+            None
+        };
         upstream.forget_seen();
         let (file, data) = (setup.at("larder.toml"), setup.at("data"));
         // Within a script, so that it is npm's environment that leads it.
@@ -204,10 +329,21 @@ async fn a_publish_under_larder_run_goes_to_the_clients_own_registry_with_its_ow
             .await;
         succeeded(&output);
         let seen = upstream.seen();
-        let put = seen.iter().find(|seen| seen.method == "PUT").unwrap_or_else(|| panic!("{}", said(&output)));
+        let put = seen
+            .iter()
+            .find(|seen| seen.method == "PUT")
+            .unwrap_or_else(|| panic!("{}", said(&output)));
         assert_eq!(put.path, "/npm/acme-lib");
         assert_eq!(put.headers["authorization"], "Bearer clients-own");
-        println!("larder run, {}: PUT {} with the client's token", if shared { "through a running Larder" } else { "by itself" }, put.path);
+        println!(
+            "larder run, {}: PUT {} with the client's token",
+            if shared {
+                "through a running Larder"
+            } else {
+                "by itself"
+            },
+            put.path
+        );
         if let Some(served) = served {
             // Outside of a run, the default is a refusal that says how to allow it.
             let refused = reqwest::Client::new()
@@ -249,67 +385,175 @@ async fn documents_and_digests_arrive_unharmed_through_two_larders_and_publishes
     upstream.put("/maven2/org/x/lib/1/lib-1.jar", Reply::bytes("a jar"));
     let ours = tarball("acme-lib", "1.0.0", &[]);
     let put = async |method: &str, path: &str, body: bytes::Bytes, status| {
-        let answer = sidecar.send(method.parse().unwrap(), path, &[], Some(body)).await;
+        let answer = sidecar
+            .send(method.parse().unwrap(), path, &[], Some(body))
+            .await;
         answer.expect(status)
     };
-    put("PUT", "/npm/team/acme-lib", npm_document("acme-lib", "1.0.0", &ours), 201).await;
+    put(
+        "PUT",
+        "/npm/team/acme-lib",
+        npm_document("acme-lib", "1.0.0", &ours),
+        201,
+    )
+    .await;
     let wheel = pypi::wheel("acme-py", "1.0", &[]);
-    super::python::upload(&sidecar, "acme_py-1.0-py3-none-any.whl", &wheel, &[]).await.expect(200);
-    put("PUT", "/nuget/team/api/v2/package", nuget::nupkg("Acme.Own", "1.0.0", &[]).into(), 201).await;
-    put("PUT", "/maven/team/org/acme/lib/1/lib-1.jar", "ours".into(), 201).await;
-    let end = "<metadata><versioning><versions><version>1</version></versions></versioning></metadata>";
-    put("PUT", "/maven/team/org/acme/lib/maven-metadata.xml", end.into(), 201).await;
-    let conflict = put("PUT", "/npm/team/acme-lib", npm_document("acme-lib", "1.0.0", &tarball("acme-lib", "1.0.0", &[("x", "*")])), 409).await;
-    assert!(conflict.json()["error"].as_str().unwrap().contains("already exists"));
+    super::python::upload(&sidecar, "acme_py-1.0-py3-none-any.whl", &wheel, &[])
+        .await
+        .expect(200);
+    put(
+        "PUT",
+        "/nuget/team/api/v2/package",
+        nuget::nupkg("Acme.Own", "1.0.0", &[]).into(),
+        201,
+    )
+    .await;
+    put(
+        "PUT",
+        "/maven/team/org/acme/lib/1/lib-1.jar",
+        "ours".into(),
+        201,
+    )
+    .await;
+    let end =
+        "<metadata><versioning><versions><version>1</version></versions></versioning></metadata>";
+    put(
+        "PUT",
+        "/maven/team/org/acme/lib/maven-metadata.xml",
+        end.into(),
+        201,
+    )
+    .await;
+    let conflict = put(
+        "PUT",
+        "/npm/team/acme-lib",
+        npm_document(
+            "acme-lib",
+            "1.0.0",
+            &tarball("acme-lib", "1.0.0", &[("x", "*")]),
+        ),
+        409,
+    )
+    .await;
+    assert!(
+        conflict.json()["error"]
+            .as_str()
+            .unwrap()
+            .contains("already exists")
+    );
 
     for (name, version) in [("left-pad", "1.3.0"), ("acme-lib", "1.0.0")] {
         let (near, far) = (
-            sidecar.get(&format!("/npm/team/{name}")).await.expect(200).json(),
-            office.get(&format!("/npm/team/{name}")).await.expect(200).json(),
+            sidecar
+                .get(&format!("/npm/team/{name}"))
+                .await
+                .expect(200)
+                .json(),
+            office
+                .get(&format!("/npm/team/{name}"))
+                .await
+                .expect(200)
+                .json(),
         );
-        assert_eq!(near["versions"][version]["dist"]["integrity"], far["versions"][version]["dist"]["integrity"]);
-        let tarball = near["versions"][version]["dist"]["tarball"].as_str().unwrap();
-        let bytes = sidecar.get(tarball.strip_prefix(&sidecar.url).unwrap()).await.expect(200);
-        assert_eq!(near["versions"][version]["dist"]["integrity"], crate::support::integrity(bytes.bytes()));
+        assert_eq!(
+            near["versions"][version]["dist"]["integrity"],
+            far["versions"][version]["dist"]["integrity"]
+        );
+        let tarball = near["versions"][version]["dist"]["tarball"]
+            .as_str()
+            .unwrap();
+        let bytes = sidecar
+            .get(tarball.strip_prefix(&sidecar.url).unwrap())
+            .await
+            .expect(200);
+        assert_eq!(
+            near["versions"][version]["dist"]["integrity"],
+            crate::support::integrity(bytes.bytes())
+        );
     }
     let json = [("accept", pypi::JSON)];
     for project in ["acme-app", "acme-py"] {
-        let page = sidecar.get_with(&format!("/pypi/team/simple/{project}/"), &json).await.expect(200).json();
+        let page = sidecar
+            .get_with(&format!("/pypi/team/simple/{project}/"), &json)
+            .await
+            .expect(200)
+            .json();
         let file = &page["files"][0];
-        let path = format!("/pypi/team/simple/{project}/{}", file["url"].as_str().unwrap());
+        let path = format!(
+            "/pypi/team/simple/{project}/{}",
+            file["url"].as_str().unwrap()
+        );
         let bytes = sidecar.get(&path).await.expect(200);
-        assert_eq!(file["hashes"]["sha256"], crate::support::sha256(bytes.bytes()));
+        assert_eq!(
+            file["hashes"]["sha256"],
+            crate::support::sha256(bytes.bytes())
+        );
         sidecar.get(&format!("{path}.metadata")).await.expect(200);
     }
-    for (path, text) in [("org/x/lib/1/lib-1.jar", "a jar"), ("org/acme/lib/1/lib-1.jar", "ours")] {
-        assert_eq!(sidecar.get(&format!("/maven/team/{path}")).await.expect(200).text(), text);
-        let sha1 = sidecar.get(&format!("/maven/team/{path}.sha1")).await.expect(200).text();
+    for (path, text) in [
+        ("org/x/lib/1/lib-1.jar", "a jar"),
+        ("org/acme/lib/1/lib-1.jar", "ours"),
+    ] {
+        assert_eq!(
+            sidecar
+                .get(&format!("/maven/team/{path}"))
+                .await
+                .expect(200)
+                .text(),
+            text
+        );
+        let sha1 = sidecar
+            .get(&format!("/maven/team/{path}.sha1"))
+            .await
+            .expect(200)
+            .text();
         assert_eq!(sha1, crate::support::sha1(text.as_bytes()));
     }
     for id in ["else", "acme.own"] {
-        let index = sidecar.get(&format!("/nuget/team/v3/registration-gz-semver2/{id}/index.json")).await.expect(200);
+        let index = sidecar
+            .get(&format!(
+                "/nuget/team/v3/registration-gz-semver2/{id}/index.json"
+            ))
+            .await
+            .expect(200);
         assert!(!index.bytes().is_empty());
-        sidecar.get(&format!("/nuget/team/v3/flat/{id}/1.0.0/{id}.1.0.0.nupkg")).await.expect(200);
+        sidecar
+            .get(&format!("/nuget/team/v3/flat/{id}/1.0.0/{id}.1.0.0.nupkg"))
+            .await
+            .expect(200);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offices_rules_and_their_reasons_arrive_through_the_sidecar() {
     let (upstream, office, sidecar) = chain().await;
-    publish(&upstream, "left-pad", &[version("1.2.0", &[]), version("1.3.0", &[])]);
+    publish(
+        &upstream,
+        "left-pad",
+        &[version("1.2.0", &[]), version("1.3.0", &[])],
+    );
     let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\nreason = \"a worm\"\n";
     let config = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
     office.reload(&format!("{config}{}{rule}", super::TEAM));
     assert_eq!(npm_versions(&sidecar, "left-pad").await, ["1.2.0"]);
-    let refused = sidecar.get("/npm/team/left-pad/-/left-pad-1.3.0.tgz").await.expect(403);
+    let refused = sidecar
+        .get("/npm/team/left-pad/-/left-pad-1.3.0.tgz")
+        .await
+        .expect(403);
     assert!(refused.text().contains("a worm"), "{}", refused.text());
     println!("refused through both: {}", refused.text());
     nuget::publish(&upstream, "Else", &["1.0.0"], false);
     let rule = rule.replace("npm:left-pad@1.3.0", "nuget:else@1.0.0\", \"maven:org.x:*");
     office.reload(&format!("{config}{}{rule}", super::TEAM));
-    let jar = sidecar.get("/maven/team/org/x/lib/1/lib-1.jar").await.expect(403);
+    let jar = sidecar
+        .get("/maven/team/org/x/lib/1/lib-1.jar")
+        .await
+        .expect(403);
     assert!(jar.text().contains("a worm"), "{}", jar.text());
-    let package = sidecar.get("/nuget/team/v3/flat/else/1.0.0/else.1.0.0.nupkg").await.expect(403);
+    let package = sidecar
+        .get("/nuget/team/v3/flat/else/1.0.0/else.1.0.0.nupkg")
+        .await
+        .expect(403);
     assert!(package.text().contains("a worm"), "{}", package.text());
 }
 
@@ -320,8 +564,14 @@ async fn a_cold_blob_streams_through_both_without_waiting_for_either() {
     let jar: Vec<u8> = (0..4_000_000u32).map(|index| (index % 251) as u8).collect();
     let path = "/maven2/org/x/lib/1/lib-1.jar";
     upstream.put(path, Reply::bytes(jar.clone()));
-    upstream.put(&format!("{path}.sha1"), Reply::typed("text/plain", crate::support::sha1(&jar)));
-    upstream.fault(path, Fault::StallAfter(1_000_000, std::sync::Arc::clone(&gate)));
+    upstream.put(
+        &format!("{path}.sha1"),
+        Reply::typed("text/plain", crate::support::sha1(&jar)),
+    );
+    upstream.fault(
+        path,
+        Fault::StallAfter(1_000_000, std::sync::Arc::clone(&gate)),
+    );
     let mut response = sidecar.open("/maven/team/org/x/lib/1/lib-1.jar").await;
     let mut got = Vec::new();
     while got.len() < 800_000 {

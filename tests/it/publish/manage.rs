@@ -51,8 +51,15 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
         assert_eq!(put(&served, "acme-lib", version).await, 201);
     }
     let listed = larder(&setup, &["list", "--repository", "team"]).await;
-    assert!(listed.contains("npm:acme-lib  internal, 4 versions, latest 1.3.0"), "{listed}");
-    let shown = larder(&setup, &["list", "npm:acme-lib", "--repository", "team", "--json"]).await;
+    assert!(
+        listed.contains("npm:acme-lib  internal, 4 versions, latest 1.3.0"),
+        "{listed}"
+    );
+    let shown = larder(
+        &setup,
+        &["list", "npm:acme-lib", "--repository", "team", "--json"],
+    )
+    .await;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["versions"][0]["version"], "1.0.0");
     let bytes = tarball("acme-lib", "1.0.0", &[]);
@@ -60,7 +67,14 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
         shown["versions"][0]["assets"][0]["digests"]["sha256"],
         crate::support::sha256(&bytes)
     );
-    let copy = ["copy", "npm:acme-lib@1.0.0", "--from", "team", "--to", "release"];
+    let copy = [
+        "copy",
+        "npm:acme-lib@1.0.0",
+        "--from",
+        "team",
+        "--to",
+        "release",
+    ];
     assert!(larder(&setup, &copy).await.contains("copied to `release`"));
     assert!(larder(&setup, &copy).await.contains("has it already"));
     let (status, copied) = get(&served, "/npm/release/acme-lib/-/acme-lib-1.0.0.tgz").await;
@@ -68,21 +82,55 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
     let (_, document) = get(&served, "/npm/release/acme-lib").await;
     assert!(!String::from_utf8_lossy(&document).contains("1.1.0"));
 
-    let archive = ["status", "npm:acme-lib@1.3.0", "--set", "archived", "--repository", "team"];
+    let archive = [
+        "status",
+        "npm:acme-lib@1.3.0",
+        "--set",
+        "archived",
+        "--repository",
+        "team",
+    ];
     assert!(larder(&setup, &archive).await.contains("1.3.0: Archived"));
-    assert_eq!(get(&served, "/npm/team/acme-lib/-/acme-lib-1.3.0.tgz").await.0, 404);
+    assert_eq!(
+        get(&served, "/npm/team/acme-lib/-/acme-lib-1.3.0.tgz")
+            .await
+            .0,
+        404
+    );
     let who = setup
         .run(&["who-decides", "npm:acme-lib@1.3.0", "--repository", "team"])
         .await;
-    assert!(said(&who).contains("its status is Archived"), "{}", said(&who));
+    assert!(
+        said(&who).contains("its status is Archived"),
+        "{}",
+        said(&who)
+    );
 
     let dry = larder(&setup, &["retain", "--dry-run"]).await;
-    assert!(dry.contains("npm:acme-lib 1.0.0 in `team`: would go") && !dry.contains("1.3.0"), "{dry}");
-    assert_eq!(get(&served, "/npm/team/acme-lib/-/acme-lib-1.0.0.tgz").await.0, 200);
+    assert!(
+        dry.contains("npm:acme-lib 1.0.0 in `team`: would go") && !dry.contains("1.3.0"),
+        "{dry}"
+    );
+    assert_eq!(
+        get(&served, "/npm/team/acme-lib/-/acme-lib-1.0.0.tgz")
+            .await
+            .0,
+        200
+    );
     assert!(larder(&setup, &["retain"]).await.contains("deleted"));
-    assert_eq!(get(&served, "/npm/team/acme-lib/-/acme-lib-1.0.0.tgz").await.0, 404);
+    assert_eq!(
+        get(&served, "/npm/team/acme-lib/-/acme-lib-1.0.0.tgz")
+            .await
+            .0,
+        404
+    );
     // The other repository still has what it was given.
-    assert_eq!(get(&served, "/npm/release/acme-lib/-/acme-lib-1.0.0.tgz").await.0, 200);
+    assert_eq!(
+        get(&served, "/npm/release/acme-lib/-/acme-lib-1.0.0.tgz")
+            .await
+            .0,
+        200
+    );
     assert!(larder(&setup, &["spool"]).await.contains("nothing waits"));
 
     // The same commands work on the directory where nobody serves.
@@ -90,7 +138,10 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
     let delete = ["delete", "npm:acme-lib@1.2.0", "--repository", "team"];
     assert!(larder(&setup, &delete).await.contains("1.2.0: deleted"));
     let left = larder(&setup, &["list", "npm:acme-lib", "--repository", "team"]).await;
-    assert!(left.contains("1.3.0  Archived") && !left.contains("1.2.0"), "{left}");
+    assert!(
+        left.contains("1.3.0  Archived") && !left.contains("1.2.0"),
+        "{left}"
+    );
     for wrong in [
         &["delete", "npm:acme-lib"][..],
         &["copy", "npm:acme-lib", "--from", "team", "--to", "release"],
@@ -99,10 +150,16 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
     ] {
         assert_eq!(setup.run(wrong).await.status.code(), Some(2), "{wrong:?}");
     }
-    let absent = setup.run(&["delete", "npm:acme-lib@9.9.9", "--repository", "team"]).await;
+    let absent = setup
+        .run(&["delete", "npm:acme-lib@9.9.9", "--repository", "team"])
+        .await;
     assert_eq!(absent.status.code(), Some(1));
     let nothing = setup.run(&["spool", "drop", "0123"]).await;
-    assert!(said(&nothing).contains("larder spool"), "{}", said(&nothing));
+    assert!(
+        said(&nothing).contains("larder spool"),
+        "{}",
+        said(&nothing)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,27 +168,62 @@ async fn a_version_from_outside_is_promoted_and_stays_when_its_registry_goes() {
     publish(&upstream, "left-pad", &[version("1.3.0", &[("once", "*")])]);
     let served = setup.serve().await;
     let refused = setup
-        .run(&["copy", "npm:left-pad@1.3.0", "--from", "public", "--to", "release"])
+        .run(&[
+            "copy",
+            "npm:left-pad@1.3.0",
+            "--from",
+            "public",
+            "--to",
+            "release",
+        ])
         .await;
-    assert!(said(&refused).contains("fetch it once"), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("fetch it once"),
+        "{}",
+        said(&refused)
+    );
     let (_, bytes) = get(&served, "/npm/public/left-pad/-/left-pad-1.3.0.tgz").await;
-    larder(&setup, &["copy", "npm:left-pad@1.3.0", "--from", "public", "--to", "release"]).await;
+    larder(
+        &setup,
+        &[
+            "copy",
+            "npm:left-pad@1.3.0",
+            "--from",
+            "public",
+            "--to",
+            "release",
+        ],
+    )
+    .await;
     let listed = larder(&setup, &["list", "--repository", "release", "--json"]).await;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["packages"][0]["package"], "npm:left-pad");
     assert_eq!(listed["packages"][0]["origin"], "external");
     let approved = setup.folder.path().join("larder.toml");
     let text = std::fs::read_to_string(&approved).unwrap();
-    std::fs::write(&approved, text.replace("name = \"release\"\nupstreams = [\"public\"]", "name = \"release\"")).unwrap();
+    std::fs::write(
+        &approved,
+        text.replace(
+            "name = \"release\"\nupstreams = [\"public\"]",
+            "name = \"release\"",
+        ),
+    )
+    .unwrap();
     stop(served).await;
     upstream.vanish();
     let served = setup.serve().await;
     let (status, document) = get(&served, "/npm/release/left-pad").await;
     assert_eq!(status, 200);
     let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
-    assert_eq!(document["versions"]["1.3.0"]["dist"]["integrity"], integrity(&bytes));
+    assert_eq!(
+        document["versions"]["1.3.0"]["dist"]["integrity"],
+        integrity(&bytes)
+    );
     assert_eq!(document["versions"]["1.3.0"]["dependencies"]["once"], "*");
-    assert_eq!(get(&served, "/npm/release/left-pad/-/left-pad-1.3.0.tgz").await, (200, bytes));
+    assert_eq!(
+        get(&served, "/npm/release/left-pad/-/left-pad-1.3.0.tgz").await,
+        (200, bytes)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,9 @@ use crate::support::{TestLarder, sha1};
 const DEBIAN: &str = "/usr/share/maven-repo";
 
 fn newest(plugin: &str) -> String {
-    let folder = Path::new(DEBIAN).join("org/apache/maven/plugins").join(plugin);
+    let folder = Path::new(DEBIAN)
+        .join("org/apache/maven/plugins")
+        .join(plugin);
     let mut versions: Vec<String> = std::fs::read_dir(folder)
         .expect("Debian's Maven plugins are there; `tests/clients` fetches them")
         .flatten()
@@ -29,7 +31,7 @@ fn settings(larder: &TestLarder) -> String {
 /// A project of one class that is jarred, packaged and deployed.
 fn project(larder: &TestLarder, version: &str, file: &str, content: &str) -> Tool {
     let tool = Tool::new();
-    let plugins: String = [
+    let plugins: Vec<String> = [
         "maven-resources-plugin",
         "maven-compiler-plugin",
         "maven-jar-plugin",
@@ -44,6 +46,7 @@ fn project(larder: &TestLarder, version: &str, file: &str, content: &str) -> Too
         )
     })
     .collect();
+    let plugins = plugins.concat();
     tool.write(
         "pom.xml",
         &format!(
@@ -60,7 +63,13 @@ fn project(larder: &TestLarder, version: &str, file: &str, content: &str) -> Too
 }
 
 const LIB: &str = "org/acme/Lib.java";
-const MVN: [&str; 5] = ["-B", "-q", "-s", "settings.xml", "-Dmaven.repo.local=repository"];
+const MVN: [&str; 5] = [
+    "-B",
+    "-q",
+    "-s",
+    "settings.xml",
+    "-Dmaven.repo.local=repository",
+];
 
 async fn mvn(tool: &Tool, goals: &[&str]) -> std::process::Output {
     let arguments = [&MVN[..], &["-Dmaven.test.skip=true"], goals].concat();
@@ -85,18 +94,28 @@ async fn mvn_deploys_builds_with_it_and_is_refused_other_bytes() {
     let (upstream, larder) = team().await;
     upstream.put_folder("/maven2/", Path::new(DEBIAN));
     let lib = |version: &str, text: &str| {
-        let class = format!("package org.acme; public class Lib {{ public static String x = \"{text}\"; }}\n");
+        let class = format!(
+            "package org.acme; public class Lib {{ public static String x = \"{text}\"; }}\n"
+        );
         project(&larder, version, LIB, &class)
     };
     succeeded(&mvn(&lib("1.0", "one"), &DEPLOY).await);
     let metadata_1 = metadata(&larder, "org/acme/lib").await;
-    assert!(metadata_1.contains("<release>1.0</release>"), "{metadata_1}");
+    assert!(
+        metadata_1.contains("<release>1.0</release>"),
+        "{metadata_1}"
+    );
     succeeded(&mvn(&lib("1.1", "two"), &DEPLOY).await);
     let both = metadata(&larder, "org/acme/lib").await;
     assert!(both.contains("<version>1.0</version>") && both.contains("<release>1.1</release>"));
 
     // A project elsewhere builds with it, from an empty local repository.
-    let app = project(&larder, "1", "App.java", "class App { String y = org.acme.Lib.x; }\n");
+    let app = project(
+        &larder,
+        "1",
+        "App.java",
+        "class App { String y = org.acme.Lib.x; }\n",
+    );
     let pom = app.read("pom.xml").replace("<artifactId>lib<", "<artifactId>app<").replace(
         "<build>",
         "<dependencies><dependency><groupId>org.acme</groupId><artifactId>lib</artifactId><version>1.0</version></dependency></dependencies><build>",
@@ -108,10 +127,22 @@ async fn mvn_deploys_builds_with_it_and_is_refused_other_bytes() {
     let again = mvn(&lib("1.0", "other"), &DEPLOY).await;
     assert!(!again.status.success());
     let line = said(&again);
-    let line = line.lines().find(|line| line.contains("409")).unwrap_or_else(|| panic!("{line}"));
-    println!("mvn: deployed, built with, and a second time: {}", line.trim());
-    let jar = larder.get("/maven/team/org/acme/lib/1.0/lib-1.0.jar").await.expect(200);
-    let said = larder.get("/maven/team/org/acme/lib/1.0/lib-1.0.jar.sha1").await.expect(200);
+    let line = line
+        .lines()
+        .find(|line| line.contains("409"))
+        .unwrap_or_else(|| panic!("{line}"));
+    println!(
+        "mvn: deployed, built with, and a second time: {}",
+        line.trim()
+    );
+    let jar = larder
+        .get("/maven/team/org/acme/lib/1.0/lib-1.0.jar")
+        .await
+        .expect(200);
+    let said = larder
+        .get("/maven/team/org/acme/lib/1.0/lib-1.0.jar.sha1")
+        .await
+        .expect(200);
     assert_eq!(said.text(), sha1(jar.bytes()));
 }
 
@@ -120,13 +151,23 @@ async fn mvn_deploys_snapshots_one_after_another() {
     let (upstream, larder) = team().await;
     upstream.put_folder("/maven2/", Path::new(DEBIAN));
     for text in ["one", "two"] {
-        let class = format!("package org.acme; public class Lib {{ public static String x = \"{text}\"; }}\n");
+        let class = format!(
+            "package org.acme; public class Lib {{ public static String x = \"{text}\"; }}\n"
+        );
         succeeded(&mvn(&project(&larder, "2.0-SNAPSHOT", LIB, &class), &DEPLOY).await);
     }
     let snapshot = metadata(&larder, "org/acme/lib/2.0-SNAPSHOT").await;
-    assert!(snapshot.contains("<buildNumber>2</buildNumber>"), "{snapshot}");
+    assert!(
+        snapshot.contains("<buildNumber>2</buildNumber>"),
+        "{snapshot}"
+    );
     assert!(snapshot.contains("<extension>pom</extension>"));
-    let app = project(&larder, "1", "App.java", "class App { String y = org.acme.Lib.x; }\n");
+    let app = project(
+        &larder,
+        "1",
+        "App.java",
+        "class App { String y = org.acme.Lib.x; }\n",
+    );
     let pom = app.read("pom.xml").replace("<artifactId>lib<", "<artifactId>app<").replace(
         "<build>",
         "<dependencies><dependency><groupId>org.acme</groupId><artifactId>lib</artifactId><version>2.0-SNAPSHOT</version></dependency></dependencies><repositories><repository><id>team</id><url>http://ours.example/</url><snapshots><enabled>true</enabled></snapshots></repository></repositories><build>",
@@ -151,24 +192,50 @@ async fn nothing_of_a_deployment_is_seen_before_its_end_and_what_is_wrong_is_ref
     let (_upstream, larder) = team().await;
     let pom = "<project><groupId>org.acme</groupId><artifactId>lib</artifactId><version>1.0</version></project>";
     let at = |file: &str| format!("org/acme/lib/1.0/{file}");
-    let wrong = put(&larder, &at("lib-1.0.pom"), &pom.replace(">lib<", ">other<")).await;
+    let wrong = put(
+        &larder,
+        &at("lib-1.0.pom"),
+        &pom.replace(">lib<", ">other<"),
+    )
+    .await;
     assert!(wrong.expect(400).text().contains("artifactId"));
-    put(&larder, &at("lib-1.0.pom"), "<project>").await.expect(400);
-    put(&larder, &at("lib-1.0.pom"), "<!DOCTYPE x><project/>").await.expect(400);
+    put(&larder, &at("lib-1.0.pom"), "<project>")
+        .await
+        .expect(400);
+    put(&larder, &at("lib-1.0.pom"), "<!DOCTYPE x><project/>")
+        .await
+        .expect(400);
     put(&larder, &at("lib-1.0.pom"), pom).await.expect(201);
-    put(&larder, &at("lib-1.0.jar"), "broken on its way").await.expect(201);
+    put(&larder, &at("lib-1.0.jar"), "broken on its way")
+        .await
+        .expect(201);
     let refused = put(&larder, &at("lib-1.0.jar.sha1"), &sha1(b"bytes")).await;
     assert!(refused.expect(400).text().contains("was said to have"));
     put(&larder, &at("lib-1.0.jar"), "bytes").await.expect(201);
-    put(&larder, &at("lib-1.0.jar.sha1"), &sha1(b"bytes")).await.expect(201);
+    put(&larder, &at("lib-1.0.jar.sha1"), &sha1(b"bytes"))
+        .await
+        .expect(201);
 
-    larder.get("/maven/team/org/acme/lib/maven-metadata.xml").await.expect(404);
-    larder.get(&format!("/maven/team/{}", at("lib-1.0.jar"))).await.expect(404);
-    let end = "<metadata><versioning><versions><version>1.0</version></versions></versioning></metadata>";
-    put(&larder, "org/acme/lib/maven-metadata.xml", end).await.expect(201);
-    let jar = larder.get(&format!("/maven/team/{}", at("lib-1.0.jar"))).await;
+    larder
+        .get("/maven/team/org/acme/lib/maven-metadata.xml")
+        .await
+        .expect(404);
+    larder
+        .get(&format!("/maven/team/{}", at("lib-1.0.jar")))
+        .await
+        .expect(404);
+    let end =
+        "<metadata><versioning><versions><version>1.0</version></versions></versioning></metadata>";
+    put(&larder, "org/acme/lib/maven-metadata.xml", end)
+        .await
+        .expect(201);
+    let jar = larder
+        .get(&format!("/maven/team/{}", at("lib-1.0.jar")))
+        .await;
     assert_eq!(jar.expect(200).text(), "bytes");
     put(&larder, &at("lib-1.0.jar"), "bytes").await.expect(200);
     put(&larder, &at("lib-1.0.jar"), "other").await.expect(409);
-    put(&larder, "org/acme/lib/1.0/nonsense.jar", "x").await.expect(400);
+    put(&larder, "org/acme/lib/1.0/nonsense.jar", "x")
+        .await
+        .expect(400);
 }

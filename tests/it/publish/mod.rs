@@ -46,7 +46,11 @@ pub fn npm_document(name: &str, version: &str, tarball: &[u8]) -> Bytes {
     .into()
 }
 
-pub async fn npm_put(larder: &TestLarder, name: &str, document: Bytes) -> crate::support::larder::Answer {
+pub async fn npm_put(
+    larder: &TestLarder,
+    name: &str,
+    document: Bytes,
+) -> crate::support::larder::Answer {
     let path = format!("/npm/team/{}", name.replace('/', "%2f"));
     let headers = [("content-type", "application/json")];
     larder

@@ -63,9 +63,11 @@ async fn publishes(
         "{name}: published, installed back, and a second time: {}",
         said(&output)
             .lines()
-            .find(|line| ["409", "already", "over existing", "cannot publish over"]
-                .iter()
-                .any(|word| line.to_lowercase().contains(word)))
+            .find(
+                |line| ["409", "already", "over existing", "cannot publish over"]
+                    .iter()
+                    .any(|word| line.to_lowercase().contains(word))
+            )
             .unwrap_or_else(|| panic!("{}", said(&output)))
     );
     assert_eq!(npm_versions(larder, name).await, ["1.0.0"]);
@@ -89,7 +91,13 @@ async fn pnpm_publishes() {
 async fn yarn_classic_publishes() {
     let (_upstream, larder) = team().await;
     let classic = script("yarn", "bin/yarn.js");
-    let publish = [classic.as_str(), "publish", "--new-version", "1.0.0", "--non-interactive"];
+    let publish = [
+        classic.as_str(),
+        "publish",
+        "--new-version",
+        "1.0.0",
+        "--non-interactive",
+    ];
     publishes(&larder, "acme-classic", &"node".into(), &publish, &[]).await;
 }
 
@@ -108,7 +116,11 @@ async fn yarn_berry_publishes() {
     ];
     // Berry works in projects alone, which have a lockfile.
     let tool = package(&larder, "acme-berry", "1.0.0", "");
-    succeeded(&tool.run("node", &[&berry, "install", "--no-immutable"], &settings).await);
+    succeeded(
+        &tool
+            .run("node", &[&berry, "install", "--no-immutable"], &settings)
+            .await,
+    );
     let sh = format!(
         "touch yarn.lock && node {berry} install --no-immutable >/dev/null && node {berry} npm publish"
     );
@@ -180,32 +192,52 @@ async fn what_does_not_agree_with_itself_is_refused() {
     let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     let honest = text(&document("acme-a", "1.0.0", &good));
     for (sent, why) in [
-        (document("acme-a", "2.0.0", &good), "the tarball's package.json is of acme-a@1.0.0"),
-        (document("acme-a", "1.0", &good), "no version as npm writes it"),
-        (document("acme-a", "1.0.0", b"no archive"), "no gzipped tar archive"),
+        (
+            document("acme-a", "2.0.0", &good),
+            "the tarball's package.json is of acme-a@1.0.0",
+        ),
+        (
+            document("acme-a", "1.0", &good),
+            "no version as npm writes it",
+        ),
+        (
+            document("acme-a", "1.0.0", b"no archive"),
+            "no gzipped tar archive",
+        ),
         (
             honest.replace("\"shasum\":\"", "\"shasum\":\"00").into(),
             "is no sha1 digest",
         ),
+        (honest.replace("sha512-", "sha512-AAAA").into(), ""),
         (
-            honest.replace("sha512-", "sha512-AAAA").into(),
-            "",
+            honest.replace("\"length\":", "\"length\":1").into(),
+            "another length",
         ),
-        (honest.replace("\"length\":", "\"length\":1").into(), "another length"),
-        (honest[..honest.len() / 2].to_owned().into(), "cannot be read"),
+        (
+            honest[..honest.len() / 2].to_owned().into(),
+            "cannot be read",
+        ),
     ] {
         let answer = npm_put(&larder, "acme-a", sent).await;
         if why.is_empty() {
             continue;
         }
         let answer = answer.expect(400);
-        assert!(answer.json()["error"].as_str().unwrap().contains(why), "{}", answer.text());
+        assert!(
+            answer.json()["error"].as_str().unwrap().contains(why),
+            "{}",
+            answer.text()
+        );
     }
     let other = document("acme-b", "1.0.0", &good);
     npm_put(&larder, "acme-b", other).await.expect(400);
-    npm_put(&larder, "acme-c", npm_document("acme-c", "1.0.0", &tarball("acme-c", "1.0.0", &[])))
-        .await
-        .expect(201);
+    npm_put(
+        &larder,
+        "acme-c",
+        npm_document("acme-c", "1.0.0", &tarball("acme-c", "1.0.0", &[])),
+    )
+    .await
+    .expect(201);
     assert!(npm_versions(&larder, "acme-b").await.is_empty());
     assert_eq!(npm_versions(&larder, "acme-c").await, ["1.0.0"]);
 }
@@ -216,12 +248,22 @@ async fn a_name_from_outside_is_not_published_and_a_page_in_a_browser_publishes_
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
     larder.get("/npm/team/left-pad").await.expect(200);
     let document = npm_document("left-pad", "9.0.0", &tarball("left-pad", "9.0.0", &[]));
-    let refused = npm_put(&larder, "left-pad", document.clone()).await.expect(403);
+    let refused = npm_put(&larder, "left-pad", document.clone())
+        .await
+        .expect(403);
     assert!(refused.text().contains("[[origin]]"), "{}", refused.text());
     let own = npm_document("acme-x", "1.0.0", &tarball("acme-x", "1.0.0", &[]));
-    let headers = [("content-type", "application/json"), ("origin", "https://evil.example")];
+    let headers = [
+        ("content-type", "application/json"),
+        ("origin", "https://evil.example"),
+    ];
     larder
-        .send(reqwest::Method::PUT, "/npm/team/acme-x", &headers, Some(own.clone()))
+        .send(
+            reqwest::Method::PUT,
+            "/npm/team/acme-x",
+            &headers,
+            Some(own.clone()),
+        )
         .await
         .expect(403);
     let denied = larder
@@ -250,12 +292,19 @@ async fn of_publishes_of_one_version_one_wins_and_the_others_conflict() {
     let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
-    let winner = answers.iter().position(|answer| answer.status == 201).unwrap();
+    let winner = answers
+        .iter()
+        .position(|answer| answer.status == 201)
+        .unwrap();
     let document = larder.get("/npm/team/acme-race").await.expect(200).json();
     let dist = &document["versions"]["1.0.0"]["dist"];
-    let tarball = larder.get("/npm/team/acme-race/-/acme-race-1.0.0.tgz").await;
+    let tarball = larder
+        .get("/npm/team/acme-race/-/acme-race-1.0.0.tgz")
+        .await;
     let bytes = tarball.expect(200).bytes().clone();
     assert_eq!(dist["integrity"], crate::support::integrity(&bytes));
     // What was sent first is there, and sending it again changes nothing.
-    npm_put(&larder, "acme-race", bodies[winner].clone()).await.expect(200);
+    npm_put(&larder, "acme-race", bodies[winner].clone())
+        .await
+        .expect(200);
 }

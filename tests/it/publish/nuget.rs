@@ -41,7 +41,11 @@ async fn nuget_pushes_installs_back_unlists_and_is_refused_other_bytes() {
     let output = nuget(&tool, &larder, &push).await;
     assert!(!output.status.success());
     println!("nuget.exe, a second time: {}", said(&output).trim());
-    assert!(said(&output).contains("409") || said(&output).contains("Conflict"), "{}", said(&output));
+    assert!(
+        said(&output).contains("409") || said(&output).contains("Conflict"),
+        "{}",
+        said(&output)
+    );
 
     let newer = nupkg("Acme.Own", "2.0.0", &[]);
     std::fs::write(tool.folder.path().join("own.nupkg"), newer).unwrap();
@@ -50,15 +54,31 @@ async fn nuget_pushes_installs_back_unlists_and_is_refused_other_bytes() {
     succeeded(&nuget(&tool, &larder, &delete).await);
     tool.empty_home();
     tool.remove("out");
-    let found = larder.get("/nuget/team/v3/query?q=own").await.expect(200).json();
+    let found = larder
+        .get("/nuget/team/v3/query?q=own")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(found["data"][0]["version"], "1.0.0");
     // Who names it gets it.
     tool.empty_home();
-    let pinned = ["install", "Acme.Own", "-Version", "2.0.0", "-OutputDirectory", "out"];
+    let pinned = [
+        "install",
+        "Acme.Own",
+        "-Version",
+        "2.0.0",
+        "-OutputDirectory",
+        "out",
+    ];
     succeeded(&nuget(&tool, &larder, &pinned).await);
     assert!(tool.has("out/Acme.Own.2.0.0/Acme.Own.2.0.0.nupkg"));
     larder
-        .send(reqwest::Method::POST, "/nuget/team/api/v2/package/Acme.Own/2.0.0", &[], None)
+        .send(
+            reqwest::Method::POST,
+            "/nuget/team/api/v2/package/Acme.Own/2.0.0",
+            &[],
+            None,
+        )
         .await
         .expect(200);
     let registration = larder
@@ -66,7 +86,10 @@ async fn nuget_pushes_installs_back_unlists_and_is_refused_other_bytes() {
         .await
         .expect(200)
         .json();
-    assert_eq!(registration["items"][0]["items"][1]["catalogEntry"]["listed"], true);
+    assert_eq!(
+        registration["items"][0]["items"][1]["catalogEntry"]["listed"],
+        true
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,14 +102,22 @@ async fn a_push_that_is_no_package_is_refused_and_symbols_follow_their_package()
     };
     let package = "/nuget/team/api/v2/package/";
     put(package, b"no archive".to_vec()).await.expect(400);
-    put(package, crate::support::pypi::wheel("acme", "1.0", &[])).await.expect(400);
+    put(package, crate::support::pypi::wheel("acme", "1.0", &[]))
+        .await
+        .expect(400);
     let symbols = "/nuget/team/api/v2/symbolpackage";
     put(symbols, symbol_package("Acme.Own")).await.expect(400);
-    put(package, nupkg("Acme.Own", "1.0.0", &[])).await.expect(201);
+    put(package, nupkg("Acme.Own", "1.0.0", &[]))
+        .await
+        .expect(201);
     put(symbols, symbol_package("Acme.Own")).await.expect(201);
     let path = "/nuget/team/v3/flat/acme.own/1.0.0/acme.own.1.0.0.snupkg";
     larder.get(path).await.expect(200);
-    let index = larder.get("/nuget/team/v3/index.json").await.expect(200).json();
+    let index = larder
+        .get("/nuget/team/v3/index.json")
+        .await
+        .expect(200)
+        .json();
     let kinds: Vec<&str> = index["resources"]
         .as_array()
         .unwrap()
@@ -94,9 +125,17 @@ async fn a_push_that_is_no_package_is_refused_and_symbols_follow_their_package()
         .filter_map(|resource| resource["@type"].as_str())
         .collect();
     for kind in ["PackagePublish/2.0.0", "SymbolPackagePublish/4.9.0"] {
-        assert_eq!(kinds.iter().filter(|it| **it == kind).count(), 1, "{kinds:?}");
+        assert_eq!(
+            kinds.iter().filter(|it| **it == kind).count(),
+            1,
+            "{kinds:?}"
+        );
     }
-    let found = larder.get("/nuget/team/v3/query?q=acme").await.expect(200).json();
+    let found = larder
+        .get("/nuget/team/v3/query?q=acme")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(found["data"][0]["id"], "acme.own");
 }
 
@@ -107,7 +146,10 @@ fn symbol_package(id: &str) -> Vec<u8> {
     );
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     archive
-        .start_file(format!("{id}.nuspec"), zip::write::SimpleFileOptions::default())
+        .start_file(
+            format!("{id}.nuspec"),
+            zip::write::SimpleFileOptions::default(),
+        )
         .unwrap();
     archive.write_all(nuspec.as_bytes()).unwrap();
     archive.finish().unwrap().into_inner()

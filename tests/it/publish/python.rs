@@ -27,7 +27,14 @@ async fn installs(larder: &TestLarder, project: &str, module: &str) {
         ("PIP_INDEX_URL", simple.as_str()),
         ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
     ];
-    let install = ["install", "--target", "out", "--no-compile", "--no-build-isolation", project];
+    let install = [
+        "install",
+        "--target",
+        "out",
+        "--no-compile",
+        "--no-build-isolation",
+        project,
+    ];
     succeeded(&pip.run(program("pip"), &install, &settings).await);
     assert!(pip.has(&format!("out/{module}")), "{module}");
     let uv = Tool::new();
@@ -49,7 +56,10 @@ fn refused(client: &str, output: &Output) {
         .lines()
         .find(|line| line.contains("409") || line.contains("already exists"))
         .unwrap_or_else(|| panic!("{said}"));
-    println!("{client}: published, installed back, and a second time: {}", line.trim());
+    println!(
+        "{client}: published, installed back, and a second time: {}",
+        line.trim()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,14 +71,23 @@ async fn twine_uploads_and_is_refused_other_bytes() {
         ("TWINE_USERNAME", "any"),
         ("TWINE_PASSWORD", "thing"),
     ];
-    let upload = ["upload", "--non-interactive", "--disable-progress-bar", "--verbose", "dist/acme_twine-1.0-py3-none-any.whl"];
+    let upload = [
+        "upload",
+        "--non-interactive",
+        "--disable-progress-bar",
+        "--verbose",
+        "dist/acme_twine-1.0-py3-none-any.whl",
+    ];
     let tool = Tool::new();
     let file = "acme_twine-1.0-py3-none-any.whl";
     dist(&tool, file, &wheel("acme-twine", "1.0", &[]));
     succeeded(&tool.run(program("twine"), &upload, &settings).await);
     installs(&larder, "acme-twine", "acme_twine.py").await;
     dist(&tool, file, &wheel("acme-twine", "1.0", &["other"]));
-    refused("twine", &tool.run(program("twine"), &upload, &settings).await);
+    refused(
+        "twine",
+        &tool.run(program("twine"), &upload, &settings).await,
+    );
     // The same bytes again are no news.
     dist(&tool, file, &wheel("acme-twine", "1.0", &[]));
     succeeded(&tool.run(program("twine"), &upload, &settings).await);
@@ -114,7 +133,10 @@ async fn poetry_publishes_and_is_refused_other_bytes() {
     succeeded(&tool.run(program("poetry"), &publish, &settings).await);
     installs(&larder, "acme-poetry", "acme_poetry.py").await;
     dist(&tool, file, &wheel("acme-poetry", "1.0", &["other"]));
-    refused("poetry", &tool.run(program("poetry"), &publish, &settings).await);
+    refused(
+        "poetry",
+        &tool.run(program("poetry"), &publish, &settings).await,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +155,10 @@ async fn flit_publishes_a_wheel_and_a_source_distribution() {
             "pyproject.toml",
             "[build-system]\nrequires = [\"flit_core >=3.2,<4\"]\nbuild-backend = \"flit_core.buildapi\"\n[project]\nname = \"acme_flit\"\nversion = \"1.0\"\ndescription = \"of our own\"\n",
         );
-        tool.write("acme_flit.py", &format!("\"\"\"Of our own.\"\"\"\nX = {text}\n"));
+        tool.write(
+            "acme_flit.py",
+            &format!("\"\"\"Of our own.\"\"\"\nX = {text}\n"),
+        );
     };
     project("1");
     let publish = ["publish", "--no-use-vcs"];
@@ -149,7 +174,10 @@ async fn flit_publishes_a_wheel_and_a_source_distribution() {
         .json();
     assert_eq!(page["files"].as_array().unwrap().len(), 2);
     project("2");
-    refused("flit", &tool.run(program("flit"), &publish, &settings).await);
+    refused(
+        "flit",
+        &tool.run(program("flit"), &publish, &settings).await,
+    );
 }
 
 /// What an upload tool sends.
@@ -171,7 +199,12 @@ pub async fn upload(
     body.extend_from_slice(b"\r\n--B--\r\n");
     let headers = [("content-type", "multipart/form-data; boundary=B")];
     larder
-        .send(reqwest::Method::POST, "/pypi/team/", &headers, Some(body.into()))
+        .send(
+            reqwest::Method::POST,
+            "/pypi/team/",
+            &headers,
+            Some(body.into()),
+        )
         .await
 }
 
@@ -189,7 +222,10 @@ async fn metadata_is_served_beside_its_wheel_and_an_unlisted_version_is_yanked()
     let entry = page().await["files"][0].clone();
     assert_eq!(entry["hashes"]["sha256"], sha256(&bytes));
     assert_eq!(entry["yanked"], false);
-    let address = format!("/pypi/team/simple/acme-lib/{}", entry["url"].as_str().unwrap());
+    let address = format!(
+        "/pypi/team/simple/acme-lib/{}",
+        entry["url"].as_str().unwrap()
+    );
     assert_eq!(larder.get(&address).await.expect(200).bytes(), &bytes);
     let metadata = larder.get(&format!("{address}.metadata")).await.expect(200);
     assert!(metadata.text().contains("Requires-Dist: left-pad>=1"));
@@ -224,14 +260,44 @@ async fn what_does_not_agree_with_its_metadata_is_refused() {
     let good = wheel("acme-lib", "1.0", &[]);
     let right = "acme_lib-1.0-py3-none-any.whl";
     for (file, bytes, fields, why) in [
-        ("acme_lib-2.0-py3-none-any.whl", &good[..], vec![], "has no acme_lib-2.0"),
-        ("other-1.0-py3-none-any.whl", &good, vec![], "has no other-1.0"),
-        (right, &good, vec![("name", "other")], "the form is of `other`"),
-        (right, &good, vec![("version", "1.1")], "the form is of `1.1`"),
-        (right, &good, vec![("sha256_digest", "00")], "no sha256 digest"),
+        (
+            "acme_lib-2.0-py3-none-any.whl",
+            &good[..],
+            vec![],
+            "has no acme_lib-2.0",
+        ),
+        (
+            "other-1.0-py3-none-any.whl",
+            &good,
+            vec![],
+            "has no other-1.0",
+        ),
+        (
+            right,
+            &good,
+            vec![("name", "other")],
+            "the form is of `other`",
+        ),
+        (
+            right,
+            &good,
+            vec![("version", "1.1")],
+            "the form is of `1.1`",
+        ),
+        (
+            right,
+            &good,
+            vec![("sha256_digest", "00")],
+            "no sha256 digest",
+        ),
         (right, b"no archive", vec![], "no zip archive"),
         ("acme_lib-1.0.exe", &good, vec![], "no name of a wheel"),
-        ("acme_lib-1.0.tar.gz", b"no archive", vec![], "no gzipped tar archive"),
+        (
+            "acme_lib-1.0.tar.gz",
+            b"no archive",
+            vec![],
+            "no gzipped tar archive",
+        ),
     ] {
         let answer = upload(&larder, file, bytes, &fields).await.expect(400);
         assert!(answer.text().contains(why), "{file}: {}", answer.text());
@@ -240,5 +306,12 @@ async fn what_does_not_agree_with_its_metadata_is_refused() {
     let answer = upload(&larder, right, &good, &[("sha256_digest", &wrong)]).await;
     assert!(answer.expect(400).text().contains("was said to have"));
     larder.get("/pypi/team/simple/acme-lib/").await.expect(404);
-    upload(&larder, right, &good, &[("name", "Acme.Lib"), ("version", "1.0.0")]).await.expect(200);
+    upload(
+        &larder,
+        right,
+        &good,
+        &[("name", "Acme.Lib"), ("version", "1.0.0")],
+    )
+    .await
+    .expect(200);
 }

@@ -33,6 +33,8 @@ CREATE TABLE package_version (
     PRIMARY KEY (repository, package, version)
 );
 
+CREATE INDEX package_version_in_order ON package_version (repository, package, position);
+
 CREATE TABLE package_asset (
     repository TEXT NOT NULL,
     package TEXT NOT NULL,
