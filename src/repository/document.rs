@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::chain::{Chain, Link, Taken};
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
 use super::evidence::unreadable;
-use super::render::{View, upstream};
+use super::render::{OwnSource, View, upstream};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
@@ -308,7 +308,14 @@ impl Reader {
         let name = format!("{repository} {} {}", listing.package, listing.revision);
         let view = View::of_own(asked.snapshot, concern, Some(Arc::clone(listing)));
         let rendered = self
-            .rendered_own(view, asked.id, asked.address, name.as_bytes(), None, now)
+            .rendered_own(
+                view,
+                asked.id,
+                asked.address,
+                name.as_bytes(),
+                OwnSource::Package { repository },
+                now,
+            )
             .await?;
         Ok(rendered.map(|rendered| Part::own(asked, repository, rendered, now)))
     }
@@ -320,6 +327,9 @@ impl Reader {
         let Some(search) = format.protocol().search(asked.id).filter(|_| !takes_none) else {
             return Ok(None);
         };
+        if search.limit == 0 {
+            return Ok(Some((Vec::new(), 0)));
+        }
         let found = self
             .own
             .packages()
@@ -349,7 +359,7 @@ impl Reader {
                 asked.id,
                 asked.address,
                 name.as_bytes(),
-                Some(found),
+                OwnSource::Found(found.0, found.1),
                 now,
             )
             .await?;

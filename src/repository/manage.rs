@@ -381,8 +381,7 @@ impl Publisher {
         version: &str,
     ) -> Result<Option<NewRelease>, Problem> {
         for name in from.own_names() {
-            let held = self.reader.own.of(name, package).await?;
-            let Some(listing) = &held.listing else {
+            let Some(listing) = self.reader.own.whole(name, package).await? else {
                 continue;
             };
             let Some(release) = listing.release(version) else {

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::fetch::Currency;
 use crate::package::{Listing, Origin, PackageId};
 use crate::problem::Problem;
-use crate::store::packages::Packages;
+use crate::store::packages::{Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
@@ -20,6 +20,7 @@ const SHARED_FOR: i64 = 2;
 
 /// What a repository has of one package, which may be nothing.
 pub struct Held {
+    /// Without manifests.
     pub listing: Option<Arc<Listing>>,
     pub currency: Currency,
     /// Until when it may be relied upon; seconds since 1970.
@@ -107,7 +108,10 @@ impl OwnPackages {
             return Ok(held);
         }
         let before = self.changes.load(Ordering::Acquire);
-        let listing = self.packages.listing(repository, package).await;
+        let listing = self
+            .packages
+            .listing(repository, package, Manifests::Left)
+            .await;
         let listing = listing
             .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
         let until = if self.packages.is_shared() {
@@ -121,6 +125,21 @@ impl OwnPackages {
             self.held.invalidate(&key).await;
         }
         Ok(held)
+    }
+
+    /// The same with all manifests, read anew.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be read.
+    pub async fn whole(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Listing>, Problem> {
+        self.packages
+            .listing(repository, package, Manifests::Read)
+            .await
+            .map_err(|error| Problem::internal("the package catalog cannot be read", error))
     }
 
     /// On which side the repository's package is, without reading all of it; `None` where it never

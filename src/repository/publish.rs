@@ -338,7 +338,7 @@ impl Publisher {
         package: &PackageId,
         words: &[u8],
     ) -> Result<Changed, Problem> {
-        let listing = self.listing(repository, package).await?;
+        let listing = self.whole_listing(&repository.name, package).await?;
         let Some(amendment) = npm::upload::amendment(words)? else {
             return Err(Problem::invalid(
                 "the document names no versions; owners are not kept here",
@@ -515,16 +515,27 @@ impl Publisher {
         package: &PackageId,
     ) -> Result<Arc<Listing>, Problem> {
         let held = self.reader.own.of(&repository.name, package).await?;
-        held.listing.clone().ok_or_else(|| {
-            Problem::not_found(
-                Decider::Repository(repository.name.clone()),
-                format!(
-                    "{package} is not among the packages of `{}`",
-                    repository.name
-                ),
-            )
-        })
+        held.listing
+            .clone()
+            .ok_or_else(|| not_ours(&repository.name, package))
     }
+
+    /// The same with the versions' manifests.
+    async fn whole_listing(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Listing, Problem> {
+        let listing = self.reader.own.whole(repository, package).await?;
+        listing.ok_or_else(|| not_ours(repository, package))
+    }
+}
+
+fn not_ours(repository: &str, package: &PackageId) -> Problem {
+    Problem::not_found(
+        Decider::Repository(repository.to_owned()),
+        format!("{package} is not among the packages of `{repository}`"),
+    )
 }
 
 /// Reads what is refused, for a while: a client that is still sending does not hear.

@@ -98,7 +98,7 @@ impl Reader {
         id: &DocumentId,
         address: &Address,
         name: &[u8],
-        found: Option<(Vec<Summary>, u64)>,
+        of: OwnSource<'_>,
         now: Timestamp,
     ) -> Result<Option<Arc<Rendered>>, Problem> {
         let protocol = id.view.format().protocol();
@@ -120,12 +120,22 @@ impl Reader {
         if let Some(rendered) = self.rendered.get(&key, now).await {
             return Ok(Some(rendered));
         }
+        let (listing, found) = match of {
+            OwnSource::Package { repository } => {
+                let package = view.own.as_ref().map(|listing| &listing.package);
+                match package {
+                    Some(package) => (self.own.whole(repository, package).await?, None),
+                    None => (None, None),
+                }
+            }
+            OwnSource::Found(found, total) => (None, Some((found, total))),
+        };
         let (id, mut address) = (id.clone(), address.clone());
         // There is no upstream whose addresses could be kept.
         address.kept = false;
         let rendered = self
             .rendering(move || {
-                let own = match (&view.own, &found) {
+                let own = match (&listing, &found) {
                     (Some(listing), _) => Own::Package(listing),
                     (None, Some((found, total))) => Own::Found(found, *total),
                     (None, None) => return Ok(None),
@@ -335,6 +345,15 @@ pub(super) fn upstream<'a>(
         base: &connection.url,
         directory,
     }
+}
+
+/// What a document of our own packages is composed of.
+pub(super) enum OwnSource<'a> {
+    Package {
+        repository: &'a str,
+    },
+    /// What a search found, and how many there are in all.
+    Found(Vec<Summary>, u64),
 }
 
 /// What decides which versions are shown.

@@ -13,6 +13,7 @@ use sqlx::{Any, AnyPool, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use change::{Copied, NewRelease, Outcome};
+pub use read::Manifests;
 pub use spool::Spooled;
 
 use crate::package::BlobId;

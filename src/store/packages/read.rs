@@ -50,6 +50,14 @@ fn summary(row: &AnyRow) -> Result<Summary, sqlx::Error> {
     })
 }
 
+/// Whether a listing has its versions' manifests, which are most of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manifests {
+    /// Empty.
+    Left,
+    Read,
+}
+
 impl Packages {
     /// All that the repository itself has of the package; `None` where it never had any.
     ///
@@ -59,6 +67,7 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
+        manifests: Manifests,
     ) -> Result<Option<Listing>, sqlx::Error> {
         let name = package.to_string();
         // One view of all the tables, though somebody publishes meanwhile.
@@ -78,14 +87,19 @@ impl Packages {
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(head) = head else { return Ok(None) };
-        let rows = sqlx::query(
-            "SELECT version, status, origin, published_at, manifest FROM package_version \
-             WHERE repository = $1 AND package = $2 ORDER BY position",
-        )
-        .bind(repository)
-        .bind(&name)
-        .fetch_all(&mut *transaction)
-        .await?;
+        let manifest = match manifests {
+            Manifests::Left => "''",
+            Manifests::Read => "manifest",
+        };
+        let sql = format!(
+            "SELECT version, status, origin, published_at, {manifest} FROM package_version \
+             WHERE repository = $1 AND package = $2 ORDER BY position"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(repository)
+            .bind(&name)
+            .fetch_all(&mut *transaction)
+            .await?;
         let mut versions = Vec::with_capacity(rows.len());
         let mut places = HashMap::with_capacity(rows.len());
         for (place, row) in rows.iter().enumerate() {
@@ -220,7 +234,6 @@ impl Packages {
         skip: usize,
         limit: usize,
     ) -> Result<(Vec<Summary>, u64), sqlx::Error> {
-        let mut found = BTreeMap::new();
         let like = words
             .to_lowercase()
             .split_whitespace()
@@ -228,21 +241,49 @@ impl Packages {
             .fold(String::new(), |like, word| {
                 like + "%" + &word.replace(['%', '_', '\\'], "")
             });
+        let filter = "WHERE repository = $1 AND package >= $2 AND package < $3 AND latest <> '' AND keywords LIKE $4";
+        let (from, to) = (format!("{format}:"), format!("{format};"));
+        let like = format!("{like}%");
+        // One repository's are counted and cut by the database.
+        let is_one = repositories.len() == 1;
+        let (mut found, mut total) = (BTreeMap::new(), 0);
         for repository in repositories {
-            let mut rows = sqlx::query(
-                "SELECT package, origin, description, latest, versions FROM package \
-                 WHERE repository = $1 AND package >= $2 AND package < $3 AND latest <> '' AND keywords LIKE $4",
-            )
-            .bind(*repository)
-            .bind(format!("{format}:"))
-            .bind(format!("{format};"))
-            .bind(format!("{like}%"))
-            .fetch(&self.pool);
+            if is_one {
+                let sql = format!("SELECT COUNT(*) FROM package {filter}");
+                let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(*repository)
+                    .bind(&from)
+                    .bind(&to)
+                    .bind(&like)
+                    .fetch_one(&self.pool)
+                    .await?;
+                total = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+            }
+            let (limit, skip) = if is_one {
+                (limit, skip)
+            } else {
+                (usize::MAX, 0)
+            };
+            let sql = format!(
+                "SELECT package, origin, description, latest, versions FROM package {filter} \
+                 ORDER BY package LIMIT $5 OFFSET $6"
+            );
+            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(*repository)
+                .bind(&from)
+                .bind(&to)
+                .bind(&like)
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .bind(i64::try_from(skip).unwrap_or(i64::MAX))
+                .fetch(&self.pool);
             while let Some(row) = rows.try_next().await? {
                 let one = summary(&row)?;
                 // The nearest repository's word stands.
                 found.entry(one.package.clone()).or_insert(one);
             }
+        }
+        if is_one {
+            return Ok((found.into_values().collect(), total));
         }
         let total = found.len() as u64;
         Ok((found.into_values().skip(skip).take(limit).collect(), total))
