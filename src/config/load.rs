@@ -144,6 +144,8 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         .enumerate()
         .filter_map(rule)
         .collect();
+    let names: Vec<String> = connections.iter().map(|one| one.name.clone()).collect();
+    let connection_names: Vec<&str> = names.iter().map(String::as_str).collect();
     let config = Config {
         listen: listen.unwrap_or_else(|()| ([127, 0, 0, 1], 5273).into()),
         public_url,
@@ -165,7 +167,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         origins: OriginRules::new(
             top.sections("origin")
                 .into_iter()
-                .filter_map(publish::origin)
+                .filter_map(|section| publish::origin(section, &connection_names))
                 .collect(),
         ),
         retain: top

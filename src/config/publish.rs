@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::document::{Bytes, FromValue, Section};
+use super::document::{Bytes, FromValue, Section, nearest};
 use crate::rule::{OriginRule, Pattern, Way};
 use crate::secret::Secret;
 
@@ -140,7 +140,7 @@ pub(super) fn patterns(section: &Section<'_>) -> Option<Vec<Pattern>> {
     )
 }
 
-pub(super) fn origin(section: Section<'_>) -> Option<OriginRule> {
+pub(super) fn origin(section: Section<'_>, connections: &[&str]) -> Option<OriginRule> {
     let packages = patterns(&section);
     let way = |key| {
         let (word, place) = section.take_placed::<String>(key)?;
@@ -157,11 +157,25 @@ pub(super) fn origin(section: Section<'_>) -> Option<OriginRule> {
         }
     };
     let (publish, upstream) = (way("publish"), way("upstream"));
+    let from = section.take_placed::<Vec<String>>("from");
+    if let Some((names, place)) = &from {
+        for name in names
+            .iter()
+            .filter(|name| !connections.contains(&name.as_str()))
+        {
+            let hint = nearest(name, connections.iter().copied())
+                .map_or_else(String::new, |nearest| {
+                    format!("; did you mean `{nearest}`?")
+                });
+            section.fault(place, format!("there is no connection `{name}`{hint}"));
+        }
+    }
     section.finish();
     Some(OriginRule {
         packages: packages?,
         publish,
         upstream,
+        from: from.map(|(names, _)| names),
     })
 }
 

@@ -242,7 +242,7 @@ impl Reader {
         let repository = step.snapshot.repository(&step.repository)?;
         if let Some(package) = package
             && !self
-                .may_ask_outside(&step.snapshot, repository, package)
+                .may_ask(&step.snapshot, repository, &step.connection, package)
                 .await?
         {
             return Ok(());

@@ -11,7 +11,7 @@ use crate::fetch::Currency;
 use crate::format::Evidence;
 use crate::package::{Format, Origin, PackageId};
 use crate::problem::{Decider, Problem};
-use crate::rule::{Control, Way};
+use crate::rule::Control;
 
 /// Versions that nearer sources have: farther ones' are not taken in their place.
 #[derive(Clone, Default)]
@@ -151,31 +151,39 @@ impl Reader {
             }
         }
         let control = snapshot.config.origins.control(package, seen);
-        if control.upstream == Way::Block && chain.connections() > 0 {
-            chain.links.retain(|link| matches!(link, Link::Own { .. }));
+        let before = chain.connections();
+        chain.links.retain(|link| match link {
+            Link::Own { .. } => true,
+            Link::Outside(connection) => control.takes_from(&connection.name),
+        });
+        if before > 0 && chain.connections() == 0 {
             chain.barred = Some(barred(repository, package));
         }
         Ok(chain)
     }
 
-    /// Whether what lies outside may be asked for the package at all.
-    pub(super) async fn may_ask_outside(
+    /// Whether the connection may be asked for the package at all.
+    pub(super) async fn may_ask(
         &self,
         snapshot: &Snapshot,
         repository: &Repository,
+        connection: &Connection,
         package: &PackageId,
     ) -> Result<bool, Problem> {
         let chain = self.chain(snapshot, repository, package).await?;
-        Ok(chain.barred.is_none())
+        Ok(chain
+            .links
+            .iter()
+            .any(|link| matches!(link, Link::Outside(outside) if outside.name == connection.name)))
     }
 
     /// What may be done to the package in the repository.
-    pub(super) async fn control(
+    pub(super) async fn control<'a>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         repository: &Repository,
         package: &PackageId,
-    ) -> Result<Control, Problem> {
+    ) -> Result<Control<'a>, Problem> {
         let mut seen = None;
         for source in &repository.sources {
             if let Source::Own(name) = source {

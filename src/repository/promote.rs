@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Repository;
-use super::publish::Publisher;
+use super::publish::{Publisher, release_of};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
 use crate::format::upload::{Inspected, Readable, Upload};
 use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Problem};
-use crate::store::Blob;
 use crate::store::catalog::AssetKey;
 use crate::store::packages::NewRelease;
+use crate::store::{Blob, Keeping};
 
 impl Publisher {
     /// A version that was pulled through one of the repository's connections.
@@ -82,43 +82,21 @@ impl Publisher {
         let Some(inspected) = inspected else {
             return Ok(());
         };
-        for extracted in &inspected.extracted {
-            let mut incoming = self.incoming().await?;
-            let bytes = bytes::Bytes::from(extracted.bytes.clone());
-            self.write(&mut incoming, bytes).await?;
-            let verified = super::receive::whole(incoming).await?;
-            let size = verified.size();
-            let digests = verified.digests().clone();
-            verified
-                .keep(crate::store::Keeping::Cached)
-                .await
-                .map_err(super::receive::broken)?;
-            assets.push(ReleaseAsset::new(
-                &extracted.file,
-                &digests,
-                size,
-                extracted.media_type,
-                published,
-            ));
-        }
+        assets.extend(
+            self.keep_extracted(&inspected.extracted, Keeping::Cached, published)
+                .await?,
+        );
         match release {
             Some(release) => release.assets.extend(assets),
             None => {
-                *release = Some(NewRelease {
-                    package: asset.package.clone(),
-                    version: inspected.version,
-                    origin: Origin::External,
-                    status: Status::Published,
-                    published,
-                    manifest: inspected.manifest,
-                    readme: inspected.readme,
-                    description: inspected.description,
-                    keywords: inspected.keywords,
-                    dependencies: inspected.dependencies,
-                    assets,
+                // Of one version there may be several files.
+                let inspected = Inspected {
                     tags: Vec::new(),
                     is_whole: false,
-                });
+                    ..inspected
+                };
+                let (origin, status) = (Origin::External, Status::Published);
+                *release = Some(release_of(inspected, origin, status, published, assets));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 
 use super::receive::{Body, Received, broken, whole};
@@ -13,7 +14,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config;
 use crate::format::npm;
-use crate::format::upload::{Inspected, Upload};
+use crate::format::upload::{Extracted, Inspected, Upload};
 use crate::format::{Change, DocumentId, OWN, Upstream};
 use crate::package::{
     Algorithm, AssetId, BlobId, Format, Listing, Origin, PackageId, ReleaseAsset, Status,
@@ -270,42 +271,17 @@ impl Publisher {
             staged: is_staged,
             ..ReleaseAsset::new(&inspected.file, &digests, size, inspected.media_type, now)
         }];
-        for extracted in inspected.extracted {
-            let size = extracted.bytes.len() as u64;
-            let mut incoming = self.incoming().await?;
-            self.write(&mut incoming, Bytes::from(extracted.bytes))
-                .await?;
-            let verified = whole(incoming).await?;
-            let digests = verified.digests().clone();
-            verified.keep(Keeping::Published).await.map_err(broken)?;
-            blobs.push(digests.blob);
-            assets.push(ReleaseAsset::new(
-                &extracted.file,
-                &digests,
-                size,
-                extracted.media_type,
-                now,
-            ));
-        }
-        let new = NewRelease {
-            package: package.clone(),
-            version: inspected.version,
-            origin: Origin::Internal,
-            status: if is_staged {
-                Status::Unfinished
-            } else {
-                Status::Published
-            },
-            published: now,
-            manifest: inspected.manifest,
-            readme: inspected.readme,
-            description: inspected.description,
-            keywords: inspected.keywords,
-            dependencies: inspected.dependencies,
-            assets,
-            tags: inspected.tags,
-            is_whole: inspected.is_whole,
+        let extracted = self
+            .keep_extracted(&inspected.extracted, Keeping::Published, now)
+            .await?;
+        blobs.extend(extracted.iter().map(|asset| asset.blob));
+        assets.extend(extracted);
+        let status = if is_staged {
+            Status::Unfinished
+        } else {
+            Status::Published
         };
+        let new = release_of(inspected, Origin::Internal, status, now, assets);
         let newer = newer(package.format());
         let recorded = self
             .store()
@@ -322,6 +298,29 @@ impl Publisher {
                 Err(refused(repository, &package, error))
             }
         }
+    }
+
+    /// Keeps the files that stand in another, as files of their own.
+    pub(super) async fn keep_extracted(
+        &self,
+        extracted: &[Extracted],
+        keeping: Keeping,
+        published: Timestamp,
+    ) -> Result<Vec<ReleaseAsset>, Problem> {
+        let mut assets = Vec::with_capacity(extracted.len());
+        for one in extracted {
+            let mut incoming = self.incoming().await?;
+            self.write(&mut incoming, Bytes::copy_from_slice(&one.bytes))
+                .await?;
+            let verified = whole(incoming).await?;
+            let (size, digests) = (verified.size(), verified.digests().clone());
+            verified.keep(keeping).await.map_err(broken)?;
+            let media_type = one.media_type;
+            assets.push(ReleaseAsset::new(
+                &one.file, &digests, size, media_type, published,
+            ));
+        }
+        Ok(assets)
     }
 
     /// Bytes that nothing needs any more may be evicted.
@@ -557,6 +556,31 @@ fn is_revision(listing: &Listing, revision: &str) -> Result<(), Problem> {
         format!("{} has changed meanwhile", listing.package),
     )
     .advice("read it again, and try again"))
+}
+
+/// What is recorded of a file that was looked into.
+pub(super) fn release_of(
+    inspected: Inspected,
+    origin: Origin,
+    status: Status,
+    published: Timestamp,
+    assets: Vec<ReleaseAsset>,
+) -> NewRelease {
+    NewRelease {
+        package: inspected.package,
+        version: inspected.version,
+        origin,
+        status,
+        published,
+        manifest: inspected.manifest,
+        readme: inspected.readme,
+        description: inspected.description,
+        keywords: inspected.keywords,
+        dependencies: inspected.dependencies,
+        assets,
+        tags: inspected.tags,
+        is_whole: inspected.is_whole,
+    }
 }
 
 /// Which of two versions of the format is the newer.

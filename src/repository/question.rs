@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::{Reader, Repository, Snapshot};
-use crate::connection::Ask;
+use crate::connection::{Ask, Connection};
 use crate::package::{Format, Location};
 use crate::problem::Problem;
 
@@ -30,7 +30,7 @@ impl Reader {
             .next()
             .ok_or_else(|| repository.no_source(format))?;
         let body = self
-            .without_own_names(snapshot, repository, format, body)
+            .without_own_names(snapshot, repository, connection, body)
             .await?;
         let ask = Ask {
             method: Method::POST,
@@ -56,16 +56,19 @@ impl Reader {
         &self,
         snapshot: &Snapshot,
         repository: &Repository,
-        format: Format,
+        connection: &Connection,
         body: Bytes,
     ) -> Result<Bytes, Problem> {
-        let protocol = format.protocol();
+        let protocol = connection.format.protocol();
         let mut own = HashSet::new();
         for name in protocol.asked_about(&body) {
             let Ok(package) = protocol.package(&name) else {
                 continue;
             };
-            if !self.may_ask_outside(snapshot, repository, &package).await? {
+            if !self
+                .may_ask(snapshot, repository, connection, &package)
+                .await?
+            {
                 own.insert(name);
             }
         }

@@ -18,6 +18,8 @@ pub struct OriginRule {
     pub publish: Option<Way>,
     /// Of versions from outside; `None`: by the default.
     pub upstream: Option<Way>,
+    /// The connections that versions from outside may come from; `None`: all.
+    pub from: Option<Vec<String>>,
 }
 
 /// All settings, in order.
@@ -26,9 +28,21 @@ pub struct OriginRules(Vec<OriginRule>);
 
 /// What may be done to a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Control {
+pub struct Control<'a> {
     pub publish: Way,
     pub upstream: Way,
+    from: Option<&'a [String]>,
+}
+
+impl Control<'_> {
+    /// Whether versions may come from the connection of that name.
+    #[must_use]
+    pub fn takes_from(&self, connection: &str) -> bool {
+        self.upstream == Way::Allow
+            && self
+                .from
+                .is_none_or(|names| names.iter().any(|name| name == connection))
+    }
 }
 
 impl OriginRules {
@@ -41,7 +55,7 @@ impl OriginRules {
     /// which it was first seen, and one that was seen nowhere is open to both (the defaults of
     /// CodeArtifact's package origin controls).
     #[must_use]
-    pub fn control(&self, package: &PackageId, seen: Option<Origin>) -> Control {
+    pub fn control(&self, package: &PackageId, seen: Option<Origin>) -> Control<'_> {
         let rule = self
             .0
             .iter()
@@ -60,6 +74,7 @@ impl OriginRules {
             upstream: rule
                 .and_then(|rule| rule.upstream)
                 .unwrap_or_else(|| by_default(Origin::Internal)),
+            from: rule.and_then(|rule| rule.from.as_deref()),
         }
     }
 }
@@ -76,11 +91,13 @@ mod tests {
                 packages: vec![Pattern::parse("npm:@acme/*").unwrap()],
                 publish: None,
                 upstream: Some(Way::Block),
+                from: None,
             },
             OriginRule {
                 packages: vec![Pattern::parse("npm:shared").unwrap()],
                 publish: Some(Way::Allow),
                 upstream: Some(Way::Allow),
+                from: Some(vec!["private".to_owned()]),
             },
         ]);
         use Way::{Allow, Block};
@@ -94,10 +111,16 @@ mod tests {
             ("shared", Some(Origin::External), Allow, Allow),
         ] {
             let package = Format::Npm.protocol().package(name).unwrap();
+            let control = rules.control(&package, seen);
             assert_eq!(
-                rules.control(&package, seen),
-                Control { publish, upstream },
+                (control.publish, control.upstream),
+                (publish, upstream),
                 "{name} {seen:?}"
+            );
+            assert_eq!(control.takes_from("private"), upstream == Allow);
+            assert_eq!(
+                control.takes_from("public"),
+                upstream == Allow && name != "shared"
             );
         }
     }

@@ -4,7 +4,7 @@ use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{TestLarder, Upstream};
 
 /// Debian's packages install a Maven repository of real plugins and libraries here.
-const DEBIAN: &str = "/usr/share/maven-repo";
+pub const DEBIAN: &str = "/usr/share/maven-repo";
 
 const POM: &str = r"<project><modelVersion>4.0.0</modelVersion>
 <groupId>org.example</groupId><artifactId>app</artifactId><version>1</version>
@@ -14,7 +14,7 @@ const POM: &str = r"<project><modelVersion>4.0.0</modelVersion>
 <plugin><groupId>org.apache.maven.plugins</groupId><artifactId>maven-compiler-plugin</artifactId><version>COMPILER</version></plugin>
 </plugins></build></project>";
 
-fn newest(plugin: &str) -> String {
+pub fn newest(plugin: &str) -> String {
     let folder = Path::new(DEBIAN)
         .join("org/apache/maven/plugins")
         .join(plugin);

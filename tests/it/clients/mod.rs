@@ -1,7 +1,7 @@
 //! The real clients: installed once, again from an empty client cache with no asset fetched, and
 //! once more with the upstream gone.
 
-mod maven;
+pub mod maven;
 mod npm;
-mod nuget;
-mod python;
+pub mod nuget;
+pub mod python;

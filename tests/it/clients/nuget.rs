@@ -2,7 +2,7 @@ use crate::support::nuget::{publish, serve};
 use crate::support::tool::{Tool, clients, said, succeeded};
 use crate::support::{TestLarder, Upstream};
 
-fn program() -> String {
+pub fn program() -> String {
     let folder = clients().join("node/node_modules/nuget-exe");
     std::fs::read_dir(folder)
         .expect("nuget.exe is there; `tests/clients` fetches it")

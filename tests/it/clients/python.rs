@@ -15,7 +15,7 @@ async fn index(in_json: bool) -> (Upstream, Upstream) {
     (upstream, files)
 }
 
-fn program(name: &str) -> String {
+pub fn program(name: &str) -> String {
     clients()
         .join("python/bin")
         .join(name)

@@ -1,25 +1,9 @@
 use std::path::Path;
 
 use super::team;
+use crate::clients::maven::{DEBIAN, newest};
 use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{TestLarder, sha1};
-
-/// Debian's packages install a Maven repository of real plugins and libraries here.
-const DEBIAN: &str = "/usr/share/maven-repo";
-
-fn newest(plugin: &str) -> String {
-    let folder = Path::new(DEBIAN)
-        .join("org/apache/maven/plugins")
-        .join(plugin);
-    let mut versions: Vec<String> = std::fs::read_dir(folder)
-        .expect("Debian's Maven plugins are there; `tests/clients` fetches them")
-        .flatten()
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-        .collect();
-    versions.sort();
-    versions.pop().unwrap()
-}
 
 fn settings(larder: &TestLarder) -> String {
     format!(

@@ -148,6 +148,29 @@ async fn a_version_that_a_nearer_source_hides_is_not_taken_from_a_farther_one() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_may_be_said_to_come_from_one_connection_alone() {
+    let (near, far) = (Upstream::start().await, Upstream::start().await);
+    let mut text = format!("listen = \"127.0.0.1:0\"\n{IMPATIENT}\n[ahead]\nenabled = false\n");
+    for (name, upstream) in [("near", &near), ("far", &far)] {
+        let url = upstream.url();
+        text.push_str(&format!(
+            "[[connection]]\nname = \"{name}\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n"
+        ));
+    }
+    text.push_str("[[repository]]\nname = \"team\"\nexternal_connections = [\"near\", \"far\"]\n[[origin]]\npackages = [\"npm:@acme/*\"]\nfrom = [\"near\"]\n");
+    let larder = TestLarder::with(&text).await;
+    publish(&near, "@acme/lib", &[version("1.0.0", &[])]);
+    publish(&far, "@acme/lib", &[version("99.0.0", &[])]);
+    let document = larder.get("/npm/team/@acme%2flib").await.expect(200).json();
+    assert_eq!(sorted(&document["versions"]), ["1.0.0"]);
+    larder
+        .get("/npm/team/@acme/lib/-/lib-99.0.0.tgz")
+        .await
+        .expect(404);
+    assert!(far.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn python_files_of_all_are_one_page_in_either_form() {
     let (near, far, larder) = two().await;
     pypi::publish(&near, &near, "lib", &[("1.1", &["near"])], true);

@@ -1,19 +1,8 @@
+use crate::clients::nuget::program;
 use crate::publish::team;
 use crate::support::TestLarder;
 use crate::support::nuget::nupkg;
-use crate::support::tool::{Tool, clients, said, succeeded};
-
-fn program() -> String {
-    let folder = clients().join("node/node_modules/nuget-exe");
-    std::fs::read_dir(folder)
-        .expect("nuget.exe is there; `tests/clients` fetches it")
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|ending| ending == "exe"))
-        .unwrap()
-        .display()
-        .to_string()
-}
+use crate::support::tool::{Tool, said, succeeded};
 
 async fn nuget(tool: &Tool, larder: &TestLarder, arguments: &[&str]) -> std::process::Output {
     let source = format!("{}/nuget/team/v3/index.json", larder.url);

@@ -1,17 +1,10 @@
 use std::process::Output;
 
 use super::team;
+use crate::clients::python::program;
 use crate::support::pypi::wheel;
-use crate::support::tool::{Tool, clients, said, succeeded};
+use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{TestLarder, sha256};
-
-fn program(name: &str) -> String {
-    clients()
-        .join("python/bin")
-        .join(name)
-        .display()
-        .to_string()
-}
 
 fn dist(tool: &Tool, file: &str, bytes: &[u8]) {
     let folder = tool.folder.path().join("dist");
