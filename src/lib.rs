@@ -84,18 +84,13 @@ impl Larder {
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
         reader.look().await.map_err(store::Error::from)?;
-        let names: Vec<String> = config
-            .repositories
-            .iter()
-            .map(|repository| repository.name.clone())
-            .collect();
         store
             .packages()
-            .register(&names)
+            .register(&snapshot.repository_names())
             .await
             .map_err(store::Error::from)?;
         let publisher = Publisher::new(&reader, &config.upload);
-        let larder = Arc::new(Self {
+        Ok(Arc::new(Self {
             reader,
             publisher,
             store,
@@ -103,12 +98,15 @@ impl Larder {
             tasks,
             runs: Runs::default(),
             snapshot: ArcSwap::from_pointee(snapshot),
-        });
-        let weak = Arc::downgrade(&larder);
-        larder
-            .publisher
+        }))
+    }
+
+    /// Passes on what waits for its upstream, from now on until Larder stops. A command that is
+    /// done in a moment does not begin with it.
+    pub fn work_off_spool(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        self.publisher
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
-        Ok(larder)
     }
 
     /// The configuration in force; a request keeps the one it began with.
@@ -131,6 +129,13 @@ impl Larder {
     pub fn reload(&self, config: Config) -> Result<(), String> {
         let before = self.snapshot();
         let snapshot = Snapshot::new(config, Some(&before), &self.metrics)?;
+        let packages = self.store.packages().clone();
+        let names = snapshot.repository_names();
+        self.tasks.spawn(async move {
+            if let Err(error) = packages.register(&names).await {
+                tracing::warn!(%error, "The package catalog does not know the new repositories");
+            }
+        });
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
     }

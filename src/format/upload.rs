@@ -1,7 +1,7 @@
 //! Files on their way into a repository: what was said of them, and what stands in them.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
 use crate::package::{Algorithm, AssetId, Dependency, Digest, Digests, PackageId};
 use crate::problem::Problem;
@@ -130,6 +130,7 @@ impl Upload<'_> {
             Problem::invalid(format!("the file is no zip archive: {error}"))
         };
         let (name, max) = (self.name.to_owned(), self.words_max);
+        directory_fits(&mut *self.bytes, max / 2)?;
         let mut archive =
             zip::ZipArchive::new(&mut *self.bytes).map_err(|error| unreadable(&error))?;
         let entry = archive
@@ -179,6 +180,37 @@ impl Upload<'_> {
 /// How far an archive is unpacked in search of an entry.
 const UNPACKED_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
+/// Refuses an archive whose directory, which is read whole, is longer than `max` bytes (APPNOTE
+/// 4.3.16: the end of central directory record).
+fn directory_fits(bytes: &mut dyn Readable, max: u64) -> Result<(), Problem> {
+    const SIGNATURE: &[u8] = b"PK\x05\x06";
+    // The record, and the longest comment behind it.
+    const TAIL_BYTES_MAX: u64 = 22 + 65_535;
+    let unreadable = |error| Problem::invalid(format!("the file is no zip archive: {error}"));
+    let size = bytes.seek(SeekFrom::End(0)).map_err(unreadable)?;
+    let start = size.saturating_sub(TAIL_BYTES_MAX);
+    bytes.seek(SeekFrom::Start(start)).map_err(unreadable)?;
+    let mut tail = Vec::new();
+    bytes
+        .take(TAIL_BYTES_MAX)
+        .read_to_end(&mut tail)
+        .map_err(unreadable)?;
+    bytes.rewind().map_err(unreadable)?;
+    // Which of several a reader takes is for it to say: none may be too long.
+    for at in memchr::memmem::find_iter(&tail, SIGNATURE) {
+        let length = tail
+            .get(at + 12..at + 16)
+            .and_then(|field| field.try_into().ok());
+        if length.is_some_and(|length| u64::from(u32::from_le_bytes(length)) > max) {
+            return Err(Problem::invalid(format!(
+                "the archive's directory has more than {max} bytes"
+            ))
+            .advice("raise `upload.document_bytes_max`"));
+        }
+    }
+    Ok(())
+}
+
 fn bounded_text(read: impl Read, max: u64, what: &str) -> Result<String, Problem> {
     let mut text = Vec::new();
     read.take(max + 1)
@@ -191,4 +223,33 @@ fn bounded_text(read: impl Read, max: u64, what: &str) -> Result<String, Problem
         );
     }
     String::from_utf8(text).map_err(|_| Problem::invalid(format!("{what} is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use super::*;
+
+    fn archive(entries: usize) -> Cursor<Vec<u8>> {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for index in 0..entries {
+            archive
+                .start_file(
+                    format!("entry-{index}"),
+                    zip::write::SimpleFileOptions::default(),
+                )
+                .unwrap();
+            archive.write_all(b"text").unwrap();
+        }
+        archive.finish().unwrap()
+    }
+
+    #[test]
+    fn an_archive_of_many_entries_is_refused_before_they_are_read() {
+        assert!(directory_fits(&mut archive(10), 1000).is_ok());
+        let problem = directory_fits(&mut archive(100), 1000).unwrap_err();
+        assert!(problem.message.contains("more than 1000 bytes"));
+        assert!(directory_fits(&mut Cursor::new(b"no archive".to_vec()), 1000).is_ok());
+    }
 }

@@ -19,6 +19,9 @@ use crate::store::{Error, Incoming, Keeping, Verified};
 /// A request's body, piece by piece.
 pub type Body = BoxStream<'static, std::io::Result<Bytes>>;
 
+/// What a form's field takes beside its name and value, roughly.
+const FIELD_BYTES: usize = 64;
+
 /// Pieces of a body that wait to be taken apart.
 const PIECES_AHEAD: usize = 8;
 
@@ -86,6 +89,8 @@ impl Publisher {
                 received.file = Some(whole(incoming).await?);
                 continue;
             }
+            // A field without a value takes room too.
+            words += name.len() + FIELD_BYTES;
             let mut text = Vec::new();
             while let Some(piece) = field.chunk().await.map_err(wrong)? {
                 words += piece.len();

@@ -170,6 +170,12 @@ impl Snapshot {
         })
     }
 
+    /// The names of all repositories.
+    #[must_use]
+    pub fn repository_names(&self) -> Vec<String> {
+        self.repositories.keys().cloned().collect()
+    }
+
     /// All repositories.
     pub fn repositories(&self) -> impl Iterator<Item = &Arc<Repository>> {
         self.repositories.values()

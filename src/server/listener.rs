@@ -92,6 +92,7 @@ impl Listener {
         let config = self.larder.snapshot().config.clone();
         let places = Arc::new(Semaphore::new(config.server.connections_max));
         let graceful = GracefulShutdown::new();
+        self.larder.work_off_spool();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,

@@ -257,6 +257,11 @@ fn promises(upload: &Upload<'_>, dist: Option<&Value>) -> Result<(), Problem> {
     }
     if let Some(integrity) = said("integrity") {
         let expected = Expected::from_integrity(integrity);
+        if expected.is_empty() {
+            return Err(Problem::invalid(format!(
+                "the integrity `{integrity}` has no digest that can be read"
+            )));
+        }
         if let Some((promised, _)) = expected.broken_by(upload.digests) {
             return Err(Problem::invalid(format!(
                 "the tarball was said to have {promised}, and has not"

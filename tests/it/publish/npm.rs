@@ -208,7 +208,10 @@ async fn what_does_not_agree_with_itself_is_refused() {
             honest.replace("\"shasum\":\"", "\"shasum\":\"00").into(),
             "is no sha1 digest",
         ),
-        (honest.replace("sha512-", "sha512-AAAA").into(), ""),
+        (
+            honest.replace("sha512-", "sha512-AAAA").into(),
+            "no digest that can be read",
+        ),
         (
             honest.replace("\"length\":", "\"length\":1").into(),
             "another length",
@@ -219,9 +222,6 @@ async fn what_does_not_agree_with_itself_is_refused() {
         ),
     ] {
         let answer = npm_put(&larder, "acme-a", sent).await;
-        if why.is_empty() {
-            continue;
-        }
         let answer = answer.expect(400);
         assert!(
             answer.json()["error"].as_str().unwrap().contains(why),
