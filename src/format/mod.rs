@@ -479,6 +479,16 @@ pub trait Protocol: Send + Sync {
         own: Own<'_>,
     ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError>;
 
+    /// The one version that the document is about, where it is about one alone: no other's manifest
+    /// is needed to compose it.
+    fn only_version<'a>(
+        &self,
+        _document: &'a DocumentId,
+        _listing: &'a Listing,
+    ) -> Option<&'a str> {
+        None
+    }
+
     /// The directory document of our own packages, where the format has one.
     fn own_directory(&self) -> Option<Vec<u8>> {
         None

@@ -9,7 +9,7 @@ use moka::future::Cache;
 
 use crate::clock;
 use crate::fetch::Currency;
-use crate::package::{Listing, Origin, PackageId};
+use crate::package::{Listing, Origin, PackageId, Release};
 use crate::problem::Problem;
 use crate::store::packages::{Manifests, Packages};
 
@@ -125,6 +125,38 @@ impl OwnPackages {
             self.held.invalidate(&key).await;
         }
         Ok(held)
+    }
+
+    /// Of a listing the one version alone, with its manifest, and the tags that point to it.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be read.
+    pub async fn only(
+        &self,
+        repository: &str,
+        listing: &Listing,
+        version: &str,
+    ) -> Result<Option<Listing>, Problem> {
+        let manifest = self
+            .packages
+            .manifest(repository, &listing.package, version)
+            .await
+            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+        let Some((release, manifest)) = listing.release(version).zip(manifest) else {
+            return Ok(None);
+        };
+        let tags = listing.tags.iter().filter(|(_, of)| of.as_str() == version);
+        Ok(Some(Listing {
+            package: listing.package.clone(),
+            origin: listing.origin,
+            revision: listing.revision.clone(),
+            changed: listing.changed,
+            versions: vec![Release {
+                manifest: manifest.into(),
+                ..release.clone()
+            }],
+            tags: tags.map(|(tag, of)| (tag.clone(), of.clone())).collect(),
+        }))
     }
 
     /// The same with all manifests, read anew.

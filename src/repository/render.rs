@@ -122,11 +122,14 @@ impl Reader {
         }
         let (listing, found) = match of {
             OwnSource::Package { repository } => {
-                let package = view.own.as_ref().map(|listing| &listing.package);
-                match package {
-                    Some(package) => (self.own.whole(repository, package).await?, None),
-                    None => (None, None),
-                }
+                let listing = match &view.own {
+                    None => None,
+                    Some(listing) => match protocol.only_version(id, listing) {
+                        Some(version) => self.own.only(repository, listing, version).await?,
+                        None => self.own.whole(repository, &listing.package).await?,
+                    },
+                };
+                (listing, None)
             }
             OwnSource::Found(found, total) => (None, Some((found, total))),
         };

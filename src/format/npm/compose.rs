@@ -28,6 +28,16 @@ pub fn compose(
     }
 }
 
+/// Of a manifest, the version that it is of, by its number or by a tag. `latest` may stand for what
+/// no tag says.
+pub fn only_version<'a>(document: &'a DocumentId, listing: &'a Listing) -> Option<&'a str> {
+    let AnyView::Npm(View::Manifest(wanted)) = &document.view else {
+        return None;
+    };
+    let tagged = listing.tags.get(wanted).unwrap_or(wanted);
+    listing.release(tagged).map(|release| &*release.version)
+}
+
 pub fn search_of(document: &DocumentId) -> Option<Search> {
     let AnyView::Npm(View::Search(query)) = &document.view else {
         return None;

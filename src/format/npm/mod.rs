@@ -14,7 +14,7 @@ mod short;
 pub mod upload;
 mod version;
 
-use crate::package::{AssetFacts, AssetId, Expected, Format, PackageId, Promise};
+use crate::package::{AssetFacts, AssetId, Expected, Format, Listing, PackageId, Promise};
 use crate::problem::Problem;
 
 use std::collections::HashSet;
@@ -160,6 +160,10 @@ impl Protocol for Npm {
         own: Own<'_>,
     ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
         compose::compose(document, own)
+    }
+
+    fn only_version<'a>(&self, document: &'a DocumentId, listing: &'a Listing) -> Option<&'a str> {
+        compose::only_version(document, listing)
     }
 
     fn search(&self, document: &DocumentId) -> Option<Search> {

@@ -335,6 +335,27 @@ impl Packages {
             .collect()
     }
 
+    /// What documents say of a version; `None` where there is no such version.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn manifest(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT manifest FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .bind(version)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
     /// A version's readme; `None` where it has none.
     ///
     /// # Errors

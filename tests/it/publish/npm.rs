@@ -143,6 +143,11 @@ async fn npm_tags_deprecates_and_unpublishes() {
     let tool = npm("0.0.0");
     let run = async |arguments: &[&str]| tool.run("npm", arguments, &[]).await;
     succeeded(&run(&["dist-tag", "add", "acme-lib@1.0.0", "stable"]).await);
+    for (wanted, version) in [("1.0.0", "1.0.0"), ("stable", "1.0.0"), ("latest", "1.1.0")] {
+        let manifest = larder.get(&format!("/npm/team/acme-lib/{wanted}")).await;
+        assert_eq!(manifest.expect(200).json()["version"], version);
+    }
+    larder.get("/npm/team/acme-lib/9.9.9").await.expect(404);
     let tags = run(&["dist-tag", "ls", "acme-lib"]).await;
     assert!(said(&tags).contains("stable: 1.0.0"), "{}", said(&tags));
     assert!(said(&tags).contains("latest: 1.1.0"));
