@@ -132,8 +132,8 @@ impl Packages {
         Ok(transaction.commit().await?)
     }
 
-    /// Gives these versions a status, and says which had another. Disposing of a version, or of
-    /// one disposed of already anything else, ends it for good: its blobs are returned.
+    /// Gives these versions a status, and says which had another. A version that is disposed of
+    /// loses its files, whose blobs are named, and gets no other status any more.
     ///
     /// # Errors
     /// Where a version is not there or was disposed of, or the database fails.

@@ -345,15 +345,8 @@ impl Packages {
         package: &PackageId,
         version: &str,
     ) -> Result<Option<String>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT manifest FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
-        )
-        .bind(repository)
-        .bind(package.to_string())
-        .bind(version)
-        .fetch_optional(&self.pool)
-        .await?;
-        row.map(|row| row.try_get(0)).transpose()
+        self.of_version("manifest", repository, package, version)
+            .await
     }
 
     /// A version's readme; `None` where it has none.
@@ -366,14 +359,26 @@ impl Packages {
         package: &PackageId,
         version: &str,
     ) -> Result<Option<String>, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT readme FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
-        )
-        .bind(repository)
-        .bind(package.to_string())
-        .bind(version)
-        .fetch_optional(&self.pool)
-        .await?;
+        self.of_version("readme", repository, package, version)
+            .await
+    }
+
+    async fn of_version(
+        &self,
+        column: &'static str,
+        repository: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let sql = format!(
+            "SELECT {column} FROM package_version WHERE repository = $1 AND package = $2 AND version = $3"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(repository)
+            .bind(package.to_string())
+            .bind(version)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map_or(Ok(None), |row| row.try_get(0))
     }
 
