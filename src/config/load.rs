@@ -313,6 +313,50 @@ mod tests {
     }
 
     #[test]
+    fn mistakes_about_publishing_are_named() {
+        let connection = |name: &str| {
+            format!(
+                "[[connection]]\nname = \"{name}\"\nformat = \"npm\"\nurl = \"https://n.example\"\n"
+            )
+        };
+        let text = format!(
+            "data_dir = \"/x\"\n{}{}\
+             [[repository]]\nname = \"a\"\npublish = \"locl\"\n\
+             [[repository]]\nname = \"b\"\npublish = \"local\"\nspool = true\n\
+             [[repository]]\nname = \"c\"\npublish = [\"forward:one\", \"forward:two\"]\n\
+             [[repository]]\nname = \"d\"\npublish = \"forward:ome\"\n\
+             [[origin]]\npackages = [\"npm:x\"]\nupstream = \"deny\"\nfrom = [\"too\"]\n\
+             [[retain]]\npackages = [\"npm:x\"]\n",
+            connection("one"),
+            connection("two")
+        );
+        let faults = faults(&text);
+        for part in [
+            "`repository.publish` has to be \"deny\", \"local\" or",
+            "`repository.spool` is of use with publish = \"forward:CONNECTION\" alone",
+            "two connections of format npm cannot both take publishes",
+            "there is no connection `ome`; did you mean `one`?",
+            "`origin.upstream` has to be \"allow\" or \"block\", not `deny`",
+            "there is no connection `too`; did you mean `two`?",
+            "`[[retain]]` needs `keep_last`, `keep_newer_than`, or both",
+        ] {
+            assert!(faults.contains(part), "{part}\nis not in\n{faults}");
+        }
+    }
+
+    #[test]
+    fn publishing_beyond_loopback_has_to_be_meant() {
+        let text = "data_dir = \"/x\"\nlisten = \"0.0.0.0:5273\"\nanyone_may_read = true\n\
+                    [[repository]]\nname = \"a\"\npublish = \"local\"\n";
+        assert!(faults(text).contains("anyone_may_publish = true"));
+        let meant = text.replace(
+            "[[repository]]",
+            "anyone_may_publish = true\n[[repository]]",
+        );
+        assert!(load(&source(&meant), &Learned::default()).is_ok());
+    }
+
+    #[test]
     fn text_that_is_no_toml_is_named_with_its_line() {
         assert!(faults("a = 1\nb = = 2\n").starts_with("larder.toml:2:"));
     }
