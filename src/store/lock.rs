@@ -77,6 +77,22 @@ pub(super) fn secret(directory: &Path) -> std::io::Result<Secret> {
     Ok(Secret::new(&secret))
 }
 
+/// A name of the directory's own, given once.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn identity(directory: &Path) -> std::io::Result<String> {
+    let path = directory.join("larder.id");
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.is_empty() => Ok(name),
+        _ => {
+            let name = random_name();
+            let beside = directory.join("larder.id.new");
+            std::fs::write(&beside, &name)?;
+            std::fs::rename(&beside, &path)?;
+            Ok(name)
+        }
+    }
+}
+
 /// The secret of the Larder that holds the directory; `None` where it cannot be read.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]

@@ -169,6 +169,7 @@ impl Store {
         let packages = Packages::open(
             &directory.join("packages.sqlite"),
             config.packages.database.as_ref(),
+            lock::identity(directory).map_err(failed("cannot be written"))?,
         )
         .await?;
         let space = Arc::new(Space::new(

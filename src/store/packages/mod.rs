@@ -43,6 +43,8 @@ pub struct Packages {
     writers: Arc<Semaphore>,
     /// Other processes may change it too.
     is_shared: bool,
+    /// This data directory's name among those of a shared catalog.
+    place: String,
 }
 
 /// Random enough that no two changes share one.
@@ -61,7 +63,11 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database cannot be had.
-    pub(super) async fn open(file: &Path, url: Option<&Secret>) -> Result<Self, super::Error> {
+    pub(super) async fn open(
+        file: &Path,
+        url: Option<&Secret>,
+        place: String,
+    ) -> Result<Self, super::Error> {
         sqlx::any::install_default_drivers();
         let own = format!("sqlite://{}?mode=rwc", encoded(file));
         let is_shared = url.is_some();
@@ -96,6 +102,7 @@ impl Packages {
             },
             writers: Arc::new(Semaphore::new(if is_shared { 6 } else { 1 })),
             is_shared,
+            place,
         })
     }
 

@@ -58,7 +58,7 @@ impl Packages {
     pub async fn spool(&self, one: &Spooled, blob: BlobId) -> Result<(), Error> {
         let (_place, mut transaction) = self.begin().await?;
         let sql = format!(
-            "INSERT INTO spool ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+            "INSERT INTO spool ({COLUMNS}, place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(one.id.as_str())
@@ -73,18 +73,21 @@ impl Packages {
             .bind(i64::from(one.attempts))
             .bind(one.next_at)
             .bind(one.said.as_str())
+            .bind(self.place.as_str())
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
     }
 
-    /// All that wait, the first come first.
+    /// All that wait here, the first come first. What waits in other data directories of a shared
+    /// catalog is for those who have its bytes.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn spooled(&self) -> Result<Vec<Spooled>, sqlx::Error> {
-        let sql = format!("SELECT {COLUMNS} FROM spool ORDER BY queued_at, id");
+        let sql = format!("SELECT {COLUMNS} FROM spool WHERE place = $1 ORDER BY queued_at, id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(self.place.as_str())
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(spooled).collect()

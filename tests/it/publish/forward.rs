@@ -583,3 +583,42 @@ async fn a_cold_blob_streams_through_both_without_waiting_for_either() {
     }
     assert!(got == jar);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_goes_over_tls_to_whom_the_configuration_trusts_and_to_nobody_else() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["office", "other"] {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(at(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(at(&format!("{name}.pem")), made.cert.pem()).unwrap();
+    }
+    let tls = format!(
+        "{}[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        crate::support::larder::IMPATIENT,
+        at("office.pem"),
+        at("office.key")
+    );
+    let config = crate::support::larder::config(&upstream, &tls);
+    let office = TestLarder::with(&format!("{config}{}", super::TEAM)).await;
+    let url = office.url.replace("127.0.0.1", "localhost");
+    assert!(url.starts_with("https://localhost"));
+    let body = npm_document("acme-tls", "1.0.0", &tarball("acme-tls", "1.0.0", &[]));
+    for (trusted, status) in [("office.pem", 201), ("other.pem", 502)] {
+        let sidecar = TestLarder::with(&format!(
+            "listen = \"127.0.0.1:0\"\n{}[[connection]]\nname = \"office\"\nformat = \"npm\"\nurl = \"{url}/npm/team/\"\nca_file = \"{}\"\n\
+             [[repository]]\nname = \"team\"\nexternal_connections = [\"office\"]\npublish = \"forward:office\"\n",
+            crate::support::larder::IMPATIENT,
+            at(trusted)
+        ))
+        .await;
+        let answer = super::npm_put(&sidecar, "acme-tls", body.clone()).await;
+        let answer = answer.expect(status);
+        if status == 201 {
+            assert_eq!(npm_versions(&sidecar, "acme-tls").await, ["1.0.0"]);
+        } else {
+            assert!(answer.text().contains("certificate"), "{}", answer.text());
+        }
+    }
+}

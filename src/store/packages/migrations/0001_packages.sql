@@ -86,6 +86,7 @@ CREATE TABLE spool (
     queued_at BIGINT NOT NULL,
     attempts BIGINT NOT NULL,
     next_at BIGINT NOT NULL,
-    said TEXT NOT NULL                     -- what upstream said last
+    said TEXT NOT NULL,                    -- what upstream said last
+    place TEXT NOT NULL                    -- the data directory that has the bytes
 );
 CREATE INDEX spool_by_blob ON spool (blob);
