@@ -1,5 +1,6 @@
 //! Publishes that are passed on to a registry outside, at once or as soon as it is there.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -281,7 +282,11 @@ impl Publisher {
             }
         }
         let waiting = self.waiting().await?;
-        Ok(waiting.iter().map(|one| one.next_at).min())
+        let mut first = HashMap::new();
+        for one in &waiting {
+            first.entry(&one.connection).or_insert(one.next_at);
+        }
+        Ok(first.into_values().min())
     }
 
     async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
