@@ -118,6 +118,11 @@ impl Fetcher {
     }
 
     async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Arc<AssetRow>>) {
+        // Another download may have ended between the look and this one's start.
+        if let Ok(Some((row, Some(blob)))) = self.asset(&wanted.key).await {
+            leader.is_at(Phase::Stored(blob, row));
+            return;
+        }
         let (progress, seen) = watch::channel(Progress::Flowing);
         match self.download(&wanted, &leader, &progress, seen).await {
             Ok((blob, row)) => leader.is_at(Phase::Stored(blob, row)),

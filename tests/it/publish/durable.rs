@@ -61,6 +61,7 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
     for round in 0..KILLS {
         let mut served = setup.serve().await;
         let mut tasks = tokio::task::JoinSet::new();
+        let (done, mut acknowledgements) = tokio::sync::watch::channel(0u64);
         for client in 0..4u64 {
             let bodies: Vec<(String, Vec<u8>)> = (0..6)
                 .map(|index| {
@@ -73,20 +74,31 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
                 sent.insert(version.clone(), integrity(bytes));
             }
             let (http, url) = (http.clone(), format!("{}/npm/team/acme-crash", served.url));
+            let done = done.clone();
             tasks.spawn(async move {
-                let mut done = Vec::new();
+                let mut versions = Vec::new();
                 for (version, bytes) in bodies {
                     let body = npm_document("acme-crash", &version, &bytes);
                     match http.put(&url).body(body).send().await {
-                        Ok(response) if response.status() == 201 => done.push(version),
+                        Ok(response) if response.status() == 201 => {
+                            versions.push(version);
+                            done.send_modify(|done| *done += 1);
+                        }
                         Ok(response) => panic!("{}", response.status()),
                         Err(_) => break,
                     }
                 }
-                done
+                versions
             });
         }
-        tokio::time::sleep(Duration::from_millis(chance.below(70))).await;
+        // Among the publishes, however fast the machine is: behind so many of them, and then at
+        // any instant of the next.
+        let behind = chance.below(20);
+        acknowledgements
+            .wait_for(|done| *done >= behind)
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_micros(chance.below(6000))).await;
         served.signal(rustix::process::Signal::KILL);
         served.child.wait().await.unwrap();
         let mut count = 0;

@@ -161,6 +161,16 @@ impl TestLarder {
         }
     }
 
+    /// Whether the answer cannot be taken for the whole: it breaks off in its body, before its head
+    /// where the failure was quicker than that, or is an error of the registry's.
+    pub async fn is_cut(&self, path: &str) -> bool {
+        match self.http.get(format!("{}{path}", self.url)).send().await {
+            Ok(response) if response.status() == 200 => response.bytes().await.is_err(),
+            Ok(response) => response.status() == 502,
+            Err(error) => !error.is_connect(),
+        }
+    }
+
     /// A request whose body is read by the test.
     pub async fn open(&self, path: &str) -> reqwest::Response {
         self.http
