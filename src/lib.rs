@@ -1,5 +1,6 @@
 //! Larder: a pull-through artifact proxy and repository. ARCHITECTURE.md shows the rooms.
 
+pub mod access;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod tool;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use arc_swap::ArcSwap;
 
 use config::Config;
@@ -37,6 +39,8 @@ pub enum StartError {
     Store(#[from] store::Error),
     #[error("{0}")]
     Connection(String),
+    #[error(transparent)]
+    Access(#[from] problem::Problem),
 }
 
 /// Makes ring the TLS of every client and listener of this process; a second call finds the first
@@ -62,6 +66,7 @@ pub struct Larder {
     pub reader: Arc<Reader>,
     pub publisher: Arc<Publisher>,
     pub store: Arc<Store>,
+    pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
     pub tasks: Tasks,
@@ -89,10 +94,12 @@ impl Larder {
             .register(&snapshot.repository_names())
             .await
             .map_err(store::Error::from)?;
+        let access = Access::open(store.packages(), config, &tasks).await?;
         let publisher = Publisher::new(&reader, &config.upload);
         Ok(Arc::new(Self {
             reader,
             publisher,
+            access,
             store,
             metrics,
             tasks,

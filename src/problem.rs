@@ -22,6 +22,10 @@ pub enum Kind {
     Unavailable {
         retry_after: Duration,
     },
+    /// Of failed attempts; ask again later.
+    TooMany {
+        retry_after: Duration,
+    },
     Internal,
 }
 
@@ -41,6 +45,7 @@ impl Kind {
             Self::Upstream => "upstream",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Unavailable { .. } => "unavailable",
+            Self::TooMany { .. } => "too-many",
             Self::Internal => "internal",
         }
     }
@@ -52,6 +57,8 @@ pub enum Decider {
     Rule(String),
     Repository(String),
     Connection(String),
+    /// A statement of a policy, in words.
+    Policy(String),
     Larder,
 }
 
@@ -61,6 +68,7 @@ impl fmt::Display for Decider {
             Self::Rule(name) => write!(f, "rule `{name}`"),
             Self::Repository(name) => write!(f, "repository `{name}`"),
             Self::Connection(name) => write!(f, "connection `{name}`"),
+            Self::Policy(statement) => f.write_str(statement),
             Self::Larder => f.write_str("Larder"),
         }
     }

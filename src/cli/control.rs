@@ -1,17 +1,45 @@
 //! Commands about repositories: through the Larder that holds the data directory, or on the
 //! directory itself where nobody does.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::settings::Usage;
 use super::{Global, print, settings};
 use crate::config::Config;
 use crate::package::{Format, PackageId};
+use crate::problem::Problem;
 use crate::repository::manage::{Command, Outcome};
-use crate::{Larder, store, tool};
+use crate::{Larder, access, store, tool};
 
 /// Carries the command out, wherever that has to be.
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
+    carry_out(config, command, async |larder, command| {
+        let snapshot = larder.snapshot();
+        larder.publisher.execute(&snapshot, command).await
+    })
+    .await
+}
+
+/// The same of a command about tokens, keys and policies.
+pub async fn execute_access(
+    config: Config,
+    command: access::manage::Command,
+) -> anyhow::Result<access::manage::Outcome> {
+    carry_out(config, command, async |larder, command| {
+        larder.access.execute(command).await
+    })
+    .await
+}
+
+async fn carry_out<C: Serialize, O: DeserializeOwned>(
+    config: Config,
+    command: C,
+    here: impl AsyncFnOnce(&Arc<Larder>, C) -> Result<O, Problem>,
+) -> anyhow::Result<O> {
     if let Some(holder) = store::holder(&config.data_dir) {
         let address = holder.address.clone().with_context(|| {
             format!(
@@ -28,17 +56,16 @@ pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome
         return tool::client::control(&address, &secret, &command).await;
     }
     let larder = Larder::start(config).await?;
-    let snapshot = larder.snapshot();
-    let outcome = larder.publisher.execute(&snapshot, command).await;
+    let outcome = here(&larder, command).await;
     larder.stop().await;
     Ok(outcome?)
 }
 
 /// Prints the outcome: as JSON, or line by line.
-pub fn show(
+pub fn show<O: Serialize>(
     global: &Global,
-    outcome: &Outcome,
-    lines: impl FnOnce(&Outcome) -> Vec<String>,
+    outcome: &O,
+    lines: impl FnOnce(&O) -> Vec<String>,
 ) -> anyhow::Result<()> {
     if global.json {
         print(&serde_json::to_string_pretty(outcome)?);

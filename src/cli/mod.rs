@@ -7,14 +7,17 @@ mod copy;
 mod decide;
 mod delete;
 mod env;
+mod key;
 mod list;
 mod login;
+mod policy;
 mod retain;
 mod run;
 mod serve;
 mod settings;
 mod spool;
 mod status;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +84,12 @@ enum Command {
     Retain(retain::Arguments),
     /// Show the publishes that wait for their upstream, try them now, or give one up
     Spool(spool::Arguments),
+    /// Make, list and revoke tokens
+    Token(token::Arguments),
+    /// Make, list and delete access keys for the CodeArtifact API
+    Key(key::Arguments),
+    /// Show, put and test resource policies
+    Policy(policy::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
 }
@@ -103,6 +112,9 @@ pub fn main() -> ExitCode {
         Command::Delete(arguments) => settings::block_on(delete::run(global, arguments)),
         Command::Retain(arguments) => settings::block_on(retain::run(global, arguments)),
         Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
+        Command::Token(arguments) => settings::block_on(token::run(global, arguments)),
+        Command::Key(arguments) => settings::block_on(key::run(global, arguments)),
+        Command::Policy(arguments) => settings::block_on(policy::run(global, arguments)),
         Command::WhoDecides(arguments) => settings::block_on(decide::run(global, arguments)),
     };
     result.unwrap_or_else(|error| {

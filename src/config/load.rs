@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 use url::Url;
 
+use super::access::Access;
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
 use super::publish::{self, Packages, Publish, Upload};
@@ -154,6 +155,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         anyone_may_read: top.take("anyone_may_read").unwrap_or(false),
         tls: top.optional_section("tls").and_then(Tls::read),
         domain: Domain::read(top.section("domain")),
+        access: Access::read(top.section("access")),
         log: Log::read(top.section("log")),
         server: Server::read(top.section("server")),
         cache: Cache::read(top.section("cache")),
@@ -181,23 +183,24 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
     let takes_publishes = |repository: &super::Repository| repository.publish != Publish::Deny;
     if !config.listen.ip().is_loopback()
         && !config.anyone_may_publish
+        && !config.access.required
         && config.repositories.iter().any(takes_publishes)
     {
         reading.fault(
             reading.file,
             format!(
                 "`listen` is {}, beyond loopback, and a repository takes publishes, whoever sends them; \
-                 if anyone who reaches it may publish, say `anyone_may_publish = true`",
+                 say `access.required = true`, or, if anyone who reaches it may publish, `anyone_may_publish = true`",
                 config.listen
             ),
         );
     }
-    if !config.listen.ip().is_loopback() && !config.anyone_may_read {
+    if !config.listen.ip().is_loopback() && !config.anyone_may_read && !config.access.required {
         reading.fault(
             reading.file,
             format!(
                 "`listen` is {}, beyond loopback, and nobody would be asked who they are; \
-                 if anyone who reaches it may read, say `anyone_may_read = true`",
+                 say `access.required = true`, or, if anyone who reaches it may read, `anyone_may_read = true`",
                 config.listen
             ),
         );

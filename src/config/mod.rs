@@ -1,5 +1,6 @@
 //! What the operator wrote, and what it means: every mistake at once, each with its line.
 
+mod access;
 mod connection;
 mod document;
 mod load;
@@ -7,6 +8,7 @@ mod publish;
 mod repository;
 mod settings;
 
+pub use access::Access;
 pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
 pub use load::{Learned, Source, load};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::access::Access;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
 use super::publish::{Packages, Retention, Upload};
@@ -24,6 +25,7 @@ pub struct Config {
     pub anyone_may_read: bool,
     pub tls: Option<Tls>,
     pub domain: Domain,
+    pub access: Access,
     pub log: Log,
     pub server: Server,
     pub cache: Cache,
@@ -50,7 +52,10 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     pub name: String,
+    /// The account that owns it: twelve digits.
     pub owner: String,
+    /// As it stands in ARNs.
+    pub region: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +203,9 @@ impl Domain {
             owner: section
                 .take("owner")
                 .unwrap_or_else(|| "000000000000".to_owned()),
+            region: section
+                .take("region")
+                .unwrap_or_else(|| "us-east-1".to_owned()),
         };
         section.finish();
         domain

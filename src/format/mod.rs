@@ -109,6 +109,20 @@ pub enum Change {
     },
 }
 
+/// Reads `npm:@scope/name`.
+///
+/// # Errors
+/// Where the text names no package.
+pub fn package(text: &str) -> Result<PackageId, Problem> {
+    let (format, name) = text
+        .split_once(':')
+        .ok_or_else(|| Problem::invalid("a package is named as in npm:left-pad"))?;
+    let format: Format = format
+        .parse()
+        .map_err(|error| Problem::invalid(format!("{error}")))?;
+    format.protocol().package(name)
+}
+
 impl Change {
     /// The package that it is about, where the path shows it.
     #[must_use]

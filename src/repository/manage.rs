@@ -11,6 +11,7 @@ use super::source::Source;
 use super::{Repository, Snapshot};
 use crate::clock;
 use crate::config::Retention;
+use crate::format::package;
 use crate::package::{Algorithm, Format, Listing, Origin, PackageId, Release, Status, Summary};
 use crate::problem::{Decider, Problem};
 use crate::store::packages::{NewRelease, Spooled};
@@ -125,20 +126,6 @@ pub struct Deleted {
 
 /// Packages that are looked through at once.
 const PAGE: usize = 1000;
-
-/// Reads `npm:@scope/name`.
-///
-/// # Errors
-/// Where the text names no package.
-pub fn package(text: &str) -> Result<PackageId, Problem> {
-    let (format, name) = text
-        .split_once(':')
-        .ok_or_else(|| Problem::invalid("a package is named as in npm:left-pad"))?;
-    let format: Format = format
-        .parse()
-        .map_err(|error| Problem::invalid(format!("{error}")))?;
-    format.protocol().package(name)
-}
 
 impl Publisher {
     /// Carries the command out.

@@ -27,7 +27,7 @@ pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::Explanation;
 pub use forward::{Forwarded, Passed, Sent};
-pub use publish::{Changed, Publisher};
+pub use publish::{Changed, Permit, Publisher, Submission, drain};
 pub use receive::Body;
 pub use source::{Publish, Repository, Snapshot, Source};
 

@@ -25,6 +25,18 @@ use crate::store::packages::{self, NewRelease, Outcome};
 use crate::store::{Keeping, Store, Verified};
 use crate::task::Tasks;
 
+/// Whether who publishes may do so under a package's name, which some clients say in the body alone.
+pub type Permit<'a> = dyn Fn(&PackageId) -> Result<(), Problem> + Send + Sync + 'a;
+
+/// A change as a client sent it.
+pub struct Submission<'a> {
+    pub format: Format,
+    pub change: Change,
+    pub body: Body,
+    pub content_type: &'a str,
+    pub permit: &'a Permit<'a>,
+}
+
 /// Takes publishes.
 pub struct Publisher {
     pub(super) reader: Arc<Reader>,
@@ -71,11 +83,15 @@ impl Publisher {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         repository: &Repository,
-        format: Format,
-        change: Change,
-        body: Body,
-        content_type: &str,
+        submission: Submission<'_>,
     ) -> Result<Changed, Problem> {
+        let Submission {
+            format,
+            change,
+            body,
+            content_type,
+            permit,
+        } = submission;
         if !matches!(repository.publish, Publish::Local) {
             drain(body).await;
             return Err(takes_none(repository));
@@ -95,12 +111,12 @@ impl Publisher {
                 if received.file.is_none() {
                     return self.amend(repository, &package, &received.words).await;
                 }
-                self.publish(snapshot, repository, format, received, None)
+                self.publish(snapshot, repository, format, received, None, permit)
                     .await
             }
             Change::Form => {
                 let received = self.receive_form(body, content_type).await?;
-                self.publish(snapshot, repository, format, received, None)
+                self.publish(snapshot, repository, format, received, None, permit)
                     .await
             }
             Change::File(asset) => {
@@ -114,7 +130,7 @@ impl Publisher {
                     name: file_name(&asset).to_owned(),
                     ..Received::default()
                 };
-                self.publish(snapshot, repository, format, received, Some(asset))
+                self.publish(snapshot, repository, format, received, Some(asset), permit)
                     .await
             }
             Change::Checksum(asset, algorithm) => {
@@ -191,10 +207,12 @@ impl Publisher {
         format: Format,
         received: Received,
         asset: Option<AssetId>,
+        permit: &Permit<'_>,
     ) -> Result<Changed, Problem> {
         let is_at_path = asset.is_some();
         let (inspected, file) = self.inspect(format, received, asset).await?;
         let package = inspected.package.clone();
+        permit(&package)?;
         if !is_at_path {
             self.may_publish(snapshot, repository, &package).await?;
         }
@@ -538,7 +556,7 @@ fn not_ours(repository: &str, package: &PackageId) -> Problem {
 }
 
 /// Reads what is refused, for a while: a client that is still sending does not hear.
-async fn drain(mut body: Body) {
+pub async fn drain(mut body: Body) {
     let all = async { while let Some(Ok(_)) = body.next().await {} };
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
@@ -620,6 +638,9 @@ pub(super) fn refused(repository: &str, package: &PackageId, error: packages::Er
         packages::Error::Disposed { version } => conflict(format!(
             "{package} {version} was disposed of, and its number is not given again"
         )),
+        error @ packages::Error::Revision(_) => {
+            Problem::new(crate::problem::Kind::Conflict, decider, error.to_string())
+        }
         packages::Error::Absent(what) => Problem::not_found(decider, format!("there is no {what}")),
         error @ packages::Error::Sql(_) => {
             Problem::internal("the package catalog cannot be written", error)

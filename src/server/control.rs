@@ -6,12 +6,21 @@ use http::Method;
 use http::header::AUTHORIZATION;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::reply::{self, Answer, Head};
-use crate::Larder;
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::manage::Command;
+use crate::repository::manage;
+use crate::{Larder, access};
+
+/// A command of either kind; no two have the same name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Command {
+    Repositories(manage::Command),
+    Access(access::manage::Command),
+}
 
 /// A command is a few words.
 const COMMAND_BYTES_MAX: usize = 1024 * 1024;
@@ -22,7 +31,7 @@ pub async fn answer(
     body: Incoming,
 ) -> Result<Answer, Problem> {
     let said = head.text(AUTHORIZATION).strip_prefix("Bearer ");
-    if !head.peer.is_near || !said.is_some_and(|said| is_secret(larder, said)) {
+    if !head.peer.is_near() || !said.is_some_and(|said| is_secret(larder, said)) {
         return Err(Problem::new(
             Kind::Unauthenticated,
             Decider::Larder,
@@ -40,8 +49,13 @@ pub async fn answer(
     let body = body.map_err(|_| Problem::invalid("the command is too long, or ended early"))?;
     let command: Command = serde_json::from_slice(&body.to_bytes())
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))?;
-    let snapshot = larder.snapshot();
-    reply::json(&larder.publisher.execute(&snapshot, command).await?)
+    match command {
+        Command::Repositories(command) => {
+            let snapshot = larder.snapshot();
+            reply::json(&larder.publisher.execute(&snapshot, command).await?)
+        }
+        Command::Access(command) => reply::json(&larder.access.execute(command).await?),
+    }
 }
 
 /// Compares hashes, so that the time it takes says nothing of the secret.

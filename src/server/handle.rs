@@ -9,21 +9,24 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::error;
 
 use super::account::{Account, Entry, Subject};
+use super::credential;
 use super::health;
 use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body, Head, Peer};
 use super::route::{Route, route};
 use crate::Larder;
+use crate::access::policy::Decision;
+use crate::access::{self, Action, PUBLISH, Pass, Principal, Resource};
 use crate::connection::Connection;
 use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
-use crate::package::{AssetId, Format};
+use crate::package::{AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot};
+use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot, Submission, drain};
 use crate::telemetry::{RUN_TAG, Run};
 
 /// What answers are given from.
@@ -37,13 +40,37 @@ pub struct Server {
 struct Line {
     subject: Subject,
     run: Option<Arc<Run>>,
+    /// The same principal is let in again, whatever the time and its address.
+    is_lasting: bool,
+}
+
+/// Who asks; nobody has to say so where the configuration does not require it.
+fn admit(
+    larder: &Larder,
+    snapshot: &Snapshot,
+    peer: Peer,
+    headers: &HeaderMap,
+) -> Result<Principal, Problem> {
+    let config = &snapshot.config.access;
+    if !config.required {
+        return Ok(Principal::Anonymous);
+    }
+    larder
+        .access
+        .admit(config, &credential::said(headers), peer.address)
 }
 
 /// Answers a request.
 pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
     let larder = &server.larder;
-    let key = ready::key(&request, peer.over_tls);
+    let snapshot = larder.snapshot();
+    let admitted = admit(larder, &snapshot, peer, request.headers());
+    let key = match &admitted {
+        Ok(principal) => ready::key(&request, peer.over_tls, principal),
+        Err(_) => None,
+    };
+    let access = larder.access.number();
     if let Some(key) = &key
         && let Some(response) = server
             .answers
@@ -52,11 +79,12 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
         return response;
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let snapshot = larder.snapshot();
     let mut line = Line::default();
-    let answered = AssertUnwindSafe(answer(larder, &snapshot, peer, request, &mut line))
-        .catch_unwind()
-        .await;
+    let answered = AssertUnwindSafe(answer(
+        larder, &snapshot, peer, admitted, request, &mut line,
+    ))
+    .catch_unwind()
+    .await;
     let mut answer = match answered {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) => told(&problem, line.subject.format),
@@ -71,10 +99,10 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     let status = answer.response.status().as_u16();
     let entry = Entry::new(&larder.metrics, line.subject, answer.outcome, status);
     let entry = Arc::new(entry);
-    if let Some(key) = key {
+    if let Some(key) = key.filter(|_| line.is_lasting) {
         server
             .answers
-            .keep(key, &mut answer, snapshot.number, &entry);
+            .keep(key, &mut answer, snapshot.number, access, &entry);
     }
     let account = Account {
         larder: Arc::clone(larder),
@@ -104,6 +132,7 @@ async fn answer(
     larder: &Arc<Larder>,
     snapshot: &Arc<Snapshot>,
     peer: Peer,
+    admitted: Result<Principal, Problem>,
     request: Request<Incoming>,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
@@ -115,6 +144,22 @@ async fn answer(
     };
     let path = parts.uri.path();
     let tagged = tag(&parts.headers);
+    let from = access::From {
+        address: peer.address,
+        over_tls: peer.over_tls,
+        user_agent: parts
+            .headers
+            .get(USER_AGENT)
+            .and_then(|agent| agent.to_str().ok())
+            .unwrap_or_default(),
+    };
+    let pass = |principal| Pass {
+        access: &larder.access,
+        domain: &snapshot.config.domain,
+        principal,
+        from,
+        is_open: !snapshot.config.access.required,
+    };
     let (format, repository, rest, run) = match route(&parts.method, path, tagged.is_some()) {
         Route::Package {
             format,
@@ -125,7 +170,9 @@ async fn answer(
         Route::Live => return Ok(health::live()),
         Route::Ready => return Ok(health::ready(larder.tasks.is_stopping())),
         Route::Metrics => return Ok(health::metrics(larder)),
-        Route::Decide => return health::decide(larder, parts.uri.query()).await,
+        Route::Decide => {
+            return health::decide(larder, &pass(&admitted?), parts.uri.query()).await;
+        }
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
         Route::Lease(run) => return Ok(health::lease(larder, run, parts.uri.query())),
         Route::Control => return super::control::answer(larder, &head, body).await,
@@ -136,6 +183,14 @@ async fn answer(
         }
     };
     line.subject.format = Some(format);
+    let body = unstalled(body, snapshot.config.upload.stall_timeout);
+    let principal = match admitted {
+        Ok(principal) => principal,
+        Err(problem) => {
+            drain(body).await;
+            return Err(problem);
+        }
+    };
     // At the host's root the path shows neither; npm under `larder run` says it by its name.
     let (repository, run) = match repository {
         Some(repository) => (Some(repository), run),
@@ -156,6 +211,7 @@ async fn answer(
     line.subject.repository.clone_from(&repository.name);
     line.run = run.map(|run| larder.runs.run(run));
     let asked = Asked {
+        pass: pass(&principal),
         larder,
         snapshot,
         repository,
@@ -189,11 +245,23 @@ async fn answer(
         query: parts.uri.query(),
         accept: asked.head.text(ACCEPT),
     })?;
+    let action = access::action_of(&target);
+    let body = match asked.permit(action, &target) {
+        Ok(decision) => {
+            line.is_lasting = decision.is_lasting;
+            body
+        }
+        Err(problem) => {
+            drain(body).await;
+            return Err(problem);
+        }
+    };
     asked.answer(target, body, line).await
 }
 
 /// A request for a package, with what it is answered from.
 struct Asked<'a> {
+    pass: Pass<'a>,
     larder: &'a Arc<Larder>,
     snapshot: &'a Arc<Snapshot>,
     repository: &'a Repository,
@@ -206,10 +274,30 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Whether who asks may do so: read the repository, or change a package of it. Where the body
+    /// alone names the package, that is asked once it is known.
+    fn permit(&self, action: Action, target: &Target) -> Result<Decision, Problem> {
+        let name = &self.repository.name;
+        let Target::Change(change) = target else {
+            return self.pass.to_repository(action, name);
+        };
+        let is_forwarded = !matches!(self.repository.publish, Publish::Local);
+        match change.package() {
+            Some(package) => self.pass.to_package(action, name, package),
+            // What is passed on is not looked into.
+            None if is_forwarded => {
+                let format = self.protocol.format().as_str();
+                let any = Resource::named_package(self.pass.domain, name, format, "", "*");
+                self.pass.to(action, &any)
+            }
+            None => Ok(Decision::open()),
+        }
+    }
+
     async fn answer(
         &self,
         target: Target,
-        body: Incoming,
+        body: crate::repository::Body,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
         let target = match target {
@@ -281,7 +369,7 @@ impl Asked<'_> {
     async fn change(
         &self,
         change: Change,
-        body: Incoming,
+        body: crate::repository::Body,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
         line.subject.package = change
@@ -296,7 +384,6 @@ impl Asked<'_> {
             ));
         }
         let format = self.protocol.format();
-        let body = unstalled(body, self.snapshot.config.upload.stall_timeout);
         let forwards = match &self.repository.publish {
             Publish::Forward { to, spool } => {
                 let to = to.iter().find(|connection| connection.format == format);
@@ -306,16 +393,23 @@ impl Asked<'_> {
             Publish::Deny | Publish::Local => None,
         };
         let Some((to, as_client, spool)) = forwards else {
+            let permit = |package: &PackageId| {
+                let name = &self.repository.name;
+                self.pass.to_package(PUBLISH, name, package).map(drop)
+            };
             let changed = self
                 .larder
                 .publisher
                 .change(
                     self.snapshot,
                     self.repository,
-                    format,
-                    change,
-                    body,
-                    self.head.text(CONTENT_TYPE),
+                    Submission {
+                        format,
+                        change,
+                        body,
+                        content_type: self.head.text(CONTENT_TYPE),
+                        permit: &permit,
+                    },
                 )
                 .await?;
             return Ok(reply::changed(changed, format));
@@ -368,7 +462,7 @@ impl Asked<'_> {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING), self.head.peer.is_near);
+        let encodings = Encodings::parse(self.head.text(ACCEPT_ENCODING), self.head.peer.is_near());
         let reply = self.read(id, &encodings).await?;
         Ok(reply::document(
             &self.head,
@@ -391,22 +485,23 @@ impl Asked<'_> {
         Ok(reply::asset(&self.head, reply, &self.larder.tasks))
     }
 
-    async fn question_body(&self, body: Incoming) -> Result<Bytes, Problem> {
+    async fn question_body(&self, mut body: crate::repository::Body) -> Result<Bytes, Problem> {
         let max = self.snapshot.config.server.question_bytes_max;
-        let limited = Limited::new(body, usize::try_from(max).unwrap_or(usize::MAX));
-        match limited.collect().await {
-            Ok(collected) => {
-                let encoded = self.head.text(http::header::CONTENT_ENCODING);
-                reply::decoded(collected.to_bytes(), encoded, max)
+        let mut whole = Vec::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|_| Problem::invalid("the request's body ended early"))?;
+            if (whole.len() + piece.len()) as u64 > max {
+                return Err(Problem::new(
+                    Kind::TooLarge,
+                    Decider::Larder,
+                    format!("the body has more than {max} bytes"),
+                )
+                .advice("raise `server.question_bytes_max`"));
             }
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
-                Kind::TooLarge,
-                Decider::Larder,
-                format!("the body has more than {max} bytes"),
-            )
-            .advice("raise `server.question_bytes_max`")),
-            Err(_) => Err(Problem::invalid("the request's body ended early")),
+            whole.extend_from_slice(&piece);
         }
+        let encoded = self.head.text(http::header::CONTENT_ENCODING);
+        reply::decoded(whole.into(), encoded, max)
     }
 }
 

@@ -9,8 +9,8 @@ use http::StatusCode;
 
 use super::reply::{Answer, json, pieces, text};
 use crate::Larder;
-use crate::format::query_of;
-use crate::package::Format;
+use crate::access::{Pass, READ};
+use crate::format::{package as package_of, query_of};
 use crate::problem::Problem;
 use crate::telemetry::Report;
 
@@ -82,7 +82,11 @@ pub fn lease(larder: &Larder, run: &str, query: Option<&str>) -> Answer {
 }
 
 /// `?repository=public&package=npm:left-pad&version=1.3.0`
-pub async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Problem> {
+pub async fn decide(
+    larder: &Arc<Larder>,
+    pass: &Pass<'_>,
+    query: Option<&str>,
+) -> Result<Answer, Problem> {
     let mut query = query_of(query);
     let mut take = |name: &str| {
         query
@@ -91,14 +95,9 @@ pub async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer,
     };
     let (repository, package, version) = (take("repository")?, take("package")?, take("version")?);
     let snapshot = larder.snapshot();
-    let (format, name) = package
-        .split_once(':')
-        .ok_or_else(|| Problem::invalid("a package is named as in npm:left-pad"))?;
-    let format: Format = format
-        .parse()
-        .map_err(|error| Problem::invalid(format!("{error}")))?;
-    let package = format.protocol().package(name)?;
+    let package = package_of(&package)?;
     let repository = snapshot.repository(&repository)?;
+    pass.to_repository(READ, &repository.name)?;
     json(
         &larder
             .reader

@@ -1,6 +1,6 @@
 //! Accepts sockets, a bounded number at once, and drains them at the end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::service::service_fn;
@@ -141,7 +141,7 @@ fn workers(
         Box::pin(async move {
             let plain = Peer {
                 over_tls: false,
-                is_near: is_near(&socket),
+                address: address_of(&socket),
             };
             let secured = Peer {
                 over_tls: true,
@@ -201,10 +201,13 @@ async fn accept(
     }
 }
 
-fn is_near(socket: &TcpStream) -> bool {
+/// The other end's; of a socket that is gone already, none.
+fn address_of(socket: &TcpStream) -> IpAddr {
     socket
         .peer_addr()
-        .is_ok_and(|address| address.ip().to_canonical().is_loopback())
+        .map_or(Ipv6Addr::UNSPECIFIED.into(), |address| {
+            address.ip().to_canonical()
+        })
 }
 
 async fn converse<S>(

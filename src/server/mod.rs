@@ -2,6 +2,7 @@
 
 mod account;
 mod control;
+mod credential;
 mod handle;
 mod health;
 mod listener;

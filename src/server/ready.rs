@@ -16,6 +16,7 @@ use moka::sync::Cache;
 use super::account::{Account, Entry};
 use super::reply::{Answer, Body};
 use crate::Larder;
+use crate::access::Principal;
 use crate::clock;
 use crate::package::BlobId;
 use crate::repository::Lasting;
@@ -65,6 +66,8 @@ impl Source {
 struct Ready {
     /// The configuration that it was answered under.
     snapshot: u64,
+    /// The state of tokens and policies that it was answered under.
+    access: i64,
     again: Again,
     headers: HeaderMap,
     /// When upstream vouched for it; seconds since 1970.
@@ -78,12 +81,13 @@ pub struct Answers {
     answers: Cache<Key, Arc<Ready>, foldhash::fast::RandomState>,
 }
 
-/// Names the request, where its answer may be one that was given before.
-pub fn key<B>(request: &Request<B>, over_tls: bool) -> Option<Key> {
+/// Names the request of whom it is, where its answer may be one that was given before.
+pub fn key<B>(request: &Request<B>, over_tls: bool, principal: &Principal) -> Option<Key> {
     let path = request.uri().path_and_query()?.as_str();
     let headers = request.headers();
     let is_plain = request.method() == Method::GET
         && !path.starts_with("/-/")
+        && !path.starts_with("/v1/")
         && path.len() <= KEY_BYTES_MAX
         && ![IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE]
             .iter()
@@ -105,6 +109,8 @@ pub fn key<B>(request: &Request<B>, over_tls: bool) -> Option<Key> {
             key.extend_from_slice(value.as_bytes());
         }
     }
+    key.push(0);
+    key.extend_from_slice(principal.arn().unwrap_or_default().as_bytes());
     (key.len() <= KEY_BYTES_MAX).then(|| key.into())
 }
 
@@ -135,7 +141,10 @@ impl Answers {
     ) -> Option<Response<Body>> {
         let ready = self.answers.get(key)?;
         let now = clock::unix_now();
-        if ready.snapshot != larder.snapshot_number() || !ready.again.lasting.holds(now) {
+        if ready.snapshot != larder.snapshot_number()
+            || ready.access != larder.access.number()
+            || !ready.again.lasting.holds(now)
+        {
             return None;
         }
         let body = ready.again.source.body(over_tls)?;
@@ -161,13 +170,21 @@ impl Answers {
     }
 
     /// Remembers an answer.
-    pub fn keep(&self, key: Key, answer: &mut Answer, snapshot: u64, entry: &Arc<Entry>) {
+    pub fn keep(
+        &self,
+        key: Key,
+        answer: &mut Answer,
+        snapshot: u64,
+        access: i64,
+        entry: &Arc<Entry>,
+    ) {
         let (Some(again), Some(cached)) = (answer.again.take(), &answer.cached) else {
             return;
         };
         let now = clock::unix_now();
         let ready = Ready {
             snapshot,
+            access,
             again,
             headers: answer.response.headers().clone(),
             checked_at: now.saturating_sub(i64::try_from(cached.age).unwrap_or(0)),
@@ -192,7 +209,9 @@ mod tests {
 
     #[test]
     fn what_decides_the_answer_is_in_its_name() {
-        let named = |path: &str, headers: &[(&str, &str)]| key(&request(path, headers), false);
+        let named = |path: &str, headers: &[(&str, &str)]| {
+            key(&request(path, headers), false, &Principal::Anonymous)
+        };
         let plain = named("/npm/public/left-pad", &[("host", "a")]);
         assert!(plain.is_some());
         for (path, headers) in [
@@ -210,7 +229,19 @@ mod tests {
         let unimportant = [("host", "a"), ("user-agent", "npm/11.0.0")];
         assert_eq!(named("/npm/public/left-pad", &unimportant), plain);
         assert_ne!(
-            key(&request("/npm/public/left-pad", &[("host", "a")]), true),
+            key(
+                &request("/npm/public/left-pad", &[("host", "a")]),
+                true,
+                &Principal::Anonymous
+            ),
+            plain
+        );
+        assert_ne!(
+            key(
+                &request("/npm/public/left-pad", &[("host", "a")]),
+                false,
+                &Principal::root("111122223333")
+            ),
             plain
         );
         assert_ne!(
@@ -226,10 +257,15 @@ mod tests {
             [("range", "bytes=0-1")],
             [("user-agent", "npm/11.0.0 larder-run/7a.public")],
         ] {
-            assert_eq!(key(&request("/npm/public/left-pad", &headers), false), None);
+            let request = request("/npm/public/left-pad", &headers);
+            assert_eq!(key(&request, false, &Principal::Anonymous), None);
         }
         assert_eq!(
-            key(&request("/-/run/7a/npm/public/left-pad", &[]), false),
+            key(
+                &request("/-/run/7a/npm/public/left-pad", &[]),
+                false,
+                &Principal::Anonymous
+            ),
             None
         );
     }

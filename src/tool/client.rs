@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::package::PackageId;
 use crate::repository::Explanation;
-use crate::repository::manage::{Command, Outcome};
 use crate::secret::Secret;
 use crate::telemetry::Report;
 
@@ -55,7 +56,11 @@ pub async fn decide(
 ///
 /// # Errors
 /// Where the running Larder does not answer, or says no.
-pub async fn control(address: &str, secret: &Secret, command: &Command) -> anyhow::Result<Outcome> {
+pub async fn control<O: DeserializeOwned>(
+    address: &str,
+    secret: &Secret,
+    command: &impl Serialize,
+) -> anyhow::Result<O> {
     let response = http()?
         .post(format!("{address}/-/control"))
         .bearer_auth(secret.expose())

@@ -8,6 +8,7 @@ mod problem;
 mod range;
 
 use std::io::Read as _;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -38,11 +39,17 @@ pub struct Head<'a> {
 }
 
 /// Who is at a socket's other end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub over_tls: bool,
-    /// On this machine.
-    pub is_near: bool,
+    pub address: IpAddr,
+}
+
+impl Peer {
+    /// Whether it is on this machine.
+    pub fn is_near(self) -> bool {
+        self.address.is_loopback()
+    }
 }
 
 impl Head<'_> {
@@ -225,7 +232,10 @@ mod tests {
             let head = Head {
                 method: &Method::GET,
                 headers: &headers,
-                peer: Peer::default(),
+                peer: Peer {
+                    over_tls: false,
+                    address: [127, 0, 0, 1].into(),
+                },
             };
             assert_eq!(head.holds("\"a\"", Some(date)), holds, "{value}");
         }

@@ -1,7 +1,7 @@
 //! A problem as a status and the format's own body: the one place that knows which is which.
 
 use http::StatusCode;
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::ext::ReasonPhrase;
 
 use super::{Answer, whole};
@@ -20,8 +20,15 @@ pub fn problem(problem: &Problem, format: Option<Format>) -> Answer {
         |format| format.protocol().error(problem),
     );
     let mut answer = whole(status(problem.kind), content_type, body.into());
-    if let Kind::Unavailable { retry_after } = problem.kind {
+    if let Kind::Unavailable { retry_after } | Kind::TooMany { retry_after } = problem.kind {
         answer.header(RETRY_AFTER, &retry_after.as_secs().max(1).to_string());
+    }
+    if problem.kind == Kind::Unauthenticated {
+        // Maven and NuGet send what they have when they are asked for it, and not before.
+        answer.header(
+            WWW_AUTHENTICATE,
+            "Basic realm=\"larder\", charset=\"UTF-8\"",
+        );
     }
     if problem.kind == Kind::MethodNotAllowed {
         answer.header(ALLOW, "GET, HEAD");
@@ -49,6 +56,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Unverified | Kind::Upstream => StatusCode::BAD_GATEWAY,
         Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         Kind::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -1,5 +1,6 @@
 //! The package catalog: what repositories have of their own, in SQLite or PostgreSQL.
 
+mod access;
 mod change;
 mod read;
 mod spool;
@@ -12,6 +13,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
 pub use change::{Copied, NewRelease, Outcome};
 pub use read::Manifests;
 pub use spool::Spooled;
@@ -32,6 +34,8 @@ pub enum Error {
     Disposed { version: String },
     #[error("there is no {0}")]
     Absent(String),
+    #[error("{0} is in another revision than the one that was named")]
+    Revision(String),
 }
 
 /// The package catalog; clones share it.
@@ -71,6 +75,9 @@ impl Packages {
         sqlx::any::install_default_drivers();
         let own = format!("sqlite://{}?mode=rwc", encoded(file));
         let is_shared = url.is_some();
+        if !is_shared {
+            make_private(file)?;
+        }
         let options = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(30))
@@ -132,6 +139,18 @@ impl Packages {
         let transaction = self.pool.begin_with(self.begin).await?;
         Ok((place, transaction))
     }
+}
+
+/// Keys lie in it: what is made beside it is as private as it is.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+fn make_private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let open = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(file)?;
+    open.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// A path within a URL.

@@ -202,7 +202,7 @@ async fn a_name_stays_ours_when_its_last_version_is_deleted() {
     let (upstream, larder) = team().await;
     ours(&larder).await;
     attack(&upstream);
-    let package = larder::repository::manage::package("npm:acme-lib").unwrap();
+    let package = larder::format::package("npm:acme-lib").unwrap();
     let command = larder::repository::manage::Command::Delete {
         repository: "team".to_owned(),
         package: package.to_string(),

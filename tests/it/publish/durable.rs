@@ -409,7 +409,7 @@ async fn the_same_catalog_works_on_postgresql() {
         "{:?}",
         answers.iter().map(|it| it.status).collect::<Vec<_>>()
     );
-    let package = larder::repository::manage::package("npm:acme-lib").unwrap();
+    let package = larder::format::package("npm:acme-lib").unwrap();
     larder
         .larder
         .publisher

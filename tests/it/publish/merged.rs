@@ -116,7 +116,7 @@ async fn a_version_that_a_nearer_source_hides_is_not_taken_from_a_farther_one() 
         &[version("1.0.0", &[("far", "*")]), version("0.9.0", &[])],
     );
     larder.get("/npm/team/lib").await.expect(200);
-    let package = larder::repository::manage::package("npm:lib").unwrap();
+    let package = larder::format::package("npm:lib").unwrap();
     npm_put(
         &larder,
         "lib",

@@ -224,7 +224,7 @@ async fn metadata_is_served_beside_its_wheel_and_an_unlisted_version_is_yanked()
     assert!(metadata.text().contains("Requires-Dist: left-pad>=1"));
     assert_eq!(entry["core-metadata"]["sha256"], sha256(metadata.bytes()));
 
-    let package = larder::repository::manage::package("pypi:acme-lib").unwrap();
+    let package = larder::format::package("pypi:acme-lib").unwrap();
     let set = async |status| {
         let publisher = &larder.larder.publisher;
         publisher

@@ -1,0 +1,72 @@
+//! Tokens, keys and policies in memory: what every request is held against.
+
+use std::collections::{HashMap, HashSet};
+
+use tracing::error;
+
+use super::policy::Policy;
+use super::principal::Principal;
+use super::token::Refused;
+use crate::store::packages::{AccessKey, AccessRows, MachineToken, SigningKey};
+
+/// A policy as it was sent, and as it was understood.
+pub struct Kept {
+    pub document: String,
+    pub revision: String,
+    /// `None` where a newer Larder wrote what this one does not understand.
+    pub parsed: Option<Policy>,
+}
+
+#[derive(Default)]
+pub struct Book {
+    pub number: i64,
+    /// The newest first.
+    pub signing: Vec<SigningKey>,
+    pub revoked: HashSet<String>,
+    tokens: HashMap<Vec<u8>, MachineToken>,
+    pub keys: HashMap<String, AccessKey>,
+    /// By the ARN of what they are attached to.
+    pub policies: HashMap<String, Kept>,
+}
+
+impl Book {
+    pub fn new(rows: AccessRows) -> Self {
+        let policies = rows.policies.into_iter().map(|row| {
+            let parsed = Policy::parse(&row.document)
+                .inspect_err(|why| error!(%why, resource = row.resource, "A policy cannot be read: nothing it is attached to is open to anybody but the owner"))
+                .ok();
+            let kept = Kept {
+                document: row.document,
+                revision: row.revision,
+                parsed,
+            };
+            (row.resource, kept)
+        });
+        Self {
+            number: rows.number,
+            signing: rows.signing,
+            revoked: rows.revoked.into_iter().collect(),
+            tokens: rows
+                .tokens
+                .into_iter()
+                .map(|token| (token.hash.clone(), token))
+                .collect(),
+            keys: rows
+                .keys
+                .into_iter()
+                .map(|key| (key.id.clone(), key))
+                .collect(),
+            policies: policies.collect(),
+        }
+    }
+
+    /// Whose machine token has this hash.
+    pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Principal, Refused> {
+        // A look-up by hash tells by its time at most something of the hash.
+        let token = self.tokens.get(hash.as_slice()).ok_or(Refused::Foreign)?;
+        if token.expires_at.is_some_and(|expires| expires <= now_ms) {
+            return Err(Refused::Expired);
+        }
+        Principal::parse(&token.principal).ok_or(Refused::Foreign)
+    }
+}

@@ -1,0 +1,438 @@
+//! What an operator does to tokens, keys and policies.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Circumstances, Policy, Why};
+use super::{Access, Principal, Resource, no_randomness, token, unreadable};
+use crate::clock;
+use crate::problem::{Decider, Kind, Problem};
+use crate::secret::Secret;
+use crate::store::packages::{self, AccessKey, MachineToken, PolicyRow, random_name};
+
+/// The longest that a signed token holds, in seconds.
+pub const TOKEN_SECONDS_MAX: i64 = 43_200;
+
+/// A command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum Command {
+    TokenCreate {
+        /// A user of the domain's owner, or an ARN.
+        principal: String,
+        note: String,
+        /// Seconds from now; none: until it is revoked.
+        expires_in: Option<i64>,
+    },
+    TokenList,
+    /// A machine's token by its id, or a signed one by itself.
+    TokenRevoke {
+        token: String,
+    },
+    /// Another key signs from now on.
+    TokenRotate {
+        /// What the old keys signed holds no more.
+        at_once: bool,
+    },
+    KeyCreate {
+        principal: String,
+    },
+    KeyList,
+    KeyDelete {
+        id: String,
+    },
+    PolicyPut {
+        /// None: the domain.
+        repository: Option<String>,
+        document: String,
+    },
+    PolicyShow {
+        repository: Option<String>,
+    },
+    PolicyDelete {
+        repository: Option<String>,
+    },
+    /// What would be decided.
+    PolicyTest {
+        principal: String,
+        action: String,
+        repository: Option<String>,
+        /// `npm:@scope/name`.
+        package: Option<String>,
+        address: Option<std::net::IpAddr>,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    #[serde(rename_all = "camelCase")]
+    Token {
+        id: String,
+        /// Shown this once.
+        token: String,
+        principal: String,
+        expires: Option<Timestamp>,
+    },
+    Tokens {
+        tokens: Vec<Listed>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Key {
+        access_key_id: String,
+        /// Shown this once.
+        secret_access_key: String,
+        principal: String,
+    },
+    Keys {
+        keys: Vec<Listed>,
+    },
+    Policy {
+        resource: String,
+        document: String,
+        revision: String,
+    },
+    Decided {
+        allowed: bool,
+        by: String,
+        principal: String,
+        action: String,
+        resource: String,
+    },
+    Done,
+}
+
+/// A token or key, without its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listed {
+    pub id: String,
+    pub principal: String,
+    pub note: String,
+    pub created: Timestamp,
+    pub expires: Option<Timestamp>,
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or_default()
+}
+
+impl Access {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// Where what it names is not there or cannot be.
+    pub async fn execute(&self, command: Command) -> Result<Outcome, Problem> {
+        match command {
+            Command::TokenCreate {
+                principal,
+                note,
+                expires_in,
+            } => self.create_token(&principal, note, expires_in).await,
+            Command::TokenList => {
+                let rows = self.packages.access().await.map_err(unreadable)?;
+                let tokens = rows.tokens.into_iter().map(|token| Listed {
+                    id: token.id,
+                    principal: token.principal,
+                    note: token.note,
+                    created: time(token.created_at),
+                    expires: token.expires_at.map(time),
+                });
+                Ok(Outcome::Tokens {
+                    tokens: tokens.collect(),
+                })
+            }
+            Command::TokenRevoke { token } => self.revoke_token(&token).await,
+            Command::TokenRotate { at_once } => {
+                let secret = token::signing_secret().map_err(no_randomness)?;
+                let keep_after = if at_once {
+                    i64::MAX
+                } else {
+                    clock::unix_ms_now() - TOKEN_SECONDS_MAX * 1000
+                };
+                let added = self.packages.add_signing_key(&secret, false, keep_after);
+                added.await.map_err(unwritable)?;
+                self.reread().await?;
+                Ok(Outcome::Done)
+            }
+            Command::KeyCreate { principal } => self.create_key(&principal).await,
+            Command::KeyList => {
+                let rows = self.packages.access().await.map_err(unreadable)?;
+                let keys = rows.keys.into_iter().map(|key| Listed {
+                    id: key.id,
+                    principal: key.principal,
+                    note: String::new(),
+                    created: time(key.created_at),
+                    expires: None,
+                });
+                Ok(Outcome::Keys {
+                    keys: keys.collect(),
+                })
+            }
+            Command::KeyDelete { id } => self.drop_credential(&id).await,
+            Command::PolicyPut {
+                repository,
+                document,
+            } => {
+                let row = self
+                    .put_policy(&self.attached_to(repository), &document, None)
+                    .await?;
+                Ok(shown(row))
+            }
+            Command::PolicyShow { repository } => {
+                let resource = self.attached_to(repository);
+                let row = self.policy(&resource).ok_or_else(|| no_policy(&resource))?;
+                Ok(shown(row))
+            }
+            Command::PolicyDelete { repository } => {
+                let resource = self.attached_to(repository);
+                self.delete_policy(&resource, None).await?;
+                Ok(Outcome::Done)
+            }
+            Command::PolicyTest {
+                principal,
+                action,
+                repository,
+                package,
+                address,
+            } => self.test(&principal, action, repository, package, address),
+        }
+    }
+
+    fn attached_to(&self, repository: Option<String>) -> Resource {
+        repository.map_or_else(
+            || Resource::domain(&self.domain),
+            |name| Resource::repository(&self.domain, &name),
+        )
+    }
+
+    /// A user of the domain's owner, or whom an ARN names.
+    fn principal(&self, text: &str) -> Result<Principal, Problem> {
+        if text.contains(':') || text == "anonymous" {
+            return Principal::parse(text)
+                .ok_or_else(|| Problem::invalid(format!("`{text}` is no ARN of a user or role")));
+        }
+        Principal::user_of(&self.domain.owner, text)
+            .map_err(|error| Problem::invalid(error.to_string()))
+    }
+
+    async fn create_token(
+        &self,
+        principal: &str,
+        note: String,
+        expires_in: Option<i64>,
+    ) -> Result<Outcome, Problem> {
+        let principal = self.principal(principal)?;
+        let text = format!(
+            "{}{}",
+            token::MACHINE_PREFIX,
+            token::random(32).map_err(no_randomness)?
+        );
+        let now = clock::unix_ms_now();
+        let row = MachineToken {
+            id: random_name().get(..12).unwrap_or_default().to_owned(),
+            hash: token::hash(&text).to_vec(),
+            principal: principal.to_string(),
+            note,
+            created_at: now,
+            expires_at: expires_in.map(|seconds| now.saturating_add(seconds.saturating_mul(1000))),
+        };
+        self.packages.add_token(&row).await.map_err(unwritable)?;
+        self.reread().await?;
+        Ok(Outcome::Token {
+            id: row.id,
+            token: text,
+            principal: row.principal,
+            expires: row.expires_at.map(time),
+        })
+    }
+
+    async fn revoke_token(&self, said: &str) -> Result<Outcome, Problem> {
+        if said.contains('.') {
+            let claims = token::check(
+                said,
+                &self.book.load().signing,
+                &self.issuer,
+                clock::unix_now(),
+            )
+            .map_err(|why| Problem::invalid(format!("the token holds nothing: {why}")))?;
+            let revoked = self.packages.revoke(&claims.jti, claims.exp * 1000);
+            revoked.await.map_err(unwritable)?;
+            self.reread().await?;
+            return Ok(Outcome::Done);
+        }
+        if said.starts_with(token::MACHINE_PREFIX) {
+            let hash = token::hash(said);
+            let rows = self.packages.access().await.map_err(unreadable)?;
+            let found = rows.tokens.into_iter().find(|token| token.hash == hash);
+            let id = found.map(|token| token.id).unwrap_or_default();
+            return self.drop_credential(&id).await;
+        }
+        self.drop_credential(said).await
+    }
+
+    async fn drop_credential(&self, id: &str) -> Result<Outcome, Problem> {
+        let dropped = self
+            .packages
+            .drop_credential(id)
+            .await
+            .map_err(unwritable)?;
+        self.reread().await?;
+        if dropped {
+            return Ok(Outcome::Done);
+        }
+        Err(Problem::not_found(
+            Decider::Larder,
+            format!("there is no token or key `{id}`"),
+        ))
+    }
+
+    async fn create_key(&self, principal: &str) -> Result<Outcome, Problem> {
+        let principal = self.principal(principal)?;
+        // As AWS's look: twenty capitals and digits, and forty characters of base64.
+        let random = random_name().to_uppercase();
+        let key = AccessKey {
+            id: format!("AKLR{}", random.get(..16).unwrap_or_default()),
+            secret: Secret::new(&token::random(30).map_err(no_randomness)?),
+            principal: principal.to_string(),
+            created_at: clock::unix_ms_now(),
+        };
+        self.packages.add_key(&key).await.map_err(unwritable)?;
+        self.reread().await?;
+        Ok(Outcome::Key {
+            access_key_id: key.id,
+            secret_access_key: key.secret.expose().to_owned(),
+            principal: key.principal,
+        })
+    }
+
+    /// The policy that is attached to the resource.
+    #[must_use]
+    pub fn policy(&self, resource: &Resource) -> Option<PolicyRow> {
+        let book = self.book.load();
+        book.policies.get(&resource.arn).map(|kept| PolicyRow {
+            resource: resource.arn.clone(),
+            document: kept.document.clone(),
+            revision: kept.revision.clone(),
+        })
+    }
+
+    /// Attaches a policy.
+    ///
+    /// # Errors
+    /// Where it is none, or the one before it is in another revision than the one named.
+    pub async fn put_policy(
+        &self,
+        resource: &Resource,
+        document: &str,
+        revision: Option<&str>,
+    ) -> Result<PolicyRow, Problem> {
+        Policy::parse(document).map_err(|why| Problem::invalid(why.to_string()))?;
+        let row = self
+            .packages
+            .set_policy(&resource.arn, Some(document), revision)
+            .await
+            .map_err(unwritable)?;
+        self.reread().await?;
+        Ok(row)
+    }
+
+    /// Takes a policy away, and gives it.
+    ///
+    /// # Errors
+    /// Where there is none, or it is in another revision than the one named.
+    pub async fn delete_policy(
+        &self,
+        resource: &Resource,
+        revision: Option<&str>,
+    ) -> Result<PolicyRow, Problem> {
+        let row = self
+            .packages
+            .set_policy(&resource.arn, None, revision)
+            .await
+            .map_err(unwritable)?;
+        self.reread().await?;
+        Ok(row)
+    }
+
+    fn test(
+        &self,
+        principal: &str,
+        action: String,
+        repository: Option<String>,
+        package: Option<String>,
+        address: Option<std::net::IpAddr>,
+    ) -> Result<Outcome, Problem> {
+        let principal = self.principal(principal)?;
+        let action = if action.contains(':') {
+            action
+        } else {
+            format!("codeartifact:{action}")
+        };
+        let resource = match (repository, package) {
+            (Some(repository), Some(package)) => Resource::package(
+                &self.domain,
+                &repository,
+                &crate::format::package(&package)?,
+            ),
+            (Some(repository), None) => Resource::repository(&self.domain, &repository),
+            (None, None) => Resource::domain(&self.domain),
+            (None, Some(_)) => {
+                return Err(Problem::invalid(
+                    "a package is one of a repository: name it too",
+                ));
+            }
+        };
+        let decision = self.decide(
+            &action,
+            &resource,
+            Circumstances {
+                principal: &principal,
+                address,
+                time: clock::now(),
+                over_tls: false,
+                user_agent: "",
+                more: &[],
+            },
+        );
+        let by = match &decision.why {
+            Why::Nothing => "no statement of any policy allows it".to_owned(),
+            why => why.to_string(),
+        };
+        Ok(Outcome::Decided {
+            allowed: decision.is_allowed,
+            by,
+            principal: principal.to_string(),
+            action,
+            resource: resource.arn,
+        })
+    }
+}
+
+fn shown(row: PolicyRow) -> Outcome {
+    Outcome::Policy {
+        resource: row.resource,
+        document: row.document,
+        revision: row.revision,
+    }
+}
+
+fn no_policy(resource: &Resource) -> Problem {
+    Problem::not_found(
+        Decider::Larder,
+        format!("{} has no policy of its own", resource.arn),
+    )
+}
+
+fn unwritable(error: packages::Error) -> Problem {
+    match error {
+        packages::Error::Absent(what) => {
+            Problem::not_found(Decider::Larder, format!("there is no {what}"))
+        }
+        error @ packages::Error::Revision(_) => {
+            Problem::new(Kind::Conflict, Decider::Larder, error.to_string())
+                .advice("read it again, and try again")
+        }
+        error => Problem::internal("tokens and policies cannot be written", error),
+    }
+}

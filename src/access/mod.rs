@@ -1,0 +1,421 @@
+//! Who asks, and what they may do: tokens, signatures, policies.
+
+mod book;
+pub mod manage;
+pub mod policy;
+mod principal;
+mod resource;
+pub mod sigv4;
+mod throttle;
+mod token;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+use tracing::warn;
+
+pub use principal::Principal;
+pub use resource::{
+    Action, DISPOSE, GET_TOKEN, PUBLISH, PUT_METADATA, READ, Resource, UPDATE_STATUS, action_of,
+};
+
+use crate::clock;
+use crate::config::{self, Config, Domain};
+use crate::package::PackageId;
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::packages::Packages;
+use crate::task::Tasks;
+use book::Book;
+use policy::{Circumstances, Decision, Question, Why};
+use throttle::Throttle;
+
+/// What a client said to prove who it is.
+pub enum Said<'a> {
+    Nothing,
+    /// A bearer's token, an API key, or the password of whatever user.
+    Token(Cow<'a, str>),
+    /// Something that is no credential of ours.
+    Unknown,
+}
+
+/// The service's name in signatures.
+const SERVICE: &str = "codeartifact";
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct From<'a> {
+    pub address: IpAddr,
+    pub over_tls: bool,
+    pub user_agent: &'a str,
+}
+
+/// The gate.
+pub struct Access {
+    packages: Packages,
+    domain: Domain,
+    /// The domain as signed tokens name it.
+    issuer: String,
+    book: ArcSwap<Book>,
+    throttle: Throttle,
+}
+
+impl Access {
+    /// Reads tokens, keys and policies, and makes the first signing key where there is none.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn open(
+        packages: &Packages,
+        config: &Config,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, Problem> {
+        let secret = token::signing_secret().map_err(no_randomness)?;
+        packages
+            .add_signing_key(&secret, true, i64::MIN)
+            .await
+            .map_err(unreadable)?;
+        let access = Arc::new(Self {
+            packages: packages.clone(),
+            issuer: Resource::domain(&config.domain).arn,
+            domain: config.domain.clone(),
+            book: ArcSwap::default(),
+            throttle: Throttle::new(config.access.failures_max),
+        });
+        access.reread().await?;
+        if packages.is_shared() {
+            access.watch(&config.access, tasks);
+        }
+        Ok(access)
+    }
+
+    /// Takes up what other processes change.
+    fn watch(self: &Arc<Self>, config: &config::Access, tasks: &Tasks) {
+        let (access, every) = (Arc::clone(self), config.refresh);
+        tasks.spawn_until_stop(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                match access.packages.access_number().await {
+                    Ok(number) if number == access.book.load().number => {}
+                    Ok(_) => {
+                        if let Err(problem) = access.reread().await {
+                            warn!(%problem, "Tokens and policies are as they were");
+                        }
+                    }
+                    Err(error) => warn!(%error, "Whether tokens or policies changed is not known"),
+                }
+            }
+        });
+    }
+
+    async fn reread(&self) -> Result<(), Problem> {
+        let rows = self.packages.access().await.map_err(unreadable)?;
+        self.book.store(Arc::new(Book::new(rows)));
+        Ok(())
+    }
+
+    /// Which state of tokens and policies is in force: what was answered under another may not be
+    /// so again.
+    #[must_use]
+    pub fn number(&self) -> i64 {
+        self.book.load().number
+    }
+
+    /// Who it is that says this.
+    ///
+    /// # Errors
+    /// Where that is nobody, or there were too many failures.
+    pub fn admit(
+        &self,
+        config: &config::Access,
+        said: &Said<'_>,
+        address: IpAddr,
+    ) -> Result<Principal, Problem> {
+        if self.throttle.is_full(Some(address), None) {
+            return Err(too_many());
+        }
+        let refused = match said {
+            Said::Nothing if config.anonymous => return Ok(Principal::Anonymous),
+            // Clients try without first: that is no failed attempt.
+            Said::Nothing => {
+                return Err(unauthenticated("no credentials were sent").advice(
+                    "send a token: `larder token create` makes one, \
+                     `aws codeartifact login` gets one",
+                ));
+            }
+            Said::Token(token) => match self.holder(token) {
+                Ok(principal) => return Ok(principal),
+                Err(why) => format!("the token does not hold: {why}"),
+            },
+            Said::Unknown => "the credentials are of no kind that is known here".to_owned(),
+        };
+        self.throttle.failed(Some(address), None);
+        Err(unauthenticated(refused))
+    }
+
+    fn holder(&self, said: &str) -> Result<Principal, token::Refused> {
+        let book = self.book.load();
+        if said.len() > token::TOKEN_BYTES_MAX {
+            return Err(token::Refused::Foreign);
+        }
+        if said.starts_with(token::MACHINE_PREFIX) {
+            return book.machine(&token::hash(said), clock::unix_ms_now());
+        }
+        let claims = token::check(said, &book.signing, &self.issuer, clock::unix_now())?;
+        if book.revoked.contains(&claims.jti) {
+            return Err(token::Refused::Revoked);
+        }
+        token::principal(&claims).ok_or(token::Refused::Foreign)
+    }
+
+    /// Who signed the request (Signature Version 4).
+    ///
+    /// # Errors
+    /// Where nobody known did, or not this request, or there were too many failures.
+    pub fn admit_signed(
+        &self,
+        authorization: &str,
+        request: &sigv4::Request<'_>,
+        address: IpAddr,
+    ) -> Result<Principal, Problem> {
+        let now = clock::now();
+        let claim = sigv4::Claim::parse(authorization);
+        let claimed = claim.as_ref().ok().map(|claim| claim.access_key);
+        if self.throttle.is_full(Some(address), claimed) {
+            return Err(too_many());
+        }
+        let checked = claim.map_err(|why| why.to_string()).and_then(|claim| {
+            let book = self.book.load();
+            let key = book.keys.get(claim.access_key).ok_or_else(|| {
+                let id: String = claim.access_key.chars().take(32).collect();
+                format!("there is no access key `{id}`")
+            })?;
+            claim
+                .check(request, &key.secret, SERVICE, now)
+                .map_err(|why| why.to_string())?;
+            Principal::parse(&key.principal).ok_or_else(|| "the key is nobody's".to_owned())
+        });
+        checked.map_err(|why| {
+            self.throttle.failed(Some(address), claimed);
+            unauthenticated(why).advice("`larder key create` makes an access key")
+        })
+    }
+
+    /// Whether the principal may do this to the resource.
+    ///
+    /// # Errors
+    /// The refusal, with the statement that decides.
+    pub fn authorise(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &Resource,
+        from: Option<From<'_>>,
+        more: &[(String, Vec<String>)],
+    ) -> Result<Decision, Problem> {
+        let circumstances = Circumstances {
+            principal,
+            address: from.map(|from| from.address),
+            time: clock::now(),
+            over_tls: from.is_some_and(|from| from.over_tls),
+            user_agent: from.map_or("", |from| from.user_agent),
+            more,
+        };
+        let decision = self.decide(action, resource, circumstances);
+        if decision.is_allowed {
+            return Ok(decision);
+        }
+        let decider = match &decision.why {
+            Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
+            _ => Decider::Policy("no statement of any policy allows it".to_owned()),
+        };
+        let message = format!("{principal} may not {action} on {}", resource.arn);
+        let kind = match principal {
+            // Who has not said who it is may be somebody who may.
+            Principal::Anonymous => Kind::Unauthenticated,
+            Principal::Named(_) => Kind::Denied,
+        };
+        Err(Problem::new(kind, decider, message))
+    }
+
+    /// What policies say. The owner of the domain needs no allow, and cannot be kept from the
+    /// policies themselves: otherwise a wrong one could never be taken back.
+    #[must_use]
+    pub fn decide(
+        &self,
+        action: &str,
+        resource: &Resource,
+        circumstances: Circumstances<'_>,
+    ) -> Decision {
+        let is_owner = circumstances.principal.is_root_of(&self.domain.owner);
+        let owner = Decision {
+            is_allowed: true,
+            why: Why::Owner,
+            is_lasting: true,
+        };
+        if is_owner && action.ends_with("PermissionsPolicy") {
+            return owner;
+        }
+        let book = self.book.load();
+        let domain = Resource::domain(&self.domain).arn;
+        let repository = resource
+            .repository
+            .as_ref()
+            .map(|name| (name, Resource::repository(&self.domain, name).arn));
+        let names = (
+            format!("the domain `{}`", self.domain.name),
+            repository
+                .as_ref()
+                .map(|(name, _)| format!("repository `{name}`"))
+                .unwrap_or_default(),
+        );
+        let mut attached = Vec::with_capacity(2);
+        if let Some(policy) = book.policies.get(&domain) {
+            attached.push((names.0.as_str(), policy));
+        }
+        if let Some((_, arn)) = &repository
+            && let Some(policy) = book.policies.get(arn)
+        {
+            attached.push((names.1.as_str(), policy));
+        }
+        // What cannot be read may have denied.
+        if let Some((to, _)) = attached.iter().find(|(_, policy)| policy.parsed.is_none()) {
+            return Decision {
+                is_allowed: false,
+                why: Why::Unreadable {
+                    policy: (*to).to_owned(),
+                },
+                is_lasting: true,
+            };
+        }
+        let attached: Vec<policy::Attached<'_>> = attached
+            .iter()
+            .filter_map(|(to, policy)| {
+                let policy = policy.parsed.as_ref()?;
+                Some(policy::Attached { to, policy })
+            })
+            .collect();
+        let question = Question {
+            action,
+            resource: &resource.arn,
+            circumstances,
+        };
+        let decision = policy::decide(&question, &attached);
+        match decision.why {
+            Why::Nothing if is_owner => Decision {
+                is_lasting: decision.is_lasting,
+                ..owner
+            },
+            _ => decision,
+        }
+    }
+
+    /// Signs a token for the principal.
+    ///
+    /// # Errors
+    /// Where the system has no randomness to give.
+    pub fn token_for(&self, principal: &Principal, seconds: i64) -> Result<Issued, Problem> {
+        let book = self.book.load();
+        let key = book
+            .signing
+            .first()
+            .ok_or_else(|| Problem::internal("no token can be made", "there is no signing key"))?;
+        let now = clock::unix_now();
+        let claims = token::Claims {
+            iss: self.issuer.clone(),
+            sub: principal.to_string(),
+            iat: now,
+            exp: now + seconds,
+            jti: token::random(12).map_err(no_randomness)?,
+        };
+        let token = token::sign(key, &claims)
+            .map_err(|error| Problem::internal("no token can be made", error))?;
+        Ok(Issued {
+            token,
+            expires: Timestamp::from_second(claims.exp).unwrap_or_default(),
+        })
+    }
+}
+
+/// A token that was signed.
+pub struct Issued {
+    pub token: String,
+    pub expires: Timestamp,
+}
+
+/// What somebody who was let in may do in one request.
+pub struct Pass<'a> {
+    pub access: &'a Access,
+    pub domain: &'a Domain,
+    pub principal: &'a Principal,
+    pub from: From<'a>,
+    /// Nobody has to say who they are, and everybody may do everything.
+    pub is_open: bool,
+}
+
+impl Pass<'_> {
+    /// Whether it may do this to the repository.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn to_repository(&self, action: Action, repository: &str) -> Result<Decision, Problem> {
+        self.to(action, &Resource::repository(self.domain, repository))
+    }
+
+    /// Whether it may do this to the package.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn to_package(
+        &self,
+        action: Action,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Decision, Problem> {
+        self.to(action, &Resource::package(self.domain, repository, package))
+    }
+
+    /// Whether it may do this to the resource.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn to(&self, action: &str, resource: &Resource) -> Result<Decision, Problem> {
+        if self.is_open {
+            return Ok(Decision::open());
+        }
+        self.access
+            .authorise(self.principal, action, resource, Some(self.from), &[])
+    }
+}
+
+/// SHA-256 of a body, as signatures have it.
+#[must_use]
+pub fn body_sha256(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
+}
+
+fn unauthenticated(why: impl Into<String>) -> Problem {
+    Problem::new(Kind::Unauthenticated, Decider::Larder, why)
+}
+
+fn too_many() -> Problem {
+    Problem::new(
+        Kind::TooMany {
+            retry_after: Throttle::retry_after(),
+        },
+        Decider::Larder,
+        "too many failed attempts to say who asks",
+    )
+    .advice("wait a minute, and look at the credentials that are sent")
+}
+
+fn no_randomness(error: getrandom::Error) -> Problem {
+    Problem::internal("the system has no randomness to give", error.to_string())
+}
+
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::internal("tokens and policies cannot be read", error)
+}

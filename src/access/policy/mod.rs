@@ -1,0 +1,13 @@
+//! Resource policies in the JSON of AWS IAM, and what they decide.
+//!
+//! The language is that of the IAM user guide, "IAM JSON policy elements reference" and "Policy
+//! evaluation logic". No kept crate evaluates it for resource policies with their principals.
+
+#[cfg(test)]
+mod cases;
+mod condition;
+mod document;
+mod evaluate;
+
+pub use document::{Effect, Malformed, Policy};
+pub use evaluate::{Attached, Circumstances, Decision, Question, Why, decide};

@@ -1,0 +1,101 @@
+//! What is asked for, as the ARNs and actions of CodeArtifact (its service authorization reference).
+
+use crate::config::Domain;
+use crate::format::{Change, Target};
+use crate::package::PackageId;
+
+/// An action, as policies name it.
+pub type Action = &'static str;
+
+pub const READ: Action = "codeartifact:ReadFromRepository";
+pub const PUBLISH: Action = "codeartifact:PublishPackageVersion";
+pub const PUT_METADATA: Action = "codeartifact:PutPackageMetadata";
+pub const UPDATE_STATUS: Action = "codeartifact:UpdatePackageVersionsStatus";
+pub const DISPOSE: Action = "codeartifact:DisposePackageVersions";
+pub const GET_TOKEN: Action = "codeartifact:GetAuthorizationToken";
+
+/// Something that a policy can be about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub arn: String,
+    /// The repository that it is, or lies in.
+    pub repository: Option<String>,
+}
+
+fn prefix(domain: &Domain, kind: &str) -> String {
+    format!(
+        "arn:aws:codeartifact:{}:{}:{kind}/{}",
+        domain.region, domain.owner, domain.name
+    )
+}
+
+impl Resource {
+    #[must_use]
+    pub fn domain(domain: &Domain) -> Self {
+        Self {
+            arn: prefix(domain, "domain"),
+            repository: None,
+        }
+    }
+
+    #[must_use]
+    pub fn repository(domain: &Domain, name: &str) -> Self {
+        Self {
+            arn: format!("{}/{name}", prefix(domain, "repository")),
+            repository: Some(name.to_owned()),
+        }
+    }
+
+    /// `…:package/DOMAIN/REPOSITORY/FORMAT/NAMESPACE/NAME`; without a namespace that part is empty.
+    #[must_use]
+    pub fn package(domain: &Domain, repository: &str, package: &PackageId) -> Self {
+        Self::named_package(
+            domain,
+            repository,
+            package.format().as_str(),
+            package.namespace().unwrap_or_default(),
+            package.name(),
+        )
+    }
+
+    #[must_use]
+    pub fn named_package(
+        domain: &Domain,
+        repository: &str,
+        format: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
+        Self {
+            arn: format!(
+                "{}/{repository}/{format}/{namespace}/{name}",
+                prefix(domain, "package")
+            ),
+            repository: Some(repository.to_owned()),
+        }
+    }
+}
+
+/// What a request of a client does: every way of reading a repository is one action, every way of
+/// changing it its own.
+#[must_use]
+pub fn action_of(target: &Target) -> Action {
+    match target {
+        Target::Change(change) => match change {
+            // npm sends deprecations and publishes to one address: which of them it is shows in
+            // the body, and both are publishing.
+            Change::Document(_)
+            | Change::Form
+            | Change::File(_)
+            | Change::Checksum(..)
+            | Change::Finish(_)
+            | Change::FinishChecksum(..) => PUBLISH,
+            Change::Tag { .. } | Change::Untag { .. } => PUT_METADATA,
+            Change::Status { .. } => UPDATE_STATUS,
+            Change::Revision { .. } | Change::RemovePackage { .. } | Change::RemoveAsset(_) => {
+                DISPOSE
+            }
+        },
+        _ => READ,
+    }
+}

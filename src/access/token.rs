@@ -1,0 +1,186 @@
+//! Tokens: signed ones, which every process of the domain can check by itself (RFC 7519), and the
+//! long-lived ones of machines, of which the hash alone is kept.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::principal::Principal;
+use crate::secret::Secret;
+use crate::store::packages::SigningKey;
+
+/// How a machine's token begins, so that scanners know it when they see it.
+pub const MACHINE_PREFIX: &str = "lrd_";
+/// Longer ones are not looked at.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// What a signed token says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claims {
+    /// The domain, as its ARN.
+    pub iss: String,
+    /// The principal's ARN.
+    pub sub: String,
+    /// Seconds since 1970.
+    pub iat: i64,
+    pub exp: i64,
+    /// By which it can be revoked.
+    pub jti: String,
+}
+
+/// Why a signed token holds nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("it is no token of this domain")]
+    Foreign,
+    #[error("it has expired: get another")]
+    Expired,
+    #[error("it was revoked")]
+    Revoked,
+}
+
+/// Random bytes as text.
+///
+/// # Errors
+/// Where the system has no randomness to give: then there are no secrets to be made.
+pub fn random(bytes: usize) -> Result<String, getrandom::Error> {
+    let mut random = vec![0u8; bytes];
+    getrandom::fill(&mut random)?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
+}
+
+/// What is kept of a machine's token.
+#[must_use]
+pub fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Signs the claims (HS256) with the key.
+///
+/// # Errors
+/// Where the claims cannot be written as JSON.
+pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+    let header = Header {
+        kid: Some(key.id.clone()),
+        ..Header::new(Algorithm::HS256)
+    };
+    let secret = EncodingKey::from_secret(key.secret.expose().as_bytes());
+    jsonwebtoken::encode(&header, claims, &secret)
+}
+
+/// Checks a signed token; whether it was revoked is for the caller.
+///
+/// # Errors
+/// Why it holds nothing.
+pub fn check(token: &str, keys: &[SigningKey], issuer: &str, now: i64) -> Result<Claims, Refused> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Foreign)?;
+    let kid = header.kid.ok_or(Refused::Foreign)?;
+    let key = keys.iter().find(|key| key.id == kid);
+    let key = key.ok_or(Refused::Foreign)?;
+    // The algorithm is ours to say, not the token's.
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&[issuer]);
+    validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+    // By our own clock, below.
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    let secret = DecodingKey::from_secret(key.secret.expose().as_bytes());
+    let claims = jsonwebtoken::decode::<Claims>(token, &secret, &validation)
+        .map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => Refused::Expired,
+            _ => Refused::Foreign,
+        })?
+        .claims;
+    if claims.exp <= now {
+        return Err(Refused::Expired);
+    }
+    Ok(claims)
+}
+
+/// The principal of a token's claims; they were signed here, so it is one.
+#[must_use]
+pub fn principal(claims: &Claims) -> Option<Principal> {
+    Principal::parse(&claims.sub)
+}
+
+/// A new secret for signing.
+///
+/// # Errors
+/// As [`random`].
+pub fn signing_secret() -> Result<Secret, getrandom::Error> {
+    random(32).map(|secret| Secret::new(&secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ISSUER: &str = "arn:aws:codeartifact:us-east-1:111122223333:domain/corp";
+
+    fn key(id: &str, secret: &str) -> SigningKey {
+        SigningKey {
+            id: id.to_owned(),
+            secret: Secret::new(secret),
+            created_at: 0,
+        }
+    }
+
+    fn claims() -> Claims {
+        Claims {
+            iss: ISSUER.to_owned(),
+            sub: "arn:aws:iam::111122223333:user/ada".to_owned(),
+            iat: 1000,
+            exp: 2000,
+            jti: "j".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_token_holds_until_it_expires_and_under_the_keys_that_are_kept() {
+        let (old, new) = (key("old", "a"), key("new", "b"));
+        let token = sign(&old, &claims()).unwrap();
+        let both = [new.clone(), old];
+        assert_eq!(check(&token, &both, ISSUER, 1999).unwrap().jti, "j");
+        assert_eq!(
+            check(&token, &both, ISSUER, 2000).unwrap_err(),
+            Refused::Expired
+        );
+        assert_eq!(
+            check(&token, &[new], ISSUER, 1999).unwrap_err(),
+            Refused::Foreign
+        );
+        assert_eq!(
+            check(&token, &both, "another domain", 1999).unwrap_err(),
+            Refused::Foreign
+        );
+    }
+
+    #[test]
+    fn what_is_signed_otherwise_is_no_token() {
+        let keys = [key("k", "a")];
+        let good = sign(&keys[0], &claims()).unwrap();
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let body = good.split('.').nth(1).unwrap();
+        let none = format!("{}.{body}.", encode(r#"{"alg":"none","kid":"k"}"#));
+        let other = sign(&key("k", "b"), &claims()).unwrap();
+        let mut altered = claims();
+        altered.sub = "arn:aws:iam::111122223333:root".to_owned();
+        let altered = sign(&key("x", "x"), &altered).unwrap();
+        let mixed = format!(
+            "{}.{}.{}",
+            good.split('.').next().unwrap(),
+            altered.split('.').nth(1).unwrap(),
+            good.split('.').nth(2).unwrap()
+        );
+        for token in [none.as_str(), &other, &mixed, "", "a.b.c", "lrd_x"] {
+            assert_eq!(
+                check(token, &keys, ISSUER, 1500).unwrap_err(),
+                Refused::Foreign,
+                "{token}"
+            );
+        }
+    }
+}

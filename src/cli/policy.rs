@@ -1,0 +1,111 @@
+//! `larder policy show|put|delete|test`
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::control;
+use super::{Global, settings};
+use crate::access::manage::{Command, Outcome};
+
+/// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
+const DENIED: u8 = 3;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Policies are JSON as AWS IAM has it. One is attached to the domain, one to each repository.\n\nExamples:\n  larder policy put --repository team readers.json\n  larder policy test --principal arn:aws:iam::222233334444:user/ada ReadFromRepository --repository team\n  larder policy test --principal ci PublishPackageVersion --repository team --package npm:@acme/ui"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Action {
+    /// Print the policy of the domain, or of a repository
+    Show {
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+    },
+    /// Attach a policy to the domain, or to a repository
+    Put {
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Take a policy away
+    Delete {
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+    },
+    /// Say what would be decided, and by which statement; exits with 3 where that is a refusal
+    Test {
+        /// A user's name, `root`, `anonymous`, or an ARN
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// Such as ReadFromRepository
+        #[arg(value_name = "ACTION")]
+        name: String,
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+        /// Such as npm:@scope/name
+        #[arg(long, value_name = "PACKAGE", requires = "repository")]
+        package: Option<String>,
+        /// Where the request would come from
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<IpAddr>,
+    },
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let command = match arguments.action {
+        Action::Show { repository } => Command::PolicyShow { repository },
+        Action::Put { repository, file } => {
+            let document = tokio::fs::read_to_string(&file).await;
+            Command::PolicyPut {
+                repository,
+                document: document.with_context(|| format!("{}", file.display()))?,
+            }
+        }
+        Action::Delete { repository } => Command::PolicyDelete { repository },
+        Action::Test {
+            principal,
+            name,
+            repository,
+            package,
+            address,
+        } => Command::PolicyTest {
+            principal,
+            action: name,
+            repository,
+            package,
+            address,
+        },
+    };
+    let outcome = control::execute_access(config, command).await?;
+    control::show(&global, &outcome, |outcome| match outcome {
+        Outcome::Policy { document, .. } => vec![document.trim_end().to_owned()],
+        Outcome::Decided {
+            allowed,
+            by,
+            principal,
+            action,
+            resource,
+        } => vec![
+            format!(
+                "{}: {principal}, {action}, {resource}",
+                if *allowed { "allowed" } else { "denied" }
+            ),
+            format!("by {by}"),
+        ],
+        _ => vec!["done".to_owned()],
+    })?;
+    Ok(match outcome {
+        Outcome::Decided { allowed: false, .. } => ExitCode::from(DENIED),
+        _ => ExitCode::SUCCESS,
+    })
+}

@@ -1,0 +1,98 @@
+//! `larder token create|list|revoke|rotate`
+
+use std::process::ExitCode;
+
+use super::control;
+use super::{Global, settings};
+use crate::access::manage::{Command, Listed, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "A token stands for a principal of the domain's owner, or for whom an ARN names. Clients send it as a\nbearer's token, as the password of any user, or as NuGet's API key.\n\nExamples:\n  larder token create --principal ci --expires 90d --note \"build agents\"\n  larder token list\n  larder token revoke 5f0c1a2b3c4d\n  larder token rotate"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Action {
+    /// Make a token for a machine; it is shown once, and kept as a hash alone
+    Create {
+        /// A user's name, `root`, or an ARN
+        #[arg(long, value_name = "NAME")]
+        principal: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+        /// How long it holds, such as 90d; without it, until it is revoked
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<std::time::Duration>,
+    },
+    /// List the tokens of machines
+    List,
+    /// End a token, named by its id or by itself
+    Revoke {
+        #[arg(value_name = "ID")]
+        token: String,
+    },
+    /// Have another key sign tokens from now on
+    Rotate {
+        /// End at once whatever the old keys signed
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let command = match arguments.action {
+        Action::Create {
+            principal,
+            note,
+            expires,
+        } => Command::TokenCreate {
+            principal,
+            note,
+            expires_in: expires.map(|time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        },
+        Action::List => Command::TokenList,
+        Action::Revoke { token } => Command::TokenRevoke { token },
+        Action::Rotate { at_once } => Command::TokenRotate { at_once },
+    };
+    let outcome = control::execute_access(config, command).await?;
+    control::show(&global, &outcome, |outcome| match outcome {
+        Outcome::Token {
+            id,
+            token,
+            principal,
+            ..
+        } => vec![
+            token.clone(),
+            format!("for {principal}; its id is {id}. It is not shown again."),
+        ],
+        Outcome::Tokens { tokens } => listed(tokens, "there are no tokens"),
+        _ => vec!["done".to_owned()],
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each; the sentence where there are none.
+pub fn listed(all: &[Listed], none: &str) -> Vec<String> {
+    if all.is_empty() {
+        return vec![none.to_owned()];
+    }
+    all.iter()
+        .map(|one| {
+            let expires = one
+                .expires
+                .map_or_else(|| "does not expire".to_owned(), |at| format!("until {at}"));
+            format!(
+                "{}  {}  since {}, {expires}  {}",
+                one.id, one.principal, one.created, one.note
+            )
+            .trim_end()
+            .to_owned()
+        })
+        .collect()
+}

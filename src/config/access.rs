@@ -1,0 +1,32 @@
+//! `[access]`: who is let in.
+
+use std::time::Duration;
+
+use super::document::Section;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who asks has to say who it is, and policies decide what it may do.
+    pub required: bool,
+    /// Who does not say who it is, is let in as `anonymous`, as far as policies allow it.
+    pub anonymous: bool,
+    /// Failed attempts of one address, or with one name, in a minute.
+    pub failures_max: u32,
+    /// How long what another process changed may go unnoticed.
+    pub refresh: Duration,
+}
+
+impl Access {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let access = Self {
+            required: section.take("required").unwrap_or(false),
+            anonymous: section.take("anonymous").unwrap_or(false),
+            failures_max: section
+                .take::<usize>("failures_max")
+                .map_or(20, |count| u32::try_from(count.max(1)).unwrap_or(u32::MAX)),
+            refresh: section.take("refresh").unwrap_or(Duration::from_secs(2)),
+        };
+        section.finish();
+        access
+    }
+}

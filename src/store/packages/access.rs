@@ -1,0 +1,314 @@
+//! Tokens, keys and policies, as they lie in the catalog.
+
+use sqlx::{AnyConnection, Row as _};
+
+use super::{Error, Packages, random_name};
+use crate::clock;
+use crate::secret::Secret;
+
+/// A key that signs tokens.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    pub id: String,
+    pub secret: Secret,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+}
+
+/// A long-lived token of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineToken {
+    pub id: String,
+    /// SHA-256 of the token.
+    pub hash: Vec<u8>,
+    /// An ARN.
+    pub principal: String,
+    pub note: String,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
+}
+
+/// A key for Signature Version 4.
+#[derive(Clone, Debug)]
+pub struct AccessKey {
+    pub id: String,
+    pub secret: Secret,
+    /// An ARN.
+    pub principal: String,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+}
+
+/// A resource's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// An ARN.
+    pub resource: String,
+    /// JSON, as it was sent.
+    pub document: String,
+    /// Another after each change.
+    pub revision: String,
+}
+
+/// All of it, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct AccessRows {
+    pub number: i64,
+    /// The newest first.
+    pub signing: Vec<SigningKey>,
+    pub revoked: Vec<String>,
+    pub tokens: Vec<MachineToken>,
+    pub keys: Vec<AccessKey>,
+    pub policies: Vec<PolicyRow>,
+}
+
+impl Packages {
+    /// Which state of access is in force: another number after each change.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn access_number(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query("SELECT number FROM access_state WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await?
+            .try_get(0)
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn access(&self) -> Result<AccessRows, sqlx::Error> {
+        let number = self.access_number().await?;
+        let mut rows = AccessRows {
+            number,
+            ..AccessRows::default()
+        };
+        let found = sqlx::query(
+            "SELECT id, secret, created_at FROM signing_key ORDER BY created_at DESC, id DESC",
+        );
+        for row in found.fetch_all(&self.pool).await? {
+            rows.signing.push(SigningKey {
+                id: row.try_get(0)?,
+                secret: Secret::new(&row.try_get::<String, _>(1)?),
+                created_at: row.try_get(2)?,
+            });
+        }
+        let found = sqlx::query("SELECT id FROM revoked_token");
+        for row in found.fetch_all(&self.pool).await? {
+            rows.revoked.push(row.try_get(0)?);
+        }
+        let found = sqlx::query(
+            "SELECT id, hash, principal, note, created_at, expires_at FROM machine_token ORDER BY created_at, id",
+        );
+        for row in found.fetch_all(&self.pool).await? {
+            rows.tokens.push(MachineToken {
+                id: row.try_get(0)?,
+                hash: row.try_get(1)?,
+                principal: row.try_get(2)?,
+                note: row.try_get(3)?,
+                created_at: row.try_get(4)?,
+                expires_at: row.try_get(5)?,
+            });
+        }
+        let found = sqlx::query(
+            "SELECT id, secret, principal, created_at FROM access_key ORDER BY created_at, id",
+        );
+        for row in found.fetch_all(&self.pool).await? {
+            rows.keys.push(AccessKey {
+                id: row.try_get(0)?,
+                secret: Secret::new(&row.try_get::<String, _>(1)?),
+                principal: row.try_get(2)?,
+                created_at: row.try_get(3)?,
+            });
+        }
+        let found = sqlx::query("SELECT resource, document, revision FROM policy");
+        for row in found.fetch_all(&self.pool).await? {
+            rows.policies.push(PolicyRow {
+                resource: row.try_get(0)?,
+                document: row.try_get(1)?,
+                revision: row.try_get(2)?,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Adds a key that signs from now on, unless there is one and only the first is asked for. Keys
+    /// made before `keep_after` (milliseconds since 1970) check nothing any more.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn add_signing_key(
+        &self,
+        secret: &Secret,
+        only_first: bool,
+        keep_after: i64,
+    ) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        // On PostgreSQL the row holds off others who would add the first.
+        changed(&mut transaction).await?;
+        let there = sqlx::query("SELECT COUNT(*) FROM signing_key")
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get::<i64, _>(0)?;
+        if only_first && there > 0 {
+            return Ok(());
+        }
+        sqlx::query("DELETE FROM signing_key WHERE created_at < $1")
+            .bind(keep_after)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("INSERT INTO signing_key (id, secret, created_at) VALUES ($1, $2, $3)")
+            .bind(random_name().get(..8).unwrap_or_default())
+            .bind(secret.expose())
+            .bind(clock::unix_ms_now())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Ends a signed token before its time.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn revoke(&self, id: &str, expires_at: i64) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query("DELETE FROM revoked_token WHERE expires_at < $1")
+            .bind(clock::unix_ms_now())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "INSERT INTO revoked_token (id, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(id)
+        .bind(expires_at)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Adds a machine's token.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn add_token(&self, token: &MachineToken) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query(
+            "INSERT INTO machine_token (id, hash, principal, note, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(token.id.as_str())
+        .bind(token.hash.clone())
+        .bind(token.principal.as_str())
+        .bind(token.note.as_str())
+        .bind(token.created_at)
+        .bind(token.expires_at)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Adds an access key.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn add_key(&self, key: &AccessKey) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query(
+            "INSERT INTO access_key (id, secret, principal, created_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(key.id.as_str())
+        .bind(key.secret.expose())
+        .bind(key.principal.as_str())
+        .bind(key.created_at)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Takes a machine's token or an access key away; says whether there was one.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn drop_credential(&self, id: &str) -> Result<bool, Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        let mut count = 0;
+        for sql in [
+            "DELETE FROM machine_token WHERE id = $1",
+            "DELETE FROM access_key WHERE id = $1",
+        ] {
+            let done = sqlx::query(sql).bind(id).execute(&mut *transaction).await?;
+            count += done.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(count > 0)
+    }
+
+    /// Puts a policy in the place of the resource's, or takes it away; gives the one that is in
+    /// force then, or the one that was taken.
+    ///
+    /// # Errors
+    /// Where the revision is not the one in force, there is none to take away, or the database
+    /// fails.
+    pub async fn set_policy(
+        &self,
+        resource: &str,
+        document: Option<&str>,
+        revision: Option<&str>,
+    ) -> Result<PolicyRow, Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        let before = sqlx::query("SELECT document, revision FROM policy WHERE resource = $1")
+            .bind(resource)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?)))
+            .transpose()?;
+        let now: Option<&(String, String)> = before.as_ref();
+        if let Some(said) = revision
+            && now.is_none_or(|(_, revision)| revision != said)
+        {
+            return Err(Error::Revision(format!("the policy of {resource}")));
+        }
+        let row = match (document, before) {
+            (Some(document), _) => PolicyRow {
+                resource: resource.to_owned(),
+                document: document.to_owned(),
+                revision: random_name(),
+            },
+            (None, Some((document, revision))) => PolicyRow {
+                resource: resource.to_owned(),
+                document,
+                revision,
+            },
+            (None, None) => return Err(Error::Absent(format!("policy of {resource}"))),
+        };
+        sqlx::query("DELETE FROM policy WHERE resource = $1")
+            .bind(resource)
+            .execute(&mut *transaction)
+            .await?;
+        if document.is_some() {
+            sqlx::query("INSERT INTO policy (resource, document, revision) VALUES ($1, $2, $3)")
+                .bind(row.resource.as_str())
+                .bind(row.document.as_str())
+                .bind(row.revision.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(row)
+    }
+}
+
+/// Has other processes notice.
+async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 1")
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
