@@ -3,6 +3,7 @@
 pub mod access;
 pub mod cli;
 pub mod clock;
+pub mod codeartifact;
 pub mod config;
 pub mod connection;
 pub mod fetch;

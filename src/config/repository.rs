@@ -20,6 +20,9 @@ pub enum Source {
 pub struct Repository {
     pub name: String,
     pub publish: Publish,
+    /// As they were written: other repositories, and connections.
+    pub upstreams: Vec<String>,
+    pub external: Vec<String>,
     /// A publish whose connection is away waits here for it.
     pub spool: bool,
     /// Its own packages, its connections, then those of its upstreams, in order, each once.
@@ -165,6 +168,8 @@ pub(super) fn resolve(
             Repository {
                 name: one.name.clone(),
                 publish: one.publish.clone(),
+                upstreams: one.upstreams.clone(),
+                external: one.external.clone(),
                 spool: one.spool,
                 sources,
             }
@@ -219,6 +224,8 @@ pub(super) fn public(connections: &[Connection]) -> Repository {
     Repository {
         name: "public".to_owned(),
         publish: Publish::Deny,
+        upstreams: Vec::new(),
+        external: of_format.iter().map(|it| it.name.clone()).collect(),
         spool: false,
         sources: std::iter::once(Source::Own("public".to_owned()))
             .chain(

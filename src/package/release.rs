@@ -180,6 +180,8 @@ impl ReleaseAsset {
 pub struct Release {
     /// In the format's own spelling, normalised where the format does that.
     pub version: Box<str>,
+    /// Another after each change to it.
+    pub revision: Box<str>,
     pub status: Status,
     pub origin: Origin,
     pub published: Timestamp,

@@ -178,7 +178,10 @@ impl Reader {
     }
 
     /// What may be done to the package in the repository.
-    pub(super) async fn control<'a>(
+    ///
+    /// # Errors
+    /// Where a catalog cannot be read.
+    pub async fn control<'a>(
         &self,
         snapshot: &'a Snapshot,
         repository: &Repository,

@@ -12,7 +12,9 @@ use super::{Repository, Snapshot};
 use crate::clock;
 use crate::config::Retention;
 use crate::format::package;
-use crate::package::{Algorithm, Format, Listing, Origin, PackageId, Release, Status, Summary};
+use crate::package::{
+    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary,
+};
 use crate::problem::{Decider, Problem};
 use crate::store::packages::{NewRelease, Spooled};
 
@@ -97,11 +99,34 @@ pub enum Outcome {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Version {
     pub version: String,
+    /// Another after each change to it.
+    pub revision: String,
+    /// The repository whose own it is, or through which it was pulled.
+    pub repository: String,
+    /// Published or copied into that repository, rather than pulled through it.
+    pub is_own: bool,
+    /// Through which it came, where it was pulled.
+    pub connection: Option<String>,
     pub status: Status,
     pub origin: Origin,
     pub published: Option<String>,
+    /// The same in milliseconds since 1970.
+    pub published_at: Option<i64>,
     pub tags: Vec<String>,
     pub assets: Vec<Asset>,
+}
+
+impl Version {
+    /// Whether all files of the other are among its own, byte for byte.
+    #[must_use]
+    pub fn has_files_of(&self, other: &Self) -> bool {
+        other.assets.iter().all(|asset| {
+            let digest = asset.digests.get("sha256");
+            self.assets
+                .iter()
+                .any(|one| one.digests.get("sha256") == digest)
+        })
+    }
 }
 
 /// One file of a version.
@@ -276,7 +301,7 @@ impl Publisher {
                     };
                     for release in &listing.versions {
                         if !found.iter().any(|it| it.version == *release.version) {
-                            found.push(own_version(listing, release));
+                            found.push(own_version(name, listing, release));
                         }
                     }
                 }
@@ -292,13 +317,21 @@ impl Publisher {
                             digests: BTreeMap::from([("sha256".to_owned(), blob.to_hex())]),
                         };
                         match found.iter_mut().find(|it| it.version == version) {
-                            Some(one) if one.origin == Origin::External => one.assets.push(asset),
+                            Some(one) if !one.is_own => {
+                                one.revision = revision_after(&one.revision, blob);
+                                one.assets.push(asset);
+                            }
                             Some(_) => {}
                             None => found.push(Version {
                                 version,
+                                revision: revision_after("", blob),
+                                repository: repository.name.clone(),
+                                is_own: false,
+                                connection: Some(connection.name.clone()),
                                 status: Status::Published,
                                 origin: Origin::External,
                                 published: None,
+                                published_at: None,
                                 tags: Vec::new(),
                                 assets: vec![asset],
                             }),
@@ -535,13 +568,25 @@ fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
         .collect()
 }
 
-fn own_version(listing: &Listing, release: &Release) -> Version {
+/// What is pulled through is in another revision with each file that comes.
+fn revision_after(before: &str, blob: BlobId) -> String {
+    let both = format!("{before}{}", blob.to_hex());
+    let hex = BlobId::of(both.as_bytes()).to_hex();
+    hex.chars().take(32).collect()
+}
+
+fn own_version(repository: &str, listing: &Listing, release: &Release) -> Version {
     let tags = listing.tags.iter();
     Version {
         version: release.version.to_string(),
+        revision: release.revision.to_string(),
+        repository: repository.to_owned(),
+        is_own: true,
+        connection: None,
         status: release.status,
         origin: release.origin,
         published: Some(release.published.to_string()),
+        published_at: Some(release.published.as_millisecond()),
         tags: tags
             .filter(|(_, version)| **version == *release.version)
             .map(|(tag, _)| tag.clone())

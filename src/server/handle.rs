@@ -18,7 +18,7 @@ use super::credential;
 use super::health;
 use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body, Head, Peer};
-use super::route::{Route, route};
+use super::route::{Route, asks_by_itself, route};
 use crate::Larder;
 use crate::access::policy::Decision;
 use crate::access::{self, Action, PUBLISH, Pass, Principal, Resource};
@@ -49,15 +49,14 @@ fn admit(
     larder: &Larder,
     snapshot: &Snapshot,
     peer: Peer,
-    headers: &HeaderMap,
+    request: &Request<Incoming>,
 ) -> Result<Principal, Problem> {
     let config = &snapshot.config.access;
-    if !config.required {
+    if !config.required || asks_by_itself(request.uri().path()) {
         return Ok(Principal::Anonymous);
     }
-    larder
-        .access
-        .admit(config, &credential::said(headers), peer.address)
+    let said = credential::said(request.headers());
+    larder.access.admit(config, &said, peer.address)
 }
 
 /// Answers a request.
@@ -65,7 +64,7 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     let started = Instant::now();
     let larder = &server.larder;
     let snapshot = larder.snapshot();
-    let admitted = admit(larder, &snapshot, peer, request.headers());
+    let admitted = admit(larder, &snapshot, peer, &request);
     let key = match &admitted {
         Ok(principal) => ready::key(&request, peer.over_tls, principal),
         Err(_) => None,
@@ -176,6 +175,10 @@ async fn answer(
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
         Route::Lease(run) => return Ok(health::lease(larder, run, parts.uri.query())),
         Route::Control => return super::control::answer(larder, &head, body).await,
+        Route::Api => {
+            let root = root(snapshot, peer.over_tls, &parts);
+            return Ok(super::api::answer(larder, snapshot, &head, &parts, body, &root).await);
+        }
         Route::Front => return Ok(health::front()),
         Route::Unknown => {
             return Err(Problem::not_found(Decider::Larder, "there is nothing at this path")
@@ -529,16 +532,9 @@ fn tag(headers: &HeaderMap) -> Option<(&str, &str)> {
     tag.split_once('.')
 }
 
-/// The repository's address as the client reaches it.
-fn base(
-    snapshot: &Snapshot,
-    over_tls: bool,
-    parts: &http::request::Parts,
-    format: Format,
-    repository: &str,
-    run: Option<&str>,
-) -> String {
-    let root = match &snapshot.config.public_url {
+/// Larder's address as the client reaches it, without a slash at its end.
+fn root(snapshot: &Snapshot, over_tls: bool, parts: &http::request::Parts) -> String {
+    match &snapshot.config.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None => {
             let scheme = if over_tls { "https" } else { "http" };
@@ -552,7 +548,19 @@ fn base(
                 );
             format!("{scheme}://{authority}")
         }
-    };
+    }
+}
+
+/// The repository's address as the client reaches it.
+fn base(
+    snapshot: &Snapshot,
+    over_tls: bool,
+    parts: &http::request::Parts,
+    format: Format,
+    repository: &str,
+    run: Option<&str>,
+) -> String {
+    let root = root(snapshot, over_tls, parts);
     let run = run.map_or_else(String::new, |run| format!("/-/run/{run}"));
     format!("{root}{run}/{format}/{repository}/")
 }

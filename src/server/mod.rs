@@ -1,6 +1,7 @@
 //! HTTP: sockets in, answers out. The only room, beside `/v1`, that knows statuses and headers.
 
 mod account;
+mod api;
 mod control;
 mod credential;
 mod handle;

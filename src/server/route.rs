@@ -27,8 +27,18 @@ pub enum Route<'a> {
     Lease(&'a str),
     /// Commands of the operator.
     Control,
+    /// The CodeArtifact API.
+    Api,
     Front,
     Unknown,
+}
+
+/// Whether the path is for everybody, or asks in its own way who it is.
+pub fn asks_by_itself(path: &str) -> bool {
+    matches!(
+        path,
+        "/" | "/-/live" | "/-/ready" | "/-/metrics" | "/-/control"
+    ) || path.starts_with("/v1/")
 }
 
 /// Reads the path. `tagged` says that npm asks within a run: its registry lies below `/-/run/`,
@@ -44,6 +54,7 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         "/-/metrics" => return Route::Metrics,
         "/-/decide" => return Route::Decide,
         "/-/control" => return Route::Control,
+        path if path.starts_with("/v1/") => return Route::Api,
         _ => {}
     }
     if let Some(below) = path.strip_prefix("/-/run/") {
@@ -133,6 +144,7 @@ mod tests {
                 npm(None, "-/npm/v1/attestations/a@1.0.0", None),
             ),
             ("/-/live", Route::Live),
+            ("/v1/domains", Route::Api),
             ("/", Route::Front),
             ("/gem/x", Route::Unknown),
             ("/-/run//npm/x", Route::Unknown),

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod access;
 mod clients;
 mod command;
 mod invariants;

@@ -2,6 +2,7 @@
 
 mod access;
 mod change;
+mod domain;
 mod read;
 mod spool;
 
@@ -15,6 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
 pub use change::{Copied, NewRelease, Outcome};
+pub use domain::DomainFacts;
 pub use read::Manifests;
 pub use spool::Spooled;
 

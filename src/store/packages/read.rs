@@ -92,7 +92,7 @@ impl Packages {
             Manifests::Read => "manifest",
         };
         let sql = format!(
-            "SELECT version, status, origin, published_at, {manifest} FROM package_version \
+            "SELECT version, status, origin, published_at, {manifest}, revision FROM package_version \
              WHERE repository = $1 AND package = $2 ORDER BY position"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -112,6 +112,7 @@ impl Packages {
                 origin: Origin::parse(&row.try_get::<String, _>(2)?),
                 published: time(row.try_get(3)?),
                 manifest: row.try_get::<String, _>(4)?.into(),
+                revision: row.try_get::<String, _>(5)?.into(),
                 assets: Vec::new(),
             });
             places.insert(version, place);

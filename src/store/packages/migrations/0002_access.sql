@@ -44,3 +44,11 @@ CREATE TABLE policy (
     document TEXT NOT NULL,
     revision TEXT NOT NULL
 );
+
+-- Tags of resources, for people and for conditions of policies.
+CREATE TABLE resource_tag (
+    resource TEXT NOT NULL,                -- an ARN
+    tag TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (resource, tag)
+);

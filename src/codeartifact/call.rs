@@ -1,0 +1,209 @@
+//! What a caller says: the query and the body, checked against the model's bounds.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::Failure;
+use crate::format::query_of;
+use crate::package::{Format, PackageId};
+
+/// The formats that the model has and Larder does not serve.
+const OTHER_FORMATS: &[&str] = &["generic", "ruby", "swift", "cargo"];
+/// Versions in one call.
+const VERSIONS_MAX: usize = 100;
+
+/// A call.
+#[derive(Debug)]
+pub struct Call {
+    query: HashMap<String, String>,
+    body: Map<String, Value>,
+}
+
+impl Call {
+    /// Reads the query and the body; an empty body is an empty object.
+    ///
+    /// # Errors
+    /// Where the body is no JSON object.
+    pub fn read(query: Option<&str>, body: &[u8]) -> Result<Self, Failure> {
+        let body = match serde_json::from_slice(body) {
+            _ if body.is_empty() => Map::new(),
+            Ok(Value::Object(body)) => body,
+            Ok(Value::Null) => Map::new(),
+            _ => return Err(Failure::unparsed("the body is no JSON object")),
+        };
+        Ok(Self {
+            query: query_of(query),
+            body,
+        })
+    }
+
+    /// A value of the query.
+    pub(super) fn optional(&self, name: &str) -> Option<&str> {
+        self.query
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A string of the body.
+    pub(super) fn word(&self, name: &str) -> Option<&str> {
+        self.body.get(name)?.as_str()
+    }
+
+    /// A value that has to be there, in the query or the body.
+    pub(super) fn required(&self, name: &str) -> Result<&str, Failure> {
+        self.optional(name)
+            .or_else(|| self.word(name))
+            .ok_or_else(|| Failure::field(format!("`{name}` is missing")))
+    }
+
+    /// A whole number of the body, within its bounds.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        bounds: std::ops::RangeInclusive<usize>,
+    ) -> Result<Option<usize>, Failure> {
+        let Some(said) = self.body.get(name).filter(|said| !said.is_null()) else {
+            return Ok(None);
+        };
+        let number = said.as_u64().and_then(|it| usize::try_from(it).ok());
+        match number.filter(|number| bounds.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(Failure::field(format!(
+                "`{name}` has to be from {} to {}",
+                bounds.start(),
+                bounds.end()
+            ))),
+        }
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.body.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// One of the words, where it is said.
+    pub(super) fn one_of<'a>(
+        &self,
+        name: &str,
+        words: &[&'a str],
+    ) -> Result<Option<&'a str>, Failure> {
+        let Some(said) = self.optional(name).or_else(|| self.word(name)) else {
+            return Ok(None);
+        };
+        match words.iter().find(|word| **word == said) {
+            Some(word) => Ok(Some(word)),
+            None => Err(Failure::field(format!(
+                "`{name}` has to be one of {}",
+                words.join(", ")
+            ))),
+        }
+    }
+
+    /// The versions that are named, each once; with the revision that is expected of them, where
+    /// they are named with one.
+    pub(super) fn versions(&self) -> Result<Vec<(String, Option<String>)>, Failure> {
+        let mut versions: Vec<(String, Option<String>)> = Vec::new();
+        if let Some(Value::Array(named)) = self.body.get("versions") {
+            for version in named {
+                let version = version
+                    .as_str()
+                    .ok_or_else(|| Failure::field("`versions` is a list of strings"))?;
+                if !versions.iter().any(|(it, _)| it == version) {
+                    versions.push((version.to_owned(), None));
+                }
+            }
+        }
+        if let Some(Value::Object(revisions)) = self.body.get("versionRevisions") {
+            for (version, revision) in revisions {
+                let revision = revision.as_str().map(str::to_owned);
+                match versions.iter_mut().find(|(it, _)| it == version) {
+                    Some(known) => known.1 = revision,
+                    None => versions.push((version.clone(), revision)),
+                }
+            }
+        }
+        if versions.is_empty() {
+            return Err(Failure::field("`versions` is missing"));
+        }
+        if versions.len() > VERSIONS_MAX {
+            return Err(Failure::field(format!(
+                "at most {VERSIONS_MAX} versions in one call"
+            )));
+        }
+        Ok(versions)
+    }
+
+    /// The tags of the body.
+    pub(super) fn tags(&self) -> Result<Vec<(String, String)>, Failure> {
+        let Some(Value::Array(tags)) = self.body.get("tags") else {
+            return Err(Failure::field("`tags` is missing"));
+        };
+        tags.iter()
+            .map(|tag| {
+                let text = |name: &str| tag.get(name)?.as_str().map(str::to_owned);
+                text("key")
+                    .zip(text("value"))
+                    .filter(|(key, value)| {
+                        (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256
+                    })
+                    .ok_or_else(|| Failure::field("a tag has a `key` and a `value`"))
+            })
+            .collect()
+    }
+
+    /// The strings of a list of the body.
+    pub(super) fn words(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let Some(Value::Array(words)) = self.body.get(name) else {
+            return Err(Failure::field(format!("`{name}` is missing")));
+        };
+        words
+            .iter()
+            .map(|word| {
+                word.as_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| Failure::field(format!("`{name}` is a list of strings")))
+            })
+            .collect()
+    }
+
+    /// The format, where one is named.
+    pub(super) fn format(&self) -> Result<Option<Format>, Failure> {
+        let Some(word) = self.optional("format") else {
+            return Ok(None);
+        };
+        match word.parse() {
+            Ok(format) => Ok(Some(format)),
+            Err(_) if OTHER_FORMATS.contains(&word) => Err(Failure::field(format!(
+                "packages of the format {word} are not served here"
+            ))),
+            Err(_) => Err(Failure::field(format!("`{word}` is no format"))),
+        }
+    }
+
+    /// The package that is named.
+    pub(super) fn package(&self) -> Result<PackageId, Failure> {
+        self.required("format")?;
+        let format = self
+            .format()?
+            .ok_or_else(|| Failure::field("`format` is missing"))?;
+        let (name, namespace) = (self.required("package")?, self.optional("namespace"));
+        let text = match (format, namespace) {
+            (Format::Npm, Some(scope)) => format!("@{}/{name}", scope.trim_start_matches('@')),
+            (Format::Maven, Some(group)) => format!("{group}:{name}"),
+            (Format::Maven, None) => {
+                return Err(Failure::field("a package of Maven has a `namespace`"));
+            }
+            (Format::Pypi | Format::Nuget, Some(_)) => {
+                return Err(Failure::field(format!(
+                    "a package of {format} has no `namespace`"
+                )));
+            }
+            (_, None) => name.to_owned(),
+        };
+        format
+            .protocol()
+            .package(&text)
+            .map_err(|problem| Failure::field(problem.message))
+    }
+}

@@ -1,0 +1,88 @@
+//! Copies of versions from one repository to another.
+
+use super::version::Fates;
+use super::{Answered, Api, Call, Failure, Operation};
+use crate::access::{READ, Resource};
+use crate::package::Origin;
+use crate::repository::manage::{Command, Version};
+
+impl Api<'_> {
+    /// All of them or none: where one cannot be copied, the others are skipped.
+    pub(super) async fn copy_package_versions(&self, call: &Call) -> Answered {
+        let operation = Operation::CopyPackageVersions;
+        let (from, to) = (
+            call.required("source-repository")?,
+            call.required("destination-repository")?,
+        );
+        let package = call.package()?;
+        let domain = self.domain();
+        self.pass
+            .to(operation.action(), &Resource::package(domain, to, &package))?;
+        self.pass.to(READ, &Resource::repository(domain, from))?;
+        let (source, target) = (self.repository(from)?, self.repository(to)?);
+        if source.name == target.name {
+            return Err(Failure::field(
+                "the source and the destination are one repository",
+            ));
+        }
+        if call.flag("allowOverwrite") {
+            return Err(Failure::field(
+                "`allowOverwrite` is not taken: what is published stays as it is; delete it first",
+            ));
+        }
+        let named = call.versions()?;
+        let there = self.versions(source, &package).await?;
+        let before = self.versions(target, &package).await.unwrap_or_default();
+        let with_upstreams = call.flag("includeFromUpstream");
+        let is_here = |one: &Version| {
+            with_upstreams || one.origin == Origin::External || one.repository == source.name
+        };
+        let mut fates = Fates::default();
+        let mut chosen = Vec::with_capacity(named.len());
+        for (wanted, revision) in named {
+            let found = there
+                .iter()
+                .find(|one| one.version == wanted && is_here(one));
+            let has_it = before
+                .iter()
+                .find(|one| one.version == wanted && one.is_own && one.repository == target.name);
+            match (found, has_it) {
+                (None, _) => {
+                    let why = format!("`{from}` has no {package} {wanted}");
+                    fates.failed(&wanted, "NOT_FOUND", why);
+                }
+                (Some(found), _) if revision.as_ref().is_some_and(|it| *it != found.revision) => {
+                    let why = format!("it is in revision {}", found.revision);
+                    fates.failed(&wanted, "MISMATCHED_REVISION", why);
+                }
+                (Some(found), _) if !found.status.is_served() => {
+                    let why = format!("it is {}", found.status);
+                    fates.failed(&wanted, "NOT_ALLOWED", why);
+                }
+                (Some(found), Some(same)) if !same.has_files_of(found) => {
+                    let why = format!("`{to}` has {package} {wanted} already, with other files");
+                    fates.failed(&wanted, "ALREADY_EXISTS", why);
+                }
+                (Some(_), _) => chosen.push(wanted),
+            }
+        }
+        if fates.have_failures() {
+            for version in chosen {
+                fates.failed(&version, "SKIPPED", "another version could not be copied");
+            }
+            return Ok(fates.answer());
+        }
+        let command = Command::Copy {
+            from: source.name.clone(),
+            to: target.name.clone(),
+            package: package.to_string(),
+            versions: chosen.clone(),
+        };
+        self.publisher.execute(self.snapshot, command).await?;
+        let now = self.versions(target, &package).await?;
+        for version in now.iter().filter(|one| chosen.contains(&one.version)) {
+            fates.succeeded(version, version.status.as_str());
+        }
+        Ok(fates.answer())
+    }
+}

@@ -1,0 +1,177 @@
+//! Packages.
+
+use serde_json::Value;
+
+use super::page::Page;
+use super::{Answered, Api, Call, Failure, Operation, object, words};
+use crate::format::package as package_of;
+use crate::package::PackageId;
+use crate::problem::Kind;
+use crate::repository::Repository;
+use crate::repository::manage::{Command, Outcome, Version};
+use crate::rule::Way;
+
+/// Packages that are looked through at once for a filter.
+const LOOKED_THROUGH: usize = 1000;
+
+fn word(way: Way) -> &'static str {
+    match way {
+        Way::Allow => "ALLOW",
+        Way::Block => "BLOCK",
+    }
+}
+
+/// How operations name a package: its format, its namespace where it has one, its name.
+pub(super) fn named(package: &PackageId) -> [(&'static str, Value); 3] {
+    [
+        ("format", package.format().as_str().into()),
+        ("namespace", package.namespace().into()),
+        ("package", package.name().into()),
+    ]
+}
+
+impl Api<'_> {
+    async fn origin_configuration(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+    ) -> Result<Value, Failure> {
+        let control = self.reader.control(self.snapshot, repository, package);
+        let control = control.await?;
+        Ok(object([(
+            "restrictions",
+            object([
+                ("publish", word(control.publish).into()),
+                ("upstream", word(control.upstream).into()),
+            ]),
+        )]))
+    }
+
+    pub(super) async fn list_packages(&self, call: &Call) -> Answered {
+        self.may_in_repository(Operation::ListPackages, call)?;
+        let repository = self.repository(call.required("repository")?)?;
+        let page = Page::of(call)?;
+        let format = call.format()?;
+        let namespace = call.optional("namespace");
+        let prefix = call.optional("package-prefix").unwrap_or_default();
+        let ways = &["ALLOW", "BLOCK"];
+        let publish = call.one_of("publish", ways)?;
+        let upstream = call.one_of("upstream", ways)?;
+        let mut after = page.after.clone().unwrap_or_default();
+        let mut packages = Vec::new();
+        let mut next = Value::Null;
+        'pages: loop {
+            let command = Command::List {
+                repository: repository.name.clone(),
+                format: format.map(|format| format.to_string()),
+                after: after.clone(),
+                limit: LOOKED_THROUGH,
+            };
+            let Outcome::Packages { packages: found } =
+                self.publisher.execute(self.snapshot, command).await?
+            else {
+                break;
+            };
+            let is_last = found.len() < LOOKED_THROUGH;
+            for one in found {
+                after.clone_from(&one.package);
+                let package = package_of(&one.package)?;
+                if namespace
+                    .is_some_and(|it| package.namespace() != Some(it.trim_start_matches('@')))
+                    || !package.name().starts_with(prefix)
+                {
+                    continue;
+                }
+                let origin = self.origin_configuration(repository, &package).await?;
+                let is = |pointer: &str, wanted: Option<&str>| {
+                    let said = origin.pointer(pointer).and_then(Value::as_str);
+                    wanted.is_none_or(|wanted| said == Some(wanted))
+                };
+                if !is("/restrictions/publish", publish) || !is("/restrictions/upstream", upstream)
+                {
+                    continue;
+                }
+                if packages.len() == page.size {
+                    // There is one more behind this page.
+                    next = Page::token(&last_of(&packages));
+                    break 'pages;
+                }
+                let [format, namespace, name] = named(&package);
+                packages.push((
+                    one.package,
+                    object([format, namespace, name, ("originConfiguration", origin)]),
+                ));
+            }
+            if is_last {
+                break;
+            }
+        }
+        let packages: Vec<Value> = packages.into_iter().map(|(_, one)| one).collect();
+        Ok(words([("packages", packages.into()), ("nextToken", next)]))
+    }
+
+    pub(super) async fn describe_package(&self, call: &Call) -> Answered {
+        let (repository, package) = self.may_to_package(Operation::DescribePackage, call)?;
+        self.versions(repository, &package).await?;
+        let origin = self.origin_configuration(repository, &package).await?;
+        let [format, namespace, (_, name)] = named(&package);
+        Ok(words([(
+            "package",
+            object([
+                format,
+                namespace,
+                ("name", name),
+                ("originConfiguration", origin),
+            ]),
+        )]))
+    }
+
+    pub(super) async fn delete_package(&self, call: &Call) -> Answered {
+        let (repository, package) = self.may_to_package(Operation::DeletePackage, call)?;
+        let origin = self.origin_configuration(repository, &package).await?;
+        let command = Command::Delete {
+            repository: repository.name.clone(),
+            package: package.to_string(),
+            versions: Vec::new(),
+        };
+        let deleted = self.publisher.execute(self.snapshot, command).await;
+        deleted.map_err(|problem| of_package(problem.into(), &package))?;
+        let [format, namespace, name] = named(&package);
+        Ok(words([(
+            "deletedPackage",
+            object([format, namespace, name, ("originConfiguration", origin)]),
+        )]))
+    }
+
+    /// The versions of a package, with their files.
+    pub(super) async fn versions(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+    ) -> Result<Vec<Version>, Failure> {
+        let command = Command::Show {
+            repository: repository.name.clone(),
+            package: package.to_string(),
+        };
+        match self.publisher.execute(self.snapshot, command).await {
+            Ok(Outcome::Versions { versions }) => Ok(versions),
+            Ok(_) => Ok(Vec::new()),
+            Err(problem) => Err(of_package(problem.into(), package)),
+        }
+    }
+}
+
+fn last_of(packages: &[(String, Value)]) -> String {
+    packages
+        .last()
+        .map(|(name, _)| name.clone())
+        .unwrap_or_default()
+}
+
+fn of_package(failure: Failure, package: &PackageId) -> Failure {
+    if failure.problem.kind == Kind::NotFound {
+        failure.about("package", &package.full_name())
+    } else {
+        failure
+    }
+}

@@ -1,0 +1,72 @@
+//! Tags of the domain and its repositories.
+
+use serde_json::Value;
+
+use super::{Answered, Api, Call, Failure, Operation, object, words};
+use crate::access::Resource;
+
+/// Tags of one resource.
+const TAGS_MAX: usize = 50;
+
+impl Api<'_> {
+    /// The resource that the call names, once the caller may do this.
+    fn tagged(&self, operation: Operation, call: &Call) -> Result<Resource, Failure> {
+        let arn = call.required("resourceArn")?;
+        let domain = Resource::domain(self.domain());
+        let repositories = self.snapshot.repositories();
+        let mut all = repositories
+            .map(|it| Resource::repository(self.domain(), &it.name))
+            .chain([domain]);
+        let found = all.find(|resource| resource.arn == arn).ok_or_else(|| {
+            Failure::absent(
+                "repository",
+                arn,
+                format!("there is no resource {arn} here"),
+            )
+        });
+        // Who may not is not told whether there is one.
+        let asked = Resource {
+            arn: arn.to_owned(),
+            repository: found.as_ref().ok().and_then(|it| it.repository.clone()),
+        };
+        self.pass.to(operation.action(), &asked)?;
+        found
+    }
+
+    pub(super) async fn list_tags(&self, call: &Call) -> Answered {
+        let resource = self.tagged(Operation::ListTagsForResource, call)?;
+        let tags = self.publisher.resource_tags(&resource.arn).await?;
+        let tags: Vec<Value> = tags
+            .into_iter()
+            .map(|(key, value)| object([("key", key.into()), ("value", value.into())]))
+            .collect();
+        Ok(words([("tags", tags.into())]))
+    }
+
+    pub(super) async fn tag_resource(&self, call: &Call) -> Answered {
+        let resource = self.tagged(Operation::TagResource, call)?;
+        let tags = call.tags()?;
+        let before = self.publisher.resource_tags(&resource.arn).await?;
+        let new = tags
+            .iter()
+            .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
+        if before.len() + new.count() > TAGS_MAX {
+            return Err(Failure::field(format!(
+                "a resource has at most {TAGS_MAX} tags"
+            )));
+        }
+        self.publisher
+            .set_resource_tags(&resource.arn, &tags, &[])
+            .await?;
+        Ok(words([]))
+    }
+
+    pub(super) async fn untag_resource(&self, call: &Call) -> Answered {
+        let resource = self.tagged(Operation::UntagResource, call)?;
+        let keys = call.words("tagKeys")?;
+        self.publisher
+            .set_resource_tags(&resource.arn, &[], &keys)
+            .await?;
+        Ok(words([]))
+    }
+}

@@ -1,0 +1,158 @@
+//! `/v1/…`: the CodeArtifact API, for who signs its requests.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::reply::{self, Answer, Head};
+use crate::Larder;
+use crate::access::{self, Pass, Principal, Said, body_sha256, sigv4};
+use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
+use crate::problem::{Kind, Problem};
+use crate::repository::Snapshot;
+
+/// The largest body of a call; the largest policy is far smaller.
+const CALL_BYTES_MAX: usize = 1024 * 1024;
+
+/// The error's type, which clients read before the body.
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// Answers a call; failures too are answers, in the model's shapes.
+pub async fn answer(
+    larder: &Arc<Larder>,
+    snapshot: &Arc<Snapshot>,
+    head: &Head<'_>,
+    parts: &Parts,
+    body: Incoming,
+    root: &str,
+) -> Answer {
+    let answered = call(larder, snapshot, head, parts, body, root).await;
+    match answered {
+        Ok(answer) => answer,
+        Err(failure) => failed(&failure),
+    }
+}
+
+async fn call(
+    larder: &Arc<Larder>,
+    snapshot: &Arc<Snapshot>,
+    head: &Head<'_>,
+    parts: &Parts,
+    body: Incoming,
+    root: &str,
+) -> Result<Answer, Failure> {
+    let patience = snapshot.config.upload.stall_timeout;
+    let body = Limited::new(body, CALL_BYTES_MAX).collect();
+    let body = tokio::time::timeout(patience, body)
+        .await
+        .map_err(|_| Problem::invalid("the body did not come in time"))?
+        .map_err(|_| Problem::invalid("the body is too long, or ended early"))?
+        .to_bytes();
+    let principal = signer(larder, snapshot, head, parts, &body)?;
+    let path = parts.uri.path();
+    let operation = Operation::of(head.method, path).ok_or_else(Failure::no_operation)?;
+    let words = if operation.takes_bytes() {
+        &[]
+    } else {
+        &body[..]
+    };
+    let call = Call::read(parts.uri.query(), words)?;
+    let api = Api {
+        snapshot,
+        reader: &larder.reader,
+        publisher: &larder.publisher,
+        pass: Pass {
+            access: &larder.access,
+            domain: &snapshot.config.domain,
+            principal: &principal,
+            from: access::From {
+                address: head.peer.address,
+                over_tls: head.peer.over_tls,
+                user_agent: head.text(http::header::USER_AGENT),
+            },
+            // Whoever may read: what the API changes and tells is for who is known.
+            is_open: false,
+        },
+        root,
+    };
+    match api.answer(operation, &call).await? {
+        codeartifact::Answer::Words(value) => {
+            let mut answer = json(StatusCode::OK, &value);
+            answer.outcome = "answered";
+            Ok(answer)
+        }
+        codeartifact::Answer::Asset { reply, headers } => {
+            let mut answer = reply::asset(head, *reply, &larder.tasks);
+            answer.again = None;
+            for (name, value) in headers {
+                answer.header(HeaderName::from_static(name), &value);
+            }
+            Ok(answer)
+        }
+    }
+}
+
+/// Who signed the call.
+fn signer(
+    larder: &Larder,
+    snapshot: &Snapshot,
+    head: &Head<'_>,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<Principal, Problem> {
+    let authorization = head.text(AUTHORIZATION);
+    if !sigv4::Claim::is_one(authorization) {
+        // A token stands for its holder here as well, for who has no access key.
+        let config = &snapshot.config.access;
+        let said = super::credential::said(head.headers);
+        return match said {
+            Said::Nothing => Err(Problem::new(
+                Kind::Unauthenticated,
+                crate::problem::Decider::Larder,
+                "the request is not signed",
+            )
+            .advice("`larder key create` makes an access key for `aws` and boto3")),
+            said => larder.access.admit(config, &said, head.peer.address),
+        };
+    }
+    let request = sigv4::Request {
+        method: head.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: head.headers,
+        authority: parts.uri.authority().map(http::uri::Authority::as_str),
+        body_sha256: &body_sha256(body),
+    };
+    let address = head.peer.address;
+    larder.access.admit_signed(authorization, &request, address)
+}
+
+fn json(status: StatusCode, value: &Value) -> Answer {
+    reply::whole(status, "application/json", value.to_string().into())
+}
+
+fn failed(failure: &Failure) -> Answer {
+    if failure.problem.kind == Kind::Internal {
+        let cause = failure.problem.cause.as_ref().map(ToString::to_string);
+        tracing::error!(
+            cause = cause.unwrap_or_default(),
+            "{}",
+            failure.problem.message
+        );
+    }
+    let (status, name, body) = shape(failure);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = json(status, &body);
+    answer.header(ERROR_TYPE, name);
+    if let Kind::TooMany { retry_after } | Kind::Unavailable { retry_after } = failure.problem.kind
+    {
+        answer.header(RETRY_AFTER, &retry_after.as_secs().max(1).to_string());
+    }
+    answer.outcome = failure.problem.kind.as_str();
+    answer
+}

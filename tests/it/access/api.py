@@ -1,0 +1,184 @@
+"""Every operation of CodeArtifact's API, by boto3, against a Larder with the packages below."""
+
+import json
+import sys
+import urllib.request
+
+import boto3
+from botocore.exceptions import ClientError
+
+url = sys.argv[1]
+api = boto3.client("codeartifact", endpoint_url=url)
+OWNER = "123456789012"
+D = {"domain": "my-domain", "domainOwner": OWNER}
+R = {**D, "repository": "team"}
+UI = {**R, "format": "npm", "namespace": "acme", "package": "ui"}
+called = set()
+
+
+def call(operation, **arguments):
+    called.add(operation)
+    method = "".join("_" + c.lower() if c.isupper() else c for c in operation).lstrip("_")
+    answer = getattr(api, method)(**arguments)
+    answer.pop("ResponseMetadata", None)
+    return answer
+
+
+def refused(code, status, operation, **arguments):
+    called.add(operation)
+    try:
+        call(operation, **arguments)
+    except ClientError as error:
+        said = error.response
+        assert said["Error"]["Code"] == code, said
+        assert said["ResponseMetadata"]["HTTPStatusCode"] == status, said
+        assert said["Error"]["Message"], said
+        return said
+    raise AssertionError(f"{operation} was not refused")
+
+
+# The domain.
+domain = call("DescribeDomain", **D)["domain"]
+assert domain["arn"] == f"arn:aws:codeartifact:us-east-1:{OWNER}:domain/my-domain", domain
+assert domain["repositoryCount"] == 2 and domain["assetSizeBytes"] > 0, domain
+assert [it["name"] for it in call("ListDomains")["domains"]] == ["my-domain"]
+missing = refused("ResourceNotFoundException", 404, "DescribeDomain", domain="elsewhere")
+assert missing["resourceType"] == "domain" and missing["resourceId"] == "elsewhere", missing
+refused("ResourceNotFoundException", 404, "DescribeDomain", domain="my-domain", domainOwner="999999999999")
+
+# Tokens.
+token = call("GetAuthorizationToken", **D, durationSeconds=900)
+assert token["authorizationToken"] and token["expiration"]
+call("GetAuthorizationToken", **D, durationSeconds=0)
+refused("ValidationException", 400, "GetAuthorizationToken", **D, durationSeconds=899)
+
+# Repositories.
+assert call("DescribeRepository", **R)["repository"]["upstreams"] == [{"repositoryName": "public"}]
+public = call("DescribeRepository", **{**R, "repository": "public"})["repository"]
+assert {"externalConnectionName": "up:npm", "packageFormat": "npm", "status": "Available"} in public["externalConnections"]
+gone = refused("ResourceNotFoundException", 404, "DescribeRepository", **{**R, "repository": "nowhere"})
+assert gone["resourceType"] == "repository", gone
+pages = api.get_paginator("list_repositories").paginate(PaginationConfig={"PageSize": 1})
+assert [it["name"] for page in pages for it in page["repositories"]] == ["public", "team"]
+called.add("ListRepositories")
+assert [it["name"] for it in call("ListRepositoriesInDomain", **D, repositoryPrefix="te")["repositories"]] == ["team"]
+endpoint = call("GetRepositoryEndpoint", **R, format="npm")["repositoryEndpoint"]
+assert endpoint == f"{url}/npm/team/", endpoint
+refused("ValidationException", 400, "GetRepositoryEndpoint", **R, format="cargo")
+
+# Policies, with revisions.
+document = json.dumps({"Version": "2012-10-17", "Statement": [{
+    "Effect": "Allow", "Principal": {"AWS": "222233334444"}, "Action": "codeartifact:ReadFromRepository", "Resource": "*"}]})
+for kind, where in (("Domain", D), ("Repository", R)):
+    refused("ResourceNotFoundException", 404, f"Get{kind}PermissionsPolicy", **where)
+    put = call(f"Put{kind}PermissionsPolicy", **where, policyDocument=document)["policy"]
+    assert call(f"Get{kind}PermissionsPolicy", **where)["policy"] == put
+    refused("ConflictException", 409, f"Put{kind}PermissionsPolicy", **where, policyDocument=document, policyRevision="old")
+    again = call(f"Put{kind}PermissionsPolicy", **where, policyDocument=document, policyRevision=put["revision"])["policy"]
+    refused("ValidationException", 400, f"Put{kind}PermissionsPolicy", **where, policyDocument='{"Statement": []}')
+    refused("ConflictException", 409, f"Delete{kind}PermissionsPolicy", **where, policyRevision=put["revision"])
+    call(f"Delete{kind}PermissionsPolicy", **where, policyRevision=again["revision"])
+    refused("ResourceNotFoundException", 404, f"Delete{kind}PermissionsPolicy", **where)
+
+# Packages.
+pages = api.get_paginator("list_packages").paginate(**R, PaginationConfig={"PageSize": 2})
+named = [(it["format"], it.get("namespace"), it["package"]) for page in pages for it in page["packages"]]
+assert ("npm", "acme", "ui") in named and ("pypi", None, "acme-lib") in named and len(named) == len(set(named)), named
+called.add("ListPackages")
+only = call("ListPackages", **R, format="npm", namespace="acme", packagePrefix="u")["packages"]
+assert [it["package"] for it in only] == ["ui"], only
+assert only[0]["originConfiguration"]["restrictions"] == {"publish": "ALLOW", "upstream": "BLOCK"}, only
+assert not call("ListPackages", **R, format="npm", namespace="acme", upstream="ALLOW")["packages"]
+described = call("DescribePackage", **UI)["package"]
+assert described["name"] == "ui" and described["namespace"] == "acme", described
+refused("ResourceNotFoundException", 404, "DescribePackage", **{**UI, "package": "nothing"})
+refused("ValidationException", 400, "DescribePackage", **{**UI, "format": "swift"})
+
+# Versions.
+versions = call("ListPackageVersions", **UI)
+assert [it["version"] for it in versions["versions"]] == ["1.10.0", "1.9.0", "1.0.0"], versions
+assert versions["defaultDisplayVersion"] == "1.10.0", versions
+assert versions["versions"][0]["origin"] == {"domainEntryPoint": {"repositoryName": "team"}, "originType": "INTERNAL"}
+pages = api.get_paginator("list_package_versions").paginate(**UI, sortBy="PUBLISHED_TIME", PaginationConfig={"PageSize": 1})
+order = [it["version"] for page in pages for it in page["versions"]]
+assert order == ["1.10.0", "1.9.0", "1.0.0"], order
+refused("ValidationException", 400, "ListPackageVersions", **UI, nextToken="AAAA")
+outside = call("ListPackageVersions", **{**R, "format": "npm", "package": "left-pad"})["versions"]
+assert outside[0]["origin"] == {"domainEntryPoint": {"externalConnectionName": "up:npm"}, "originType": "EXTERNAL"}, outside
+one = {**UI, "packageVersion": "1.0.0"}
+version = call("DescribePackageVersion", **one)["packageVersion"]
+assert version["status"] == "Published" and version["displayName"] == "@acme/ui" and version["publishedTime"], version
+refused("ResourceNotFoundException", 404, "DescribePackageVersion", **{**one, "packageVersion": "7.7.7"})
+assets = call("ListPackageVersionAssets", **one)
+assert [it["name"] for it in assets["assets"]] == ["package.tgz"], assets
+assert set(assets["assets"][0]["hashes"]) == {"MD5", "SHA-1", "SHA-256", "SHA-512"}, assets
+asset = call("GetPackageVersionAsset", **one, asset="package.tgz")
+assert len(asset["asset"].read()) == assets["assets"][0]["size"]
+assert asset["assetName"] == "package.tgz" and asset["packageVersionRevision"] == version["revision"], asset
+refused("ResourceNotFoundException", 404, "GetPackageVersionAsset", **one, asset="nothing.zip")
+needs = call("ListPackageVersionDependencies", **{**R, "format": "pypi", "package": "acme-lib", "packageVersion": "1.0"})
+assert needs["dependencies"][0]["package"] == "six", needs
+refused("ResourceNotFoundException", 404, "GetPackageVersionReadme", **one)
+
+# What becomes of versions.
+unlisted = call("UpdatePackageVersionsStatus", **UI, versions=["1.9.0", "8.8.8"], targetStatus="Unlisted", expectedStatus="Published")
+assert unlisted["successfulVersions"]["1.9.0"]["status"] == "Unlisted", unlisted
+assert unlisted["failedVersions"]["8.8.8"]["errorCode"] == "NOT_FOUND", unlisted
+stale = call("UpdatePackageVersionsStatus", **UI, versions=["1.9.0"], versionRevisions={"1.9.0": "old"}, targetStatus="Archived")
+assert stale["failedVersions"]["1.9.0"]["errorCode"] == "MISMATCHED_REVISION", stale
+other = call("UpdatePackageVersionsStatus", **UI, versions=["1.9.0"], targetStatus="Archived", expectedStatus="Published")
+assert other["failedVersions"]["1.9.0"]["errorCode"] == "MISMATCHED_STATUS", other
+assert [it["version"] for it in call("ListPackageVersions", **UI, status="Unlisted")["versions"]] == ["1.9.0"]
+COPY = {**D, "sourceRepository": "team", "destinationRepository": "public", "format": "npm", "namespace": "acme", "package": "ui"}
+copied = call("CopyPackageVersions", **COPY, versions=["1.0.0"])
+assert copied["successfulVersions"]["1.0.0"]["status"] == "Published", copied
+skipped = call("CopyPackageVersions", **COPY, versions=["1.10.0", "8.8.8"])
+assert skipped["failedVersions"]["8.8.8"]["errorCode"] == "NOT_FOUND", skipped
+assert skipped["failedVersions"]["1.10.0"]["errorCode"] == "SKIPPED", skipped
+disposed = call("DisposePackageVersions", **UI, versions=["1.9.0"])
+assert disposed["successfulVersions"]["1.9.0"]["status"] == "Disposed", disposed
+deleted = call("DeletePackageVersions", **UI, versions=["1.10.0"])
+assert deleted["successfulVersions"]["1.10.0"]["status"] == "Deleted", deleted
+gone = call("DeletePackage", **{**R, "format": "pypi", "package": "acme-lib"})["deletedPackage"]
+assert gone["package"] == "acme-lib", gone
+refused("ResourceNotFoundException", 404, "DescribePackage", **{**R, "format": "pypi", "package": "acme-lib"})
+
+# Tags.
+arn = f"arn:aws:codeartifact:us-east-1:{OWNER}:repository/my-domain/team"
+call("TagResource", resourceArn=arn, tags=[{"key": "team", "value": "web"}, {"key": "cost", "value": "7"}])
+call("TagResource", resourceArn=arn, tags=[{"key": "team", "value": "core"}])
+assert call("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "cost", "value": "7"}, {"key": "team", "value": "core"}]
+call("UntagResource", resourceArn=arn, tagKeys=["cost"])
+assert call("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "team", "value": "core"}]
+refused("ResourceNotFoundException", 404, "ListTagsForResource", resourceArn=arn + "x")
+
+# What is not answered here says so.
+GROUP = {**D, "packageGroup": "/npm/acme/*"}
+for operation, arguments in {
+    "CreateDomain": {"domain": "my-domain"},
+    "DeleteDomain": D,
+    "CreateRepository": {**R, "repository": "another"},
+    "UpdateRepository": R,
+    "DeleteRepository": R,
+    "AssociateExternalConnection": {**R, "externalConnection": "public:npmjs"},
+    "DisassociateExternalConnection": {**R, "externalConnection": "public:npmjs"},
+    "PutPackageOriginConfiguration": {**UI, "restrictions": {"publish": "ALLOW", "upstream": "ALLOW"}},
+    "PublishPackageVersion": {**R, "format": "generic", "package": "a", "packageVersion": "1", "assetName": "a",
+                              "assetContent": b"a", "assetSHA256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},
+    "CreatePackageGroup": GROUP,
+    "DescribePackageGroup": GROUP,
+    "UpdatePackageGroup": GROUP,
+    "DeletePackageGroup": GROUP,
+    "UpdatePackageGroupOriginConfiguration": GROUP,
+    "ListPackageGroups": D,
+    "ListSubPackageGroups": GROUP,
+    "ListAssociatedPackages": GROUP,
+    "ListAllowedRepositoriesForGroup": {**GROUP, "originRestrictionType": "PUBLISH"},
+    "GetAssociatedPackageGroup": {**D, "format": "npm", "package": "left-pad"},
+}.items():
+    said = refused("ValidationException", 400, operation, **arguments)
+    assert said["reason"] == "UNKNOWN_OPERATION" and "is not answered here" in said["Error"]["Message"], said
+
+operations = set(api.meta.service_model.operation_names)
+assert called == operations, operations ^ called
+print(f"{len(operations)} operations called")
