@@ -23,11 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::Access;
-use arc_swap::ArcSwap;
 
 use config::Config;
 use fetch::Fetcher;
-use repository::{Publisher, Reader, Snapshot};
+use repository::{Publisher, Reader, Registry, Snapshot};
 use store::Store;
 use store::rendered::RenderedCache;
 use task::Tasks;
@@ -38,10 +37,8 @@ use telemetry::{Metrics, Runs};
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error("{0}")]
-    Connection(String),
     #[error(transparent)]
-    Access(#[from] problem::Problem),
+    Refused(#[from] problem::Problem),
 }
 
 /// Makes ring the TLS of every client and listener of this process; a second call finds the first
@@ -63,7 +60,7 @@ fn raise_file_limit() {
 
 /// The running whole.
 pub struct Larder {
-    snapshot: ArcSwap<Snapshot>,
+    pub registry: Arc<Registry>,
     pub reader: Arc<Reader>,
     pub publisher: Arc<Publisher>,
     pub store: Arc<Store>,
@@ -83,18 +80,15 @@ impl Larder {
         raise_file_limit();
         let tasks = Tasks::default();
         let metrics = Arc::new(Metrics::default());
-        let snapshot = Snapshot::new(config, None, &metrics).map_err(StartError::Connection)?;
+        let store = Store::open(&config.data_dir, &config, &tasks).await?;
+        let registry = Registry::open(config, store.packages(), &metrics).await?;
+        registry.watch(&tasks);
+        let snapshot = registry.snapshot();
         let config = &snapshot.config;
-        let store = Store::open(&config.data_dir, config, &tasks).await?;
         let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
         reader.look().await.map_err(store::Error::from)?;
-        store
-            .packages()
-            .register(&snapshot.repository_names())
-            .await
-            .map_err(store::Error::from)?;
         let access = Access::open(store.packages(), config, &tasks).await?;
         let publisher = Publisher::new(&reader, &config.upload);
         Ok(Arc::new(Self {
@@ -105,7 +99,7 @@ impl Larder {
             metrics,
             tasks,
             runs: Runs::default(),
-            snapshot: ArcSwap::from_pointee(snapshot),
+            registry,
         }))
     }
 
@@ -120,13 +114,13 @@ impl Larder {
     /// The configuration in force; a request keeps the one it began with.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.registry.snapshot()
     }
 
     /// Which configuration is in force.
     #[must_use]
     pub fn snapshot_number(&self) -> u64 {
-        self.snapshot.load().number
+        self.registry.number()
     }
 
     /// Puts a new configuration in force: connections, repositories and rules. The listener, the
@@ -134,18 +128,8 @@ impl Larder {
     ///
     /// # Errors
     /// Why the old one stays in force.
-    pub fn reload(&self, config: Config) -> Result<(), String> {
-        let before = self.snapshot();
-        let snapshot = Snapshot::new(config, Some(&before), &self.metrics)?;
-        let packages = self.store.packages().clone();
-        let names = snapshot.repository_names();
-        self.tasks.spawn(async move {
-            if let Err(error) = packages.register(&names).await {
-                tracing::warn!(%error, "The package catalog does not know the new repositories");
-            }
-        });
-        self.snapshot.store(Arc::new(snapshot));
-        Ok(())
+    pub async fn reload(&self, config: Config) -> Result<(), problem::Problem> {
+        self.registry.reload(config).await
     }
 
     /// Ends background work and writes down what is in memory alone.

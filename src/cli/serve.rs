@@ -74,7 +74,7 @@ fn on_signals(
 
 async fn reload(larder: &Arc<Larder>, global: &Global, arguments: &Arguments) {
     let result = match settings::config(global, arguments.listen.clone()).await {
-        Ok(config) => larder.reload(config).map_err(anyhow::Error::msg),
+        Ok(config) => larder.reload(config).await.map_err(anyhow::Error::from),
         Err(error) => Err(error),
     };
     match result {

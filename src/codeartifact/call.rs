@@ -134,6 +134,42 @@ impl Call {
         Ok(versions)
     }
 
+    /// Whether the body has the member.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.body.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    pub(super) fn description(&self) -> Result<Option<String>, Failure> {
+        match self.word("description") {
+            Some(text) if text.chars().count() > 1000 => {
+                Err(Failure::field("a description has at most 1000 characters"))
+            }
+            text => Ok(text.map(str::to_owned)),
+        }
+    }
+
+    /// The names of the upstreams, where any are said.
+    pub(super) fn upstreams(&self) -> Result<Option<Vec<String>>, Failure> {
+        if !self.has("upstreams") {
+            return Ok(None);
+        }
+        let wrong = || Failure::field("`upstreams` is a list of repositories");
+        let Some(Value::Array(upstreams)) = self.body.get("upstreams") else {
+            return Err(wrong());
+        };
+        upstreams
+            .iter()
+            .map(|one| Some(one.get("repositoryName")?.as_str()?.to_owned()))
+            .collect::<Option<Vec<_>>>()
+            .map(Some)
+            .ok_or_else(wrong)
+    }
+
+    /// A member of an object of the body.
+    pub(super) fn within(&self, object: &str, name: &str) -> Option<&str> {
+        self.body.get(object)?.get(name)?.as_str()
+    }
+
     /// The tags of the body.
     pub(super) fn tags(&self) -> Result<Vec<(String, String)>, Failure> {
         let Some(Value::Array(tags)) = self.body.get("tags") else {

@@ -58,16 +58,6 @@ impl Failure {
             O::CreateDomain | O::DeleteDomain => {
                 "there is one domain, which [domain] in the configuration names"
             }
-            O::CreateRepository
-            | O::UpdateRepository
-            | O::DeleteRepository
-            | O::AssociateExternalConnection
-            | O::DisassociateExternalConnection => {
-                "repositories and their connections are those of the configuration ([[repository]]), which SIGHUP reads again"
-            }
-            O::PutPackageOriginConfiguration => {
-                "origin control is that of the configuration ([[origin]])"
-            }
             O::PublishPackageVersion => "packages of the generic format are not kept",
             _ => {
                 "there are no package groups; [[origin]] in the configuration controls origins by pattern"

@@ -24,7 +24,7 @@ pub use operation::Operation;
 use crate::access::{Pass, Resource};
 use crate::config::Domain;
 use crate::package::PackageId;
-use crate::repository::{AssetReply, Publisher, Reader, Repository, Snapshot};
+use crate::repository::{AssetReply, Publisher, Reader, Registry, Repository, Snapshot};
 
 /// What an operation answers.
 pub enum Answer {
@@ -42,6 +42,7 @@ pub struct Api<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub reader: &'a Arc<Reader>,
     pub publisher: &'a Arc<Publisher>,
+    pub registry: &'a Arc<Registry>,
     pub pass: Pass<'a>,
     /// `https://packages.corp.example`, without a slash at its end.
     pub root: &'a str,
@@ -87,6 +88,12 @@ impl Api<'_> {
             O::DescribeDomain => self.describe_domain().await,
             O::ListDomains => self.list_domains(call).await,
             O::DescribeRepository => self.describe_repository(call).await,
+            O::CreateRepository => self.create_repository(call).await,
+            O::UpdateRepository => self.update_repository(call).await,
+            O::DeleteRepository => self.delete_repository(call).await,
+            O::AssociateExternalConnection => self.associate(operation, call).await,
+            O::DisassociateExternalConnection => self.associate(operation, call).await,
+            O::PutPackageOriginConfiguration => self.put_package_origin(call).await,
             O::ListRepositories => self.list_repositories(operation, call).await,
             O::ListRepositoriesInDomain => self.list_repositories(operation, call).await,
             O::GetRepositoryEndpoint => self.get_repository_endpoint(call),
@@ -162,8 +169,12 @@ impl Api<'_> {
     }
 
     fn repository(&self, name: &str) -> Result<&Arc<Repository>, Failure> {
-        self.snapshot
-            .repository(name)
-            .map_err(|problem| Failure::of(problem).about("repository", name))
+        repository_in(self.snapshot, name)
     }
+}
+
+fn repository_in<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Arc<Repository>, Failure> {
+    snapshot
+        .repository(name)
+        .map_err(|problem| Failure::of(problem).about("repository", name))
 }

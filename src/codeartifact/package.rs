@@ -9,17 +9,10 @@ use crate::package::PackageId;
 use crate::problem::Kind;
 use crate::repository::Repository;
 use crate::repository::manage::{Command, Outcome, Version};
-use crate::rule::Way;
+use crate::rule::{Restrictions, Way};
 
 /// Packages that are looked through at once for a filter.
 const LOOKED_THROUGH: usize = 1000;
-
-fn word(way: Way) -> &'static str {
-    match way {
-        Way::Allow => "ALLOW",
-        Way::Block => "BLOCK",
-    }
-}
 
 /// How operations name a package: its format, its namespace where it has one, its name.
 pub(super) fn named(package: &PackageId) -> [(&'static str, Value); 3] {
@@ -41,8 +34,8 @@ impl Api<'_> {
         Ok(object([(
             "restrictions",
             object([
-                ("publish", word(control.publish).into()),
-                ("upstream", word(control.upstream).into()),
+                ("publish", control.publish.as_str().into()),
+                ("upstream", control.upstream.as_str().into()),
             ]),
         )]))
     }
@@ -124,6 +117,32 @@ impl Api<'_> {
                 ("originConfiguration", origin),
             ]),
         )]))
+    }
+
+    pub(super) async fn put_package_origin(&self, call: &Call) -> Answered {
+        let operation = Operation::PutPackageOriginConfiguration;
+        let (repository, package) = self.may_to_package(operation, call)?;
+        let way = |name| match call.within("restrictions", name) {
+            Some(word @ ("ALLOW" | "BLOCK")) => Ok(Way::parse(word)),
+            _ => Err(Failure::field(format!(
+                "`restrictions.{name}` has to be ALLOW or BLOCK"
+            ))),
+        };
+        let said = Restrictions {
+            publish: way("publish")?,
+            upstream: way("upstream")?,
+        };
+        self.versions(repository, &package).await?;
+        if self.snapshot.config.origins.settles(&package) {
+            return Err(Failure::field(format!(
+                "a setting of the configuration ([[origin]]) names {package}, and decides"
+            )));
+        }
+        self.publisher
+            .restrict(&repository.name, &package, said)
+            .await?;
+        let origin = self.origin_configuration(repository, &package).await?;
+        Ok(words([("originConfiguration", origin)]))
     }
 
     pub(super) async fn delete_package(&self, call: &Call) -> Answered {

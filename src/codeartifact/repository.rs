@@ -1,12 +1,14 @@
-//! Repositories: those of the configuration.
+//! Repositories: those of the configuration, and those made here.
 
 use serde_json::Value;
 
 use super::page::Page;
-use super::{Answered, Api, Call, Operation, object, time, words};
+use super::{Answered, Api, Call, Failure, Operation, object, repository_in, time, words};
 use crate::access::Resource;
 use crate::package::Format;
+use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Repository;
+use crate::store::packages::Managed;
 
 impl Api<'_> {
     fn summary(&self, repository: &Repository, created_at: i64) -> [(&'static str, Value); 6] {
@@ -26,13 +28,23 @@ impl Api<'_> {
 
     pub(super) async fn describe_repository(&self, call: &Call) -> Answered {
         self.may_in_repository(Operation::DescribeRepository, call)?;
-        let repository = self.repository(call.required("repository")?)?;
+        self.described(call.required("repository")?).await
+    }
+
+    /// The repository as it is now, whatever it was when the call began.
+    async fn described(&self, name: &str) -> Answered {
+        let snapshot = self.registry.snapshot();
+        let repository = repository_in(&snapshot, name)?;
         let created = self.publisher.created_at().await?;
-        let created_at = created.get(&repository.name).copied().unwrap_or(0);
+        let created_at = created.get(name).copied().unwrap_or(0);
         let mut described = object(self.summary(repository, created_at));
-        let config = self.snapshot.config.repositories.iter();
-        let written = config.into_iter().find(|it| it.name == repository.name);
+        let managed = self.registry.managed(name).await;
+        let written = snapshot.config.repositories.iter();
+        let written = written.into_iter().find(|it| it.name == name);
         if let (Some(described), Some(written)) = (described.as_object_mut(), written) {
+            if let Some(managed) = managed.filter(|it| !it.description.is_empty()) {
+                described.insert("description".to_owned(), managed.description.into());
+            }
             let upstreams = written.upstreams.iter();
             let upstreams: Vec<Value> = upstreams
                 .map(|name| object([("repositoryName", name.as_str().into())]))
@@ -54,6 +66,116 @@ impl Api<'_> {
             described.insert("externalConnections".to_owned(), connections.into());
         }
         Ok(words([("repository", described)]))
+    }
+
+    pub(super) async fn create_repository(&self, call: &Call) -> Answered {
+        self.may_in_repository(Operation::CreateRepository, call)?;
+        let name = call.required("repository")?;
+        let tags = if call.has("tags") {
+            call.tags()?
+        } else {
+            Vec::new()
+        };
+        let new = Managed {
+            name: name.to_owned(),
+            description: call.description()?.unwrap_or_default(),
+            upstreams: call.upstreams()?.unwrap_or_default(),
+            connections: Vec::new(),
+        };
+        let created = self.registry.create(new).await;
+        created.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        if !tags.is_empty() {
+            let arn = Resource::repository(self.domain(), name).arn;
+            self.publisher.set_resource_tags(&arn, &tags, &[]).await?;
+        }
+        self.described(name).await
+    }
+
+    pub(super) async fn update_repository(&self, call: &Call) -> Answered {
+        self.may_in_repository(Operation::UpdateRepository, call)?;
+        let name = call.required("repository")?;
+        let (description, upstreams) = (call.description()?, call.upstreams()?);
+        let changed = self.registry.change(name, |repository| {
+            if let Some(description) = description {
+                repository.description = description;
+            }
+            if let Some(upstreams) = upstreams {
+                repository.upstreams = upstreams;
+            }
+            Ok(())
+        });
+        let changed = changed.await;
+        changed.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        self.described(name).await
+    }
+
+    pub(super) async fn delete_repository(&self, call: &Call) -> Answered {
+        self.may_in_repository(Operation::DeleteRepository, call)?;
+        let name = call.required("repository")?;
+        let described = self.described(name).await?;
+        let deleted = self.publisher.delete_repository(self.registry, name).await;
+        deleted.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        let resource = Resource::repository(self.domain(), name);
+        // Its policy and tags were about nothing else.
+        if self.pass.access.policy(&resource).is_some() {
+            self.pass.access.delete_policy(&resource, None).await?;
+        }
+        let tags = self.publisher.resource_tags(&resource.arn).await?;
+        let keys: Vec<String> = tags.into_iter().map(|(key, _)| key).collect();
+        self.publisher
+            .set_resource_tags(&resource.arn, &[], &keys)
+            .await?;
+        Ok(described)
+    }
+
+    /// Adds a connection to a repository, or takes it from it.
+    pub(super) async fn associate(&self, operation: Operation, call: &Call) -> Answered {
+        self.may_in_repository(operation, call)?;
+        let name = call.required("repository")?;
+        let connection = call.required("external-connection")?;
+        let mut known = self.snapshot.connections.iter();
+        if !known.any(|it| it.name == connection) {
+            let names: Vec<&str> = self
+                .snapshot
+                .connections
+                .iter()
+                .map(|it| it.name.as_str())
+                .collect();
+            return Err(Failure::field(format!(
+                "there is no connection `{connection}`; those of the configuration are {}",
+                names.join(", ")
+            )));
+        }
+        let adds = operation == Operation::AssociateExternalConnection;
+        let changed = self.registry.change(name, |repository| {
+            let at = repository
+                .connections
+                .iter()
+                .position(|it| it == connection);
+            match (at, adds) {
+                (None, true) => repository.connections.push(connection.to_owned()),
+                (Some(at), false) => {
+                    repository.connections.remove(at);
+                }
+                (Some(_), true) => {
+                    return Err(Problem::new(
+                        Kind::Conflict,
+                        Decider::Repository(name.to_owned()),
+                        format!("`{name}` has the connection `{connection}` already"),
+                    ));
+                }
+                (None, false) => {
+                    return Err(Problem::not_found(
+                        Decider::Repository(name.to_owned()),
+                        format!("`{name}` has no connection `{connection}`"),
+                    ));
+                }
+            }
+            Ok(())
+        });
+        let changed = changed.await;
+        changed.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        self.described(name).await
     }
 
     /// The repositories, for who may be told of them.

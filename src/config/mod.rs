@@ -13,5 +13,7 @@ pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
 pub use load::{Learned, Source, load};
 pub use publish::{Packages, Publish, Retention, Upload};
-pub use repository::{Repository, Source as RepositorySource};
+pub use repository::{
+    Repository, Source as RepositorySource, is_name as is_repository_name, resolved,
+};
 pub use settings::{Ahead, Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};

@@ -1,5 +1,6 @@
 //! `[[repository]]`: a named view of packages.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::connection::Connection;
@@ -83,13 +84,62 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
 }
 
 /// A name stands as a segment in paths.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
     chars
         .next()
         .is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
         && name.len() <= 100
+}
+
+impl Repository {
+    /// A repository that is made while Larder runs: it takes publishes, and its sources are still to
+    /// be resolved.
+    #[must_use]
+    pub fn made(name: &str, upstreams: &[String], external: &[String]) -> Self {
+        Self {
+            name: name.to_owned(),
+            publish: Publish::Local,
+            upstreams: upstreams.to_vec(),
+            external: external.to_vec(),
+            spool: false,
+            sources: Vec::new(),
+        }
+    }
+
+    fn written(self) -> Written {
+        Written {
+            name: self.name,
+            place: "a repository".to_owned(),
+            upstreams: self.upstreams,
+            external: self.external,
+            publish: self.publish,
+            publish_place: None,
+            spool: self.spool,
+        }
+    }
+}
+
+/// Resolves the names of repositories that were resolved before, with others beside them.
+///
+/// # Errors
+/// What leads nowhere, or in a circle.
+pub fn resolved(
+    repositories: Vec<Repository>,
+    connections: &[Connection],
+) -> Result<Vec<Repository>, Vec<String>> {
+    let written: Vec<Written> = repositories.into_iter().map(Repository::written).collect();
+    let faults = RefCell::new(Vec::new());
+    let all = resolve(&written, connections, &|_, message| {
+        faults.borrow_mut().push(message);
+    });
+    let faults = faults.into_inner();
+    if faults.is_empty() {
+        Ok(all)
+    } else {
+        Err(faults)
+    }
 }
 
 /// Resolves names, and refuses what leads nowhere or in a circle.

@@ -126,11 +126,13 @@ impl Reader {
             until: i64::MAX,
             barred: None,
         };
-        let mut seen = None;
+        let (mut seen, mut said) = (None, None);
         for source in &repository.sources {
             match source {
                 Source::Own(name) => {
                     let held = self.own.of(name, package).await?;
+                    // The nearest repository's word holds.
+                    said = said.or(held.restrictions);
                     chain.currencies.push(held.currency.clone());
                     chain.until = chain.until.min(held.until);
                     let Some(listing) = &held.listing else {
@@ -150,7 +152,7 @@ impl Reader {
                 Source::Connection(_) => {}
             }
         }
-        let control = snapshot.config.origins.control(package, seen);
+        let control = snapshot.config.origins.control(package, said, seen);
         let before = chain.connections();
         chain.links.retain(|link| match link {
             Link::Own { .. } => true,
@@ -187,19 +189,21 @@ impl Reader {
         repository: &Repository,
         package: &PackageId,
     ) -> Result<Control<'a>, Problem> {
-        let mut seen = None;
+        let (mut seen, mut said) = (None, None);
         for source in &repository.sources {
             if let Source::Own(name) = source {
-                seen = self.own.origin(name, package).await?;
-                if seen.is_some() {
-                    break;
+                if said.is_none() {
+                    said = self.own.of(name, package).await?.restrictions;
+                }
+                if seen.is_none() {
+                    seen = self.own.origin(name, package).await?;
                 }
             }
         }
         if seen.is_none() && self.was_seen_outside(repository, package).await? {
             seen = Some(Origin::External);
         }
-        Ok(snapshot.config.origins.control(package, seen))
+        Ok(snapshot.config.origins.control(package, said, seen))
     }
 
     /// Whether a connection of the repository was ever seen to have the package.

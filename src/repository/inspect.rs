@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Repository;
 use super::publish::Publisher;
+use super::{Registry, Repository};
 use crate::package::{Dependency, PackageId};
 use crate::problem::Problem;
+use crate::rule::Restrictions;
 use crate::store::packages::DomainFacts;
 
 fn failed(error: sqlx::Error) -> Problem {
@@ -65,6 +66,36 @@ impl Publisher {
             });
         }
         Ok(Words::default())
+    }
+
+    /// Says what holds of a package's origins where no setting names it.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be written.
+    pub async fn restrict(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        said: Restrictions,
+    ) -> Result<(), Problem> {
+        let done = self
+            .store()
+            .packages()
+            .restrict(repository, package, said)
+            .await;
+        self.reader.own.changed(repository, package).await;
+        done.map_err(|error| Problem::internal("the package catalog cannot be written", error))
+    }
+
+    /// Takes a repository that was made by the API away, with all that it has of its own.
+    ///
+    /// # Errors
+    /// Where there is none, or another draws on it.
+    pub async fn delete_repository(&self, registry: &Registry, name: &str) -> Result<(), Problem> {
+        let freed = registry.delete(name).await?;
+        self.reader.own.forget(name).await;
+        self.let_go(&freed).await;
+        Ok(())
     }
 
     /// The tags of a resource, by ARN.

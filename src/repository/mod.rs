@@ -14,6 +14,7 @@ mod promote;
 mod publish;
 mod question;
 mod receive;
+mod registry;
 mod render;
 mod source;
 
@@ -31,6 +32,7 @@ pub use forward::{Forwarded, Passed, Sent};
 pub use inspect::Words;
 pub use publish::{Changed, Permit, Publisher, Submission, drain};
 pub use receive::Body;
+pub use registry::Registry;
 pub use source::{Publish, Repository, Snapshot, Source};
 
 use crate::config;

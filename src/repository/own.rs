@@ -11,6 +11,7 @@ use crate::clock;
 use crate::fetch::Currency;
 use crate::package::{Listing, Origin, PackageId, Release};
 use crate::problem::Problem;
+use crate::rule::Restrictions;
 use crate::store::packages::{Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
@@ -22,6 +23,8 @@ const SHARED_FOR: i64 = 2;
 pub struct Held {
     /// Without manifests.
     pub listing: Option<Arc<Listing>>,
+    /// What was said of its origins.
+    pub restrictions: Option<Restrictions>,
     pub currency: Currency,
     /// Until when it may be relied upon; seconds since 1970.
     pub until: i64,
@@ -70,7 +73,7 @@ impl OwnPackages {
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
-            nothing: Arc::new(held(None, i64::MAX)),
+            nothing: Arc::new(held(None, None, i64::MAX)),
         }
     }
 
@@ -79,7 +82,10 @@ impl OwnPackages {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn look(&self) -> Result<(), sqlx::Error> {
-        if !self.packages.is_shared() && self.packages.counts().await?.is_empty() {
+        if !self.packages.is_shared()
+            && self.packages.counts().await?.is_empty()
+            && !self.packages.has_restrictions().await?
+        {
             self.is_empty.store(true, Ordering::Release);
         }
         Ok(())
@@ -114,12 +120,15 @@ impl OwnPackages {
             .await;
         let listing = listing
             .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+        let restrictions = self.packages.restrictions(repository, package).await;
+        let restrictions = restrictions
+            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
         let until = if self.packages.is_shared() {
             clock::unix_now() + SHARED_FOR
         } else {
             i64::MAX
         };
-        let held = Arc::new(held(listing.map(Arc::new), until));
+        let held = Arc::new(held(listing.map(Arc::new), restrictions, until));
         self.held.insert(key.clone(), Arc::clone(&held)).await;
         if self.changes.load(Ordering::Acquire) != before {
             self.held.invalidate(&key).await;
@@ -191,6 +200,20 @@ impl OwnPackages {
         origin.map_err(|error| Problem::internal("the package catalog cannot be read", error))
     }
 
+    /// A repository is gone with all its packages.
+    pub async fn forget(&self, repository: &str) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let gone: Vec<Key> = self
+            .held
+            .iter()
+            .filter(|(key, _)| *key.0 == *repository)
+            .map(|(key, _)| key.as_ref().clone())
+            .collect();
+        for key in gone {
+            self.held.invalidate(&key).await;
+        }
+    }
+
     /// The package changed: nobody is given what it was.
     pub async fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -203,9 +226,10 @@ impl OwnPackages {
     }
 }
 
-fn held(listing: Option<Arc<Listing>>, until: i64) -> Held {
+fn held(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>, until: i64) -> Held {
     Held {
         listing,
+        restrictions,
         currency: Currency::default(),
         until,
         versions: OnceLock::new(),

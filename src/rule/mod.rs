@@ -5,5 +5,5 @@ mod origin;
 mod pattern;
 
 pub use decide::{Action, Concern, Decision, Question, Rule, Rules, Ruling};
-pub use origin::{Control, OriginRule, OriginRules, Way};
+pub use origin::{Control, OriginRule, OriginRules, Restrictions, Way};
 pub use pattern::{Pattern, PatternError};

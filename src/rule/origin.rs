@@ -10,6 +10,33 @@ pub enum Way {
     Block,
 }
 
+impl Way {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "ALLOW",
+            Self::Block => "BLOCK",
+        }
+    }
+
+    /// What is not `ALLOW` is a block.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        if word == "ALLOW" {
+            Self::Allow
+        } else {
+            Self::Block
+        }
+    }
+}
+
+/// What was said of one package by the API, where no setting names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restrictions {
+    pub publish: Way,
+    pub upstream: Way,
+}
+
 /// A setting for the packages that its patterns name; the first that names one decides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginRule {
@@ -51,11 +78,28 @@ impl OriginRules {
         Self(rules)
     }
 
+    /// Whether a setting decides about the package in each way.
+    #[must_use]
+    pub fn settles(&self, package: &PackageId) -> bool {
+        let mut named = self
+            .0
+            .iter()
+            .filter(|rule| rule.packages.iter().any(|pattern| pattern.names(package)));
+        named
+            .next()
+            .is_some_and(|rule| rule.publish.is_some() || rule.upstream.is_some())
+    }
+
     /// What holds for the package. Where no setting says otherwise, a name belongs to the side on
     /// which it was first seen, and one that was seen nowhere is open to both (the defaults of
     /// CodeArtifact's package origin controls).
     #[must_use]
-    pub fn control(&self, package: &PackageId, seen: Option<Origin>) -> Control<'_> {
+    pub fn control(
+        &self,
+        package: &PackageId,
+        said: Option<Restrictions>,
+        seen: Option<Origin>,
+    ) -> Control<'_> {
         let rule = self
             .0
             .iter()
@@ -70,9 +114,11 @@ impl OriginRules {
         Control {
             publish: rule
                 .and_then(|rule| rule.publish)
+                .or(said.map(|said| said.publish))
                 .unwrap_or_else(|| by_default(Origin::External)),
             upstream: rule
                 .and_then(|rule| rule.upstream)
+                .or(said.map(|said| said.upstream))
                 .unwrap_or_else(|| by_default(Origin::Internal)),
             from: rule.and_then(|rule| rule.from.as_deref()),
         }
@@ -111,11 +157,25 @@ mod tests {
             ("shared", Some(Origin::External), Allow, Allow),
         ] {
             let package = Format::Npm.protocol().package(name).unwrap();
-            let control = rules.control(&package, seen);
+            let control = rules.control(&package, None, seen);
             assert_eq!(
                 (control.publish, control.upstream),
                 (publish, upstream),
                 "{name} {seen:?}"
+            );
+            let said = Restrictions {
+                publish: Block,
+                upstream: Allow,
+            };
+            let restricted = rules.control(&package, Some(said), seen);
+            assert_eq!(
+                (restricted.publish, restricted.upstream),
+                match name {
+                    "left-pad" => (Block, Allow),
+                    "shared" => (Allow, Allow),
+                    _ => (Block, Block),
+                },
+                "{name}: what a setting says goes before what the API was told"
             );
             assert_eq!(control.takes_from("private"), upstream == Allow);
             assert_eq!(

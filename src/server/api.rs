@@ -66,6 +66,7 @@ async fn call(
         snapshot,
         reader: &larder.reader,
         publisher: &larder.publisher,
+        registry: &larder.registry,
         pass: Pass {
             access: &larder.access,
             domain: &snapshot.config.domain,

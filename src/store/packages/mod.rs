@@ -4,6 +4,7 @@ mod access;
 mod change;
 mod domain;
 mod read;
+mod repository;
 mod spool;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
 pub use change::{Copied, NewRelease, Outcome};
 pub use domain::DomainFacts;
 pub use read::Manifests;
+pub use repository::Managed;
 pub use spool::Spooled;
 
 use crate::package::BlobId;

@@ -152,17 +152,51 @@ call("UntagResource", resourceArn=arn, tagKeys=["cost"])
 assert call("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "team", "value": "core"}]
 refused("ResourceNotFoundException", 404, "ListTagsForResource", resourceArn=arn + "x")
 
+# Repositories that are made here, beside those of the configuration.
+NEW = {**D, "repository": "another"}
+made = call("CreateRepository", **NEW, description="of one team", upstreams=[{"repositoryName": "team"}],
+            tags=[{"key": "team", "value": "web"}])["repository"]
+assert made["upstreams"] == [{"repositoryName": "team"}] and made["description"] == "of one team", made
+assert call("ListTagsForResource", resourceArn=made["arn"])["tags"] == [{"key": "team", "value": "web"}]
+clash = refused("ConflictException", 409, "CreateRepository", **NEW)
+assert clash["resourceType"] == "repository" and clash["resourceId"] == "another", clash
+refused("ConflictException", 409, "CreateRepository", **R)
+refused("ValidationException", 400, "CreateRepository", **{**D, "repository": "Another"})
+refused("ValidationException", 400, "CreateRepository", **{**D, "repository": "more"}, upstreams=[{"repositoryName": "nowhere"}])
+through = {**NEW, "format": "npm", "namespace": "acme", "package": "ui"}
+assert [it["version"] for it in call("ListPackageVersions", **through, status="Published")["versions"]] == ["1.0.0"]
+refused("ValidationException", 400, "UpdateRepository", **R, upstreams=[])
+circle = refused("ValidationException", 400, "UpdateRepository", **NEW, upstreams=[{"repositoryName": "another"}])
+assert "another \u2192 another" in circle["Error"]["Message"], circle
+assert call("UpdateRepository", **NEW, description="", upstreams=[])["repository"]["upstreams"] == []
+LINK = {**NEW, "externalConnection": "up:npm"}
+linked = call("AssociateExternalConnection", **LINK)["repository"]
+assert linked["externalConnections"][0]["externalConnectionName"] == "up:npm", linked
+refused("ConflictException", 409, "AssociateExternalConnection", **LINK)
+refused("ValidationException", 400, "AssociateExternalConnection", **{**LINK, "externalConnection": "elsewhere:npm"})
+bearer = {"Authorization": "Bearer " + token["authorizationToken"]}
+said = urllib.request.urlopen(urllib.request.Request(f"{url}/npm/another/left-pad", headers=bearer)).read()
+assert b"1.3.0" in said
+assert call("DisassociateExternalConnection", **LINK)["repository"]["externalConnections"] == []
+refused("ResourceNotFoundException", 404, "DisassociateExternalConnection", **LINK)
+call("CreateRepository", **{**D, "repository": "more"}, upstreams=[{"repositoryName": "another"}])
+refused("ConflictException", 409, "DeleteRepository", **NEW)
+call("DeleteRepository", **{**D, "repository": "more"})
+assert call("DeleteRepository", **NEW)["repository"]["name"] == "another"
+refused("ResourceNotFoundException", 404, "DeleteRepository", **NEW)
+refused("ValidationException", 400, "DeleteRepository", **R)
+
+# Origins.
+closed = {"publish": "BLOCK", "upstream": "ALLOW"}
+assert call("PutPackageOriginConfiguration", **UI, restrictions=closed)["originConfiguration"]["restrictions"] == closed
+assert call("DescribePackage", **UI)["package"]["originConfiguration"]["restrictions"] == closed
+refused("ResourceNotFoundException", 404, "PutPackageOriginConfiguration", **{**UI, "package": "nothing"}, restrictions=closed)
+
 # What is not answered here says so.
 GROUP = {**D, "packageGroup": "/npm/acme/*"}
 for operation, arguments in {
     "CreateDomain": {"domain": "my-domain"},
     "DeleteDomain": D,
-    "CreateRepository": {**R, "repository": "another"},
-    "UpdateRepository": R,
-    "DeleteRepository": R,
-    "AssociateExternalConnection": {**R, "externalConnection": "public:npmjs"},
-    "DisassociateExternalConnection": {**R, "externalConnection": "public:npmjs"},
-    "PutPackageOriginConfiguration": {**UI, "restrictions": {"publish": "ALLOW", "upstream": "ALLOW"}},
     "PublishPackageVersion": {**R, "format": "generic", "package": "a", "packageVersion": "1", "assetName": "a",
                               "assetContent": b"a", "assetSHA256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},
     "CreatePackageGroup": GROUP,

@@ -100,7 +100,7 @@ async fn rules_reach_what_is_cached_already() {
     larder.get(tarball).await.expect(200);
     larder.get("/npm/public/left-pad").await.expect(200);
     let text = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
-    larder.reload(&format!("{text}[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\nreason = \"worm\"\n"));
+    larder.reload(&format!("{text}[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\nreason = \"worm\"\n")).await;
     assert!(
         larder
             .get(tarball)
@@ -322,11 +322,11 @@ async fn an_answer_that_is_given_again_ends_with_the_rules_that_it_was_given_und
         }
     }
     let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\n";
-    larder.reload(&format!("{plain}{rule}"));
+    larder.reload(&format!("{plain}{rule}")).await;
     larder.get(tarball).await.expect(403);
     let shown = larder.get("/npm/public/left-pad").await.expect(200);
     assert_eq!(shown.json()["versions"].as_object().unwrap().len(), 0);
-    larder.reload(&plain);
+    larder.reload(&plain).await;
     larder.get(tarball).await.expect(200);
 }
 

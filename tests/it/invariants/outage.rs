@@ -205,7 +205,7 @@ async fn offline_no_packet_leaves() {
     let larder = TestLarder::with(&text).await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
     larder.get("/npm/public/left-pad").await.expect(200);
-    larder.reload(&format!("offline = true\n{text}"));
+    larder.reload(&format!("offline = true\n{text}")).await;
     upstream.forget_seen();
     larder.get("/npm/public/left-pad").await.expect(200);
     let missing = larder.get("/npm/public/other").await.expect(503);

@@ -534,7 +534,9 @@ async fn an_offices_rules_and_their_reasons_arrive_through_the_sidecar() {
     );
     let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@1.3.0\"]\nreason = \"a worm\"\n";
     let config = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
-    office.reload(&format!("{config}{}{rule}", super::TEAM));
+    office
+        .reload(&format!("{config}{}{rule}", super::TEAM))
+        .await;
     assert_eq!(npm_versions(&sidecar, "left-pad").await, ["1.2.0"]);
     let refused = sidecar
         .get("/npm/team/left-pad/-/left-pad-1.3.0.tgz")
@@ -544,7 +546,9 @@ async fn an_offices_rules_and_their_reasons_arrive_through_the_sidecar() {
     println!("refused through both: {}", refused.text());
     nuget::publish(&upstream, "Else", &["1.0.0"], false);
     let rule = rule.replace("npm:left-pad@1.3.0", "nuget:else@1.0.0\", \"maven:org.x:*");
-    office.reload(&format!("{config}{}{rule}", super::TEAM));
+    office
+        .reload(&format!("{config}{}{rule}", super::TEAM))
+        .await;
     let jar = sidecar
         .get("/maven/team/org/x/lib/1/lib-1.jar")
         .await

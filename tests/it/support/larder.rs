@@ -112,10 +112,10 @@ impl TestLarder {
     }
 
     /// Puts another configuration in force.
-    pub fn reload(&self, text: &str) {
+    pub async fn reload(&self, text: &str) {
         let config =
             load(&source(text), &learned(&self.data)).unwrap_or_else(|faults| panic!("{faults}"));
-        self.larder.reload(config).unwrap();
+        self.larder.reload(config).await.unwrap();
     }
 
     /// Stops, and hands back the data directory for another.

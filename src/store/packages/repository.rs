@@ -1,0 +1,193 @@
+//! Repositories that were made by the API, and what was said of packages' origins.
+
+use sqlx::{AnyConnection, Row as _};
+
+use super::{Error, Packages};
+use crate::package::{BlobId, PackageId};
+use crate::rule::{Restrictions, Way};
+
+/// A repository that was made by the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    pub name: String,
+    pub description: String,
+    /// Names of repositories, in order.
+    pub upstreams: Vec<String>,
+    /// Names of connections, in order.
+    pub connections: Vec<String>,
+}
+
+fn names(text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn text(names: &[String]) -> String {
+    serde_json::Value::from(names).to_string()
+}
+
+impl Packages {
+    /// Which state of the repositories is in force: another number after each change.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn repositories_number(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query("SELECT number FROM access_state WHERE id = 2")
+            .fetch_one(&self.pool)
+            .await?
+            .try_get(0)
+    }
+
+    /// All repositories that were made by the API.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn managed(&self) -> Result<Vec<Managed>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT name, description, upstreams, connections FROM managed_repository ORDER BY name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Managed {
+                    name: row.try_get(0)?,
+                    description: row.try_get(1)?,
+                    upstreams: names(&row.try_get::<String, _>(2)?),
+                    connections: names(&row.try_get::<String, _>(3)?),
+                })
+            })
+            .collect()
+    }
+
+    /// Puts a repository in the place of the one of its name, or beside the others.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn put_managed(&self, one: &Managed) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query(
+            "INSERT INTO managed_repository (name, description, upstreams, connections) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (name) DO UPDATE SET description = excluded.description, \
+             upstreams = excluded.upstreams, connections = excluded.connections",
+        )
+        .bind(one.name.as_str())
+        .bind(one.description.as_str())
+        .bind(text(&one.upstreams))
+        .bind(text(&one.connections))
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Takes a repository away with all that it has of its own, and gives the blobs that nobody may
+    /// need any more.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn drop_managed(&self, name: &str) -> Result<Vec<BlobId>, Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        let rows = sqlx::query("SELECT DISTINCT blob FROM package_asset WHERE repository = $1")
+            .bind(name)
+            .fetch_all(&mut *transaction)
+            .await?;
+        for table in [
+            "package",
+            "package_version",
+            "package_asset",
+            "package_tag",
+            "package_dependency",
+            "package_restriction",
+        ] {
+            let sql = format!("DELETE FROM {table} WHERE repository = $1");
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(name)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        for table in ["repository", "managed_repository"] {
+            let sql = format!("DELETE FROM {table} WHERE name = $1");
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(name)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        rows.iter()
+            .map(|row| {
+                let blob: Vec<u8> = row.try_get(0)?;
+                BlobId::from_slice(&blob)
+                    .ok_or_else(|| sqlx::Error::Protocol("no blob".into()).into())
+            })
+            .collect()
+    }
+
+    /// What was said of a package's origins.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn restrictions(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Restrictions>, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT publish, upstream FROM package_restriction WHERE repository = $1 AND package = $2",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            Ok(Restrictions {
+                publish: Way::parse(&row.try_get::<String, _>(0)?),
+                upstream: Way::parse(&row.try_get::<String, _>(1)?),
+            })
+        })
+        .transpose()
+    }
+
+    /// Whether anything was said of any package's origins.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn has_restrictions(&self) -> Result<bool, sqlx::Error> {
+        let found = sqlx::query("SELECT 1 FROM package_restriction LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Says what holds of a package's origins.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn restrict(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        said: Restrictions,
+    ) -> Result<(), Error> {
+        let (_place, mut transaction) = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO package_restriction (repository, package, publish, upstream) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (repository, package) DO UPDATE SET publish = excluded.publish, upstream = excluded.upstream",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .bind(said.publish.as_str())
+        .bind(said.upstream.as_str())
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// Has other processes notice.
+async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 2")
+        .execute(transaction)
+        .await?;
+    Ok(())
+}
