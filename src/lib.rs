@@ -6,6 +6,7 @@ pub mod clock;
 pub mod codeartifact;
 pub mod config;
 pub mod connection;
+pub mod event;
 pub mod fetch;
 pub mod format;
 pub mod package;
@@ -25,12 +26,14 @@ use std::time::Duration;
 use access::Access;
 
 use config::Config;
+use event::Deliverer;
 use fetch::Fetcher;
+use problem::{Decider, Kind, Problem};
 use repository::{Publisher, Reader, Registry, Snapshot};
 use store::Store;
 use store::rendered::RenderedCache;
 use task::Tasks;
-use telemetry::{Metrics, Runs};
+use telemetry::{Audit, Metrics, Runs};
 
 /// Why Larder does not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +41,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
-    Refused(#[from] problem::Problem),
+    Refused(#[from] Problem),
 }
 
 /// Makes ring the TLS of every client and listener of this process; a second call finds the first
@@ -58,15 +61,23 @@ fn raise_file_limit() {
     }
 }
 
+/// Refusals that are remembered as told, and for how long.
+const REFUSED_MAX: u64 = 4096;
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The running whole.
 pub struct Larder {
     pub registry: Arc<Registry>,
+    deliverer: Arc<Deliverer>,
     pub reader: Arc<Reader>,
     pub publisher: Arc<Publisher>,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
+    pub audit: Audit,
+    /// What was told of late as refused: once is enough for a while.
+    refused: moka::sync::Cache<String, ()>,
     pub tasks: Tasks,
 }
 
@@ -86,9 +97,13 @@ impl Larder {
         let snapshot = registry.snapshot();
         let config = &snapshot.config;
         let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
+        store.packages().tell(config);
+        let deliverer = Deliverer::start(store.packages(), &config.events, &tasks);
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
         reader.look().await.map_err(store::Error::from)?;
+        let audit = Audit::open(config.access.audit.as_deref(), &tasks)
+            .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;
         let publisher = Publisher::new(&reader, &config.upload);
         Ok(Arc::new(Self {
@@ -99,7 +114,13 @@ impl Larder {
             metrics,
             tasks,
             runs: Runs::default(),
+            audit,
+            refused: moka::sync::Cache::builder()
+                .max_capacity(REFUSED_MAX)
+                .time_to_live(TOLD_AGAIN_AFTER)
+                .build(),
             registry,
+            deliverer,
         }))
     }
 
@@ -128,8 +149,48 @@ impl Larder {
     ///
     /// # Errors
     /// Why the old one stays in force.
-    pub async fn reload(&self, config: Config) -> Result<(), problem::Problem> {
-        self.registry.reload(config).await
+    pub async fn reload(&self, config: Config) -> Result<(), Problem> {
+        self.registry.reload(config).await?;
+        let snapshot = self.snapshot();
+        self.store.packages().tell(&snapshot.config);
+        self.deliverer.reload(&snapshot.config.events);
+        Ok(())
+    }
+
+    /// Tells who wants to know that a package was refused: by a rule, because its bytes were not
+    /// what was promised, or because its name belongs to the other side.
+    pub fn tell_refused(&self, repository: &str, package: &str, asset: &str, problem: &Problem) {
+        let reason = match (problem.kind, &problem.decider) {
+            (Kind::Denied, Decider::Rule(_)) => "rule",
+            (Kind::Denied, Decider::Repository(_)) => "origin",
+            (Kind::Unverified, _) => "integrity",
+            _ => return,
+        };
+        let snapshot = self.snapshot();
+        if package.is_empty() || snapshot.config.events.targets.is_empty() {
+            return;
+        }
+        let decider = problem.decider.to_string();
+        let key = format!("{repository}|{package}|{asset}|{decider}");
+        if !self.refused.entry(key).or_insert(()).is_fresh() {
+            return;
+        }
+        let what = format!("repository/{}/{repository}", snapshot.config.domain.name);
+        let detail = serde_json::json!({
+            "repositoryName": repository,
+            "package": package,
+            "asset": asset,
+            "reason": reason,
+            "decider": decider,
+            "message": problem.message,
+        });
+        let packages = self.store.packages().clone();
+        self.tasks.spawn(async move {
+            let told = packages.tell_of("Larder Package Refused", &what, detail);
+            if let Err(error) = told.await {
+                tracing::warn!(%error, "That a package was refused is not told");
+            }
+        });
     }
 
     /// Ends background work and writes down what is in memory alone.

@@ -13,6 +13,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long to wait after so many failed attempts: a second, doubling up to ten minutes.
+#[must_use]
+pub fn pause_after(attempts: u32) -> Duration {
+    const PAUSE_MIN: Duration = Duration::from_secs(1);
+    PAUSE_MIN
+        .saturating_mul(1 << attempts.min(16))
+        .min(PAUSE_MAX)
+}
+
+/// The longest pause between two attempts.
+pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+
 /// The owner of background tasks. They run on the runtime that it was made on, whoever spawns
 /// them: a thread that serves sockets does nothing else.
 #[derive(Clone)]

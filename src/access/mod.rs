@@ -11,7 +11,7 @@ mod token;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -73,11 +73,6 @@ impl Access {
         config: &Config,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Problem> {
-        let secret = token::signing_secret().map_err(no_randomness)?;
-        packages
-            .add_signing_key(&secret, true, i64::MIN)
-            .await
-            .map_err(unreadable)?;
         let access = Arc::new(Self {
             packages: packages.clone(),
             issuer: Resource::domain(&config.domain).arn,
@@ -86,6 +81,12 @@ impl Access {
             throttle: Throttle::new(config.access.failures_max),
         });
         access.reread().await?;
+        if access.book.load().signing.is_empty() {
+            let secret = token::signing_secret().map_err(no_randomness)?;
+            let added = packages.add_signing_key(&secret, true, i64::MIN);
+            added.await.map_err(unreadable)?;
+            access.reread().await?;
+        }
         if packages.is_shared() {
             access.watch(&config.access, tasks);
         }
@@ -354,6 +355,8 @@ pub struct Pass<'a> {
     pub from: From<'a>,
     /// Nobody has to say who they are, and everybody may do everything.
     pub is_open: bool,
+    /// By what it was last let through.
+    pub by: Mutex<Option<Why>>,
 }
 
 impl Pass<'_> {
@@ -386,8 +389,19 @@ impl Pass<'_> {
         if self.is_open {
             return Ok(Decision::open());
         }
-        self.access
-            .authorise(self.principal, action, resource, Some(self.from), &[])
+        let decision =
+            self.access
+                .authorise(self.principal, action, resource, Some(self.from), &[])?;
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        *by = Some(decision.why.clone());
+        Ok(decision)
+    }
+
+    /// By what it was last let through, in words; empty where nothing was asked.
+    #[must_use]
+    pub fn last_by(&self) -> String {
+        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        by.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 

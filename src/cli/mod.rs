@@ -7,6 +7,7 @@ mod copy;
 mod decide;
 mod delete;
 mod env;
+mod events;
 mod key;
 mod list;
 mod login;
@@ -84,6 +85,8 @@ enum Command {
     Retain(retain::Arguments),
     /// Show the publishes that wait for their upstream, try them now, or give one up
     Spool(spool::Arguments),
+    /// Show the events on their way to targets, or send one again
+    Events(events::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
     /// Make, list and delete access keys for the CodeArtifact API
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Delete(arguments) => settings::block_on(delete::run(global, arguments)),
         Command::Retain(arguments) => settings::block_on(retain::run(global, arguments)),
         Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
+        Command::Events(arguments) => settings::block_on(events::run(global, arguments)),
         Command::Token(arguments) => settings::block_on(token::run(global, arguments)),
         Command::Key(arguments) => settings::block_on(key::run(global, arguments)),
         Command::Policy(arguments) => settings::block_on(policy::run(global, arguments)),

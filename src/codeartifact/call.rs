@@ -38,6 +38,12 @@ impl Call {
         })
     }
 
+    /// A value of the query, for the audit; empty where it is not there.
+    #[must_use]
+    pub fn named(&self, name: &str) -> String {
+        self.optional(name).unwrap_or_default().to_owned()
+    }
+
     /// A value of the query.
     pub(super) fn optional(&self, name: &str) -> Option<&str> {
         self.query

@@ -1,5 +1,6 @@
 //! `[access]`: who is let in.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Section;
@@ -12,6 +13,8 @@ pub struct Access {
     pub anonymous: bool,
     /// Failed attempts of one address, or with one name, in a minute.
     pub failures_max: u32,
+    /// A file of JSON lines: who did what, and what was refused; none: the log.
+    pub audit: Option<PathBuf>,
     /// How long what another process changed may go unnoticed.
     pub refresh: Duration,
 }
@@ -24,6 +27,7 @@ impl Access {
             failures_max: section
                 .take::<usize>("failures_max")
                 .map_or(20, |count| u32::try_from(count.max(1)).unwrap_or(u32::MAX)),
+            audit: section.take::<String>("audit").map(PathBuf::from),
             refresh: section.take("refresh").unwrap_or(Duration::from_secs(2)),
         };
         section.finish();

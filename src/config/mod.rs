@@ -3,6 +3,7 @@
 mod access;
 mod connection;
 mod document;
+mod event;
 mod load;
 mod publish;
 mod repository;
@@ -11,6 +12,7 @@ mod settings;
 pub use access::Access;
 pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
+pub use event::{Destination, Events, Target};
 pub use load::{Learned, Source, load};
 pub use publish::{Packages, Publish, Retention, Upload};
 pub use repository::{

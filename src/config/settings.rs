@@ -9,6 +9,7 @@ use url::Url;
 use super::access::Access;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
+use super::event::Events;
 use super::publish::{Packages, Retention, Upload};
 use super::repository::Repository;
 use crate::package::Format;
@@ -26,6 +27,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub domain: Domain,
     pub access: Access,
+    pub events: Events,
     pub log: Log,
     pub server: Server,
     pub cache: Cache,

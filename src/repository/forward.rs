@@ -21,6 +21,7 @@ use crate::package::BlobId;
 use crate::problem::{Decider, Problem};
 use crate::store::Keeping;
 use crate::store::packages::{Spooled, random_name};
+use crate::task::{PAUSE_MAX, pause_after};
 
 /// A publish as the client sent it.
 pub struct Sent {
@@ -44,10 +45,6 @@ pub enum Forwarded {
     /// Accepted; it goes when upstream is there.
     Spooled,
 }
-
-/// The longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
-const PAUSE_MIN: Duration = Duration::from_secs(1);
 
 impl Publisher {
     /// Passes the publish on to the connection.
@@ -295,10 +292,7 @@ impl Publisher {
     }
 
     async fn put_off(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
-        let pause = PAUSE_MIN
-            .saturating_mul(1 << one.attempts.min(16))
-            .min(PAUSE_MAX);
-        let next_at = clock::unix_ms_now() + ms(pause);
+        let next_at = clock::unix_ms_now() + ms(pause_after(one.attempts));
         let put_off = self
             .store()
             .packages()

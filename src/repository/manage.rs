@@ -16,7 +16,7 @@ use crate::package::{
     Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary,
 };
 use crate::problem::{Decider, Problem};
-use crate::store::packages::{NewRelease, Spooled};
+use crate::store::packages::{Delivery, NewRelease, Spooled};
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +62,16 @@ pub enum Command {
     SpoolRetry {
         id: Option<String>,
     },
+    /// Events on their way to targets, the newest first.
+    Events {
+        /// `waiting`, `delivered` or `dead`; none: all.
+        state: Option<String>,
+        limit: usize,
+    },
+    /// Sends an event again, or all that were put aside.
+    EventsReplay {
+        event: Option<String>,
+    },
     /// Gives one up.
     SpoolDrop {
         id: String,
@@ -91,6 +101,12 @@ pub enum Outcome {
     },
     Spool {
         waiting: Vec<Spooled>,
+    },
+    Events {
+        deliveries: Vec<Delivery>,
+    },
+    Replayed {
+        count: u64,
     },
     Done,
 }
@@ -235,6 +251,19 @@ impl Publisher {
                 hurried.map_err(|error| Problem::internal("the spool cannot be written", error))?;
                 self.spooling.notify_one();
                 Ok(Outcome::Done)
+            }
+            Command::Events { state, limit } => {
+                let packages = self.store().packages();
+                let deliveries = packages.deliveries(state.as_deref(), limit).await;
+                let deliveries = deliveries
+                    .map_err(|error| Problem::internal("the events cannot be read", error))?;
+                Ok(Outcome::Events { deliveries })
+            }
+            Command::EventsReplay { event } => {
+                let replayed = self.store().packages().replay(event.as_deref()).await;
+                let count = replayed
+                    .map_err(|error| Problem::internal("the events cannot be written", error))?;
+                Ok(Outcome::Replayed { count })
             }
             Command::SpoolDrop { id } => {
                 self.unspool(&id).await?;

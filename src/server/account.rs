@@ -93,6 +93,9 @@ impl Account {
                 outcome = problem.kind.as_str();
                 counter(metrics, subject.format, outcome, *status).inc();
                 warn!(path = self.path(), %problem, "An answer was cut off");
+                let (repository, package) = (&subject.repository, &subject.package);
+                self.larder
+                    .tell_refused(repository, package, &subject.asset, problem);
             }
         }
         if let Some((run, cached)) = &self.run {

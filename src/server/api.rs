@@ -1,6 +1,6 @@
 //! `/v1/…`: the CodeArtifact API, for who signs its requests.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::request::Parts;
@@ -12,9 +12,11 @@ use serde_json::Value;
 use super::reply::{self, Answer, Head};
 use crate::Larder;
 use crate::access::{self, Pass, Principal, Said, body_sha256, sigv4};
+use crate::clock;
 use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
 use crate::problem::{Kind, Problem};
 use crate::repository::Snapshot;
+use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
 const CALL_BYTES_MAX: usize = 1024 * 1024;
@@ -31,11 +33,33 @@ pub async fn answer(
     body: Incoming,
     root: &str,
 ) -> Answer {
-    let answered = call(larder, snapshot, head, parts, body, root).await;
-    match answered {
-        Ok(answer) => answer,
-        Err(failure) => failed(&failure),
-    }
+    let mut record = Record {
+        time: clock::now().to_string(),
+        address: head.peer.address.to_string(),
+        method: head.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        ..Record::default()
+    };
+    let answered = call(larder, snapshot, head, parts, body, root, &mut record).await;
+    let answer = match answered {
+        Ok(answer) => {
+            record.allowed = true;
+            answer
+        }
+        Err(failure) => {
+            let problem = &failure.problem;
+            record.allowed = !matches!(
+                problem.kind,
+                Kind::Denied | Kind::Unauthenticated | Kind::TooMany { .. }
+            );
+            record.by = problem.decider.to_string();
+            record.message.clone_from(&problem.message);
+            failed(&failure)
+        }
+    };
+    record.status = answer.response.status().as_u16();
+    larder.audit.note(record).await;
+    answer
 }
 
 async fn call(
@@ -45,6 +69,7 @@ async fn call(
     parts: &Parts,
     body: Incoming,
     root: &str,
+    record: &mut Record,
 ) -> Result<Answer, Failure> {
     let patience = snapshot.config.upload.stall_timeout;
     let body = Limited::new(body, CALL_BYTES_MAX).collect();
@@ -61,7 +86,11 @@ async fn call(
     } else {
         &body[..]
     };
+    operation.action().clone_into(&mut record.action);
+    record.principal = principal.to_string();
     let call = Call::read(parts.uri.query(), words)?;
+    record.repository = call.named("repository");
+    record.package = call.named("package");
     let api = Api {
         snapshot,
         reader: &larder.reader,
@@ -78,10 +107,13 @@ async fn call(
             },
             // Whoever may read: what the API changes and tells is for who is known.
             is_open: false,
+            by: Mutex::default(),
         },
         root,
     };
-    match api.answer(operation, &call).await? {
+    let answered = api.answer(operation, &call).await;
+    record.by = api.pass.last_by();
+    match answered? {
         codeartifact::Answer::Words(value) => {
             let mut answer = json(StatusCode::OK, &value);
             answer.outcome = "answered";

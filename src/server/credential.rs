@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use crate::access::Said;
 
 /// NuGet's clients push with it.
-const API_KEY: &str = "x-nuget-apikey";
+pub const API_KEY: &str = "x-nuget-apikey";
 
 /// Reads the headers: a bearer's token, the password of any user (CodeArtifact's is `aws`), the
 /// user where there is no password, or an API key.

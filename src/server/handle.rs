@@ -1,14 +1,16 @@
 //! One request: routed, answered, accounted for. A panic in it harms no other.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT,
+};
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::error;
@@ -21,13 +23,14 @@ use super::reply::{self, Answer, Body, Head, Peer};
 use super::route::{Route, asks_by_itself, route};
 use crate::Larder;
 use crate::access::policy::Decision;
-use crate::access::{self, Action, PUBLISH, Pass, Principal, Resource};
+use crate::access::{self, Action, PUBLISH, Pass, Principal, READ, Resource};
+use crate::clock;
 use crate::connection::Connection;
 use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot, Submission, drain};
-use crate::telemetry::{RUN_TAG, Run};
+use crate::telemetry::{RUN_TAG, Record, Run};
 
 /// What answers are given from.
 pub struct Server {
@@ -42,6 +45,47 @@ struct Line {
     run: Option<Arc<Run>>,
     /// The same principal is let in again, whatever the time and its address.
     is_lasting: bool,
+    /// For the audit.
+    principal: String,
+    action: &'static str,
+    by: String,
+}
+
+/// Writes down who changed what, and who was refused. Who only asks without saying who it is, as
+/// clients do first, is neither.
+async fn audit(
+    larder: &Larder,
+    line: &Line,
+    peer: Peer,
+    (method, uri): (&Method, &Uri),
+    status: u16,
+    problem: Option<&Problem>,
+) {
+    let is_change = !matches!(line.action, "" | READ);
+    let refused = problem.filter(|problem| {
+        matches!(
+            problem.kind,
+            Kind::Denied | Kind::Unauthenticated | Kind::TooMany { .. } | Kind::Unverified
+        )
+    });
+    if !is_change && refused.is_none() {
+        return;
+    }
+    let record = Record {
+        time: clock::now().to_string(),
+        principal: line.principal.clone(),
+        address: peer.address.to_string(),
+        action: line.action.to_owned(),
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        repository: line.subject.repository.clone(),
+        package: line.subject.package.clone(),
+        allowed: problem.is_none(),
+        status,
+        by: problem.map_or_else(|| line.by.clone(), |problem| problem.decider.to_string()),
+        message: problem.map(|it| it.message.clone()).unwrap_or_default(),
+    };
+    larder.audit.note(record).await;
 }
 
 /// Who asks; nobody has to say so where the configuration does not require it.
@@ -79,11 +123,17 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut line = Line::default();
+    let says_who = request.headers().contains_key(AUTHORIZATION)
+        || request.headers().contains_key(credential::API_KEY);
     let answered = AssertUnwindSafe(answer(
         larder, &snapshot, peer, admitted, request, &mut line,
     ))
     .catch_unwind()
     .await;
+    let problem = match &answered {
+        Ok(Err(problem)) => Some(problem.clone()),
+        _ => None,
+    };
     let mut answer = match answered {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) => told(&problem, line.subject.format),
@@ -96,6 +146,30 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     }
     .for_method(&method);
     let status = answer.response.status().as_u16();
+    let is_first_try = !says_who
+        && problem
+            .as_ref()
+            .is_some_and(|problem| problem.kind == Kind::Unauthenticated);
+    if !is_first_try {
+        audit(
+            larder,
+            &line,
+            peer,
+            (&method, &uri),
+            status,
+            problem.as_ref(),
+        )
+        .await;
+    }
+    if let Some(problem) = &problem {
+        let Subject {
+            repository,
+            package,
+            asset,
+            ..
+        } = &line.subject;
+        larder.tell_refused(repository, package, asset, problem);
+    }
     let entry = Entry::new(&larder.metrics, line.subject, answer.outcome, status);
     let entry = Arc::new(entry);
     if let Some(key) = key.filter(|_| line.is_lasting) {
@@ -158,6 +232,7 @@ async fn answer(
         principal,
         from,
         is_open: !snapshot.config.access.required,
+        by: Mutex::default(),
     };
     let (format, repository, rest, run) = match route(&parts.method, path, tagged.is_some()) {
         Route::Package {
@@ -249,9 +324,12 @@ async fn answer(
         accept: asked.head.text(ACCEPT),
     })?;
     let action = access::action_of(&target);
+    line.action = action;
+    line.principal = principal.to_string();
     let body = match asked.permit(action, &target) {
         Ok(decision) => {
             line.is_lasting = decision.is_lasting;
+            line.by = decision.why.to_string();
             body
         }
         Err(problem) => {

@@ -1,9 +1,11 @@
 //! Log and metrics: the names of fields and counters.
 
+mod audit;
 mod histogram;
 pub mod log;
 mod metrics;
 mod runs;
 
+pub use audit::{Audit, Record};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
 pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};

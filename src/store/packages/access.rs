@@ -1,5 +1,6 @@
 //! Tokens, keys and policies, as they lie in the catalog.
 
+use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
 use super::{Error, Packages, random_name};
@@ -261,6 +262,7 @@ impl Packages {
         document: Option<&str>,
         revision: Option<&str>,
     ) -> Result<PolicyRow, Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
         let before = sqlx::query("SELECT document, revision FROM policy WHERE resource = $1")
@@ -300,7 +302,15 @@ impl Packages {
                 .execute(&mut *transaction)
                 .await?;
         }
+        let detail = json!({
+            "operationType": if document.is_some() { "Updated" } else { "Deleted" },
+            "policyRevision": row.revision,
+        });
+        outbox
+            .happened(&mut transaction, "Larder Policy Change", resource, detail)
+            .await?;
         transaction.commit().await?;
+        outbox.written.notify_waiters();
         Ok(row)
     }
 }

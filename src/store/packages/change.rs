@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{Any, AnyConnection, Row as _, Transaction};
+use sqlx::{Any, Row as _, Transaction};
 
+use super::outbox::Outbox;
+use super::rows::{
+    became_latest, count, drop_assets, insert_asset, insert_version, put_tag, renew, touch,
+};
 use super::{Error, Packages, random_name};
 use crate::clock;
+use crate::event::{Changes, Operation};
 use crate::package::{BlobId, Dependency, Origin, PackageId, ReleaseAsset, Status};
 
 /// A version, or more files of one, to be recorded.
@@ -49,7 +54,7 @@ pub struct Copied {
 }
 
 /// Which of two versions is the newer in their format.
-type Newer = dyn Fn(&str, &str) -> bool + Send + Sync;
+pub(super) type Newer = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl Packages {
     /// Notes that there are these repositories.
@@ -80,12 +85,14 @@ impl Packages {
         new: &NewRelease,
         newer: &Newer,
     ) -> Result<Outcome, Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
-        let outcome = record(&mut transaction, repository, new, newer).await?;
+        let outcome = record(&mut transaction, &outbox, repository, new, newer).await?;
         match outcome {
             Outcome::Recorded => transaction.commit().await?,
             Outcome::Same => transaction.rollback().await?,
         }
+        outbox.written.notify_waiters();
         Ok(outcome)
     }
 
@@ -100,10 +107,12 @@ impl Packages {
         versions: &[String],
         newer: &Newer,
     ) -> Result<(), Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         let name = package.to_string();
         let mut changed = 0;
         for version in versions {
+            let before = changed;
             changed += sqlx::query(
                 "UPDATE package_asset SET staged = 0 WHERE repository = $1 AND package = $2 AND version = $3 AND staged = 1",
             )
@@ -124,12 +133,30 @@ impl Packages {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
+            if changed > before {
+                let changes = Changes {
+                    status_changed: true,
+                    ..Changes::default()
+                };
+                outbox
+                    .version_changed(
+                        &mut transaction,
+                        repository,
+                        &name,
+                        version,
+                        Operation::Updated,
+                        changes,
+                    )
+                    .await?;
+            }
         }
         if changed > 0 {
             touch(&mut transaction, repository, &name).await?;
             count(&mut transaction, repository, &name, newer).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
     }
 
     /// Gives these versions a status, and says which had another. A version that is disposed of
@@ -145,6 +172,7 @@ impl Packages {
         status: Status,
         newer: &Newer,
     ) -> Result<(Vec<String>, Vec<BlobId>), Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         let name = package.to_string();
         let (mut changed, mut freed) = (Vec::new(), Vec::new());
@@ -178,9 +206,25 @@ impl Packages {
             .bind(random_name())
             .execute(&mut *transaction)
             .await?;
+            let mut changes = Changes {
+                status_changed: true,
+                ..Changes::default()
+            };
             if status == Status::Disposed {
-                freed.extend(drop_assets(&mut transaction, repository, &name, version).await?);
+                let gone = drop_assets(&mut transaction, repository, &name, version).await?;
+                changes.assets_removed = gone.len();
+                freed.extend(gone);
             }
+            outbox
+                .version_changed(
+                    &mut transaction,
+                    repository,
+                    &name,
+                    version,
+                    Operation::Updated,
+                    changes,
+                )
+                .await?;
             changed.push(version.clone());
         }
         if !changed.is_empty() {
@@ -188,6 +232,7 @@ impl Packages {
             count(&mut transaction, repository, &name, newer).await?;
         }
         transaction.commit().await?;
+        outbox.written.notify_waiters();
         Ok((changed, freed))
     }
 
@@ -202,26 +247,49 @@ impl Packages {
         versions: &[String],
         newer: &Newer,
     ) -> Result<Vec<BlobId>, Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         let name = package.to_string();
         let mut freed = Vec::new();
         for version in versions {
-            freed.extend(drop_assets(&mut transaction, repository, &name, version).await?);
+            let gone = drop_assets(&mut transaction, repository, &name, version).await?;
+            let assets_removed = gone.len();
+            freed.extend(gone);
+            let mut was_there = 0;
             for table in ["package_version", "package_tag", "package_dependency"] {
                 let sql = format!(
                     "DELETE FROM {table} WHERE repository = $1 AND package = $2 AND version = $3"
                 );
-                sqlx::query(sqlx::AssertSqlSafe(sql))
+                let done = sqlx::query(sqlx::AssertSqlSafe(sql))
                     .bind(repository)
                     .bind(&name)
                     .bind(version.as_str())
                     .execute(&mut *transaction)
+                    .await?;
+                was_there += done.rows_affected();
+            }
+            if was_there > 0 {
+                let changes = Changes {
+                    assets_removed,
+                    status_changed: true,
+                    ..Changes::default()
+                };
+                outbox
+                    .version_changed(
+                        &mut transaction,
+                        repository,
+                        &name,
+                        version,
+                        Operation::Deleted,
+                        changes,
+                    )
                     .await?;
             }
         }
         touch(&mut transaction, repository, &name).await?;
         count(&mut transaction, repository, &name, newer).await?;
         transaction.commit().await?;
+        outbox.written.notify_waiters();
         Ok(freed)
     }
 
@@ -303,6 +371,7 @@ impl Packages {
         package: &PackageId,
         manifests: &BTreeMap<String, String>,
     ) -> Result<(), Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         let name = package.to_string();
         for (version, manifest) in manifests {
@@ -317,9 +386,25 @@ impl Packages {
             .bind(random_name())
             .execute(&mut *transaction)
             .await?;
+            let changes = Changes {
+                metadata_updated: true,
+                ..Changes::default()
+            };
+            outbox
+                .version_changed(
+                    &mut transaction,
+                    repository,
+                    &name,
+                    version,
+                    Operation::Updated,
+                    changes,
+                )
+                .await?;
         }
         touch(&mut transaction, repository, &name).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
     }
 
     /// Copies versions into another repository, all or none; no bytes move.
@@ -332,21 +417,24 @@ impl Packages {
         releases: &[NewRelease],
         newer: &Newer,
     ) -> Result<Copied, Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         let mut copied = Copied::default();
         for release in releases {
-            match record(&mut transaction, target, release, newer).await? {
+            match record(&mut transaction, &outbox, target, release, newer).await? {
                 Outcome::Recorded => copied.copied.push(release.version.clone()),
                 Outcome::Same => copied.same.push(release.version.clone()),
             }
         }
         transaction.commit().await?;
+        outbox.written.notify_waiters();
         Ok(copied)
     }
 }
 
 async fn record(
     transaction: &mut Transaction<'static, Any>,
+    outbox: &Outbox,
     repository: &str,
     new: &NewRelease,
     newer: &Newer,
@@ -411,8 +499,12 @@ async fn record(
     if before.is_none() {
         insert_version(transaction, repository, &name, new).await?;
     }
+    let assets_added = fresh.len();
     for asset in fresh {
         insert_asset(transaction, repository, &name, &new.version, asset).await?;
+    }
+    if before.is_some() {
+        renew(transaction, repository, &name, &new.version).await?;
     }
     for tag in &new.tags {
         put_tag(transaction, repository, &name, tag, &new.version).await?;
@@ -420,223 +512,27 @@ async fn record(
     if before.is_none() {
         became_latest(transaction, repository, &name, new, newer).await?;
     }
-    Ok(Outcome::Recorded)
-}
-
-async fn insert_version(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    new: &NewRelease,
-) -> Result<(), sqlx::Error> {
-    let position = sqlx::query(
-        "SELECT COALESCE(MAX(position), 0) + 1 FROM package_version WHERE repository = $1 AND package = $2",
-    )
-    .bind(repository)
-    .bind(name)
-    .fetch_one(&mut *transaction)
-    .await?
-    .try_get::<i64, _>(0)?;
-    sqlx::query(
-        "INSERT INTO package_version (repository, package, version, position, status, origin, revision, published_at, manifest, readme) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(new.version.as_str())
-    .bind(position)
-    .bind(new.status.as_str())
-    .bind(new.origin.as_str())
-    .bind(random_name())
-    .bind(new.published.as_millisecond())
-    .bind(new.manifest.as_str())
-    .bind(new.readme.clone())
-    .execute(&mut *transaction)
-    .await?;
-    for (position, dependency) in (0i64..).zip(&new.dependencies) {
-        sqlx::query(
-            "INSERT INTO package_dependency (repository, package, version, position, kind, name, requirement) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(repository)
-        .bind(name)
-        .bind(new.version.as_str())
-        .bind(position)
-        .bind(dependency.kind.as_str())
-        .bind(dependency.name.as_str())
-        .bind(dependency.requirement.as_str())
-        .execute(&mut *transaction)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn insert_asset(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    version: &str,
-    asset: &ReleaseAsset,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO package_asset (repository, package, file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(&*asset.file)
-    .bind(version)
-    .bind(asset.blob.as_bytes().to_vec())
-    .bind(i64::try_from(asset.size).unwrap_or(i64::MAX))
-    .bind(&*asset.md5)
-    .bind(&*asset.sha1)
-    .bind(&*asset.sha512)
-    .bind(&*asset.media_type)
-    .bind(asset.published.as_millisecond())
-    .bind(&*asset.facts)
-    .bind(i64::from(asset.staged))
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-/// Counts the new version, and notes what searches find where it is the newest listed one.
-async fn became_latest(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    new: &NewRelease,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
-    let before = sqlx::query("SELECT latest FROM package WHERE repository = $1 AND package = $2")
-        .bind(repository)
-        .bind(name)
-        .fetch_one(&mut *transaction)
-        .await?
-        .try_get::<String, _>(0)?;
-    let is_latest =
-        new.status == Status::Published && (before.is_empty() || newer(&new.version, &before));
-    let (latest, description) = if is_latest {
-        (new.version.as_str(), new.description.as_str())
-    } else {
-        (before.as_str(), "")
+    let is_new = before.is_none();
+    let changes = Changes {
+        assets_added,
+        metadata_updated: is_new,
+        status_changed: is_new,
+        ..Changes::default()
     };
-    // The words of an older version stay where this one is not the newest.
-    sqlx::query(
-        "UPDATE package SET versions = versions + 1, latest = $3, \
-         description = CASE WHEN $4 = 1 OR description = '' THEN $5 ELSE description END, \
-         keywords = CASE WHEN $4 = 1 OR keywords = '' THEN $6 ELSE keywords END \
-         WHERE repository = $1 AND package = $2",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(latest)
-    .bind(i64::from(is_latest))
-    .bind(description)
-    .bind(format!("{name} {} {}", new.description, new.keywords).to_lowercase())
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-/// Another revision for the package.
-async fn touch(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE package SET revision = $3, changed_at = $4 WHERE repository = $1 AND package = $2",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(random_name())
-    .bind(clock::unix_ms_now())
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-/// Counts the versions anew, and finds the newest listed one.
-async fn count(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT version, status FROM package_version WHERE repository = $1 AND package = $2",
-    )
-    .bind(repository)
-    .bind(name)
-    .fetch_all(&mut *transaction)
-    .await?;
-    let mut latest = String::new();
-    for row in &rows {
-        let (version, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if status == Status::Published.as_str() && (latest.is_empty() || newer(&version, &latest)) {
-            latest = version;
-        }
-    }
-    sqlx::query(
-        "UPDATE package SET versions = $3, latest = $4 WHERE repository = $1 AND package = $2",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(i64::try_from(rows.len()).unwrap_or(i64::MAX))
-    .bind(latest)
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-async fn put_tag(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    tag: &str,
-    version: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO package_tag (repository, package, tag, version) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (repository, package, tag) DO UPDATE SET version = excluded.version",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(tag)
-    .bind(version)
-    .execute(transaction)
-    .await?;
-    Ok(())
-}
-
-/// Deletes a version's files, and says which blobs they were.
-async fn drop_assets(
-    transaction: &mut AnyConnection,
-    repository: &str,
-    name: &str,
-    version: &str,
-) -> Result<Vec<BlobId>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(version)
-    .fetch_all(&mut *transaction)
-    .await?;
-    sqlx::query(
-        "DELETE FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
-    )
-    .bind(repository)
-    .bind(name)
-    .bind(version)
-    .execute(transaction)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let blob: Vec<u8> = row.try_get(0)?;
-            BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))
-        })
-        .collect()
+    let operation = if is_new {
+        Operation::Created
+    } else {
+        Operation::Updated
+    };
+    outbox
+        .version_changed(
+            transaction,
+            repository,
+            &name,
+            &new.version,
+            operation,
+            changes,
+        )
+        .await?;
+    Ok(Outcome::Recorded)
 }

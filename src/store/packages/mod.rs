@@ -3,14 +3,17 @@
 mod access;
 mod change;
 mod domain;
+mod outbox;
 mod read;
 mod repository;
+mod rows;
 mod spool;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -18,12 +21,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
 pub use change::{Copied, NewRelease, Outcome};
 pub use domain::DomainFacts;
+pub use outbox::Delivery;
 pub use read::Manifests;
 pub use repository::Managed;
 pub use spool::Spooled;
 
 use crate::package::BlobId;
 use crate::secret::Secret;
+use outbox::Outbox;
 
 /// How a change to the catalog can fail.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,8 @@ pub struct Packages {
     is_shared: bool,
     /// This data directory's name among those of a shared catalog.
     place: String,
+    /// Who is told of changes.
+    outbox: Arc<ArcSwap<Outbox>>,
 }
 
 /// Random enough that no two changes share one.
@@ -114,6 +121,7 @@ impl Packages {
             writers: Arc::new(Semaphore::new(if is_shared { 6 } else { 1 })),
             is_shared,
             place,
+            outbox: Arc::default(),
         })
     }
 

@@ -64,6 +64,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn put_managed(&self, one: &Managed) -> Result<(), Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
@@ -77,7 +78,12 @@ impl Packages {
         .bind(text(&one.connections))
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        outbox
+            .repository_changed(&mut transaction, &one.name, "Updated")
+            .await?;
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
     }
 
     /// Takes a repository away with all that it has of its own, and gives the blobs that nobody may
@@ -86,6 +92,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn drop_managed(&self, name: &str) -> Result<Vec<BlobId>, Error> {
+        let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
         let rows = sqlx::query("SELECT DISTINCT blob FROM package_asset WHERE repository = $1")
@@ -113,7 +120,11 @@ impl Packages {
                 .execute(&mut *transaction)
                 .await?;
         }
+        outbox
+            .repository_changed(&mut transaction, name, "Deleted")
+            .await?;
         transaction.commit().await?;
+        outbox.written.notify_waiters();
         rows.iter()
             .map(|row| {
                 let blob: Vec<u8> = row.try_get(0)?;

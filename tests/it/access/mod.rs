@@ -3,6 +3,7 @@
 
 mod api;
 mod aws;
+mod event;
 mod formats;
 
 use larder::access::manage::{Command, Outcome};

@@ -1,0 +1,69 @@
+//! `larder events [replay]`
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::control;
+use super::{Global, settings};
+use crate::repository::manage::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Events go to each [[target]] of the configuration whose pattern lets them through. One that was not\ntaken after many attempts is dead, until it is sent again.\n\nExamples:\n  larder events\n  larder events --state dead --json\n  larder events replay\n  larder events replay 5f0c1a2b3c4d5e6f5f0c1a2b3c4d5e6f"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// waiting, delivered or dead
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "delivered", "dead"])]
+    state: Option<String>,
+    /// How many, the newest first
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Action {
+    /// Send one again, or all that are dead
+    Replay {
+        #[arg(value_name = "ID")]
+        event: Option<String>,
+    },
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let command = match arguments.action {
+        None => Command::Events {
+            state: arguments.state,
+            limit: arguments.limit,
+        },
+        Some(Action::Replay { event }) => Command::EventsReplay { event },
+    };
+    let outcome = control::execute(config, command).await?;
+    control::show(&global, &outcome, lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(outcome: &Outcome) -> Vec<String> {
+    match outcome {
+        Outcome::Events { deliveries } if deliveries.is_empty() => {
+            vec!["there are no events".to_owned()]
+        }
+        Outcome::Events { deliveries } => deliveries
+            .iter()
+            .map(|one| {
+                let at = Timestamp::from_millisecond(one.created_at).unwrap_or_default();
+                format!(
+                    "{}  {at:.0}  {}: {} after {} attempts, {}  {}",
+                    one.event, one.target, one.state, one.attempts, one.subject, one.said
+                )
+                .trim_end()
+                .to_owned()
+            })
+            .collect(),
+        Outcome::Replayed { count } => vec![format!("{count} sent again")],
+        _ => Vec::new(),
+    }
+}

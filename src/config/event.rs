@@ -1,0 +1,154 @@
+//! `[events]` and `[[target]]`: who is told what happens.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+use url::Url;
+
+use super::document::{FromValue, Section};
+use crate::event::Pattern;
+use crate::secret::Secret;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// As it stands in the envelope.
+    pub source: String,
+    /// Deliveries under way to one target.
+    pub at_once: usize,
+    /// After so many failures an event is put aside.
+    pub attempts_max: u32,
+    /// How long a target may take to answer.
+    pub timeout: Duration,
+    /// How long what was delivered is kept for another sending.
+    pub keep: Duration,
+    pub targets: Vec<Target>,
+}
+
+/// Somebody who is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub name: String,
+    /// None: everything.
+    pub pattern: Option<Pattern>,
+    pub to: Destination,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Destination {
+    /// The envelope, posted, and signed by the Standard Webhooks scheme where there is a secret.
+    Webhook { url: Secret, secret: Option<Secret> },
+    /// A line of text, as Slack's incoming webhooks take it.
+    Slack { url: Secret },
+    /// A card, as Teams' webhooks take it.
+    Teams { url: Secret },
+    /// A line of JSON for each event.
+    File(PathBuf),
+}
+
+impl Events {
+    pub(super) fn read(section: Section<'_>, targets: Vec<Section<'_>>) -> Self {
+        let mut all: Vec<Target> = Vec::new();
+        for one in targets {
+            let place = one.place.clone();
+            let Some(target) = target(one) else { continue };
+            if all.iter().any(|it| it.name == target.name) {
+                section.fault(&place, format!("there are two targets `{}`", target.name));
+            }
+            all.push(target);
+        }
+        let events = Self {
+            source: section
+                .take("source")
+                .unwrap_or_else(|| "aws.codeartifact".to_owned()),
+            at_once: section.take::<usize>("at_once").unwrap_or(4).max(1),
+            attempts_max: section
+                .take::<usize>("attempts_max")
+                .map_or(16, |count| u32::try_from(count.max(1)).unwrap_or(u32::MAX)),
+            timeout: section.take("timeout").unwrap_or(Duration::from_secs(10)),
+            keep: section
+                .take("keep")
+                .unwrap_or(Duration::from_secs(7 * 24 * 3600)),
+            targets: all,
+        };
+        section.finish();
+        events
+    }
+}
+
+/// An address, which may be as secret as a password: who knows it may post there.
+struct Address(Secret);
+
+impl FromValue for Address {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => Ok(Self(Secret::new(text))),
+            None => Secret::from_value(value).map(Self),
+        }
+    }
+}
+
+fn target(section: Section<'_>) -> Option<Target> {
+    let name = section.require::<String>("name");
+    let pattern = section.take_placed::<String>("pattern");
+    let pattern = pattern.and_then(|(text, place)| {
+        Pattern::parse(&text)
+            .map_err(|why| section.fault(&place, format!("`target.pattern`: {why}")))
+            .ok()
+    });
+    let secret = section.take_placed::<Secret>("secret");
+    let mut found = Vec::new();
+    for key in ["webhook", "slack", "teams"] {
+        let Some((url, place)) = section.take_placed::<Address>(key) else {
+            continue;
+        };
+        let is_url = Url::parse(url.0.expose())
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !is_url {
+            section.fault(
+                &place,
+                format!("`target.{key}` has to begin with http:// or https:// and a host"),
+            );
+            continue;
+        }
+        let url = url.0;
+        found.push(match key {
+            "webhook" => Destination::Webhook {
+                url,
+                secret: secret.as_ref().map(|(secret, _)| secret.clone()),
+            },
+            "slack" => Destination::Slack { url },
+            _ => Destination::Teams { url },
+        });
+    }
+    if let Some(file) = section.take::<String>("file") {
+        found.push(Destination::File(file.into()));
+    }
+    if let [Destination::Slack { .. } | Destination::Teams { .. } | Destination::File(_)] =
+        found.as_slice()
+        && let Some((_, place)) = &secret
+    {
+        section.fault(
+            place,
+            "`target.secret` signs what goes to a `webhook` alone",
+        );
+    }
+    let mut found = found.into_iter();
+    let to = match (found.next(), found.next()) {
+        (Some(to), None) => Some(to),
+        _ => {
+            section.fault(
+                &section.place,
+                "a [[target]] has one of `webhook`, `slack`, `teams` and `file`",
+            );
+            None
+        }
+    };
+    section.finish();
+    Some(Target {
+        name: name?.0,
+        pattern,
+        to: to?,
+    })
+}

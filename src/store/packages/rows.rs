@@ -1,0 +1,245 @@
+//! The rows that make up a package, each written in somebody's transaction.
+
+use sqlx::{AnyConnection, Row as _};
+
+use super::change::{NewRelease, Newer};
+use super::random_name;
+use crate::clock;
+use crate::package::{BlobId, ReleaseAsset, Status};
+
+pub(super) async fn insert_version(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    new: &NewRelease,
+) -> Result<(), sqlx::Error> {
+    let position = sqlx::query(
+        "SELECT COALESCE(MAX(position), 0) + 1 FROM package_version WHERE repository = $1 AND package = $2",
+    )
+    .bind(repository)
+    .bind(name)
+    .fetch_one(&mut *transaction)
+    .await?
+    .try_get::<i64, _>(0)?;
+    sqlx::query(
+        "INSERT INTO package_version (repository, package, version, position, status, origin, revision, published_at, manifest, readme) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(new.version.as_str())
+    .bind(position)
+    .bind(new.status.as_str())
+    .bind(new.origin.as_str())
+    .bind(random_name())
+    .bind(new.published.as_millisecond())
+    .bind(new.manifest.as_str())
+    .bind(new.readme.clone())
+    .execute(&mut *transaction)
+    .await?;
+    for (position, dependency) in (0i64..).zip(&new.dependencies) {
+        sqlx::query(
+            "INSERT INTO package_dependency (repository, package, version, position, kind, name, requirement) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(repository)
+        .bind(name)
+        .bind(new.version.as_str())
+        .bind(position)
+        .bind(dependency.kind.as_str())
+        .bind(dependency.name.as_str())
+        .bind(dependency.requirement.as_str())
+        .execute(&mut *transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_asset(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    version: &str,
+    asset: &ReleaseAsset,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO package_asset (repository, package, file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(&*asset.file)
+    .bind(version)
+    .bind(asset.blob.as_bytes().to_vec())
+    .bind(i64::try_from(asset.size).unwrap_or(i64::MAX))
+    .bind(&*asset.md5)
+    .bind(&*asset.sha1)
+    .bind(&*asset.sha512)
+    .bind(&*asset.media_type)
+    .bind(asset.published.as_millisecond())
+    .bind(&*asset.facts)
+    .bind(i64::from(asset.staged))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Counts the new version, and notes what searches find where it is the newest listed one.
+pub(super) async fn became_latest(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    new: &NewRelease,
+    newer: &Newer,
+) -> Result<(), sqlx::Error> {
+    let before = sqlx::query("SELECT latest FROM package WHERE repository = $1 AND package = $2")
+        .bind(repository)
+        .bind(name)
+        .fetch_one(&mut *transaction)
+        .await?
+        .try_get::<String, _>(0)?;
+    let is_latest =
+        new.status == Status::Published && (before.is_empty() || newer(&new.version, &before));
+    let (latest, description) = if is_latest {
+        (new.version.as_str(), new.description.as_str())
+    } else {
+        (before.as_str(), "")
+    };
+    // The words of an older version stay where this one is not the newest.
+    sqlx::query(
+        "UPDATE package SET versions = versions + 1, latest = $3, \
+         description = CASE WHEN $4 = 1 OR description = '' THEN $5 ELSE description END, \
+         keywords = CASE WHEN $4 = 1 OR keywords = '' THEN $6 ELSE keywords END \
+         WHERE repository = $1 AND package = $2",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(latest)
+    .bind(i64::from(is_latest))
+    .bind(description)
+    .bind(format!("{name} {} {}", new.description, new.keywords).to_lowercase())
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Another revision for the version.
+pub(super) async fn renew(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    version: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE package_version SET revision = $4 WHERE repository = $1 AND package = $2 AND version = $3",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(version)
+    .bind(random_name())
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Another revision for the package.
+pub(super) async fn touch(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE package SET revision = $3, changed_at = $4 WHERE repository = $1 AND package = $2",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(random_name())
+    .bind(clock::unix_ms_now())
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Counts the versions anew, and finds the newest listed one.
+pub(super) async fn count(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    newer: &Newer,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT version, status FROM package_version WHERE repository = $1 AND package = $2",
+    )
+    .bind(repository)
+    .bind(name)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut latest = String::new();
+    for row in &rows {
+        let (version, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if status == Status::Published.as_str() && (latest.is_empty() || newer(&version, &latest)) {
+            latest = version;
+        }
+    }
+    sqlx::query(
+        "UPDATE package SET versions = $3, latest = $4 WHERE repository = $1 AND package = $2",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+    .bind(latest)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn put_tag(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    tag: &str,
+    version: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO package_tag (repository, package, tag, version) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (repository, package, tag) DO UPDATE SET version = excluded.version",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(tag)
+    .bind(version)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a version's files, and says which blobs they were.
+pub(super) async fn drop_assets(
+    transaction: &mut AnyConnection,
+    repository: &str,
+    name: &str,
+    version: &str,
+) -> Result<Vec<BlobId>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(version)
+    .fetch_all(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "DELETE FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
+    )
+    .bind(repository)
+    .bind(name)
+    .bind(version)
+    .execute(transaction)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let blob: Vec<u8> = row.try_get(0)?;
+            BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))
+        })
+        .collect()
+}
