@@ -2,6 +2,7 @@
 
 mod book;
 pub mod manage;
+mod oidc;
 pub mod policy;
 mod principal;
 mod resource;
@@ -61,6 +62,7 @@ pub struct Access {
     issuer: String,
     book: ArcSwap<Book>,
     throttle: Throttle,
+    issuers: oidc::Issuers,
 }
 
 impl Access {
@@ -79,6 +81,7 @@ impl Access {
             domain: config.domain.clone(),
             book: ArcSwap::default(),
             throttle: Throttle::new(config.access.failures_max),
+            issuers: oidc::Issuers::default(),
         });
         access.reread().await?;
         if access.book.load().signing.is_empty() {
@@ -203,6 +206,51 @@ impl Access {
             self.throttle.failed(Some(address), claimed);
             unauthenticated(why).advice("`larder key create` makes an access key")
         })
+    }
+
+    /// Exchanges an identity token of an issuer of the configuration for one of Larder's.
+    ///
+    /// # Errors
+    /// Where it holds nothing here, or there were too many failures.
+    pub async fn exchange(
+        &self,
+        config: &Config,
+        token: &str,
+        address: IpAddr,
+    ) -> Result<(Principal, Issued), Problem> {
+        if self.throttle.is_full(Some(address), None) {
+            return Err(too_many());
+        }
+        if token.len() > token::TOKEN_BYTES_MAX {
+            return Err(Problem::invalid("the token is too long"));
+        }
+        if config.offline {
+            return Err(Problem::denied(
+                Decider::Larder,
+                "no issuer is asked for its keys: the configuration says `offline = true`",
+            ));
+        }
+        let checked = self
+            .issuers
+            .check(token, &config.oidc, &self.domain.owner)
+            .await;
+        match checked {
+            Ok((principal, seconds)) => {
+                let issued = self.token_for(&principal, seconds)?;
+                Ok((principal, issued))
+            }
+            Err(why @ oidc::Refused::Away(_)) => Err(Problem::new(
+                Kind::Upstream,
+                Decider::Larder,
+                format!("the identity token is not exchanged: {why}"),
+            )),
+            Err(why) => {
+                self.throttle.failed(Some(address), None);
+                Err(unauthenticated(format!(
+                    "the identity token is not exchanged: {why}"
+                )))
+            }
+        }
     }
 
     /// Whether the principal may do this to the resource.

@@ -10,6 +10,7 @@ use super::access::Access;
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
 use super::event::Events;
+use super::oidc;
 use super::publish::{self, Packages, Publish, Upload};
 use super::repository;
 use super::settings::{Ahead, Cache, Config, Domain, Fetch, Log, Server, Tls};
@@ -157,6 +158,11 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         tls: top.optional_section("tls").and_then(Tls::read),
         domain: Domain::read(top.section("domain")),
         access: Access::read(top.section("access")),
+        oidc: top
+            .sections("oidc")
+            .into_iter()
+            .filter_map(oidc::read)
+            .collect(),
         events: Events::read(top.section("events"), top.sections("target")),
         log: Log::read(top.section("log")),
         server: Server::read(top.section("server")),

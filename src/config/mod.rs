@@ -5,6 +5,7 @@ mod connection;
 mod document;
 mod event;
 mod load;
+mod oidc;
 mod publish;
 mod repository;
 mod settings;
@@ -14,6 +15,7 @@ pub use connection::{Auth, Connection};
 pub use document::{Fault, Faults};
 pub use event::{Destination, Events, Target};
 pub use load::{Learned, Source, load};
+pub use oidc::Oidc;
 pub use publish::{Packages, Publish, Retention, Upload};
 pub use repository::{
     Repository, Source as RepositorySource, is_name as is_repository_name, resolved,

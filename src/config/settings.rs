@@ -10,6 +10,7 @@ use super::access::Access;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
 use super::event::Events;
+use super::oidc::Oidc;
 use super::publish::{Packages, Retention, Upload};
 use super::repository::Repository;
 use crate::package::Format;
@@ -27,6 +28,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub domain: Domain,
     pub access: Access,
+    pub oidc: Vec<Oidc>,
     pub events: Events,
     pub log: Log,
     pub server: Server,

@@ -40,15 +40,15 @@ pub struct Server {
 
 /// What is known of a request when it ends.
 #[derive(Default)]
-struct Line {
+pub struct Line {
     subject: Subject,
     run: Option<Arc<Run>>,
     /// The same principal is let in again, whatever the time and its address.
     is_lasting: bool,
     /// For the audit.
-    principal: String,
-    action: &'static str,
-    by: String,
+    pub principal: String,
+    pub action: &'static str,
+    pub by: String,
 }
 
 /// Writes down who changed what, and who was refused. Who only asks without saying who it is, as
@@ -253,6 +253,9 @@ async fn answer(
         Route::Api => {
             let root = root(snapshot, peer.over_tls, &parts);
             return Ok(super::api::answer(larder, snapshot, &head, &parts, body, &root).await);
+        }
+        Route::Exchange => {
+            return super::exchange::answer(larder, snapshot, &head, body, line).await;
         }
         Route::Front => return Ok(health::front()),
         Route::Unknown => {

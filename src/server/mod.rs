@@ -4,6 +4,7 @@ mod account;
 mod api;
 mod control;
 mod credential;
+mod exchange;
 mod handle;
 mod health;
 mod listener;

@@ -29,6 +29,8 @@ pub enum Route<'a> {
     Control,
     /// The CodeArtifact API.
     Api,
+    /// Where identity tokens are exchanged.
+    Exchange,
     Front,
     Unknown,
 }
@@ -37,7 +39,7 @@ pub enum Route<'a> {
 pub fn asks_by_itself(path: &str) -> bool {
     matches!(
         path,
-        "/" | "/-/live" | "/-/ready" | "/-/metrics" | "/-/control"
+        "/" | "/-/live" | "/-/ready" | "/-/metrics" | "/-/control" | "/-/oidc/token"
     ) || path.starts_with("/v1/")
 }
 
@@ -54,6 +56,7 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         "/-/metrics" => return Route::Metrics,
         "/-/decide" => return Route::Decide,
         "/-/control" => return Route::Control,
+        "/-/oidc/token" => return Route::Exchange,
         path if path.starts_with("/v1/") => return Route::Api,
         _ => {}
     }

@@ -5,6 +5,7 @@ mod api;
 mod aws;
 mod event;
 mod formats;
+mod oidc;
 
 use larder::access::manage::{Command, Outcome};
 use serde_json::Value;
