@@ -16,6 +16,32 @@ use crate::secret::Secret;
 pub enum Auth {
     /// A header and its whole value.
     Header { name: String, value: Secret },
+    /// A token that CodeArtifact gives for AWS's own credentials.
+    CodeArtifact(CodeArtifact),
+}
+
+/// Where tokens come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeArtifact {
+    pub domain: String,
+    /// The account that the domain belongs to; none: the credentials' own.
+    pub owner: Option<String>,
+    pub region: String,
+    /// The address of `GetAuthorizationToken`.
+    pub endpoint: Url,
+}
+
+/// The value of an `Authorization` header (RFC 6750).
+#[must_use]
+pub fn bearer(token: &Secret) -> Secret {
+    Secret::new(&format!("Bearer {}", token.expose()))
+}
+
+/// The value of an `Authorization` header (RFC 7617).
+#[must_use]
+pub fn basic(username: &str, password: &Secret) -> Secret {
+    let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
+    Secret::new(&format!("Basic {pair}"))
 }
 
 impl Auth {
@@ -23,16 +49,15 @@ impl Auth {
     pub fn bearer(token: &Secret) -> Self {
         Self::Header {
             name: "authorization".to_owned(),
-            value: Secret::new(&format!("Bearer {}", token.expose())),
+            value: bearer(token),
         }
     }
 
     #[must_use]
     pub fn basic(username: &str, password: &Secret) -> Self {
-        let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
         Self::Header {
             name: "authorization".to_owned(),
-            value: Secret::new(&format!("Basic {pair}")),
+            value: basic(username, password),
         }
     }
 }
@@ -176,7 +201,8 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
 }
 
 /// `{ bearer = SECRET }`, `{ basic = { username = …, password = SECRET } }`,
-/// `{ header = { name = …, value = SECRET } }`.
+/// `{ header = { name = …, value = SECRET } }`,
+/// `{ aws_codeartifact = { domain = …, owner = …, region = …, endpoint = … } }`.
 fn read_auth(section: Section<'_>) -> Option<Auth> {
     let bearer = section
         .take::<Secret>("bearer")
@@ -196,6 +222,45 @@ fn read_auth(section: Section<'_>) -> Option<Auth> {
             value: value?.0,
         })
     });
+    let token = section
+        .optional_section("aws_codeartifact")
+        .and_then(read_codeartifact);
     section.finish();
-    bearer.or(basic).or(header)
+    bearer
+        .or(basic)
+        .or(header)
+        .or(token.map(Auth::CodeArtifact))
+}
+
+fn read_codeartifact(section: Section<'_>) -> Option<CodeArtifact> {
+    let domain = section.require::<String>("domain");
+    let owner = section.take("owner");
+    let region = section.require::<String>("region");
+    let endpoint = section.take_placed::<String>("endpoint");
+    let (text, place) = endpoint.or_else(|| {
+        let (region, place) = region.clone()?;
+        Some((
+            format!("https://codeartifact.{region}.amazonaws.com"),
+            place,
+        ))
+    })?;
+    let url = Url::parse(&format!(
+        "{}/v1/authorization-token",
+        text.trim_end_matches('/')
+    ))
+    .ok()
+    .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+    if url.is_none() {
+        section.fault(
+            &place,
+            format!("`{text}` is no address of CodeArtifact's API"),
+        );
+    }
+    section.finish();
+    Some(CodeArtifact {
+        domain: domain?.0,
+        owner,
+        region: region?.0,
+        endpoint: url?,
+    })
 }

@@ -11,7 +11,7 @@ mod repository;
 mod settings;
 
 pub use access::Access;
-pub use connection::{Auth, Connection};
+pub use connection::{Auth, CodeArtifact, Connection, basic, bearer};
 pub use document::{Fault, Faults};
 pub use event::{Destination, Events, Target};
 pub use load::{Learned, Source, load};

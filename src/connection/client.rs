@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
 use super::breaker::Breaker;
+use super::credential::Credential;
 use super::error::Error;
 use super::forward::{Forwarder, forwarder};
 use super::throttle::{Throttle, retry_after};
@@ -148,7 +149,7 @@ pub struct Connection {
     pub url: Url,
     pub offline: bool,
     pub max_age: Option<Duration>,
-    credential: Option<(HeaderName, HeaderValue)>,
+    credential: Option<Credential>,
     client: reqwest::Client,
     /// Made when the first publish is passed on.
     forwarder: OnceLock<Result<Forwarder, String>>,
@@ -181,19 +182,12 @@ impl Connection {
         if let Some(file) = &config.ca_file {
             builder = builder.tls_certs_merge(certificates(file)?);
         }
-        let credential = match &config.auth {
-            None => None,
-            Some(config::Auth::Header { name, value }) => {
-                let name = name
-                    .parse::<HeaderName>()
-                    .map_err(|_| format!("`{name}` is no header name"))?;
-                let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
-                    "the credential has characters that no header can carry".to_owned()
-                })?;
-                value.set_sensitive(true);
-                Some((name, value))
-            }
-        };
+        let client = builder.build().map_err(|error| error.to_string())?;
+        let credential = config
+            .auth
+            .as_ref()
+            .map(|auth| Credential::new(auth, config.format, &client))
+            .transpose()?;
         let places = || Arc::new(Semaphore::new(fetch.per_connection_max));
         Ok(Self {
             name: config.name.clone(),
@@ -202,7 +196,7 @@ impl Connection {
             offline: config.offline || all.offline,
             max_age: config.max_age,
             credential,
-            client: builder.build().map_err(|error| error.to_string())?,
+            client,
             forwarder: OnceLock::new(),
             connect_timeout: fetch.connect_timeout,
             breaker: Breaker::new(fetch.failures_max, fetch.rest),
@@ -283,7 +277,14 @@ impl Connection {
             .acquire_owned()
             .await
             .map_err(|_| Error::TimedOut)?;
-        let answer = match self.follow(ask).await {
+        let mut answer = self.follow(ask).await;
+        if let Ok((url, asked, response)) = &answer
+            && let Some(credential) = self.credential_for(url)
+            && credential.answered(response.status(), asked.get(AUTHORIZATION))
+        {
+            answer = self.follow(ask).await;
+        }
+        let answer = match answer {
             Ok((_, _, response))
                 if response.headers().contains_key(&DECIDER) && denies(&response) =>
             {
@@ -316,7 +317,7 @@ impl Connection {
     async fn follow(&self, ask: &Ask) -> Result<(Url, HeaderMap, reqwest::Response), Error> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let headers = self.headers(ask, &url);
+            let headers = self.headers(ask, &url).await?;
             let mut request = self
                 .client
                 .request(ask.method.clone(), url.clone())
@@ -347,7 +348,7 @@ impl Connection {
         Err(Error::Redirected)
     }
 
-    fn headers(&self, ask: &Ask, url: &Url) -> HeaderMap {
+    async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {
         let mut headers = ask.headers.clone();
         headers.insert(
             USER_AGENT,
@@ -357,15 +358,16 @@ impl Connection {
         if ask.identity {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        if let Some((name, value)) = self.credential_for(url) {
-            headers.insert(name.clone(), value.clone());
+        if let Some(credential) = self.credential_for(url) {
+            let (name, value) = credential.header().await?;
+            headers.insert(name, value);
         }
-        headers
+        Ok(headers)
     }
 
     /// The connection's credential, where the address is one that it is meant for: of the
     /// connection's own authority, or of the one that publishes were configured to go to.
-    pub(super) fn credential_for(&self, url: &Url) -> Option<&(HeaderName, HeaderValue)> {
+    pub(super) fn credential_for(&self, url: &Url) -> Option<&Credential> {
         let is_publish_url = |own: &Url| own.origin() == url.origin();
         self.credential.as_ref().filter(|_| {
             self.owns(url) || self.config.publish_url.as_ref().is_some_and(is_publish_url)
@@ -469,7 +471,7 @@ async fn said(mut response: reqwest::Response) -> String {
     words.join(" ").chars().take(600).collect()
 }
 
-fn transport(error: &reqwest::Error) -> Error {
+pub(super) fn transport(error: &reqwest::Error) -> Error {
     if error.is_timeout() {
         return Error::TimedOut;
     }

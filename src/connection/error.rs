@@ -16,6 +16,9 @@ pub enum Error {
     /// Another Larder, which says why.
     #[error("upstream denies it: {said}")]
     Denied { said: String },
+    /// Who gives tokens for it gave none.
+    #[error("CodeArtifact gives no token for it: {cause}")]
+    NoToken { cause: String },
     #[error("upstream asks to wait {} s", retry_after.as_secs())]
     Throttled { retry_after: Duration },
     #[error("upstream answers with status {status}")]
@@ -43,6 +46,7 @@ impl Error {
             Self::Gone => "gone",
             Self::Refused { .. } => "refused",
             Self::Denied { .. } => "denied",
+            Self::NoToken { .. } => "no-token",
             Self::Throttled { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
@@ -87,6 +91,8 @@ impl Error {
             )
             .advice("check the connection's `auth`"),
             Self::Denied { said } => problem(Kind::Denied, said.clone()),
+            Self::NoToken { .. } => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+                .advice("check AWS's credentials, and `domain`, `owner` and `region` of the connection's `auth`"),
             Self::Throttled { retry_after } | Self::Resting { retry_after } => problem(
                 Kind::Unavailable {
                     retry_after: *retry_after,

@@ -167,14 +167,17 @@ impl Connection {
             return Err(Error::Offline);
         }
         let mut headers = passed_on(&forward.headers);
+        let mut rented = None;
         if forward.as_client {
             for name in &CREDENTIALS {
                 if let Some(value) = forward.headers.get(name) {
                     headers.insert(name.clone(), value.clone());
                 }
             }
-        } else if let Some((name, value)) = self.credential_for(&forward.url) {
-            headers.insert(name.clone(), value.clone());
+        } else if let Some(credential) = self.credential_for(&forward.url) {
+            let (name, value) = credential.header().await?;
+            headers.insert(name, value.clone());
+            rented = Some((credential, value));
         }
         let uri: Uri = forward
             .url
@@ -189,7 +192,12 @@ impl Connection {
         let answer = tokio::time::timeout(forward.patience, client.request(request)).await;
         match answer {
             Err(_) => Err(Error::TimedOut),
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                if let Some((credential, value)) = rented {
+                    credential.answered(response.status(), Some(&value));
+                }
+                Ok(response)
+            }
             Ok(Err(error)) => {
                 let mut cause = error.to_string();
                 let mut source = std::error::Error::source(&error);

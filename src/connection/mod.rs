@@ -2,6 +2,7 @@
 
 mod breaker;
 mod client;
+mod credential;
 mod error;
 mod forward;
 mod throttle;

@@ -115,7 +115,9 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
 /// address too. A file, since shells drop variables that are named after addresses.
 #[must_use]
 pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
-    let Auth::Header { value, .. } = auth;
+    let Auth::Header { value, .. } = auth else {
+        return None;
+    };
     let registry = place.of(Format::Npm);
     let (_, nerf) = registry.split_once(':')?;
     let (key, value) = match value.expose().split_once(' ')? {

@@ -6,6 +6,7 @@ mod aws;
 mod event;
 mod formats;
 mod oidc;
+mod sidecar;
 
 use larder::access::manage::{Command, Outcome};
 use serde_json::Value;

@@ -58,8 +58,14 @@ impl Setup {
 
     /// Starts `larder serve` and waits until it says where.
     pub async fn serve(&self) -> Served {
+        self.serve_with(&[]).await
+    }
+
+    /// With variables in its environment.
+    pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Served {
         let mut child = self
             .command(&["serve", "--listen", "127.0.0.1:0"])
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

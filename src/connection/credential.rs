@@ -1,0 +1,279 @@
+//! How a connection says who it is: a header that stands in the configuration, or a token that
+//! CodeArtifact gives and that is renewed before it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use url::Url;
+
+use super::error::Error;
+use crate::aws::Account;
+use crate::clock;
+use crate::config::{self, Auth, CodeArtifact};
+use crate::package::Format;
+use crate::secret::Secret;
+
+/// How long a token's giver may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A giver who failed is left alone for so long, since many may be waiting.
+const REST: Duration = Duration::from_secs(5);
+/// A token is renewed so long before it ends, or in the last quarter of its time.
+const MARGIN_SECONDS_MAX: i64 = 600;
+/// A token's answer is a few kilobytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What a connection's requests carry.
+pub(super) enum Credential {
+    Standing(HeaderName, HeaderValue),
+    Rented(Box<Rented>),
+}
+
+impl Credential {
+    pub(super) fn new(auth: &Auth, format: Format, http: &reqwest::Client) -> Result<Self, String> {
+        match auth {
+            Auth::Header { name, value } => {
+                let name = name
+                    .parse::<HeaderName>()
+                    .map_err(|_| format!("`{name}` is no header name"))?;
+                Ok(Self::Standing(name, sensitive(value)?))
+            }
+            Auth::CodeArtifact(place) => {
+                Ok(Self::Rented(Box::new(Rented::new(place, format, http))))
+            }
+        }
+    }
+
+    /// The header of a request that is sent now.
+    pub(super) async fn header(&self) -> Result<(HeaderName, HeaderValue), Error> {
+        match self {
+            Self::Standing(name, value) => Ok((name.clone(), value.clone())),
+            // Boxed: it happens once in hours, and would be a part of every request.
+            Self::Rented(rented) => Ok((AUTHORIZATION, Box::pin(rented.value()).await?)),
+        }
+    }
+
+    /// What upstream said to a request with it: whether to ask again, with another one.
+    pub(super) fn answered(&self, status: StatusCode, value: Option<&HeaderValue>) -> bool {
+        match self {
+            Self::Rented(rented) if status == StatusCode::UNAUTHORIZED => rented.forget(value),
+            Self::Rented(rented) => rented.was_taken(),
+            Self::Standing(..) => false,
+        }
+    }
+}
+
+fn sensitive(value: &Secret) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(value.expose())
+        .map_err(|_| "the credential has characters that no header can carry".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// CodeArtifact's token (API reference, `GetAuthorizationToken`).
+pub(super) struct Rented {
+    place: CodeArtifact,
+    format: Format,
+    account: Account,
+    http: reqwest::Client,
+    held: ArcSwapOption<Token>,
+    /// Who renews holds it; in it, the last failure.
+    renewal: Mutex<Option<(Instant, Error)>>,
+}
+
+struct Token {
+    value: HeaderValue,
+    /// Seconds since 1970.
+    renew_at: i64,
+    ends_at: i64,
+    taken: AtomicBool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    authorization_token: String,
+    /// Seconds since 1970.
+    expiration: f64,
+}
+
+impl Rented {
+    fn new(place: &CodeArtifact, format: Format, http: &reqwest::Client) -> Self {
+        Self {
+            place: place.clone(),
+            format,
+            account: Account::new(&place.region),
+            http: http.clone(),
+            held: ArcSwapOption::empty(),
+            renewal: Mutex::new(None),
+        }
+    }
+
+    /// The token's header; while one renews it, the others go on with the old one.
+    async fn value(&self) -> Result<HeaderValue, Error> {
+        let now = clock::unix_now();
+        let held = self.held.load_full().filter(|token| now < token.ends_at);
+        if let Some(token) = held.as_ref().filter(|token| now < token.renew_at) {
+            return Ok(token.value.clone());
+        }
+        let mut failed = match (&held, self.renewal.try_lock()) {
+            (_, Ok(failed)) => failed,
+            (Some(token), Err(_)) => return Ok(token.value.clone()),
+            (None, Err(_)) => self.renewal.lock().await,
+        };
+        // Somebody may have been faster.
+        if let Some(token) = self.held.load_full().filter(|it| now < it.renew_at) {
+            return Ok(token.value.clone());
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < REST) {
+            return held
+                .map(|token| token.value.clone())
+                .ok_or_else(|| error.clone());
+        }
+        match self.ask().await {
+            Ok(token) => {
+                *failed = None;
+                let value = token.value.clone();
+                info!(
+                    domain = self.place.domain,
+                    seconds = token.ends_at - now,
+                    "CodeArtifact gave a token"
+                );
+                self.held.store(Some(Arc::new(token)));
+                Ok(value)
+            }
+            Err(error) => {
+                warn!(domain = self.place.domain, %error, "CodeArtifact's token is not renewed");
+                *failed = Some((Instant::now(), error.clone()));
+                held.map(|token| token.value.clone()).ok_or(error)
+            }
+        }
+    }
+
+    /// The token works: should it be refused later, it was revoked.
+    fn was_taken(&self) -> bool {
+        if let Some(token) = self.held.load().as_ref() {
+            token.taken.store(true, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// Drops a token that worked and no longer does, so that the next request asks for another.
+    /// One that never worked stays: its successor would not either.
+    fn forget(&self, value: Option<&HeaderValue>) -> bool {
+        let held = self.held.load_full();
+        match &held {
+            Some(token) if Some(&token.value) == value => {
+                let worked = token.taken.load(Ordering::Relaxed);
+                if worked {
+                    self.held.compare_and_swap(&held, None);
+                }
+                worked
+            }
+            _ => true,
+        }
+    }
+
+    async fn ask(&self) -> Result<Token, Error> {
+        let no_token = |cause: String| Error::NoToken { cause };
+        let asked = async {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri(self.address().as_str())
+                .body(Bytes::new())
+                .map_err(|error| no_token(error.to_string()))?;
+            let request = self
+                .account
+                .sign("codeartifact", request)
+                .await
+                .map_err(|error| no_token(error.to_string()))?;
+            let request =
+                reqwest::Request::try_from(request).map_err(|error| no_token(error.to_string()))?;
+            let mut response = self
+                .http
+                .execute(request)
+                .await
+                .map_err(|error| no_token(super::client::transport(&error).to_string()))?;
+            let mut body = Vec::new();
+            while let Ok(Some(piece)) = response.chunk().await {
+                body.extend_from_slice(&piece);
+                if body.len() > ANSWER_BYTES_MAX {
+                    return Err(no_token("the answer is too long".to_owned()));
+                }
+            }
+            let status = response.status();
+            if !status.is_success() {
+                let said = serde_json::from_slice::<serde_json::Value>(&body)
+                    .ok()
+                    .and_then(|it| Some(it.get("message")?.as_str()?.to_owned()));
+                let said = said.unwrap_or_else(|| "nothing more is said".to_owned());
+                return Err(no_token(format!("status {}, {said}", status.as_u16())));
+            }
+            let answer: Answer = serde_json::from_slice(&body)
+                .map_err(|error| no_token(format!("the answer is none: {error}")))?;
+            self.token(&answer)
+        };
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(|_| Err(no_token("no answer in time".to_owned())))
+    }
+
+    fn token(&self, answer: &Answer) -> Result<Token, Error> {
+        let token = Secret::new(&answer.authorization_token);
+        // npm's registries take bearer tokens, the others a user's password (CodeArtifact user
+        // guide, "Using CodeArtifact with …").
+        let value = match self.format {
+            Format::Npm => config::bearer(&token),
+            Format::Pypi | Format::Maven | Format::Nuget => config::basic("aws", &token),
+        };
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a point in time, which floats hold for ages to come; what is beyond saturates"
+        )]
+        let ends_at = answer.expiration as i64;
+        Ok(Token {
+            value: sensitive(&value).map_err(|cause| Error::NoToken { cause })?,
+            renew_at: renew_at(clock::unix_now(), ends_at),
+            ends_at,
+            taken: AtomicBool::new(false),
+        })
+    }
+
+    fn address(&self) -> Url {
+        let mut url = self.place.endpoint.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("domain", &self.place.domain);
+            if let Some(owner) = &self.place.owner {
+                query.append_pair("domain-owner", owner);
+            }
+        }
+        url
+    }
+}
+
+/// When a token is renewed that is given now.
+fn renew_at(now: i64, ends_at: i64) -> i64 {
+    let margin = (ends_at.saturating_sub(now) / 4).min(MARGIN_SECONDS_MAX);
+    ends_at.saturating_sub(margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_ends() {
+        assert_eq!(renew_at(0, 43_200), 42_600);
+        assert_eq!(renew_at(0, 900), 675);
+        assert!(renew_at(10, 5) <= 10);
+    }
+}
