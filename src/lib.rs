@@ -32,9 +32,12 @@ use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
 use repository::{Publisher, Reader, Registry, Snapshot};
 use store::Store;
+use store::packages::Packages;
 use store::rendered::RenderedCache;
 use task::Tasks;
-use telemetry::{Audit, Metrics, Runs};
+use telemetry::{Audit, Metrics, Runs, Turn};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Why Larder does not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,34 @@ fn raise_file_limit() {
 /// Refusals that are remembered as told, and for how long.
 const REFUSED_MAX: u64 = 4096;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Writes an event when an upstream goes away, and when it is back.
+async fn tell_of_upstreams(mut turns: Receiver<Turn>, packages: Packages, domain: String) {
+    loop {
+        let turn = match turns.recv().await {
+            Ok(turn) => turn,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "Turns of upstreams are not told");
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let what = format!("connection/{domain}/{}", turn.connection);
+        let (state, said) = match &turn.cause {
+            Some(cause) => ("Away", format!("{} is away: {cause}", turn.connection)),
+            None => ("Back", format!("{} is back", turn.connection)),
+        };
+        let detail = serde_json::json!({
+            "connectionName": turn.connection,
+            "upstreamState": state,
+            "message": said,
+        });
+        let told = packages.tell_of("Larder Upstream State Change", &what, detail);
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "That an upstream is away or back is not told");
+        }
+    }
+}
 
 /// The running whole.
 pub struct Larder {
@@ -98,8 +129,12 @@ impl Larder {
         let snapshot = registry.snapshot();
         let config = &snapshot.config;
         let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
-        store.packages().tell(config);
         let deliverer = Deliverer::start(store.packages(), &config.events, &tasks);
+        tasks.spawn_until_stop(tell_of_upstreams(
+            metrics.upstreams.listen(),
+            store.packages().clone(),
+            config.domain.name.clone(),
+        ));
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
         reader.look().await.map_err(store::Error::from)?;
@@ -153,7 +188,6 @@ impl Larder {
     pub async fn reload(&self, config: Config) -> Result<(), Problem> {
         self.registry.reload(config).await?;
         let snapshot = self.snapshot();
-        self.store.packages().tell(&snapshot.config);
         self.deliverer.reload(&snapshot.config.events);
         Ok(())
     }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::aws::endpoint;
 use super::document::{Section, nearest};
 use crate::package::Format;
 use crate::secret::Secret;
@@ -27,7 +28,7 @@ pub struct CodeArtifact {
     /// The account that the domain belongs to; none: the credentials' own.
     pub owner: Option<String>,
     pub region: String,
-    /// The address of `GetAuthorizationToken`.
+    /// The API's address.
     pub endpoint: Url,
 }
 
@@ -236,31 +237,12 @@ fn read_codeartifact(section: Section<'_>) -> Option<CodeArtifact> {
     let domain = section.require::<String>("domain");
     let owner = section.take("owner");
     let region = section.require::<String>("region");
-    let endpoint = section.take_placed::<String>("endpoint");
-    let (text, place) = endpoint.or_else(|| {
-        let (region, place) = region.clone()?;
-        Some((
-            format!("https://codeartifact.{region}.amazonaws.com"),
-            place,
-        ))
-    })?;
-    let url = Url::parse(&format!(
-        "{}/v1/authorization-token",
-        text.trim_end_matches('/')
-    ))
-    .ok()
-    .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
-    if url.is_none() {
-        section.fault(
-            &place,
-            format!("`{text}` is no address of CodeArtifact's API"),
-        );
-    }
+    let endpoint = endpoint(&section, "codeartifact", region.as_ref());
     section.finish();
     Some(CodeArtifact {
         domain: domain?.0,
         owner,
         region: region?.0,
-        endpoint: url?,
+        endpoint: endpoint?,
     })
 }

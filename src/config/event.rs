@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use url::Url;
 
+use super::aws::endpoint;
 use super::document::{FromValue, Section};
 use crate::event::Pattern;
 use crate::secret::Secret;
@@ -43,8 +44,31 @@ pub enum Destination {
     Slack { url: Secret },
     /// A card, as Teams' webhooks take it.
     Teams { url: Secret },
+    /// A bus of EventBridge's.
+    EventBridge(EventBus),
+    /// A topic of SNS's.
+    Sns(Topic),
     /// A line of JSON for each event.
     File(PathBuf),
+}
+
+/// A bus of EventBridge's, where AWS's chain of credentials may put events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventBus {
+    /// Its name or its ARN.
+    pub name: String,
+    pub region: String,
+    /// In the place of the envelope's; none: the envelope's, where EventBridge takes it.
+    pub source: Option<String>,
+    pub endpoint: Url,
+}
+
+/// A topic of SNS's, where AWS's chain of credentials may publish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topic {
+    pub arn: String,
+    pub region: String,
+    pub endpoint: Url,
 }
 
 impl Events {
@@ -122,13 +146,15 @@ fn target(section: Section<'_>) -> Option<Target> {
             _ => Destination::Teams { url },
         });
     }
+    let bus = section.optional_section("eventbridge").and_then(event_bus);
+    found.extend(bus.map(Destination::EventBridge));
+    let topic = section.optional_section("sns").and_then(topic);
+    found.extend(topic.map(Destination::Sns));
     if let Some(file) = section.take::<String>("file") {
         found.push(Destination::File(file.into()));
     }
-    if let [Destination::Slack { .. } | Destination::Teams { .. } | Destination::File(_)] =
-        found.as_slice()
-        && let Some((_, place)) = &secret
-    {
+    let is_signed = matches!(found.as_slice(), [] | [Destination::Webhook { .. }]);
+    if !is_signed && let Some((_, place)) = &secret {
         section.fault(
             place,
             "`target.secret` signs what goes to a `webhook` alone",
@@ -140,7 +166,7 @@ fn target(section: Section<'_>) -> Option<Target> {
         _ => {
             section.fault(
                 &section.place,
-                "a [[target]] has one of `webhook`, `slack`, `teams` and `file`",
+                "a [[target]] has one of `webhook`, `slack`, `teams`, `eventbridge`, `sns` and `file`",
             );
             None
         }
@@ -150,5 +176,40 @@ fn target(section: Section<'_>) -> Option<Target> {
         name: name?.0,
         pattern,
         to: to?,
+    })
+}
+
+/// `{ region = …, bus = …, source = …, endpoint = … }`.
+fn event_bus(section: Section<'_>) -> Option<EventBus> {
+    let region = section.require::<String>("region");
+    let name = section.take("bus").unwrap_or_else(|| "default".to_owned());
+    let source = section.take("source");
+    let endpoint = endpoint(&section, "events", region.as_ref());
+    section.finish();
+    Some(EventBus {
+        name,
+        region: region?.0,
+        source,
+        endpoint: endpoint?,
+    })
+}
+
+/// `{ topic = ARN, endpoint = … }`; the region is the ARN's.
+fn topic(section: Section<'_>) -> Option<Topic> {
+    let arn = section.require::<String>("topic");
+    let region = arn.as_ref().and_then(|(arn, place)| {
+        let parts: Vec<&str> = arn.split(':').collect();
+        if let ["arn", _, "sns", region, _, _] = parts.as_slice() {
+            return Some(((*region).to_owned(), place.clone()));
+        }
+        section.fault(place, "`target.sns.topic` has to be the ARN of a topic");
+        None
+    });
+    let endpoint = endpoint(&section, "sns", region.as_ref());
+    section.finish();
+    Some(Topic {
+        arn: arn?.0,
+        region: region?.0,
+        endpoint: endpoint?,
     })
 }

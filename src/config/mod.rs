@@ -1,6 +1,7 @@
 //! What the operator wrote, and what it means: every mistake at once, each with its line.
 
 mod access;
+mod aws;
 mod connection;
 mod document;
 mod event;
@@ -13,7 +14,7 @@ mod settings;
 pub use access::Access;
 pub use connection::{Auth, CodeArtifact, Connection, basic, bearer};
 pub use document::{Fault, Faults};
-pub use event::{Destination, Events, Target};
+pub use event::{Destination, EventBus, Events, Target, Topic};
 pub use load::{Learned, Source, load};
 pub use oidc::Oidc;
 pub use publish::{Packages, Publish, Retention, Upload};

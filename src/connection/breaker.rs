@@ -47,17 +47,22 @@ impl Breaker {
         state.failures > 0
     }
 
-    pub fn succeeded(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    /// Whether it is back: it rested before.
+    pub fn succeeded(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *state).rests > 0
     }
 
-    pub fn failed(&self) {
+    /// Whether it rests from now on, and did not before.
+    pub fn failed(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures += 1;
-        if state.failures >= self.failures_max {
-            state.until = Some(Instant::now() + self.length(state.rests));
-            state.rests = state.rests.saturating_add(1);
+        if state.failures < self.failures_max {
+            return false;
         }
+        state.until = Some(Instant::now() + self.length(state.rests));
+        state.rests = state.rests.saturating_add(1);
+        state.rests == 1
     }
 
     fn length(&self, rests: u32) -> Duration {
@@ -72,14 +77,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_failures_in_a_row_it_rests_and_then_one_tries() {
         let breaker = Breaker::new(2, Duration::from_secs(5));
-        breaker.failed();
+        assert!(!breaker.failed());
         assert_eq!(breaker.resting(), None);
-        breaker.failed();
+        assert!(breaker.failed());
         assert!(breaker.resting().is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(breaker.resting(), None);
         assert!(breaker.resting().is_some(), "only one tries");
-        breaker.succeeded();
+        assert!(!breaker.failed(), "it rested before");
+        assert!(breaker.succeeded());
+        assert!(!breaker.succeeded());
         assert_eq!(breaker.resting(), None);
     }
 }

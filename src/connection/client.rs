@@ -20,7 +20,7 @@ use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
 use crate::package::Format;
-use crate::telemetry::{FetchLabels, Metrics};
+use crate::telemetry::{FetchLabels, Metrics, Turn};
 
 const REDIRECTS_MAX: usize = 10;
 
@@ -296,11 +296,21 @@ impl Connection {
             Err(error) => Err(error),
         };
         match &answer {
-            Err(Error::Unreachable { .. } | Error::TimedOut | Error::Broken { status: 500.. }) => {
-                self.breaker.failed()
+            Err(
+                error @ (Error::Unreachable { .. }
+                | Error::TimedOut
+                | Error::Broken { status: 500.. }),
+            ) => {
+                if self.breaker.failed() {
+                    self.tell(Some(error.to_string()));
+                }
             }
             Err(Error::Throttled { retry_after }) => self.throttle.hold(*retry_after),
-            _ => self.breaker.succeeded(),
+            _ => {
+                if self.breaker.succeeded() {
+                    self.tell(None);
+                }
+            }
         }
         let outcome = answer.as_ref().err().map_or("found", Error::as_str);
         self.metrics
@@ -311,6 +321,13 @@ impl Connection {
             })
             .inc();
         answer
+    }
+
+    fn tell(&self, cause: Option<String>) {
+        self.metrics.upstreams.tell(Turn {
+            connection: self.name.clone(),
+            cause,
+        });
     }
 
     /// Sends the request, following redirects; the credential goes to our own authority alone.

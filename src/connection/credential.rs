@@ -249,6 +249,11 @@ impl Rented {
 
     fn address(&self) -> Url {
         let mut url = self.place.endpoint.clone();
+        let path = format!(
+            "{}/v1/authorization-token",
+            url.path().trim_end_matches('/')
+        );
+        url.set_path(&path);
         {
             let mut query = url.query_pairs_mut();
             query.append_pair("domain", &self.place.domain);

@@ -1,40 +1,29 @@
 //! Deliveries: at least once, events about one subject in their order, with pauses that grow, and
 //! put aside after too many failures.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt as _, stream};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::{Value, json};
-use sha2::Sha256;
-use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
+use super::send::Sender;
 use crate::clock;
-use crate::config::{Destination, Events, Target};
-use crate::secret::Secret;
+use crate::config::{Events, Target};
 use crate::store::packages::{Delivery, Packages};
 use crate::task::{PAUSE_MAX, Tasks, pause_after};
 
 /// Deliveries that are looked at together.
 const BATCH: usize = 256;
-/// How much of a target's answer is kept.
-const SAID_CHARS_MAX: usize = 200;
 /// How often what was delivered long ago is forgotten.
 const FORGOTTEN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Tells the targets what happens.
 pub struct Deliverer {
     packages: Packages,
-    /// Made when there is somebody to tell.
-    http: OnceCell<reqwest::Client>,
+    sender: Sender,
     events: ArcSwap<Events>,
-    tasks: Tasks,
 }
 
 fn ms(time: Duration) -> i64 {
@@ -47,9 +36,8 @@ impl Deliverer {
     pub fn start(packages: &Packages, events: &Events, tasks: &Tasks) -> Arc<Self> {
         let deliverer = Arc::new(Self {
             packages: packages.clone(),
-            http: OnceCell::new(),
+            sender: Sender::new(tasks),
             events: ArcSwap::from_pointee(events.clone()),
-            tasks: tasks.clone(),
         });
         let own = Arc::clone(&deliverer);
         tasks.spawn_until_stop(async move { own.run().await });
@@ -67,19 +55,6 @@ impl Deliverer {
             }
         });
         deliverer
-    }
-
-    async fn post(&self, url: &Secret) -> Result<reqwest::RequestBuilder, String> {
-        let http = self.http.get_or_try_init(|| async {
-            // A redirect would carry the event, and its signature, to somebody else.
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-        });
-        let http = http.await.map_err(|error| error.to_string())?;
-        Ok(http
-            .post(url.expose())
-            .header("content-type", "application/json"))
     }
 
     /// Puts other targets in force.
@@ -159,7 +134,7 @@ impl Deliverer {
                 return;
             }
         }
-        let sent = tokio::time::timeout(events.timeout, self.send(target, &one)).await;
+        let sent = tokio::time::timeout(events.timeout, self.sender.send(target, &one)).await;
         let sent = sent.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         let now = clock::unix_ms_now();
         let attempts = one.attempts.saturating_add(1);
@@ -191,162 +166,5 @@ impl Deliverer {
         if let Err(error) = noted.await {
             warn!(%error, "Whether an event was delivered is not noted: it goes again");
         }
-    }
-
-    /// Sends one; what the target said.
-    async fn send(&self, target: &Target, one: &Delivery) -> Result<String, String> {
-        match &target.to {
-            Destination::Webhook { url, secret } => {
-                let now = clock::unix_now();
-                let mut request = self
-                    .post(url)
-                    .await?
-                    .header("webhook-id", &one.event)
-                    .header("webhook-timestamp", now.to_string())
-                    .body(one.document.clone());
-                if let Some(secret) = secret {
-                    let signature = signature(secret, &one.event, now, &one.document);
-                    request = request.header("webhook-signature", signature);
-                }
-                answered(request).await
-            }
-            Destination::Slack { url } => {
-                let body = json!({ "text": line(&one.document) });
-                answered(self.post(url).await?.body(body.to_string())).await
-            }
-            Destination::Teams { url } => {
-                let card = json!({
-                    "type": "message",
-                    "attachments": [{
-                        "contentType": "application/vnd.microsoft.card.adaptive",
-                        "content": {
-                            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-                            "type": "AdaptiveCard",
-                            "version": "1.4",
-                            "body": [{ "type": "TextBlock", "wrap": true, "text": line(&one.document) }],
-                        },
-                    }],
-                });
-                answered(self.post(url).await?.body(card.to_string())).await
-            }
-            Destination::File(path) => {
-                let (path, text) = (path.clone(), format!("{}\n", one.document));
-                let written = self
-                    .tasks
-                    .spawn_blocking(move || append(&path, &text))
-                    .await;
-                match written {
-                    Ok(Ok(())) => Ok(String::new()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-        }
-    }
-}
-
-async fn answered(request: reqwest::RequestBuilder) -> Result<String, String> {
-    // The address may be as secret as a password.
-    let response = request
-        .send()
-        .await
-        .map_err(|error| error.without_url().to_string())?;
-    let status = response.status();
-    let text = response.text().await.unwrap_or_default();
-    let said: String = format!("{} {}", status.as_u16(), text.trim())
-        .chars()
-        .take(SAID_CHARS_MAX)
-        .collect();
-    if status.is_success() {
-        Ok(said)
-    } else {
-        Err(said)
-    }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the file is the operator's, and none of the store's"
-)]
-fn append(path: &std::path::Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(path)?;
-    // In one write, so that lines of several processes do not mix.
-    file.write_all(text.as_bytes())?;
-    file.sync_data()
-}
-
-/// `v1,` and the HMAC of id, time and body (Standard Webhooks, "Signature scheme"). A secret that
-/// begins with `whsec_` is base64.
-fn signature(secret: &Secret, id: &str, time: i64, body: &str) -> String {
-    let text = secret.expose();
-    let key = text
-        .strip_prefix("whsec_")
-        .and_then(|text| STANDARD.decode(text).ok())
-        .unwrap_or_else(|| text.as_bytes().to_vec());
-    #[allow(
-        clippy::expect_used,
-        reason = "HMAC takes keys of every length (RFC 2104)"
-    )]
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key of any length");
-    mac.update(format!("{id}.{time}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-}
-
-/// What a person reads in a chat.
-fn line(document: &str) -> String {
-    let event: Value = serde_json::from_str(document).unwrap_or_default();
-    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
-    let detail = |name: &str| text(&format!("/detail/{name}"));
-    let Some(package) = detail("packageName") else {
-        let words = detail("message").or_else(|| text("/resources/0"));
-        return format!(
-            "{}: {}",
-            text("/detail-type").unwrap_or("Larder"),
-            words.unwrap_or_default()
-        );
-    };
-    let namespace = detail("packageNamespace").map_or_else(String::new, |it| format!("{it}/"));
-    format!(
-        "{} {}{package} {}: {} ({}) in {}",
-        detail("packageFormat").unwrap_or_default(),
-        namespace,
-        detail("packageVersion").unwrap_or_default(),
-        detail("packageVersionState")
-            .or_else(|| detail("message"))
-            .unwrap_or_default(),
-        detail("operationType").unwrap_or_default(),
-        detail("repositoryName").unwrap_or_default()
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn webhooks_are_signed_by_the_standard_scheme() {
-        // The example of the scheme's own libraries.
-        let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        let signature = signature(
-            &secret,
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            r#"{"test": 2432232314}"#,
-        );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-    }
-
-    #[test]
-    fn a_person_reads_what_happened() {
-        let document = json!({ "detail-type": "x", "detail": {
-            "packageFormat": "npm", "packageNamespace": "acme", "packageName": "ui", "packageVersion": "1.0.0",
-            "packageVersionState": "Published", "operationType": "Created", "repositoryName": "team" } });
-        assert_eq!(
-            line(&document.to_string()),
-            "npm acme/ui 1.0.0: Published (Created) in team"
-        );
     }
 }

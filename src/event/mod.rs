@@ -3,6 +3,7 @@
 mod deliver;
 mod envelope;
 mod pattern;
+mod send;
 
 pub use deliver::Deliverer;
 pub use envelope::{Changes, Envelope, Operation, VersionChange};

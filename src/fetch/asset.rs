@@ -224,14 +224,32 @@ impl Fetcher {
             .keep(Keeping::Cached)
             .await
             .map_err(|error| ending(error, wanted))?;
-        if let Err(error) = self.store.catalog().keep_asset(&wanted.key, &row).await {
-            warn!(%error, "An asset's row was not written");
+        match self.store.catalog().keep_asset(&wanted.key, &row).await {
+            Ok(true) => self.tell_pulled(&wanted.key, &row.version),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "An asset's row was not written"),
         }
         let row = Arc::new(row);
         self.assets
             .insert(wanted.key.clone(), Arc::clone(&row))
             .await;
         Ok((blob, row))
+    }
+
+    /// Tells that a version is here for the first time; nobody waits for that.
+    fn tell_pulled(&self, key: &AssetKey, version: &str) {
+        let packages = self.store.packages();
+        if !packages.has_listeners() {
+            return;
+        }
+        let (packages, key, version) = (packages.clone(), key.clone(), version.to_owned());
+        self.tasks.spawn(async move {
+            let package = key.asset.package.to_string();
+            let told = packages.tell_pulled(&key.connection, &package, &version);
+            if let Err(error) = told.await {
+                warn!(%error, package, version, "That a version was pulled is not told");
+            }
+        });
     }
 
     pub(super) fn asset_ask(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {

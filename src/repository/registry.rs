@@ -51,6 +51,7 @@ impl Registry {
         let number = packages.repositories_number().await.map_err(unreadable)?;
         let whole = with_managed(&config, &managed);
         let snapshot = Snapshot::new(whole, None, metrics).map_err(Problem::invalid)?;
+        packages.tell(&snapshot.config);
         let registry = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             packages: packages.clone(),
@@ -126,6 +127,7 @@ impl Registry {
         let whole = with_managed(&parts.config, &parts.managed);
         let snapshot =
             Snapshot::new(whole, Some(&before), &self.metrics).map_err(Problem::invalid)?;
+        self.packages.tell(&snapshot.config);
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
     }

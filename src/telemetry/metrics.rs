@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::histogram::Histogram;
+use super::upstreams::Upstreams;
 
 /// What an answer is counted by.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,6 +46,7 @@ pub struct Metrics {
     pub seconds: Histogram,
     pub open_sockets: Gauge,
     pub panics: Counter,
+    pub upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -60,6 +62,7 @@ impl Default for Metrics {
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             panics: Counter::default(),
+            upstreams: Upstreams::default(),
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to clients", metrics.answers.clone());

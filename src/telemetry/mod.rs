@@ -5,7 +5,9 @@ mod histogram;
 pub mod log;
 mod metrics;
 mod runs;
+mod upstreams;
 
 pub use audit::{Audit, Record};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
 pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};
+pub use upstreams::Turn;

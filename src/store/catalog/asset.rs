@@ -130,9 +130,20 @@ impl Catalog {
             .collect())
     }
 
+    /// Keeps an asset; says whether it is the first of its version.
+    ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_asset(&self, key: &AssetKey, row: &AssetRow) -> Result<(), sqlx::Error> {
+    pub async fn keep_asset(&self, key: &AssetKey, row: &AssetRow) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let other = sqlx::query(
+            "SELECT 1 FROM asset WHERE connection = ? AND package = ? AND version = ? LIMIT 1",
+        )
+        .bind(&*key.connection)
+        .bind(key.asset.package.to_string())
+        .bind(&row.version)
+        .fetch_optional(&mut *transaction)
+        .await?;
         sqlx::query(
             "INSERT OR REPLACE INTO asset (connection, package, file, version, blob, size, media_type, published, \
              last_modified, first_seen, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -148,8 +159,9 @@ impl Catalog {
         .bind(&row.last_modified)
         .bind(row.first_seen)
         .bind(row.fetch_ms)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        transaction.commit().await?;
+        Ok(other.is_none())
     }
 }

@@ -1,5 +1,6 @@
 //! Events: written in the transaction of the change that they tell of, kept until they are through.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct Outbox {
     owner: String,
     region: String,
     targets: Vec<Target>,
+    /// Repositories that draw on a connection themselves: what it brings is theirs.
+    drawing: HashMap<String, Vec<String>>,
     /// Told when there is something to deliver.
     pub written: Arc<Notify>,
 }
@@ -30,7 +33,15 @@ impl Outbox {
     /// As the configuration says; the bell stays the same one.
     #[must_use]
     pub fn of(config: &Config, written: &Arc<Notify>) -> Self {
+        let mut drawing: HashMap<String, Vec<String>> = HashMap::new();
+        for repository in &config.repositories {
+            for connection in &repository.external {
+                let of = drawing.entry(connection.clone()).or_default();
+                of.push(repository.name.clone());
+            }
+        }
         Self {
+            drawing,
             source: config.events.source.clone(),
             domain: config.domain.name.clone(),
             owner: config.domain.owner.clone(),
@@ -74,6 +85,31 @@ impl Outbox {
         .transpose()?;
         let (state, revision): (String, String) =
             now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
+        let version = Version {
+            repository,
+            package,
+            version,
+            state: &state,
+            revision: &revision,
+        };
+        self.version_is(transaction, version, operation, changes)
+            .await
+    }
+
+    async fn version_is(
+        &self,
+        transaction: &mut AnyConnection,
+        version: Version<'_>,
+        operation: Operation,
+        changes: Changes,
+    ) -> Result<(), sqlx::Error> {
+        let Version {
+            repository,
+            package,
+            version,
+            state,
+            revision,
+        } = version;
         let (format, namespace, name) = parts(package);
         let subject = format!("{repository}/{package}");
         let number = next_number(transaction, &subject).await?;
@@ -86,8 +122,8 @@ impl Outbox {
             namespace,
             name,
             version,
-            state: &state,
-            revision: &revision,
+            state,
+            revision,
             operation,
             changes,
             sequence: number,
@@ -199,6 +235,15 @@ impl Outbox {
     }
 }
 
+/// A package version as an event tells of it.
+struct Version<'a> {
+    repository: &'a str,
+    package: &'a str,
+    version: &'a str,
+    state: &'a str,
+    revision: &'a str,
+}
+
 struct Event {
     id: String,
     detail_type: &'static str,
@@ -275,6 +320,49 @@ impl Packages {
     pub fn tell(&self, config: &Config) {
         let written = Arc::clone(&self.outbox.load().written);
         self.outbox.store(Arc::new(Outbox::of(config, &written)));
+    }
+
+    /// Whether anybody is told anything.
+    #[must_use]
+    pub fn has_listeners(&self) -> bool {
+        !self.outbox.load().is_closed()
+    }
+
+    /// Writes an event for each repository into which a version came from outside, of which the
+    /// first asset was just pulled through the connection.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn tell_pulled(
+        &self,
+        connection: &str,
+        package: &str,
+        version: &str,
+    ) -> Result<(), Error> {
+        let outbox = self.outbox.load_full();
+        let Some(repositories) = outbox.drawing.get(connection) else {
+            return Ok(());
+        };
+        let (_place, mut transaction) = self.begin().await?;
+        for repository in repositories {
+            let version = Version {
+                repository,
+                package,
+                version,
+                state: "Published",
+                revision: "",
+            };
+            let changes = Changes {
+                assets_added: 1,
+                ..Changes::default()
+            };
+            outbox
+                .version_is(&mut transaction, version, Operation::Created, changes)
+                .await?;
+        }
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
     }
 
     /// Rings when something may be there to deliver.

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::{GUARDED, guarded_and, token};
 use crate::publish::{TEAM, npm_document};
 use crate::support::npm::{publish, tarball, version};
-use crate::support::{TestLarder, Upstream};
+use crate::support::{Reply, TestLarder, Upstream};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -372,4 +372,162 @@ async fn refused_credentials_are_in_the_audit_and_first_tries_are_not() {
     let text = std::fs::read_to_string(&audit).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("the token does not hold") && !text.contains("lrd_wrong"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_comes_from_outside_is_told_once() {
+    let receiver = Receiver::start(Vec::new()).await;
+    let upstream = Upstream::start().await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    let files = ["lib-1.pom", "lib-1.jar"].map(|file| format!("/maven2/org/acme/lib/1/{file}"));
+    for file in &files {
+        upstream.put(file, Reply::bytes("<project/>"));
+    }
+    let larder = TestLarder::start_and(&upstream, &format!("{TEAM}{}", receiver.target(""))).await;
+    for _ in 0..2 {
+        let tarball = larder.get("/npm/team/left-pad/-/left-pad-1.3.0.tgz");
+        tarball.await.expect(200);
+    }
+    for file in &files {
+        let path = file.replace("/maven2/", "/maven/team/");
+        larder.get(&path).await.expect(200);
+    }
+    assert_eq!(put(&larder, "acme", "1.0.0", &[]).await, 201);
+    let events = events(&receiver.wait_for(3).await);
+    let mut told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let detail = |name: &str| event["detail"][name].as_str().unwrap_or_default();
+            (
+                detail("repositoryName"),
+                detail("packageName"),
+                detail("packageVersionState"),
+                detail("operationType"),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("public", "left-pad", "Published", "Created"),
+            ("public", "lib", "Published", "Created"),
+            ("team", "acme", "Published", "Created"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_goes_away_and_comes_back_is_told() {
+    let receiver = Receiver::start(Vec::new()).await;
+    let mut upstream = Upstream::start().await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    let larder = TestLarder::start_and(&upstream, &format!("{TEAM}{}", receiver.target(""))).await;
+    upstream.vanish();
+    while larder.get("/npm/team/left-pad").await.status != 503 {}
+    receiver.wait_for(1).await;
+    upstream.come_back().await;
+    while larder.get("/npm/team/left-pad").await.status != 200 {}
+    let events = events(&receiver.wait_for(2).await);
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let detail = &event["detail"];
+            (
+                event["detail-type"].as_str().unwrap(),
+                detail["connectionName"].as_str().unwrap(),
+                detail["upstreamState"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let kind = "Larder Upstream State Change";
+    assert_eq!(told, [(kind, "up:npm", "Away"), (kind, "up:npm", "Back")]);
+}
+
+/// Holds a request that AWS would get against its signature.
+fn assert_signed(seen: &crate::support::upstream::Seen, service: &str, host: &str) {
+    use larder::access::sigv4::{Claim, Request};
+    let mut headers = seen.headers.clone();
+    headers.insert("host", host.parse().unwrap());
+    let authorization = seen.headers["authorization"].to_str().unwrap();
+    let request = Request {
+        method: seen.method.as_str(),
+        path: &seen.path,
+        query: "",
+        headers: &headers,
+        authority: None,
+        body_sha256: &crate::support::sha256(&seen.body),
+    };
+    let claim = Claim::parse(authorization).unwrap();
+    assert_eq!(claim.access_key, "AKIDEXAMPLE");
+    let secret = larder::secret::Secret::new("s3cret");
+    let now = jiff::Timestamp::now();
+    claim.check(&request, &secret, service, now).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_and_a_topic_get_events_with_a_signature() {
+    let (bus, topics) = (Upstream::start().await, Upstream::start().await);
+    let answer = |failed: i64| json!({ "FailedEntryCount": failed, "Entries": [{}] }).to_string();
+    bus.put("/", Reply::typed("application/x-amz-json-1.1", answer(1)));
+    topics.put("/", Reply::typed("text/xml", "<PublishResponse/>"));
+    let upstream = Upstream::start().await;
+    let text = format!(
+        "{}{TEAM}[[target]]\nname = \"bus\"\neventbridge = {{ region = \"eu-west-1\", bus = \"builds\", endpoint = \"{}\" }}\n\
+         [[target]]\nname = \"topic\"\nsns = {{ topic = \"arn:aws:sns:eu-west-1:123456789012:packages.fifo\", endpoint = \"{}\" }}\n",
+        crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT),
+        bus.url(),
+        topics.url(),
+    );
+    let setup = crate::command::Setup::new(&text);
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+    ];
+    let served = setup.serve_with(&variables).await;
+    let package = tarball("acme", "1.0.0", &[]);
+    let answered = reqwest::Client::new()
+        .put(format!("{}/npm/team/acme", served.url))
+        .header("content-type", "application/json")
+        .body(npm_document("acme", "1.0.0", &package))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answered.status(), 201);
+    let requests = async |of: &Upstream, count: usize| {
+        let all = async {
+            while of.seen().len() < count {
+                tokio::task::yield_now().await;
+            }
+            of.seen()
+        };
+        tokio::time::timeout(Duration::from_secs(20), all)
+            .await
+            .unwrap()
+    };
+    let host = |of: &Upstream| of.url().trim_start_matches("http://").to_owned();
+    let published = &requests(&topics, 1).await[0];
+    assert_signed(published, "sns", &host(&topics));
+    let form: std::collections::HashMap<String, String> =
+        url::form_urlencoded::parse(&published.body)
+            .into_owned()
+            .collect();
+    assert_eq!(form["Action"], "Publish");
+    let message: Value = serde_json::from_str(&form["Message"]).unwrap();
+    assert_eq!(message["detail"]["packageName"], "acme");
+    assert_eq!(
+        form["MessageDeduplicationId"],
+        message["id"].as_str().unwrap()
+    );
+    // A bus that says 200 and took nothing is asked again.
+    requests(&bus, 1).await;
+    bus.put("/", Reply::typed("application/x-amz-json-1.1", answer(0)));
+    let seen = requests(&bus, 2).await;
+    assert_signed(&seen[1], "events", &host(&bus));
+    assert_eq!(seen[1].headers["x-amz-target"], "AWSEvents.PutEvents");
+    let entries: Value = serde_json::from_slice(&seen[1].body).unwrap();
+    let entry = &entries["Entries"][0];
+    assert_eq!(entry["EventBusName"], "builds");
+    assert_eq!(entry["Source"], "larder", "`aws.` is AWS's own");
+    assert_eq!(entry["Detail"], message["detail"].to_string());
 }

@@ -1,0 +1,35 @@
+//! Upstreams that are away, and that are back: told as it happens.
+
+use tokio::sync::broadcast;
+
+/// Turns that wait to be told; whoever is slower misses the oldest.
+const WAITING_MAX: usize = 256;
+
+/// An upstream went away, or came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub connection: String,
+    /// Why it is away; none: it is back.
+    pub cause: Option<String>,
+}
+
+/// What connections tell of their upstreams.
+pub struct Upstreams(broadcast::Sender<Turn>);
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(WAITING_MAX))
+    }
+}
+
+impl Upstreams {
+    /// Tells whoever listens; nobody has to.
+    pub fn tell(&self, turn: Turn) {
+        let _ = self.0.send(turn);
+    }
+
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<Turn> {
+        self.0.subscribe()
+    }
+}
