@@ -95,8 +95,12 @@ impl Sender {
     /// `PutEvents` (EventBridge API reference).
     async fn put_event(&self, bus: &EventBus, document: &str) -> Result<String, String> {
         let event: Value = serde_json::from_str(document).map_err(|error| error.to_string())?;
+        let member = |name: &str| event.get(name).unwrap_or(&Value::Null);
+        let time = member("time")
+            .as_str()
+            .and_then(|time| time.parse::<jiff::Timestamp>().ok());
         // Sources that begin with `aws.` are AWS's own there.
-        let source = match (&bus.source, event["source"].as_str()) {
+        let source = match (&bus.source, member("source").as_str()) {
             (Some(source), _) => source,
             (None, Some(source)) if !source.starts_with("aws.") => source,
             _ => "larder",
@@ -104,10 +108,10 @@ impl Sender {
         let entries = json!({ "Entries": [{
             "EventBusName": bus.name,
             "Source": source,
-            "DetailType": event["detail-type"],
-            "Time": event["time"].as_str().and_then(|it| it.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second),
-            "Resources": event["resources"],
-            "Detail": event["detail"].to_string(),
+            "DetailType": member("detail-type"),
+            "Time": time.map(jiff::Timestamp::as_second),
+            "Resources": member("resources"),
+            "Detail": member("detail").to_string(),
         }] });
         let headers = [
             ("content-type", "application/x-amz-json-1.1"),
@@ -123,7 +127,7 @@ impl Sender {
         let (status, text) = answer.await?;
         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
         // It answers with 200 also where it took nothing.
-        match answer["FailedEntryCount"].as_i64() {
+        match answer.get("FailedEntryCount").and_then(Value::as_i64) {
             Some(0) if status == 200 => Ok(shortened(status, &text)),
             _ => Err(shortened(status, &text)),
         }
