@@ -74,6 +74,15 @@ impl Resource {
             repository: Some(repository.to_owned()),
         }
     }
+
+    /// `…:package-group/DOMAIN/FORMAT/NAMESPACE/NAME$`, with the pattern as it is.
+    #[must_use]
+    pub fn package_group(domain: &Domain, pattern: &str) -> Self {
+        Self {
+            arn: format!("{}{pattern}", prefix(domain, "package-group")),
+            repository: None,
+        }
+    }
 }
 
 /// What a request of a client does: every way of reading a repository is one action, every way of

@@ -32,8 +32,8 @@ pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCo
     crate::use_ring();
     let config = settings::config(&global, None).await?;
     let missing = config.formats_off();
-    let snapshot =
-        Snapshot::new(config, None, &Arc::new(Metrics::default())).map_err(settings::Usage)?;
+    let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
+        .map_err(settings::Usage)?;
     let signs = join_all(
         snapshot
             .connections

@@ -176,6 +176,28 @@ impl Call {
         self.body.get(object)?.get(name)?.as_str()
     }
 
+    /// The objects of a list of the body; none where there is no list.
+    pub(super) fn objects(&self, name: &str) -> Result<&[Value], Failure> {
+        match self.body.get(name) {
+            None | Some(Value::Null) => Ok(&[]),
+            Some(Value::Array(all)) => Ok(all),
+            Some(_) => Err(Failure::field(format!("`{name}` is a list"))),
+        }
+    }
+
+    /// The members of an object of the body, all of them strings; none where there is no object.
+    pub(super) fn pairs(&self, name: &str) -> Result<Vec<(&str, &str)>, Failure> {
+        let wrong = || Failure::field(format!("`{name}` has strings as its values"));
+        match self.body.get(name) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(all)) => all
+                .iter()
+                .map(|(name, value)| Ok((name.as_str(), value.as_str().ok_or_else(wrong)?)))
+                .collect(),
+            Some(_) => Err(wrong()),
+        }
+    }
+
     /// The tags of the body.
     pub(super) fn tags(&self) -> Result<Vec<(String, String)>, Failure> {
         let Some(Value::Array(tags)) = self.body.get("tags") else {

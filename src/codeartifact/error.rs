@@ -58,10 +58,7 @@ impl Failure {
             O::CreateDomain | O::DeleteDomain => {
                 "there is one domain, which [domain] in the configuration names"
             }
-            O::PublishPackageVersion => "packages of the generic format are not kept",
-            _ => {
-                "there are no package groups; [[origin]] in the configuration controls origins by pattern"
-            }
+            _ => "packages of the generic format are not kept",
         };
         Self {
             reason: "UNKNOWN_OPERATION",

@@ -5,6 +5,7 @@ mod call;
 mod copy;
 mod domain;
 mod error;
+mod group;
 mod operation;
 mod package;
 mod page;
@@ -119,6 +120,16 @@ impl Api<'_> {
             O::ListTagsForResource => self.list_tags(call).await,
             O::TagResource => self.tag_resource(call).await,
             O::UntagResource => self.untag_resource(call).await,
+            O::CreatePackageGroup => self.create_package_group(call).await,
+            O::DescribePackageGroup => self.describe_package_group(call),
+            O::UpdatePackageGroup => self.update_package_group(call).await,
+            O::DeletePackageGroup => self.delete_package_group(call).await,
+            O::UpdatePackageGroupOriginConfiguration => self.update_group_origin(call).await,
+            O::ListPackageGroups => self.list_package_groups(operation, call),
+            O::ListSubPackageGroups => self.list_package_groups(operation, call),
+            O::ListAssociatedPackages => self.list_associated_packages(call).await,
+            O::ListAllowedRepositoriesForGroup => self.list_allowed_repositories(call),
+            O::GetAssociatedPackageGroup => self.get_associated_package_group(call),
             other => Err(Failure::not_answered(other)),
         }
     }

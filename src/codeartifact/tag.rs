@@ -1,4 +1,4 @@
-//! Tags of the domain and its repositories.
+//! Tags of the domain, its repositories and its package groups.
 
 use serde_json::Value;
 
@@ -16,7 +16,13 @@ impl Api<'_> {
         let repositories = self.snapshot.repositories();
         let mut all = repositories
             .map(|it| Resource::repository(self.domain(), &it.name))
-            .chain([domain]);
+            .chain([domain])
+            .chain(
+                self.snapshot
+                    .groups
+                    .iter()
+                    .map(|group| Resource::package_group(self.domain(), group.pattern.as_str())),
+            );
         let found = all.find(|resource| resource.arn == arn).ok_or_else(|| {
             Failure::absent(
                 "repository",

@@ -11,7 +11,7 @@ use crate::fetch::Currency;
 use crate::format::Evidence;
 use crate::package::{Format, Origin, PackageId};
 use crate::problem::{Decider, Problem};
-use crate::rule::Control;
+use crate::rule::{Control, Entrance};
 
 /// Versions that nearer sources have: farther ones' are not taken in their place.
 #[derive(Clone, Default)]
@@ -161,6 +161,18 @@ impl Reader {
         if before > 0 && chain.connections() == 0 {
             chain.barred = Some(barred(repository, package));
         }
+        if let Some(entrance) = snapshot.groups.entrance(package) {
+            let open = snapshot.open_sources(&repository.name, &entrance);
+            let before = chain.links.len();
+            chain.links.retain(|link| match link {
+                Link::Own { repository, .. } => open.repositories.contains(&**repository),
+                Link::Outside(connection) => open.connections.contains(connection.name.as_str()),
+            });
+            if chain.links.len() < before {
+                let problem = shut_out(repository, package, &entrance);
+                chain.barred.get_or_insert(problem);
+            }
+        }
         Ok(chain)
     }
 
@@ -233,6 +245,17 @@ impl Reader {
         }
         Ok(false)
     }
+}
+
+fn shut_out(repository: &Repository, package: &PackageId, entrance: &Entrance<'_>) -> Problem {
+    Problem::not_found(
+        Decider::Repository(repository.name.clone()),
+        format!(
+            "{package} does not come here from outside: its package group `{}` says so",
+            entrance.group.pattern
+        ),
+    )
+    .advice("`aws codeartifact update-package-group-origin-configuration` changes that")
 }
 
 fn barred(repository: &Repository, package: &PackageId) -> Problem {

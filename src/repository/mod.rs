@@ -32,7 +32,7 @@ pub use forward::{Forwarded, Passed, Sent};
 pub use inspect::Words;
 pub use publish::{Changed, Permit, Publisher, Submission, drain};
 pub use receive::Body;
-pub use registry::Registry;
+pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
 use crate::config;

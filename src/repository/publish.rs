@@ -20,7 +20,7 @@ use crate::package::{
     Algorithm, AssetId, BlobId, Format, Listing, Origin, PackageId, ReleaseAsset, Status,
 };
 use crate::problem::{Decider, Problem};
-use crate::rule::Way;
+use crate::rule::{Entry, Way};
 use crate::store::packages::{self, NewRelease, Outcome};
 use crate::store::{Keeping, Store, Verified};
 use crate::task::Tasks;
@@ -186,6 +186,18 @@ impl Publisher {
         repository: &Repository,
         package: &PackageId,
     ) -> Result<(), Problem> {
+        if let Some(entrance) = snapshot.groups.entrance(package)
+            && !entrance.admits(Entry::Publish, &repository.name)
+        {
+            return Err(Problem::denied(
+                Decider::Repository(repository.name.clone()),
+                format!(
+                    "{package} is not published here: its package group `{}` says so",
+                    entrance.group.pattern
+                ),
+            )
+            .advice("`aws codeartifact update-package-group-origin-configuration` changes that"));
+        }
         let control = self.reader.control(snapshot, repository, package).await?;
         if control.publish == Way::Allow {
             return Ok(());

@@ -9,6 +9,7 @@ use tracing::{error, warn};
 use super::Snapshot;
 use crate::config::{Config, Repository as Written, is_repository_name};
 use crate::problem::{Decider, Kind, Problem};
+use crate::rule::{Group, Groups};
 use crate::store::packages::{Managed, Packages};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
@@ -26,6 +27,7 @@ struct Parts {
     /// As it was read.
     config: Config,
     managed: Vec<Managed>,
+    groups: Arc<Groups>,
     number: i64,
 }
 
@@ -49,8 +51,9 @@ impl Registry {
     ) -> Result<Arc<Self>, Problem> {
         let managed = packages.managed().await.map_err(unreadable)?;
         let number = packages.repositories_number().await.map_err(unreadable)?;
+        let groups = Arc::new(packages.groups().await.map_err(unreadable)?);
         let whole = with_managed(&config, &managed);
-        let snapshot = Snapshot::new(whole, None, metrics).map_err(Problem::invalid)?;
+        let snapshot = Snapshot::new(whole, &groups, None, metrics).map_err(Problem::invalid)?;
         packages.tell(&snapshot.config);
         let registry = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -59,6 +62,7 @@ impl Registry {
             parts: Mutex::new(Parts {
                 config,
                 managed,
+                groups,
                 number,
             }),
         });
@@ -91,6 +95,7 @@ impl Registry {
             return Ok(());
         }
         parts.managed = self.packages.managed().await.map_err(unreadable)?;
+        parts.groups = Arc::new(self.packages.groups().await.map_err(unreadable)?);
         parts.number = number;
         self.compose(&parts)
     }
@@ -125,8 +130,8 @@ impl Registry {
     fn compose(&self, parts: &Parts) -> Result<(), Problem> {
         let before = self.snapshot();
         let whole = with_managed(&parts.config, &parts.managed);
-        let snapshot =
-            Snapshot::new(whole, Some(&before), &self.metrics).map_err(Problem::invalid)?;
+        let snapshot = Snapshot::new(whole, &parts.groups, Some(&before), &self.metrics)
+            .map_err(Problem::invalid)?;
         self.packages.tell(&snapshot.config);
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
@@ -200,6 +205,72 @@ impl Registry {
         self.compose(parts)
     }
 
+    /// Makes a package group.
+    ///
+    /// # Errors
+    /// Where there is one of that pattern.
+    pub async fn create_group(&self, group: Group) -> Result<(), Problem> {
+        let mut parts = self.parts.lock().await;
+        let pattern = group.pattern.as_str();
+        if parts.groups.get(pattern).is_some() {
+            return Err(conflict(format!("there is a package group `{pattern}`")));
+        }
+        self.put_group(&mut parts, group, "Created").await
+    }
+
+    /// Changes a package group; gives it as it is then.
+    ///
+    /// # Errors
+    /// Where there is none, or what the change says.
+    pub async fn change_group<T>(
+        &self,
+        pattern: &str,
+        change: impl FnOnce(&mut Group) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut parts = self.parts.lock().await;
+        let mut group = group_of(&parts.groups, pattern)?.clone();
+        let done = change(&mut group)?;
+        self.put_group(&mut parts, group, "Updated").await?;
+        Ok(done)
+    }
+
+    async fn put_group(
+        &self,
+        parts: &mut Parts,
+        group: Group,
+        operation: &str,
+    ) -> Result<(), Problem> {
+        let put = self.packages.put_group(&group, operation).await;
+        put.map_err(unwritable)?;
+        let others = parts.groups.iter();
+        let mut all: Vec<Group> = others
+            .filter(|it| it.pattern != group.pattern)
+            .cloned()
+            .collect();
+        all.push(group);
+        parts.groups = Arc::new(Groups::new(all));
+        self.compose(parts)
+    }
+
+    /// Takes a package group away; those below it are then below the one above it.
+    ///
+    /// # Errors
+    /// Where there is none, or it is the one above all.
+    pub async fn delete_group(&self, pattern: &str) -> Result<(), Problem> {
+        let mut parts = self.parts.lock().await;
+        if group_of(&parts.groups, pattern)?.is_root() {
+            return Err(Problem::invalid(
+                "the package group `/*` has all packages and stays",
+            ));
+        }
+        let dropped = self.packages.drop_group(pattern).await;
+        dropped.map_err(unwritable)?;
+        let others = parts.groups.iter();
+        let others = others.filter(|it| it.pattern.as_str() != pattern);
+        parts.groups = Arc::new(Groups::new(others.cloned().collect()));
+        self.compose(&parts)
+    }
+
     /// Takes a repository that was made by the API away, with all that it has of its own; gives the
     /// blobs that nobody may need any more.
     ///
@@ -221,6 +292,20 @@ impl Registry {
         self.compose(&parts)?;
         Ok(freed)
     }
+}
+
+/// The group of a pattern.
+///
+/// # Errors
+/// Where there is none.
+pub fn group_of<'a>(groups: &'a Groups, pattern: &str) -> Result<&'a Group, Problem> {
+    groups.get(pattern).ok_or_else(|| {
+        let pattern: String = pattern.chars().take(100).collect();
+        Problem::not_found(
+            Decider::Larder,
+            format!("there is no package group `{pattern}`"),
+        )
+    })
 }
 
 fn conflict(message: String) -> Problem {

@@ -1,6 +1,6 @@
 //! Which connections a repository draws on, in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use crate::fetch::{Document, Freshen, Sought};
 use crate::format::Resource;
 use crate::package::{Format, Location};
 use crate::problem::{Decider, Problem};
+use crate::rule::{Entrance, Entry, Groups};
 use crate::telemetry::Metrics;
 
 /// What a repository draws on.
@@ -90,6 +91,13 @@ impl Repository {
     }
 }
 
+/// Names that versions may come from.
+#[derive(Debug, Default)]
+pub(super) struct OpenSources<'a> {
+    pub repositories: HashSet<&'a str>,
+    pub connections: HashSet<&'a str>,
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// One reading of the configuration, made alive. A request keeps the one it began with.
@@ -101,6 +109,8 @@ pub struct Snapshot {
     repositories: HashMap<String, Arc<Repository>>,
     /// The repository of addresses that name none (npm's at the host's root).
     pub first: Option<Arc<Repository>>,
+    /// Those of the domain.
+    pub groups: Arc<Groups>,
 }
 
 impl Snapshot {
@@ -110,6 +120,7 @@ impl Snapshot {
     /// Which connection cannot be made, and why.
     pub fn new(
         config: config::Config,
+        groups: &Arc<Groups>,
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
@@ -167,7 +178,36 @@ impl Snapshot {
                 .collect(),
             connections,
             config,
+            groups: Arc::clone(groups),
         })
+    }
+
+    /// What versions of a package may come from into the repository where not every way is open:
+    /// names of repositories, its own among them, and of connections.
+    pub(super) fn open_sources(
+        &self,
+        repository: &str,
+        entrance: &Entrance<'_>,
+    ) -> OpenSources<'_> {
+        let mut open = OpenSources::default();
+        let mut waiting = vec![repository];
+        while let Some(name) = waiting.pop() {
+            let all = &self.config.repositories;
+            let Some(written) = all.iter().find(|it| it.name == name) else {
+                continue;
+            };
+            if !open.repositories.insert(written.name.as_str()) {
+                continue;
+            }
+            if entrance.admits(Entry::ExternalUpstream, &written.name) {
+                let external = written.external.iter();
+                open.connections.extend(external.map(String::as_str));
+            }
+            if entrance.admits(Entry::InternalUpstream, &written.name) {
+                waiting.extend(written.upstreams.iter().map(String::as_str));
+            }
+        }
+        open
     }
 
     /// The names of all repositories.

@@ -3,6 +3,7 @@
 mod access;
 mod change;
 mod domain;
+mod group;
 mod outbox;
 mod read;
 mod repository;

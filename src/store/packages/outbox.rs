@@ -191,6 +191,19 @@ impl Outbox {
             .await
     }
 
+    /// Writes an event about a package group.
+    pub(super) async fn group_changed(
+        &self,
+        transaction: &mut AnyConnection,
+        pattern: &str,
+        operation: &str,
+    ) -> Result<(), sqlx::Error> {
+        let what = format!("package-group/{}{pattern}", self.domain);
+        let detail = json!({ "packageGroup": pattern, "operationType": operation });
+        self.happened(transaction, "Larder Package Group Change", &what, detail)
+            .await
+    }
+
     async fn write(
         &self,
         transaction: &mut AnyConnection,

@@ -196,7 +196,7 @@ impl Packages {
 }
 
 /// Has other processes notice.
-async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 2")
         .execute(transaction)
         .await?;

@@ -192,23 +192,68 @@ assert call("PutPackageOriginConfiguration", **UI, restrictions=closed)["originC
 assert call("DescribePackage", **UI)["package"]["originConfiguration"]["restrictions"] == closed
 refused("ResourceNotFoundException", 404, "PutPackageOriginConfiguration", **{**UI, "package": "nothing"}, restrictions=closed)
 
-# What is not answered here says so.
+# Package groups.
+def restrictions(group):
+    return {entry: it["mode"] for entry, it in group["originConfiguration"]["restrictions"].items()}
+
+
+EVERYTHING = {"PUBLISH": "ALLOW", "EXTERNAL_UPSTREAM": "ALLOW", "INTERNAL_UPSTREAM": "ALLOW"}
+root = call("DescribePackageGroup", **D, packageGroup="/*")["packageGroup"]
+assert restrictions(root) == EVERYTHING and "parent" not in root, root
 GROUP = {**D, "packageGroup": "/npm/acme/*"}
+refused("ResourceNotFoundException", 404, "DescribePackageGroup", **GROUP)
+made = call("CreatePackageGroup", **GROUP, description="ours", contactInfo="web", tags=[{"key": "team", "value": "web"}])["packageGroup"]
+assert made["arn"] == f"arn:aws:codeartifact:us-east-1:{OWNER}:package-group/my-domain/npm/acme/*", made
+assert made["parent"]["pattern"] == "/*" and set(restrictions(made).values()) == {"INHERIT"}, made
+assert made["originConfiguration"]["restrictions"]["PUBLISH"]["inheritedFrom"]["pattern"] == "/*", made
+assert call("ListTagsForResource", resourceArn=made["arn"])["tags"] == [{"key": "team", "value": "web"}]
+clash = refused("ConflictException", 409, "CreatePackageGroup", **GROUP)
+assert clash["resourceType"] == "package-group" and clash["resourceId"] == "/npm/acme/*", clash
+refused("ValidationException", 400, "CreatePackageGroup", **D, packageGroup="/npm/acme-~")
+UI_GROUP = {**D, "packageGroup": "/npm/acme/ui$"}
+assert call("CreatePackageGroup", **UI_GROUP)["packageGroup"]["parent"]["pattern"] == "/npm/acme/*"
+assert call("UpdatePackageGroup", **GROUP, description="")["packageGroup"]["contactInfo"] == "web"
+pages = api.get_paginator("list_package_groups").paginate(**D, PaginationConfig={"PageSize": 2})
+called.add("ListPackageGroups")
+assert [it["pattern"] for page in pages for it in page["packageGroups"]] == ["/*", "/npm/acme/*", "/npm/acme/ui$"]
+assert [it["pattern"] for it in call("ListPackageGroups", **D, prefix="/npm/acme/u")["packageGroups"]] == ["/npm/acme/ui$"]
+assert [it["pattern"] for it in call("ListSubPackageGroups", **GROUP)["packageGroups"]] == ["/npm/acme/ui$"]
+held = call("GetAssociatedPackageGroup", **D, format="npm", namespace="acme", package="ui")
+assert (held["packageGroup"]["pattern"], held["associationType"]) == ("/npm/acme/ui$", "STRONG"), held
+held = call("GetAssociatedPackageGroup", **D, format="npm", namespace="acme", package="UI")
+assert (held["packageGroup"]["pattern"], held["associationType"]) == ("/npm/acme/ui$", "WEAK"), held
+assert call("ListAssociatedPackages", **UI_GROUP)["packages"] == [
+    {"format": "npm", "namespace": "acme", "package": "ui", "associationType": "STRONG"}]
+assert call("ListAssociatedPackages", **GROUP)["packages"] == []
+before = call("ListAssociatedPackages", **D, packageGroup="/npm//*", preview=True)["packages"]
+assert [it["package"] for it in before] == ["left-pad"], before
+refused("ResourceNotFoundException", 404, "ListAssociatedPackages", **D, packageGroup="/npm//*")
+changed = call("UpdatePackageGroupOriginConfiguration", **GROUP,
+               restrictions={"PUBLISH": "ALLOW_SPECIFIC_REPOSITORIES", "EXTERNAL_UPSTREAM": "BLOCK"},
+               addAllowedRepositories=[{"repositoryName": "team", "originRestrictionType": "PUBLISH"}])
+assert changed["allowedRepositoryUpdates"] == {"PUBLISH": {"ADDED": ["team"], "REMOVED": []}}, changed
+said = changed["packageGroup"]["originConfiguration"]["restrictions"]
+assert said["PUBLISH"]["repositoriesCount"] == 1 and said["INTERNAL_UPSTREAM"]["effectiveMode"] == "ALLOW", said
+inherited = call("DescribePackageGroup", **UI_GROUP)["packageGroup"]["originConfiguration"]["restrictions"]
+assert inherited["EXTERNAL_UPSTREAM"]["effectiveMode"] == "BLOCK", inherited
+assert call("ListAllowedRepositoriesForGroup", **GROUP, originRestrictionType="PUBLISH")["allowedRepositories"] == ["team"]
+refused("ValidationException", 400, "UpdatePackageGroupOriginConfiguration", **GROUP,
+        addAllowedRepositories=[{"repositoryName": "team", "originRestrictionType": "INTERNAL_UPSTREAM"}])
+refused("ResourceNotFoundException", 404, "UpdatePackageGroupOriginConfiguration", **GROUP,
+        addAllowedRepositories=[{"repositoryName": "nowhere", "originRestrictionType": "PUBLISH"}])
+refused("ValidationException", 400, "UpdatePackageGroupOriginConfiguration", **D, packageGroup="/*", restrictions={"PUBLISH": "INHERIT"})
+assert call("DeletePackageGroup", **GROUP)["packageGroup"]["pattern"] == "/npm/acme/*"
+assert call("DescribePackageGroup", **UI_GROUP)["packageGroup"]["parent"]["pattern"] == "/*"
+call("DeletePackageGroup", **UI_GROUP)
+refused("ResourceNotFoundException", 404, "DeletePackageGroup", **GROUP)
+refused("ValidationException", 400, "DeletePackageGroup", **D, packageGroup="/*")
+
+# What is not answered here says so.
 for operation, arguments in {
     "CreateDomain": {"domain": "my-domain"},
     "DeleteDomain": D,
     "PublishPackageVersion": {**R, "format": "generic", "package": "a", "packageVersion": "1", "assetName": "a",
                               "assetContent": b"a", "assetSHA256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},
-    "CreatePackageGroup": GROUP,
-    "DescribePackageGroup": GROUP,
-    "UpdatePackageGroup": GROUP,
-    "DeletePackageGroup": GROUP,
-    "UpdatePackageGroupOriginConfiguration": GROUP,
-    "ListPackageGroups": D,
-    "ListSubPackageGroups": GROUP,
-    "ListAssociatedPackages": GROUP,
-    "ListAllowedRepositoriesForGroup": {**GROUP, "originRestrictionType": "PUBLISH"},
-    "GetAssociatedPackageGroup": {**D, "format": "npm", "package": "left-pad"},
 }.items():
     said = refused("ValidationException", 400, operation, **arguments)
     assert said["reason"] == "UNKNOWN_OPERATION" and "is not answered here" in said["Error"]["Message"], said

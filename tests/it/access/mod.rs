@@ -5,6 +5,7 @@ mod api;
 mod aws;
 mod event;
 mod formats;
+mod group;
 mod oidc;
 mod sidecar;
 

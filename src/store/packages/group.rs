@@ -1,0 +1,89 @@
+//! Package groups.
+
+use serde_json::json;
+use sqlx::Row as _;
+
+use super::repository::changed;
+use super::{Error, Packages};
+use crate::rule::{Group, Groups};
+
+fn unread(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}
+
+impl Packages {
+    /// All groups that something was said of.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn groups(&self) -> Result<Groups, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT pattern, contact, description, created_at, settings FROM package_group",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let groups: Result<Vec<Group>, sqlx::Error> = rows
+            .iter()
+            .map(|row| {
+                let settings: String = row.try_get(4)?;
+                Ok(Group {
+                    pattern: row.try_get::<String, _>(0)?.parse().map_err(unread)?,
+                    contact: row.try_get(1)?,
+                    description: row.try_get(2)?,
+                    created_at: row.try_get(3)?,
+                    settings: serde_json::from_str(&settings).map_err(unread)?,
+                })
+            })
+            .collect();
+        Ok(Groups::new(groups?))
+    }
+
+    /// Puts a group in the place of the one of its pattern, or beside the others.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn put_group(&self, group: &Group, operation: &str) -> Result<(), Error> {
+        let settings = json!(group.settings).to_string();
+        let outbox = self.outbox.load_full();
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query(
+            "INSERT INTO package_group (pattern, contact, description, created_at, settings) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (pattern) DO UPDATE SET contact = excluded.contact, \
+             description = excluded.description, settings = excluded.settings",
+        )
+        .bind(group.pattern.as_str())
+        .bind(group.contact.as_str())
+        .bind(group.description.as_str())
+        .bind(group.created_at)
+        .bind(settings)
+        .execute(&mut *transaction)
+        .await?;
+        outbox
+            .group_changed(&mut transaction, group.pattern.as_str(), operation)
+            .await?;
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes a group away.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn drop_group(&self, pattern: &str) -> Result<(), Error> {
+        let outbox = self.outbox.load_full();
+        let (_place, mut transaction) = self.begin().await?;
+        changed(&mut transaction).await?;
+        sqlx::query("DELETE FROM package_group WHERE pattern = $1")
+            .bind(pattern)
+            .execute(&mut *transaction)
+            .await?;
+        outbox
+            .group_changed(&mut transaction, pattern, "Deleted")
+            .await?;
+        transaction.commit().await?;
+        outbox.written.notify_waiters();
+        Ok(())
+    }
+}
