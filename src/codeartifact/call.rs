@@ -9,7 +9,7 @@ use crate::format::query_of;
 use crate::package::{Format, PackageId};
 
 /// The formats that the model has and Larder does not serve.
-const OTHER_FORMATS: &[&str] = &["generic", "ruby", "swift", "cargo"];
+const OTHER_FORMATS: &[&str] = &["ruby", "swift", "cargo"];
 /// Versions in one call.
 const VERSIONS_MAX: usize = 100;
 
@@ -263,6 +263,7 @@ impl Call {
                     "a package of {format} has no `namespace`"
                 )));
             }
+            (Format::Generic, Some(space)) => format!("{space}/{name}"),
             (_, None) => name.to_owned(),
         };
         format

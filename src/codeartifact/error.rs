@@ -53,17 +53,10 @@ impl Failure {
 
     /// An operation that there is, and that this Larder does not answer.
     pub(super) fn not_answered(operation: Operation) -> Self {
-        use Operation as O;
-        let why = match operation {
-            O::CreateDomain | O::DeleteDomain => {
-                "there is one domain, which [domain] in the configuration names"
-            }
-            _ => "packages of the generic format are not kept",
-        };
         Self {
             reason: "UNKNOWN_OPERATION",
             ..Self::of(Problem::invalid(format!(
-                "{} is not answered here: {why}",
+                "{} is not answered here: there is one domain, which [domain] in the configuration names",
                 operation.name()
             )))
         }

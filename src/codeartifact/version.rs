@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::package::named;
 use super::page::Page;
 use super::{Answer, Answered, Api, Call, Failure, Operation, object, words};
-use crate::format::package as package_of;
+use crate::format::{generic, package as package_of};
 use crate::package::{AssetId, Format, Origin, PackageId, Status};
-use crate::repository::Repository;
 use crate::repository::manage::{Asset, Command, Version};
+use crate::repository::{Addition, Body, Repository};
 
 const STATUSES: &[&str] = &[
     "Published",
@@ -37,6 +37,19 @@ fn asset_name(format: Format, file: &str) -> &str {
     } else {
         file.rsplit('/').next().unwrap_or(file)
     }
+}
+
+fn asset_summary(format: Format, asset: &Asset) -> Value {
+    let hashes: Map<String, Value> = asset
+        .digests
+        .iter()
+        .map(|(name, digest)| (algorithm(name).to_owned(), digest.as_str().into()))
+        .collect();
+    object([
+        ("name", asset_name(format, &asset.file).into()),
+        ("size", asset.size.into()),
+        ("hashes", hashes.into()),
+    ])
 }
 
 /// What became of the versions of one call.
@@ -236,18 +249,7 @@ impl Api<'_> {
             Page::of(call)?.cut(version.assets.iter().collect(), |asset| &asset.file)?;
         let assets: Vec<Value> = assets
             .into_iter()
-            .map(|asset| {
-                let hashes: Map<String, Value> = asset
-                    .digests
-                    .iter()
-                    .map(|(name, digest)| (algorithm(name).to_owned(), digest.as_str().into()))
-                    .collect();
-                object([
-                    ("name", asset_name(package.format(), &asset.file).into()),
-                    ("size", asset.size.into()),
-                    ("hashes", hashes.into()),
-                ])
-            })
+            .map(|asset| asset_summary(package.format(), asset))
             .collect();
         let [format, namespace, name, number, revision] = Self::of_version(&package, &version);
         Ok(words([
@@ -334,7 +336,7 @@ impl Api<'_> {
             )));
         }
         let is_it = |asset: &&Asset| {
-            asset_name(package.format(), &asset.file) == wanted || asset.file.ends_with(wanted)
+            asset_name(package.format(), &asset.file) == wanted || asset.file == wanted
         };
         let asset = version.assets.iter().find(is_it).ok_or_else(|| {
             Failure::absent(
@@ -359,6 +361,56 @@ impl Api<'_> {
                 ("x-packageversionrevision", version.revision),
             ],
         })
+    }
+
+    /// A file of a generic package's version, whose SHA-256 is said in hexadecimal.
+    ///
+    /// # Errors
+    /// In the model's shapes.
+    pub async fn publish_package_version(&self, call: &Call, body: Body, sha256: &str) -> Answered {
+        self.check_domain(call)?;
+        let operation = Operation::PublishPackageVersion;
+        let (repository, package) = self.may_to_package(operation, call)?;
+        if package.format() != Format::Generic {
+            return Err(Failure::field(
+                "only packages of the format generic are published here: the others by their own clients",
+            ));
+        }
+        let (version, name) = (call.required("version")?, call.required("asset")?);
+        let asset = generic::asset(package.clone(), version, name)?;
+        let file = asset.file.clone();
+        let addition = Addition {
+            asset,
+            version: version.to_owned(),
+            body,
+            sha256: sha256.to_owned(),
+            is_unfinished: call.optional("unfinished") == Some("true"),
+        };
+        let published = self
+            .publisher
+            .publish_file(self.snapshot, repository, addition)
+            .await;
+        published.map_err(|problem| Failure::of(problem).about("package-version", version))?;
+        let mut versions = self.versions(repository, &package).await?.into_iter();
+        let found = versions.find(|it| it.version == version).ok_or_else(|| {
+            Failure::absent("package-version", version, "the version has gone meanwhile")
+        })?;
+        let mut assets = found.assets.iter();
+        let asset = assets.find(|it| *it.file == *file);
+        let [format, namespace, package_name, number, revision] =
+            Self::of_version(&package, &found);
+        Ok(words([
+            format,
+            namespace,
+            package_name,
+            number,
+            revision,
+            ("status", found.status.as_str().into()),
+            (
+                "asset",
+                asset.map(|it| asset_summary(Format::Generic, it)).into(),
+            ),
+        ]))
     }
 
     /// Of the versions that the call names, those that are as it expects them.

@@ -173,9 +173,15 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
         }
     };
     let format = format.and_then(|(word, place)| match word.parse::<Format>() {
+        Ok(Format::Generic) => {
+            let why =
+                "generic packages have no registries: the CodeArtifact API writes and reads them";
+            section.fault(&place, why);
+            None
+        }
         Ok(format) => Some(format),
         Err(error) => {
-            let hint = nearest(&word, Format::ALL.into_iter().map(Format::as_str));
+            let hint = nearest(&word, Format::SERVED.into_iter().map(Format::as_str));
             let hint = hint.map_or_else(String::new, |hint| format!("; did you mean `{hint}`?"));
             section.fault(&place, format!("{error}{hint}"));
             None

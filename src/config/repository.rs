@@ -267,7 +267,7 @@ fn collect<'a>(
 pub(super) fn public(connections: &[Connection]) -> Repository {
     let mut of_format: Vec<&Connection> = connections.iter().collect();
     of_format.sort_by_key(|connection| {
-        Format::ALL
+        Format::SERVED
             .iter()
             .position(|format| *format == connection.format)
     });

@@ -158,7 +158,7 @@ impl Config {
     #[must_use]
     pub fn formats_off(&self) -> Vec<Format> {
         let has = |format| self.connections.iter().any(|one| one.format == format);
-        Format::ALL
+        Format::SERVED
             .into_iter()
             .filter(|format| !has(*format))
             .collect()

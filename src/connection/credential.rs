@@ -232,7 +232,9 @@ impl Rented {
         // guide, "Using CodeArtifact with …").
         let value = match self.format {
             Format::Npm => config::bearer(&token),
-            Format::Pypi | Format::Maven | Format::Nuget => config::basic("aws", &token),
+            Format::Pypi | Format::Maven | Format::Nuget | Format::Generic => {
+                config::basic("aws", &token)
+            }
         };
         #[allow(
             clippy::cast_possible_truncation,

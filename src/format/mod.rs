@@ -1,6 +1,7 @@
 //! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
 
 pub mod edit;
+pub mod generic;
 pub mod json;
 pub mod maven;
 pub mod npm;
@@ -600,6 +601,7 @@ impl Format {
             Self::Pypi => &pypi::Pypi,
             Self::Maven => &maven::Maven,
             Self::Nuget => &nuget::Nuget,
+            Self::Generic => &generic::Generic,
         }
     }
 }

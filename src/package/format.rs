@@ -8,10 +8,13 @@ pub enum Format {
     Pypi,
     Maven,
     Nuget,
+    /// Files of any kind, which have no client of their own.
+    Generic,
 }
 
 impl Format {
-    pub const ALL: [Self; 4] = [Self::Npm, Self::Pypi, Self::Maven, Self::Nuget];
+    /// Those that clients ask for and registries serve.
+    pub const SERVED: [Self; 4] = [Self::Npm, Self::Pypi, Self::Maven, Self::Nuget];
 
     /// The word for the format in paths, patterns, configuration and logs.
     #[must_use]
@@ -21,6 +24,7 @@ impl Format {
             Self::Pypi => "pypi",
             Self::Maven => "maven",
             Self::Nuget => "nuget",
+            Self::Generic => "generic",
         }
     }
 }
@@ -33,15 +37,16 @@ impl fmt::Display for Format {
 
 /// A word that names no format.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no format; the formats are npm, pypi, maven and nuget")]
+#[error("`{0}` is no format; the formats are npm, pypi, maven, nuget and generic")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL
+        Self::SERVED
             .into_iter()
+            .chain([Self::Generic])
             .find(|format| format.as_str() == word)
             .ok_or_else(|| UnknownFormat(word.to_owned()))
     }

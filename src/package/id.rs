@@ -37,11 +37,12 @@ impl PackageId {
         &self.name
     }
 
-    /// The name as the format's users write it: `@scope/name`, `group:artifact`, `name`.
+    /// The name as the format's users write it: `@scope/name`, `group:artifact`, `space/name`, `name`.
     #[must_use]
     pub fn full_name(&self) -> String {
         match (self.format, &self.namespace) {
             (Format::Npm, Some(scope)) => format!("@{scope}/{}", self.name),
+            (Format::Generic, Some(space)) => format!("{space}/{}", self.name),
             (_, Some(group)) => format!("{group}:{}", self.name),
             (_, None) => self.name.to_string(),
         }

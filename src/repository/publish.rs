@@ -180,7 +180,7 @@ impl Publisher {
     }
 
     /// Whether origin control lets versions of the package be published here.
-    async fn may_publish(
+    pub(super) async fn may_publish(
         &self,
         snapshot: &Snapshot,
         repository: &Repository,
@@ -212,7 +212,7 @@ impl Publisher {
     }
 
     /// Looks into what came in, keeps it, and records it.
-    async fn publish(
+    pub(super) async fn publish(
         self: &Arc<Self>,
         snapshot: &Snapshot,
         repository: &Repository,

@@ -106,7 +106,7 @@ impl fmt::Display for Pattern {
 /// A name's pattern in the spelling in which packages of the format are held.
 fn normalised(format: Format, name: &str) -> String {
     match format {
-        Format::Npm | Format::Maven => name.to_owned(),
+        Format::Npm | Format::Maven | Format::Generic => name.to_owned(),
         Format::Pypi => name.to_lowercase().replace(['_', '.'], "-"),
         Format::Nuget => name.to_lowercase(),
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
@@ -9,13 +10,14 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use super::handle::unstalled;
 use super::reply::{self, Answer, Head};
 use crate::Larder;
 use crate::access::{self, Pass, Principal, Said, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
 use crate::problem::{Kind, Problem};
-use crate::repository::Snapshot;
+use crate::repository::{Snapshot, drain};
 use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
@@ -23,6 +25,9 @@ const CALL_BYTES_MAX: usize = 1024 * 1024;
 
 /// The error's type, which clients read before the body.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// The digest of a call's body, which is signed.
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
 /// Answers a call; failures too are answers, in the model's shapes.
 pub async fn answer(
@@ -71,24 +76,37 @@ async fn call(
     root: &str,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let patience = snapshot.config.upload.stall_timeout;
-    let body = Limited::new(body, CALL_BYTES_MAX).collect();
-    let body = tokio::time::timeout(patience, body)
-        .await
-        .map_err(|_| Problem::invalid("the body did not come in time"))?
-        .map_err(|_| Problem::invalid("the body is too long, or ended early"))?
-        .to_bytes();
-    let principal = signer(larder, snapshot, head, parts, &body)?;
     let path = parts.uri.path();
-    let operation = Operation::of(head.method, path).ok_or_else(Failure::no_operation)?;
-    let words = if operation.takes_bytes() {
-        &[]
+    let operation = Operation::of(head.method, path);
+    let patience = snapshot.config.upload.stall_timeout;
+    // An asset is read once who sends it is known; its digest is among what is signed.
+    let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
+        (Bytes::new(), Some(unstalled(body, patience)))
     } else {
-        &body[..]
+        let body = Limited::new(body, CALL_BYTES_MAX).collect();
+        let body = tokio::time::timeout(patience, body)
+            .await
+            .map_err(|_| Problem::invalid("the body did not come in time"))?
+            .map_err(|_| Problem::invalid("the body is too long, or ended early"))?;
+        (body.to_bytes(), None)
     };
+    let body_sha256 = match asset {
+        Some(_) => head.text(CONTENT_SHA256).to_owned(),
+        None => body_sha256(&words),
+    };
+    let principal = match signer(larder, snapshot, head, parts, &body_sha256) {
+        Ok(principal) => principal,
+        Err(problem) => {
+            if let Some(asset) = asset {
+                drain(asset).await;
+            }
+            return Err(problem.into());
+        }
+    };
+    let operation = operation.ok_or_else(Failure::no_operation)?;
     operation.action().clone_into(&mut record.action);
     record.principal = principal.to_string();
-    let call = Call::read(parts.uri.query(), words)?;
+    let call = Call::read(parts.uri.query(), &words)?;
     record.repository = call.named("repository");
     record.package = call.named("package");
     let api = Api {
@@ -111,7 +129,13 @@ async fn call(
         },
         root,
     };
-    let answered = api.answer(operation, &call).await;
+    let answered = match asset {
+        Some(asset) => {
+            let sha256 = body_sha256.to_lowercase();
+            api.publish_package_version(&call, asset, &sha256).await
+        }
+        None => api.answer(operation, &call).await,
+    };
     record.by = api.pass.last_by();
     match answered? {
         codeartifact::Answer::Words(value) => {
@@ -136,7 +160,7 @@ fn signer(
     snapshot: &Snapshot,
     head: &Head<'_>,
     parts: &Parts,
-    body: &[u8],
+    body_sha256: &str,
 ) -> Result<Principal, Problem> {
     let authorization = head.text(AUTHORIZATION);
     if !sigv4::Claim::is_one(authorization) {
@@ -159,7 +183,7 @@ fn signer(
         query: parts.uri.query().unwrap_or_default(),
         headers: head.headers,
         authority: parts.uri.authority().map(http::uri::Authority::as_str),
-        body_sha256: &body_sha256(body),
+        body_sha256,
     };
     let address = head.peer.address;
     larder.access.admit_signed(authorization, &request, address)

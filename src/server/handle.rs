@@ -590,7 +590,7 @@ impl Asked<'_> {
 }
 
 /// The body, which ends with an error where nothing comes for too long.
-fn unstalled(body: Incoming, patience: Duration) -> crate::repository::Body {
+pub(super) fn unstalled(body: Incoming, patience: Duration) -> crate::repository::Body {
     let pieces = body.into_data_stream().map_err(std::io::Error::other);
     stream::unfold(Some(pieces), move |pieces| async move {
         let mut pieces = pieces?;

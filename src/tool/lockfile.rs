@@ -55,7 +55,7 @@ pub fn restore_all(
 #[must_use]
 pub fn restore(text: &str, place: &Place, upstreams: &BTreeMap<String, String>) -> Option<String> {
     let mut changed = text.to_owned();
-    for format in Format::ALL {
+    for format in Format::SERVED {
         let Some(upstream) = upstreams.get(format.as_str()) else {
             continue;
         };

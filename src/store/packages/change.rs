@@ -210,6 +210,16 @@ impl Packages {
                 status_changed: true,
                 ..Changes::default()
             };
+            if before == Status::Unfinished.as_str() {
+                sqlx::query(
+                    "UPDATE package_asset SET staged = 0 WHERE repository = $1 AND package = $2 AND version = $3",
+                )
+                .bind(repository)
+                .bind(&name)
+                .bind(version.as_str())
+                .execute(&mut *transaction)
+                .await?;
+            }
             if status == Status::Disposed {
                 let gone = drop_assets(&mut transaction, repository, &name, version).await?;
                 changes.assets_removed = gone.len();

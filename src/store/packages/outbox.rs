@@ -278,6 +278,10 @@ fn parts(package: &str) -> (&str, Option<&str>, &str) {
             Some((group, name)) => (format, Some(group), name),
             None => (format, None, name),
         },
+        Ok(Format::Generic) => match name.split_once('/') {
+            Some((space, name)) => (format, Some(space), name),
+            None => (format, None, name),
+        },
         _ => (format, None, name),
     }
 }

@@ -1,5 +1,6 @@
 """Every operation of CodeArtifact's API, by boto3, against a Larder with the packages below."""
 
+import hashlib
 import json
 import sys
 import urllib.request
@@ -248,12 +249,42 @@ call("DeletePackageGroup", **UI_GROUP)
 refused("ResourceNotFoundException", 404, "DeletePackageGroup", **GROUP)
 refused("ValidationException", 400, "DeletePackageGroup", **D, packageGroup="/*")
 
+# Packages of the generic format, file by file.
+def file(name, content, version="1.0.0", **more):
+    return {**R, "format": "generic", "namespace": "tools", "package": "kit", "packageVersion": version, "assetName": name,
+            "assetContent": content, "assetSHA256": hashlib.sha256(content).hexdigest(), **more}
+
+
+KIT = {**R, "format": "generic", "namespace": "tools", "package": "kit"}
+large = bytes(range(256)) * 16384
+first = call("PublishPackageVersion", **file("kit.tar.gz", large, unfinished=True))
+assert first["status"] == "Unfinished" and first["asset"]["size"] == len(large), first
+assert first["asset"]["hashes"]["SHA-256"] == hashlib.sha256(large).hexdigest(), first
+last = call("PublishPackageVersion", **file("read me.txt", b"words"))
+assert last["status"] == "Published" and last["versionRevision"], last
+refused("ConflictException", 409, "PublishPackageVersion", **file("more.txt", b"more"))
+refused("ConflictException", 409, "PublishPackageVersion", **file("read me.txt", b"other"))
+assert call("PublishPackageVersion", **file("read me.txt", b"words"))["status"] == "Published"
+names = [it["name"] for it in call("ListPackageVersionAssets", **KIT, packageVersion="1.0.0")["assets"]]
+assert names == ["kit.tar.gz", "read me.txt"], names
+read = call("GetPackageVersionAsset", **KIT, packageVersion="1.0.0", asset="kit.tar.gz")["asset"].read()
+assert read == large
+call("PublishPackageVersion", **file("kit.tar.gz", b"two", version="2.0.0", unfinished=True))
+done = call("UpdatePackageVersionsStatus", **KIT, versions=["2.0.0"], expectedStatus="Unfinished", targetStatus="Published")
+assert done["successfulVersions"]["2.0.0"]["status"] == "Published", done
+assert call("GetPackageVersionAsset", **KIT, packageVersion="2.0.0", asset="kit.tar.gz")["asset"].read() == b"two"
+assert [it["version"] for it in call("ListPackageVersions", **KIT)["versions"]] == ["2.0.0", "1.0.0"]
+assert [it["package"] for it in call("ListPackages", **R, format="generic", namespace="tools")["packages"]] == ["kit"]
+refused("ValidationException", 400, "PublishPackageVersion", **file("a/b", b"a"))
+refused("ValidationException", 400, "PublishPackageVersion", **{**file("a", b"a"), "format": "npm"})
+wrong = {**file("a", b"a", version="3.0.0"), "assetSHA256": hashlib.sha256(b"b").hexdigest()}
+assert "was said to have" in refused("ValidationException", 400, "PublishPackageVersion", **wrong)["Error"]["Message"]
+refused("ResourceNotFoundException", 404, "DescribePackageVersion", **KIT, packageVersion="3.0.0")
+
 # What is not answered here says so.
 for operation, arguments in {
     "CreateDomain": {"domain": "my-domain"},
     "DeleteDomain": D,
-    "PublishPackageVersion": {**R, "format": "generic", "package": "a", "packageVersion": "1", "assetName": "a",
-                              "assetContent": b"a", "assetSHA256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"},
 }.items():
     said = refused("ValidationException", 400, operation, **arguments)
     assert said["reason"] == "UNKNOWN_OPERATION" and "is not answered here" in said["Error"]["Message"], said

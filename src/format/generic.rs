@@ -1,0 +1,159 @@
+//! Generic packages: files under a name and a version, of whatever kind. They have no client and no
+//! registry outside; the CodeArtifact API writes and reads them (user guide, "Using CodeArtifact
+//! with generic packages").
+
+use super::upload::{Inspected, Upload};
+use super::{
+    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Own, Protocol, RenderInput,
+    Rendering, Resource, Target, Upstream, plain_error,
+};
+use crate::package::{Algorithm, AssetId, Format, Location, PackageId};
+use crate::problem::{Decider, Problem};
+
+const NAME_CHARS_MAX: usize = 255;
+
+/// The field of an upload that holds the SHA-256 that was sent along.
+pub const SHA256: &str = "sha256";
+
+/// Generic packages, which nobody asks for on the wire.
+pub struct Generic;
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&text.chars().count())
+        && !matches!(text, "." | "..")
+        && !text.contains(|it: char| {
+            matches!(it, '#' | '/' | '\\') || it.is_whitespace() || it.is_control()
+        })
+}
+
+/// A file of a version.
+///
+/// # Errors
+/// Where the version or the file's name cannot be one.
+pub fn asset(package: PackageId, version: &str, name: &str) -> Result<AssetId, Problem> {
+    if !is_name(version) {
+        return Err(Problem::invalid(format!("`{version}` is no version")));
+    }
+    // Spaces are fine here.
+    if !is_name(&name.replace([' ', '#'], "_")) {
+        return Err(Problem::invalid(format!("`{name}` is no name of a file")));
+    }
+    let file = format!("{version}/{name}").into();
+    Ok(AssetId { package, file })
+}
+
+fn no_document() -> FormatError {
+    FormatError::Absent("generic packages have no documents".to_owned())
+}
+
+impl Protocol for Generic {
+    fn format(&self) -> Format {
+        Format::Generic
+    }
+
+    fn package(&self, text: &str) -> Result<PackageId, Problem> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        if is_name(name) && namespace.is_none_or(is_name) {
+            return Ok(PackageId::new(Format::Generic, namespace, name));
+        }
+        Err(Problem::invalid(format!(
+            "`{text}` is no generic package: it is NAMESPACE/NAME, or NAME"
+        )))
+    }
+
+    fn parse(&self, _ask: &Ask<'_>) -> Result<Target, Problem> {
+        Err(Problem::not_found(
+            Decider::Larder,
+            "generic packages have no addresses of their own",
+        )
+        .advice("`aws codeartifact get-package-version-asset` reads their files"))
+    }
+
+    fn resource(&self, _document: &DocumentId, _dates: bool) -> Resource {
+        Resource {
+            key: String::new(),
+            location: Location::Path(String::new()),
+            accept: "*/*",
+        }
+    }
+
+    fn evidence(&self, _package: &PackageId, _dates: bool) -> Evidence {
+        Evidence::Documents(Vec::new())
+    }
+
+    fn facts(
+        &self,
+        _package: &PackageId,
+        _upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
+        Err(no_document())
+    }
+
+    fn render(&self, _input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        Err(no_document())
+    }
+
+    fn compose(
+        &self,
+        _document: &DocumentId,
+        _own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        Ok(None)
+    }
+
+    fn merges(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    fn merge(&self, _document: &DocumentId, _parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        Err(no_document())
+    }
+
+    /// Maven's order takes any text for a version.
+    fn is_newer(&self, version: &str, than: &str) -> bool {
+        Format::Maven.protocol().is_newer(version, than)
+    }
+
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        let Some(asset) = upload.asset else {
+            return Err(Problem::invalid("a generic file is sent by its name"));
+        };
+        upload.meets(Algorithm::Sha256, upload.field(SHA256))?;
+        let (version, _) = asset.file.split_once('/').unwrap_or_default();
+        let (package, file) = (asset.package.clone(), asset.file.to_string());
+        let media_type = "application/octet-stream";
+        Ok(Inspected::new(package, version, file, media_type))
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        Format::Maven.protocol().version_in(version, range)
+    }
+
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_service_model() {
+        let package = Generic.package("tools/bin~x86@1").unwrap();
+        assert_eq!(package.namespace(), Some("tools"));
+        assert_eq!(package.to_string(), "generic:tools/bin~x86@1");
+        assert_eq!(Generic.package("bin").unwrap().to_string(), "generic:bin");
+        for text in ["", "a/b/c", "a b", "/a", "a/", "..", "a/..", "a\\b", "a#b"] {
+            assert!(Generic.package(text).is_err(), "{text}");
+        }
+        for name in ["..", "a/b", "", "a\nb"] {
+            assert!(asset(package.clone(), "1.0", name).is_err(), "{name}");
+        }
+        let asset = asset(package, "1.0", "my file#1.tar.gz").unwrap();
+        assert_eq!(&*asset.file, "1.0/my file#1.tar.gz");
+    }
+}
