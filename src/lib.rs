@@ -128,7 +128,7 @@ impl Larder {
         registry.watch(&tasks);
         let snapshot = registry.snapshot();
         let config = &snapshot.config;
-        let rendered = RenderedCache::open(&config.data_dir, &config.cache).await;
+        let rendered = RenderedCache::open(&config.data_dir, config).await;
         let deliverer = Deliverer::start(store.packages(), &config.events, &tasks);
         tasks.spawn_until_stop(tell_of_upstreams(
             metrics.upstreams.listen(),

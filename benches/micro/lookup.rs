@@ -24,7 +24,7 @@ fn rendered_document_among_ten_thousand(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().unwrap();
     let config = load(&source(), &Learned::default()).unwrap();
     let (cache, key) = runtime.block_on(async {
-        let cache = RenderedCache::open(folder.path(), &config.cache).await;
+        let cache = RenderedCache::open(folder.path(), &config).await;
         let mut key = [0; 32];
         for n in 0..10_000_u32 {
             key[..4].copy_from_slice(&n.to_le_bytes());

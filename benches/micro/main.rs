@@ -1,5 +1,5 @@
 //! What single steps cost: rewriting and filtering documents, hashing, routing, looking up,
-//! sending a file.
+//! sending a file, sealing one.
 //!
 //! `cargo bench --bench micro` prints times and bytes per second; nothing here needs a network.
 
@@ -16,6 +16,7 @@ mod hash;
 mod lookup;
 mod render;
 mod route;
+mod sealed;
 mod send;
 
 fn main() {

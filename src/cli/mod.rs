@@ -6,6 +6,7 @@ mod control;
 mod copy;
 mod decide;
 mod delete;
+mod encrypt;
 mod env;
 mod events;
 mod key;
@@ -87,6 +88,8 @@ enum Command {
     Spool(spool::Arguments),
     /// Show the events on their way to targets, or send one again
     Events(events::Arguments),
+    /// Seal the blobs that lie plain on the disk, under the key of `[encryption]`
+    Encrypt(encrypt::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
     /// Make, list and delete access keys for the CodeArtifact API
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Retain(arguments) => settings::block_on(retain::run(global, arguments)),
         Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
         Command::Events(arguments) => settings::block_on(events::run(global, arguments)),
+        Command::Encrypt(arguments) => settings::block_on(encrypt::run(global, arguments)),
         Command::Token(arguments) => settings::block_on(token::run(global, arguments)),
         Command::Key(arguments) => settings::block_on(key::run(global, arguments)),
         Command::Policy(arguments) => settings::block_on(policy::run(global, arguments)),

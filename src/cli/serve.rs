@@ -29,10 +29,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     announce(&config);
     let larder = Larder::start(config).await?;
     let listener = Listener::bind(&larder).await?;
+    let stop = CancellationToken::new();
+    // Whoever reads where it serves may send a signal at once.
+    on_signals(Arc::clone(&larder), global, arguments, stop.clone())?;
     larder.store.announce(&listener.url());
     info!(address = listener.url(), "Serving {}", listener.url());
-    let stop = CancellationToken::new();
-    on_signals(Arc::clone(&larder), global, arguments, stop.clone())?;
     listener.serve(stop).await;
     larder.stop().await;
     info!("Stopped");

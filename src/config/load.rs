@@ -9,6 +9,7 @@ use url::Url;
 use super::access::Access;
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
+use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc;
 use super::publish::{self, Packages, Publish, Upload};
@@ -158,6 +159,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         tls: top.optional_section("tls").and_then(Tls::read),
         domain: Domain::read(top.section("domain")),
         access: Access::read(top.section("access")),
+        encryption: Encryption::read(top.section("encryption")),
         oidc: top
             .sections("oidc")
             .into_iter()

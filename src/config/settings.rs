@@ -9,6 +9,7 @@ use url::Url;
 use super::access::Access;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
+use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc::Oidc;
 use super::publish::{Packages, Retention, Upload};
@@ -28,6 +29,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub domain: Domain,
     pub access: Access,
+    /// None: blobs lie plain.
+    pub encryption: Option<Encryption>,
     pub oidc: Vec<Oidc>,
     pub events: Events,
     pub log: Log,

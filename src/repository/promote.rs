@@ -9,7 +9,7 @@ use super::publish::{Publisher, release_of};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
-use crate::format::upload::{Inspected, Readable, Upload};
+use crate::format::upload::{Inspected, Upload};
 use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Problem};
 use crate::store::catalog::AssetKey;
@@ -153,7 +153,7 @@ impl Publisher {
         }
         let words_max = self.upload.document_bytes_max;
         let (asset, digests) = (asset.clone(), digests.clone());
-        let mut bytes: Box<dyn Readable> = Box::new(blob.seekable());
+        let mut bytes = blob.reader();
         let inspected = self
             .tasks()
             .spawn_blocking(move || {

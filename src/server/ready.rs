@@ -57,7 +57,7 @@ impl Source {
                     return Some(Body::whole(bytes.clone()));
                 }
                 let size = blob.size();
-                (!over_tls).then(|| Body::pages(blob, 0, size))
+                (!over_tls && blob.has_pages()).then(|| Body::pages(blob, 0, size))
             }
         }
     }

@@ -1,7 +1,6 @@
 //! One download, shared while it comes in: its leader writes, its followers read the growing file.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::content::Content;
 use super::incoming::Growing;
 use super::map::Pages;
 use super::{Blob, NotKept, Pieces};
@@ -43,8 +43,8 @@ pub enum Progress {
 #[derive(Clone)]
 pub struct Arrival {
     pub head: Head,
-    file: Arc<File>,
-    /// Of the whole file to be, where its size is known.
+    content: Content,
+    /// Of the whole file to be, where its size is known and it is not sealed.
     pages: Option<Arc<Pages>>,
     written: watch::Receiver<u64>,
     progress: watch::Receiver<Progress>,
@@ -55,18 +55,21 @@ impl Arrival {
     pub fn new(
         head: Head,
         Growing {
-            file,
+            content,
             written,
             windows,
         }: Growing,
         progress: watch::Receiver<Progress>,
     ) -> Self {
-        let pages = head
-            .size
-            .map(|size| Arc::new(Pages::of(Arc::clone(&file), size, &windows)));
+        let pages = match (&content, head.size) {
+            (Content::Plain(file), Some(size)) => {
+                Some(Arc::new(Pages::of(Arc::clone(file), size, &windows)))
+            }
+            _ => None,
+        };
         Self {
             head,
-            file,
+            content,
             pages,
             written,
             progress,
@@ -95,7 +98,7 @@ impl Arrival {
     #[must_use]
     pub fn follow(&self, start: u64, end: Option<u64>) -> Follower {
         Follower {
-            pieces: Pieces::of(Arc::clone(&self.file)),
+            pieces: Pieces::of(self.content.clone()),
             arrival: self.clone(),
             at: start,
             end,

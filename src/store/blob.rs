@@ -1,14 +1,16 @@
 //! Immutable bytes named by their SHA-256.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
+use super::content::{Content, Reader};
 use super::map::{Pages, Windows};
+use super::seal::Sealer;
 use super::{Error, Pieces};
+use crate::format::upload::Readable;
 use crate::package::{Algorithm, BlobId, Digester, Digests};
 use crate::task::Tasks;
 
@@ -31,14 +33,52 @@ struct Held {
 }
 
 enum Place {
+    /// Plain on the disk.
     File(Pages),
+    Sealed(Content),
     Memory(Bytes),
 }
 
-/// The file of a blob, `ab/abcd…`.
+/// The file of a blob, `ab/abcd…`, where it lies plain.
 pub fn path(blobs: &Path, id: BlobId) -> PathBuf {
     let name = id.to_hex();
     blobs.join(name.get(..2).unwrap_or_default()).join(name)
+}
+
+/// What the name of a sealed file ends in.
+pub const SEALED: &str = "sealed";
+
+/// The file of a blob, where it lies sealed.
+pub fn sealed_path(blobs: &Path, id: BlobId) -> PathBuf {
+    path(blobs, id).with_extension(SEALED)
+}
+
+/// The blob's sealed content, and how many bytes it has; without a sealer, the plain one.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub fn content(
+    id: BlobId,
+    blobs: &Path,
+    sealer: Option<&Sealer>,
+) -> std::io::Result<Option<(Content, u64)>> {
+    let path = match sealer {
+        Some(_) => sealed_path(blobs, id),
+        None => path(blobs, id),
+    };
+    let file = match File::open(path) {
+        Ok(file) => Arc::new(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(match sealer {
+        Some(sealer) => {
+            let (seal, size) = sealer.seal_of(&file, id)?;
+            (Content::new(file, Some(seal), Some(size)), size)
+        }
+        None => {
+            let size = file.metadata()?.len();
+            (Content::Plain(file), size)
+        }
+    }))
 }
 
 impl std::fmt::Debug for Blob {
@@ -56,20 +96,25 @@ impl WeakBlob {
 
 impl Blob {
     /// Opens the file; `None` where there is none. Blocks.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub(super) fn open(id: BlobId, path: &Path, windows: &Windows) -> Result<Option<Self>, Error> {
-        match File::open(path) {
-            Ok(file) => {
-                let size = file.metadata()?.len();
-                Ok(Some(Self::of_file(id, size, Arc::new(file), windows)))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    pub(super) fn open(
+        id: BlobId,
+        blobs: &Path,
+        windows: &Windows,
+        sealer: Option<&Sealer>,
+    ) -> Result<Option<Self>, Error> {
+        let found = match sealer.map(|sealer| content(id, blobs, Some(sealer))) {
+            Some(Ok(Some(found))) => Some(found),
+            Some(Err(error)) => return Err(error.into()),
+            Some(Ok(None)) | None => content(id, blobs, None)?,
+        };
+        Ok(found.map(|(content, size)| Self::of(id, size, content, windows)))
     }
 
-    pub(super) fn of_file(id: BlobId, size: u64, file: Arc<File>, windows: &Windows) -> Self {
-        let place = Place::File(Pages::of(file, size, windows));
+    pub(super) fn of(id: BlobId, size: u64, content: Content, windows: &Windows) -> Self {
+        let place = match content {
+            Content::Plain(file) => Place::File(Pages::of(file, size, windows)),
+            sealed @ Content::Sealed(_) => Place::Sealed(sealed),
+        };
         Self(Arc::new(Held { id, size, place }))
     }
 
@@ -100,7 +145,21 @@ impl Blob {
     pub fn in_hand(&self) -> Option<&Bytes> {
         match &self.0.place {
             Place::Memory(bytes) => Some(bytes),
-            Place::File(_) => None,
+            Place::File(_) | Place::Sealed(_) => None,
+        }
+    }
+
+    /// Whether it can be sent without our reading it: what is sealed cannot.
+    #[must_use]
+    pub fn has_pages(&self) -> bool {
+        !matches!(self.0.place, Place::Sealed(_))
+    }
+
+    fn content(&self) -> Option<Content> {
+        match &self.0.place {
+            Place::File(pages) => Some(Content::Plain(Arc::clone(pages.file()))),
+            Place::Sealed(content) => Some(content.clone()),
+            Place::Memory(_) => None,
         }
     }
 
@@ -108,10 +167,11 @@ impl Blob {
     /// end.
     ///
     /// # Errors
-    /// Where the file cannot be mapped.
+    /// Where the file cannot be mapped, or has no pages.
     pub fn pages_at(&self, offset: u64, limit: u64) -> std::io::Result<Bytes> {
         match &self.0.place {
             Place::File(pages) => pages.at(offset, limit),
+            Place::Sealed(_) => Err(std::io::ErrorKind::Unsupported.into()),
             Place::Memory(bytes) => {
                 let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(bytes.slice(place(offset)..place(offset.saturating_add(limit))))
@@ -122,10 +182,7 @@ impl Blob {
     /// The file, to be read in pieces; none where the bytes are in memory.
     #[must_use]
     pub fn pieces(&self) -> Option<Pieces> {
-        match &self.0.place {
-            Place::File(pages) => Some(Pieces::of(Arc::clone(pages.file()))),
-            Place::Memory(_) => None,
-        }
+        self.content().map(Pieces::of)
     }
 
     /// Up to `length` bytes from `offset`; fewer at the end. Blocks.
@@ -141,7 +198,17 @@ impl Blob {
                 let end = start.saturating_add(length).min(bytes.len());
                 Ok(bytes.slice(start..end))
             }
-            Place::File(pages) => read_at(pages.file(), offset, length),
+            Place::File(_) | Place::Sealed(_) => {
+                let left = self.size().saturating_sub(offset);
+                let left = usize::try_from(left).unwrap_or(usize::MAX);
+                let mut piece = vec![0; length.min(left)];
+                let filled = match self.content() {
+                    Some(content) => content.fill(&mut piece, offset)?,
+                    None => 0,
+                };
+                piece.truncate(filled);
+                Ok(piece.into())
+            }
         }
     }
 
@@ -196,57 +263,11 @@ impl Blob {
 
     /// The blob as a reader that can go anywhere. Blocks.
     #[must_use]
-    pub fn seekable(&self) -> impl std::io::Read + std::io::Seek + Send + 'static {
-        Reader {
-            blob: self.clone(),
-            offset: 0,
+    pub fn reader(&self) -> Box<dyn Readable> {
+        match (&self.0.place, self.content()) {
+            (Place::Memory(bytes), _) => Box::new(std::io::Cursor::new(bytes.clone())),
+            (_, Some(content)) => Box::new(Reader::new(content, self.size())),
+            (_, None) => Box::new(std::io::empty()),
         }
     }
-
-    /// The blob as a reader. Blocks.
-    #[must_use]
-    pub fn reader(&self) -> impl std::io::Read + Send + 'static {
-        Reader {
-            blob: self.clone(),
-            offset: 0,
-        }
-    }
-}
-
-struct Reader {
-    blob: Blob,
-    offset: u64,
-}
-
-impl std::io::Read for Reader {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let piece = self.blob.read_at(self.offset, into.len())?;
-        if let Some(into) = into.get_mut(..piece.len()) {
-            into.copy_from_slice(&piece);
-        }
-        self.offset += piece.len() as u64;
-        Ok(piece.len())
-    }
-}
-
-impl std::io::Seek for Reader {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        self.offset = super::incoming::sought(to, self.offset, self.blob.size())?;
-        Ok(self.offset)
-    }
-}
-
-fn read_at(file: &File, offset: u64, length: usize) -> std::io::Result<Bytes> {
-    let mut piece = vec![0; length];
-    let mut filled = 0;
-    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    piece.truncate(filled);
-    Ok(piece.into())
 }

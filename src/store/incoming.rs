@@ -2,8 +2,6 @@
 //! expected.
 
 use std::fs::File;
-use std::io::{SeekFrom, Write as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
+use super::content::{Content, Reader, Writer};
 use super::map::Windows;
+use super::seal::Seal;
 use super::space::{NotKept, Space};
 use super::{Blob, Error, Store, blob};
 use crate::package::{Algorithm, Digester, Digests, Expected};
@@ -28,7 +28,14 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 struct Partial {
     path: PathBuf,
     file: Arc<File>,
+    seal: Option<Arc<Seal>>,
     renamed: bool,
+}
+
+impl Partial {
+    fn content(&self, size: Option<u64>) -> Content {
+        Content::new(Arc::clone(&self.file), self.seal.clone(), size)
+    }
 }
 
 impl Drop for Partial {
@@ -50,7 +57,7 @@ struct Keeper {
 
 /// A file that grows, and how much of it can be read.
 pub struct Growing {
-    pub(super) file: Arc<File>,
+    pub(super) content: Content,
     pub(super) written: watch::Receiver<u64>,
     pub(super) windows: Windows,
 }
@@ -92,6 +99,7 @@ impl Incoming {
     ) -> Result<Self, Error> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = store.partial.join(number.to_string());
+        let sealer = store.sealer.clone();
         let opened = store
             .tasks
             .spawn_blocking(move || {
@@ -100,24 +108,31 @@ impl Incoming {
                     .read(true)
                     .write(true)
                     .open(&path)?;
-                Ok::<_, std::io::Error>((path, Arc::new(file)))
+                let seal = sealer.map(|sealer| sealer.begin(&file)).transpose()?;
+                Ok::<_, std::io::Error>((path, Arc::new(file), seal))
             })
             .await
             .map_err(|_| Error::Stopped)?;
-        let (path, file) = opened.map_err(full_or_broken)?;
+        let (path, file, seal) = opened.map_err(full_or_broken)?;
         let partial = Partial {
             path,
             file,
+            seal,
             renamed: false,
         };
         let pieces_ahead_max = store.pieces_ahead_max;
         let (pieces, received) = mpsc::channel(pieces_ahead_max);
         let (progress, written) = watch::channel(0);
         let digester = Digester::new(algorithms);
-        let file = Arc::clone(&partial.file);
-        let worker = store.tasks.spawn_blocking(move || match size {
-            Some(size) if size < PARTED_BYTES_MIN => take_in(&file, received, digester, &progress),
-            _ => take_in_parted(&file, received, digester, &progress, pieces_ahead_max),
+        let (file, seal) = (Arc::clone(&partial.file), partial.seal.clone());
+        let worker = store.tasks.spawn_blocking(move || {
+            let writer = Writer::new(&file, seal.as_deref());
+            match size {
+                Some(size) if size < PARTED_BYTES_MIN => {
+                    take_in(writer, received, digester, &progress)
+                }
+                _ => take_in_parted(writer, received, digester, &progress, pieces_ahead_max),
+            }
         });
         Ok(Self {
             pieces,
@@ -140,7 +155,7 @@ impl Incoming {
     #[must_use]
     pub fn watch(&self) -> Growing {
         Growing {
-            file: Arc::clone(&self.partial.file),
+            content: self.partial.content(None),
             written: self.written.clone(),
             windows: self.keeper.windows.clone(),
         }
@@ -228,12 +243,8 @@ impl Verified {
 
     /// The bytes, to be looked into before they are kept. Blocks.
     #[must_use]
-    pub fn reader(&self) -> FileReader {
-        FileReader {
-            file: Arc::clone(&self.partial.file),
-            size: self.size,
-            at: 0,
-        }
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.partial.content(Some(self.size)), self.size)
     }
 
     /// Syncs the bytes and gives them their name: the only way to a stored [`Blob`].
@@ -248,20 +259,26 @@ impl Verified {
             keeper,
         } = self;
         let id = digests.blob;
-        let path = blob::path(&keeper.blobs, id);
+        let path = match &partial.seal {
+            None => blob::path(&keeper.blobs, id),
+            Some(_) => blob::sealed_path(&keeper.blobs, id),
+        };
         let kept = keeper
             .tasks
             .spawn_blocking(move || {
+                if let Some(seal) = &partial.seal {
+                    seal.name(&partial.file, id)?;
+                }
                 keep_file(&partial.file, &partial.path, &path)?;
                 partial.renamed = true;
                 if keeping == Keeping::Published {
                     sync_folders(&path)?;
                 }
-                Ok::<_, std::io::Error>(Arc::clone(&partial.file))
+                Ok::<_, std::io::Error>(partial.content(Some(size)))
             })
             .await
             .map_err(|_| Error::Stopped)?;
-        let file = kept.map_err(full_or_broken)?;
+        let content = kept.map_err(full_or_broken)?;
         match keeping {
             Keeping::Cached => {
                 if keeper.catalog.add_blob(id, size).await? {
@@ -274,12 +291,12 @@ impl Verified {
                 }
             }
         }
-        Ok(Blob::of_file(id, size, file, &keeper.windows))
+        Ok(Blob::of(id, size, content, &keeper.windows))
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Result<()> {
+pub(super) fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Result<()> {
     // Sync before rename: a crash in between must not leave the name on an empty file.
     file.sync_data()?;
     match std::fs::rename(partial, path) {
@@ -295,84 +312,52 @@ fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Result<()> {
 
 /// Makes a new name in a folder survive a loss of power, and the folder's own name.
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-fn sync_folders(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folders(path: &Path) -> std::io::Result<()> {
     for folder in path.ancestors().skip(1).take(2) {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
 }
 
-/// A file's bytes from the beginning, wherever others read it.
-pub struct FileReader {
-    file: Arc<File>,
-    size: u64,
-    at: u64,
-}
-
-impl std::io::Read for FileReader {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(into, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl std::io::Seek for FileReader {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        self.at = sought(to, self.at, self.size)?;
-        Ok(self.at)
-    }
-}
-
-/// The place that is sought in a file of that size.
-pub(super) fn sought(to: SeekFrom, at: u64, size: u64) -> std::io::Result<u64> {
-    let (base, offset) = match to {
-        SeekFrom::Start(at) => (at, 0),
-        SeekFrom::Current(offset) => (at, offset),
-        SeekFrom::End(offset) => (size, offset),
-    };
-    base.checked_add_signed(offset)
-        .ok_or_else(|| std::io::ErrorKind::InvalidInput.into())
-}
-
 fn take_in(
-    file: &File,
+    writer: Writer<'_>,
     pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,
 ) -> Result<Digests, Error> {
-    pour(file, pieces, progress, |piece| digester.update(piece))?;
+    pour(writer, pieces, progress, |piece| digester.update(piece))?;
     Ok(digester.finish())
 }
 
 fn pour(
-    mut file: &File,
+    mut writer: Writer<'_>,
     mut pieces: mpsc::Receiver<Bytes>,
     progress: &watch::Sender<u64>,
     mut digest: impl FnMut(&Bytes),
 ) -> Result<(), Error> {
     let mut written = 0;
     while let Some(piece) = pieces.blocking_recv() {
-        file.write_all(&piece).map_err(full_or_broken)?;
-        written += piece.len() as u64;
+        written += writer.write(&piece).map_err(full_or_broken)?;
         // Followers need not wait for the hash: the end is held back until it is right.
         progress.send_replace(written);
         digest(&piece);
     }
+    written += writer.finish().map_err(full_or_broken)?;
+    progress.send_replace(written);
     Ok(())
 }
 
 /// The same with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice the time
 /// of SHA-256, and together they would be what a fast upstream waits for.
 fn take_in_parted(
-    file: &File,
+    writer: Writer<'_>,
     pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,
     pieces_ahead_max: usize,
 ) -> Result<Digests, Error> {
     let Some(mut others) = digester.part() else {
-        return take_in(file, pieces, digester, progress);
+        return take_in(writer, pieces, digester, progress);
     };
     let (beside, taken) = std::sync::mpsc::sync_channel::<Bytes>(pieces_ahead_max);
     std::thread::scope(|scope| {
@@ -382,7 +367,7 @@ fn take_in_parted(
             }
             others
         });
-        pour(file, pieces, progress, |piece| {
+        pour(writer, pieces, progress, |piece| {
             // Taken until the end, or its thread panicked, which shows on joining.
             let _ = beside.send(piece.clone());
             digester.update(piece);

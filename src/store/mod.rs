@@ -3,6 +3,7 @@
 mod arrival;
 mod blob;
 pub mod catalog;
+mod content;
 mod incoming;
 mod lock;
 mod map;
@@ -10,6 +11,8 @@ pub mod packages;
 mod pieces;
 mod reclaim;
 pub mod rendered;
+mod reseal;
+mod seal;
 mod space;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +23,11 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
-pub use incoming::{FileReader, Incoming, Keeping, Verified};
+pub use content::Reader;
+pub use incoming::{Incoming, Keeping, Verified};
 pub use lock::{Holder, Lock, holder, read_secret};
 pub use pieces::Pieces;
+pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
 
 use crate::config;
@@ -33,6 +38,7 @@ use catalog::Catalog;
 use catalog::usage::Usage;
 use map::Windows;
 use packages::Packages;
+use seal::Sealer;
 use space::Space;
 
 /// How the store can fail.
@@ -60,6 +66,8 @@ pub enum Error {
     Unverified { promised: Digest, found: String },
     #[error("{got} bytes came where {promised} were promised")]
     Length { promised: u64, got: u64 },
+    #[error("the data directory cannot be opened: {0}")]
+    Sealed(&'static str),
     #[error("the work was stopped")]
     Stopped,
     #[error(transparent)]
@@ -120,6 +128,7 @@ impl Held {
 
 /// The blobs, the catalog, and what keeps both within their bounds.
 pub struct Store {
+    directory: PathBuf,
     blobs: PathBuf,
     partial: PathBuf,
     catalog: Catalog,
@@ -129,6 +138,7 @@ pub struct Store {
     space: Arc<Space>,
     usage: Arc<Usage>,
     held: Held,
+    sealer: Option<Arc<Sealer>>,
     pieces_ahead_max: usize,
     tasks: Tasks,
     lock: Lock,
@@ -164,6 +174,7 @@ impl Store {
         for folder in [&blobs, &partial] {
             std::fs::create_dir_all(folder).map_err(failed("cannot be written"))?;
         }
+        let sealer = Sealer::open(directory, config.encryption.as_ref())?.map(Arc::new);
         let secret = lock::secret(directory).map_err(failed("cannot be written"))?;
         let catalog = Catalog::open(&directory.join("larder.sqlite")).await?;
         let packages = Packages::open(
@@ -185,6 +196,7 @@ impl Store {
         );
         usage::start(tasks, &usage);
         Ok(Arc::new(Self {
+            directory: directory.to_owned(),
             blobs,
             partial,
             catalog,
@@ -193,6 +205,7 @@ impl Store {
             space,
             usage,
             held,
+            sealer,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
@@ -245,8 +258,12 @@ impl Store {
             self.space.remove(blob.size());
         }
         // Between looking and keeping it may have been evicted; its name says so.
-        let path = self.path(id);
-        let exists = self.tasks.spawn_blocking(move || path.exists()).await;
+        let paths = [
+            blob::path(&self.blobs, id),
+            blob::sealed_path(&self.blobs, id),
+        ];
+        let exist = move || paths.iter().any(|path| path.exists());
+        let exists = self.tasks.spawn_blocking(exist).await;
         exists.map_err(|_| Error::Stopped)
     }
 
@@ -286,10 +303,11 @@ impl Store {
         if let Some(blob) = self.held.get(id) {
             return Ok(Some(blob));
         }
-        let (path, windows) = (self.path(id), self.held.windows.clone());
+        let (blobs, windows) = (self.blobs.clone(), self.held.windows.clone());
+        let sealer = self.sealer.clone();
         let opened = self
             .tasks
-            .spawn_blocking(move || Blob::open(id, &path, &windows))
+            .spawn_blocking(move || Blob::open(id, &blobs, &windows, sealer.as_deref()))
             .await;
         let Some(mut blob) = opened.map_err(|_| Error::Stopped)?? else {
             return Ok(None);
@@ -333,10 +351,6 @@ impl Store {
     /// Writes down what is noted in memory alone.
     pub async fn flush(&self) {
         self.usage.flush().await;
-    }
-
-    fn path(&self, id: BlobId) -> PathBuf {
-        blob::path(&self.blobs, id)
     }
 }
 

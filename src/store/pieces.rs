@@ -1,13 +1,13 @@
 //! A file read piece by piece: at once where the kernel has the bytes in memory, on a blocking
 //! thread where they have to come from the disk.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::content::{BUFFER_BYTES, Content, Wait};
 use crate::task::Tasks;
 
 /// A piece that stays in the processor's own cache between being read and being sent: of 64 KiB
@@ -20,20 +20,20 @@ type Spares = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// Reads one file for one reader.
 pub struct Pieces {
-    file: Arc<File>,
+    content: Content,
     spares: Spares,
 }
 
 /// A buffer that goes back when its bytes were sent.
 struct Piece {
     buffer: Vec<u8>,
-    length: usize,
+    place: Range<usize>,
     spares: Spares,
 }
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        self.buffer.get(..self.length).unwrap_or_default()
+        self.buffer.get(self.place.clone()).unwrap_or_default()
     }
 }
 
@@ -48,9 +48,9 @@ impl Drop for Piece {
 
 impl Pieces {
     #[must_use]
-    pub fn of(file: Arc<File>) -> Self {
+    pub fn of(content: Content) -> Self {
         Self {
-            file,
+            content,
             spares: Spares::default(),
         }
     }
@@ -65,58 +65,40 @@ impl Pieces {
             .unwrap_or(PIECE_BYTES)
             .min(PIECE_BYTES);
         let mut buffer = self.spare();
-        let into = buffer.get_mut(..length).unwrap_or_default();
-        if let Some(length) = read_at_once(&self.file, into, offset) {
-            return Ok(self.piece(buffer, length));
+        let at_once = self
+            .content
+            .piece(&mut buffer, offset, length, Wait::Never)?;
+        if let Some(place) = at_once {
+            return Ok(self.piece(buffer, place));
         }
-        let file = Arc::clone(&self.file);
+        let content = self.content.clone();
         let read = move || {
-            let into = buffer.get_mut(..length).unwrap_or_default();
-            let length = loop {
-                match file.read_at(into, offset) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => break result?,
-                }
-            };
-            Ok::<_, io::Error>((buffer, length))
+            let wait = Wait::ForTheDisk;
+            let place = content.piece(&mut buffer, offset, length, wait)?;
+            Ok::<_, io::Error>((buffer, place.unwrap_or_default()))
         };
-        let (buffer, length) = tasks
+        let (buffer, place) = tasks
             .spawn_blocking(read)
             .await
             .map_err(io::Error::other)??;
-        Ok(self.piece(buffer, length))
+        Ok(self.piece(buffer, place))
     }
 
     fn spare(&self) -> Vec<u8> {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        spares.pop().unwrap_or_else(|| vec![0; PIECE_BYTES])
+        spares.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
     }
 
-    fn piece(&self, buffer: Vec<u8>, length: usize) -> Bytes {
-        if length == 0 {
+    fn piece(&self, buffer: Vec<u8>, place: Range<usize>) -> Bytes {
+        if place.is_empty() {
             return Bytes::new();
         }
         Bytes::from_owner(Piece {
             buffer,
-            length,
+            place,
             spares: Arc::clone(&self.spares),
         })
     }
-}
-
-/// What the kernel has in memory of the file; nothing may also mean its end.
-#[cfg(target_os = "linux")]
-fn read_at_once(file: &File, into: &mut [u8], offset: u64) -> Option<usize> {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let mut into = [io::IoSliceMut::new(into)];
-    let read = preadv2(file, &mut into, offset, ReadWriteFlags::NOWAIT).ok();
-    read.filter(|length| *length > 0)
-}
-
-/// Other systems cannot tell.
-#[cfg(not(target_os = "linux"))]
-fn read_at_once(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
-    None
 }
 
 #[cfg(test)]
@@ -130,7 +112,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..200_000u32).map(|n| n.to_le_bytes()[0]).collect();
         file.write_all(&content).unwrap();
-        let (pieces, tasks) = (Pieces::of(Arc::new(file)), Tasks::default());
+        let (pieces, tasks) = (Pieces::of(Content::Plain(Arc::new(file))), Tasks::default());
         let mut read = Vec::new();
         loop {
             let piece = pieces
@@ -150,7 +132,7 @@ mod tests {
     async fn a_piece_keeps_its_bytes_while_others_are_read() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"abcdef").unwrap();
-        let (pieces, tasks) = (Pieces::of(Arc::new(file)), Tasks::default());
+        let (pieces, tasks) = (Pieces::of(Content::Plain(Arc::new(file))), Tasks::default());
         let first = pieces.read(0, 3, &tasks).await.unwrap();
         let second = pieces.read(3, 3, &tasks).await.unwrap();
         assert_eq!((&first[..], &second[..]), (&b"abc"[..], &b"def"[..]));

@@ -88,7 +88,7 @@ async fn reclaim(
         }
         let paths: Vec<PathBuf> = coldest
             .iter()
-            .map(|(id, _)| blob::path(blobs, *id))
+            .flat_map(|(id, _)| [blob::path(blobs, *id), blob::sealed_path(blobs, *id)])
             .collect();
         let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
         for (id, size) in coldest {

@@ -62,20 +62,43 @@ pub struct RenderedCache {
     disk: Option<HybridCache<Vec<u8>, Rendered>>,
 }
 
+/// Takes the disk tier away.
+///
+/// # Errors
+/// Where the disk fails.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub fn remove(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(directory.join(FOLDER)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where the disk tier lies.
+const FOLDER: &str = "rendered";
+
 const MIB: usize = 1024 * 1024;
 
 impl RenderedCache {
     /// Opens the cache; without its disk tier where that cannot be had.
-    pub async fn open(directory: &Path, config: &config::Cache) -> Self {
+    pub async fn open(directory: &Path, config: &config::Config) -> Self {
+        let is_sealed = config.encryption.is_some();
+        let config = &config.cache;
         let memory = Cache::builder()
             .max_capacity(config.rendered_memory)
             .weigher(|_: &RenderKey, rendered: &Arc<Rendered>| rendered.weight())
             .build();
         let capacity = usize::try_from(config.rendered_disk).unwrap_or(usize::MAX);
-        let disk = if capacity == 0 {
+        let disk = if is_sealed {
+            // What was rendered of sealed blobs would lie there plain.
+            if let Err(error) = remove(directory) {
+                warn!(%error, "Rendered documents from before stay on the disk");
+            }
+            None
+        } else if capacity == 0 {
             None
         } else {
-            match open_disk(&directory.join("rendered"), capacity).await {
+            match open_disk(&directory.join(FOLDER), capacity).await {
                 Ok(disk) => Some(disk),
                 Err(error) => {
                     warn!(error, "Rendered documents are not kept on disk");

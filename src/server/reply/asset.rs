@@ -116,8 +116,10 @@ fn body(
     match content {
         AssetBody::Stored(blob) => {
             let end = end.unwrap_or(blob.size());
-            // Under TLS it is we who read the bytes, and that may wait for the disk.
-            match blob.pieces().filter(|_| head.peer.over_tls) {
+            // Under TLS, and where they are sealed, it is we who read the bytes, and that may wait for
+            // the disk.
+            let is_read = head.peer.over_tls || !blob.has_pages();
+            match blob.pieces().filter(|_| is_read) {
                 Some(pieces) => Body::pieces(stored(pieces, start, end, tasks.clone()), length),
                 None => Body::pages(blob, start, end),
             }

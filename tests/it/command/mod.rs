@@ -1,5 +1,6 @@
 //! The commands, as a user runs them.
 
+mod encrypt;
 mod run;
 mod serve;
 mod settings;

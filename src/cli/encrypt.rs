@@ -1,0 +1,73 @@
+//! `larder encrypt [--undo]`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Global, control, settings};
+use crate::store::{ResealProgress, Resealed, Store, rendered};
+use crate::task::Tasks;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "The key is in the configuration, [encryption] key = { file = \"…\" } or { env = \"…\" }: 32 random bytes in\nbase64 (`openssl rand -base64 32`). What comes in is sealed from then on; this seals what is there. No Larder may\nserve the data directory meanwhile. It may be stopped and begun again.\n\nExamples:\n  larder encrypt\n  larder encrypt --undo      then take [encryption] out of the configuration"
+)]
+pub struct Arguments {
+    /// Lay plain what is sealed
+    #[arg(long)]
+    undo: bool,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    if config.encryption.is_none() {
+        return Err(settings::Usage(
+            "[encryption] has no key: say key = { file = \"…\" } or key = { env = \"…\" } in the configuration".to_owned(),
+        )
+        .into());
+    }
+    let tasks = Tasks::default();
+    let store = Store::open(&config.data_dir, &config, &tasks).await?;
+    rendered::remove(&config.data_dir)?;
+    let progress = Arc::<ResealProgress>::default();
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
+    )?);
+    let work = store.reseal(arguments.undo, &progress);
+    tokio::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done?,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {
+                bar.set_length(progress.all.load(Ordering::Relaxed));
+                bar.set_position(progress.done.load(Ordering::Relaxed));
+            }
+        }
+    };
+    bar.finish_and_clear();
+    let is_whole = done.damaged.is_empty();
+    control::show(&global, &done, |done| lines(done, arguments.undo))?;
+    store.flush().await;
+    Ok(if is_whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn lines(done: &Resealed, undo: bool) -> Vec<String> {
+    let verb = if undo { "laid plain" } else { "sealed" };
+    let size = ByteSize(done.bytes).display().iec();
+    let mut lines = vec![format!("{} blobs {verb}, {size}", done.blobs)];
+    lines.extend(
+        done.damaged
+            .iter()
+            .map(|path| format!("{path} is not what its name says, and stays as it is")),
+    );
+    lines
+}
