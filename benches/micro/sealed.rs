@@ -17,15 +17,14 @@ const PIECE: usize = 64 * 1024;
 /// How blobs lie.
 const WAYS: [&str; 2] = ["plain", "sealed"];
 
+#[expect(clippy::disallowed_methods, reason = "the key is this bench's own")]
 fn store(runtime: &Runtime, folder: &std::path::Path, way: &str, tasks: &Tasks) -> Arc<Store> {
-    let key = format!(
-        "[encryption]\nkey = {{ file = \"{}/key\" }}\n",
-        folder.display()
-    );
-    std::fs::write(folder.join("key"), "07".repeat(32)).unwrap();
+    let file = folder.join("key");
+    std::fs::write(&file, "07".repeat(32)).unwrap();
+    let text = format!("[encryption]\nkey = {{ file = \"{}\" }}\n", file.display());
     let source = Source {
         file: "bench.toml".to_owned(),
-        text: if way == "sealed" { key } else { String::new() },
+        text: if way == "sealed" { text } else { String::new() },
         environment: Vec::new(),
     };
     let config = load(&source, &Learned::default()).unwrap();
