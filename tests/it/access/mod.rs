@@ -8,6 +8,7 @@ mod formats;
 mod group;
 mod oidc;
 mod sidecar;
+mod wire;
 
 use larder::access::manage::{Command, Outcome};
 use serde_json::Value;

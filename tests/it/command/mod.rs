@@ -114,6 +114,16 @@ impl Served {
         url
     }
 
+    /// What it still says until it ends.
+    pub async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
+
     /// Waits for a log line that has `part` in it.
     pub async fn logged(&mut self, part: &str) -> String {
         loop {
