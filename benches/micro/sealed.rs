@@ -48,8 +48,10 @@ async fn take_in(store: &Store) -> Blob {
 
 #[divan::bench(args = WAYS)]
 fn blob_taken_in(bencher: Bencher<'_, '_>, way: &str) {
-    let (runtime, tasks) = (Runtime::new().unwrap(), Tasks::default());
-    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let (tasks, folder) = (Tasks::default(), tempfile::tempdir().unwrap());
+    drop(entered);
     let store = store(&runtime, folder.path(), way, &tasks);
     bencher
         .counter(BytesCount::new(SIZE))
@@ -58,8 +60,10 @@ fn blob_taken_in(bencher: Bencher<'_, '_>, way: &str) {
 
 #[divan::bench(args = WAYS)]
 fn blob_read_in_pieces(bencher: Bencher<'_, '_>, way: &str) {
-    let (runtime, tasks) = (Runtime::new().unwrap(), Tasks::default());
-    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let (tasks, folder) = (Tasks::default(), tempfile::tempdir().unwrap());
+    drop(entered);
     let store = store(&runtime, folder.path(), way, &tasks);
     let blob = runtime.block_on(take_in(&store));
     bencher.counter(BytesCount::new(SIZE)).bench(|| {

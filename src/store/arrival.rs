@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::content::Content;
 use super::incoming::Growing;
-use super::map::Pages;
+use super::map::{GROWING_WINDOW_BYTES, Pages};
 use super::{Blob, NotKept, Pieces};
 use crate::package::BlobId;
 use crate::problem::Problem;
@@ -62,9 +62,12 @@ impl Arrival {
         progress: watch::Receiver<Progress>,
     ) -> Self {
         let pages = match (&content, head.size) {
-            (Content::Plain(file), Some(size)) => {
-                Some(Arc::new(Pages::of(Arc::clone(file), size, &windows)))
-            }
+            (Content::Plain(file), Some(size)) => Some(Arc::new(Pages::of(
+                Arc::clone(file),
+                size,
+                GROWING_WINDOW_BYTES,
+                &windows,
+            ))),
             _ => None,
         };
         Self {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::content::{Content, Reader};
-use super::map::{Pages, Windows};
+use super::map::{Pages, WINDOW_BYTES, Windows};
 use super::seal::Sealer;
 use super::{Error, Pieces};
 use crate::format::upload::Readable;
@@ -112,7 +112,7 @@ impl Blob {
 
     pub(super) fn of(id: BlobId, size: u64, content: Content, windows: &Windows) -> Self {
         let place = match content {
-            Content::Plain(file) => Place::File(Pages::of(file, size, windows)),
+            Content::Plain(file) => Place::File(Pages::of(file, size, WINDOW_BYTES, windows)),
             sealed @ Content::Sealed(_) => Place::Sealed(sealed),
         };
         Self(Arc::new(Held { id, size, place }))

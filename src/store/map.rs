@@ -9,9 +9,12 @@ use bytes::Bytes;
 use memmap2::MmapOptions;
 use moka::sync::Cache;
 
-/// Larger pieces cost the processor no less: of 256 KiB to 16 MiB, 4 MiB sent 100 MB with the
-/// least of it.
-const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+/// Of a whole file. Larger pieces cost the processor no less: of 256 KiB to 16 MiB, 4 MiB sent
+/// 100 MB with the least of it.
+pub const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+/// Of a file that grows: its readers are spread over it, each in a window of its own, and what
+/// bounds them is what is hashed.
+pub const GROWING_WINDOW_BYTES: u64 = 1024 * 1024;
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -38,14 +41,16 @@ pub struct Pages {
     size: u64,
     /// No two of a process have the same.
     number: u64,
+    window_bytes: u64,
     windows: Windows,
 }
 
 impl Pages {
-    pub fn of(file: Arc<File>, size: u64, windows: &Windows) -> Self {
+    pub fn of(file: Arc<File>, size: u64, window_bytes: u64, windows: &Windows) -> Self {
         Self {
             file,
             size,
+            window_bytes,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             windows: windows.clone(),
         }
@@ -65,13 +70,13 @@ impl Pages {
         if offset >= self.size || limit == 0 {
             return Ok(Bytes::new());
         }
-        let index = offset / WINDOW_BYTES;
+        let index = offset / self.window_bytes;
         let window = match self.windows.0.get(&(self.number, index)) {
             Some(window) => window,
             None => self.map(index)?,
         };
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(window.len());
-        let start = offset - index * WINDOW_BYTES;
+        let start = offset - index * self.window_bytes;
         Ok(window.slice(place(start)..place(start.saturating_add(limit))))
     }
 
@@ -80,8 +85,9 @@ impl Pages {
         reason = "mapping a file is a promise that the type system cannot check"
     )]
     fn map(&self, index: u64) -> std::io::Result<Bytes> {
-        let start = index * WINDOW_BYTES;
-        let length = usize::try_from(WINDOW_BYTES.min(self.size - start)).unwrap_or(usize::MAX);
+        let start = index * self.window_bytes;
+        let length =
+            usize::try_from(self.window_bytes.min(self.size - start)).unwrap_or(usize::MAX);
         let mut options = MmapOptions::new();
         // SAFETY: what was written of a blob is immutable: its file grows under another name, is
         // renamed when it is whole, and from then on only ever unlinked, which leaves the pages as
@@ -98,7 +104,7 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // An evicted file's space is free when nobody has it mapped any more.
-        for index in 0..self.size.div_ceil(WINDOW_BYTES) {
+        for index in 0..self.size.div_ceil(self.window_bytes) {
             self.windows.0.invalidate(&(self.number, index));
         }
     }
@@ -121,7 +127,12 @@ mod tests {
     fn windows_are_the_file_and_outlive_its_name() {
         let content: Vec<u8> = (0..9_000_000u32).map(|n| n.to_be_bytes()[2]).collect();
         let (named, file) = file(&content);
-        let pages = Pages::of(file, content.len() as u64, &Windows::new(u64::MAX));
+        let pages = Pages::of(
+            file,
+            content.len() as u64,
+            WINDOW_BYTES,
+            &Windows::new(u64::MAX),
+        );
         named.close().unwrap();
         let mut read = Vec::new();
         loop {
@@ -138,7 +149,7 @@ mod tests {
     fn what_is_mapped_stays_within_its_bound_and_goes_with_the_file() {
         let (_named, file) = file(&vec![1; 40_000_000]);
         let windows = Windows::new(9_000_000);
-        let pages = Pages::of(file, 40_000_000, &windows);
+        let pages = Pages::of(file, 40_000_000, WINDOW_BYTES, &windows);
         for offset in (0..40_000_000).step_by(1_000_000) {
             assert_eq!(pages.at(offset, 10).unwrap(), vec![1; 10]);
         }
