@@ -7,7 +7,7 @@ use crate::support::npm::{publish, version};
 use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{TestLarder, pypi};
 
-async fn token(aws: &Aws) -> String {
+pub async fn token(aws: &Aws) -> String {
     let output = aws
         .codeartifact(&[
             "get-authorization-token",

@@ -4,6 +4,7 @@
 mod api;
 mod aws;
 mod event;
+mod expiry;
 mod formats;
 mod group;
 mod oidc;
