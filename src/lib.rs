@@ -1,6 +1,7 @@
 //! Larder: a pull-through artifact proxy and repository. ARCHITECTURE.md shows the rooms.
 
 pub mod access;
+pub mod airgap;
 pub mod aws;
 pub mod cli;
 pub mod clock;

@@ -13,7 +13,53 @@ use crate::config::Config;
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 use crate::repository::manage::{Command, Outcome};
-use crate::{Larder, access, store, tool};
+use crate::tool::client::Control;
+use crate::{Larder, access, airgap, store};
+
+/// Who carries commands out: the Larder that holds the data directory, or one in this process.
+pub enum Hand {
+    There(Control),
+    Here(Arc<Larder>),
+}
+
+impl Hand {
+    pub async fn of(config: Config) -> anyhow::Result<Self> {
+        let Some(holder) = store::holder(&config.data_dir) else {
+            return Ok(Self::Here(Larder::start(config).await?));
+        };
+        let address = holder.address.clone().with_context(|| {
+            format!(
+                "the data directory {} is held by {holder}, which serves nothing yet",
+                config.data_dir.display()
+            )
+        })?;
+        let secret = store::read_secret(&config.data_dir).with_context(|| {
+            format!(
+                "{holder} takes commands from who can read {}, and this user cannot",
+                config.data_dir.join("control.secret").display()
+            )
+        })?;
+        Ok(Self::There(Control::of(address, secret)?))
+    }
+
+    /// Ends what was begun for this hand alone.
+    pub async fn rest(self) {
+        if let Self::Here(larder) = self {
+            larder.stop().await;
+        }
+    }
+
+    /// Carries out a command about what is on this side of the air gap.
+    pub async fn air_gap(&self, command: airgap::Command) -> anyhow::Result<airgap::Outcome> {
+        match self {
+            Self::There(control) => control.execute(&command).await,
+            Self::Here(larder) => {
+                let snapshot = larder.snapshot();
+                Ok(airgap::execute(&larder.reader, &snapshot, command).await?)
+            }
+        }
+    }
+}
 
 /// Carries the command out, wherever that has to be.
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
@@ -40,25 +86,13 @@ async fn carry_out<C: Serialize, O: DeserializeOwned>(
     command: C,
     here: impl AsyncFnOnce(&Arc<Larder>, C) -> Result<O, Problem>,
 ) -> anyhow::Result<O> {
-    if let Some(holder) = store::holder(&config.data_dir) {
-        let address = holder.address.clone().with_context(|| {
-            format!(
-                "the data directory {} is held by {holder}, which serves nothing yet",
-                config.data_dir.display()
-            )
-        })?;
-        let secret = store::read_secret(&config.data_dir).with_context(|| {
-            format!(
-                "{holder} takes commands from who can read {}, and this user cannot",
-                config.data_dir.join("control.secret").display()
-            )
-        })?;
-        return tool::client::control(&address, &secret, &command).await;
-    }
-    let larder = Larder::start(config).await?;
-    let outcome = here(&larder, command).await;
-    larder.stop().await;
-    Ok(outcome?)
+    let hand = Hand::of(config).await?;
+    let outcome = match &hand {
+        Hand::There(control) => control.execute(&command).await,
+        Hand::Here(larder) => here(larder, command).await.map_err(anyhow::Error::from),
+    };
+    hand.rest().await;
+    outcome
 }
 
 /// Prints the outcome: as JSON, or line by line.

@@ -20,6 +20,8 @@ mod settings;
 mod spool;
 mod status;
 mod token;
+mod warm;
+mod wishes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +90,10 @@ enum Command {
     Spool(spool::Arguments),
     /// Show the events on their way to targets, or send one again
     Events(events::Arguments),
+    /// Fetch what lockfiles and lists need
+    Warm(warm::Arguments),
+    /// Show what was asked for offline and is not here
+    Wishes(wishes::Arguments),
     /// Seal the blobs that lie plain on the disk, under the key of `[encryption]`
     Encrypt(encrypt::Arguments),
     /// Make, list and revoke tokens
@@ -119,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Retain(arguments) => settings::block_on(retain::run(global, arguments)),
         Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
         Command::Events(arguments) => settings::block_on(events::run(global, arguments)),
+        Command::Warm(arguments) => settings::block_on(warm::run(global, arguments)),
+        Command::Wishes(arguments) => settings::block_on(wishes::run(global, arguments)),
         Command::Encrypt(arguments) => settings::block_on(encrypt::run(global, arguments)),
         Command::Token(arguments) => settings::block_on(token::run(global, arguments)),
         Command::Key(arguments) => settings::block_on(key::run(global, arguments)),

@@ -7,12 +7,14 @@ use toml::de::DeTable;
 use url::Url;
 
 use super::access::Access;
+use super::bundle::Bundle;
 use super::connection::{self, Connection};
 use super::document::{Environment, Fault, Faults, Reading, Section};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc;
 use super::publish::{self, Packages, Publish, Upload};
+use super::report::Report;
 use super::repository;
 use super::settings::{Ahead, Cache, Config, Domain, Fetch, Log, Server, Tls};
 use crate::rule::{Action, OriginRules, Rule, Rules};
@@ -172,6 +174,8 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         fetch: Fetch::read(top.section("fetch")),
         ahead: Ahead::read(top.section("ahead")),
         packages: Packages::read(top.section("packages")),
+        report: Report::read(top.section("report")),
+        bundle: Bundle::read(top.section("bundle")),
         upload: Upload::read(top.section("upload")),
         connections,
         repositories,
@@ -299,6 +303,7 @@ mod tests {
         assert_eq!(written.server, default.server);
         assert_eq!(written.upload, default.upload);
         assert_eq!(written.log, default.log);
+        assert_eq!(written.report, default.report);
         assert_eq!(written.listen, default.listen);
     }
 

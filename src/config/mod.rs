@@ -2,6 +2,7 @@
 
 mod access;
 mod aws;
+mod bundle;
 mod connection;
 mod document;
 mod encryption;
@@ -9,6 +10,7 @@ mod event;
 mod load;
 mod oidc;
 mod publish;
+mod report;
 mod repository;
 mod settings;
 

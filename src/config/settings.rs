@@ -7,12 +7,14 @@ use std::time::Duration;
 use url::Url;
 
 use super::access::Access;
+use super::bundle::Bundle;
 use super::connection::Connection;
 use super::document::{Bytes, Section};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc::Oidc;
 use super::publish::{Packages, Retention, Upload};
+use super::report::Report;
 use super::repository::Repository;
 use crate::package::Format;
 use crate::rule::{OriginRules, Rules};
@@ -39,6 +41,8 @@ pub struct Config {
     pub fetch: Fetch,
     pub ahead: Ahead,
     pub packages: Packages,
+    pub report: Report,
+    pub bundle: Bundle,
     pub upload: Upload,
     pub connections: Vec<Connection>,
     pub repositories: Vec<Repository>,

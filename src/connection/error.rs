@@ -105,13 +105,9 @@ impl Error {
                 format!("{what} is not here, and {self}"),
             )
             .advice("try again, or run `larder check`"),
-            Self::Offline => problem(
-                Kind::Unavailable {
-                    retry_after: Duration::from_secs(3600),
-                },
-                format!("{what} is not here, and {self}"),
-            )
-            .advice("fetch it where there is a line, or set `offline = false`"),
+            // Of what lies beyond a line that there is not, nothing exists: the next source is asked.
+            Self::Offline => problem(Kind::NotFound, format!("{what} is not here, and {self}"))
+                .advice("`larder wishes` lists what is missing, for `larder warm --wishes` where there is a line"),
             Self::Broken { .. } | Self::Unreachable { .. } | Self::Redirected | Self::Body(_) => {
                 problem(Kind::Upstream, format!("{what} is not here, and {self}"))
                     .advice("try again, or run `larder check`")

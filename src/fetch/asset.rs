@@ -132,7 +132,10 @@ impl Fetcher {
                 leader.is_at(Phase::Unkept(why));
             }
             Err(Ending::Problem(problem)) => {
-                if problem.kind == Kind::NotFound && !wanted.is_guess() {
+                if problem.kind == Kind::NotFound
+                    && !wanted.is_guess()
+                    && !wanted.connection.offline
+                {
                     self.absent_assets
                         .insert(wanted.key.clone(), problem.clone())
                         .await;
@@ -224,7 +227,7 @@ impl Fetcher {
             .keep(Keeping::Cached)
             .await
             .map_err(|error| ending(error, wanted))?;
-        match self.store.catalog().keep_asset(&wanted.key, &row).await {
+        match self.store.record_asset(&wanted.key, &row).await {
             Ok(true) => self.tell_pulled(&wanted.key, &row.version),
             Ok(false) => {}
             Err(error) => warn!(%error, "An asset's row was not written"),
@@ -233,6 +236,7 @@ impl Fetcher {
         self.assets
             .insert(wanted.key.clone(), Arc::clone(&row))
             .await;
+        self.restock(&wanted.key).await;
         Ok((blob, row))
     }
 

@@ -362,7 +362,7 @@ impl Fetcher {
             row,
             ..known.clone()
         });
-        self.remember(&job.key, &document).await;
+        self.remember(&job.connection, &job.key, &document).await;
         Ok(Arc::new(Document {
             outcome: Outcome::Revalidated,
             ..document.as_ref().clone()
@@ -456,7 +456,7 @@ impl Fetcher {
             currency: Currency::default(),
         });
         if matches!(document.content, Content::Stored(_)) {
-            self.remember(&job.key, &document).await;
+            self.remember(&job.connection, &job.key, &document).await;
         }
         self.absent.invalidate(&job.key).await;
         Ok(Arc::new(Document {
@@ -482,11 +482,11 @@ impl Fetcher {
         self.promised(&job.connection, located.collect()).await
     }
 
-    async fn remember(&self, key: &ResourceKey, document: &Arc<Document>) {
+    async fn remember(&self, connection: &Connection, key: &ResourceKey, document: &Arc<Document>) {
+        let package = connection.format.protocol().package_of(&key.key);
         if let Err(error) = self
             .store
-            .catalog()
-            .keep_document(&key.connection, &key.key, &document.row)
+            .record_document(&key.connection, &key.key, package.as_ref(), &document.row)
             .await
         {
             warn!(%error, "A document's row was not written");

@@ -5,6 +5,7 @@ mod document;
 mod freshness;
 mod outdate;
 mod pass;
+mod stock;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use moka::future::Cache;
 pub use asset::Wanted;
 pub use document::{Content, Currency, Document, Freshen, Known, Outcome, Sought};
 pub use pass::Pass;
+pub use stock::Stock;
 
 use crate::config;
 use crate::problem::Problem;
@@ -21,6 +23,7 @@ use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrivals, Store};
 use crate::task::{Flights, Tasks};
 use crate::telemetry::Metrics;
+use stock::StockKey;
 
 /// A resource of a connection, by both names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +45,8 @@ pub struct Fetcher {
     absent: Cache<ResourceKey, ()>,
     absent_assets: Cache<AssetKey, Problem>,
     assets: Cache<AssetKey, Arc<AssetRow>>,
+    /// Of offline connections.
+    stocks: Cache<StockKey, Arc<Stock>>,
     arrivals: Arrivals<AssetKey, Arc<AssetRow>>,
 }
 
@@ -75,6 +80,7 @@ impl Fetcher {
                 .time_to_live(config.cache.absent_for)
                 .build(),
             assets: Cache::new(rows_max),
+            stocks: Cache::new(rows_max),
             arrivals: Arrivals::new(tasks.clone()),
         })
     }

@@ -367,6 +367,23 @@ pub trait Protocol: Send + Sync {
     /// publish dates.
     fn resource(&self, document: &DocumentId, dates: bool) -> Resource;
 
+    /// The resources that the document may be rendered from, the best first, for where not all
+    /// of them are to be had.
+    fn resources(&self, document: &DocumentId) -> Vec<Resource> {
+        vec![self.resource(document, false)]
+    }
+
+    /// What resolvers read of a package before they choose a version. With `whole`, also what has
+    /// more than they need: dates, and words for people.
+    fn read_beforehand(&self, _package: &PackageId, _whole: bool) -> Vec<Resource> {
+        Vec::new()
+    }
+
+    /// The package whose document a resource of this key is; none where it is no package's.
+    fn package_of(&self, _key: &str) -> Option<PackageId> {
+        None
+    }
+
     /// Where the package's facts stand. With `dates`, publish dates among them.
     fn evidence(&self, package: &PackageId, dates: bool) -> Evidence;
 
@@ -384,6 +401,17 @@ pub trait Protocol: Send + Sync {
     /// What an asset's path alone says, in formats whose evidence is the path.
     fn path_facts(&self, _asset: &AssetId) -> Option<AssetFacts> {
         None
+    }
+
+    /// The version that an asset is of, as far as its name shows it.
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let facts = self.path_facts(asset).or_else(|| self.guess(asset))?;
+        Some(facts.version.into())
+    }
+
+    /// Whether the file is what a version is for, and not what is read before it is chosen.
+    fn carries(&self, _file: &str) -> bool {
+        true
     }
 
     /// Where a registry of the usual form keeps an asset that no document names.
@@ -412,6 +440,11 @@ pub trait Protocol: Send + Sync {
         _upstream: &Upstream<'_>,
     ) -> Result<Vec<String>, FormatError> {
         Ok(Vec::new())
+    }
+
+    /// The documents of a package that [`Protocol::versions`] reads.
+    fn listings(&self, _package: &PackageId) -> Vec<DocumentId> {
+        Vec::new()
     }
 
     /// The part of the address that the rendered bytes depend on.

@@ -11,7 +11,9 @@ use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
 use crate::format::{Evidence, Resource, Target};
-use crate::package::{Algorithm, AssetFacts, AssetId, Expectation, Format, ReleaseAsset};
+use crate::package::{
+    Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
+};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Concern, Question};
 use crate::store::catalog::{AssetKey, AssetRow};
@@ -39,6 +41,46 @@ impl Reader {
     /// # Errors
     /// Where a rule denies it, no source has it, or it cannot be had.
     pub async fn asset(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        repository: &Repository,
+        asset: &AssetId,
+    ) -> Result<AssetReply, Problem> {
+        let reply = self.asset_asked(snapshot, repository, asset).await;
+        if let Err(problem) = &reply {
+            self.wish(repository, &asset.package, Some(asset), problem);
+        }
+        reply
+    }
+
+    /// Notes what an offline connection does not have, for when there is a line.
+    pub(super) fn wish(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+        asset: Option<&AssetId>,
+        problem: &Problem,
+    ) {
+        let Decider::Connection(name) = &problem.decider else {
+            return;
+        };
+        let mut connections = repository.connections_of(package.format());
+        let is_offline = connections.any(|one| one.offline && one.name == *name);
+        if problem.kind != Kind::NotFound || !is_offline {
+            return;
+        }
+        let version = asset.and_then(|asset| package.format().protocol().version_of(asset));
+        let file = asset.map_or("", |asset| &asset.file);
+        let wishes = self.fetcher.store().wishes();
+        wishes.note(
+            &repository.name,
+            package,
+            &version.unwrap_or_default(),
+            file,
+        );
+    }
+
+    async fn asset_asked(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         repository: &Repository,

@@ -122,27 +122,45 @@ impl Reader {
             id,
             address,
         };
+        let reply = self.document_asked(&asked, encodings).await;
+        if let (Err(problem), Some(package)) = (&reply, &id.package) {
+            self.wish(repository, package, None, problem);
+        }
+        reply
+    }
+
+    async fn document_asked(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        encodings: &Encodings,
+    ) -> Result<DocumentReply, Problem> {
+        let Asked {
+            snapshot,
+            repository,
+            id,
+            ..
+        } = *asked;
         let chain = match &id.package {
             Some(package) => self.chain(snapshot, repository, package).await?,
             None => Chain::of_connections(repository, id.view.format()),
         };
         if id.view.format().protocol().streams(id) {
-            return self.streamed(&asked, &chain).await;
+            return self.streamed(asked, &chain).await;
         }
         let found = match &id.package {
             Some(_) => None,
-            None => self.found(&asked).await?,
+            None => self.found(asked).await?,
         };
         // The way of nearly all requests: one source, and nothing to merge.
         if let ([Link::Outside(connection)], None) = (chain.links.as_slice(), &found) {
             let mut reply = self
-                .document_of(&asked, connection, Taken::default(), Some(encodings))
+                .document_of(asked, connection, Taken::default(), Some(encodings))
                 .await?;
             reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
             return Ok(reply);
         }
-        let parts = self.parts(&asked, &chain, found).await?;
-        self.of_parts(&asked, &chain, parts, encodings).await
+        let parts = self.parts(asked, &chain, found).await?;
+        self.of_parts(asked, &chain, parts, encodings).await
     }
 
     /// What each source has of the document; of one that is not merged, the nearest's.
@@ -439,7 +457,15 @@ impl Reader {
         let protocol = connection.format.protocol();
         let now = clock::now();
         let concern = asked.concern(now);
-        let resource = protocol.resource(id, concern.dates);
+        let mut resource = protocol.resource(id, concern.dates);
+        if connection.offline {
+            // Which of them came in when there was a line is not for the client to know.
+            let others = protocol.resources(id);
+            resource = self
+                .handiest(connection, &others)
+                .await?
+                .unwrap_or(resource);
+        }
         let what = id
             .package
             .as_ref()
@@ -480,7 +506,7 @@ impl Reader {
         };
         // What is made of several documents lasts as long as the first to change, which is more than
         // can be told here.
-        let is_of_one = view.directory.is_none() && !concern.dates;
+        let is_of_one = view.directory.is_none() && view.stock.is_none() && !concern.dates;
         let rendered = self
             .rendered(
                 snapshot, connection, id, address, &document, view, encoding, at_leisure, now,
@@ -524,6 +550,9 @@ impl Reader {
     ) -> Result<View, Problem> {
         let directory = self.directory(connection).await?;
         let mut view = View::of_upstream(snapshot, concern, directory, taken);
+        if let Some(package) = id.package.as_ref().filter(|_| connection.offline) {
+            view.stock = Some(self.fetcher.stock(connection, package).await?);
+        }
         // Names and versions stand in the document itself; dates may not.
         let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
             return Ok(view);

@@ -112,7 +112,7 @@ impl Reader {
     }
 
     /// Of documents that say the same, the first that is here already, else the first.
-    async fn handiest(
+    pub(super) async fn handiest(
         &self,
         connection: &Connection,
         alternatives: &[Resource],

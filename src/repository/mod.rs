@@ -7,6 +7,7 @@ mod document;
 mod encoding;
 mod evidence;
 mod forward;
+mod gather;
 mod generic;
 mod inspect;
 pub mod manage;
@@ -28,8 +29,9 @@ use tokio::sync::Semaphore;
 pub use asset::{AssetBody, AssetReply};
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
-pub use evidence::Explanation;
+pub use evidence::{Explanation, PackageFacts};
 pub use forward::{Forwarded, Passed, Sent};
+pub use gather::{Gathered, Known};
 pub use generic::Addition;
 pub use inspect::Words;
 pub use publish::{Changed, Permit, Publisher, Submission, drain};
@@ -44,7 +46,7 @@ use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
 use crate::task::Flights;
 use crate::telemetry::Metrics;
 use ahead::Ahead;
-use evidence::{FactsKey, PackageFacts};
+use evidence::FactsKey;
 use own::OwnPackages;
 
 /// Reads what repositories have.

@@ -16,7 +16,7 @@ use super::evidence::{PackageFacts, unreadable};
 use super::{Reader, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::Document;
+use crate::fetch::{Document, Stock};
 use crate::format::{Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream};
 use crate::package::{Listing, Origin, PackageId, Summary};
 use crate::problem::Problem;
@@ -369,6 +369,8 @@ pub(super) struct View {
     pub dates: HashMap<String, Timestamp>,
     /// What nearer sources have.
     taken: Taken,
+    /// Of an offline connection, what is here.
+    pub stock: Option<Arc<Stock>>,
     /// Of our own packages, the package.
     own: Option<Arc<Listing>>,
 }
@@ -399,13 +401,14 @@ impl View {
             facts: None,
             dates: HashMap::new(),
             taken,
+            stock: None,
             own: None,
         }
     }
 
     /// Whether the document may show less than there is.
     fn hides(&self) -> bool {
-        self.concern.versions || !self.taken.is_empty()
+        self.concern.versions || !self.taken.is_empty() || self.stock.is_some()
     }
 }
 
@@ -460,6 +463,11 @@ impl Job {
             part(directory.row.blob.as_bytes());
         }
         part(&self.view.taken.name());
+        if let Some(stock) = &self.view.stock {
+            for file in stock.files() {
+                part(file.as_bytes());
+            }
+        }
         if self.view.concern.versions {
             part(format!("{:?}", snapshot.config.rules).as_bytes());
             for blob in self.view.facts.iter().flat_map(|facts| &facts.documents) {
@@ -496,6 +504,9 @@ impl<'a> Verdicts<'a> {
         if let Subject::Version(version) | Subject::File { version, .. } = subject
             && self.view.taken.has(version)
         {
+            return false;
+        }
+        if !self.is_in_stock(subject) {
             return false;
         }
         if !self.view.concern.versions {
@@ -546,6 +557,18 @@ impl<'a> Verdicts<'a> {
             *changes = Some(changes.map_or(opens, |before| before.min(opens)));
         }
         decision.is_allowed()
+    }
+
+    /// Whether an offline connection has it; of other packages that is not in hand.
+    fn is_in_stock(&self, subject: Subject<'_>) -> bool {
+        let (Some(stock), Some(package)) = (&self.view.stock, self.package) else {
+            return true;
+        };
+        match subject {
+            Subject::Version(version) => stock.has_version(package, version),
+            Subject::File { file, .. } => stock.has_file(file),
+            Subject::Other { .. } => true,
+        }
     }
 
     /// A search result of another package: its dates are not in hand, and fetching a document for

@@ -12,18 +12,19 @@ use sha2::{Digest as _, Sha256};
 use super::reply::{self, Answer, Head};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::manage;
-use crate::{Larder, access};
+use crate::{Larder, access, airgap};
 
-/// A command of either kind; no two have the same name.
+/// A command of any kind; no two have the same name.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Command {
     Repositories(manage::Command),
     Access(access::manage::Command),
+    AirGap(airgap::Command),
 }
 
-/// A command is a few words.
-const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// A command is a few words, or the poms of a project.
+const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub async fn answer(
     larder: &Arc<Larder>,
@@ -55,6 +56,10 @@ pub async fn answer(
             reply::json(&larder.publisher.execute(&snapshot, command).await?)
         }
         Command::Access(command) => reply::json(&larder.access.execute(command).await?),
+        Command::AirGap(command) => {
+            let snapshot = larder.snapshot();
+            reply::json(&airgap::execute(&larder.reader, &snapshot, command).await?)
+        }
     }
 }
 

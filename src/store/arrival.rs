@@ -97,6 +97,19 @@ impl Arrival {
         self.follow(0, None).readable().await.map(drop)
     }
 
+    /// Waits for all bytes to be what was promised.
+    ///
+    /// # Errors
+    /// Where they are not, or the download failed.
+    pub async fn over(&self) -> Result<(), Problem> {
+        let mut progress = self.progress.clone();
+        let over = progress.wait_for(|progress| !matches!(progress, Progress::Flowing));
+        match &*over.await.map_err(|_| left())? {
+            Progress::Failed(problem) => Err(problem.clone()),
+            Progress::Verified { .. } | Progress::Flowing => Ok(()),
+        }
+    }
+
     /// A reader of the bytes from `start` up to `end`, at its own speed.
     #[must_use]
     pub fn follow(&self, start: u64, end: Option<u64>) -> Follower {

@@ -80,6 +80,8 @@ pub enum Keeping {
     Cached,
     /// For good: never evicted, and durable when they have their name.
     Published,
+    /// Never evicted while a bundle comes in of which nothing is visible yet.
+    Staged,
 }
 
 /// Bytes that are whole and what was expected, not yet under their name.
@@ -285,7 +287,7 @@ impl Verified {
                     keeper.space.add(size);
                 }
             }
-            Keeping::Published => {
+            Keeping::Published | Keeping::Staged => {
                 if keeper.catalog.keep_blob(id, size).await? {
                     keeper.space.remove(size);
                 }

@@ -93,6 +93,32 @@ pub(super) fn identity(directory: &Path) -> std::io::Result<String> {
     }
 }
 
+/// The key that bundles are signed by, for its owner's eyes alone; made where there is none.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn bundle_key(
+    directory: &Path,
+    make: impl FnOnce() -> Option<Secret>,
+) -> std::io::Result<Secret> {
+    let path = directory.join("bundle.key");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => return Ok(Secret::new(text.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let key = make().ok_or(std::io::ErrorKind::Other)?;
+    let beside = directory.join("bundle.key.new");
+    let _ = std::fs::remove_file(&beside);
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(key.expose().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&beside, &path)?;
+    Ok(key)
+}
+
 /// The secret of the Larder that holds the directory; `None` where it cannot be read.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]

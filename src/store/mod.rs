@@ -15,11 +15,13 @@ mod reseal;
 mod seal;
 mod space;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
@@ -31,11 +33,13 @@ pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
 
 use crate::config;
-use crate::package::{Algorithm, BlobId, Digest};
+use crate::package::{Algorithm, BlobId, Digest, Format, PackageId};
+use crate::rule::Pattern;
 use crate::secret::Secret;
 use crate::task::Tasks;
-use catalog::Catalog;
 use catalog::usage::Usage;
+use catalog::wish::Wishes;
+use catalog::{AssetKey, AssetRow, Catalog, DocumentRow, hold};
 use map::Windows;
 use packages::Packages;
 use seal::Sealer;
@@ -135,9 +139,15 @@ pub struct Store {
     packages: Packages,
     /// Read by those who keep bytes and record them, written by those who let go of some.
     recording: Arc<RwLock<()>>,
+    /// Read by those who read all that there is: nothing is evicted meanwhile.
+    reading: Arc<RwLock<()>>,
+    /// One bundle at a time.
+    importing: tokio::sync::Mutex<()>,
     space: Arc<Space>,
     usage: Arc<Usage>,
+    wishes: Arc<Wishes>,
     held: Held,
+    evictions: Arc<AtomicU64>,
     sealer: Option<Arc<Sealer>>,
     pieces_ahead_max: usize,
     tasks: Tasks,
@@ -191,10 +201,14 @@ impl Store {
         let usage = Arc::new(Usage::new(catalog.clone()));
         let held = Held::new(&config.cache);
         let recording = Arc::default();
+        let reading = Arc::default();
+        let evictions = Arc::default();
         reclaim::start(
-            tasks, &catalog, &packages, &space, &held, &blobs, &recording,
+            tasks, &catalog, &packages, &space, &held, &blobs, &recording, &reading, &evictions,
         );
         usage::start(tasks, &usage);
+        let wishes = Arc::new(Wishes::new(catalog.clone(), config.report.wishes_max));
+        wish::start(tasks, &wishes);
         Ok(Arc::new(Self {
             directory: directory.to_owned(),
             blobs,
@@ -202,9 +216,13 @@ impl Store {
             catalog,
             packages,
             recording,
+            reading,
+            importing: tokio::sync::Mutex::default(),
             space,
             usage,
+            wishes,
             held,
+            evictions,
             sealer,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
@@ -238,10 +256,233 @@ impl Store {
         let _alone = self.recording.write().await;
         for blob in blobs {
             if !self.packages.needs(*blob).await?
+                && !self.catalog.holds(*blob).await?
                 && let Some(size) = self.catalog.let_go(*blob).await?
             {
                 self.space.add(size);
             }
+        }
+        Ok(())
+    }
+
+    /// To be held by who reads all that there is: nothing is evicted meanwhile.
+    pub async fn reading(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.reading).read_owned().await
+    }
+
+    /// A file without a name, gone when it is closed.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn scratch(&self) -> std::io::Result<std::fs::File> {
+        tempfile::tempfile_in(&self.partial)
+    }
+
+    /// What bundles of this data directory are signed by, where the configuration names nothing;
+    /// `make` is asked for one where there is none yet. Blocks.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn bundle_key(&self, make: impl FnOnce() -> Option<Secret>) -> std::io::Result<Secret> {
+        lock::bundle_key(&self.directory, make)
+    }
+
+    /// Whether the blob has its row and its file.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn has(&self, id: BlobId) -> Result<bool, Error> {
+        let (blobs, sealer) = (self.blobs.clone(), self.sealer.clone());
+        let windows = self.held.windows.clone();
+        let opened = self
+            .tasks
+            .spawn_blocking(move || Blob::open(id, &blobs, &windows, sealer.as_deref()))
+            .await;
+        Ok(opened.map_err(|_| Error::Stopped)??.is_some())
+    }
+
+    /// Notes that a blob came in a bundle of which nothing is visible yet.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn stage(&self, blob: BlobId) -> Result<(), Error> {
+        Ok(self.catalog.stage(blob).await?)
+    }
+
+    /// What was staged is visible now.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn unstage(&self) -> Result<(), Error> {
+        Ok(self.catalog.unstage().await?)
+    }
+
+    /// Takes away what came in bundles of which nothing is visible.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn discard_staged(&self) -> Result<u64, Error> {
+        let staged = self.catalog.staged().await?;
+        let freed = self.discard(&staged).await?;
+        self.catalog.unstage().await?;
+        self.settle().await?;
+        Ok(freed)
+    }
+
+    /// To be held by who takes a bundle in: one at a time.
+    pub async fn importing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.importing.lock().await
+    }
+
+    /// Keeps from eviction what is published or held, and nothing else.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn settle(&self) -> Result<(), Error> {
+        let _alone = self.recording.write().await;
+        Ok(reclaim::settle(&self.catalog, &self.packages, &self.space).await?)
+    }
+
+    /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn discard(&self, blobs: &[BlobId]) -> Result<u64, Error> {
+        let _alone = self.recording.write().await;
+        let mut unneeded = Vec::new();
+        for blob in blobs {
+            if !self.packages.needs(*blob).await? {
+                unneeded.push(*blob);
+            }
+        }
+        let (tasks, blobs) = (&self.tasks, &self.blobs);
+        let freed = reclaim::discard(
+            tasks,
+            &self.catalog,
+            &self.space,
+            &self.held,
+            blobs,
+            &unneeded,
+        )
+        .await;
+        self.evictions.fetch_add(1, Ordering::Release);
+        Ok(freed?)
+    }
+
+    /// Writes down an asset that came in; says whether it is the first of its version.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn record_asset(&self, key: &AssetKey, row: &AssetRow) -> Result<bool, Error> {
+        let package = &key.asset.package;
+        let held = self
+            .catalog
+            .held_of_asset(&key.connection, package, &row.version);
+        let is_first = self.catalog.keep_asset(key, row, held).await?;
+        if held != 0 {
+            self.hold(row.blob).await?;
+        }
+        Ok(is_first)
+    }
+
+    /// Writes down a document that came in, in the place of what was there. `package` is the one that
+    /// it is of.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn record_document(
+        &self,
+        connection: &str,
+        key: &str,
+        package: Option<&PackageId>,
+        row: &DocumentRow,
+    ) -> Result<(), Error> {
+        let held = self.catalog.held_of_document(connection, package);
+        self.record_held(connection, key, row, held).await
+    }
+
+    async fn record_held(
+        &self,
+        connection: &str,
+        key: &str,
+        row: &DocumentRow,
+        held: i64,
+    ) -> Result<(), Error> {
+        let kept = self
+            .catalog
+            .keep_document(connection, key, row, held)
+            .await?;
+        if kept.is_held {
+            self.hold(row.blob).await?;
+        }
+        if let Some(replaced) = kept.replaced {
+            self.let_go(&[replaced]).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, blob: BlobId) -> Result<(), Error> {
+        if let Some(size) = self.catalog.keep_known(blob).await? {
+            self.space.remove(size);
+        }
+        Ok(())
+    }
+
+    /// Makes visible what came in a bundle: the assets of one version, all or none; says whether the
+    /// version is new.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn record_imported(&self, assets: &[(AssetKey, AssetRow)]) -> Result<bool, Error> {
+        let is_new = self.catalog.keep_version(assets, hold::IMPORTED).await?;
+        for (_, row) in assets {
+            self.hold(row.blob).await?;
+        }
+        Ok(is_new)
+    }
+
+    /// The same of a document.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn record_imported_document(
+        &self,
+        connection: &str,
+        key: &str,
+        row: &DocumentRow,
+    ) -> Result<(), Error> {
+        self.record_held(connection, key, row, hold::IMPORTED).await
+    }
+
+    /// Pins and unpins packages; says which of the patterns to unpin there were.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn pin(
+        &self,
+        add: &[Pattern],
+        remove: &[String],
+        formats: &HashMap<String, Format>,
+    ) -> Result<Vec<String>, Error> {
+        let removed = self.catalog.change_pins(add, remove).await?;
+        self.catalog.hold_anew(formats).await?;
+        self.settle().await?;
+        Ok(removed)
+    }
+
+    /// Never evicts what comes from these connections, from now on; of all others, what is held for
+    /// another reason alone. `formats` are those of all connections.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn retain(
+        &self,
+        connections: BTreeSet<String>,
+        formats: &HashMap<String, Format>,
+    ) -> Result<(), Error> {
+        if self.catalog.set_retained(connections) {
+            self.catalog.hold_anew(formats).await?;
+            self.settle().await?;
         }
         Ok(())
     }
@@ -323,6 +564,12 @@ impl Store {
         Ok(Some(blob))
     }
 
+    /// What was asked for offline and is not here.
+    #[must_use]
+    pub fn wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+
     /// Notes a use of a blob that was found without asking for it.
     pub fn used(&self, id: BlobId) {
         self.usage.note(id);
@@ -342,6 +589,12 @@ impl Store {
         Ok(digest)
     }
 
+    /// Grows each time that something was evicted.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Acquire)
+    }
+
     /// Evictable bytes on disk.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -351,7 +604,8 @@ impl Store {
     /// Writes down what is noted in memory alone.
     pub async fn flush(&self) {
         self.usage.flush().await;
+        self.wishes.flush().await;
     }
 }
 
-use catalog::usage;
+use catalog::{usage, wish};

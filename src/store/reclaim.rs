@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::RwLock;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::catalog::Catalog;
 use super::packages::Packages;
@@ -16,6 +17,10 @@ use crate::task::Tasks;
 
 const BATCH: u32 = 64;
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "it is the store's, in a task of its own"
+)]
 pub fn start(
     tasks: &Tasks,
     catalog: &Catalog,
@@ -24,10 +29,13 @@ pub fn start(
     held: &Held,
     blobs: &Path,
     recording: &Arc<RwLock<()>>,
+    reading: &Arc<RwLock<()>>,
+    evictions: &Arc<AtomicU64>,
 ) {
     let (catalog, space, blobs) = (catalog.clone(), Arc::clone(space), blobs.to_owned());
     let (packages, recording) = (packages.clone(), Arc::clone(recording));
-    let held = held.clone();
+    let (held, evictions) = (held.clone(), Arc::clone(evictions));
+    let reading = Arc::clone(reading);
     let own = tasks.clone();
     tasks.spawn_until_stop(async move {
         // Nothing is evicted before it is sure what must not be.
@@ -40,18 +48,29 @@ pub fn start(
         }
         loop {
             space.crowded.notified().await;
-            if let Err(error) = reclaim(&own, &catalog, &space, &held, &blobs).await {
+            if let Err(error) = reclaim(&own, &catalog, &space, &held, &blobs, &reading).await {
                 warn!(%error, "Eviction failed, the cache stays larger than it should");
             }
+            evictions.fetch_add(1, Ordering::Release);
         }
     });
 }
 
 /// Agrees the two catalogs, between whose transactions the last process may have ended: what is
-/// published is kept from eviction, and what was kept for a publish that never was is not.
-async fn settle(catalog: &Catalog, packages: &Packages, space: &Space) -> Result<(), sqlx::Error> {
+/// published or held is kept from eviction, and what was kept for a publish that never was is not.
+pub async fn settle(
+    catalog: &Catalog,
+    packages: &Packages,
+    space: &Space,
+) -> Result<(), sqlx::Error> {
     let mut kept: HashSet<BlobId> = catalog.kept_blobs().await?.into_iter().collect();
     let mut missing = Vec::new();
+    for blob in catalog.held_blobs().await? {
+        if !kept.remove(&blob) {
+            missing.push(blob);
+        }
+    }
+    let held = missing.len();
     packages
         .needed(|blob| {
             if !kept.remove(&blob) {
@@ -64,6 +83,7 @@ async fn settle(catalog: &Catalog, packages: &Packages, space: &Space) -> Result
             space.add(size);
         }
     }
+    debug!(held, needed = missing.len(), "The two catalogs agree");
     for blob in missing {
         // Of a blob without a row nothing is evicted.
         if let Some(size) = catalog.keep_known(blob).await? {
@@ -73,22 +93,55 @@ async fn settle(catalog: &Catalog, packages: &Packages, space: &Space) -> Result
     Ok(())
 }
 
+/// Forgets blobs that nothing needs, and unlinks them; says how many bytes that were.
+pub async fn discard(
+    tasks: &Tasks,
+    catalog: &Catalog,
+    space: &Space,
+    held: &Held,
+    blobs: &Path,
+    unneeded: &[BlobId],
+) -> Result<u64, sqlx::Error> {
+    let mut freed = 0;
+    for chunk in unneeded.chunks(BATCH as usize) {
+        let gone = catalog.forget_blobs(chunk).await?;
+        let paths = gone.iter().flat_map(|(id, ..)| paths_of(blobs, *id));
+        let paths: Vec<PathBuf> = paths.collect();
+        let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
+        for (id, size, was_kept) in gone {
+            held.forget(id);
+            if !was_kept {
+                space.remove(size);
+            }
+            freed += size;
+        }
+    }
+    Ok(freed)
+}
+
+fn paths_of(blobs: &Path, id: BlobId) -> [PathBuf; 2] {
+    [blob::path(blobs, id), blob::sealed_path(blobs, id)]
+}
+
 async fn reclaim(
     tasks: &Tasks,
     catalog: &Catalog,
     space: &Space,
     held: &Held,
     blobs: &Path,
+    reading: &RwLock<()>,
 ) -> Result<(), sqlx::Error> {
     let (mut count, mut freed) = (0u64, 0u64);
     while space.surplus() > 0 {
+        // Not while somebody reads all that there is.
+        let _alone = reading.write().await;
         let coldest = catalog.take_coldest(BATCH, space.surplus()).await?;
         if coldest.is_empty() {
             break;
         }
         let paths: Vec<PathBuf> = coldest
             .iter()
-            .flat_map(|(id, _)| [blob::path(blobs, *id), blob::sealed_path(blobs, *id)])
+            .flat_map(|(id, _)| paths_of(blobs, *id))
             .collect();
         let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
         for (id, size) in coldest {
@@ -105,7 +158,7 @@ async fn reclaim(
 }
 
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-fn unlink(paths: &[PathBuf]) {
+pub fn unlink(paths: &[PathBuf]) {
     for path in paths {
         if let Err(error) = std::fs::remove_file(path)
             && error.kind() != std::io::ErrorKind::NotFound

@@ -52,27 +52,46 @@ pub async fn decide(
     Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
 }
 
-/// Has the running Larder carry out a command; the secret is that of its data directory.
-///
-/// # Errors
-/// Where the running Larder does not answer, or says no.
-pub async fn control<O: DeserializeOwned>(
-    address: &str,
-    secret: &Secret,
-    command: &impl Serialize,
-) -> anyhow::Result<O> {
-    let response = http()?
-        .post(format!("{address}/-/control"))
-        .bearer_auth(secret.expose())
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(command)?)
-        .send()
-        .await
-        .with_context(|| format!("{address} does not answer"))?;
-    let status = response.status();
-    let text = response.text().await.unwrap_or_default();
-    anyhow::ensure!(status.is_success(), "{}", text.trim());
-    Ok(serde_json::from_str(&text)?)
+/// A running Larder that takes commands from who can read its data directory.
+pub struct Control {
+    http: reqwest::Client,
+    address: String,
+    secret: Secret,
+}
+
+impl Control {
+    /// # Errors
+    /// Where no client can be made.
+    pub fn of(address: String, secret: Secret) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http()?,
+            address,
+            secret,
+        })
+    }
+
+    /// Has it carry out a command.
+    ///
+    /// # Errors
+    /// Where it does not answer, or says no.
+    pub async fn execute<O: DeserializeOwned>(
+        &self,
+        command: &impl Serialize,
+    ) -> anyhow::Result<O> {
+        let response = self
+            .http
+            .post(format!("{}/-/control", self.address))
+            .bearer_auth(self.secret.expose())
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(command)?)
+            .send()
+            .await
+            .with_context(|| format!("{} does not answer", self.address))?;
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        anyhow::ensure!(status.is_success(), "{}", text.trim());
+        Ok(serde_json::from_str(&text)?)
+    }
 }
 
 /// # Errors

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Place, Upstream, home, read, xml};
+use crate::airgap::maven::Binding;
 use crate::config::Auth;
 use crate::package::Format;
 use crate::secret::Secret;
@@ -89,24 +90,70 @@ fn server_auth(settings: &str, id: &str) -> Option<Auth> {
 
 /// The address in the POM that every POM inherits from, which stands in one of Maven's jars.
 fn super_pom() -> Option<String> {
-    let lib = maven_home()?.join("lib");
-    #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
-    let jar = std::fs::read_dir(lib)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            name.starts_with("maven-model-builder") && name.ends_with(".jar")
-        })?;
+    let jar = jar("maven-model-builder")?;
     let pom = from_jar(&jar, "org/apache/maven/model/pom-4.0.0.xml")?;
     xml::elements(&pom)
         .into_iter()
         .find(|element| element.path == "project/repositories/repository/url")
         .map(|element| element.text)
+}
+
+/// The plugins that this machine's Maven runs without being told to, which stand in one of its
+/// jars; none where it has no Maven. Blocks.
+#[must_use]
+pub fn bindings() -> Vec<Binding> {
+    let Some(jar) = jar("maven-core-") else {
+        return Vec::new();
+    };
+    [
+        "META-INF/plexus/default-bindings.xml",
+        "META-INF/plexus/components.xml",
+    ]
+    .into_iter()
+    .filter_map(|name| from_jar(&jar, name))
+    .flat_map(|text| bindings_in(&text))
+    .collect()
+}
+
+fn bindings_in(text: &str) -> Vec<Binding> {
+    let (mut bindings, mut plugins, mut hint) = (Vec::new(), Vec::new(), String::new());
+    for element in xml::elements(text) {
+        if element.path == "component-set/components/component" {
+            let packaging = match hint.as_str() {
+                // Lifecycles of their own, which every packaging has.
+                "clean" | "site" | "default" => "",
+                hint => hint,
+            };
+            bindings.extend(plugins.drain(..).map(|plugin| Binding {
+                packaging: packaging.to_owned(),
+                plugin,
+            }));
+            hint.clear();
+        } else if element.path.ends_with("/role-hint") {
+            hint = element.text;
+        } else {
+            // `group:artifact:version:goal`, several with commas.
+            for goal in element.text.split(',') {
+                let parts: Vec<&str> = goal.trim().split(':').collect();
+                if let [group, artifact, version, _goal] = parts.as_slice() {
+                    plugins.push(format!("{group}:{artifact}:{version}"));
+                }
+            }
+        }
+    }
+    bindings
+}
+
+/// A jar of Maven's own, by what its name begins with.
+fn jar(prefix: &str) -> Option<PathBuf> {
+    let lib = maven_home()?.join("lib");
+    #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]
+    let mut entries = std::fs::read_dir(lib).ok()?.flatten();
+    entries.find_map(|entry| {
+        let path = entry.path();
+        let name = path.file_name()?.to_str()?;
+        (name.starts_with(prefix) && name.ends_with(".jar")).then(|| path.clone())
+    })
 }
 
 #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]

@@ -13,6 +13,7 @@
 )]
 
 mod access;
+mod airgap;
 mod clients;
 mod command;
 mod invariants;

@@ -8,6 +8,7 @@ mod merge;
 mod metadata;
 mod name;
 mod path;
+pub mod pom;
 mod upload;
 mod version;
 
@@ -64,6 +65,37 @@ impl Protocol for Maven {
             key: path.clone(),
             location: Location::Path(super::path::encode_path(&path)),
             accept: "*/*",
+        }
+    }
+
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        let listings = self.listings(package);
+        let resources = listings.iter().map(|id| self.resource(id, false));
+        resources.collect()
+    }
+
+    fn listings(&self, package: &PackageId) -> Vec<DocumentId> {
+        let folder = path::folder(package);
+        vec![DocumentId {
+            package: Some(package.clone()),
+            view: super::View::Maven(View::Metadata { folder }),
+        }]
+    }
+
+    fn carries(&self, file: &str) -> bool {
+        !file.ends_with(".pom")
+    }
+
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        let asked = path::parse(&Ask {
+            method: &http::Method::GET,
+            rest: key.strip_prefix("asset:").unwrap_or(key),
+            query: None,
+            accept: "",
+        });
+        match asked.ok()? {
+            Target::Document(id) => id.package,
+            _ => None,
         }
     }
 

@@ -93,6 +93,33 @@ impl Protocol for Npm {
         }
     }
 
+    fn resources(&self, document: &DocumentId) -> Vec<Resource> {
+        let (super::View::Npm(view), Some(package)) = (&document.view, &document.package) else {
+            return vec![self.resource(document, false)];
+        };
+        let (short, whole) = (packument(package, true), packument(package, false));
+        match view {
+            View::ShortPackument | View::DistTags => vec![short, whole],
+            View::Packument | View::Manifest(_) => vec![whole, short],
+            _ => vec![self.resource(document, false)],
+        }
+    }
+
+    fn read_beforehand(&self, package: &PackageId, whole: bool) -> Vec<Resource> {
+        let mut documents = vec![packument(package, true)];
+        if whole {
+            documents.push(packument(package, false));
+        }
+        documents
+    }
+
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        let name = key
+            .strip_prefix("short:")
+            .or_else(|| key.strip_prefix("full:"))?;
+        self.package(name).ok()
+    }
+
     fn evidence(&self, package: &PackageId, dates: bool) -> Evidence {
         let mut documents = vec![packument(package, false)];
         if !dates {

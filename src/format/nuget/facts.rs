@@ -1,12 +1,14 @@
 //! What registrations say of a package's files.
 
+use http::Method;
 use jiff::Timestamp;
 use url::Url;
 
-use super::FLAT;
 use super::registration::{self, string};
+use super::service::Addresses;
+use super::{FLAT, Nuget, path};
 use crate::format::json::Node;
-use crate::format::{FactsPart, FormatError, Resource, Upstream, date};
+use crate::format::{Ask, FactsPart, FormatError, Protocol as _, Resource, Target, Upstream, date};
 use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise};
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
@@ -16,11 +18,7 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
             let url = string(&page.node, "@id")
                 .and_then(|id| upstream.url.join(&id).ok())
                 .ok_or_else(|| FormatError::shape("a registration page has no address"))?;
-            part.more.push(Resource {
-                key: format!("registration-page:{url}"),
-                location: Location::Url(url),
-                accept: "application/json",
-            });
+            part.more.push(page_at(&url, upstream.directory));
             continue;
         };
         for leaf in leaves {
@@ -29,6 +27,29 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
         }
     }
     Ok(part)
+}
+
+/// The page's resource, under the name by which clients come to it.
+fn page_at(url: &Url, directory: Option<&[u8]>) -> Resource {
+    let ours = Addresses::new(directory, "").ours(url.as_str());
+    let target = ours.and_then(|rest| {
+        let asked = path::parse(&Ask {
+            method: &Method::GET,
+            rest: &rest,
+            query: None,
+            accept: "",
+        });
+        asked.ok()
+    });
+    let key = match target {
+        Some(Target::Document(id)) => Nuget.resource(&id, false).key,
+        _ => format!("elsewhere:{url}"),
+    };
+    Resource {
+        key,
+        location: Location::Url(url.clone()),
+        accept: "application/json",
+    }
 }
 
 /// Unlisting puts the year 1900 in the place of the date: then it is not known.

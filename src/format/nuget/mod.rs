@@ -177,16 +177,51 @@ impl Protocol for Nuget {
         }
     }
 
+    fn resources(&self, document: &DocumentId) -> Vec<Resource> {
+        let own = self.resource(document, false);
+        let (super::View::Nuget(View::Registration { path, .. }), Some(package)) =
+            (&document.view, &document.package)
+        else {
+            return vec![own];
+        };
+        let mut resources = vec![own];
+        for form in [
+            Registrations::GzippedSemver2,
+            Registrations::Gzipped,
+            Registrations::Plain,
+        ] {
+            let path = path.clone();
+            let view = super::View::Nuget(View::Registration { form, path });
+            let package = Some(package.clone());
+            resources.push(self.resource(&DocumentId { package, view }, false));
+        }
+        if path.ends_with("/index.json") {
+            resources.push(registration_any(package));
+        }
+        resources
+    }
+
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        let versions = DocumentId {
+            package: Some(package.clone()),
+            view: super::View::Nuget(View::FlatIndex),
+        };
+        vec![registration_any(package), self.resource(&versions, false)]
+    }
+
+    fn carries(&self, file: &str) -> bool {
+        file.ends_with(".nupkg")
+    }
+
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        let (kind, path) = key.split_once(':')?;
+        let is_of_package = kind == "flat" || kind.starts_with("registration");
+        let name = path.split('/').next().filter(|_| is_of_package)?;
+        name::parse(name).ok()
+    }
+
     fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
-        let path = format!("{}/index.json", package.name());
-        Evidence::Documents(vec![Resource {
-            key: format!("registration-any:{path}"),
-            location: Location::Service {
-                types: REGISTRATIONS_ANY,
-                path,
-            },
-            accept: "application/json",
-        }])
+        Evidence::Documents(vec![registration_any(package)])
     }
 
     fn facts(
@@ -328,6 +363,19 @@ impl Protocol for Nuget {
 
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
+    }
+}
+
+/// The package's registrations in the fullest form that upstream has.
+fn registration_any(package: &PackageId) -> Resource {
+    let path = format!("{}/index.json", package.name());
+    Resource {
+        key: format!("registration-any:{path}"),
+        location: Location::Service {
+            types: REGISTRATIONS_ANY,
+            path,
+        },
+        accept: "application/json",
     }
 }
 

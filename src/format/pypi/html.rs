@@ -9,6 +9,9 @@ use url::Url;
 use super::page::{File, Page, Place, digests};
 use crate::format::{FormatError, Upstream};
 
+/// The attributes that promise a metadata file (PEP 714, 658).
+const PROMISES: [&str; 2] = ["data-core-metadata", "data-dist-info-metadata"];
+
 /// `Name=value` pairs of one hash, as PEP 503 and 658 write them.
 fn hash_pair(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
@@ -121,11 +124,18 @@ fn file(
         url.set_fragment(None);
         url
     };
-    let metadata = get("data-core-metadata").or_else(|| get("data-dist-info-metadata"));
+    let [core, old] = PROMISES;
+    let metadata = get(core).or_else(|| get(old));
     let metadata_hashes: BTreeMap<_, _> = metadata
         .as_deref()
         .and_then(hash_pair)
         .into_iter()
+        .collect();
+    let metadata = metadata.filter(|text| text != "false");
+    let promises = PROMISES
+        .iter()
+        .filter(|_| metadata.is_some())
+        .filter_map(|name| Some(attributes.get(*name)?.1.clone()))
         .collect();
     let provenance = get("data-provenance").and_then(|text| bare.join(&text).ok());
     let mut addresses = Vec::new();
@@ -147,10 +157,9 @@ fn file(
         hashes,
         requires_python: get("data-requires-python"),
         yanked: get("data-yanked"),
-        metadata: metadata
-            .filter(|text| text != "false")
-            .map(|_| digests(&metadata_hashes)),
+        metadata: metadata.map(|_| digests(&metadata_hashes)),
         metadata_hashes,
+        promises,
         signed: get("data-gpg-sig").as_deref() == Some("true"),
         provenance,
         // The HTML form has no dates.

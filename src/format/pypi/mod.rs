@@ -103,6 +103,24 @@ impl Protocol for Pypi {
         }
     }
 
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        vec![project(package)]
+    }
+
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let file = asset.file.rsplit('/').next()?;
+        let file = file.strip_suffix(".metadata").unwrap_or(file);
+        name::version_of(asset.package.name(), file).map(str::to_owned)
+    }
+
+    fn carries(&self, file: &str) -> bool {
+        !file.ends_with(".metadata") && !file.ends_with(".asc")
+    }
+
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        self.package(key.strip_prefix("simple:")?).ok()
+    }
+
     fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
         Evidence::Documents(vec![project(package)])
     }

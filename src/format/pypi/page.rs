@@ -38,12 +38,22 @@ pub struct File {
     /// Digests of the metadata file, where there is one (PEP 658, 714); they may be none.
     pub metadata: Option<Expected>,
     pub metadata_hashes: BTreeMap<String, String>,
+    /// Where the page promises the metadata file.
+    pub promises: Vec<Range<usize>>,
     pub signed: bool,
     pub provenance: Option<Url>,
     pub uploaded: Option<Timestamp>,
     /// The whole entry in the page.
     pub range: Range<usize>,
     pub addresses: Vec<Place>,
+}
+
+impl File {
+    /// The places of promises that are not to be made.
+    pub fn withdrawn(&self) -> impl Iterator<Item = Range<usize>> {
+        let places = self.promises.iter().filter(|_| self.metadata.is_none());
+        places.cloned()
+    }
 }
 
 /// An address in the page.
@@ -116,6 +126,12 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
             entry.core_metadata
         };
         let (metadata, metadata_hashes) = metadata_of(&metadata);
+        let promises = ["core-metadata", "dist-info-metadata"]
+            .into_iter()
+            .filter(|_| metadata.is_some())
+            .filter_map(|name| element.get(name))
+            .map(|node| node.range())
+            .collect();
         files.push(File {
             name: entry.filename.into_owned(),
             url,
@@ -129,6 +145,7 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
             },
             metadata,
             metadata_hashes,
+            promises,
             signed: entry.gpg_sig == Some(true),
             provenance,
             uploaded: entry.upload_time.as_deref().and_then(date),

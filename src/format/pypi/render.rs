@@ -20,7 +20,12 @@ pub fn project(
     package: &PackageId,
     form: Form,
 ) -> Result<Rendering, FormatError> {
-    let page = page::read(&input.upstream)?;
+    let mut page = page::read(&input.upstream)?;
+    for file in &mut page.files {
+        if !has_metadata(input, package, file) {
+            file.metadata = None;
+        }
+    }
     let shown: Vec<bool> = page
         .files
         .iter()
@@ -40,9 +45,18 @@ pub fn project(
 }
 
 fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
+    shows(input, package, file, "")
+}
+
+/// Whether the file's metadata, which the page promises beside it, can be had.
+fn has_metadata(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
+    file.metadata.is_none() || shows(input, package, file, ".metadata")
+}
+
+fn shows(input: &RenderInput<'_>, package: &PackageId, file: &File, ending: &str) -> bool {
     input.shows.is_none_or(|shows| {
         shows(Subject::File {
-            file: &address::file(&file.url),
+            file: &format!("{}{ending}", address::file(&file.url)),
             version: name::version_of(package.name(), &file.name).unwrap_or_default(),
         })
     })
@@ -63,8 +77,13 @@ fn edit_json(
     shown: &[bool],
 ) -> Result<Option<Vec<u8>>, FormatError> {
     let mut edits = Edits::new();
-    for place in page.files.iter().flat_map(|file| &file.addresses) {
-        edits.replace(place.range.clone(), quoted(&address::relative(&place.url)));
+    for file in &page.files {
+        for place in &file.addresses {
+            edits.replace(place.range.clone(), quoted(&address::relative(&place.url)));
+        }
+        for place in file.withdrawn() {
+            edits.replace(place, *b"false");
+        }
     }
     if shown.contains(&false) {
         let ranges: Vec<_> = page.files.iter().map(|file| file.range.clone()).collect();
@@ -113,6 +132,9 @@ fn edit_html(input: &RenderInput<'_>, page: &Page, shown: &[bool]) -> Option<Vec
         if !shown {
             edits.remove(file.range.clone());
             continue;
+        }
+        for place in file.withdrawn() {
+            edits.remove(place);
         }
         for place in &file.addresses {
             let hash = if place.attribute == "href" {

@@ -1,5 +1,6 @@
 use jiff::Timestamp;
-use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::Catalog;
 use crate::package::{AssetId, BlobId, Origin, PackageId, Summary};
@@ -26,6 +27,25 @@ pub struct AssetRow {
     pub fetch_ms: i64,
 }
 
+impl AssetRow {
+    /// Reads the columns version, blob, size, `media_type`, published, `last_modified`,
+    /// `first_seen` and `fetch_ms`, the first of them at `at`.
+    pub(super) fn read(row: &SqliteRow, at: usize) -> Option<Self> {
+        Some(Self {
+            version: row.get(at),
+            blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(at + 1))?,
+            size: u64::try_from(row.get::<i64, _>(at + 2)).unwrap_or(0),
+            media_type: row.get(at + 3),
+            published: row
+                .get::<Option<i64>, _>(at + 4)
+                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+            last_modified: row.get(at + 5),
+            first_seen: row.get(at + 6),
+            fetch_ms: row.get(at + 7),
+        })
+    }
+}
+
 impl Catalog {
     /// # Errors
     /// Where the database fails.
@@ -39,20 +59,7 @@ impl Catalog {
         .bind(&*key.asset.file)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.and_then(|row| {
-            Some(AssetRow {
-                version: row.get(0),
-                blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(1))?,
-                size: u64::try_from(row.get::<i64, _>(2)).unwrap_or(0),
-                media_type: row.get(3),
-                published: row
-                    .get::<Option<i64>, _>(4)
-                    .and_then(|seconds| Timestamp::from_second(seconds).ok()),
-                last_modified: row.get(5),
-                first_seen: row.get(6),
-                fetch_ms: row.get(7),
-            })
-        }))
+        Ok(row.and_then(|row| AssetRow::read(&row, 0)))
     }
 
     /// Whether any asset of the package was ever pulled through the connection.
@@ -130,38 +137,90 @@ impl Catalog {
             .collect())
     }
 
-    /// Keeps an asset; says whether it is the first of its version.
+    /// The files of the package whose bytes are here, each with its version.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_asset(&self, key: &AssetKey, row: &AssetRow) -> Result<bool, sqlx::Error> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let other = sqlx::query(
-            "SELECT 1 FROM asset WHERE connection = ? AND package = ? AND version = ? LIMIT 1",
+    pub async fn held_files(
+        &self,
+        connection: &str,
+        package: &PackageId,
+    ) -> Result<Vec<(String, String)>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT asset.version, asset.file FROM asset JOIN blob ON blob.id = asset.blob \
+             WHERE asset.connection = ? AND asset.package = ?",
         )
-        .bind(&*key.connection)
-        .bind(key.asset.package.to_string())
-        .bind(&row.version)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO asset (connection, package, file, version, blob, size, media_type, published, \
-             last_modified, first_seen, fetch_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&*key.connection)
-        .bind(key.asset.package.to_string())
-        .bind(&*key.asset.file)
-        .bind(&row.version)
-        .bind(row.blob.as_bytes().as_slice())
-        .bind(i64::try_from(row.size).unwrap_or(i64::MAX))
-        .bind(&row.media_type)
-        .bind(row.published.map(Timestamp::as_second))
-        .bind(&row.last_modified)
-        .bind(row.first_seen)
-        .bind(row.fetch_ms)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(other.is_none())
+        .bind(connection)
+        .bind(package.to_string())
+        .fetch_all(&self.pool)
+        .await
     }
+
+    /// Keeps an asset; says whether it is the first of its version.
+    pub(in crate::store) async fn keep_asset(
+        &self,
+        key: &AssetKey,
+        row: &AssetRow,
+        held: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let is_first = keep_asset(&mut transaction, key, row, held).await?;
+        transaction.commit().await?;
+        Ok(is_first)
+    }
+
+    /// Keeps the assets of one version, all or none; says whether it is new.
+    pub(in crate::store) async fn keep_version(
+        &self,
+        assets: &[(AssetKey, AssetRow)],
+        held: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut is_new = false;
+        for (key, row) in assets {
+            is_new |= keep_asset(&mut transaction, key, row, held).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_new)
+    }
+}
+
+/// Keeps an asset; says whether it is the first of its version. What held it still does.
+async fn keep_asset(
+    transaction: &mut SqliteConnection,
+    key: &AssetKey,
+    row: &AssetRow,
+    held: i64,
+) -> Result<bool, sqlx::Error> {
+    let other = sqlx::query(
+        "SELECT 1 FROM asset WHERE connection = ? AND package = ? AND version = ? LIMIT 1",
+    )
+    .bind(&*key.connection)
+    .bind(key.asset.package.to_string())
+    .bind(&row.version)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "INSERT INTO asset (connection, package, file, version, blob, size, media_type, published, \
+         last_modified, first_seen, fetch_ms, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO UPDATE SET version = excluded.version, blob = excluded.blob, size = excluded.size, \
+         media_type = excluded.media_type, published = excluded.published, \
+         last_modified = excluded.last_modified, first_seen = excluded.first_seen, \
+         fetch_ms = excluded.fetch_ms, held = held | excluded.held",
+    )
+    .bind(&*key.connection)
+    .bind(key.asset.package.to_string())
+    .bind(&*key.asset.file)
+    .bind(&row.version)
+    .bind(row.blob.as_bytes().as_slice())
+    .bind(i64::try_from(row.size).unwrap_or(i64::MAX))
+    .bind(&row.media_type)
+    .bind(row.published.map(Timestamp::as_second))
+    .bind(&row.last_modified)
+    .bind(row.first_seen)
+    .bind(row.fetch_ms)
+    .bind(held)
+    .execute(&mut *transaction)
+    .await?;
+    Ok(other.is_none())
 }

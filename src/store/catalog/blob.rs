@@ -130,6 +130,66 @@ impl Catalog {
         Ok(taken)
     }
 
+    /// Forgets those of the blobs that nothing names, and says which they were, with their sizes and
+    /// whether they were kept from eviction.
+    pub(in crate::store) async fn forget_blobs(
+        &self,
+        blobs: &[BlobId],
+    ) -> Result<Vec<(BlobId, u64, bool)>, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = Vec::new();
+        for blob in blobs {
+            let row = sqlx::query(
+                "DELETE FROM blob WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM asset WHERE blob = ?1) \
+                 AND NOT EXISTS (SELECT 1 FROM document WHERE blob = ?1) RETURNING size, kept",
+            )
+            .bind(blob.as_bytes().as_slice())
+            .fetch_optional(&mut *transaction)
+            .await?;
+            sqlx::query("DELETE FROM staged WHERE blob = ?")
+                .bind(blob.as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+            let Some(row) = row else { continue };
+            sqlx::query("DELETE FROM blob_digest WHERE blob = ?")
+                .bind(blob.as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+            let size = u64::try_from(row.get::<i64, _>(0)).unwrap_or(0);
+            gone.push((*blob, size, row.get::<i64, _>(1) != 0));
+        }
+        transaction.commit().await?;
+        Ok(gone)
+    }
+
+    /// Notes that a blob came in a bundle of which nothing is visible yet.
+    pub(in crate::store) async fn stage(&self, blob: BlobId) -> Result<(), sqlx::Error> {
+        sqlx::query("INSERT INTO staged (blob) VALUES (?) ON CONFLICT DO NOTHING")
+            .bind(blob.as_bytes().as_slice())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The blobs that came in bundles of which nothing is visible.
+    pub(in crate::store) async fn staged(&self) -> Result<Vec<BlobId>, sqlx::Error> {
+        let rows = sqlx::query("SELECT blob FROM staged")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
+            .collect())
+    }
+
+    /// What was staged is visible now.
+    pub(in crate::store) async fn unstage(&self) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM staged")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     pub(in crate::store) async fn digest(
         &self,
         blob: BlobId,

@@ -1,4 +1,5 @@
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::Catalog;
 use crate::package::BlobId;
@@ -25,6 +26,27 @@ pub struct DocumentRow {
     pub fetch_ms: i64,
 }
 
+impl DocumentRow {
+    /// Reads the columns blob, size, url, `media_type`, etag, `last_modified`, policy, `fetched_at`,
+    /// `checked_at`, `fresh_until`, `fetch_ms` and `stale_for`, the first of them at `at`.
+    pub(super) fn read(row: &SqliteRow, at: usize) -> Option<Self> {
+        Some(Self {
+            blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(at))?,
+            size: u64::try_from(row.get::<i64, _>(at + 1)).unwrap_or(0),
+            url: row.get(at + 2),
+            media_type: row.get(at + 3),
+            etag: row.get(at + 4),
+            last_modified: row.get(at + 5),
+            policy: row.get(at + 6),
+            fetched_at: row.get(at + 7),
+            checked_at: row.get(at + 8),
+            fresh_until: row.get(at + 9),
+            fetch_ms: row.get(at + 10),
+            stale_for: row.get(at + 11),
+        })
+    }
+}
+
 impl Catalog {
     /// # Errors
     /// Where the database fails.
@@ -41,22 +63,7 @@ impl Catalog {
         .bind(key)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.and_then(|row| {
-            Some(DocumentRow {
-                blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?,
-                size: u64::try_from(row.get::<i64, _>(1)).unwrap_or(0),
-                url: row.get(2),
-                media_type: row.get(3),
-                etag: row.get(4),
-                last_modified: row.get(5),
-                policy: row.get(6),
-                fetched_at: row.get(7),
-                checked_at: row.get(8),
-                fresh_until: row.get(9),
-                fetch_ms: row.get(10),
-                stale_for: row.get(11),
-            })
-        }))
+        Ok(row.and_then(|row| DocumentRow::read(&row, 0)))
     }
 
     /// Has these documents of the connection, or all of them, be asked for anew before they are
@@ -94,17 +101,30 @@ impl Catalog {
         transaction.commit().await
     }
 
-    /// # Errors
-    /// Where the database fails.
-    pub async fn keep_document(
+    /// Keeps a document in the place of what was there. What held it still does; then the blob that
+    /// has to be let go of is named.
+    pub(in crate::store) async fn keep_document(
         &self,
         connection: &str,
         key: &str,
         row: &DocumentRow,
-    ) -> Result<(), sqlx::Error> {
+        held: i64,
+    ) -> Result<Held, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let before =
+            sqlx::query("SELECT blob, held FROM document WHERE connection = ? AND key = ?")
+                .bind(connection)
+                .bind(key)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let (replaced, held_before) = before.map_or((None, 0), |row| {
+            (BlobId::from_slice(&row.get::<Vec<u8>, _>(0)), row.get(1))
+        });
+        let held = held | held_before;
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
-             policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for, held) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection)
         .bind(key)
@@ -120,8 +140,19 @@ impl Catalog {
         .bind(row.fresh_until)
         .bind(row.fetch_ms)
         .bind(row.stale_for)
-        .execute(&self.pool)
+        .bind(held)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        transaction.commit().await?;
+        Ok(Held {
+            is_held: held != 0,
+            replaced: replaced.filter(|blob| held_before != 0 && *blob != row.blob),
+        })
     }
+}
+
+/// Whether a document's blob is held, and which one was before it.
+pub(in crate::store) struct Held {
+    pub is_held: bool,
+    pub replaced: Option<BlobId>,
 }

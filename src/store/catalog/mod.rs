@@ -3,10 +3,14 @@
 mod asset;
 mod blob;
 mod document;
+pub mod hold;
 mod names;
+pub mod survey;
 pub mod usage;
+pub mod wish;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -16,11 +20,13 @@ pub use asset::{AssetKey, AssetRow};
 pub use document::DocumentRow;
 
 use super::Error;
+use hold::Holds;
 
 /// The catalog; clones share it.
 #[derive(Clone)]
 pub struct Catalog {
     pool: SqlitePool,
+    holds: Arc<Holds>,
 }
 
 impl Catalog {
@@ -39,6 +45,11 @@ impl Catalog {
         sqlx::migrate!("src/store/catalog/migrations")
             .run(&pool)
             .await?;
-        Ok(Self { pool })
+        let catalog = Self {
+            pool,
+            holds: Arc::default(),
+        };
+        catalog.recall_pins().await?;
+        Ok(catalog)
     }
 }

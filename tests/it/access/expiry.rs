@@ -15,9 +15,12 @@ use crate::support::tool::{Tool, said};
 /// another machine, too.
 fn faketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").unwrap();
-    let mut files = folders.map(|folder| folder.unwrap().path().join("faketime/libfaketimeMT.so.1"));
+    let mut files =
+        folders.map(|folder| folder.unwrap().path().join("faketime/libfaketimeMT.so.1"));
     let file = files.find(|file| Path::exists(file));
-    file.expect("tests/clients fetches it").display().to_string()
+    file.expect("tests/clients fetches it")
+        .display()
+        .to_string()
 }
 
 async fn serve(setup: &Setup, moved: &str) -> Served {
@@ -48,10 +51,20 @@ async fn tokens_and_signatures_end_when_the_clock_has_passed_them() {
     let key = json(&setup, &["key", "create", "--json"]).await;
     let word = |name: &str| key[name].as_str().unwrap().to_owned();
     let key = (word("accessKeyId"), word("secretAccessKey"));
-    let machine = ["token", "create", "--principal", "root", "--json", "--expires"];
+    let machine = [
+        "token",
+        "create",
+        "--principal",
+        "root",
+        "--json",
+        "--expires",
+    ];
     let day = json(&setup, &[&machine[..], &["1d"]].concat()).await;
     let week = json(&setup, &[&machine[..], &["7d"]].concat()).await;
-    let (day, week) = (day["token"].as_str().unwrap(), week["token"].as_str().unwrap());
+    let (day, week) = (
+        day["token"].as_str().unwrap(),
+        week["token"].as_str().unwrap(),
+    );
 
     let mut now = serve(&setup, "+0").await;
     let mut aws = Aws {
@@ -72,7 +85,10 @@ async fn tokens_and_signatures_end_when_the_clock_has_passed_them() {
     aws.url.clone_from(&later.url);
     let output = aws.codeartifact(&["list-domains"]).await;
     let text = said(&output);
-    assert!(text.contains("more than five minutes from now"), "a signature of eleven hours ago: {text}");
+    assert!(
+        text.contains("more than five minutes from now"),
+        "a signature of eleven hours ago: {text}"
+    );
     later.signal(rustix::process::Signal::TERM);
     later.child.wait().await.unwrap();
 

@@ -208,7 +208,7 @@ async fn offline_no_packet_leaves() {
     larder.reload(&format!("offline = true\n{text}")).await;
     upstream.forget_seen();
     larder.get("/npm/public/left-pad").await.expect(200);
-    let missing = larder.get("/npm/public/other").await.expect(503);
+    let missing = larder.get("/npm/public/other").await.expect(404);
     assert!(
         missing.json()["error"]
             .as_str()

@@ -1,0 +1,97 @@
+//! What an operator says about the air gap. One set of commands, for the command line and for the
+//! running server.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::maven::Binding;
+use super::want::Want;
+use super::warm::{Manner, Warmed, Warmer};
+use crate::problem::Problem;
+use crate::repository::{Reader, Snapshot};
+use crate::store::catalog::wish::Wish;
+
+/// A command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum Command {
+    /// Fetches one want.
+    Warm {
+        repository: String,
+        want: Want,
+        manner: Manner,
+    },
+    /// Closes Maven projects and artifacts over.
+    Resolve {
+        repository: String,
+        poms: Vec<String>,
+        /// `group:artifact:version`
+        artifacts: Vec<String>,
+        bindings: Vec<Binding>,
+    },
+    /// What was asked for offline and is not here.
+    Wishes,
+    /// Forgets all wishes.
+    ForgetWishes,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    Warmed { warmed: Warmed },
+    Resolved { wants: Vec<Want> },
+    Wishes { wishes: Vec<Wish> },
+    Forgotten { count: u64 },
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// Where what it names is not there, or the store fails.
+pub async fn execute(
+    reader: &Arc<Reader>,
+    snapshot: &Arc<Snapshot>,
+    command: Command,
+) -> Result<Outcome, Problem> {
+    match command {
+        Command::Warm {
+            repository,
+            want,
+            manner,
+        } => {
+            let warmer = Warmer {
+                reader,
+                snapshot,
+                repository: snapshot.repository(&repository)?,
+                manner,
+            };
+            let warmed = warmer.warm(&want).await;
+            Ok(Outcome::Warmed { warmed })
+        }
+        Command::Resolve {
+            repository,
+            poms,
+            artifacts,
+            bindings,
+        } => {
+            let repository = snapshot.repository(&repository)?;
+            let wants =
+                super::resolve(reader, snapshot, repository, &poms, &artifacts, &bindings).await?;
+            Ok(Outcome::Resolved { wants })
+        }
+        Command::Wishes => {
+            let wishes = reader.fetcher().store().wishes().list().await;
+            let wishes =
+                wishes.map_err(|error| Problem::internal("the wishes cannot be read", error))?;
+            Ok(Outcome::Wishes { wishes })
+        }
+        Command::ForgetWishes => {
+            let count = reader.fetcher().store().wishes().clear().await;
+            let count =
+                count.map_err(|error| Problem::internal("the wishes cannot be written", error))?;
+            Ok(Outcome::Forgotten { count })
+        }
+    }
+}

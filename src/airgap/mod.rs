@@ -1,0 +1,15 @@
+//! Behind the air gap: what lists need is fetched where there is a line, carried over in a bundle
+//! that proves itself, and served where there is none.
+
+mod command;
+pub mod lockfile;
+pub mod maven;
+pub mod platform;
+mod resolve;
+mod want;
+mod warm;
+
+pub use command::{Command, Outcome, execute};
+pub use resolve::resolve;
+pub use want::{File, Want};
+pub use warm::{Manner, Trouble, TroubleKind, Warmed, Warmer};

@@ -1,0 +1,344 @@
+//! Fetching what lists need, by the same doors and the same decision as what clients ask for.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+
+use super::platform::Platforms;
+use super::want::{File, Match, Want};
+use crate::format;
+use crate::package::{AssetFacts, AssetId, Format, PackageId};
+use crate::problem::{Decider, Kind, Problem};
+use crate::repository::{Known, Reader, Repository, Snapshot};
+
+/// Files of one version that are fetched at once.
+const FILES_AT_ONCE: usize = 8;
+/// Versions that are tried where the newest is held back.
+const NEWEST_TRIED_MAX: usize = 50;
+
+/// How to go about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manner {
+    pub platforms: Platforms,
+    /// Documents with all that a registry has: dates, words for people.
+    pub whole: bool,
+}
+
+/// What came of one want.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warmed {
+    pub package: String,
+    pub version: String,
+    pub documents: u64,
+    /// Files that came in, and their bytes.
+    pub fetched: u64,
+    pub fetched_bytes: u64,
+    /// Files that were here.
+    pub present: u64,
+    pub troubles: Vec<Trouble>,
+}
+
+/// Why something is not here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// `npm:left-pad/left-pad-1.3.0.tgz`
+    pub what: String,
+    /// The rule, repository or upstream that decided.
+    pub decider: String,
+    pub message: String,
+}
+
+/// What a trouble is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TroubleKind {
+    /// Held back by a rule, or because its name belongs to the other side.
+    Refused,
+    /// No source has it.
+    Missing,
+    /// Its bytes are not what the list or the registry promises.
+    Differs,
+    /// An upstream fails, or there is no room; it may come another time.
+    Failed,
+}
+
+impl Trouble {
+    fn of(what: impl ToString, problem: &Problem) -> Self {
+        Self {
+            kind: match problem.kind {
+                Kind::Denied | Kind::Unauthenticated => TroubleKind::Refused,
+                Kind::NotFound => TroubleKind::Missing,
+                Kind::Unverified => TroubleKind::Differs,
+                _ => TroubleKind::Failed,
+            },
+            what: what.to_string(),
+            decider: problem.decider.to_string(),
+            message: problem.message.clone(),
+        }
+    }
+}
+
+/// Brings in what is wanted from one repository.
+pub struct Warmer<'a> {
+    pub reader: &'a Arc<Reader>,
+    pub snapshot: &'a Arc<Snapshot>,
+    pub repository: &'a Repository,
+    pub manner: Manner,
+}
+
+impl Warmer<'_> {
+    /// Fetches what is not here yet; what goes wrong stands in the answer.
+    pub async fn warm(&self, want: &Want) -> Warmed {
+        let mut warmed = Warmed {
+            package: want.package.clone(),
+            version: want.version.clone().unwrap_or_default(),
+            ..Warmed::default()
+        };
+        if let Err(problem) = self.try_to(want, &mut warmed).await {
+            let of = match &want.version {
+                Some(version) => format!("{}@{version}", want.package),
+                None => want.package.clone(),
+            };
+            warmed.troubles.push(Trouble::of(of, &problem));
+        }
+        warmed
+    }
+
+    async fn try_to(&self, want: &Want, warmed: &mut Warmed) -> Result<(), Problem> {
+        let package = format::package(&want.package)?;
+        if package.format() == Format::Maven && !want.files.is_empty() {
+            let files = want
+                .files
+                .iter()
+                .map(|file| (file.name.clone(), file.is_optional));
+            self.fetch(&package, files.collect(), warmed).await;
+            return Ok(());
+        }
+        let known = self
+            .reader
+            .gather(self.snapshot, self.repository, &package, self.manner.whole)
+            .await?;
+        warmed.documents = known.documents as u64;
+        match &want.version {
+            Some(version) => self.version(&package, version, want, &known, warmed).await,
+            None => self.newest(&package, want, &known, warmed).await,
+        }
+        Ok(())
+    }
+
+    /// The newest version that is not held back.
+    async fn newest(&self, package: &PackageId, want: &Want, known: &Known, warmed: &mut Warmed) {
+        let mut versions: Vec<&str> = known
+            .facts
+            .iter()
+            .flat_map(|facts| facts.facts.iter())
+            .map(|facts| &*facts.version)
+            .chain(known.own.iter().map(String::as_str))
+            .collect();
+        let protocol = package.format().protocol();
+        versions.sort_by(|a, b| {
+            let newer = |one: &str, than: &str| match (is_release(one), is_release(than)) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => protocol.is_newer(one, than),
+            };
+            if newer(a, b) {
+                Ordering::Less
+            } else if newer(b, a) {
+                Ordering::Greater
+            } else {
+                Ordering::Equal
+            }
+        });
+        versions.dedup();
+        for (index, version) in versions.into_iter().take(NEWEST_TRIED_MAX).enumerate() {
+            let mut tried = Warmed {
+                package: warmed.package.clone(),
+                version: version.to_owned(),
+                documents: warmed.documents,
+                ..Warmed::default()
+            };
+            self.version(package, version, want, known, &mut tried)
+                .await;
+            let is_held_back = tried.fetched + tried.present == 0
+                && tried
+                    .troubles
+                    .iter()
+                    .any(|it| it.kind == TroubleKind::Refused);
+            // Of all that are held back, the newest is told.
+            if !is_held_back || index == 0 {
+                *warmed = tried;
+            }
+            if !is_held_back {
+                return;
+            }
+        }
+    }
+
+    async fn version(
+        &self,
+        package: &PackageId,
+        version: &str,
+        want: &Want,
+        known: &Known,
+        warmed: &mut Warmed,
+    ) {
+        let protocol = package.format().protocol();
+        let key = protocol.version_key(version);
+        let is_it = |other: &str| protocol.version_key(other) == key;
+        if known.own.iter().any(|own| is_it(own)) {
+            warmed.present += 1;
+            return;
+        }
+        let of_it = known
+            .facts
+            .iter()
+            .map(|facts| {
+                let all = facts.facts.iter();
+                all.filter(|facts| is_it(&facts.version))
+                    .collect::<Vec<_>>()
+            })
+            .find(|found| !found.is_empty());
+        let Some(of_it) = of_it else {
+            warmed.troubles.push(Trouble {
+                kind: TroubleKind::Missing,
+                what: format!("{package}@{version}"),
+                decider: self.repository.name.clone(),
+                message: "no source has this version".to_owned(),
+            });
+            return;
+        };
+        let chosen = self.chosen(package, version, want, &of_it, warmed);
+        self.fetch(package, chosen, warmed).await;
+    }
+
+    /// The files of a version that are wanted; whether they may be absent.
+    fn chosen(
+        &self,
+        package: &PackageId,
+        version: &str,
+        want: &Want,
+        of_it: &[&AssetFacts],
+        warmed: &mut Warmed,
+    ) -> Vec<(String, bool)> {
+        let fits = |file: &str| {
+            let last = file.rsplit('/').next().unwrap_or_default();
+            package.format() != Format::Pypi || self.manner.platforms.python(last)
+        };
+        // What is read beforehand comes with what it is read for.
+        let protocol = package.format().protocol();
+        let carriers = of_it.iter().filter(|it| protocol.carries(&it.file));
+        let mut chosen: Vec<&AssetFacts> = Vec::new();
+        let mut found = vec![false; want.files.len()];
+        for facts in carriers {
+            let mut is_wanted = want.files.is_empty();
+            for (file, found) in want.files.iter().zip(&mut found) {
+                match file.matches(facts) {
+                    Match::No => {}
+                    Match::Yes => (is_wanted, *found) = (true, true),
+                    Match::Differs => {
+                        *found = true;
+                        warmed.troubles.push(differs(package, facts, file));
+                    }
+                }
+            }
+            if is_wanted && fits(&facts.file) {
+                chosen.push(facts);
+            }
+        }
+        let is_one = of_it.iter().filter(|it| protocol.carries(&it.file)).count() == 1;
+        for (file, found) in want.files.iter().zip(found) {
+            if found || file.is_optional {
+                continue;
+            }
+            match (file.name.is_empty(), of_it.first()) {
+                // A list that says nothing of its one file.
+                (true, Some(facts)) if is_one && file.digest.is_empty() => chosen.push(facts),
+                (true, Some(facts)) if is_one => match file.expected() {
+                    // The registry promises by another algorithm.
+                    Some(_) if !says_same_algorithm(file, facts) => chosen.push(facts),
+                    _ => warmed.troubles.push(differs(package, facts, file)),
+                },
+                // One digest of several that a list takes.
+                (true, _) if !chosen.is_empty() => {}
+                _ if !fits(&file.name) => {}
+                _ => warmed.troubles.push(Trouble {
+                    kind: TroubleKind::Missing,
+                    what: format!("{package}@{version} {}{}", file.name, file.digest),
+                    decider: self.repository.name.clone(),
+                    message: "the registry's document does not name this file".to_owned(),
+                }),
+            }
+        }
+        let mut files: Vec<(String, bool)> = Vec::new();
+        for facts in chosen {
+            files.push((facts.file.to_string(), false));
+            let beside = of_it
+                .iter()
+                .filter(|it| !protocol.carries(&it.file) && !it.file.ends_with(".asc"))
+                .filter(|it| it.file.starts_with(&*facts.file));
+            files.extend(beside.map(|it| (it.file.to_string(), false)));
+        }
+        files
+    }
+
+    async fn fetch(&self, package: &PackageId, files: Vec<(String, bool)>, warmed: &mut Warmed) {
+        let fetched = stream::iter(files).map(|(file, is_optional)| {
+            let asset = AssetId {
+                package: package.clone(),
+                file: file.into(),
+            };
+            async move {
+                let gathered = self
+                    .reader
+                    .gather_asset(self.snapshot, self.repository, &asset)
+                    .await;
+                (asset, is_optional, gathered)
+            }
+        });
+        let mut fetched = fetched.buffer_unordered(FILES_AT_ONCE);
+        while let Some((asset, is_optional, gathered)) = fetched.next().await {
+            match gathered {
+                Ok(gathered) if gathered.is_new => {
+                    warmed.fetched += 1;
+                    warmed.fetched_bytes += gathered.blob.size();
+                }
+                Ok(_) => warmed.present += 1,
+                Err(problem) if is_optional && problem.kind == Kind::NotFound => {}
+                Err(problem) => warmed.troubles.push(Trouble::of(asset, &problem)),
+            }
+        }
+    }
+}
+
+fn says_same_algorithm(file: &File, facts: &AssetFacts) -> bool {
+    use crate::package::Expectation;
+    match (&facts.expectation, file.expected()) {
+        (Expectation::Known(promised), Some(expected)) => promised
+            .iter()
+            .any(|it| it.algorithm() == expected.algorithm()),
+        _ => false,
+    }
+}
+
+fn differs(package: &PackageId, facts: &AssetFacts, file: &File) -> Trouble {
+    Trouble {
+        kind: TroubleKind::Differs,
+        what: format!("{package}/{}", facts.file),
+        decider: Decider::Larder.to_string(),
+        message: format!(
+            "the list says {}, and the registry promises other bytes: it is not fetched",
+            file.digest
+        ),
+    }
+}
+
+/// Whether a version is none of those that come before a release.
+fn is_release(version: &str) -> bool {
+    let plain = version.replace("post", "");
+    !plain.contains(|c: char| c.is_ascii_alphabetic()) && !plain.contains('-')
+}

@@ -1,0 +1,30 @@
+//! `[report]`: what is remembered of who used what.
+
+use std::time::Duration;
+
+use super::document::Section;
+
+/// What is remembered of who used what, and of what was missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How long days and pulls are remembered.
+    pub keep: Duration,
+    /// Lines of who pulled what on one day.
+    pub pulls_max: usize,
+    /// What was asked for offline and is not here.
+    pub wishes_max: usize,
+}
+
+impl Report {
+    pub(super) fn read(section: Section<'_>) -> Self {
+        let report = Self {
+            keep: section
+                .take("keep")
+                .unwrap_or(Duration::from_secs(400 * 24 * 3600)),
+            pulls_max: section.take("pulls_max").unwrap_or(1_000_000),
+            wishes_max: section.take("wishes_max").unwrap_or(100_000),
+        };
+        section.finish();
+        report
+    }
+}

@@ -1,0 +1,102 @@
+//! What of a package is here: all that an offline connection has to offer.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::Fetcher;
+use crate::connection::Connection;
+use crate::package::PackageId;
+use crate::problem::Problem;
+use crate::store::catalog::AssetKey;
+
+/// What a stock is of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct StockKey {
+    pub connection: Box<str>,
+    pub package: PackageId,
+}
+
+/// The files of a package that a connection has in the store.
+#[derive(Debug, Default)]
+pub struct Stock {
+    files: BTreeSet<String>,
+    /// Those of which more is here than what is read beforehand, in one spelling.
+    versions: HashSet<String>,
+    /// When it was looked up, by [`crate::store::Store::evictions`].
+    evictions: u64,
+}
+
+impl Stock {
+    fn new(package: &PackageId, rows: Vec<(String, String)>, evictions: u64) -> Self {
+        let protocol = package.format().protocol();
+        let mut stock = Self {
+            evictions,
+            ..Self::default()
+        };
+        for (version, file) in rows {
+            if protocol.carries(&file) {
+                let version = protocol.version_key(&version).into_owned();
+                stock.versions.insert(version);
+            }
+            stock.files.insert(file);
+        }
+        stock
+    }
+
+    #[must_use]
+    pub fn has_file(&self, file: &str) -> bool {
+        self.files.contains(file)
+    }
+
+    #[must_use]
+    pub fn has_version(&self, package: &PackageId, version: &str) -> bool {
+        let key = package.format().protocol().version_key(version);
+        self.versions.contains(key.as_ref())
+    }
+
+    /// The files, in one order.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+}
+
+impl Fetcher {
+    /// More of the asset's package is here than was.
+    pub(super) async fn restock(&self, key: &AssetKey) {
+        let key = StockKey {
+            connection: key.connection.clone(),
+            package: key.asset.package.clone(),
+        };
+        self.stocks.invalidate(&key).await;
+    }
+
+    /// What of the package is here.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn stock(
+        &self,
+        connection: &Connection,
+        package: &PackageId,
+    ) -> Result<Arc<Stock>, Problem> {
+        let key = StockKey {
+            connection: connection.name.as_str().into(),
+            package: package.clone(),
+        };
+        let evictions = self.store.evictions();
+        if let Some(stock) = self.stocks.get(&key).await
+            && stock.evictions == evictions
+        {
+            return Ok(stock);
+        }
+        let rows = self
+            .store
+            .catalog()
+            .held_files(&connection.name, package)
+            .await
+            .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+        let stock = Arc::new(Stock::new(package, rows, evictions));
+        self.stocks.insert(key, Arc::clone(&stock)).await;
+        Ok(stock)
+    }
+}

@@ -1,0 +1,258 @@
+//! What is never evicted though it came from outside: what is pinned, what a repository retains,
+//! what came in a bundle.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use sqlx::{Row as _, SqliteConnection};
+
+use super::Catalog;
+use crate::clock;
+use crate::format;
+use crate::package::{BlobId, PackageId};
+use crate::rule::Pattern;
+
+/// Why a row holds its blob: a set of these.
+pub const PINNED: i64 = 1;
+pub const RETAINED: i64 = 2;
+/// It came in a bundle: nobody here can fetch it again.
+pub const IMPORTED: i64 = 4;
+
+/// A pattern of packages that are never evicted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    pub pattern: String,
+    /// Seconds since 1970.
+    pub since: i64,
+}
+
+/// What holds rows that are still to come.
+#[derive(Default)]
+pub struct Holds {
+    pins: ArcSwap<Vec<Pattern>>,
+    retained: ArcSwap<BTreeSet<String>>,
+}
+
+impl Holds {
+    /// Why a row of the connection would be held; of a document that is no package's, the connection
+    /// alone says so.
+    fn of(&self, connection: &str, package: Option<&PackageId>, version: Option<&str>) -> i64 {
+        let mut held = 0;
+        if self.retained.load().contains(connection) {
+            held |= RETAINED;
+        }
+        if let Some(package) = package
+            && pins(&self.pins.load(), package, version)
+        {
+            held |= PINNED;
+        }
+        held
+    }
+}
+
+/// Whether a pin speaks of the version; of documents, of any of the package's.
+fn pins(patterns: &[Pattern], package: &PackageId, version: Option<&str>) -> bool {
+    patterns.iter().any(|pattern| {
+        pattern.names(package)
+            && version.is_none_or(|version| pattern.takes(package, version) == Some(true))
+    })
+}
+
+/// The package of a document, by its key.
+fn package_of(
+    formats: &HashMap<String, crate::package::Format>,
+    connection: &str,
+    key: &str,
+) -> Option<PackageId> {
+    formats.get(connection)?.protocol().package_of(key)
+}
+
+impl Catalog {
+    pub(in crate::store) fn held_of_asset(
+        &self,
+        connection: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> i64 {
+        self.holds.of(connection, Some(package), Some(version))
+    }
+
+    pub(in crate::store) fn held_of_document(
+        &self,
+        connection: &str,
+        package: Option<&PackageId>,
+    ) -> i64 {
+        self.holds.of(connection, package, None)
+    }
+
+    /// Reads the pins into memory.
+    pub(in crate::store) async fn recall_pins(&self) -> Result<(), sqlx::Error> {
+        let pins = self.pins().await?;
+        let patterns = pins
+            .iter()
+            .filter_map(|pin| Pattern::parse(&pin.pattern).ok());
+        self.holds.pins.store(Arc::new(patterns.collect()));
+        Ok(())
+    }
+
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pins(&self) -> Result<Vec<Pin>, sqlx::Error> {
+        let rows = sqlx::query("SELECT pattern, since FROM pin ORDER BY pattern")
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Pin {
+                pattern: row.get(0),
+                since: row.get(1),
+            })
+            .collect())
+    }
+
+    /// Adds and removes pins; says which of those to be removed there were.
+    pub(in crate::store) async fn change_pins(
+        &self,
+        add: &[Pattern],
+        remove: &[String],
+    ) -> Result<Vec<String>, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for pattern in add {
+            sqlx::query("INSERT INTO pin (pattern, since) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(pattern.to_string())
+                .bind(clock::unix_now())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let mut removed = Vec::new();
+        for pattern in remove {
+            let done = sqlx::query("DELETE FROM pin WHERE pattern = ?")
+                .bind(pattern)
+                .execute(&mut *transaction)
+                .await?;
+            if done.rows_affected() > 0 {
+                removed.push(pattern.clone());
+            }
+        }
+        transaction.commit().await?;
+        self.recall_pins().await?;
+        Ok(removed)
+    }
+
+    /// Holds what connections have for as long as a repository retains them; says whether that is
+    /// another set than before.
+    pub(in crate::store) fn set_retained(&self, connections: BTreeSet<String>) -> bool {
+        let before = self.holds.retained.load_full();
+        let is_new = *before != connections;
+        self.holds.retained.store(Arc::new(connections));
+        is_new
+    }
+
+    /// Writes down anew what pins and repositories hold of what is here. `formats` are the
+    /// connections' own.
+    pub(in crate::store) async fn hold_anew(
+        &self,
+        formats: &HashMap<String, crate::package::Format>,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        self.hold_assets_anew(&mut transaction).await?;
+        self.hold_documents_anew(&mut transaction, formats).await?;
+        transaction.commit().await
+    }
+
+    async fn hold_assets_anew(
+        &self,
+        transaction: &mut SqliteConnection,
+    ) -> Result<(), sqlx::Error> {
+        let rows = sqlx::query("SELECT DISTINCT connection, package, version FROM asset")
+            .fetch_all(&mut *transaction)
+            .await?;
+        for row in rows {
+            let (connection, package, version): (String, String, String) =
+                (row.get(0), row.get(1), row.get(2));
+            let Ok(id) = format::package(&package) else {
+                continue;
+            };
+            let held = self.holds.of(&connection, Some(&id), Some(&version));
+            sqlx::query(
+                "UPDATE asset SET held = (held & ?) | ? WHERE connection = ? AND package = ? AND version = ? \
+                 AND held & 3 <> ?",
+            )
+            .bind(IMPORTED)
+            .bind(held)
+            .bind(connection)
+            .bind(package)
+            .bind(version)
+            .bind(held)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn hold_documents_anew(
+        &self,
+        transaction: &mut SqliteConnection,
+        formats: &HashMap<String, crate::package::Format>,
+    ) -> Result<(), sqlx::Error> {
+        let rows = sqlx::query("SELECT connection, key FROM document")
+            .fetch_all(&mut *transaction)
+            .await?;
+        for row in rows {
+            let (connection, key): (String, String) = (row.get(0), row.get(1));
+            let package = package_of(formats, &connection, &key);
+            let held = self.holds.of(&connection, package.as_ref(), None);
+            sqlx::query(
+                "UPDATE document SET held = (held & ?) | ? WHERE connection = ? AND key = ? AND held & 3 <> ?",
+            )
+            .bind(IMPORTED)
+            .bind(held)
+            .bind(connection)
+            .bind(key)
+            .bind(held)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a row holds the blob.
+    pub(in crate::store) async fn holds(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM asset WHERE blob = ?1 AND held <> 0) \
+             OR EXISTS (SELECT 1 FROM document WHERE blob = ?1 AND held <> 0)",
+        )
+        .bind(blob.as_bytes().as_slice())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// All blobs that rows hold, and that are here.
+    pub(in crate::store) async fn held_blobs(&self) -> Result<HashSet<BlobId>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT id FROM blob WHERE id IN (SELECT blob FROM asset WHERE held <> 0) \
+             OR id IN (SELECT blob FROM document WHERE held <> 0)",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
+            .collect())
+    }
+
+    /// What is never evicted: how many files there are, and their bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn kept_size(&self) -> Result<(u64, u64), sqlx::Error> {
+        let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blob WHERE kept = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        let number = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
+        Ok((number(0), number(1)))
+    }
+}

@@ -1,0 +1,189 @@
+//! What was asked for and is not here: noted in memory, written in batches.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::Catalog;
+use crate::clock;
+use crate::package::PackageId;
+use crate::task::Tasks;
+
+const EVERY: Duration = Duration::from_secs(5);
+/// Wishes that may wait to be written; at this many they are written at once.
+const WAITING_MAX: usize = 1000;
+
+/// Something that a client wanted while there was no line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    pub repository: String,
+    /// `npm:@scope/name`.
+    pub package: String,
+    /// Empty where the package itself was asked for.
+    #[serde(default)]
+    pub version: String,
+    /// Its path below the package; empty where the package's document was asked for.
+    #[serde(default)]
+    pub file: String,
+    #[serde(default)]
+    pub times: u64,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub first_at: i64,
+    #[serde(default)]
+    pub last_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wanted {
+    repository: String,
+    package: String,
+    version: String,
+    file: String,
+}
+
+/// Wishes on their way to the catalog.
+pub struct Wishes {
+    catalog: Catalog,
+    /// The table's bound.
+    max: usize,
+    waiting: Mutex<HashMap<Wanted, u64>>,
+    full: Notify,
+}
+
+/// Writes wishes now and then, until Larder stops.
+pub(in crate::store) fn start(tasks: &Tasks, wishes: &Arc<Wishes>) {
+    let wishes = Arc::clone(wishes);
+    tasks.spawn_until_stop(async move {
+        loop {
+            let _ = tokio::time::timeout(EVERY, wishes.full.notified()).await;
+            wishes.flush().await;
+        }
+    });
+}
+
+impl Wishes {
+    pub(in crate::store) fn new(catalog: Catalog, max: usize) -> Self {
+        Self {
+            catalog,
+            max,
+            waiting: Mutex::default(),
+            full: Notify::new(),
+        }
+    }
+
+    /// Notes that somebody wanted this; the version and the file are empty where the package's
+    /// document was asked for.
+    pub fn note(&self, repository: &str, package: &PackageId, version: &str, file: &str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= WAITING_MAX {
+            self.full.notify_one();
+            return;
+        }
+        let wanted = Wanted {
+            repository: repository.to_owned(),
+            package: package.to_string(),
+            version: version.to_owned(),
+            file: file.to_owned(),
+        };
+        *waiting.entry(wanted).or_default() += 1;
+    }
+
+    /// What was wanted and is still not here, what was wanted most first.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn list(&self) -> Result<Vec<Wish>, sqlx::Error> {
+        self.flush().await;
+        self.catalog.wishes().await
+    }
+
+    /// Forgets all wishes; says how many there were.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn clear(&self) -> Result<u64, sqlx::Error> {
+        self.flush().await;
+        self.catalog.clear_wishes().await
+    }
+
+    pub(in crate::store) async fn flush(&self) {
+        let wanted =
+            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        if wanted.is_empty() {
+            return;
+        }
+        if let Err(error) = self.catalog.add_wishes(wanted, self.max).await {
+            warn!(%error, "Wishes were not written down");
+        }
+    }
+}
+
+impl Catalog {
+    async fn add_wishes(
+        &self,
+        wanted: HashMap<Wanted, u64>,
+        max: usize,
+    ) -> Result<(), sqlx::Error> {
+        let now = clock::unix_now();
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for (wanted, times) in wanted {
+            sqlx::query(
+                "INSERT INTO wish (repository, package, version, file, first_at, last_at, times) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE \
+                 SET last_at = excluded.last_at, times = times + excluded.times",
+            )
+            .bind(&wanted.repository)
+            .bind(&wanted.package)
+            .bind(&wanted.version)
+            .bind(&wanted.file)
+            .bind(now)
+            .bind(now)
+            .bind(i64::try_from(times).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        // The oldest go where there are too many.
+        sqlx::query(
+            "DELETE FROM wish WHERE (repository, package, version, file) IN (SELECT repository, \
+             package, version, file FROM wish ORDER BY last_at DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    async fn wishes(&self) -> Result<Vec<Wish>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT repository, package, version, file, first_at, last_at, times FROM wish \
+             WHERE NOT EXISTS (SELECT 1 FROM asset JOIN blob ON blob.id = asset.blob \
+             WHERE asset.package = wish.package AND (wish.file = '' OR asset.file = wish.file)) \
+             ORDER BY times DESC, package, version, file",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Wish {
+                repository: row.get(0),
+                package: row.get(1),
+                version: row.get(2),
+                file: row.get(3),
+                first_at: row.get(4),
+                last_at: row.get(5),
+                times: u64::try_from(row.get::<i64, _>(6)).unwrap_or(0),
+            })
+            .collect())
+    }
+
+    async fn clear_wishes(&self) -> Result<u64, sqlx::Error> {
+        let done = sqlx::query("DELETE FROM wish").execute(&self.pool).await?;
+        Ok(done.rows_affected())
+    }
+}
