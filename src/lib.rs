@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::Access;
+use airgap::Importer;
 
 use config::Config;
 use event::Deliverer;
@@ -227,6 +228,18 @@ impl Larder {
                 tracing::warn!(%error, "That a package was refused is not told");
             }
         });
+    }
+
+    /// One who takes a bundle in; these keys are trusted beside the configuration's.
+    #[must_use]
+    pub fn importer(&self, trusted: Vec<String>) -> Importer {
+        Importer {
+            store: Arc::clone(&self.store),
+            reader: Arc::clone(&self.reader),
+            publisher: Arc::clone(&self.publisher),
+            snapshot: self.snapshot(),
+            trusted,
+        }
     }
 
     /// Ends background work and writes down what is in memory alone.

@@ -34,6 +34,11 @@ pub enum Command {
     Wishes,
     /// Forgets all wishes.
     ForgetWishes,
+    /// A bundle that was begun then has been written down whole.
+    Exported {
+        /// Seconds since 1970.
+        created: i64,
+    },
 }
 
 /// What came of it.
@@ -44,6 +49,7 @@ pub enum Outcome {
     Resolved { wants: Vec<Want> },
     Wishes { wishes: Vec<Wish> },
     Forgotten { count: u64 },
+    Noted,
 }
 
 /// Carries the command out.
@@ -86,6 +92,10 @@ pub async fn execute(
             let wishes =
                 wishes.map_err(|error| Problem::internal("the wishes cannot be read", error))?;
             Ok(Outcome::Wishes { wishes })
+        }
+        Command::Exported { created } => {
+            super::exported(reader.fetcher().store(), created).await?;
+            Ok(Outcome::Noted)
         }
         Command::ForgetWishes => {
             let count = reader.fetcher().store().wishes().clear().await;

@@ -256,6 +256,8 @@ impl Warmer<'_> {
                 continue;
             }
             match (file.name.is_empty(), of_it.first()) {
+                // One digest of several that a list takes.
+                (true, _) if !chosen.is_empty() => {}
                 // A list that says nothing of its one file.
                 (true, Some(facts)) if is_one && file.digest.is_empty() => chosen.push(facts),
                 (true, Some(facts)) if is_one => match file.expected() {
@@ -263,8 +265,6 @@ impl Warmer<'_> {
                     Some(_) if !says_same_algorithm(file, facts) => chosen.push(facts),
                     _ => warmed.troubles.push(differs(package, facts, file)),
                 },
-                // One digest of several that a list takes.
-                (true, _) if !chosen.is_empty() => {}
                 _ if !fits(&file.name) => {}
                 _ => warmed.troubles.push(Trouble {
                     kind: TroubleKind::Missing,

@@ -4,11 +4,18 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 
 use super::settings::Usage;
 use super::{Global, print, settings};
+use crate::airgap::bundle::Head;
 use crate::config::Config;
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
@@ -56,6 +63,71 @@ impl Hand {
             Self::Here(larder) => {
                 let snapshot = larder.snapshot();
                 Ok(airgap::execute(&larder.reader, &snapshot, command).await?)
+            }
+        }
+    }
+}
+
+/// A bundle as it is written.
+pub enum Pieces {
+    There(reqwest::Response),
+    Here(mpsc::Receiver<Result<Bytes, Problem>>),
+}
+
+impl Pieces {
+    pub async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        match self {
+            Self::There(response) => response
+                .chunk()
+                .await
+                .context("the running Larder gave up; its log says why"),
+            Self::Here(pieces) => Ok(pieces.recv().await.transpose()?),
+        }
+    }
+}
+
+/// How much of a bundle is read at once.
+const PIECE_BYTES: usize = 256 * 1024;
+
+impl Hand {
+    /// Has a bundle written.
+    pub async fn export(&self, order: airgap::Order) -> anyhow::Result<(Head, Pieces)> {
+        match self {
+            Self::There(control) => {
+                let (head, response) = control.export(&order).await?;
+                Ok((head, Pieces::There(response)))
+            }
+            Self::Here(larder) => {
+                let export = airgap::export(&larder.store, &larder.snapshot(), order).await?;
+                Ok((export.head, Pieces::Here(export.pieces)))
+            }
+        }
+    }
+
+    /// Has a bundle taken in.
+    pub async fn import(
+        &self,
+        bundle: File,
+        trusted: Vec<String>,
+        bar: ProgressBar,
+    ) -> anyhow::Result<airgap::Report> {
+        match self {
+            Self::There(control) => {
+                let pieces = stream::try_unfold((bundle, bar), async |(mut bundle, bar)| {
+                    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+                    let count = bundle.read_buf(&mut piece).await?;
+                    bar.inc(count as u64);
+                    Ok::<_, std::io::Error>((count > 0).then(|| (piece.freeze(), (bundle, bar))))
+                });
+                control
+                    .import(reqwest::Body::wrap_stream(pieces), &trusted)
+                    .await
+            }
+            Self::Here(larder) => {
+                let importer = larder.importer(trusted);
+                let bundle = bar.wrap_read(bundle.into_std().await);
+                let import = larder.tasks.spawn_blocking(move || importer.import(bundle));
+                Ok(import.await??)
             }
         }
     }

@@ -9,6 +9,8 @@ mod delete;
 mod encrypt;
 mod env;
 mod events;
+mod export;
+mod import;
 mod key;
 mod list;
 mod login;
@@ -92,6 +94,10 @@ enum Command {
     Events(events::Arguments),
     /// Fetch what lockfiles and lists need
     Warm(warm::Arguments),
+    /// Write what is here into a signed bundle, to be carried over an air gap
+    Export(export::Arguments),
+    /// Take a bundle in
+    Import(import::Arguments),
     /// Show what was asked for offline and is not here
     Wishes(wishes::Arguments),
     /// Seal the blobs that lie plain on the disk, under the key of `[encryption]`
@@ -126,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Spool(arguments) => settings::block_on(spool::run(global, arguments)),
         Command::Events(arguments) => settings::block_on(events::run(global, arguments)),
         Command::Warm(arguments) => settings::block_on(warm::run(global, arguments)),
+        Command::Export(arguments) => settings::block_on(export::run(global, arguments)),
+        Command::Import(arguments) => settings::block_on(import::run(global, arguments)),
         Command::Wishes(arguments) => settings::block_on(wishes::run(global, arguments)),
         Command::Encrypt(arguments) => settings::block_on(encrypt::run(global, arguments)),
         Command::Token(arguments) => settings::block_on(token::run(global, arguments)),

@@ -155,7 +155,11 @@ async fn warm(
 }
 
 /// The needs with Maven's projects and artifacts closed over.
-async fn resolved(hand: &Hand, repository: &str, mut needs: Needs) -> anyhow::Result<Needs> {
+pub(super) async fn resolved(
+    hand: &Hand,
+    repository: &str,
+    mut needs: Needs,
+) -> anyhow::Result<Needs> {
     let is_artifact = |want: &Want| want.package.starts_with("maven:") && want.files.is_empty();
     let (artifacts, others): (Vec<Want>, Vec<Want>) = std::mem::take(&mut needs.wants)
         .into_iter()

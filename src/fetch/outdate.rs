@@ -22,6 +22,12 @@ impl Fetcher {
                 self.documents.invalidate(key.as_ref()).await;
             }
         }
+        self.forget_absent(connection).await;
+        Ok(())
+    }
+
+    /// Forgets what the connection lately did not have.
+    pub(super) async fn forget_absent(&self, connection: &str) {
         for (key, ()) in &self.absent {
             if *key.connection == *connection {
                 self.absent.invalidate(key.as_ref()).await;
@@ -32,6 +38,5 @@ impl Fetcher {
                 self.absent_assets.invalidate(key.as_ref()).await;
             }
         }
-        Ok(())
     }
 }

@@ -70,6 +70,26 @@ impl Fetcher {
         self.stocks.invalidate(&key).await;
     }
 
+    /// Forgets what is held in memory of the connection: more of it is here than was.
+    pub async fn renew(&self, connection: &str) {
+        for (key, _) in &self.documents {
+            if *key.connection == *connection {
+                self.documents.invalidate(key.as_ref()).await;
+            }
+        }
+        for (key, _) in &self.assets {
+            if *key.connection == *connection {
+                self.assets.invalidate(key.as_ref()).await;
+            }
+        }
+        for (key, _) in &self.stocks {
+            if *key.connection == *connection {
+                self.stocks.invalidate(key.as_ref()).await;
+            }
+        }
+        self.forget_absent(connection).await;
+    }
+
     /// What of the package is here.
     ///
     /// # Errors

@@ -567,6 +567,38 @@ fn not_ours(repository: &str, package: &PackageId) -> Problem {
     )
 }
 
+impl Publisher {
+    /// Takes in a version whose bytes are here already; says whether it is new.
+    ///
+    /// # Errors
+    /// Where the repository has it with other bytes, or its bytes are gone.
+    pub async fn take_in(&self, repository: &str, release: &NewRelease) -> Result<bool, Problem> {
+        let package = &release.package;
+        let recording = self.store().recording().await;
+        for asset in &release.assets {
+            let kept = self.store().keep_for_good(asset.blob).await;
+            let is_here =
+                kept.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
+            if !is_here {
+                return Err(Problem::internal(
+                    format!("the bytes of {package} {} are gone", asset.file),
+                    "no such blob",
+                ));
+            }
+        }
+        let newer = newer(package.format());
+        let done = self
+            .store()
+            .packages()
+            .record(repository, release, &newer)
+            .await;
+        drop(recording);
+        self.reader.own.changed(repository, package).await;
+        let outcome = done.map_err(|error| refused(repository, package, error))?;
+        Ok(outcome == Outcome::Recorded)
+    }
+}
+
 /// Reads what is refused, for a while: a client that is still sending does not hear.
 pub async fn drain(mut body: Body) {
     let all = async { while let Some(Ok(_)) = body.next().await {} };

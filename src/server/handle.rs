@@ -250,6 +250,12 @@ async fn answer(
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
         Route::Lease(run) => return Ok(health::lease(larder, run, parts.uri.query())),
         Route::Control => return super::control::answer(larder, &head, body).await,
+        Route::Export => return super::control::export(larder, &head, body).await,
+        Route::Import => {
+            let patience = snapshot.config.upload.stall_timeout;
+            let body = unstalled(body, patience);
+            return super::control::import(larder, &head, parts.uri.query(), body).await;
+        }
         Route::Api => {
             let root = root(snapshot, peer.over_tls, &parts);
             return Ok(super::api::answer(larder, snapshot, &head, &parts, body, &root).await);

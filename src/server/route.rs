@@ -27,6 +27,10 @@ pub enum Route<'a> {
     Lease(&'a str),
     /// Commands of the operator.
     Control,
+    /// A bundle, written.
+    Export,
+    /// A bundle, taken in.
+    Import,
     /// The CodeArtifact API.
     Api,
     /// Where identity tokens are exchanged.
@@ -40,7 +44,8 @@ pub fn asks_by_itself(path: &str) -> bool {
     matches!(
         path,
         "/" | "/-/live" | "/-/ready" | "/-/metrics" | "/-/control" | "/-/oidc/token"
-    ) || path.starts_with("/v1/")
+    ) || path.starts_with("/-/control/")
+        || path.starts_with("/v1/")
 }
 
 /// Reads the path. `tagged` says that npm asks within a run: its registry lies below `/-/run/`,
@@ -56,6 +61,8 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         "/-/metrics" => return Route::Metrics,
         "/-/decide" => return Route::Decide,
         "/-/control" => return Route::Control,
+        "/-/control/export" => return Route::Export,
+        "/-/control/import" => return Route::Import,
         "/-/oidc/token" => return Route::Exchange,
         path if path.starts_with("/v1/") => return Route::Api,
         _ => {}

@@ -232,6 +232,11 @@ impl Store {
     }
 
     #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -287,18 +292,18 @@ impl Store {
         lock::bundle_key(&self.directory, make)
     }
 
-    /// Whether the blob has its row and its file.
+    /// The blob, without noting a use or holding it open for others; `None` where it is not here.
     ///
     /// # Errors
     /// Where the disk fails.
-    pub async fn has(&self, id: BlobId) -> Result<bool, Error> {
+    pub async fn look_at(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         let (blobs, sealer) = (self.blobs.clone(), self.sealer.clone());
         let windows = self.held.windows.clone();
         let opened = self
             .tasks
             .spawn_blocking(move || Blob::open(id, &blobs, &windows, sealer.as_deref()))
             .await;
-        Ok(opened.map_err(|_| Error::Stopped)??.is_some())
+        opened.map_err(|_| Error::Stopped)?
     }
 
     /// Notes that a blob came in a bundle of which nothing is visible yet.

@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use crate::airgap::bundle::Head;
+use crate::airgap::{Order, Report};
 use crate::package::PackageId;
 use crate::repository::Explanation;
 use crate::secret::Secret;
-use crate::telemetry::Report;
+use crate::telemetry;
 
 fn http() -> anyhow::Result<reqwest::Client> {
     crate::use_ring();
@@ -78,25 +80,66 @@ impl Control {
         &self,
         command: &impl Serialize,
     ) -> anyhow::Result<O> {
+        let response = self.send("", serde_json::to_vec(command)?).await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// Has it write a bundle: its head, and the bundle as it comes.
+    ///
+    /// # Errors
+    /// Where it does not answer, or says no.
+    pub async fn export(&self, order: &Order) -> anyhow::Result<(Head, reqwest::Response)> {
+        let response = self.send("/export", serde_json::to_vec(order)?).await?;
+        let head = response.headers().get("larder-bundle");
+        let head = head.context("the running Larder is of another version")?;
+        Ok((serde_json::from_slice(head.as_bytes())?, response))
+    }
+
+    /// Has it take a bundle in.
+    ///
+    /// # Errors
+    /// Where it does not answer, or refuses it.
+    pub async fn import(
+        &self,
+        bundle: reqwest::Body,
+        trusted: &[String],
+    ) -> anyhow::Result<Report> {
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(trusted.iter().map(|key| ("trust", key)))
+            .finish();
+        let response = self.send(&format!("/import?{query}"), bundle).await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    async fn send(
+        &self,
+        below: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<reqwest::Response> {
         let response = self
             .http
-            .post(format!("{}/-/control", self.address))
+            .post(format!("{}/-/control{below}", self.address))
             .bearer_auth(self.secret.expose())
             .header("content-type", "application/json")
-            .body(serde_json::to_vec(command)?)
+            .body(body)
             .send()
             .await
             .with_context(|| format!("{} does not answer", self.address))?;
-        let status = response.status();
+        if response.status().is_success() {
+            return Ok(response);
+        }
         let text = response.text().await.unwrap_or_default();
-        anyhow::ensure!(status.is_success(), "{}", text.trim());
-        Ok(serde_json::from_str(&text)?)
+        anyhow::bail!("{}", text.trim())
     }
 }
 
 /// # Errors
 /// Where the running Larder does not answer.
-pub async fn report(address: &str, run: &str, repository: &str) -> anyhow::Result<Report> {
+pub async fn report(
+    address: &str,
+    run: &str,
+    repository: &str,
+) -> anyhow::Result<telemetry::Report> {
     let url = Url::parse(&format!("{address}/-/run/{run}?repository={repository}"))?;
     Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
 }

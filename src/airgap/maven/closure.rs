@@ -263,7 +263,6 @@ impl Closure {
             if !visited.insert((gav.clone(), key(&at.of), Arc::clone(&at.exclusions))) {
                 continue;
             }
-            let is_nearest = nearest.insert(key(&at.of));
             if projects.contains(&gav) {
                 continue;
             }
@@ -295,7 +294,8 @@ impl Closure {
                 });
                 continue;
             }
-            if is_nearest && at.of.kind != "pom" {
+            // What lives on under another name is not what is near.
+            if nearest.insert(key(&at.of)) && at.of.kind != "pom" {
                 let (ending, classifier) = file_of(&at.of.kind, &at.of.classifier);
                 // An artifact that is a pom and nothing else is often named as if it were a jar.
                 let may_lack = model.packaging == "pom" && at.of.kind.is_empty();
@@ -562,6 +562,12 @@ mod tests {
                 "<distributionManagement><relocation><artifactId>new</artifactId></relocation></distributionManagement>",
             ),
             library("g:new:1", &[], ""),
+            library(
+                "g:stub:1",
+                &[],
+                "<distributionManagement><relocation><version>2</version></relocation></distributionManagement>",
+            ),
+            library("g:stub:2", &[], ""),
             library("g:tested:2", &[], ""),
             library("g:ranged:1.5", &[], ""),
             library("g:ranged:2.0", &[], ""),
@@ -573,7 +579,7 @@ mod tests {
                 "<exclusions><exclusion><groupId>g</groupId><artifactId>no</artifactId></exclusion></exclusions>"
             ),
             dependency("g:tested:${v}", "<scope>test</scope><type>test-jar</type>"),
-            dependency("g:ranged:[1,2)", ""),
+            dependency("g:ranged:[1,2)", "") + &dependency("g:stub:1", ""),
         );
         assert_eq!(
             files(&project, &upstream, &[]),
@@ -587,6 +593,9 @@ mod tests {
                 "parent-7.pom",
                 "ranged-1.5.jar",
                 "ranged-1.5.pom",
+                "stub-1.pom",
+                "stub-2.jar",
+                "stub-2.pom",
                 "tested-2-tests.jar",
                 "tested-2.pom"
             ]

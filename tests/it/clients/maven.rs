@@ -15,9 +15,12 @@ const POM: &str = r"<project><modelVersion>4.0.0</modelVersion>
 </plugins></build></project>";
 
 pub fn newest(plugin: &str) -> String {
-    let folder = Path::new(DEBIAN)
-        .join("org/apache/maven/plugins")
-        .join(plugin);
+    newest_of(&format!("org/apache/maven/plugins/{plugin}"))
+}
+
+/// The newest version of what lies in a folder of that repository.
+pub fn newest_of(folder: &str) -> String {
+    let folder = Path::new(DEBIAN).join(folder);
     let mut versions: Vec<String> = std::fs::read_dir(folder)
         .expect("Debian's Maven plugins are there; `tests/clients` fetches them")
         .flatten()

@@ -2,6 +2,6 @@
 //! once more with the upstream gone.
 
 pub mod maven;
-mod npm;
+pub mod npm;
 pub mod nuget;
 pub mod python;

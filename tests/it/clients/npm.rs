@@ -4,11 +4,11 @@ use crate::support::npm::{publish, publish_at, version};
 use crate::support::tool::{Tool, clients, said, succeeded};
 use crate::support::{Fault, TestLarder, Upstream};
 
-const MANIFEST: &str =
+pub const MANIFEST: &str =
     r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"^1.0.0","@acme/lib":"*"}}"#;
 
 /// A small tree: `@acme/lib` on another host, `left-pad`, and what they need.
-async fn registry() -> (Upstream, Upstream) {
+pub async fn registry() -> (Upstream, Upstream) {
     let (upstream, cdn) = (Upstream::start().await, Upstream::start().await);
     publish(
         &upstream,
@@ -40,7 +40,7 @@ struct Client {
     lockfile: &'static str,
 }
 
-fn node(package: &str, file: &str) -> String {
+pub fn node(package: &str, file: &str) -> String {
     clients()
         .join("node/node_modules")
         .join(package)

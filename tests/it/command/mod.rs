@@ -64,8 +64,13 @@ impl Setup {
 
     /// With variables in its environment.
     pub async fn serve_with(&self, variables: &[(&str, &str)]) -> Served {
+        self.serve_at("127.0.0.1:0", variables).await
+    }
+
+    /// On a port of the test's choice.
+    pub async fn serve_at(&self, address: &str, variables: &[(&str, &str)]) -> Served {
         let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .command(&["serve", "--listen", address])
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()

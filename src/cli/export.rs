@@ -1,0 +1,127 @@
+//! `larder export --out FILE`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
+
+use super::control::{self, Hand};
+use super::settings::Usage;
+use super::{Global, settings, tell, warm};
+use crate::airgap::bundle::Head;
+use crate::airgap::platform::Platforms;
+use crate::airgap::{Command, Order};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "A bundle is a zstd-compressed tar: a manifest with every file's digest and source, a CycloneDX bill of\nmaterials, the files, and an Ed25519 signature by the key that `bundle.key` names, else by one of the data\ndirectory's own. Who takes it in has to trust that key: it is printed at the end.\n\nExamples:\n  larder export --out all.larder\n  larder export --out team.larder --repository team\n  larder export --out app.larder package-lock.json pom.xml     what these need, as `larder warm` reads them\n  larder export --out since.larder --new                       what came in since the last export"
+)]
+pub struct Arguments {
+    /// Where the bundle is written
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What this repository has and draws on; without it, everything
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+    /// What came in since the last export
+    #[arg(long)]
+    new: bool,
+    /// Lockfiles, lists, or folders with some in them: what they need, and nothing else
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let mut order = Order {
+        repository: arguments.repository.clone(),
+        wants: None,
+        is_new: arguments.new,
+    };
+    let needs = match arguments.files.as_slice() {
+        [] => None,
+        files => Some(warm::read_all(files.iter(), &Platforms::default())?),
+    };
+    let repository = settings::repository(&config, arguments.repository)?;
+    let hand = Hand::of(config).await?;
+    let written = async {
+        if let Some(needs) = needs {
+            let needs = warm::resolved(&hand, &repository, needs).await?.merged();
+            order.wants = Some(needs.wants);
+            order.repository = Some(repository);
+        }
+        write(&hand, order, &arguments.out).await
+    };
+    let written = written.await;
+    hand.rest().await;
+    let (head, size) = written?;
+    let out = arguments.out.display().to_string();
+    control::show(&global, &head, |head| lines(head, &out, size))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the bundle beside its name, which it gets once it is whole.
+async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u64)> {
+    let mut name = out
+        .file_name()
+        .map(std::ffi::OsStr::to_owned)
+        .ok_or_else(|| Usage(format!("{} is no file", out.display())))?;
+    name.push(".partial");
+    let partial = out.with_file_name(name);
+    let failed = || format!("{} cannot be written", partial.display());
+    let mut file = File::create(&partial).await.with_context(failed)?;
+    let (head, mut pieces) = hand.export(order).await?;
+    let bar = ProgressBar::new(head.bytes);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {bytes} of {total_bytes} before compression, {bytes_per_sec}",
+    )?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let mut size = 0;
+    let copied = async {
+        while let Some(piece) = pieces.next().await? {
+            size += piece.len() as u64;
+            bar.set_position(size.min(head.bytes));
+            file.write_all(&piece).await.with_context(failed)?;
+        }
+        file.sync_all().await.with_context(failed)?;
+        tokio::fs::rename(&partial, out).await.with_context(failed)
+    };
+    let copied = copied.await;
+    bar.finish_and_clear();
+    if let Err(error) = copied {
+        let _ = tokio::fs::remove_file(&partial).await;
+        return Err(error);
+    }
+    // Only now: what was not written down whole is to be in the next one.
+    let command = Command::Exported {
+        created: head.created.as_second(),
+    };
+    if let Err(error) = hand.air_gap(command).await {
+        tell(&format!(
+            "larder: that it was exported is not remembered: {error:#}"
+        ));
+    }
+    Ok((head, size))
+}
+
+fn lines(head: &Head, out: &str, size: u64) -> Vec<String> {
+    let since = match head.since {
+        Some(since) => format!(" since {since}"),
+        None => String::new(),
+    };
+    vec![
+        format!(
+            "{out}: {}{since}, {} files, {}; {} in the bundle",
+            head.scope,
+            head.blobs,
+            ByteSize(head.bytes).display().iec(),
+            ByteSize(size).display().iec(),
+        ),
+        format!("signed by {}", head.key),
+    ]
+}

@@ -1,0 +1,72 @@
+//! `larder import FILE`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::control::{self, Hand};
+use super::settings::Usage;
+use super::{Global, settings};
+use crate::airgap::Report;
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Nothing of a bundle is visible before its signature and every digest in it are checked; one that is not\nwhole is refused, and changes nothing. It may be stopped and begun again. What it brings is never evicted.\n\nExamples:\n  larder import all.larder --trust ed25519:…     the key that `larder export` printed\n  larder import all.larder                       with the key in bundle.trusted"
+)]
+pub struct Arguments {
+    /// The bundle
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A key whose bundles are taken in, beside those of `bundle.trusted`
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<String>,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let file = tokio::fs::File::open(&arguments.file)
+        .await
+        .map_err(|error| Usage(format!("{}: {error}", arguments.file.display())))?;
+    let size = file
+        .metadata()
+        .await
+        .context("the bundle cannot be read")?
+        .len();
+    let hand = Hand::of(config).await?;
+    let bar = ProgressBar::new(size);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
+    )?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let report = hand.import(file, arguments.trust, bar.clone()).await;
+    bar.finish_and_clear();
+    hand.rest().await;
+    control::show(&global, &report?, lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    vec![
+        format!(
+            "bundle {} of {} ({}), signed by {}",
+            report.bundle, report.created, report.scope, report.key
+        ),
+        format!(
+            "{} versions and {} files added ({}), {} files present, {} documents added, {} older than here",
+            report.versions_added,
+            report.files_added,
+            ByteSize(report.bytes_added).display().iec(),
+            report.files_present,
+            report.documents_added,
+            report.documents_older,
+        ),
+        format!(
+            "{} versions of repositories' own added, {} present",
+            report.releases_added, report.releases_present,
+        ),
+    ]
+}
