@@ -32,7 +32,7 @@ use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
-use repository::{Publisher, Reader, Registry, Snapshot};
+use repository::{Publisher, Reader, Registry, Snapshot, upkeep};
 use store::Store;
 use store::packages::Packages;
 use store::rendered::RenderedCache;
@@ -99,6 +99,26 @@ async fn tell_of_upstreams(mut turns: Receiver<Turn>, packages: Packages, domain
     }
 }
 
+/// Holds from eviction what repositories retain.
+async fn retain(store: &Store, snapshot: &Snapshot) -> Result<(), store::Error> {
+    let repositories = snapshot.config.repositories.iter();
+    let retained = repositories.filter(|repository| repository.retain);
+    let connections = retained.flat_map(|repository| repository.connections());
+    let connections = connections.map(str::to_owned).collect();
+    store.retain(connections, &snapshot.formats()).await
+}
+
+/// How often what was asked for is written down.
+const WRITTEN_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes down what was asked for now and then, until Larder stops.
+async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Report) {
+    loop {
+        tokio::time::sleep(WRITTEN_EVERY).await;
+        store.write_down(&metrics.ledger, &bounds).await;
+    }
+}
+
 /// The running whole.
 pub struct Larder {
     pub registry: Arc<Registry>,
@@ -130,6 +150,12 @@ impl Larder {
         registry.watch(&tasks);
         let snapshot = registry.snapshot();
         let config = &snapshot.config;
+        retain(&store, &snapshot).await?;
+        tasks.spawn_until_stop(write_down(
+            Arc::clone(&store),
+            Arc::clone(&metrics),
+            config.report.clone(),
+        ));
         let rendered = RenderedCache::open(&config.data_dir, config).await;
         let deliverer = Deliverer::start(store.packages(), &config.events, &tasks);
         tasks.spawn_until_stop(tell_of_upstreams(
@@ -191,7 +217,8 @@ impl Larder {
         self.registry.reload(config).await?;
         let snapshot = self.snapshot();
         self.deliverer.reload(&snapshot.config.events);
-        Ok(())
+        let retained = retain(&self.store, &snapshot).await;
+        retained.map_err(|error| Problem::internal("what is retained is not written down", error))
     }
 
     /// Tells who wants to know that a package was refused: by a rule, because its bytes were not
@@ -230,6 +257,17 @@ impl Larder {
         });
     }
 
+    /// Sees to the store, or says how it is used.
+    ///
+    /// # Errors
+    /// Where what the command names cannot be read, or the store fails.
+    pub async fn upkeep(&self, command: upkeep::Command) -> Result<upkeep::Outcome, Problem> {
+        let snapshot = self.snapshot();
+        let bounds = &snapshot.config.report;
+        self.store.write_down(&self.metrics.ledger, bounds).await;
+        self.reader.upkeep(&snapshot, command).await
+    }
+
     /// One who takes a bundle in; these keys are trusted beside the configuration's.
     #[must_use]
     pub fn importer(&self, trusted: Vec<String>) -> Importer {
@@ -248,6 +286,8 @@ impl Larder {
         if !self.tasks.stop(drain.max(Duration::from_secs(1))).await {
             tracing::warn!("Downloads under way were given up");
         }
+        let bounds = &self.snapshot().config.report;
+        self.store.write_down(&self.metrics.ledger, bounds).await;
         self.store.flush().await;
         self.reader.close().await;
     }

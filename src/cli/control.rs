@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 use crate::repository::manage::{Command, Outcome};
+use crate::repository::upkeep;
 use crate::tool::client::Control;
 use crate::{Larder, access, airgap, store};
 
@@ -53,6 +54,14 @@ impl Hand {
     pub async fn rest(self) {
         if let Self::Here(larder) = self {
             larder.stop().await;
+        }
+    }
+
+    /// Carries out a command about the store and its use.
+    pub async fn upkeep(&self, command: upkeep::Command) -> anyhow::Result<upkeep::Outcome> {
+        match self {
+            Self::There(control) => control.execute(&command).await,
+            Self::Here(larder) => Ok(larder.upkeep(command).await?),
         }
     }
 
@@ -163,6 +172,17 @@ async fn carry_out<C: Serialize, O: DeserializeOwned>(
         Hand::There(control) => control.execute(&command).await,
         Hand::Here(larder) => here(larder, command).await.map_err(anyhow::Error::from),
     };
+    hand.rest().await;
+    outcome
+}
+
+/// The same of a command about the store and its use.
+pub async fn execute_upkeep(
+    config: Config,
+    command: upkeep::Command,
+) -> anyhow::Result<upkeep::Outcome> {
+    let hand = Hand::of(config).await?;
+    let outcome = hand.upkeep(command).await;
     hand.rest().await;
     outcome
 }

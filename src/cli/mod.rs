@@ -10,18 +10,23 @@ mod encrypt;
 mod env;
 mod events;
 mod export;
+mod gc;
 mod import;
 mod key;
 mod list;
 mod login;
+mod pin;
 mod policy;
+mod report;
 mod retain;
 mod run;
 mod serve;
 mod settings;
 mod spool;
 mod status;
+mod table;
 mod token;
+mod verify;
 mod warm;
 mod wishes;
 
@@ -100,6 +105,18 @@ enum Command {
     Import(import::Arguments),
     /// Show what was asked for offline and is not here
     Wishes(wishes::Arguments),
+    /// Say what was served and fetched, what that saved, and which packages are large or unused
+    Report(report::Arguments),
+    /// Say who took a version, and when
+    Who(report::WhoArguments),
+    /// Hold every stored file against its name, and fetch damaged ones again
+    Verify(verify::Arguments),
+    /// Take away what nothing needs
+    Gc(gc::Arguments),
+    /// Never evict what a pattern takes, or show what is pinned
+    Pin(pin::Arguments),
+    /// Let what is no longer needed be evicted again
+    Unpin(pin::UnpinArguments),
     /// Seal the blobs that lie plain on the disk, under the key of `[encryption]`
     Encrypt(encrypt::Arguments),
     /// Make, list and revoke tokens
@@ -134,6 +151,12 @@ pub fn main() -> ExitCode {
         Command::Warm(arguments) => settings::block_on(warm::run(global, arguments)),
         Command::Export(arguments) => settings::block_on(export::run(global, arguments)),
         Command::Import(arguments) => settings::block_on(import::run(global, arguments)),
+        Command::Report(arguments) => settings::block_on(report::run(global, arguments)),
+        Command::Who(arguments) => settings::block_on(report::who(global, arguments)),
+        Command::Verify(arguments) => settings::block_on(verify::run(global, arguments)),
+        Command::Gc(arguments) => settings::block_on(gc::run(global, arguments)),
+        Command::Pin(arguments) => settings::block_on(pin::run(global, arguments)),
+        Command::Unpin(arguments) => settings::block_on(pin::unpin(global, arguments)),
         Command::Wishes(arguments) => settings::block_on(wishes::run(global, arguments)),
         Command::Encrypt(arguments) => settings::block_on(encrypt::run(global, arguments)),
         Command::Token(arguments) => settings::block_on(token::run(global, arguments)),

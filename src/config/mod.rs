@@ -22,6 +22,7 @@ pub use event::{Destination, EventBus, Events, Target, Topic};
 pub use load::{Learned, Source, load};
 pub use oidc::Oidc;
 pub use publish::{Packages, Publish, Retention, Upload};
+pub use report::Report;
 pub use repository::{
     Repository, Source as RepositorySource, is_name as is_repository_name, resolved,
 };

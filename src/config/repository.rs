@@ -26,6 +26,8 @@ pub struct Repository {
     pub external: Vec<String>,
     /// A publish whose connection is away waits here for it.
     pub spool: bool,
+    /// What comes through its connections is never evicted.
+    pub retain: bool,
     /// Its own packages, its connections, then those of its upstreams, in order, each once.
     pub sources: Vec<Source>,
 }
@@ -49,6 +51,7 @@ pub(super) struct Written {
     publish: Publish,
     publish_place: Option<String>,
     spool: bool,
+    retain: bool,
 }
 
 pub(super) fn read(section: Section<'_>) -> Option<Written> {
@@ -71,8 +74,10 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     {
         section.fault(place, format!("`{name}` is no repository name: lower-case letters, digits, `-`, `_` and `.`, a letter or digit first"));
     }
+    let retain = section.take("retain").unwrap_or(false);
     section.finish();
     Some(Written {
+        retain,
         name: name?.0,
         place,
         upstreams,
@@ -104,6 +109,7 @@ impl Repository {
             upstreams: upstreams.to_vec(),
             external: external.to_vec(),
             spool: false,
+            retain: false,
             sources: Vec::new(),
         }
     }
@@ -117,6 +123,7 @@ impl Repository {
             publish: self.publish,
             publish_place: None,
             spool: self.spool,
+            retain: self.retain,
         }
     }
 }
@@ -221,6 +228,7 @@ pub(super) fn resolve(
                 upstreams: one.upstreams.clone(),
                 external: one.external.clone(),
                 spool: one.spool,
+                retain: one.retain,
                 sources,
             }
         })
@@ -277,6 +285,7 @@ pub(super) fn public(connections: &[Connection]) -> Repository {
         upstreams: Vec::new(),
         external: of_format.iter().map(|it| it.name.clone()).collect(),
         spool: false,
+        retain: false,
         sources: std::iter::once(Source::Own("public".to_owned()))
             .chain(
                 of_format

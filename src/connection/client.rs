@@ -20,7 +20,7 @@ use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
 use crate::package::Format;
-use crate::telemetry::{FetchLabels, Metrics, Turn};
+use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
 
 const REDIRECTS_MAX: usize = 10;
 
@@ -69,6 +69,7 @@ pub struct Opened {
     /// The rest of a piece of which the beginning was skipped.
     ahead: Option<Bytes>,
     metrics: Arc<Metrics>,
+    egress: Arc<Egress>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -88,6 +89,7 @@ impl Opened {
             .map_err(|error| transport(&error))?;
         if let Some(piece) = &piece {
             self.metrics.fetched_bytes.inc_by(piece.len() as u64);
+            self.egress.add(piece.len() as u64);
         }
         Ok(piece)
     }
@@ -162,6 +164,7 @@ pub struct Connection {
     retries: usize,
     config: config::Connection,
     metrics: Arc<Metrics>,
+    egress: Arc<Egress>,
 }
 
 impl Connection {
@@ -205,6 +208,7 @@ impl Connection {
             asset_places: places(),
             retries: fetch.retries,
             config: config.clone(),
+            egress: metrics.ledger.egress(&config.name, config.format),
             metrics: Arc::clone(metrics),
         })
     }
@@ -450,6 +454,7 @@ impl Connection {
             }
             other => return Err(Error::Broken { status: other }),
         }
+        self.egress.fetch();
         Ok(Opened {
             status,
             headers: response.headers().clone(),
@@ -458,6 +463,7 @@ impl Connection {
             response,
             ahead: None,
             metrics: Arc::clone(&self.metrics),
+            egress: Arc::clone(&self.egress),
             _place: place,
         })
     }

@@ -34,11 +34,14 @@ pub struct Cached {
 impl Cached {
     #[must_use]
     pub fn is_hit(&self) -> bool {
-        matches!(
-            self.outcome,
-            "hit" | "stale" | "revalidated" | "revalidating"
-        )
+        is_hit(self.outcome)
     }
+}
+
+/// Whether what the cache did spared a fetch.
+#[must_use]
+pub fn is_hit(outcome: &str) -> bool {
+    matches!(outcome, "hit" | "stale" | "revalidated" | "revalidating")
 }
 
 /// For how long a reply may be given again without asking anything.

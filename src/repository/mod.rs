@@ -19,6 +19,7 @@ mod receive;
 mod registry;
 mod render;
 mod source;
+pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use moka::future::Cache;
 use tokio::sync::Semaphore;
 
 pub use asset::{AssetBody, AssetReply};
-pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
+pub use document::{Cached, DocumentBody, DocumentReply, Lasting, is_hit};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::{Explanation, PackageFacts};
 pub use forward::{Forwarded, Passed, Sent};

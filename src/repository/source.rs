@@ -210,6 +210,13 @@ impl Snapshot {
         open
     }
 
+    /// The formats of all connections, by their names.
+    #[must_use]
+    pub fn formats(&self) -> HashMap<String, Format> {
+        let connections = self.connections.iter();
+        connections.map(|it| (it.name.clone(), it.format)).collect()
+    }
+
     /// The names of all repositories.
     #[must_use]
     pub fn repository_names(&self) -> Vec<String> {

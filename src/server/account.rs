@@ -11,8 +11,8 @@ use tracing::{Level, debug, enabled, info, warn};
 use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
-use crate::repository::Cached;
-use crate::telemetry::{AnswerLabels, Metrics, Run};
+use crate::repository::{Cached, is_hit};
+use crate::telemetry::{AnswerLabels, Metrics, Pulled, Run, Traffic, Who};
 
 /// How much of a path stands in the log.
 const PATH_CHARS_MAX: usize = 200;
@@ -24,6 +24,8 @@ pub struct Subject {
     pub repository: String,
     pub package: String,
     pub asset: String,
+    /// Of an asset that a version is for; empty of all else.
+    pub version: String,
 }
 
 /// What every giving of the same answer has in common.
@@ -33,12 +35,24 @@ pub struct Entry {
     outcome: &'static str,
     status: u16,
     answers: Counter,
+    traffic: Option<Arc<Traffic>>,
+    pulled: Option<Arc<Pulled>>,
 }
 
 impl Entry {
     pub fn new(metrics: &Metrics, subject: Subject, outcome: &'static str, status: u16) -> Self {
+        let format = subject.format.filter(|_| !subject.repository.is_empty());
+        let is_pull = matches!(status, 200 | 206) && !subject.version.is_empty();
         Self {
             answers: counter(metrics, subject.format, outcome, status),
+            traffic: format.map(|format| metrics.ledger.traffic(&subject.repository, format)),
+            pulled: is_pull.then(|| {
+                Arc::new(Pulled {
+                    repository: subject.repository.clone(),
+                    package: subject.package.clone(),
+                    version: subject.version.clone(),
+                })
+            }),
             subject,
             outcome,
             status,
@@ -64,6 +78,7 @@ fn counter(
 pub struct Account {
     pub larder: Arc<Larder>,
     pub entry: Arc<Entry>,
+    pub who: Who,
     pub method: Method,
     pub uri: Uri,
     pub started: Instant,
@@ -97,6 +112,16 @@ impl Account {
                 self.larder
                     .tell_refused(repository, package, &subject.asset, problem);
             }
+        }
+        let is_failure = *status >= 400 || result.is_err();
+        if let Some(traffic) = &self.entry.traffic {
+            traffic.add(bytes, is_hit(outcome), is_failure);
+        }
+        if let Some(pulled) = &self.entry.pulled
+            && self.method == Method::GET
+            && !is_failure
+        {
+            metrics.ledger.pull(pulled, &self.who, bytes);
         }
         if let Some((run, cached)) = &self.run {
             let ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::reply::{self, Answer, Head};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::manage;
+use crate::repository::{manage, upkeep};
 use crate::{Larder, access, airgap};
 
 /// A command of any kind; no two have the same name.
@@ -24,6 +24,7 @@ enum Command {
     Repositories(manage::Command),
     Access(access::manage::Command),
     AirGap(airgap::Command),
+    Upkeep(upkeep::Command),
 }
 
 /// The head of a bundle, before the bundle.
@@ -52,6 +53,7 @@ pub async fn answer(
             let snapshot = larder.snapshot();
             reply::json(&airgap::execute(&larder.reader, &snapshot, command).await?)
         }
+        Command::Upkeep(command) => reply::json(&larder.upkeep(command).await?),
     }
 }
 

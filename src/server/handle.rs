@@ -30,7 +30,7 @@ use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot, Submission, drain};
-use crate::telemetry::{RUN_TAG, Record, Run};
+use crate::telemetry::{RUN_TAG, Record, Run, Who};
 
 /// What answers are given from.
 pub struct Server {
@@ -113,11 +113,16 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
         Ok(principal) => ready::key(&request, peer.over_tls, principal),
         Err(_) => None,
     };
+    let who = match &admitted {
+        Ok(Principal::Named(arn)) => Who::Named(arn.clone()),
+        _ => Who::At(peer.address),
+    };
     let access = larder.access.number();
     if let Some(key) = &key
-        && let Some(response) = server
-            .answers
-            .again(larder, key, &request, peer.over_tls, started)
+        && let Some(response) =
+            server
+                .answers
+                .again(larder, key, &request, peer.over_tls, &who, started)
     {
         return response;
     }
@@ -180,6 +185,7 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     let account = Account {
         larder: Arc::clone(larder),
         entry,
+        who,
         method,
         uri,
         started,
@@ -567,6 +573,9 @@ impl Asked<'_> {
     async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
         line.subject.package = asset.package.to_string();
         line.subject.asset = asset.file.to_string();
+        if self.protocol.carries(&asset.file) {
+            line.subject.version = self.protocol.version_of(asset).unwrap_or_default();
+        }
         let reply = self
             .larder
             .reader

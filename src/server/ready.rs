@@ -22,7 +22,7 @@ use crate::package::BlobId;
 use crate::repository::Lasting;
 use crate::store::WeakBlob;
 use crate::store::rendered::Rendered;
-use crate::telemetry::RUN_TAG;
+use crate::telemetry::{RUN_TAG, Who};
 
 /// Longer requests are not remembered.
 const KEY_BYTES_MAX: usize = 2048;
@@ -137,6 +137,7 @@ impl Answers {
         key: &Key,
         request: &Request<B>,
         over_tls: bool,
+        who: &Who,
         started: Instant,
     ) -> Option<Response<Body>> {
         let ready = self.answers.get(key)?;
@@ -157,6 +158,7 @@ impl Answers {
         let account = Account {
             larder: Arc::clone(larder),
             entry: Arc::clone(&ready.entry),
+            who: who.clone(),
             method: Method::GET,
             uri: request.uri().clone(),
             started,

@@ -14,6 +14,7 @@ pub mod rendered;
 mod reseal;
 mod seal;
 mod space;
+mod upkeep;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -31,12 +32,14 @@ pub use lock::{Holder, Lock, holder, read_secret};
 pub use pieces::Pieces;
 pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
+pub use upkeep::{Health, Waste};
 
 use crate::config;
 use crate::package::{Algorithm, BlobId, Digest, Format, PackageId};
 use crate::rule::Pattern;
 use crate::secret::Secret;
 use crate::task::Tasks;
+use crate::telemetry::Ledger;
 use catalog::usage::Usage;
 use catalog::wish::Wishes;
 use catalog::{AssetKey, AssetRow, Catalog, DocumentRow, hold};
@@ -85,6 +88,9 @@ impl Error {
         matches!(self, Self::Unverified { .. } | Self::Length { .. })
     }
 }
+
+/// Under which name the connections are remembered whose files are never evicted.
+const RETAINED: &str = "retain";
 
 /// Files that stay open for the next request.
 const OPEN_MAX: u64 = 1024;
@@ -370,7 +376,7 @@ impl Store {
             &unneeded,
         )
         .await;
-        self.evictions.fetch_add(1, Ordering::Release);
+        self.evicted();
         Ok(freed?)
     }
 
@@ -383,11 +389,11 @@ impl Store {
         let held = self
             .catalog
             .held_of_asset(&key.connection, package, &row.version);
-        let is_first = self.catalog.keep_asset(key, row, held).await?;
-        if held != 0 {
+        let kept = self.catalog.keep_asset(key, row, held).await?;
+        if kept.is_held {
             self.hold(row.blob).await?;
         }
-        Ok(is_first)
+        Ok(kept.is_first)
     }
 
     /// Writes down a document that came in, in the place of what was there. `package` is the one that
@@ -485,9 +491,15 @@ impl Store {
         connections: BTreeSet<String>,
         formats: &HashMap<String, Format>,
     ) -> Result<(), Error> {
-        if self.catalog.set_retained(connections) {
+        let names: Vec<&str> = connections.iter().map(String::as_str).collect();
+        let names = names.join(" ");
+        self.catalog.set_retained(connections);
+        // What the last start retained stands in the rows.
+        let before = self.catalog.progress(RETAINED).await?;
+        if before.unwrap_or_default() != names {
             self.catalog.hold_anew(formats).await?;
             self.settle().await?;
+            self.catalog.set_progress(RETAINED, Some(&names)).await?;
         }
         Ok(())
     }
@@ -598,6 +610,21 @@ impl Store {
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Acquire)
+    }
+
+    fn evicted(&self) {
+        self.evictions.fetch_add(1, Ordering::Release);
+    }
+
+    /// Writes down what was counted of answers and fetches.
+    pub async fn write_down(&self, ledger: &Ledger, bounds: &config::Report) {
+        let page = ledger.take();
+        if page.is_empty() {
+            return;
+        }
+        if let Err(error) = self.catalog.write_down(page, bounds).await {
+            tracing::warn!(%error, "What was asked for is not written down");
+        }
     }
 
     /// Evictable bytes on disk.

@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::histogram::Histogram;
+use super::ledger::Ledger;
 use super::upstreams::Upstreams;
 
 /// What an answer is counted by.
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub open_sockets: Gauge,
     pub panics: Counter,
     pub upstreams: Upstreams,
+    /// What is written down day by day.
+    pub ledger: Ledger,
 }
 
 impl Default for Metrics {
@@ -63,6 +66,7 @@ impl Default for Metrics {
             open_sockets: Gauge::default(),
             panics: Counter::default(),
             upstreams: Upstreams::default(),
+            ledger: Ledger::default(),
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to clients", metrics.answers.clone());

@@ -2,12 +2,14 @@
 
 mod audit;
 mod histogram;
+mod ledger;
 pub mod log;
 mod metrics;
 mod runs;
 mod upstreams;
 
 pub use audit::{Audit, Record};
+pub use ledger::{Egress, Ledger, Page, Pulled, Traffic, Who};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
 pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};
 pub use upstreams::Turn;

@@ -201,6 +201,11 @@ impl Protocol for Nuget {
         resources
     }
 
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let (version, _) = asset.file.split_once('/')?;
+        Some(version.to_owned())
+    }
+
     fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
         let versions = DocumentId {
             package: Some(package.clone()),

@@ -156,17 +156,17 @@ impl Catalog {
         .await
     }
 
-    /// Keeps an asset; says whether it is the first of its version.
+    /// Keeps an asset.
     pub(in crate::store) async fn keep_asset(
         &self,
         key: &AssetKey,
         row: &AssetRow,
         held: i64,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<KeptAsset, sqlx::Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let is_first = keep_asset(&mut transaction, key, row, held).await?;
+        let kept = keep_asset(&mut transaction, key, row, held).await?;
         transaction.commit().await?;
-        Ok(is_first)
+        Ok(kept)
     }
 
     /// Keeps the assets of one version, all or none; says whether it is new.
@@ -178,20 +178,29 @@ impl Catalog {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut is_new = false;
         for (key, row) in assets {
-            is_new |= keep_asset(&mut transaction, key, row, held).await?;
+            is_new |= keep_asset(&mut transaction, key, row, held).await?.is_first;
         }
         transaction.commit().await?;
         Ok(is_new)
     }
 }
 
-/// Keeps an asset; says whether it is the first of its version. What held it still does.
+/// What is said of an asset that was kept.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct KeptAsset {
+    /// It is the first of its version.
+    pub is_first: bool,
+    /// It is never evicted.
+    pub is_held: bool,
+}
+
+/// Keeps an asset. What held it still does.
 async fn keep_asset(
     transaction: &mut SqliteConnection,
     key: &AssetKey,
     row: &AssetRow,
     held: i64,
-) -> Result<bool, sqlx::Error> {
+) -> Result<KeptAsset, sqlx::Error> {
     let other = sqlx::query(
         "SELECT 1 FROM asset WHERE connection = ? AND package = ? AND version = ? LIMIT 1",
     )
@@ -200,13 +209,13 @@ async fn keep_asset(
     .bind(&row.version)
     .fetch_optional(&mut *transaction)
     .await?;
-    sqlx::query(
+    let row = sqlx::query(
         "INSERT INTO asset (connection, package, file, version, blob, size, media_type, published, \
          last_modified, first_seen, fetch_ms, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT DO UPDATE SET version = excluded.version, blob = excluded.blob, size = excluded.size, \
          media_type = excluded.media_type, published = excluded.published, \
          last_modified = excluded.last_modified, first_seen = excluded.first_seen, \
-         fetch_ms = excluded.fetch_ms, held = held | excluded.held",
+         fetch_ms = excluded.fetch_ms, held = held | excluded.held RETURNING held",
     )
     .bind(&*key.connection)
     .bind(key.asset.package.to_string())
@@ -220,7 +229,10 @@ async fn keep_asset(
     .bind(row.first_seen)
     .bind(row.fetch_ms)
     .bind(held)
-    .execute(&mut *transaction)
+    .fetch_one(&mut *transaction)
     .await?;
-    Ok(other.is_none())
+    Ok(KeptAsset {
+        is_first: other.is_none(),
+        is_held: row.get::<i64, _>(0) != 0,
+    })
 }

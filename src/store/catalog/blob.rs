@@ -162,6 +162,33 @@ impl Catalog {
         Ok(gone)
     }
 
+    /// Forgets a blob whose file is gone, and the documents that it was; an asset's row is a pin and
+    /// stays. Says which size it had, and whether it was kept from eviction.
+    pub(in crate::store) async fn lose_blob(
+        &self,
+        id: BlobId,
+    ) -> Result<Option<(u64, bool)>, sqlx::Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query("DELETE FROM blob WHERE id = ? RETURNING size, kept")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        for sql in [
+            "DELETE FROM blob_digest WHERE blob = ?",
+            "DELETE FROM document WHERE blob = ?",
+        ] {
+            sqlx::query(sql)
+                .bind(id.as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(row.map(|row| {
+            let size = u64::try_from(row.get::<i64, _>(0)).unwrap_or(0);
+            (size, row.get::<i64, _>(1) != 0)
+        }))
+    }
+
     /// Notes that a blob came in a bundle of which nothing is visible yet.
     pub(in crate::store) async fn stage(&self, blob: BlobId) -> Result<(), sqlx::Error> {
         sqlx::query("INSERT INTO staged (blob) VALUES (?) ON CONFLICT DO NOTHING")

@@ -141,13 +141,9 @@ impl Catalog {
         Ok(removed)
     }
 
-    /// Holds what connections have for as long as a repository retains them; says whether that is
-    /// another set than before.
-    pub(in crate::store) fn set_retained(&self, connections: BTreeSet<String>) -> bool {
-        let before = self.holds.retained.load_full();
-        let is_new = *before != connections;
+    /// Holds what comes from these connections from now on.
+    pub(in crate::store) fn set_retained(&self, connections: BTreeSet<String>) {
         self.holds.retained.store(Arc::new(connections));
-        is_new
     }
 
     /// Writes down anew what pins and repositories hold of what is here. `formats` are the

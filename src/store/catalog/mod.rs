@@ -4,6 +4,7 @@ mod asset;
 mod blob;
 mod document;
 pub mod hold;
+pub mod ledger;
 mod names;
 pub mod survey;
 pub mod usage;

@@ -167,15 +167,18 @@ impl Catalog {
         Ok((number(0), number(1)))
     }
 
-    /// Blobs that no row names, with their sizes; published ones may be among them.
+    /// Blobs from before then (milliseconds since 1970) that no row names, with their sizes;
+    /// published ones may be among them.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn unnamed_blobs(&self) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
+    pub async fn unnamed_blobs(&self, before: i64) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
         let rows = sqlx::query(
-            "SELECT id, size FROM blob WHERE NOT EXISTS (SELECT 1 FROM asset WHERE blob = blob.id) \
+            "SELECT id, size FROM blob WHERE stored_at < ? \
+             AND NOT EXISTS (SELECT 1 FROM asset WHERE asset.blob = blob.id) \
              AND NOT EXISTS (SELECT 1 FROM document WHERE document.blob = blob.id)",
         )
+        .bind(before)
         .fetch_all(&self.pool)
         .await?;
         Ok(rows

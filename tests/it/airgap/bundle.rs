@@ -54,7 +54,7 @@ async fn full() -> (Upstream, Setup, String) {
     (upstream, setup, text)
 }
 
-async fn wait_until_free(setup: &Setup) {
+pub async fn wait_until_free(setup: &Setup) {
     while larder::store::holder(Path::new(&setup.at("data"))).is_some() {
         tokio::task::yield_now().await;
     }

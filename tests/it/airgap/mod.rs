@@ -3,6 +3,7 @@
 mod bundle;
 mod clients;
 mod offline;
+mod upkeep;
 mod warm;
 
 use serde_json::Value;

@@ -1,0 +1,49 @@
+//! `larder gc [--dry-run]`
+
+use std::process::ExitCode;
+
+use bytesize::ByteSize;
+
+use super::{Global, control, settings};
+use crate::repository::upkeep::{Command, Outcome};
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Takes away files that nothing names any more, such as documents of which there are newer ones, what a\ncrash left behind, and lines of reports older than report.keep. What is cached, pinned, published or came in\na bundle stays.\n\nExamples:\n  larder gc --dry-run\n  larder gc"
+)]
+pub struct Arguments {
+    /// Say what would be taken away, and leave it
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = settings::config(&global, None).await?;
+    let dry_run = arguments.dry_run;
+    let outcome = control::execute_upkeep(config, Command::Gc { dry_run }).await?;
+    control::show(&global, &outcome, lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(outcome: &Outcome) -> Vec<String> {
+    let Outcome::Waste { waste, dry_run } = outcome else {
+        return Vec::new();
+    };
+    let size = |bytes: u64| ByteSize(bytes).display().iec();
+    vec![
+        format!(
+            "{} files that nothing names ({}), {} that the catalog does not know ({}), {} rows without a file, {} old lines of reports",
+            waste.unnamed,
+            size(waste.unnamed_bytes),
+            waste.stray,
+            size(waste.stray_bytes),
+            waste.gone,
+            waste.old_lines,
+        ),
+        if *dry_run {
+            "nothing is taken away".to_owned()
+        } else {
+            "taken away".to_owned()
+        },
+    ]
+}

@@ -1,0 +1,333 @@
+//! What an operator does to the store: pin, verify, collect garbage, and ask how it is used. One set
+//! of commands, for the command line and for the running server.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Reader, Snapshot};
+use crate::format::package;
+use crate::package::BlobId;
+use crate::problem::Problem;
+use crate::rule::Pattern;
+use crate::store::catalog::AssetKey;
+use crate::store::catalog::hold::Pin;
+use crate::store::catalog::ledger::{Egress, Pull, Size, Traffic};
+use crate::store::{Health, Waste};
+
+/// Blobs that are looked at in one step of verifying.
+const BLOBS_AT_ONCE: usize = 256;
+/// Bytes after which a step ends.
+const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
+/// Under which name it is remembered how far verifying has come.
+const VERIFY: &str = "verify";
+
+/// A command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum Command {
+    Pins,
+    /// Never evicts what these patterns take.
+    Pin {
+        patterns: Vec<String>,
+    },
+    Unpin {
+        patterns: Vec<String>,
+    },
+    /// Reads a few files more through.
+    Verify {
+        /// From the first one, whatever was read before.
+        anew: bool,
+        /// Fetches damaged ones again.
+        repair: bool,
+    },
+    Gc {
+        dry_run: bool,
+    },
+    Report {
+        /// The last ones, today among them.
+        days: u32,
+        /// So many packages in each list.
+        top: usize,
+    },
+    /// Who took a version, or any of a package.
+    Who {
+        package: String,
+        version: Option<String>,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    Pins { pins: Vec<Pin>, kept: Kept },
+    Verified(Verified),
+    Waste { waste: Waste, dry_run: bool },
+    Report(Box<Report>),
+    Pulls { pulls: Vec<Pull> },
+}
+
+/// What is never evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// A step of verifying.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub checked: u64,
+    pub bytes: u64,
+    pub damaged: Vec<Damage>,
+    /// All files have been read.
+    pub is_done: bool,
+    /// Of the whole store, for who shows how far it is.
+    pub files_in_all: u64,
+    pub bytes_in_all: u64,
+}
+
+/// A stored file that is not what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The blob's name.
+    pub sha256: String,
+    /// Assets that it was, `npm:left-pad/left-pad-1.3.0.tgz`; none of a document.
+    pub assets: Vec<String>,
+    /// `damaged` or `gone`.
+    pub found: String,
+    pub is_repaired: bool,
+    /// What was done, or why nothing could be.
+    pub message: String,
+}
+
+/// How the store is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub days: u32,
+    pub traffic: Vec<Traffic>,
+    pub egress: Vec<Egress>,
+    pub largest: Vec<Size>,
+    pub least_used: Vec<Size>,
+    pub files: u64,
+    pub bytes: u64,
+    pub kept: Kept,
+}
+
+fn failed(error: impl std::fmt::Display) -> Problem {
+    Problem::internal("the store cannot be read", error.to_string())
+}
+
+fn pattern(text: &str) -> Result<Pattern, Problem> {
+    Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
+}
+
+impl Reader {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// Where what it names cannot be read, or the store fails.
+    pub async fn upkeep(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        command: Command,
+    ) -> Result<Outcome, Problem> {
+        let store = self.fetcher.store();
+        let catalog = store.catalog();
+        match command {
+            Command::Pins => self.pins().await,
+            Command::Pin { patterns } => {
+                let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
+                let pinned = store.pin(&patterns?, &[], &snapshot.formats()).await;
+                pinned.map_err(failed)?;
+                self.pins().await
+            }
+            Command::Unpin { patterns } => {
+                let removed = store.pin(&[], &patterns, &snapshot.formats()).await;
+                let removed = removed.map_err(failed)?;
+                match patterns.iter().find(|it| !removed.contains(it)) {
+                    None => self.pins().await,
+                    Some(unknown) => Err(Problem::invalid(format!("`{unknown}` is not pinned"))
+                        .advice("`larder pin` without a pattern lists what is")),
+                }
+            }
+            Command::Verify { anew, repair } => self.verify(snapshot, anew, repair).await,
+            Command::Gc { dry_run } => {
+                let waste = store
+                    .collect_garbage(&snapshot.config.report, dry_run)
+                    .await;
+                let waste = waste.map_err(failed)?;
+                Ok(Outcome::Waste { waste, dry_run })
+            }
+            Command::Report { days, top } => {
+                let (files, bytes) = catalog.blobs_sum().await.map_err(failed)?;
+                store.flush().await;
+                Ok(Outcome::Report(Box::new(Report {
+                    days,
+                    traffic: catalog.traffic(days).await.map_err(failed)?,
+                    egress: catalog.egress(days).await.map_err(failed)?,
+                    largest: catalog.sizes(false, top).await.map_err(failed)?,
+                    least_used: catalog.sizes(true, top).await.map_err(failed)?,
+                    files,
+                    bytes,
+                    kept: self.kept().await?,
+                })))
+            }
+            Command::Who {
+                package: name,
+                version,
+            } => {
+                let package = package(&name)?;
+                let pulls = catalog
+                    .pulls(&package.to_string(), version.as_deref())
+                    .await;
+                let pulls = pulls.map_err(failed)?;
+                Ok(Outcome::Pulls { pulls })
+            }
+        }
+    }
+
+    async fn kept(&self) -> Result<Kept, Problem> {
+        let kept = self.fetcher.store().catalog().kept_size().await;
+        let (files, bytes) = kept.map_err(failed)?;
+        Ok(Kept { files, bytes })
+    }
+
+    async fn pins(&self) -> Result<Outcome, Problem> {
+        let pins = self.fetcher.store().catalog().pins().await;
+        Ok(Outcome::Pins {
+            pins: pins.map_err(failed)?,
+            kept: self.kept().await?,
+        })
+    }
+
+    /// One step, from where the last one ended.
+    async fn verify(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        anew: bool,
+        repair: bool,
+    ) -> Result<Outcome, Problem> {
+        let store = self.fetcher.store();
+        let catalog = store.catalog();
+        let after = match anew {
+            true => None,
+            false => catalog.progress(VERIFY).await.map_err(failed)?,
+        };
+        let mut after = after
+            .and_then(|name| hex::decode(name).ok())
+            .and_then(|bytes| BlobId::from_slice(&bytes));
+        let page = catalog
+            .blobs_here(after, BLOBS_AT_ONCE)
+            .await
+            .map_err(failed)?;
+        let (files_in_all, bytes_in_all) = catalog.blobs_sum().await.map_err(failed)?;
+        let mut step = Verified {
+            is_done: page.len() < BLOBS_AT_ONCE,
+            files_in_all,
+            bytes_in_all,
+            ..Verified::default()
+        };
+        for (id, size) in page {
+            if step.bytes > BYTES_AT_ONCE {
+                step.is_done = false;
+                break;
+            }
+            step.checked += 1;
+            step.bytes += size;
+            match store.examine(id).await.map_err(failed)? {
+                Health::Whole => {}
+                health => {
+                    let damage = self.damage(snapshot, id, health, repair).await?;
+                    step.damaged.push(damage);
+                }
+            }
+            after = Some(id);
+        }
+        let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
+        let noted = catalog.set_progress(VERIFY, state.as_deref()).await;
+        noted.map_err(failed)?;
+        Ok(Outcome::Verified(step))
+    }
+
+    async fn damage(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        id: BlobId,
+        health: Health,
+        repair: bool,
+    ) -> Result<Damage, Problem> {
+        let store = self.fetcher.store();
+        let assets = store.catalog().assets_of(id).await.map_err(failed)?;
+        let mut damage = Damage {
+            sha256: id.to_hex(),
+            assets: assets.iter().map(|key| key.asset.to_string()).collect(),
+            found: match health {
+                Health::Gone => "gone",
+                _ => "damaged",
+            }
+            .to_owned(),
+            is_repaired: false,
+            message: "`larder verify --repair` fetches it again".to_owned(),
+        };
+        if !repair {
+            return Ok(damage);
+        }
+        let is_published = store.lay_aside(id).await.map_err(failed)?;
+        let mut connections: Vec<&str> = assets.iter().map(|key| &*key.connection).collect();
+        connections.sort_unstable();
+        connections.dedup();
+        for connection in connections {
+            self.fetcher.renew(connection).await;
+        }
+        damage.message = if assets.is_empty() && !is_published {
+            damage.is_repaired = true;
+            "it was a registry's document, and is asked for when somebody wants it".to_owned()
+        } else {
+            let mut said = "it was published here, and is nowhere to be fetched from".to_owned();
+            for key in &assets {
+                match self.fetch_again(snapshot, key, id).await {
+                    Ok(()) => {
+                        damage.is_repaired = true;
+                        said = format!("fetched again from {}", key.connection);
+                        break;
+                    }
+                    Err(problem) => said = problem.message,
+                }
+            }
+            said
+        };
+        if damage.is_repaired && is_published {
+            store.settle().await.map_err(failed)?;
+        }
+        Ok(damage)
+    }
+
+    /// Fetches an asset through any repository that draws on its connection.
+    async fn fetch_again(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        key: &AssetKey,
+        id: BlobId,
+    ) -> Result<(), Problem> {
+        let mut said = Problem::invalid(format!(
+            "no repository draws on {}, from which it came",
+            key.connection
+        ));
+        for repository in snapshot.repositories() {
+            if !repository
+                .connections()
+                .any(|it| *it.name == *key.connection)
+            {
+                continue;
+            }
+            match self.gather_asset(snapshot, repository, &key.asset).await {
+                Ok(gathered) if gathered.blob.id() == id => return Ok(()),
+                Ok(_) => said = Problem::invalid("the registry has other bytes now"),
+                Err(problem) => said = problem,
+            }
+        }
+        Err(said)
+    }
+}

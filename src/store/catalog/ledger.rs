@@ -1,0 +1,288 @@
+//! What was asked for on which day, by whom, and what came from outside.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+
+use super::Catalog;
+use crate::clock;
+use crate::config;
+use crate::telemetry::{Page, Who};
+
+const DAY_SECONDS: i64 = 24 * 3600;
+
+/// What a repository was asked for on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Days since 1970.
+    pub day: i64,
+    pub repository: String,
+    pub format: String,
+    pub requests: u64,
+    pub hits: u64,
+    pub failures: u64,
+    /// Bytes sent to clients.
+    pub served: u64,
+}
+
+/// What came from a connection on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// Days since 1970.
+    pub day: i64,
+    pub connection: String,
+    pub format: String,
+    pub fetches: u64,
+    /// Bytes received; of compressed documents, those within.
+    pub bytes: u64,
+}
+
+/// Who took a version on one day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// Days since 1970.
+    pub day: i64,
+    /// A principal's ARN, or an address.
+    pub who: String,
+    pub repository: String,
+    pub version: String,
+    /// Seconds since 1970.
+    pub last_at: i64,
+    pub times: u64,
+    pub bytes: u64,
+}
+
+/// A package, and how much of it is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// `npm:@scope/name`.
+    pub package: String,
+    pub files: u64,
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub last_used: i64,
+}
+
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Catalog {
+    /// Adds what was counted to today's lines; who pulls beyond the bound goes, the oldest first.
+    pub(in crate::store) async fn write_down(
+        &self,
+        page: Page,
+        bounds: &config::Report,
+    ) -> Result<(), sqlx::Error> {
+        let now = clock::unix_now();
+        let day = now.div_euclid(DAY_SECONDS);
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for one in page.traffic {
+            sqlx::query(
+                "INSERT INTO traffic (day, repository, format, requests, hits, failures, served) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+                 hits = hits + excluded.hits, failures = failures + excluded.failures, served = served + excluded.served",
+            )
+            .bind(day)
+            .bind(one.repository)
+            .bind(one.format.as_str())
+            .bind(integer(one.requests))
+            .bind(integer(one.hits))
+            .bind(integer(one.failures))
+            .bind(integer(one.served))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        for one in page.egress {
+            sqlx::query(
+                "INSERT INTO egress (day, connection, format, fetches, bytes) VALUES (?, ?, ?, ?, ?) \
+                 ON CONFLICT DO UPDATE SET fetches = fetches + excluded.fetches, bytes = bytes + excluded.bytes",
+            )
+            .bind(day)
+            .bind(one.connection)
+            .bind(one.format.as_str())
+            .bind(integer(one.fetches))
+            .bind(integer(one.bytes))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        let pulls = page.pulls.len();
+        for (of, who, times) in page.pulls {
+            let who = match who {
+                Who::Named(name) => name.into_string(),
+                Who::At(address) => address.to_string(),
+            };
+            sqlx::query(
+                "INSERT INTO pull (package, version, day, who, repository, last_at, times, bytes) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET last_at = excluded.last_at, \
+                 times = times + excluded.times, bytes = bytes + excluded.bytes",
+            )
+            .bind(&of.package)
+            .bind(&of.version)
+            .bind(day)
+            .bind(who)
+            .bind(&of.repository)
+            .bind(now)
+            .bind(integer(times.times))
+            .bind(integer(times.bytes))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        if pulls > 0 {
+            let count: i64 = sqlx::query("SELECT COUNT(*) FROM pull")
+                .fetch_one(&mut *transaction)
+                .await?
+                .get(0);
+            let surplus = count - i64::try_from(bounds.pulls_max).unwrap_or(i64::MAX);
+            if surplus > 0 {
+                sqlx::query(
+                    "DELETE FROM pull WHERE (package, version, day, who, repository) IN \
+                     (SELECT package, version, day, who, repository FROM pull ORDER BY day LIMIT ?)",
+                )
+                .bind(surplus)
+                .execute(&mut *transaction)
+                .await?;
+            }
+        }
+        transaction.commit().await
+    }
+
+    /// Lines older than they are remembered; says how many there are, or were.
+    pub(in crate::store) async fn old_lines(
+        &self,
+        bounds: &config::Report,
+        forgets: bool,
+    ) -> Result<u64, sqlx::Error> {
+        let keep = i64::try_from(bounds.keep.as_secs()).unwrap_or(i64::MAX);
+        let before = clock::unix_now()
+            .saturating_sub(keep)
+            .div_euclid(DAY_SECONDS);
+        let mut count = 0;
+        for table in ["traffic", "egress", "pull"] {
+            let sql = if forgets {
+                format!("DELETE FROM {table} WHERE day < ? RETURNING day")
+            } else {
+                format!("SELECT day FROM {table} WHERE day < ?")
+            };
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(before)
+                .fetch_all(&self.pool)
+                .await?;
+            count += rows.len() as u64;
+        }
+        Ok(count)
+    }
+
+    /// What repositories were asked for in the last days, today among them.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn traffic(&self, days: u32) -> Result<Vec<Traffic>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT day, repository, format, requests, hits, failures, served FROM traffic WHERE day > ? \
+             ORDER BY day, repository, format",
+        )
+        .bind(first_day(days))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Traffic {
+                day: row.get(0),
+                repository: row.get(1),
+                format: row.get(2),
+                requests: number(row.get(3)),
+                hits: number(row.get(4)),
+                failures: number(row.get(5)),
+                served: number(row.get(6)),
+            })
+            .collect())
+    }
+
+    /// What came from connections in the last days, today among them.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn egress(&self, days: u32) -> Result<Vec<Egress>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT day, connection, format, fetches, bytes FROM egress WHERE day > ? ORDER BY day, connection",
+        )
+        .bind(first_day(days))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Egress {
+                day: row.get(0),
+                connection: row.get(1),
+                format: row.get(2),
+                fetches: number(row.get(3)),
+                bytes: number(row.get(4)),
+            })
+            .collect())
+    }
+
+    /// Who took the package's version, or any of it, the latest first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn pulls(
+        &self,
+        package: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<Pull>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT day, who, repository, version, last_at, times, bytes FROM pull \
+             WHERE package = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY last_at DESC, who",
+        )
+        .bind(package)
+        .bind(version)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Pull {
+                day: row.get(0),
+                who: row.get(1),
+                repository: row.get(2),
+                version: row.get(3),
+                last_at: row.get(4),
+                times: number(row.get(5)),
+                bytes: number(row.get(6)),
+            })
+            .collect())
+    }
+
+    /// The packages of which most bytes are here, or those unused for longest.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn sizes(&self, by_use: bool, limit: usize) -> Result<Vec<Size>, sqlx::Error> {
+        let order = if by_use { "4, 3 DESC" } else { "3 DESC" };
+        let sql = format!(
+            "SELECT package, COUNT(*), SUM(blob.size), MAX(used_at) / 1000 FROM asset \
+             JOIN blob ON blob.id = asset.blob GROUP BY package ORDER BY {order} LIMIT ?"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(integer(limit as u64))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Size {
+                package: row.get(0),
+                files: number(row.get(1)),
+                bytes: number(row.get(2)),
+                last_used: row.get(3),
+            })
+            .collect())
+    }
+}
+
+/// The day before the first of the last days.
+fn first_day(days: u32) -> i64 {
+    clock::unix_now().div_euclid(DAY_SECONDS) - i64::from(days)
+}
