@@ -1,6 +1,7 @@
 //! What a bundle is: a zstd-compressed tar of a head, its signature, a manifest, a bill of materials,
 //! and the blobs, in this order. The signature is of the head, which has the digests of manifest and
-//! bill; the manifest has those of the blobs.
+//! bill; the manifest has those of the blobs. Behind the compressed bytes stands a seal: their digest,
+//! signed. A compressed frame has bits that change nothing of what is in it, and those count too.
 
 use std::collections::{BTreeMap, HashSet};
 

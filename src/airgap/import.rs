@@ -6,16 +6,18 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Seek as _};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tar::Entry as Member;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
 use super::bundle::{
     self, BLOBS, Entry, HEAD, HEAD_BYTES_MAX, Head, LINE_BYTES_MAX, MANIFEST, Met, SBOM, SIGNATURE,
     VERSION, format_of,
 };
+use super::seal::Unsealing;
 use super::signature::is_signed;
 use crate::package::{Algorithm, BlobId, Digest, Digester, Expected};
 use crate::problem::{Decider, Kind, Problem};
@@ -89,15 +91,14 @@ impl Importer {
 
     /// Checks everything, and stages the blobs.
     fn stage(&self, bundle: impl Read, runtime: &Handle) -> Result<(Head, File, Places), Problem> {
-        let mut decoder = zstd::Decoder::new(bundle).map_err(|error| broken(&error))?;
-        decoder
-            .window_log_max(WINDOW_LOG_MAX)
-            .map_err(|error| broken(&error))?;
+        let unsealing = Unsealing::new(bundle);
+        let mut decoder = zstd::Decoder::new(unsealing).map_err(broken)?;
+        decoder.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
         let mut archive = tar::Archive::new(decoder);
-        let mut members = archive.entries().map_err(|error| broken(&error))?;
+        let mut members = archive.entries().map_err(broken)?;
         let mut next = |name: &str| {
             let member = members.next().ok_or_else(|| broken("it ends early"))?;
-            let member = member.map_err(|error| broken(&error))?;
+            let member = member.map_err(broken)?;
             let path = member.path_bytes();
             let is_it = *path == *name.as_bytes()
                 && member.header().entry_type() == tar::EntryType::Regular;
@@ -105,7 +106,7 @@ impl Importer {
             if is_it {
                 Ok(member)
             } else {
-                Err(broken(&format!(
+                Err(broken(format!(
                     "it has something else in the place of {name}"
                 )))
             }
@@ -129,17 +130,20 @@ impl Importer {
         if members.next().is_some() {
             return Err(broken("it has more in it than its manifest says"));
         }
-        // To the end, so that the checksum of what is compressed is read too.
+        // To the end: the archive's own is before that of what is compressed.
         let mut decoder = archive.into_inner();
-        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(|error| broken(&error))?;
+        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(broken)?;
+        if !decoder.finish().into_inner().verify(&head.key) {
+            return Err(broken("its bytes are not those that its seal is of"));
+        }
         Ok((head, manifest, places))
     }
 
     /// The head, where it is signed by who is trusted.
     fn trust(&self, bytes: &[u8], signature: &[u8]) -> Result<Head, Problem> {
-        let head: Head = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
+        let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
         if head.format != "larder-bundle" || head.version != VERSION {
-            return Err(broken(&format!(
+            return Err(broken(format!(
                 "it is of version {} of the format, and this Larder reads version {VERSION}",
                 head.version
             )));
@@ -153,8 +157,8 @@ impl Importer {
             )
             .advice("where that is the key that `larder export` printed, say --trust KEY, or list it in `bundle.trusted`"));
         }
-        let signature = std::str::from_utf8(signature).map_err(|error| broken(&error))?;
-        if !is_signed(&head.key, bytes, signature) {
+        let signature = STANDARD.decode(signature).map_err(broken)?;
+        if !is_signed(&head.key, bytes, &signature) {
             return Err(broken("its signature is not that of its key"));
         }
         Ok(head)
@@ -241,7 +245,7 @@ impl Importer {
         runtime: &Handle,
     ) -> Result<(), Problem> {
         if member.size() != size {
-            return Err(broken(&format!("{} has another length", id.to_hex())));
+            return Err(broken(format!("{} has another length", id.to_hex())));
         }
         let is_here = runtime.block_on(self.is_here(id, size))?;
         if is_here {
@@ -250,12 +254,12 @@ impl Importer {
             return if found == id {
                 Ok(())
             } else {
-                Err(broken(&format!("the bytes of {} are others", id.to_hex())))
+                Err(broken(format!("the bytes of {} are others", id.to_hex())))
             };
         }
         let unkept = |error: crate::store::Error| {
             if error.is_unverified() {
-                broken(&format!("the bytes of {} are others", id.to_hex()))
+                broken(format!("the bytes of {} are others", id.to_hex()))
             } else {
                 failed(error)
             }
@@ -265,7 +269,7 @@ impl Importer {
             .map_err(unkept)?;
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let count = member.read(&mut piece).map_err(|error| broken(&error))?;
+            let count = member.read(&mut piece).map_err(broken)?;
             if count == 0 {
                 break;
             }
@@ -422,40 +426,7 @@ impl Places {
         let place = self.connections.get(connection);
         place
             .map(String::as_str)
-            .ok_or_else(|| broken(&format!("it names no connection {connection}")))
-    }
-}
-
-/// A bundle as it comes, piece by piece. Blocks on what has not come yet.
-pub struct Pieces {
-    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
-    piece: Bytes,
-}
-
-impl Pieces {
-    #[must_use]
-    pub fn of(pieces: mpsc::Receiver<std::io::Result<Bytes>>) -> Self {
-        Self {
-            pieces,
-            piece: Bytes::new(),
-        }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
-            }
-        }
-        let count = self.piece.len().min(into.len());
-        let piece = self.piece.split_to(count);
-        if let Some(into) = into.get_mut(..count) {
-            into.copy_from_slice(&piece);
-        }
-        Ok(count)
+            .ok_or_else(|| broken(format!("it names no connection {connection}")))
     }
 }
 
@@ -479,7 +450,7 @@ fn small(member: &mut Member<'_, impl Read>) -> Result<Vec<u8>, Problem> {
     member
         .take(HEAD_BYTES_MAX)
         .read_to_end(&mut bytes)
-        .map_err(|error| broken(&error))?;
+        .map_err(broken)?;
     Ok(bytes)
 }
 
@@ -508,7 +479,7 @@ fn pour(
     let mut digester = Digester::new(&[]);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let count = member.read(&mut piece).map_err(|error| broken(&error))?;
+        let count = member.read(&mut piece).map_err(broken)?;
         let bytes = piece.get(..count).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(digester.finish().blob);
@@ -531,7 +502,7 @@ fn entries(manifest: &File) -> Result<impl Iterator<Item = Result<Entry, Problem
             .read_until(b'\n', &mut line);
         match read {
             Ok(0) => None,
-            Ok(_) => Some(serde_json::from_slice(&line).map_err(|error| broken(&error))),
+            Ok(_) => Some(serde_json::from_slice(&line).map_err(broken)),
             Err(error) => Some(Err(failed(error))),
         }
     }))

@@ -10,13 +10,14 @@ pub mod maven;
 pub mod platform;
 mod resolve;
 mod sbom;
+mod seal;
 mod signature;
 mod want;
 mod warm;
 
 pub use command::{Command, Outcome, execute};
 pub use export::{Export, Order, export, exported};
-pub use import::{Importer, Pieces, Report};
+pub use import::{Importer, Report};
 pub use resolve::resolve;
 pub use want::{File, Want};
 pub use warm::{Manner, Trouble, TroubleKind, Warmed, Warmer};

@@ -52,6 +52,33 @@ impl FromStr for Platform {
     }
 }
 
+impl Platform {
+    /// This machine.
+    fn here() -> Self {
+        let os = match std::env::consts::OS {
+            "macos" => "darwin",
+            "windows" => "win32",
+            os => os,
+        };
+        let cpu = match std::env::consts::ARCH {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            "x86" => "ia32",
+            cpu => cpu,
+        };
+        let libc = if cfg!(target_env = "musl") {
+            "musl"
+        } else {
+            "glibc"
+        };
+        Self {
+            os: os.to_owned(),
+            cpu: cpu.to_owned(),
+            libc: (os == "linux").then(|| libc.to_owned()),
+        }
+    }
+}
+
 /// What files are wanted for; nothing said: for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platforms {
@@ -61,6 +88,15 @@ pub struct Platforms {
 }
 
 impl Platforms {
+    /// This machine alone.
+    #[must_use]
+    pub fn here() -> Self {
+        Self {
+            platforms: vec![Platform::here()],
+            pythons: Vec::new(),
+        }
+    }
+
     /// Whether an npm package for these (`linux`, `!win32`) is for one that is wanted.
     #[must_use]
     pub fn npm(&self, os: &[String], cpu: &[String], libc: &[String]) -> bool {

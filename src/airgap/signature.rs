@@ -40,20 +40,21 @@ impl SigningKey {
         format!("{PREFIX}{}", STANDARD.encode(self.0.public_key()))
     }
 
-    /// The signature in base64.
+    /// The message's signature.
     #[must_use]
-    pub fn sign(&self, message: &[u8]) -> String {
-        STANDARD.encode(self.0.sign(message))
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.0.sign(message).as_ref());
+        signature
     }
 }
 
-/// Whether the signature, in base64, is the key's.
+/// Whether the signature is the key's.
 #[must_use]
-pub fn is_signed(public: &str, message: &[u8], signature: &str) -> bool {
-    let key = public.strip_prefix(PREFIX).map(|key| STANDARD.decode(key));
-    match (key, STANDARD.decode(signature.trim())) {
-        (Some(Ok(key)), Ok(signature)) => UnparsedPublicKey::new(&ED25519, key)
-            .verify(message, &signature)
+pub fn is_signed(public: &str, message: &[u8], signature: &[u8]) -> bool {
+    match public.strip_prefix(PREFIX).map(|key| STANDARD.decode(key)) {
+        Some(Ok(key)) => UnparsedPublicKey::new(&ED25519, key)
+            .verify(message, signature)
             .is_ok(),
         _ => false,
     }
@@ -72,7 +73,7 @@ mod tests {
         let other = SigningKey::read(&SigningKey::make().unwrap()).unwrap();
         assert!(!is_signed(&other.public(), b"message", &signature));
         assert!(!is_signed("ed25519:zz", b"message", &signature));
-        assert!(!is_signed(&key.public(), b"message", "zz"));
+        assert!(!is_signed(&key.public(), b"message", b"zz"));
     }
 
     /// RFC 8410 §10.3, where the key stands alone and with its public key.

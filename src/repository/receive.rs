@@ -113,10 +113,7 @@ impl Publisher {
         mut body: Body,
     ) -> Result<Received, Problem> {
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        let mut reader = PieceReader {
-            pieces,
-            piece: Bytes::new(),
-        };
+        let mut reader = PieceReader::of(pieces);
         let mut file = FileWriter {
             incoming: self.incoming().await?,
             runtime: Handle::current(),
@@ -241,9 +238,19 @@ pub(super) fn broken(error: Error) -> Problem {
 }
 
 /// A body as a reader that blocks.
-struct PieceReader {
+pub struct PieceReader {
     pieces: mpsc::Receiver<std::io::Result<Bytes>>,
     piece: Bytes,
+}
+
+impl PieceReader {
+    #[must_use]
+    pub fn of(pieces: mpsc::Receiver<std::io::Result<Bytes>>) -> Self {
+        Self {
+            pieces,
+            piece: Bytes::new(),
+        }
+    }
 }
 
 impl Read for PieceReader {

@@ -211,9 +211,10 @@ impl Reader {
     ) -> Result<Outcome, Problem> {
         let store = self.fetcher.store();
         let catalog = store.catalog();
-        let after = match anew {
-            true => None,
-            false => catalog.progress(VERIFY).await.map_err(failed)?,
+        let after = if anew {
+            None
+        } else {
+            catalog.progress(VERIFY).await.map_err(failed)?
         };
         let mut after = after
             .and_then(|name| hex::decode(name).ok())

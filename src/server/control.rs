@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::reply::{self, Answer, Head};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{manage, upkeep};
+use crate::repository::{PieceReader, manage, upkeep};
 use crate::{Larder, access, airgap};
 
 /// A command of any kind; no two have the same name.
@@ -94,7 +94,7 @@ pub async fn import(
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
     let import = larder
         .tasks
-        .spawn_blocking(move || importer.import(airgap::Pieces::of(pieces)));
+        .spawn_blocking(move || importer.import(PieceReader::of(pieces)));
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|_| std::io::ErrorKind::UnexpectedEof.into());
         // Who has seen enough has said so.

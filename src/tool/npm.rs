@@ -1,12 +1,10 @@
 //! npm and its kin: npm, pnpm, yarn (classic and berry), bun, deno.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use super::{Place, Upstream, command, home, ini, read};
+use crate::airgap::lockfile;
+use crate::airgap::platform::Platforms;
 use crate::config::Auth;
 use crate::package::Format;
 use crate::secret::Secret;
@@ -132,84 +130,20 @@ pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
 /// What `npm ci` and `npm install` fetch by a lockfile.
 pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 
-#[derive(Deserialize)]
-struct Lockfile<'a> {
-    #[serde(borrow, default)]
-    packages: BTreeMap<Cow<'a, str>, Locked<'a>>,
-}
-
-/// An entry of `packages` (lockfile versions 2 and 3).
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Locked<'a> {
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    version: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    resolved: Option<Cow<'a, str>>,
-    #[serde(default)]
-    link: bool,
-    #[serde(default)]
-    in_bundle: bool,
-    #[serde(default)]
-    os: Vec<String>,
-    #[serde(default)]
-    cpu: Vec<String>,
-}
-
 /// The paths, below a repository of npm's, of the tarballs that a lockfile names and this machine
-/// will ask for.
+/// will ask for, where tarballs usually are.
 #[must_use]
-pub fn tarballs(lockfile: &str) -> Vec<String> {
-    let Ok(Lockfile { packages }) = serde_json::from_str(lockfile) else {
+pub fn tarballs(text: &str) -> Vec<String> {
+    let [_, name] = LOCKFILES;
+    let Ok(needs) = lockfile::read(name, text, &Platforms::here()) else {
         return Vec::new();
     };
-    let mut paths: Vec<String> = packages
-        .iter()
-        .filter(|(_, one)| !one.link && !one.in_bundle && one.is_for_this_machine())
-        .filter_map(|(place, one)| {
-            let (_, installed) = place.rsplit_once("node_modules/")?;
-            let name = one.name.as_deref().unwrap_or(installed);
-            let version = one.version.as_deref()?;
-            let file = match one.resolved.as_deref() {
-                Some(address) if !address.starts_with("http") => return None,
-                Some(address) => address
-                    .split_once("/-/")
-                    .map(|(_, file)| file.split(['?', '#']).next().unwrap_or(file).to_owned()),
-                None => None,
-            };
-            let bare = name.rsplit('/').next().unwrap_or(name);
-            let file = file.unwrap_or_else(|| format!("{bare}-{version}.tgz"));
-            Some(format!("{name}/-/{file}"))
-        })
-        .collect();
-    paths.sort_unstable();
-    paths.dedup();
-    paths
-}
-
-impl Locked<'_> {
-    /// npm leaves out what names other systems, as its own names for them go.
-    fn is_for_this_machine(&self) -> bool {
-        let os = match std::env::consts::OS {
-            "macos" => "darwin",
-            "windows" => "win32",
-            os => os,
-        };
-        let cpu = match std::env::consts::ARCH {
-            "x86_64" => "x64",
-            "aarch64" => "arm64",
-            "x86" => "ia32",
-            cpu => cpu,
-        };
-        let takes = |list: &[String], this: &str| {
-            let refused = list.iter().any(|one| one.strip_prefix('!') == Some(this));
-            let named = list.iter().any(|one| !one.starts_with('!'));
-            !refused && (!named || list.iter().any(|one| one == this))
-        };
-        takes(&self.os, os) && takes(&self.cpu, cpu)
-    }
+    let paths = needs.merged().wants.into_iter().filter_map(|want| {
+        let (name, version) = (want.package.strip_prefix("npm:")?, want.version?);
+        let bare = name.rsplit('/').next().unwrap_or(name);
+        Some(format!("{name}/-/{bare}-{version}.tgz"))
+    });
+    paths.collect()
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ async fn one_flipped_bit_anywhere_and_nothing_changes() {
     let whole = std::fs::read(&bundle).unwrap();
     let closed = closed(&text);
     let before = inside(&closed).await;
-    let step = (whole.len() / 40).max(1);
+    let step = (whole.len() / 80).max(1);
     let mut said_of = std::collections::BTreeSet::new();
     let mut count = 0;
     for at in (0..whole.len()).step_by(step).chain([whole.len() - 1]) {
@@ -360,11 +360,16 @@ async fn a_large_export_and_import_need_little_memory() {
     }
     let text = config(&upstream, IMPATIENT);
     let open = Setup::new(&text);
-    let list = "<verification-metadata><components>".to_owned()
-        + &(0..8)
-            .map(|seed| format!("<component group=\"g\" name=\"big\" version=\"{seed}\"><artifact name=\"big-{seed}.jar\"/></component>"))
-            .collect::<String>()
-        + "</components></verification-metadata>";
+    let component = |seed: u64| {
+        format!(
+            "<component group=\"g\" name=\"big\" version=\"{seed}\"><artifact name=\"big-{seed}.jar\"/></component>"
+        )
+    };
+    let components: Vec<String> = (0..8).map(component).collect();
+    let list = format!(
+        "<verification-metadata><components>{}</components></verification-metadata>",
+        components.concat()
+    );
     std::fs::write(open.at("verification-metadata.xml"), list).unwrap();
     told(&open, &["warm", &open.at("verification-metadata.xml")]).await;
     let closed = closed(&text);

@@ -105,7 +105,7 @@ async fn pnpm_install_frozen_lockfile() {
         across("pnpm install --frozen-lockfile", &upstream, &[&cdn], &list).await;
     tool.empty_home();
     tool.remove("node_modules");
-    let there = format!("{}/npm/public/", served);
+    let there = format!("{served}/npm/public/");
     let output = tool
         .run(
             &pnpm,
@@ -156,7 +156,7 @@ async fn yarn_install_immutable() {
     tool.remove("node_modules");
     run(
         &tool,
-        format!("{}/npm/public/", served),
+        format!("{served}/npm/public/"),
         &["install", "--immutable"],
     )
     .await;
@@ -194,7 +194,7 @@ async fn pip_install_require_hashes() {
     let list = tool.folder.path().join("requirements.txt");
     let (_closed, served) =
         across("pip install --require-hashes", &upstream, &[&files], &list).await;
-    let simple = format!("{}/pypi/public/simple/", served);
+    let simple = format!("{served}/pypi/public/simple/");
     let install = [
         "install",
         "--require-hashes",
@@ -302,8 +302,7 @@ async fn mvn_with_an_empty_local_repository() {
     upstream.vanish();
     let served = closed.serve().await.unread();
     let mirror = format!(
-        "<settings><mirrors><mirror><id>larder</id><mirrorOf>*</mirrorOf><url>{}/maven/public/</url></mirror></mirrors></settings>",
-        served
+        "<settings><mirrors><mirror><id>larder</id><mirrorOf>*</mirrorOf><url>{served}/maven/public/</url></mirror></mirrors></settings>"
     );
     tool.write("settings.xml", &mirror);
     let build = [
@@ -343,7 +342,7 @@ async fn nuget_install() {
         );
         let list = tool.folder.path().join("packages.config");
         let (_closed, served) = across("nuget install", &upstream, &[], &list).await;
-        let source = format!("{}/nuget/public/v3/index.json", served);
+        let source = format!("{served}/nuget/public/v3/index.json");
         let program = nuget_client::program();
         let restore = [
             program.as_str(),

@@ -1,0 +1,87 @@
+//! Which rows an export is about.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Order;
+use crate::connection::Connection;
+use crate::format;
+use crate::package::PackageId;
+use crate::problem::Problem;
+use crate::repository::Snapshot;
+
+/// Which rows are meant.
+pub struct Choice {
+    pub connections: HashMap<String, Arc<Connection>>,
+    pub repositories: BTreeSet<String>,
+    /// By package, its versions by their keys; none: all.
+    versions: Option<HashMap<String, Option<HashSet<String>>>>,
+    pub since: Option<i64>,
+}
+
+impl Choice {
+    pub fn of(snapshot: &Snapshot, order: &Order, since: Option<i64>) -> Result<Self, Problem> {
+        let repositories = match &order.repository {
+            Some(name) => vec![Arc::clone(snapshot.repository(name)?)],
+            None => snapshot.repositories().cloned().collect(),
+        };
+        let connections = repositories
+            .iter()
+            .flat_map(|repository| repository.connections())
+            .map(|it| (it.name.clone(), Arc::clone(it)));
+        let versions = order.wants.as_ref().map(|wants| {
+            let mut versions = HashMap::<String, Option<HashSet<String>>>::new();
+            for want in wants {
+                let of = versions.entry(want.package.clone());
+                let held = of.or_insert_with(|| Some(HashSet::new()));
+                match (&want.version, format::package(&want.package), held) {
+                    (Some(version), Ok(package), Some(versions)) => {
+                        let key = package
+                            .format()
+                            .protocol()
+                            .version_key(version)
+                            .into_owned();
+                        versions.insert(key);
+                    }
+                    (None, _, held) => *held = None,
+                    _ => {}
+                }
+            }
+            versions
+        });
+        Ok(Self {
+            connections: connections.collect(),
+            repositories: repositories
+                .iter()
+                .flat_map(|repository| repository.own_names())
+                .map(str::to_owned)
+                .collect(),
+            versions,
+            since,
+        })
+    }
+
+    pub fn has_package(&self, package: &str) -> bool {
+        self.versions
+            .as_ref()
+            .is_none_or(|versions| versions.contains_key(package))
+    }
+
+    pub fn has_version(&self, package: &PackageId, version: &str) -> bool {
+        let Some(versions) = &self.versions else {
+            return true;
+        };
+        match versions.get(&package.to_string()) {
+            None => false,
+            Some(None) => true,
+            Some(Some(keys)) => {
+                let key = package.format().protocol().version_key(version);
+                keys.contains(key.as_ref())
+            }
+        }
+    }
+
+    pub fn is_new(&self, at: i64) -> bool {
+        self.since.is_none_or(|since| at >= since)
+    }
+}

@@ -1,0 +1,175 @@
+//! The bundle, written as it is taken.
+
+use std::io::{BufRead as _, BufReader, Read, Seek as _, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::{Prepared, failed, head_bytes};
+use crate::airgap::bundle::{BLOBS, Entry, HEAD, MANIFEST, Met, SBOM, SIGNATURE};
+use crate::airgap::seal::seal;
+use crate::package::BlobId;
+use crate::problem::{Decider, Kind, Problem};
+use crate::store::Store;
+
+/// How large the pieces of a bundle are.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Packages are compressed already; more effort buys little.
+const LEVEL: i32 = 3;
+
+/// Pieces on their way to who takes them.
+struct Pieces<'a> {
+    sender: &'a mpsc::Sender<Result<Bytes, Problem>>,
+    piece: BytesMut,
+    /// Of all that was written.
+    sha256: Sha256,
+}
+
+impl Pieces<'_> {
+    fn send(&mut self) -> std::io::Result<()> {
+        let piece = self.piece.split().freeze();
+        self.sender
+            .blocking_send(Ok(piece))
+            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.sha256.update(bytes);
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE_BYTES {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        self.send()
+    }
+}
+
+/// Reads a blob, and refuses its end where it is not what its name says.
+struct Checked<R> {
+    reader: R,
+    sha256: Option<Sha256>,
+    id: BlobId,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(into)?;
+        if count > 0 {
+            if let Some(sha256) = &mut self.sha256 {
+                sha256.update(into.get(..count).unwrap_or_default());
+            }
+            return Ok(count);
+        }
+        if let Some(sha256) = self.sha256.take()
+            && sha256.finalize().as_slice() != self.id.as_bytes()
+        {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "it is not what its name says",
+            ));
+        }
+        Ok(0)
+    }
+}
+
+/// Writes the bundle. Blocks.
+///
+/// # Errors
+/// Where a file is not what its name says, or nobody takes it any more.
+pub fn write(
+    store: &Store,
+    prepared: Prepared,
+    sender: &mpsc::Sender<Result<Bytes, Problem>>,
+) -> Result<(), Problem> {
+    let Prepared {
+        head,
+        key,
+        mut manifest,
+        sbom,
+        _reading: reading,
+    } = prepared;
+    let pieces = Pieces {
+        sender,
+        piece: BytesMut::with_capacity(2 * PIECE_BYTES),
+        sha256: Sha256::new(),
+    };
+    let mut encoder = zstd::Encoder::new(pieces, LEVEL).map_err(failed)?;
+    encoder.include_checksum(true).map_err(failed)?;
+    let mut archive = tar::Builder::new(encoder);
+    let created = u64::try_from(head.created.as_second()).unwrap_or(0);
+    let mut add = |name: &str, size: u64, reader: &mut dyn Read| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(created);
+        header.set_entry_type(tar::EntryType::Regular);
+        archive.append_data(&mut header, name, reader)
+    };
+    let bytes = head_bytes(&head)?;
+    let signature = STANDARD.encode(key.sign(&bytes));
+    add(HEAD, bytes.len() as u64, &mut bytes.as_slice()).map_err(failed)?;
+    add(SIGNATURE, signature.len() as u64, &mut signature.as_bytes()).map_err(failed)?;
+    add(MANIFEST, head.manifest.size, &mut &manifest).map_err(failed)?;
+    add(SBOM, head.sbom.size, &mut &sbom).map_err(failed)?;
+    manifest.rewind().map_err(failed)?;
+    let mut met = Met::default();
+    for line in BufReader::new(manifest).lines() {
+        let entry: Entry = serde_json::from_str(&line.map_err(failed)?).map_err(failed)?;
+        for (id, size) in entry.blobs()? {
+            if !met.is_first(id) {
+                continue;
+            }
+            let blob = Handle::current()
+                .block_on(store.look_at(id))
+                .map_err(failed)?;
+            let blob = blob.filter(|blob| blob.size() == size);
+            let Some(blob) = blob else {
+                return Err(damaged(id, "its file is gone, or of another length"));
+            };
+            let mut reader = Checked {
+                reader: blob.reader(),
+                sha256: Some(Sha256::new()),
+                id,
+            };
+            add(&format!("{BLOBS}{}", id.to_hex()), size, &mut reader).map_err(|error| {
+                if error.kind() == std::io::ErrorKind::InvalidData {
+                    damaged(id, "its bytes are not what its name says")
+                } else {
+                    failed(error)
+                }
+            })?;
+            // The archive stops at the size; the digest is known at the end.
+            if let Err(error) = reader.read(&mut [0]) {
+                return Err(damaged(id, &error.to_string()));
+            }
+        }
+    }
+    let encoder = archive.into_inner().map_err(failed)?;
+    let mut pieces = encoder.finish().map_err(failed)?;
+    let sha256 = std::mem::take(&mut pieces.sha256).finalize().into();
+    pieces.write_all(&seal(&sha256, &key)).map_err(failed)?;
+    pieces.flush().map_err(failed)?;
+    drop(reading);
+    Ok(())
+}
+
+fn damaged(id: BlobId, why: &str) -> Problem {
+    Problem::new(
+        Kind::Unverified,
+        Decider::Larder,
+        format!("the stored file {} cannot be exported: {why}", id.to_hex()),
+    )
+    .advice("`larder verify --repair` fetches it again")
+}
