@@ -38,6 +38,10 @@ pub struct Warmed {
     pub fetched_bytes: u64,
     /// Files that were here.
     pub present: u64,
+    /// Packages that the files need, and that no list names for them: what a source distribution is
+    /// built with, what the newest version requires.
+    #[serde(default)]
+    pub needs: Vec<String>,
     pub troubles: Vec<Trouble>,
 }
 
@@ -213,7 +217,43 @@ impl Warmer<'_> {
             return;
         };
         let chosen = self.chosen(package, version, want, &of_it, warmed);
+        // What is locked has been resolved; what is built from its source has yet to be.
+        let is_python = package.format() == Format::Pypi;
+        let is_built = !chosen.iter().any(|(file, _)| file.ends_with(".whl"));
+        let files: Vec<String> = chosen.iter().map(|(file, _)| file.clone()).collect();
         self.fetch(package, chosen, warmed).await;
+        if is_python && (want.version.is_none() || is_built) {
+            for file in files {
+                self.add_needs(package, &file, warmed).await;
+            }
+        }
+    }
+
+    /// Looks into a file that is here for what it needs.
+    async fn add_needs(&self, package: &PackageId, file: &str, warmed: &mut Warmed) {
+        let asset = AssetId {
+            package: package.clone(),
+            file: file.into(),
+        };
+        let gathered = self
+            .reader
+            .gather_asset(self.snapshot, self.repository, &asset)
+            .await;
+        // What could not be had has been told.
+        let Ok(gathered) = gathered else { return };
+        let (protocol, name) = (package.format().protocol(), file.to_owned());
+        let looked = self.reader.fetcher().tasks().spawn_blocking(move || {
+            let mut content = gathered.blob.reader();
+            protocol.needs(&name, &mut *content)
+        });
+        match looked.await {
+            Ok(Ok(needs)) => warmed.needs.extend(needs.iter().map(ToString::to_string)),
+            Ok(Err(problem)) => warmed.troubles.push(Trouble::of(asset, &problem)),
+            Err(error) => {
+                let problem = Problem::internal("looking into a file failed", error);
+                warmed.troubles.push(Trouble::of(asset, &problem));
+            }
+        }
     }
 
     /// The files of a version that are wanted; whether they may be absent.

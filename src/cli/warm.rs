@@ -125,21 +125,35 @@ async fn warm(
         "{bar:40} {pos}/{len} versions, {msg} {elapsed}",
     )?);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let asked = stream::iter(needs.wants).map(|want| {
-        hand.air_gap(Command::Warm {
-            repository: repository.to_owned(),
-            want,
-            manner: manner.clone(),
-        })
-    });
-    let mut answers = asked.buffer_unordered(at_once.max(1));
-    while let Some(outcome) = answers.next().await {
-        let Outcome::Warmed { warmed } = outcome? else {
-            anyhow::bail!("the running Larder answers something else; is it of this version?");
-        };
-        summary.add(warmed);
-        bar.inc(1);
-        bar.set_message(ByteSize(summary.fetched_bytes).display().iec().to_string());
+    let mut known: HashSet<String> = needs.wants.iter().map(|it| it.package.clone()).collect();
+    let mut wants = needs.wants;
+    while !wants.is_empty() {
+        let asked = stream::iter(std::mem::take(&mut wants)).map(|want| {
+            hand.air_gap(Command::Warm {
+                repository: repository.to_owned(),
+                want,
+                manner: manner.clone(),
+            })
+        });
+        let mut answers = asked.buffer_unordered(at_once.max(1));
+        while let Some(outcome) = answers.next().await {
+            let Outcome::Warmed { mut warmed } = outcome? else {
+                anyhow::bail!("the running Larder answers something else; is it of this version?");
+            };
+            for package in std::mem::take(&mut warmed.needs) {
+                if known.insert(package.clone()) {
+                    wants.push(Want {
+                        package,
+                        version: None,
+                        files: Vec::new(),
+                    });
+                }
+            }
+            summary.add(warmed);
+            bar.inc(1);
+            bar.set_message(ByteSize(summary.fetched_bytes).display().iec().to_string());
+        }
+        bar.inc_length(wants.len() as u64);
     }
     bar.finish_and_clear();
     let troubles = [

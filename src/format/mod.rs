@@ -24,7 +24,7 @@ use crate::package::{
     Status, Summary,
 };
 use crate::problem::Problem;
-use upload::{Inspected, Parted, Upload};
+use upload::{Inspected, Parted, Readable, Upload};
 
 /// Where our own packages' documents say that they come from: a host that there is not.
 pub const OWN: &str = "https://-/";
@@ -377,6 +377,14 @@ pub trait Protocol: Send + Sync {
     /// more than they need: dates, and words for people.
     fn read_beforehand(&self, _package: &PackageId, _whole: bool) -> Vec<Resource> {
         Vec::new()
+    }
+
+    /// Packages that a file needs beside those that a list of it names, to be installed or built.
+    ///
+    /// # Errors
+    /// Where it is not what its name says.
+    fn needs(&self, _file: &str, _content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+        Ok(Vec::new())
     }
 
     /// The package whose document a resource of this key is; none where it is no package's.

@@ -154,27 +154,36 @@ impl Upload<'_> {
         &mut self,
         is_right: impl Fn(&str) -> bool,
     ) -> Result<Option<String>, Problem> {
-        let unreadable = |error: std::io::Error| {
-            Problem::invalid(format!("the file is no gzipped tar archive: {error}"))
-        };
-        self.bytes.rewind().map_err(unreadable)?;
-        let (name, max) = (self.name.to_owned(), self.words_max);
-        // An archive that unpacks to without end is not read to its end.
-        let unpacked = flate2::read::GzDecoder::new(&mut *self.bytes).take(UNPACKED_BYTES_MAX);
-        let mut archive = tar::Archive::new(unpacked);
-        for entry in archive.entries().map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            if is_right(path.trim_start_matches("./")) {
-                return Ok(Some(bounded_text(
-                    entry,
-                    max,
-                    &format!("{path} in {name}"),
-                )?));
-            }
-        }
-        Ok(None)
+        tar_entry(&mut *self.bytes, self.name, self.words_max, is_right)
     }
+}
+
+/// The first entry of a gzipped tar archive whose path is right, as text of up to `max` bytes.
+///
+/// # Errors
+/// As [`Upload::tar_entry`].
+pub fn tar_entry(
+    bytes: &mut dyn Readable,
+    name: &str,
+    max: u64,
+    is_right: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Problem> {
+    let unreadable = |error: std::io::Error| {
+        Problem::invalid(format!("the file is no gzipped tar archive: {error}"))
+    };
+    bytes.rewind().map_err(unreadable)?;
+    // An archive that unpacks to without end is not read to its end.
+    let unpacked = flate2::read::GzDecoder::new(bytes).take(UNPACKED_BYTES_MAX);
+    let mut archive = tar::Archive::new(unpacked);
+    for entry in archive.entries().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if is_right(path.trim_start_matches("./")) {
+            let text = bounded_text(entry, max, &format!("{path} in {name}"))?;
+            return Ok(Some(text));
+        }
+    }
+    Ok(None)
 }
 
 /// How far an archive is unpacked in search of an entry.

@@ -20,7 +20,8 @@ fn add(needs: &mut Needs, entry: &Entry<'_>) -> Result<(), String> {
     // Berry says what it resolved to in its own words, `name@npm:1.0.0`.
     if let Some((name, range)) = berry(entry.resolved) {
         let Some(version) = range.strip_prefix("npm:") else {
-            if !range.starts_with("workspace:") {
+            // What Yarn patches is an entry of its own.
+            if !range.starts_with("workspace:") && !range.starts_with("patch:") {
                 needs.elsewhere(described());
             }
             return Ok(());

@@ -57,36 +57,54 @@ fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, 
     }))
 }
 
-/// The pages of what `Requires-Dist` names; what only an extra asks for is left out.
+/// The pages of what `Requires-Dist` names.
 fn required(metadata: &str) -> Vec<Lead> {
+    let required = requirements(metadata).into_iter();
+    required
+        .map(|(package, range)| Lead {
+            target: Target::Document(DocumentId {
+                package: Some(package),
+                view: AnyView::Pypi(View::Project(Form::Json)),
+            }),
+            range: Some(range).filter(|range| !range.is_empty()),
+        })
+        .collect()
+}
+
+/// The packages that `Requires-Dist` names.
+pub fn packages(metadata: &str) -> Vec<PackageId> {
+    let required = requirements(metadata).into_iter();
+    required.map(|(package, _)| package).collect()
+}
+
+/// What `Requires-Dist` names, with its ranges; what only an extra asks for is left out.
+fn requirements(metadata: &str) -> Vec<(PackageId, String)> {
     // The headers end with an empty line; the description may say anything.
     let headers = metadata.lines().take_while(|line| !line.is_empty());
     headers
-        .filter_map(|line| {
-            let requirement = line.strip_prefix("Requires-Dist:")?.trim();
-            let (what, marker) = requirement.split_once(';').unwrap_or((requirement, ""));
-            if marker.contains("extra") || marker.contains("win32") {
-                return None;
-            }
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            let end = what.find(|c| !is_name(c)).unwrap_or(what.len());
-            let (project, rest) = what.split_at_checked(end)?;
-            let package = name::parse(project).ok()?;
-            let rest = rest.trim_start();
-            let rest = rest
-                .strip_prefix('[')
-                .and_then(|extras| Some(extras.split_once(']')?.1))
-                .unwrap_or(rest);
-            let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
-            (!range.starts_with('@')).then(|| Lead {
-                target: Target::Document(DocumentId {
-                    package: Some(package),
-                    view: AnyView::Pypi(View::Project(Form::Json)),
-                }),
-                range: Some(range.trim().to_owned()).filter(|range| !range.is_empty()),
-            })
-        })
+        .filter_map(|line| requirement(line.strip_prefix("Requires-Dist:")?))
         .collect()
+}
+
+/// A requirement's package and range (PEP 508); none of an address, and of what only an extra or
+/// another system asks for.
+pub fn requirement(text: &str) -> Option<(PackageId, String)> {
+    let text = text.trim();
+    let (what, marker) = text.split_once(';').unwrap_or((text, ""));
+    if marker.contains("extra") || marker.contains("win32") {
+        return None;
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let end = what.find(|c| !is_name(c)).unwrap_or(what.len());
+    let (project, rest) = what.split_at_checked(end)?;
+    let package = name::parse(project).ok()?;
+    let rest = rest.trim_start();
+    let rest = rest
+        .strip_prefix('[')
+        .and_then(|extras| Some(extras.split_once(']')?.1))
+        .unwrap_or(rest);
+    let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
+    (!range.starts_with('@')).then(|| (package, range.trim().to_owned()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod leads;
 mod legacy;
 mod merge;
 pub mod name;
+mod needs;
 mod page;
 mod path;
 mod render;
@@ -20,7 +21,7 @@ use std::str::FromStr as _;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
-use super::upload::{Inspected, Upload};
+use super::upload::{Inspected, Readable, Upload};
 use super::{
     Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
     Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream, plain_error,
@@ -101,6 +102,10 @@ impl Protocol for Pypi {
                 accept: ACCEPT,
             },
         }
+    }
+
+    fn needs(&self, file: &str, content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+        needs::needs(file, content)
     }
 
     fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {

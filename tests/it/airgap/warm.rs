@@ -143,6 +143,46 @@ async fn python_comes_with_its_metadata_for_the_chosen_machines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_builds_a_source_distribution_comes_with_it() {
+    let (upstream, setup) = side("").await;
+    pypi::publish(
+        &upstream,
+        &upstream,
+        "setuptools",
+        &[("70.0", &["helper>=1"])],
+        true,
+    );
+    pypi::publish(
+        &upstream,
+        &upstream,
+        "wheel",
+        &[("0.40", &[]), ("0.41", &[])],
+        true,
+    );
+    pypi::publish(&upstream, &upstream, "helper", &[("1.0", &[])], true);
+    let sdist = pypi::sdist("old-thing", "1.0");
+    let page = serde_json::json!({ "meta": { "api-version": "1.1" }, "name": "old-thing", "versions": ["1.0"], "files": [{
+        "filename": "old_thing-1.0.tar.gz", "url": format!("{}/packages/old_thing-1.0.tar.gz", upstream.url()),
+        "hashes": { "sha256": sha256(&sdist) },
+    }]});
+    upstream.put(
+        "/simple/old-thing/",
+        Reply::typed(pypi::JSON, page.to_string()),
+    );
+    upstream.put("/packages/old_thing-1.0.tar.gz", Reply::bytes(sdist));
+    let list = write(&setup, "requirements.txt", "old-thing==1.0\n");
+    let summary = told(&setup, &["warm", &list]).await;
+    assert_eq!(summary["versions"], 4, "{summary}");
+    for file in [
+        "setuptools-70.0-py3-none-any.whl",
+        "wheel-0.41-py3-none-any.whl",
+        "helper-1.0-py3-none-any.whl",
+    ] {
+        assert_eq!(upstream.count_ending(&[file]), 1, "{file}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nuget_and_maven_lists_are_closed_over() {
     let (upstream, setup) = side("").await;
     nuget::publish(&upstream, "Acme.Lib", &["1.0.0", "1.2.0"], true);

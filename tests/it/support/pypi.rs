@@ -34,6 +34,29 @@ pub fn wheel(name: &str, version: &str, requires: &[&str]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
+/// A real source distribution of the old kind, which says nothing of what builds it.
+pub fn sdist(name: &str, version: &str) -> Vec<u8> {
+    let folder = format!("{}-{version}", name.replace('-', "_"));
+    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(encoder);
+    for (file, text) in [
+        ("PKG-INFO", metadata(name, version, &[])),
+        (
+            "setup.py",
+            "from setuptools import setup\nsetup()\n".to_owned(),
+        ),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive
+            .append_data(&mut header, format!("{folder}/{file}"), text.as_bytes())
+            .unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
 fn metadata(name: &str, version: &str, requires: &[&str]) -> String {
     let requires: Vec<String> = requires
         .iter()

@@ -1,0 +1,112 @@
+//! What a file needs that no lockfile names: what its metadata requires, where it was not locked, and
+//! what a source distribution is built with (PEP 517, 518).
+
+use std::io::Read as _;
+
+use serde::Deserialize;
+
+use super::leads::requirement;
+use crate::format::upload::{Readable, tar_entry};
+use crate::package::PackageId;
+use crate::problem::Problem;
+
+/// Of a file that is read for it.
+const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+#[derive(Default, Deserialize)]
+struct Project {
+    #[serde(rename = "build-system", default)]
+    build_system: BuildSystem,
+}
+
+#[derive(Default, Deserialize)]
+struct BuildSystem {
+    requires: Option<Vec<String>>,
+}
+
+pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+    if file.ends_with(".metadata") {
+        let mut text = Vec::new();
+        content
+            .take(TEXT_BYTES_MAX)
+            .read_to_end(&mut text)
+            .map_err(|error| Problem::internal("metadata cannot be read", error))?;
+        return Ok(super::leads::packages(&String::from_utf8_lossy(&text)));
+    }
+    if !file.ends_with(".tar.gz") {
+        return Ok(Vec::new());
+    }
+    let project = tar_entry(content, file, TEXT_BYTES_MAX, |path| {
+        path.split('/').count() == 2 && path.ends_with("/pyproject.toml")
+    })?;
+    let project: Project = match project {
+        Some(text) => toml::from_str(&text)
+            .map_err(|error| Problem::invalid(format!("pyproject.toml in {file}: {error}")))?,
+        None => Project::default(),
+    };
+    // Where nothing is said, and behind what setuptools says while it runs.
+    let mut requires = project
+        .build_system
+        .requires
+        .unwrap_or_else(|| vec!["setuptools".to_owned()]);
+    if requires.iter().any(|it| it.starts_with("setuptools")) {
+        requires.push("wheel".to_owned());
+    }
+    let mut packages: Vec<PackageId> = requires
+        .iter()
+        .filter_map(|it| Some(requirement(it)?.0))
+        .collect();
+    packages.sort();
+    packages.dedup();
+    Ok(packages)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use super::*;
+
+    fn sdist(files: &[(&str, &str)]) -> Cursor<Vec<u8>> {
+        let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut archive = tar::Builder::new(encoder);
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_cksum();
+            archive
+                .append_data(&mut header, name, text.as_bytes())
+                .unwrap();
+        }
+        let mut encoder = archive.into_inner().unwrap();
+        encoder.flush().unwrap();
+        Cursor::new(encoder.finish().unwrap())
+    }
+
+    fn told(file: &str, mut content: Cursor<Vec<u8>>) -> Vec<String> {
+        let packages = needs(file, &mut content).unwrap();
+        packages.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_source_distribution_says_what_builds_it() {
+        let old = sdist(&[("a-1/setup.py", "")]);
+        assert_eq!(told("a-1.tar.gz", old), ["pypi:setuptools", "pypi:wheel"]);
+        let new = sdist(&[
+            ("a-1/vendor/pyproject.toml", "no"),
+            (
+                "a-1/pyproject.toml",
+                "[build-system]\nrequires = [\"Hatch_ling>=1\", \"flit_core (>=3)\"]\n",
+            ),
+        ]);
+        assert_eq!(
+            told("a-1.tar.gz", new),
+            ["pypi:flit-core", "pypi:hatch-ling"]
+        );
+        let metadata =
+            "Requires-Dist: Acme_Lib>=1\nRequires-Dist: x ; extra == 'y'\n\nRequires-Dist: no\n";
+        let metadata = Cursor::new(metadata.as_bytes().to_vec());
+        assert_eq!(told("a-1.whl.metadata", metadata), ["pypi:acme-lib"]);
+        assert!(told("a-1.zip", Cursor::new(Vec::new())).is_empty());
+    }
+}
