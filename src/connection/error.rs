@@ -105,7 +105,7 @@ impl Error {
                 format!("{what} is not here, and {self}"),
             )
             .advice("try again, or run `larder check`"),
-            // Of what lies beyond a line that there is not, nothing exists: the next source is asked.
+            // Behind an air gap, what is not here does not exist: said at once, and no retry.
             Self::Offline => problem(Kind::NotFound, format!("{what} is not here, and {self}"))
                 .advice("`larder wishes` lists what is missing, for `larder warm --wishes` where there is a line"),
             Self::Broken { .. } | Self::Unreachable { .. } | Self::Redirected | Self::Body(_) => {

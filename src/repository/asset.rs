@@ -116,6 +116,9 @@ impl Reader {
                 }
                 Err(problem) if problem.kind == Kind::NotFound => {
                     absent = absent.or(Some(problem));
+                    if chain.ends_at(index) {
+                        break;
+                    }
                 }
                 Err(problem) => return Err(problem),
             }

@@ -105,6 +105,15 @@ impl Chain {
         }
     }
 
+    /// Whether nothing behind the link may be asked though it has nothing: it is offline, so nobody
+    /// knows what lies there, and a farther source with a line might have another's of that name.
+    pub fn ends_at(&self, index: usize) -> bool {
+        let is_offline = |link: &Link, offline| matches!(link, Link::Outside(connection) if connection.offline == offline);
+        let mut farther = self.links.iter().skip(index);
+        farther.next().is_some_and(|link| is_offline(link, true))
+            && farther.any(|link| is_offline(link, false))
+    }
+
     pub fn connections(&self) -> usize {
         let is_outside = |link: &&Link| matches!(link, Link::Outside(_));
         self.links.iter().filter(is_outside).count()

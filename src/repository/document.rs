@@ -207,6 +207,9 @@ impl Reader {
                         }
                         Err(problem) if problem.kind == Kind::NotFound => {
                             absent = absent.or(Some(problem));
+                            if chain.ends_at(index) {
+                                break;
+                            }
                         }
                         Err(problem) => return Err(problem),
                     }
@@ -237,11 +240,17 @@ impl Reader {
             .format()
             .protocol()
             .resource(asked.id, concern.dates);
-        let all = chain.links.iter().filter_map(|link| match link {
-            Link::Outside(connection) => Some(connection),
-            Link::Own { .. } => None,
-        });
-        join_all(all.map(|connection| {
+        let mut all = Vec::new();
+        for link in &chain.links {
+            if let Link::Outside(connection) = link {
+                all.push(connection);
+                // Whether those behind it may be asked depends on what is here of it.
+                if connection.offline {
+                    break;
+                }
+            }
+        }
+        join_all(all.into_iter().map(|connection| {
             self.freshen(connection, &resource, Freshen::AsCached, &resource.key)
         }))
         .await;

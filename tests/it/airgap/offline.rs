@@ -212,3 +212,44 @@ async fn one_connection_may_be_offline_beside_others() {
     larder.get("/npm/public/left-pad").await.expect(404);
     larder.get("/pypi/public/simple/six/").await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_offline_registry_may_have_is_not_taken_from_a_farther_one() {
+    let (near, far) = (Upstream::start().await, Upstream::start().await);
+    publish(&near, "ours", &[version("1.0.0", &[])]);
+    for name in ["ours", "secret"] {
+        publish(&far, name, &[version("9.0.0", &[])]);
+    }
+    let connection = |name: &str, upstream: &Upstream, more: &str| {
+        let url = upstream.url();
+        format!("[[connection]]\nname = \"{name}\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n{more}")
+    };
+    let text = |offline: &str| {
+        format!(
+            "listen = \"127.0.0.1:0\"\n[ahead]\nenabled = false\n{}{}[[repository]]\nname = \"public\"\nexternal_connections = [\"near\", \"far\"]\n",
+            connection("near", &near, offline),
+            connection("far", &far, "")
+        )
+    };
+    let larder = TestLarder::with(&text("")).await;
+    larder
+        .get("/npm/public/ours/-/ours-1.0.0.tgz")
+        .await
+        .expect(200);
+    larder.reload(&text("offline = true\n")).await;
+    far.forget_seen();
+    larder.get("/npm/public/secret").await.expect(404);
+    larder
+        .get("/npm/public/secret/-/secret-9.0.0.tgz")
+        .await
+        .expect(404);
+    assert!(
+        far.seen().iter().all(|seen| !seen.path.ends_with(".tgz")),
+        "{:?}",
+        far.seen()
+    );
+    larder
+        .get("/npm/public/ours/-/ours-1.0.0.tgz")
+        .await
+        .expect(200);
+}
