@@ -293,6 +293,7 @@ impl Importer {
         if blob.is_none_or(|blob| blob.size() != size) {
             return Ok(false);
         }
+        self.store.stage(id).await.map_err(failed)?;
         self.store.keep_for_good(id).await.map_err(failed)
     }
 

@@ -214,11 +214,12 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether a row holds the blob.
+    /// Whether a row holds the blob, or a bundle that is coming in.
     pub(in crate::store) async fn holds(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
         let row = sqlx::query(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM asset WHERE blob = ?1 AND held <> 0) \
-             OR EXISTS (SELECT 1 FROM document WHERE blob = ?1 AND held <> 0)",
+             OR EXISTS (SELECT 1 FROM document WHERE blob = ?1 AND held <> 0) \
+             OR EXISTS (SELECT 1 FROM staged WHERE blob = ?1)",
         )
         .bind(blob.as_bytes().as_slice())
         .fetch_optional(&self.pool)
@@ -230,7 +231,7 @@ impl Catalog {
     pub(in crate::store) async fn held_blobs(&self) -> Result<HashSet<BlobId>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT id FROM blob WHERE id IN (SELECT blob FROM asset WHERE held <> 0) \
-             OR id IN (SELECT blob FROM document WHERE held <> 0)",
+             OR id IN (SELECT blob FROM document WHERE held <> 0) OR id IN (SELECT blob FROM staged)",
         )
         .fetch_all(&self.pool)
         .await?;

@@ -173,6 +173,34 @@ async fn one_flipped_bit_anywhere_and_nothing_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_larger_than_the_cache_is_taken_in_whole() {
+    let upstream = Upstream::start().await;
+    let mut list = String::from("<verification-metadata><components>");
+    for number in 0..30_u64 {
+        let path = format!("/maven2/g/jar/{number}/jar-{number}.jar");
+        upstream.put(
+            &path,
+            crate::support::Reply::bytes(noise(50 * 1024, number + 1)),
+        );
+        list.push_str(&format!("<component group=\"g\" name=\"jar\" version=\"{number}\"><artifact name=\"jar-{number}.jar\"/></component>"));
+    }
+    list.push_str("</components></verification-metadata>");
+    let text = config(&upstream, IMPATIENT);
+    let open = Setup::new(&text);
+    std::fs::write(open.at("verification-metadata.xml"), list).unwrap();
+    told(&open, &["warm", &open.at("verification-metadata.xml")]).await;
+    // Room for four of thirty.
+    let small = closed(&text.replace("[cache]", "[cache]\nmax_size = \"200KiB\""));
+    let _served = small.serve().await;
+    let report = carry(&open, &small).await;
+    assert_eq!(report["files_added"], 30, "{report}");
+    let pins = told(&small, &["pin", "npm:any"]).await;
+    assert_eq!(pins["kept"]["files"], 30, "{pins}");
+    let verified = told(&small, &["verify"]).await;
+    assert_eq!(verified["checked"], 30, "{verified}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_of_who_is_not_trusted_is_refused() {
     let (_upstream, open, text) = full().await;
     let bundle = open.at("all.larder");

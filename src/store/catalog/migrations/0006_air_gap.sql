@@ -30,6 +30,8 @@ ALTER TABLE asset ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE document ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX asset_by_package ON asset (package);
 CREATE INDEX asset_by_blob ON asset (blob);
+CREATE INDEX asset_held ON asset (blob) WHERE held <> 0;
+CREATE INDEX document_held ON document (blob) WHERE held <> 0;
 
 -- What was asked of a repository on one day.
 CREATE TABLE traffic (
