@@ -146,13 +146,7 @@ impl Catalog {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| {
-                let id = BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?;
-                Some((id, u64::try_from(row.get::<i64, _>(1)).unwrap_or(0)))
-            })
-            .collect())
+        Ok(rows.iter().filter_map(blob_and_size).collect())
     }
 
     /// How many blobs there are, and their bytes.
@@ -181,13 +175,7 @@ impl Catalog {
         .bind(before)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| {
-                let id = BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?;
-                Some((id, u64::try_from(row.get::<i64, _>(1)).unwrap_or(0)))
-            })
-            .collect())
+        Ok(rows.iter().filter_map(blob_and_size).collect())
     }
 
     /// How far long work has come; none where it has not begun.
@@ -220,6 +208,11 @@ impl Catalog {
         };
         written.await.map(drop)
     }
+}
+
+fn blob_and_size(row: &SqliteRow) -> Option<(BlobId, u64)> {
+    let id = BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?;
+    Some((id, u64::try_from(row.get::<i64, _>(1)).unwrap_or(0)))
 }
 
 fn asset_key(row: &SqliteRow) -> Option<AssetKey> {
