@@ -70,7 +70,6 @@ async fn verify(hand: &Hand, arguments: &Arguments) -> anyhow::Result<Summary> {
             damaged,
             is_done,
             bytes_in_all,
-            ..
         } = step;
         summary.checked += checked;
         summary.bytes += bytes;

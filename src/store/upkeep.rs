@@ -131,29 +131,52 @@ impl Store {
             after = Some(*last);
             for (id, _) in page {
                 known.insert(id);
-                if !on_disk.contains(&id) {
-                    waste.gone += 1;
-                    if !dry_run && let Some((size, false)) = self.catalog.lose_blob(id).await? {
-                        self.space.remove(size);
-                    }
+                // What came since the files were listed is no loss.
+                if on_disk.contains(&id) || self.look_at(id).await?.is_some() {
+                    continue;
+                }
+                waste.gone += 1;
+                if !dry_run && let Some((size, false)) = self.catalog.lose_blob(id).await? {
+                    self.space.remove(size);
                 }
             }
         }
         let stray = found
             .into_iter()
             .filter(|file| file.is_old && file.id.is_none_or(|id| !known.contains(&id)));
-        let stray: Vec<Found> = stray
-            .filter(|file| !dry_run || file.id.is_none_or(|id| !unneeded.contains(&id)))
-            .collect();
-        waste.stray = stray.len() as u64;
-        waste.stray_bytes = stray.iter().map(|file| file.size).sum();
+        self.sweep(stray.collect(), dry_run, &mut waste).await?;
+        self.evicted();
+        waste.old_lines = self.catalog.old_lines(bounds, !dry_run).await?;
+        Ok(waste)
+    }
+
+    /// Takes away files that the catalog did not know, but for what is published: its files stand in
+    /// no row where the catalog was begun anew.
+    async fn sweep(
+        &self,
+        stray: Vec<Found>,
+        dry_run: bool,
+        waste: &mut Waste,
+    ) -> Result<(), Error> {
+        // Nothing is published meanwhile.
+        let _alone = self.recording.write().await;
+        let mut paths = Vec::new();
+        for file in stray {
+            let is_needed = match file.of {
+                Some(id) => self.packages.needs(id).await? || self.catalog.has_blob(id).await?,
+                None => false,
+            };
+            if !is_needed {
+                waste.stray += 1;
+                waste.stray_bytes += file.size;
+                paths.push(file.path);
+            }
+        }
         if !dry_run {
-            let paths: Vec<PathBuf> = stray.into_iter().map(|file| file.path).collect();
             let unlinked = self.tasks.spawn_blocking(move || reclaim::unlink(&paths));
             unlinked.await.map_err(|_| Error::Stopped)?;
         }
-        waste.old_lines = self.catalog.old_lines(bounds, !dry_run).await?;
-        Ok(waste)
+        Ok(())
     }
 
     /// All files below the blobs' folder.
@@ -171,14 +194,14 @@ impl Store {
                     let is_blob = path.extension().is_none_or(|it| it == blob::SEALED);
                     let name = path.file_stem().and_then(|name| name.to_str());
                     let bytes = name.and_then(|name| hex::decode(name).ok());
+                    let of = bytes.and_then(|bytes| BlobId::from_slice(&bytes));
                     let age = metadata
                         .modified()
                         .ok()
                         .and_then(|at| now.duration_since(at).ok());
                     found.push(Found {
-                        id: bytes
-                            .filter(|_| is_blob)
-                            .and_then(|bytes| BlobId::from_slice(&bytes)),
+                        of,
+                        id: of.filter(|_| is_blob),
                         size: metadata.len(),
                         is_old: age.is_some_and(|age| age > YOUNG),
                         path,
@@ -194,8 +217,10 @@ impl Store {
 /// A file below the blobs' folder.
 struct Found {
     path: PathBuf,
-    /// `None` where its name is none of a blob's.
+    /// The blob that it is.
     id: Option<BlobId>,
+    /// The blob that its name begins with, also where it was laid aside.
+    of: Option<BlobId>,
     size: u64,
     is_old: bool,
 }

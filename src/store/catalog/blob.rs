@@ -13,6 +13,15 @@ impl Catalog {
         Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or(0))
     }
 
+    /// Whether the blob has a row.
+    pub(in crate::store) async fn has_blob(&self, id: BlobId) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query("SELECT 1 FROM blob WHERE id = ?")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Says whether the blob is new.
     pub(in crate::store) async fn add_blob(
         &self,

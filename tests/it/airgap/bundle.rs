@@ -11,7 +11,7 @@ use crate::support::tool::said;
 use crate::support::{Upstream, noise, pypi};
 
 /// A side with some packages of two formats, one of them of its own.
-async fn full() -> (Upstream, Setup, String) {
+pub async fn full() -> (Upstream, Setup, String) {
     let upstream = Upstream::start().await;
     publish(
         &upstream,

@@ -206,6 +206,29 @@ async fn what_nothing_names_is_taken_away_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_never_taken_away_though_the_cache_forgot_it() {
+    let (_upstream, setup, _) = super::bundle::full().await;
+    for file in ["larder.sqlite", "larder.sqlite-wal", "larder.sqlite-shm"] {
+        let _ = std::fs::remove_file(setup.at(&format!("data/{file}")));
+    }
+    let old = std::fs::FileTimes::new()
+        .set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(7200));
+    for folder in std::fs::read_dir(setup.at("data/blobs/sha256")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let file = std::fs::File::options()
+                .write(true)
+                .open(file.unwrap().path());
+            file.unwrap().set_times(old).unwrap();
+        }
+    }
+    let waste = told(&setup, &["gc"]).await;
+    assert!(waste["waste"]["stray"].as_u64().unwrap() >= 3, "{waste}");
+    let served = setup.serve().await;
+    let own = format!("{}/npm/team/acme-own/-/acme-own-1.0.0.tgz", served.url);
+    assert_eq!(reqwest::get(own).await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_says_what_was_served_fetched_and_saved_and_who_took_it() {
     let upstream = Upstream::start().await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
