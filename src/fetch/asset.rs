@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::Fetcher;
-use super::document::media_type;
+use super::document::{Outcome, media_type};
 use crate::clock;
 use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise};
@@ -63,6 +63,14 @@ impl Wanted {
     }
 }
 
+/// What a fetch ended with.
+#[derive(Clone)]
+pub struct Landed {
+    pub row: Arc<AssetRow>,
+    /// Whether upstream was asked for it.
+    is_new: bool,
+}
+
 impl Fetcher {
     /// The asset as it was fetched before: its row, and its blob where that is still here.
     ///
@@ -104,28 +112,36 @@ impl Fetcher {
         self.asset(key).await
     }
 
-    /// Joins the one download of the asset, or starts it.
-    pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> Phase<Arc<AssetRow>> {
+    /// Joins the one download of the asset, or starts it: how far it is, and what that made of
+    /// this request.
+    pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> (Phase<Landed>, Outcome) {
         if let Some(problem) = self.absent_assets.get(&wanted.key).await {
-            return Phase::Failed(problem);
+            return (Phase::Failed(problem), Outcome::Hit);
         }
         let (fetcher, job) = (Arc::clone(self), wanted.clone());
-        self.arrivals
-            .join(&wanted.key, |leader| async move {
-                fetcher.lead(job, leader).await
-            })
-            .await
+        let mut leads = false;
+        let lead = |leader| {
+            leads = true;
+            async move { fetcher.lead(job, leader).await }
+        };
+        let phase = self.arrivals.join(&wanted.key, lead).await;
+        let outcome = match &phase {
+            _ if !leads => Outcome::Collapsed,
+            Phase::Stored(_, Landed { is_new: false, .. }) => Outcome::Hit,
+            _ => Outcome::Miss,
+        };
+        (phase, outcome)
     }
 
-    async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Arc<AssetRow>>) {
+    async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Landed>) {
         // Another download may have ended between the look and this one's start.
         if let Ok(Some((row, Some(blob)))) = self.asset(&wanted.key).await {
-            leader.is_at(Phase::Stored(blob, row));
+            leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
             return;
         }
         let (progress, seen) = watch::channel(Progress::Flowing);
         match self.download(&wanted, &leader, &progress, seen).await {
-            Ok((blob, row)) => leader.is_at(Phase::Stored(blob, row)),
+            Ok((blob, row)) => leader.is_at(Phase::Stored(blob, Landed { row, is_new: true })),
             Err(Ending::Unkept(why)) => {
                 info!(asset = %wanted.key.asset, why = why.as_str(), "An asset is passed on without being kept");
                 settle(&progress, disk_full(&wanted));
@@ -149,7 +165,7 @@ impl Fetcher {
     async fn download(
         &self,
         wanted: &Wanted,
-        leader: &Leader<Arc<AssetRow>>,
+        leader: &Leader<Landed>,
         progress: &watch::Sender<Progress>,
         seen: watch::Receiver<Progress>,
     ) -> Result<(Blob, Arc<AssetRow>), Ending> {

@@ -49,6 +49,8 @@ pub enum Outcome {
     Hit,
     Revalidated,
     Miss,
+    /// Another's request was under way, and its answer was shared (RFC 9211 §2.6).
+    Collapsed,
     /// Upstream failed, this is what was there before.
     Stale,
     /// Upstream is being asked, and lets this be served meanwhile.
@@ -63,6 +65,7 @@ impl Outcome {
             Self::Hit => "hit",
             Self::Revalidated => "revalidated",
             Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
             Self::Stale => "stale",
             Self::Revalidating => "revalidating",
         }
@@ -204,21 +207,30 @@ impl Fetcher {
             what: what.to_owned(),
         };
         let fetcher = Arc::clone(self);
-        let flight = self
-            .document_flights
-            .join(&key, || async move { fetcher.update(job, known).await });
+        let mut leads = false;
+        let flight = self.document_flights.join(&key, || {
+            leads = true;
+            async move { fetcher.update(job, known).await }
+        });
         if let Some(known) = meanwhile {
             return Ok(Arc::new(Document {
                 outcome: Outcome::Revalidating,
                 ..known.as_ref().clone()
             }));
         }
-        flight.await.unwrap_or_else(|| {
+        let document = flight.await.unwrap_or_else(|| {
             Err(Problem::internal(
                 format!("fetching {what} failed"),
                 "the task panicked",
             ))
-        })
+        })?;
+        if leads || document.outcome != Outcome::Miss {
+            return Ok(document);
+        }
+        Ok(Arc::new(Document {
+            outcome: Outcome::Collapsed,
+            ..document.as_ref().clone()
+        }))
     }
 
     /// What is stored of the resource, whatever its age, and without asking anybody.

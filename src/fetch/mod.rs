@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
-pub use asset::Wanted;
+pub use asset::{Landed, Wanted};
 pub use document::{Content, Currency, Document, Freshen, Known, Outcome, Sought};
 pub use pass::Pass;
 pub use stock::Stock;
@@ -47,7 +47,7 @@ pub struct Fetcher {
     assets: Cache<AssetKey, Arc<AssetRow>>,
     /// Of offline connections.
     stocks: Cache<StockKey, Arc<Stock>>,
-    arrivals: Arrivals<AssetKey, Arc<AssetRow>>,
+    arrivals: Arrivals<AssetKey, Landed>,
 }
 
 impl Fetcher {

@@ -341,7 +341,7 @@ impl Reader {
                     return Ok(Vec::new());
                 }
                 let wanted = self.wanted(connection, key.clone(), facts).await?;
-                if let Phase::Failed(problem) = self.fetcher.fetch(&wanted).await {
+                if let (Phase::Failed(problem), _) = self.fetcher.fetch(&wanted).await {
                     return Err(problem);
                 }
                 let Some((row, Some(blob))) = self.fetcher.asset_at_rest(&key).await? else {

@@ -270,15 +270,17 @@ impl Reader {
         connection: &Arc<Connection>,
         wanted: &Wanted,
     ) -> Result<AssetReply, Problem> {
-        match self.fetcher.fetch(wanted).await {
-            Phase::Stored(blob, row) => Ok(stored(connection, &row, blob, "miss")),
+        let (phase, outcome) = self.fetcher.fetch(wanted).await;
+        let outcome = outcome.as_str();
+        match phase {
+            Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
             Phase::Arriving(arrival) => {
                 arrival.begun().await?;
                 Ok(AssetReply {
                     media_type: arrival.head.media_type.clone(),
                     last_modified: arrival.head.last_modified.clone(),
                     body: AssetBody::Arriving(arrival),
-                    cached: cached(connection, "miss", 0, 0),
+                    cached: cached(connection, outcome, 0, 0),
                     lasting: None,
                 })
             }

@@ -36,12 +36,21 @@ impl Cached {
     pub fn is_hit(&self) -> bool {
         is_hit(self.outcome)
     }
+
+    /// Whether it was here before anybody asked: what another's fetch brings was not.
+    #[must_use]
+    pub fn was_here(&self) -> bool {
+        self.is_hit() && self.outcome != Outcome::Collapsed.as_str()
+    }
 }
 
 /// Whether what the cache did spared a fetch.
 #[must_use]
 pub fn is_hit(outcome: &str) -> bool {
-    matches!(outcome, "hit" | "stale" | "revalidated" | "revalidating")
+    matches!(
+        outcome,
+        "hit" | "stale" | "revalidated" | "revalidating" | "collapsed"
+    )
 }
 
 /// For how long a reply may be given again without asking anything.

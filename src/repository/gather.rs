@@ -162,11 +162,9 @@ impl Reader {
         asset: &AssetId,
     ) -> Result<Gathered, Problem> {
         let reply = self.asset(snapshot, repository, asset).await?;
+        let is_new = !reply.cached.was_here();
         let arrival = match reply.body {
-            AssetBody::Stored(blob) => {
-                let is_new = !reply.cached.is_hit();
-                return Ok(Gathered { blob, is_new });
-            }
+            AssetBody::Stored(blob) => return Ok(Gathered { blob, is_new }),
             AssetBody::Arriving(arrival) => arrival,
             AssetBody::Passing(_) => {
                 return Err(Problem::new(
@@ -183,7 +181,7 @@ impl Reader {
         };
         arrival.over().await?;
         match self.fetcher.asset_at_rest(&key).await? {
-            Some((_, Some(blob))) => Ok(Gathered { blob, is_new: true }),
+            Some((_, Some(blob))) => Ok(Gathered { blob, is_new }),
             _ => Err(Problem::new(
                 Kind::Upstream,
                 Decider::Larder,

@@ -131,6 +131,9 @@ impl Answer {
                 format!("larder; hit; detail=\"{connection}; stale, upstream is being asked\"")
             }
             "miss" => format!("larder; fwd=uri-miss; stored; detail=\"{connection}\""),
+            "collapsed" => {
+                format!("larder; fwd=uri-miss; collapsed; detail=\"{connection}\"")
+            }
             why => format!("larder; fwd=uri-miss; detail=\"{connection}; {why}\""),
         };
         self.header(CACHE_STATUS, &status);

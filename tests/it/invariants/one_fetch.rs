@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
+use crate::support::larder::Answer;
 use crate::support::npm::{publish, version};
 use crate::support::{Fault, KIB, Reply, TestLarder, Upstream, noise, sha1};
 
@@ -24,6 +25,20 @@ fn big(upstream: &Upstream, length: usize) -> Bytes {
     bytes
 }
 
+/// One of the answers was fetched for; the others say that they shared its fetch, or found it here.
+fn assert_one_miss(answers: &[Answer]) {
+    let told: Vec<&str> = answers.iter().map(|it| it.header("cache-status")).collect();
+    let (misses, others): (Vec<&str>, Vec<&str>) =
+        told.iter().partition(|told| told.contains("stored"));
+    assert_eq!(misses.len(), 1, "{told:?}");
+    for told in others {
+        assert!(
+            told.contains("collapsed") || told.contains("; hit"),
+            "{told}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_clients_make_one_request_for_a_blob() {
     let upstream = Upstream::start().await;
@@ -31,6 +46,7 @@ async fn a_hundred_clients_make_one_request_for_a_blob() {
     let bytes = big(&upstream, 2 * 1024 * KIB);
     upstream.pace(128 * KIB, Duration::from_millis(5));
     let answers = join_all((0..100).map(|_| larder.get(OURS))).await;
+    assert_one_miss(&answers);
     for answer in answers {
         assert!(answer.expect(200).bytes() == &bytes, "other bytes");
     }
@@ -43,6 +59,7 @@ async fn a_hundred_clients_make_one_request_for_a_document() {
     let larder = TestLarder::start(&upstream).await;
     publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
     let answers = join_all((0..100).map(|_| larder.get("/npm/public/left-pad"))).await;
+    assert_one_miss(&answers);
     for answer in answers {
         assert_eq!(answer.expect(200).json()["name"], "left-pad");
     }
