@@ -21,6 +21,8 @@ const BLOBS_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Under which name it is remembered how far verifying has come.
 const VERIFY: &str = "verify";
+/// Of damage to what this Larder alone has.
+const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a copy of the data directory, or delete the version and publish it again";
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -259,16 +261,26 @@ impl Reader {
     ) -> Result<Damage, Problem> {
         let store = self.fetcher.store();
         let assets = store.catalog().assets_of(id).await.map_err(failed)?;
+        let mut names = store.packages().assets_of(id).await.map_err(failed)?;
+        let is_only_here = assets.is_empty() && !names.is_empty();
+        names.extend(assets.iter().map(|key| key.asset.to_string()));
+        names.sort_unstable();
+        names.dedup();
         let mut damage = Damage {
             sha256: id.to_hex(),
-            assets: assets.iter().map(|key| key.asset.to_string()).collect(),
+            assets: names,
             found: match health {
                 Health::Gone => "gone",
                 _ => "damaged",
             }
             .to_owned(),
             is_repaired: false,
-            message: "`larder verify --repair` fetches it again".to_owned(),
+            message: if is_only_here {
+                ONLY_HERE
+            } else {
+                "`larder verify --repair` fetches it again"
+            }
+            .to_owned(),
         };
         if !repair {
             return Ok(damage);
@@ -284,7 +296,7 @@ impl Reader {
             damage.is_repaired = true;
             "it was a registry's document, and is asked for when somebody wants it".to_owned()
         } else {
-            let mut said = "it was published here, and is nowhere to be fetched from".to_owned();
+            let mut said = ONLY_HERE.to_owned();
             for key in &assets {
                 match self.fetch_again(snapshot, key, id).await {
                     Ok(()) => {

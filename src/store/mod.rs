@@ -351,7 +351,14 @@ impl Store {
     /// Where a catalog fails.
     pub async fn settle(&self) -> Result<(), Error> {
         let _alone = self.recording.write().await;
-        Ok(reclaim::settle(&self.catalog, &self.packages, &self.space).await?)
+        Ok(reclaim::settle(
+            &self.tasks,
+            &self.catalog,
+            &self.packages,
+            &self.space,
+            &self.blobs,
+        )
+        .await?)
     }
 
     /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.

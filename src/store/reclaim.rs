@@ -1,6 +1,6 @@
 //! Eviction: coldest rows first, then their files. Nobody else unlinks a blob.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +40,7 @@ pub fn start(
     tasks.spawn_until_stop(async move {
         // Nothing is evicted before it is sure what must not be.
         let alone = recording.write().await;
-        let settled = settle(&catalog, &packages, &space).await;
+        let settled = settle(&own, &catalog, &packages, &space, &blobs).await;
         drop(alone);
         if let Err(error) = settled {
             warn!(%error, "What is published cannot be told from what is cached: nothing is evicted");
@@ -58,23 +58,26 @@ pub fn start(
 
 /// Agrees the two catalogs, between whose transactions the last process may have ended: what is
 /// published or held is kept from eviction, and what was kept for a publish that never was is not.
+/// Published files that no row of the cache names, as where its catalog was begun anew, get theirs.
 pub async fn settle(
+    tasks: &Tasks,
     catalog: &Catalog,
     packages: &Packages,
     space: &Space,
+    blobs: &Path,
 ) -> Result<(), sqlx::Error> {
     let mut kept: HashSet<BlobId> = catalog.kept_blobs().await?.into_iter().collect();
-    let mut missing = Vec::new();
+    let mut missing = HashMap::new();
     for blob in catalog.held_blobs().await? {
         if !kept.remove(&blob) {
-            missing.push(blob);
+            missing.insert(blob, None);
         }
     }
     let held = missing.len();
     packages
-        .needed(|blob| {
+        .needed(|blob, size| {
             if !kept.remove(&blob) {
-                missing.push(blob);
+                missing.insert(blob, Some(size));
             }
         })
         .await?;
@@ -84,13 +87,31 @@ pub async fn settle(
         }
     }
     debug!(held, needed = missing.len(), "The two catalogs agree");
-    for blob in missing {
-        // Of a blob without a row nothing is evicted.
-        if let Some(size) = catalog.keep_known(blob).await? {
+    let mut unknown = Vec::new();
+    for (blob, size) in missing {
+        match (catalog.keep_known(blob).await?, size) {
+            (Some(size), _) => space.remove(size),
+            (None, Some(size)) => unknown.push((blob, size)),
+            (None, None) => {}
+        }
+    }
+    for (blob, size) in here(tasks, blobs, unknown).await {
+        if catalog.keep_blob(blob, size).await? {
             space.remove(size);
         }
     }
     Ok(())
+}
+
+/// Those of the blobs of which the files are here: a shared package catalog names others too.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+async fn here(tasks: &Tasks, blobs: &Path, mut these: Vec<(BlobId, u64)>) -> Vec<(BlobId, u64)> {
+    let blobs = blobs.to_owned();
+    let looked = tasks.spawn_blocking(move || {
+        these.retain(|(id, _)| paths_of(&blobs, *id).iter().any(|path| path.exists()));
+        these
+    });
+    looked.await.unwrap_or_default()
 }
 
 /// Forgets blobs that nothing needs, and unlinks them; says how many bytes that were.

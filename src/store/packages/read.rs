@@ -383,19 +383,37 @@ impl Packages {
         row.map_or(Ok(None), |row| row.try_get(0))
     }
 
-    /// Every blob that a package version or a waiting publish needs.
+    /// The published assets whose bytes a blob is: `npm:left-pad/left-pad-1.3.0.tgz`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn assets_of(&self, blob: BlobId) -> Result<Vec<String>, sqlx::Error> {
+        let rows = sqlx::query("SELECT DISTINCT package, file FROM package_asset WHERE blob = $1")
+            .bind(blob.as_bytes().to_vec())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let (package, file): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                Ok(format!("{package}/{file}"))
+            })
+            .collect()
+    }
+
+    /// Every blob that a package version or a waiting publish needs, with its size.
     ///
     /// # Errors
     /// Where the database fails.
     pub(in crate::store) async fn needed(
         &self,
-        mut each: impl FnMut(BlobId),
+        mut each: impl FnMut(BlobId, u64),
     ) -> Result<(), sqlx::Error> {
-        let mut rows = sqlx::query("SELECT blob FROM package_asset UNION SELECT blob FROM spool")
-            .fetch(&self.pool);
+        let mut rows =
+            sqlx::query("SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool")
+                .fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             if let Some(blob) = BlobId::from_slice(&row.try_get::<Vec<u8>, _>(0)?) {
-                each(blob);
+                each(blob, u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0));
             }
         }
         Ok(())

@@ -225,7 +225,24 @@ async fn what_is_published_is_never_taken_away_though_the_cache_forgot_it() {
     assert!(waste["waste"]["stray"].as_u64().unwrap() >= 3, "{waste}");
     let served = setup.serve().await;
     let own = format!("{}/npm/team/acme-own/-/acme-own-1.0.0.tgz", served.url);
-    assert_eq!(reqwest::get(own).await.unwrap().status(), 200);
+    let answer = reqwest::get(own).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let bytes = answer.bytes().await.unwrap();
+    // And it is read through with all else: what is lost is told by name.
+    let whole = told(&setup, &["verify", "--anew"]).await;
+    assert!(whole["checked"].as_u64() >= Some(1), "{whole}");
+    assert_eq!(whole["damaged"], Value::Array(Vec::new()));
+    let file = blob(&setup, &bytes);
+    let mut other = bytes.to_vec();
+    other[0] ^= 1;
+    std::fs::write(&file, other).unwrap();
+    let verified = setup.run(&["verify", "--anew"]).await;
+    assert_eq!(verified.status.code(), Some(1));
+    let said = said(&verified);
+    assert!(
+        said.contains("npm:acme-own/") && said.contains("nowhere to be fetched from"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
