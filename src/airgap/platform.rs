@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::package::Format;
+
 /// A kind of machine, in npm's words (`os`, `cpu`, `libc`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
@@ -118,6 +120,22 @@ impl Platforms {
             })
     }
 
+    /// Whether what runs on these versions of Python (`>=3.9`, PEP 440) runs on all that are wanted.
+    #[must_use]
+    pub fn run(&self, on: &str) -> bool {
+        let takes = |python: &String| {
+            // Which patch of it nobody says: a late one.
+            let is_minor = python.split('.').count() == 2;
+            let version = if is_minor {
+                format!("{python}.99")
+            } else {
+                python.clone()
+            };
+            Format::Pypi.protocol().version_in(&version, on) != Some(false)
+        };
+        on.is_empty() || self.pythons.iter().all(takes)
+    }
+
     /// Whether a Python distribution, by its file's name, is for one that is wanted. Whatever is no
     /// wheel is for all.
     #[must_use]
@@ -230,6 +248,28 @@ mod tests {
         assert!(only("darwin-arm64", "3.9").python("a-1-cp39-cp39-macosx_11_0_universal2.whl"));
         assert!(only("win32-x64", "3.9").python("a-1-cp39-cp39-win_amd64.whl"));
         assert!(Platforms::default().python("a-1-cp27-cp27m-win32.whl"));
+    }
+
+    #[test]
+    fn what_runs_on_one_python_may_not_on_another() {
+        let old = only("linux-x64", "3.8");
+        for (on, runs) in [
+            ("", true),
+            (">=3.8", true),
+            (">=3.8.1,<4", true),
+            ("<3.9", true),
+            (">=3.9", false),
+            ("!=3.8.*", false),
+            ("what is this", true),
+        ] {
+            assert_eq!(old.run(on), runs, "{on}");
+        }
+        let both = Platforms {
+            pythons: vec!["3.8".to_owned(), "3.12.1".to_owned()],
+            ..Platforms::default()
+        };
+        assert!(both.run(">=3.8") && !both.run(">=3.9") && !both.run("<3.12"));
+        assert!(Platforms::default().run(">=3.99"));
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::format;
 use crate::package::{Algorithm, AssetFacts, Digest, Expectation};
 
 /// A package version that a list needs, or a package of which the newest will do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Want {
     /// `npm:@scope/name`.
     pub package: String,
     /// In the format's own scheme; none: the newest.
     #[serde(default)]
     pub version: Option<String>,
+    /// Which versions will do where none is named, in the format's own scheme; empty: any.
+    #[serde(default)]
+    pub range: String,
     /// The files of it that the list names; none: all of the version's.
     #[serde(default)]
     pub files: Vec<File>,
@@ -48,8 +52,32 @@ impl Want {
         Self {
             package: package.to_string(),
             version: Some(version.to_owned()),
-            files: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// The newest that the range takes.
+    #[must_use]
+    pub fn newest(package: impl ToString, range: &str) -> Self {
+        Self {
+            package: package.to_string(),
+            range: range.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether bringing this in brings in what `need`, a package of which a range will do, asks for.
+    #[must_use]
+    pub fn serves(&self, need: &Self) -> bool {
+        let takes = |version: &str| {
+            let package = format::package(&need.package).ok()?;
+            package.format().protocol().version_in(version, &need.range)
+        };
+        self.package == need.package
+            && match &self.version {
+                Some(version) => need.range.is_empty() || takes(version) == Some(true),
+                None => self.range == need.range,
+            }
     }
 
     #[must_use]
@@ -109,6 +137,28 @@ impl File {
             (false, _) if self.name != last && *self.name != *facts.file => Match::No,
             (false, Some(false)) => Match::Differs,
             (false, _) => Match::Yes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_serves_needs_that_its_version_is_in_range_of() {
+        let need = |range| Want::newest("pypi:setuptools", range);
+        let locked = Want::new("pypi:setuptools", "70.1");
+        for (want, range, serves) in [
+            (&locked, "", true),
+            (&locked, ">=61", true),
+            (&locked, "<60", false),
+            (&need("<60"), "<60", true),
+            (&need("<60"), "", false),
+            (&need(""), "<60", false),
+            (&Want::new("pypi:wheel", "70.1"), "", false),
+        ] {
+            assert_eq!(want.serves(&need(range)), serves, "{want:?} {range}");
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct Warmed {
     /// Packages that the files need, and that no list names for them: what a source distribution is
     /// built with, what the newest version requires.
     #[serde(default)]
-    pub needs: Vec<String>,
+    pub needs: Vec<Want>,
     pub troubles: Vec<Trouble>,
 }
 
@@ -134,16 +134,26 @@ impl Warmer<'_> {
         Ok(())
     }
 
-    /// The newest version that is not held back.
+    /// The newest version of those that will do that is not held back.
     async fn newest(&self, package: &PackageId, want: &Want, known: &Known, warmed: &mut Warmed) {
         let mut versions: Vec<&str> = known
             .facts
             .iter()
             .flat_map(|facts| facts.facts.iter())
+            .filter(|facts| !facts.is_withdrawn && self.manner.platforms.run(&facts.runs_on))
             .map(|facts| &*facts.version)
             .chain(known.own.iter().map(String::as_str))
             .collect();
         let protocol = package.format().protocol();
+        // What cannot be read holds nothing back.
+        versions.retain(|version| {
+            want.range.is_empty() || protocol.version_in(version, &want.range) != Some(false)
+        });
+        if versions.is_empty() {
+            let what = format!("{package} {}", want.range).trim_end().to_owned();
+            let trouble = self.missing(what, "no source has such a version for these machines");
+            warmed.troubles.push(trouble);
+        }
         versions.sort_by(|a, b| {
             let newer = |one: &str, than: &str| match (is_release(one), is_release(than)) {
                 (true, false) => true,
@@ -208,12 +218,9 @@ impl Warmer<'_> {
             })
             .find(|found| !found.is_empty());
         let Some(of_it) = of_it else {
-            warmed.troubles.push(Trouble {
-                kind: TroubleKind::Missing,
-                what: format!("{package}@{version}"),
-                decider: self.repository.name.clone(),
-                message: "no source has this version".to_owned(),
-            });
+            let what = format!("{package}@{version}");
+            let trouble = self.missing(what, "no source has this version");
+            warmed.troubles.push(trouble);
             return;
         };
         let chosen = self.chosen(package, version, want, &of_it, warmed);
@@ -247,7 +254,10 @@ impl Warmer<'_> {
             protocol.needs(&name, &mut *content)
         });
         match looked.await {
-            Ok(Ok(needs)) => warmed.needs.extend(needs.iter().map(ToString::to_string)),
+            Ok(Ok(needs)) => {
+                let wants = needs.iter().map(|it| Want::newest(&it.package, &it.range));
+                warmed.needs.extend(wants);
+            }
             Ok(Err(problem)) => warmed.troubles.push(Trouble::of(asset, &problem)),
             Err(error) => {
                 let problem = Problem::internal("looking into a file failed", error);
@@ -306,12 +316,11 @@ impl Warmer<'_> {
                     _ => warmed.troubles.push(differs(package, facts, file)),
                 },
                 _ if !fits(&file.name) => {}
-                _ => warmed.troubles.push(Trouble {
-                    kind: TroubleKind::Missing,
-                    what: format!("{package}@{version} {}{}", file.name, file.digest),
-                    decider: self.repository.name.clone(),
-                    message: "the registry's document does not name this file".to_owned(),
-                }),
+                _ => {
+                    let what = format!("{package}@{version} {}{}", file.name, file.digest);
+                    let why = "the registry's document does not name this file";
+                    warmed.troubles.push(self.missing(what, why));
+                }
             }
         }
         let mut files: Vec<(String, bool)> = Vec::new();
@@ -324,6 +333,15 @@ impl Warmer<'_> {
             files.extend(beside.map(|it| (it.file.to_string(), false)));
         }
         files
+    }
+
+    fn missing(&self, what: String, why: &str) -> Trouble {
+        Trouble {
+            kind: TroubleKind::Missing,
+            what,
+            decider: self.repository.name.clone(),
+            message: why.to_owned(),
+        }
     }
 
     async fn fetch(&self, package: &PackageId, files: Vec<(String, bool)>, warmed: &mut Warmed) {

@@ -125,7 +125,7 @@ async fn warm(
         "{bar:40} {pos}/{len} versions, {msg} {elapsed}",
     )?);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let mut known: HashSet<String> = needs.wants.iter().map(|it| it.package.clone()).collect();
+    let mut known = needs.wants.clone();
     let mut wants = needs.wants;
     while !wants.is_empty() {
         let asked = stream::iter(std::mem::take(&mut wants)).map(|want| {
@@ -140,13 +140,10 @@ async fn warm(
             let Outcome::Warmed { mut warmed } = outcome? else {
                 anyhow::bail!("the running Larder answers something else; is it of this version?");
             };
-            for package in std::mem::take(&mut warmed.needs) {
-                if known.insert(package.clone()) {
-                    wants.push(Want {
-                        package,
-                        version: None,
-                        files: Vec::new(),
-                    });
+            for need in std::mem::take(&mut warmed.needs) {
+                if !known.iter().any(|want| want.serves(&need)) {
+                    known.push(need.clone());
+                    wants.push(need);
                 }
             }
             summary.add(warmed);

@@ -349,6 +349,14 @@ pub struct ErrorBody {
     pub body: String,
 }
 
+/// A package that a file needs, in some version of a range.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    pub package: PackageId,
+    /// In the format's own scheme; empty: any version.
+    pub range: String,
+}
+
 /// What a format says on the wire.
 pub trait Protocol: Send + Sync {
     fn format(&self) -> Format;
@@ -383,7 +391,7 @@ pub trait Protocol: Send + Sync {
     ///
     /// # Errors
     /// Where it is not what its name says.
-    fn needs(&self, _file: &str, _content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+    fn needs(&self, _file: &str, _content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
         Ok(Vec::new())
     }
 

@@ -67,6 +67,11 @@ pub struct AssetFacts {
     pub published: Option<Timestamp>,
     /// Bytes may change under the same name (Maven's plain `-SNAPSHOT` files): revalidated.
     pub mutable: bool,
+    /// Which interpreters run it, in the format's own scheme (PyPI's `requires-python`, PEP 503);
+    /// empty: any.
+    pub runs_on: Box<str>,
+    /// Nobody is to choose it who does not name its version: yanked (PEP 592), unlisted (NuGet).
+    pub is_withdrawn: bool,
 }
 
 /// What one connection's evidence says of a whole package.

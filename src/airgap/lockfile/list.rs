@@ -45,7 +45,7 @@ pub fn one(line: &str) -> Result<Want, String> {
     Ok(Want {
         package: package.to_string(),
         version: version.map(str::to_owned),
-        files: Vec::new(),
+        ..Want::default()
     })
 }
 
@@ -70,6 +70,7 @@ pub fn wishes(text: &str) -> Read {
         needs.wants.push(Want {
             package: wish.package,
             version: Some(wish.version).filter(|version| !version.is_empty()),
+            range: String::new(),
             files,
         });
     }

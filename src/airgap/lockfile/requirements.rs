@@ -77,11 +77,7 @@ fn requirement(line: &str) -> Result<Option<Want>, String> {
         want.files = hashes;
         return Ok(Some(want));
     }
-    // A range, or nothing: the newest.
     let package = Pypi.package(name).map_err(|problem| problem.message)?;
-    Ok(Some(Want {
-        package: package.to_string(),
-        version: None,
-        files: Vec::new(),
-    }))
+    let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
+    Ok(Some(Want::newest(package, range)))
 }

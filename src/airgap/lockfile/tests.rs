@@ -14,7 +14,8 @@ fn told(name: &str, text: &str) -> Vec<String> {
             format!(" {}{dash}{algorithm}", file.name)
         });
         let files: String = files.collect();
-        let version = want.version.as_deref().unwrap_or("newest");
+        let newest = format!("newest {}", want.range);
+        let version = want.version.as_deref().unwrap_or(newest.trim_end());
         format!("{}@{version}{files}", want.package)
     });
     let elsewhere = needs
@@ -121,7 +122,7 @@ fn python() {
     assert_eq!(
         told("requirements.txt", &requirements),
         [
-            "pypi:flask@newest",
+            "pypi:flask@newest >=2",
             "pypi:requests@2.31.0",
             "pypi:six@1.16.0 #sha256",
             "elsewhere -r other.txt",

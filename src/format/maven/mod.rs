@@ -131,6 +131,8 @@ impl Protocol for Maven {
             published: None,
             // A snapshot's files are immutable under their timestamp, not under the plain name.
             mutable: file.contains("-SNAPSHOT"),
+            runs_on: Box::default(),
+            is_withdrawn: false,
         })
     }
 

@@ -54,6 +54,8 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
                 .and_then(|time| time.as_str())
                 .and_then(date),
             mutable: false,
+            runs_on: Box::default(),
+            is_withdrawn: false,
         });
     }
     Ok(FactsPart {
@@ -79,6 +81,8 @@ pub fn fact(asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
         expectation: expectation(&dist),
         published: None,
         mutable: false,
+        runs_on: Box::default(),
+        is_withdrawn: false,
     })
 }
 
@@ -124,6 +128,8 @@ pub fn guess(asset: &AssetId) -> Option<AssetFacts> {
         expectation: Expectation::Required(vec![manifest]),
         published: None,
         mutable: false,
+        runs_on: Box::default(),
+        is_withdrawn: false,
     })
 }
 

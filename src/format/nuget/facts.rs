@@ -81,6 +81,8 @@ fn files(
             algorithm: None,
         }])
     });
+    let listed = leaf.entry.get("listed").map(|listed| listed.read::<bool>());
+    let is_withdrawn = matches!(listed, Some(Ok(false)));
     let mut push = |file: &str, location, expectation| {
         assets.push(AssetFacts {
             file: format!("{version}/{file}").into(),
@@ -89,6 +91,8 @@ fn files(
             expectation,
             published,
             mutable: false,
+            runs_on: Box::default(),
+            is_withdrawn,
         });
     };
     push(&nupkg, content, promised);

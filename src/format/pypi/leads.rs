@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::{Form, View, address, name, page};
-use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::format::{DocumentId, FormatError, Lead, LeadInput, Need, Target, View as AnyView};
 use crate::package::{AssetId, PackageId};
 
 const METADATA: &str = ".metadata";
@@ -61,7 +61,7 @@ fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, 
 fn required(metadata: &str) -> Vec<Lead> {
     let required = requirements(metadata).into_iter();
     required
-        .map(|(package, range)| Lead {
+        .map(|Need { package, range }| Lead {
             target: Target::Document(DocumentId {
                 package: Some(package),
                 view: AnyView::Pypi(View::Project(Form::Json)),
@@ -71,14 +71,8 @@ fn required(metadata: &str) -> Vec<Lead> {
         .collect()
 }
 
-/// The packages that `Requires-Dist` names.
-pub fn packages(metadata: &str) -> Vec<PackageId> {
-    let required = requirements(metadata).into_iter();
-    required.map(|(package, _)| package).collect()
-}
-
 /// What `Requires-Dist` names, with its ranges; what only an extra asks for is left out.
-fn requirements(metadata: &str) -> Vec<(PackageId, String)> {
+pub fn requirements(metadata: &str) -> Vec<Need> {
     // The headers end with an empty line; the description may say anything.
     let headers = metadata.lines().take_while(|line| !line.is_empty());
     headers
@@ -88,7 +82,7 @@ fn requirements(metadata: &str) -> Vec<(PackageId, String)> {
 
 /// A requirement's package and range (PEP 508); none of an address, and of what only an extra or
 /// another system asks for.
-pub fn requirement(text: &str) -> Option<(PackageId, String)> {
+pub fn requirement(text: &str) -> Option<Need> {
     let text = text.trim();
     let (what, marker) = text.split_once(';').unwrap_or((text, ""));
     if marker.contains("extra") || marker.contains("win32") {
@@ -104,7 +98,10 @@ pub fn requirement(text: &str) -> Option<(PackageId, String)> {
         .and_then(|extras| Some(extras.split_once(']')?.1))
         .unwrap_or(rest);
     let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
-    (!range.starts_with('@')).then(|| (package, range.trim().to_owned()))
+    (!range.starts_with('@')).then(|| Need {
+        package,
+        range: range.trim().to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ use pep440_rs::{Version, VersionSpecifiers};
 
 use super::upload::{Inspected, Readable, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
-    Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream, plain_error,
+    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need,
+    Own, Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream,
+    plain_error,
 };
 use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;
@@ -104,7 +105,7 @@ impl Protocol for Pypi {
         }
     }
 
-    fn needs(&self, file: &str, content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+    fn needs(&self, file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
         needs::needs(file, content)
     }
 
@@ -141,6 +142,8 @@ impl Protocol for Pypi {
             let version: Box<str> = name::version_of(package.name(), &file.name)
                 .unwrap_or_default()
                 .into();
+            let runs_on: Box<str> = file.requires_python.unwrap_or_default().into();
+            let is_withdrawn = file.yanked.is_some();
             let path = address::file(&file.url);
             let mut push = |path: String, url: &url::Url, expectation, mutable| {
                 assets.push(AssetFacts {
@@ -150,6 +153,8 @@ impl Protocol for Pypi {
                     expectation,
                     published: file.uploaded,
                     mutable,
+                    runs_on: runs_on.clone(),
+                    is_withdrawn,
                 });
             };
             if let Some(digests) = &file.metadata {

@@ -6,8 +6,8 @@ use std::io::Read as _;
 use serde::Deserialize;
 
 use super::leads::requirement;
+use crate::format::Need;
 use crate::format::upload::{Readable, tar_entry};
-use crate::package::PackageId;
 use crate::problem::Problem;
 
 /// Of a file that is read for it.
@@ -24,14 +24,14 @@ struct BuildSystem {
     requires: Option<Vec<String>>,
 }
 
-pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<PackageId>, Problem> {
+pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
     if file.ends_with(".metadata") {
         let mut text = Vec::new();
         content
             .take(TEXT_BYTES_MAX)
             .read_to_end(&mut text)
             .map_err(|error| Problem::internal("metadata cannot be read", error))?;
-        return Ok(super::leads::packages(&String::from_utf8_lossy(&text)));
+        return Ok(super::leads::requirements(&String::from_utf8_lossy(&text)));
     }
     if !file.ends_with(".tar.gz") {
         return Ok(Vec::new());
@@ -52,13 +52,10 @@ pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<PackageId>, P
     if requires.iter().any(|it| it.starts_with("setuptools")) {
         requires.push("wheel".to_owned());
     }
-    let mut packages: Vec<PackageId> = requires
-        .iter()
-        .filter_map(|it| Some(requirement(it)?.0))
-        .collect();
-    packages.sort();
-    packages.dedup();
-    Ok(packages)
+    let mut needs: Vec<Need> = requires.iter().filter_map(|it| requirement(it)).collect();
+    needs.sort();
+    needs.dedup();
+    Ok(needs)
 }
 
 #[cfg(test)]
@@ -84,8 +81,12 @@ mod tests {
     }
 
     fn told(file: &str, mut content: Cursor<Vec<u8>>) -> Vec<String> {
-        let packages = needs(file, &mut content).unwrap();
-        packages.iter().map(ToString::to_string).collect()
+        let needs = needs(file, &mut content).unwrap();
+        let told = |need: &Need| format!("{} {}", need.package, need.range);
+        needs
+            .iter()
+            .map(|need| told(need).trim_end().to_owned())
+            .collect()
     }
 
     #[test]
@@ -101,12 +102,12 @@ mod tests {
         ]);
         assert_eq!(
             told("a-1.tar.gz", new),
-            ["pypi:flit-core", "pypi:hatch-ling"]
+            ["pypi:flit-core >=3", "pypi:hatch-ling >=1"]
         );
         let metadata =
             "Requires-Dist: Acme_Lib>=1\nRequires-Dist: x ; extra == 'y'\n\nRequires-Dist: no\n";
         let metadata = Cursor::new(metadata.as_bytes().to_vec());
-        assert_eq!(told("a-1.whl.metadata", metadata), ["pypi:acme-lib"]);
+        assert_eq!(told("a-1.whl.metadata", metadata), ["pypi:acme-lib >=1"]);
         assert!(told("a-1.zip", Cursor::new(Vec::new())).is_empty());
     }
 }

@@ -149,7 +149,7 @@ async fn what_builds_a_source_distribution_comes_with_it() {
         &upstream,
         &upstream,
         "setuptools",
-        &[("70.0", &["helper>=1"])],
+        &[("69.0", &["helper>=1,<2"]), ("70.0", &["helper>=1,<2"])],
         true,
     );
     pypi::publish(
@@ -159,27 +159,51 @@ async fn what_builds_a_source_distribution_comes_with_it() {
         &[("0.40", &[]), ("0.41", &[])],
         true,
     );
-    pypi::publish(&upstream, &upstream, "helper", &[("1.0", &[])], true);
-    let sdist = pypi::sdist("old-thing", "1.0");
-    let page = serde_json::json!({ "meta": { "api-version": "1.1" }, "name": "old-thing", "versions": ["1.0"], "files": [{
-        "filename": "old_thing-1.0.tar.gz", "url": format!("{}/packages/old_thing-1.0.tar.gz", upstream.url()),
-        "hashes": { "sha256": sha256(&sdist) },
-    }]});
+    pypi::publish(
+        &upstream,
+        &upstream,
+        "helper",
+        &[("1.0", &[]), ("2.0", &[])],
+        true,
+    );
+    let sdist = pypi::sdist("old-thing", "1.0", r#"["setuptools>=61,<70", "wheel"]"#);
+    let url = format!("{}/packages/old_thing-1.0.tar.gz", upstream.url());
+    let hashes = serde_json::json!({ "sha256": sha256(&sdist) });
+    let page = serde_json::json!({ "meta": { "api-version": "1.1" }, "name": "old-thing", "versions": ["1.0", "1.1", "1.2"], "files": [
+        { "filename": "old_thing-1.0.tar.gz", "url": url, "hashes": hashes },
+        { "filename": "old_thing-1.1.tar.gz", "url": url, "hashes": hashes, "requires-python": ">=3.9" },
+        { "filename": "old_thing-1.2.tar.gz", "url": url, "hashes": hashes, "yanked": "it was wrong" },
+    ]});
     upstream.put(
         "/simple/old-thing/",
         Reply::typed(pypi::JSON, page.to_string()),
     );
     upstream.put("/packages/old_thing-1.0.tar.gz", Reply::bytes(sdist));
-    let list = write(&setup, "requirements.txt", "old-thing==1.0\n");
-    let summary = told(&setup, &["warm", &list]).await;
+    // Of versions that the list leaves open, the newest that is not yanked and runs on the Python.
+    let list = write(&setup, "requirements.txt", "old-thing>=1,<2\n");
+    let summary = told(&setup, &["warm", &list, "--python", "3.8"]).await;
     assert_eq!(summary["versions"], 4, "{summary}");
     for file in [
-        "setuptools-70.0-py3-none-any.whl",
+        "old_thing-1.0.tar.gz",
+        "setuptools-69.0-py3-none-any.whl",
         "wheel-0.41-py3-none-any.whl",
         "helper-1.0-py3-none-any.whl",
     ] {
         assert_eq!(upstream.count_ending(&[file]), 1, "{file}");
     }
+    for file in [
+        "setuptools-70.0-py3-none-any.whl",
+        "helper-2.0-py3-none-any.whl",
+    ] {
+        assert_eq!(upstream.count_ending(&[file]), 0, "{file}");
+    }
+    let list = write(&setup, "requirements.txt", "old-thing>=2\n");
+    let output = setup.run(&["warm", &list]).await;
+    assert!(
+        said(&output).contains("no source has such a version"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

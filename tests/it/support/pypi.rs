@@ -35,7 +35,7 @@ pub fn wheel(name: &str, version: &str, requires: &[&str]) -> Vec<u8> {
 }
 
 /// A real source distribution of the old kind, which says nothing of what builds it.
-pub fn sdist(name: &str, version: &str) -> Vec<u8> {
+pub fn sdist(name: &str, version: &str, builds_with: &str) -> Vec<u8> {
     let folder = format!("{}-{version}", name.replace('-', "_"));
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(encoder);
@@ -44,6 +44,10 @@ pub fn sdist(name: &str, version: &str) -> Vec<u8> {
         (
             "setup.py",
             "from setuptools import setup\nsetup()\n".to_owned(),
+        ),
+        (
+            "pyproject.toml",
+            format!("[build-system]\nrequires = {builds_with}\n"),
         ),
     ] {
         let mut header = tar::Header::new_gnu();
