@@ -1,6 +1,7 @@
 //! Taking a bundle in. Signature and digests are checked before anything of it is visible; what was
 //! staged of a bundle that is not whole goes again.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Seek as _};
@@ -52,6 +53,24 @@ pub struct Report {
     pub releases_present: u64,
 }
 
+/// A bundle's bytes. Where they cannot be read, that says nothing against the bundle.
+struct Source<'a, R> {
+    bundle: R,
+    lost: &'a Cell<Option<std::io::Error>>,
+}
+
+impl<R: Read> Read for Source<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.bundle.read(into).map_err(|error| {
+            let kind = error.kind();
+            if kind != std::io::ErrorKind::Interrupted {
+                self.lost.set(Some(error));
+            }
+            kind.into()
+        })
+    }
+}
+
 /// Where what a bundle names goes here.
 #[derive(Default)]
 struct Places {
@@ -74,14 +93,26 @@ impl Importer {
     ///
     /// # Errors
     /// Where it is not whole, not signed by who is trusted, or has no place here: then nothing has
-    /// changed.
+    /// changed. Where it cannot be read to its end, nothing of it is visible, and the next time goes on
+    /// from what came.
     pub fn import(&self, bundle: impl Read) -> Result<Report, Problem> {
         let runtime = Handle::current();
         let _alone = runtime.block_on(self.store.importing());
-        let staged = self.stage(bundle, &runtime);
-        match staged {
-            Ok((head, manifest, places)) => self.show(&head, manifest, &places, &runtime),
-            Err(problem) => {
+        let lost = Cell::new(None);
+        let staged = self.stage(
+            Source {
+                bundle,
+                lost: &lost,
+            },
+            &runtime,
+        );
+        match (staged, lost.take()) {
+            (Ok((head, manifest, places)), _) => self.show(&head, manifest, &places, &runtime),
+            (Err(_), Some(why)) => Err(Problem::invalid(format!(
+                "the bundle could not be read to its end, and nothing of it is visible: {why}"
+            ))
+            .advice("import it again: what came is kept, and not taken in a second time")),
+            (Err(problem), None) => {
                 let discarded = runtime.block_on(self.store.discard_staged());
                 discarded.map_err(failed)?;
                 Err(problem)

@@ -36,7 +36,7 @@ pub use gather::{Gathered, Known};
 pub use generic::Addition;
 pub use inspect::Words;
 pub use publish::{Changed, Permit, Publisher, Submission, drain};
-pub use receive::{Body, PieceReader};
+pub use receive::{Body, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 

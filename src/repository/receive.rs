@@ -112,8 +112,7 @@ impl Publisher {
         protocol: &'static dyn Protocol,
         mut body: Body,
     ) -> Result<Received, Problem> {
-        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        let mut reader = PieceReader::of(pieces);
+        let (writer, mut reader) = piped(PIECES_AHEAD);
         let mut file = FileWriter {
             incoming: self.incoming().await?,
             runtime: Handle::current(),
@@ -137,11 +136,11 @@ impl Publisher {
             if sent / 4 * 3 > self.upload.body_bytes_max {
                 return Err(self.too_large());
             }
-            if sender.send(piece).await.is_err() {
+            if !writer.write(piece).await {
                 break;
             }
         }
-        drop(sender);
+        writer.end().await;
         let parted = parting
             .await
             .map_err(|error| Problem::internal("taking a body in failed", error))?;
@@ -237,29 +236,51 @@ pub(super) fn broken(error: Error) -> Problem {
     }
 }
 
+/// A body's pieces for a reader that blocks, of which `ahead` may wait.
+#[must_use]
+pub fn piped(ahead: usize) -> (PieceWriter, PieceReader) {
+    let (sender, pieces) = mpsc::channel(ahead);
+    let reader = PieceReader {
+        pieces,
+        piece: Bytes::new(),
+        is_at_end: false,
+    };
+    (PieceWriter { pieces: sender }, reader)
+}
+
+/// Where the pieces go in. Dropped before the end it leaves its reader with an error: a request that
+/// went away must not pass for a body that ended.
+pub struct PieceWriter {
+    pieces: mpsc::Sender<std::io::Result<Bytes>>,
+}
+
+impl PieceWriter {
+    /// Says whether anybody still reads.
+    pub async fn write(&self, piece: std::io::Result<Bytes>) -> bool {
+        // An empty one says the end.
+        let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
+        is_empty || self.pieces.send(piece).await.is_ok()
+    }
+
+    pub async fn end(self) {
+        // Who has read enough is gone.
+        let _ = self.pieces.send(Ok(Bytes::new())).await;
+    }
+}
+
 /// A body as a reader that blocks.
 pub struct PieceReader {
     pieces: mpsc::Receiver<std::io::Result<Bytes>>,
     piece: Bytes,
-}
-
-impl PieceReader {
-    #[must_use]
-    pub fn of(pieces: mpsc::Receiver<std::io::Result<Bytes>>) -> Self {
-        Self {
-            pieces,
-            piece: Bytes::new(),
-        }
-    }
+    is_at_end: bool,
 }
 
 impl Read for PieceReader {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
-            }
+        while self.piece.is_empty() && !self.is_at_end {
+            let piece = self.pieces.blocking_recv();
+            self.piece = piece.ok_or(std::io::ErrorKind::ConnectionAborted)??;
+            self.is_at_end = self.piece.is_empty();
         }
         let count = self.piece.len().min(into.len());
         if let Some(into) = into.get_mut(..count) {

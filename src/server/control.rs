@@ -10,11 +10,10 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 
 use super::reply::{self, Answer, Head};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{PieceReader, manage, upkeep};
+use crate::repository::{manage, piped, upkeep};
 use crate::{Larder, access, airgap};
 
 /// A command of any kind; no two have the same name.
@@ -91,18 +90,15 @@ pub async fn import(
         .filter(|(name, _)| name == "trust")
         .map(|(_, key)| key.into_owned());
     let importer = larder.importer(trusted.collect());
-    let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
-    let import = larder
-        .tasks
-        .spawn_blocking(move || importer.import(PieceReader::of(pieces)));
+    let (writer, reader) = piped(PIECES_AHEAD_MAX);
+    let import = larder.tasks.spawn_blocking(move || importer.import(reader));
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|_| std::io::ErrorKind::UnexpectedEof.into());
         // Who has seen enough has said so.
-        if sender.send(piece).await.is_err() {
+        if !writer.write(piece).await {
             break;
         }
     }
-    drop(sender);
+    writer.end().await;
     let report = import.await;
     let report = report.map_err(|error| Problem::internal("the import stopped", error))??;
     reply::json(&report)

@@ -1,14 +1,17 @@
 //! Bundles: signed, whole or refused, taken in version by version.
 
 use serde_json::Value;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt as _;
 
 use super::{carry, closed, told};
 use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::said;
-use crate::support::{Upstream, noise, pypi};
+use crate::support::{Reply, Upstream, noise, pypi};
 
 /// A side with some packages of two formats, one of them of its own.
 pub async fn full() -> (Upstream, Setup, String) {
@@ -68,18 +71,7 @@ async fn inside(setup: &Setup) -> (usize, String) {
 }
 
 fn files_below(folder: &Path) -> usize {
-    std::fs::read_dir(folder).map_or(0, |entries| {
-        let entries = entries.flatten();
-        entries
-            .map(|entry| {
-                if entry.path().is_dir() {
-                    files_below(&entry.path())
-                } else {
-                    1
-                }
-            })
-            .sum()
-    })
+    files(folder).len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,6 +297,64 @@ async fn killed_at_any_time_an_import_is_whole_or_not_seen_and_goes_on() {
     println!(
         "import: {kills} kills, {ends} ends before them; then {added} added, {present} present"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_server_goes_on_with_a_bundle_whose_bearer_was_lost() {
+    let upstream = Upstream::start().await;
+    let open = Setup::new(&config(&upstream, IMPATIENT));
+    let served = open.serve().await;
+    for number in 0..20 {
+        let path = format!("g/jar-{number}/1/jar-{number}-1.jar");
+        let jar = noise(100 * 1024, number + 1);
+        upstream.put(&format!("/maven2/{path}"), Reply::bytes(jar));
+        let got = reqwest::get(format!("{}/maven/public/{path}", served.url)).await;
+        got.unwrap().bytes().await.unwrap();
+    }
+    let bundle = open.at("all.larder");
+    let head = told(&open, &["export", "--out", &bundle]).await;
+    let key = head["key"].as_str().unwrap();
+
+    let closed = closed(&config(&upstream, IMPATIENT));
+    let served = closed.serve().await;
+    let secret = std::fs::read_to_string(closed.at("data/control.secret")).unwrap();
+    let mut half = std::fs::read(&bundle).unwrap();
+    half.truncate(half.len() / 2);
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(half)])
+        .chain(futures_util::stream::pending());
+    let url = format!("{}/-/control/import", served.url);
+    let url = reqwest::Url::parse_with_params(&url, [("trust", key)]).unwrap();
+    let request = reqwest::Client::new().post(url).bearer_auth(secret);
+    let bearer = tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send());
+    let blobs = closed.at("data/blobs");
+    while files_below(Path::new(&blobs)) < 5 {
+        assert!(!bearer.is_finished(), "{:?}", bearer.await);
+        tokio::task::yield_now().await;
+    }
+    bearer.abort();
+    let came = files(Path::new(&blobs));
+    let listed = told(&closed, &["list", "--format", "maven"]).await;
+    assert_eq!(listed["packages"], Value::Array(Vec::new()));
+
+    let report = told(&closed, &["import", &bundle, "--trust", key]).await;
+    assert_eq!(report["files_added"], 20, "{report}");
+    for (file, inode) in came {
+        assert_eq!(std::fs::metadata(&file).unwrap().ino(), inode, "{file:?}");
+    }
+}
+
+/// The files below a folder, and which they are.
+fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    for entry in entries.flatten() {
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push((entry.path(), entry.metadata().unwrap().ino()));
+        }
+    }
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
