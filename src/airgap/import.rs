@@ -99,14 +99,11 @@ impl Importer {
         let runtime = Handle::current();
         let _alone = runtime.block_on(self.store.importing());
         let lost = Cell::new(None);
-        let staged = self.stage(
-            Source {
-                bundle,
-                lost: &lost,
-            },
-            &runtime,
-        );
-        match (staged, lost.take()) {
+        let source = Source {
+            bundle,
+            lost: &lost,
+        };
+        match (self.stage(source, &runtime), lost.take()) {
             (Ok((head, manifest, places)), _) => self.show(&head, manifest, &places, &runtime),
             (Err(_), Some(why)) => Err(Problem::invalid(format!(
                 "the bundle could not be read to its end, and nothing of it is visible: {why}"

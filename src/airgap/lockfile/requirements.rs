@@ -1,11 +1,10 @@
 //! pip's requirements files.
 //! Source: pip's documentation, "Requirements File Format".
 
-use super::{Needs, Read, want};
+use super::{Needs, Read};
 use crate::airgap::want::{File, Want};
-use crate::format::Protocol as _;
-use crate::format::pypi::Pypi;
-use crate::package::{Algorithm, Digest, Format};
+use crate::format::{Need, pypi};
+use crate::package::{Algorithm, Digest};
 
 pub fn read(text: &str) -> Read {
     let mut needs = Needs::default();
@@ -57,27 +56,16 @@ fn requirement(line: &str) -> Result<Option<Want>, String> {
     if said.contains(" @ ") || said.contains("://") || said.starts_with(['.', '/']) {
         return Ok(None);
     }
-    let name_ends = said
-        .find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))
-        .unwrap_or(said.len());
-    let (name, rest) = said.split_at(name_ends);
-    let rest = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((_, rest)) => rest,
-        None => rest,
-    };
-    let exact = rest
-        .trim()
+    let Need { package, range } =
+        pypi::requirement(said).ok_or_else(|| format!("`{said}` is no requirement"))?;
+    let exact = range
         .trim_start_matches("===")
         .trim_start_matches("==")
         .trim();
-    let is_exact =
-        rest.trim().starts_with("==") && !exact.contains(['*', ',', '<', '>', '=', '!', '~']);
-    if is_exact {
-        let mut want = want(Format::Pypi, name, exact)?;
+    if range.starts_with("==") && !exact.contains(['*', ',', '<', '>', '=', '!', '~']) {
+        let mut want = Want::new(package, exact);
         want.files = hashes;
         return Ok(Some(want));
     }
-    let package = Pypi.package(name).map_err(|problem| problem.message)?;
-    let range = rest.trim().trim_start_matches('(').trim_end_matches(')');
-    Ok(Some(Want::newest(package, range)))
+    Ok(Some(Want::newest(package, &range)))
 }

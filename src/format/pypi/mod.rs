@@ -30,6 +30,8 @@ use super::{
 use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId};
 use crate::problem::Problem;
 
+pub use leads::requirement;
+
 const JSON_TYPE: &str = "application/vnd.pypi.simple.v1+json";
 const HTML_TYPE: &str = "application/vnd.pypi.simple.v1+html";
 

@@ -34,7 +34,7 @@ pub fn wheel(name: &str, version: &str, requires: &[&str]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// A real source distribution of the old kind, which says nothing of what builds it.
+/// A real source distribution; `builds_with` is the TOML list of what builds it.
 pub fn sdist(name: &str, version: &str, builds_with: &str) -> Vec<u8> {
     let folder = format!("{}-{version}", name.replace('-', "_"));
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
