@@ -126,24 +126,7 @@ impl Upload<'_> {
         &mut self,
         is_right: impl Fn(&str) -> bool,
     ) -> Result<Option<(String, String)>, Problem> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            Problem::invalid(format!("the file is no zip archive: {error}"))
-        };
-        let (name, max) = (self.name.to_owned(), self.words_max);
-        directory_fits(&mut *self.bytes, max / 2)?;
-        let mut archive =
-            zip::ZipArchive::new(&mut *self.bytes).map_err(|error| unreadable(&error))?;
-        let entry = archive
-            .file_names()
-            .filter_map(Result::ok)
-            .find(|name| is_right(name))
-            .map(std::borrow::Cow::into_owned);
-        let Some(entry) = entry else { return Ok(None) };
-        let read = archive
-            .by_name(&entry)
-            .map_err(|error| unreadable(&error))?;
-        let text = bounded_text(read, max, &format!("{entry} in {name}"))?;
-        Ok(Some((entry, text)))
+        zip_entry(&mut *self.bytes, self.name, self.words_max, is_right)
     }
 
     /// The first entry of the gzipped tar archive whose path is right, as text. Reading stops there.
@@ -156,6 +139,34 @@ impl Upload<'_> {
     ) -> Result<Option<String>, Problem> {
         tar_entry(&mut *self.bytes, self.name, self.words_max, is_right)
     }
+}
+
+/// The first entry of a zip archive whose name is right, as text of up to `max` bytes.
+///
+/// # Errors
+/// As [`Upload::zip_entry`].
+pub fn zip_entry(
+    bytes: &mut dyn Readable,
+    name: &str,
+    max: u64,
+    is_right: impl Fn(&str) -> bool,
+) -> Result<Option<(String, String)>, Problem> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Problem::invalid(format!("the file is no zip archive: {error}"))
+    };
+    directory_fits(bytes, max / 2)?;
+    let mut archive = zip::ZipArchive::new(bytes).map_err(|error| unreadable(&error))?;
+    let entry = archive
+        .file_names()
+        .filter_map(Result::ok)
+        .find(|name| is_right(name))
+        .map(std::borrow::Cow::into_owned);
+    let Some(entry) = entry else { return Ok(None) };
+    let read = archive
+        .by_name(&entry)
+        .map_err(|error| unreadable(&error))?;
+    let text = bounded_text(read, max, &format!("{entry} in {name}"))?;
+    Ok(Some((entry, text)))
 }
 
 /// The first entry of a gzipped tar archive whose path is right, as text of up to `max` bytes.

@@ -5,13 +5,15 @@ use std::io::Read as _;
 
 use serde::Deserialize;
 
-use super::leads::requirement;
+use super::leads::{requirement, requirements};
 use crate::format::Need;
-use crate::format::upload::{Readable, tar_entry};
+use crate::format::upload::{Readable, tar_entry, zip_entry};
 use crate::problem::Problem;
 
 /// Of a file that is read for it.
 const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Of a wheel's metadata, and twice its directory: there are wheels with tens of thousands of files.
+const WORDS_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 #[derive(Default, Deserialize)]
 struct Project {
@@ -31,7 +33,14 @@ pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Proble
             .take(TEXT_BYTES_MAX)
             .read_to_end(&mut text)
             .map_err(|error| Problem::internal("metadata cannot be read", error))?;
-        return Ok(super::leads::requirements(&String::from_utf8_lossy(&text)));
+        return Ok(requirements(&String::from_utf8_lossy(&text)));
+    }
+    // Not every index has the metadata beside it.
+    if file.ends_with(".whl") {
+        let metadata = zip_entry(content, file, WORDS_BYTES_MAX, |path| {
+            path.split('/').count() == 2 && path.ends_with(".dist-info/METADATA")
+        })?;
+        return Ok(metadata.map_or_else(Vec::new, |(_, text)| requirements(&text)));
     }
     if !file.ends_with(".tar.gz") {
         return Ok(Vec::new());

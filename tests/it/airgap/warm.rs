@@ -207,6 +207,24 @@ async fn what_builds_a_source_distribution_comes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wheel_itself_says_what_it_requires_where_no_metadata_lies_beside_it() {
+    let (upstream, setup) = side("").await;
+    pypi::publish(&upstream, &upstream, "helper", &[("1.0", &[])], true);
+    let wheel = pypi::wheel("plain", "1.0", &["helper>=1"]);
+    let page = serde_json::json!({ "meta": { "api-version": "1.0" }, "name": "plain", "files": [{
+        "filename": "plain-1.0-py3-none-any.whl", "url": format!("{}/packages/plain-1.0-py3-none-any.whl", upstream.url()),
+        "hashes": { "sha256": sha256(&wheel) },
+    }]});
+    upstream.put("/simple/plain/", Reply::typed(pypi::JSON, page.to_string()));
+    upstream.put("/packages/plain-1.0-py3-none-any.whl", Reply::bytes(wheel));
+    let list = write(&setup, "requirements.txt", "plain\n");
+    let summary = told(&setup, &["warm", &list]).await;
+    assert_eq!(summary["versions"], 2, "{summary}");
+    let helper = "helper-1.0-py3-none-any.whl";
+    assert_eq!(upstream.count_ending(&[helper]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nuget_and_maven_lists_are_closed_over() {
     let (upstream, setup) = side("").await;
     nuget::publish(&upstream, "Acme.Lib", &["1.0.0", "1.2.0"], true);
