@@ -18,6 +18,8 @@ pub enum Kind {
     Unverified,
     Upstream,
     UpstreamTimeout,
+    /// The request came back to a Larder that it had come through.
+    Loop,
     /// Ask again later.
     Unavailable {
         retry_after: Duration,
@@ -44,6 +46,7 @@ impl Kind {
             Self::Unverified => "unverified",
             Self::Upstream => "upstream",
             Self::UpstreamTimeout => "upstream-timeout",
+            Self::Loop => "loop",
             Self::Unavailable { .. } => "unavailable",
             Self::TooMany { .. } => "too-many",
             Self::Internal => "internal",

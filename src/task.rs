@@ -25,6 +25,22 @@ pub fn pause_after(attempts: u32) -> Duration {
 /// The longest pause between two attempts.
 pub const PAUSE_MAX: Duration = Duration::from_secs(600);
 
+tokio::task_local! {
+    static CAME_THROUGH: Arc<str>;
+}
+
+/// Does `work` for a request that came through other Larders. The tasks that it spawns do their
+/// part for it too.
+pub async fn through<T>(hops: String, work: impl Future<Output = T>) -> T {
+    CAME_THROUGH.scope(hops.into(), work).await
+}
+
+/// The Larders that the request in hand came through, where it did.
+#[must_use]
+pub fn came_through() -> Option<Arc<str>> {
+    CAME_THROUGH.try_with(Arc::clone).ok()
+}
+
 /// The owner of background tasks. They run on the runtime that it was made on, whoever spawns
 /// them: a thread that serves sockets does nothing else.
 #[derive(Clone)]
@@ -52,7 +68,13 @@ impl Tasks {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.tracker.spawn_on(work, &self.runtime)
+        match came_through() {
+            Some(hops) => {
+                let work = CAME_THROUGH.scope(hops, work);
+                self.tracker.spawn_on(work, &self.runtime)
+            }
+            None => self.tracker.spawn_on(work, &self.runtime),
+        }
     }
 
     /// Runs `work` on the runtime that it is called on.

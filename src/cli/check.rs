@@ -9,10 +9,13 @@ use http::Method;
 use serde::Serialize;
 
 use super::{Global, print, settings};
-use crate::connection::{Ask, Connection, Error};
-use crate::package::Format;
+use crate::connection::{Ask, Connection, Error, Opened, is_proxied};
+use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
 use crate::telemetry::Metrics;
+
+/// A directory document has some dozens of lines.
+const DIRECTORY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  larder check --config larder.toml\n  larder check --json")]
@@ -51,6 +54,14 @@ pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCo
                 sign.format, sign.connection, sign.url, sign.says, sign.ms
             ));
         }
+        let proxied = snapshot.connections.iter().filter(|it| is_proxied(&it.url));
+        for connection in proxied {
+            print(&format!(
+                "note  {:6} {} is asked by way of a proxy, which resolves names by itself: addresses that its documents name are judged by how they are written alone",
+                connection.format.as_str(),
+                connection.name
+            ));
+        }
         for format in missing {
             print(&format!(
                 "off   {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""
@@ -65,15 +76,25 @@ pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCo
     })
 }
 
+/// Why an address that the registry's directory document names will not be asked.
+async fn refused_address(connection: &Connection, opened: Opened) -> Option<String> {
+    let protocol = connection.format.protocol();
+    protocol.directory()?;
+    let directory = match opened.body(DIRECTORY_BYTES_MAX).await {
+        Ok(directory) => directory,
+        Err(error) => return Some(error.to_string()),
+    };
+    let mut services = protocol.services(&directory).into_iter();
+    services.find_map(|url| Some(connection.reach().admit(&url).err()?.to_string()))
+}
+
 async fn sign(connection: &Connection) -> Sign {
     let started = Instant::now();
     // npm's root may be a page of megabytes or nothing at all.
-    let url = match connection.format {
-        Format::Npm => connection
-            .url
-            .join("-/ping")
-            .unwrap_or_else(|_| connection.url.clone()),
-        _ => connection.url.clone(),
+    let ping = UpstreamPath::new("-/ping").below(&connection.url);
+    let url = match (connection.format, ping) {
+        (Format::Npm, Some(ping)) => ping,
+        _ => UpstreamUrl::configured(&connection.url),
     };
     let method = if connection.format == Format::Nuget {
         Method::GET
@@ -85,7 +106,13 @@ async fn sign(connection: &Connection) -> Sign {
         ..Ask::get(url, "*/*", Duration::from_secs(10))
     };
     let (alive, says) = match connection.ask(&ask).await {
-        Ok(opened) => (true, format!("answers {}", opened.status.as_u16())),
+        Ok(opened) => {
+            let status = opened.status.as_u16();
+            match refused_address(connection, opened).await {
+                None => (true, format!("answers {status}")),
+                Some(why) => (false, format!("answers {status}, but {why}")),
+            }
+        }
         // Some have nothing at their root; they are there all the same.
         Err(error @ (Error::Absent | Error::Gone)) => (true, format!("answers, though {error}")),
         Err(error) => (false, error.to_string()),

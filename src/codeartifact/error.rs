@@ -89,7 +89,7 @@ pub fn shape(failure: &Failure) -> (u16, &'static str, Value) {
         Kind::Conflict => (409, "ConflictException"),
         Kind::TooMany { .. } | Kind::Unavailable { .. } => (429, "ThrottlingException"),
         Kind::Invalid | Kind::MethodNotAllowed | Kind::TooLarge => (400, "ValidationException"),
-        Kind::Unverified | Kind::Upstream | Kind::UpstreamTimeout | Kind::Internal => {
+        Kind::Unverified | Kind::Upstream | Kind::UpstreamTimeout | Kind::Loop | Kind::Internal => {
             (500, "InternalServerException")
         }
     };

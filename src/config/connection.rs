@@ -81,6 +81,10 @@ pub struct Connection {
     pub publish_url: Option<Url>,
     /// Publishes carry the client's own credentials, not the connection's.
     pub publish_as_client: bool,
+    /// Hosts, lower case, at which the registry's files may lie although they are inside.
+    pub hosts: Vec<String>,
+    /// The URL's query, which may hold a secret (a signature): it is sent, and shown nowhere.
+    pub query: Option<Secret>,
     /// This machine's own client is set to it, with these credentials.
     pub is_learned: bool,
 }
@@ -89,11 +93,10 @@ impl Connection {
     /// # Errors
     /// Why the URL cannot be one of a registry.
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
-        let mut parsed = Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        // What is no URL may hold a secret all the same, and is not repeated.
+        let mut parsed = Url::parse(url).map_err(|error| format!("it is no URL: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
-            return Err(format!(
-                "`{url}` has to begin with http:// or https:// and a host"
-            ));
+            return Err("it has to begin with http:// or https:// and a host".to_owned());
         }
         // What stands in the URL would leak into logs; it becomes a header.
         let auth = (!parsed.username().is_empty()).then(|| {
@@ -116,6 +119,9 @@ impl Connection {
             }
         }
         parsed.set_fragment(None);
+        let query = parsed.query().filter(|query| !query.is_empty());
+        let query = query.map(Secret::new);
+        parsed.set_query(None);
         if format != Format::Nuget && !parsed.path().ends_with('/') {
             let with_slash = format!("{}/", parsed.path());
             parsed.set_path(&with_slash);
@@ -130,6 +136,8 @@ impl Connection {
             max_age: None,
             publish_url: None,
             publish_as_client: false,
+            hosts: Vec::new(),
+            query,
             is_learned: false,
         })
     }
@@ -159,6 +167,29 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
             }
             url
         });
+    let hosts = section.take_placed::<Vec<String>>("hosts");
+    let hosts = hosts.map_or_else(Vec::new, |(hosts, place)| {
+        let read = |host: &String| match url::Host::parse(host.trim_matches(['[', ']'])) {
+            Ok(url::Host::Domain(name)) if !name.is_empty() => Some(name),
+            Ok(url::Host::Ipv4(ip)) => Some(ip.to_string()),
+            _ => host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::Ipv6Addr>()
+                .ok()
+                .map(|ip| format!("[{ip}]")),
+        };
+        let mut named = Vec::with_capacity(hosts.len());
+        for host in &hosts {
+            match read(host) {
+                Some(host) => named.push(host),
+                None => section.fault(
+                    &place,
+                    format!("`connection.hosts`: `{host}` is no host; a host is a name or an address, without scheme, port or path"),
+                ),
+            }
+        }
+        named
+    });
     let publish_auth = section.take_placed::<String>("publish_auth");
     let publish_as_client = match &publish_auth {
         None => false,
@@ -203,6 +234,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
         max_age,
         publish_url,
         publish_as_client,
+        hosts,
         ..connection
     })
 }

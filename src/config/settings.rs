@@ -135,7 +135,7 @@ pub struct Fetch {
     pub patience: Duration,
     /// How long a client waits for an upstream's word where something stale is in hand.
     pub stale_after: Duration,
-    /// Failures in a row after which a connection rests.
+    /// Connections, or different resources, that fail in a row before a host rests.
     pub failures_max: usize,
     /// How long it rests, doubling up to 16 times this.
     pub rest: Duration,

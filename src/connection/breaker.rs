@@ -1,14 +1,28 @@
-//! A dead upstream is not asked for every request: after some failures in a row it rests, then
-//! one request tries.
+//! A dead upstream is not asked for every request: when connecting to it fails, or different
+//! resources of it fail, some times in a row, it rests. Then one request tries. One resource that
+//! always fails says nothing about the others.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// What failed.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<'a> {
+    Connecting,
+    /// The host answered that this resource fails, or did not answer in time.
+    Resource(&'a str),
+}
+
 #[derive(Debug, Default)]
 struct State {
-    failures: usize,
+    /// Connections in a row that failed.
+    connecting: usize,
+    /// Hashes of the resources that failed since the last success, at most `failures_max`.
+    resources: HashSet<u64>,
     rests: u32,
     until: Option<Instant>,
 }
@@ -16,6 +30,7 @@ struct State {
 pub struct Breaker {
     failures_max: usize,
     rest: Duration,
+    hasher: RandomState,
     state: Mutex<State>,
 }
 
@@ -24,6 +39,7 @@ impl Breaker {
         Self {
             failures_max,
             rest,
+            hasher: RandomState::new(),
             state: Mutex::default(),
         }
     }
@@ -44,7 +60,7 @@ impl Breaker {
     /// Whether the last request failed.
     pub fn has_failures(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.failures > 0
+        state.connecting > 0 || !state.resources.is_empty()
     }
 
     /// Whether it is back: it rested before.
@@ -54,10 +70,17 @@ impl Breaker {
     }
 
     /// Whether it rests from now on, and did not before.
-    pub fn failed(&self) -> bool {
+    pub fn failed(&self, failure: Failure<'_>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.failures += 1;
-        if state.failures < self.failures_max {
+        match failure {
+            Failure::Connecting => state.connecting = state.connecting.saturating_add(1),
+            Failure::Resource(resource) => {
+                if state.resources.len() < self.failures_max {
+                    state.resources.insert(self.hasher.hash_one(resource));
+                }
+            }
+        }
+        if state.connecting + state.resources.len() < self.failures_max {
             return false;
         }
         state.until = Some(Instant::now() + self.length(state.rests));
@@ -77,16 +100,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_failures_in_a_row_it_rests_and_then_one_tries() {
         let breaker = Breaker::new(2, Duration::from_secs(5));
-        assert!(!breaker.failed());
+        assert!(!breaker.failed(Failure::Connecting));
         assert_eq!(breaker.resting(), None);
-        assert!(breaker.failed());
+        assert!(breaker.failed(Failure::Connecting));
         assert!(breaker.resting().is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(breaker.resting(), None);
         assert!(breaker.resting().is_some(), "only one tries");
-        assert!(!breaker.failed(), "it rested before");
+        assert!(!breaker.failed(Failure::Connecting), "it rested before");
         assert!(breaker.succeeded());
         assert!(!breaker.succeeded());
         assert_eq!(breaker.resting(), None);
+    }
+
+    #[tokio::test]
+    async fn one_resource_that_fails_again_and_again_is_not_the_whole_upstream() {
+        let breaker = Breaker::new(2, Duration::from_secs(5));
+        for _ in 0..10 {
+            assert!(!breaker.failed(Failure::Resource("/a")));
+        }
+        assert_eq!(breaker.resting(), None);
+        assert!(breaker.failed(Failure::Resource("/b")));
+        assert!(breaker.resting().is_some());
     }
 }

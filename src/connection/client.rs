@@ -12,17 +12,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Failure};
+use super::cdn_loop::{CDN_LOOP, LoopId};
 use super::credential::Credential;
 use super::error::Error;
 use super::forward::{Forwarder, forwarder};
+use super::reach::{LeadsInside, Reach};
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
-use crate::package::Format;
+use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
 
 const REDIRECTS_MAX: usize = 10;
+
+/// Hosts beside the registry's own of which is known how they are doing.
+const OTHER_HOSTS_MAX: u64 = 256;
+
+/// The shortest wait for an upstream that asks to wait.
+const THROTTLED_MIN: Duration = Duration::from_millis(10);
 
 /// Another Larder's sign that it was not our credential that failed: somebody decided.
 pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
@@ -31,7 +39,7 @@ pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub method: Method,
-    pub url: Url,
+    pub url: UpstreamUrl,
     pub accept: &'static str,
     /// Validators, ranges.
     pub headers: HeaderMap,
@@ -44,7 +52,7 @@ pub struct Ask {
 
 impl Ask {
     #[must_use]
-    pub fn get(url: Url, accept: &'static str, patience: Duration) -> Self {
+    pub fn get(url: UpstreamUrl, accept: &'static str, patience: Duration) -> Self {
         Self {
             method: Method::GET,
             url,
@@ -144,6 +152,65 @@ impl Opened {
     }
 }
 
+/// How one host is doing.
+struct Health {
+    host: Host,
+    breaker: Breaker,
+    throttle: Throttle,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Registry,
+    /// That the registry's documents or redirects lead to.
+    Other,
+}
+
+impl Health {
+    fn new(failures_max: usize, rest: Duration, host: Host) -> Self {
+        Self {
+            host,
+            breaker: Breaker::new(failures_max, rest),
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Whether the host may be asked just now.
+    fn admit(&self) -> Result<(), Error> {
+        if let Some(until) = self.throttle.until() {
+            let retry_after = until - Instant::now();
+            return Err(Error::Throttled { retry_after });
+        }
+        match self.breaker.resting() {
+            Some(retry_after) => Err(Error::Resting { retry_after }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An answer, after redirects.
+struct Answered {
+    url: Url,
+    /// The request's headers.
+    asked: HeaderMap,
+    response: reqwest::Response,
+}
+
+/// Why there is none, and whose fault that is; nobody's where no request was sent.
+struct Unanswered {
+    error: Error,
+    health: Option<Arc<Health>>,
+}
+
+impl From<Error> for Unanswered {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            health: None,
+        }
+    }
+}
+
 /// A registry outside.
 pub struct Connection {
     pub name: String,
@@ -156,8 +223,14 @@ pub struct Connection {
     /// Made when the first publish is passed on.
     forwarder: OnceLock<Result<Forwarder, String>>,
     connect_timeout: Duration,
-    breaker: Breaker,
-    throttle: Throttle,
+    reach: Reach,
+    loop_id: LoopId,
+    /// Of the registry itself.
+    health: Arc<Health>,
+    /// Of other hosts, by scheme, host and port.
+    others: moka::sync::Cache<String, Arc<Health>>,
+    failures_max: usize,
+    rest: Duration,
     /// Documents and assets have places of their own: an asset under way waits for documents.
     document_places: Arc<Semaphore>,
     asset_places: Arc<Semaphore>,
@@ -174,13 +247,16 @@ impl Connection {
         config: &config::Connection,
         all: &config::Config,
         metrics: &Arc<Metrics>,
+        loop_id: &LoopId,
     ) -> Result<Self, String> {
         let fetch = &all.fetch;
+        let reach = Reach::new(config);
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(fetch.connect_timeout)
             .read_timeout(fetch.read_timeout)
             .pool_max_idle_per_host(fetch.per_connection_max)
+            .dns_resolver(reach.clone())
             .referer(false);
         if let Some(file) = &config.ca_file {
             builder = builder.tls_certs_merge(certificates(file)?);
@@ -202,8 +278,12 @@ impl Connection {
             client,
             forwarder: OnceLock::new(),
             connect_timeout: fetch.connect_timeout,
-            breaker: Breaker::new(fetch.failures_max, fetch.rest),
-            throttle: Throttle::default(),
+            reach,
+            loop_id: loop_id.clone(),
+            health: Arc::new(Health::new(fetch.failures_max, fetch.rest, Host::Registry)),
+            others: moka::sync::Cache::new(OTHER_HOSTS_MAX),
+            failures_max: fetch.failures_max,
+            rest: fetch.rest,
             document_places: places(),
             asset_places: places(),
             retries: fetch.retries,
@@ -223,7 +303,7 @@ impl Connection {
     /// Whether upstream throttles or fails just now: what nobody waits for is not asked then.
     #[must_use]
     pub fn has_trouble(&self) -> bool {
-        self.throttle.until().is_some() || self.breaker.has_failures()
+        self.health.throttle.until().is_some() || self.health.breaker.has_failures()
     }
 
     /// Asks, waits and tries again as far as the request's patience goes.
@@ -239,12 +319,15 @@ impl Connection {
             .with_jitter()
             .build();
         loop {
-            let failed = match self.ask_once(ask, deadline).await {
+            let failed = match self.ask_once(ask).await {
                 Ok(opened) => return Ok(opened),
-                Err(error @ Error::Throttled { .. })
-                    if self.throttle.until().is_some_and(|until| until < deadline) =>
+                Err(Error::Throttled { retry_after })
+                    if Instant::now() + retry_after < deadline =>
                 {
-                    tracing::info!(connection = %self.name, %error, "Waiting for `{}`", self.name);
+                    let wait_ms = retry_after.as_millis();
+                    tracing::info!(connection = %self.name, wait_ms, "`{}` asks to wait", self.name);
+                    // At least a moment, so that a wait of nothing is no busy loop.
+                    tokio::time::sleep(retry_after.max(THROTTLED_MIN)).await;
                     continue;
                 }
                 Err(error) if !error.may_pass() => return Err(error),
@@ -257,20 +340,9 @@ impl Connection {
         }
     }
 
-    async fn ask_once(&self, ask: &Ask, deadline: Instant) -> Result<Opened, Error> {
+    async fn ask_once(&self, ask: &Ask) -> Result<Opened, Error> {
         if self.offline {
             return Err(Error::Offline);
-        }
-        if let Some(until) = self.throttle.until() {
-            if until >= deadline {
-                return Err(Error::Throttled {
-                    retry_after: until - Instant::now(),
-                });
-            }
-            tokio::time::sleep_until(until).await;
-        }
-        if let Some(retry_after) = self.breaker.resting() {
-            return Err(Error::Resting { retry_after });
         }
         let places = if ask.identity {
             &self.asset_places
@@ -281,38 +353,48 @@ impl Connection {
             .acquire_owned()
             .await
             .map_err(|_| Error::TimedOut)?;
-        let mut answer = self.follow(ask).await;
-        if let Ok((url, asked, response)) = &answer
-            && let Some(credential) = self.credential_for(url)
-            && credential.answered(response.status(), asked.get(AUTHORIZATION))
+        let mut admitted = Vec::new();
+        let mut answer = self.follow(ask, &mut admitted).await;
+        if let Ok(answered) = &answer
+            && let Some(credential) = self.credential_for(&answered.url)
+            && credential.answered(
+                answered.response.status(),
+                answered.asked.get(AUTHORIZATION),
+            )
         {
-            answer = self.follow(ask).await;
+            answer = self.follow(ask, &mut admitted).await;
         }
-        let answer = match answer {
-            Ok((_, _, response))
-                if response.headers().contains_key(&DECIDER) && denies(&response) =>
-            {
-                Err(Error::Denied {
-                    said: said(response).await,
-                })
-            }
-            Ok((url, asked, response)) => self.judge(ask, url, asked, response, place),
-            Err(error) => Err(error),
-        };
-        match &answer {
-            Err(
-                error @ (Error::Unreachable { .. }
-                | Error::TimedOut
-                | Error::Broken { status: 500.. }),
-            ) => {
-                if self.breaker.failed() {
-                    self.tell(Some(error.to_string()));
+        let (health, answer) = match answer {
+            Ok(answered) => {
+                let health = self.health(&answered.url);
+                let denied = answered.response.headers().contains_key(&DECIDER)
+                    && denies(&answered.response);
+                if denied {
+                    let said = said(answered.response).await;
+                    (Some(health), Err(Error::Denied { said }))
+                } else {
+                    (Some(health), self.judge(ask, answered, place))
                 }
             }
-            Err(Error::Throttled { retry_after }) => self.throttle.hold(*retry_after),
-            _ => {
-                if self.breaker.succeeded() {
-                    self.tell(None);
+            Err(Unanswered { error, health }) => (health, Err(error)),
+        };
+        // What never was a request says nothing of anybody.
+        if let Some(health) = health {
+            match &answer {
+                Err(error) if error.is_failing() => {
+                    let failure = match error {
+                        Error::Unreachable { .. } => Failure::Connecting,
+                        _ => Failure::Resource(ask.url.as_str()),
+                    };
+                    if health.breaker.failed(failure) && health.host == Host::Registry {
+                        self.tell(Some(error.to_string()));
+                    }
+                }
+                Err(Error::Throttled { retry_after }) => health.throttle.hold(*retry_after),
+                _ => {
+                    if health.breaker.succeeded() && health.host == Host::Registry {
+                        self.tell(None);
+                    }
                 }
             }
         }
@@ -327,6 +409,18 @@ impl Connection {
         answer
     }
 
+    /// How the host of an address is doing: the registry's own, or one that its documents and
+    /// redirects lead to. Neither answers for the other.
+    fn health(&self, url: &Url) -> Arc<Health> {
+        if self.reach.is_configured(url) {
+            return Arc::clone(&self.health);
+        }
+        let authority = url.origin().ascii_serialization();
+        self.others.get_with(authority, || {
+            Arc::new(Health::new(self.failures_max, self.rest, Host::Other))
+        })
+    }
+
     fn tell(&self, cause: Option<String>) {
         self.metrics.upstreams.tell(Turn {
             connection: self.name.clone(),
@@ -334,39 +428,79 @@ impl Connection {
         });
     }
 
-    /// Sends the request, following redirects; the credential goes to our own authority alone.
-    async fn follow(&self, ask: &Ask) -> Result<(Url, HeaderMap, reqwest::Response), Error> {
-        let mut url = ask.url.clone();
+    /// Sends the request, following redirects; the credential goes to our own authority alone. The
+    /// hosts that let it through are in `admitted`: none is asked twice whether it may be asked.
+    async fn follow(
+        &self,
+        ask: &Ask,
+        admitted: &mut Vec<Arc<Health>>,
+    ) -> Result<Answered, Unanswered> {
+        let mut url = Url::clone(&ask.url);
         for _ in 0..=REDIRECTS_MAX {
+            self.reach.admit(&url)?;
+            let health = self.health(&url);
+            if !admitted.iter().any(|known| Arc::ptr_eq(known, &health)) {
+                health.admit()?;
+                admitted.push(Arc::clone(&health));
+            }
             let headers = self.headers(ask, &url).await?;
             let mut request = self
                 .client
-                .request(ask.method.clone(), url.clone())
+                .request(ask.method.clone(), self.signed(&url))
                 .headers(headers.clone());
             if let Some((content_type, body)) = &ask.body {
                 request = request
                     .header(CONTENT_TYPE, *content_type)
                     .body(body.clone());
             }
-            let response = request.send().await.map_err(|error| transport(&error))?;
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    let error = transport(&error);
+                    // A name that leads inside is its document's fault.
+                    let health = error.is_failing().then_some(health);
+                    return Err(Unanswered { error, health });
+                }
+            };
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved {
-                return Ok((url, headers, response));
+                return Ok(Answered {
+                    url,
+                    asked: headers,
+                    response,
+                });
             }
-            let next = response
+            url = response
                 .headers()
                 .get(LOCATION)
                 .and_then(|location| location.to_str().ok())
                 .and_then(|location| url.join(location).ok())
-                .filter(|next| matches!(next.scheme(), "http" | "https"))
                 .ok_or(Error::Redirected)?;
-            // From TLS to plain text nothing is followed.
-            if url.scheme() == "https" && next.scheme() == "http" {
-                return Err(Error::Redirected);
-            }
-            url = next;
         }
-        Err(Error::Redirected)
+        Err(Error::Redirected.into())
+    }
+
+    /// The address with what the connection's own URL has for a query, where it lies below it: it
+    /// may be a secret, and is kept out of all that is stored or shown.
+    pub(super) fn signed(&self, url: &Url) -> Url {
+        let mut signed = url.clone();
+        if let Some(own) = &self.config.query
+            && self.is_below(url)
+        {
+            let query = match url.query() {
+                Some(query) => format!("{query}&{}", own.expose()),
+                None => own.expose().to_owned(),
+            };
+            signed.set_query(Some(&query));
+        }
+        signed
+    }
+
+    fn is_below(&self, url: &Url) -> bool {
+        let own = self.url.path();
+        let folder = own.rfind('/').and_then(|end| own.get(..=end));
+        self.url.origin() == url.origin()
+            && folder.is_some_and(|folder| url.path().starts_with(folder))
     }
 
     async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {
@@ -376,6 +510,7 @@ impl Connection {
             HeaderValue::from_static(concat!("larder/", env!("CARGO_PKG_VERSION"))),
         );
         headers.insert(ACCEPT, HeaderValue::from_static(ask.accept));
+        headers.insert(CDN_LOOP.clone(), self.loop_header());
         if ask.identity {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -386,13 +521,34 @@ impl Connection {
         Ok(headers)
     }
 
-    /// The connection's credential, where the address is one that it is meant for: of the
-    /// connection's own authority, or of the one that publishes were configured to go to.
+    /// The connection's credential, where the address is one that it is meant for.
     pub(super) fn credential_for(&self, url: &Url) -> Option<&Credential> {
-        let is_publish_url = |own: &Url| own.origin() == url.origin();
-        self.credential.as_ref().filter(|_| {
-            self.owns(url) || self.config.publish_url.as_ref().is_some_and(is_publish_url)
-        })
+        let credential = self.credential.as_ref();
+        credential.filter(|_| self.reach.is_configured(url))
+    }
+
+    /// Where it may go.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// The header that says what a request came through.
+    pub(super) fn loop_header(&self) -> HeaderValue {
+        self.loop_id.header()
+    }
+
+    /// The address of a resource; `None` where it climbs, or where the directory document alone
+    /// knows it.
+    #[must_use]
+    pub fn locate(&self, location: &Location) -> Option<UpstreamUrl> {
+        match location {
+            Location::Url(url) => Some(UpstreamUrl::named(url.clone())),
+            Location::Own(url) => UpstreamUrl::at(&self.url, url),
+            Location::Path(path) => path.below(&self.url),
+            Location::Beside(path) => path.below(&self.url.join("../").ok()?),
+            Location::Service { .. } => None,
+        }
     }
 
     /// Where publishes go, where that was configured.
@@ -408,28 +564,29 @@ impl Connection {
     }
 
     pub(super) fn forwarder(&self) -> Result<&Forwarder, Error> {
-        let made = self
-            .forwarder
-            .get_or_init(|| forwarder(self.config.ca_file.as_deref(), self.connect_timeout));
+        let made = self.forwarder.get_or_init(|| {
+            forwarder(
+                self.config.ca_file.as_deref(),
+                self.connect_timeout,
+                &self.reach,
+            )
+        });
         made.as_ref().map_err(|cause| Error::Unreachable {
             cause: cause.clone(),
         })
     }
 
-    fn owns(&self, url: &Url) -> bool {
-        url.scheme() == self.url.scheme()
-            && url.host_str() == self.url.host_str()
-            && url.port_or_known_default() == self.url.port_or_known_default()
-    }
-
     fn judge(
         &self,
         ask: &Ask,
-        url: Url,
-        asked: HeaderMap,
-        response: reqwest::Response,
+        answered: Answered,
         place: OwnedSemaphorePermit,
     ) -> Result<Opened, Error> {
+        let Answered {
+            url,
+            asked,
+            response,
+        } = answered;
         let status = response.status();
         let wait = retry_after(response.headers(), clock::system_now());
         match status.as_u16() {
@@ -452,6 +609,7 @@ impl Connection {
                     retry_after: wait.unwrap_or_default(),
                 });
             }
+            508 => return Err(Error::Looped),
             other => return Err(Error::Broken { status: other }),
         }
         self.egress.fetch();
@@ -494,19 +652,30 @@ async fn said(mut response: reqwest::Response) -> String {
     words.join(" ").chars().take(600).collect()
 }
 
+/// The innermost cause.
+pub(super) fn causes(error: &dyn std::error::Error) -> Option<String> {
+    let mut innermost = error.source()?;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    Some(innermost.to_string())
+}
+
 pub(super) fn transport(error: &reqwest::Error) -> Error {
-    if error.is_timeout() {
+    if let Some(host) = LeadsInside::caused(error) {
+        return Error::Inside {
+            host: host.to_owned(),
+        };
+    }
+    if error.is_timeout() && !error.is_connect() {
         return Error::TimedOut;
     }
-    // The causes say what the sentence does not; the URL, which may be long, is left out.
-    let mut cause = String::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        cause = inner.to_string();
-        source = inner.source();
-    }
-    if error.is_connect() || error.is_request() {
+    // The causes say what the sentence does not; the URL, which may be a secret, is left out.
+    let cause = causes(error).unwrap_or_default();
+    if error.is_connect() {
         Error::Unreachable { cause }
+    } else if error.is_request() {
+        Error::Unanswered { cause }
     } else {
         Error::Body(if cause.is_empty() {
             "it broke off".to_owned()

@@ -25,6 +25,9 @@ pub enum Error {
     Broken { status: u16 },
     #[error("upstream cannot be reached: {cause}")]
     Unreachable { cause: String },
+    /// It was connected to, and broke off before it answered.
+    #[error("upstream does not answer: {cause}")]
+    Unanswered { cause: String },
     #[error("upstream did not answer in time")]
     TimedOut,
     #[error("upstream failed again and again and is left alone for {} s", retry_after.as_secs())]
@@ -33,6 +36,16 @@ pub enum Error {
     Offline,
     #[error("upstream redirects without end or to no address")]
     Redirected,
+    #[error("the registry names an address that Larder does not fetch (`{scheme}:`)")]
+    Unfetchable { scheme: String },
+    #[error("the registry is asked over TLS, and names an address by plain http, at {host}")]
+    PlainText { host: String },
+    #[error(
+        "the registry names an address at {host}, which is inside: on this machine, or in a private network"
+    )]
+    Inside { host: String },
+    #[error("the request came back to where it had been")]
+    Looped,
     #[error("upstream answers with a body that cannot be used: {0}")]
     Body(String),
 }
@@ -50,7 +63,12 @@ impl Error {
             Self::Throttled { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
+            Self::Unanswered { .. } => "unanswered",
             Self::TimedOut => "timed-out",
+            Self::Unfetchable { .. } => "unfetchable",
+            Self::PlainText { .. } => "plain-text",
+            Self::Inside { .. } => "inside",
+            Self::Looped => "looped",
             Self::Resting { .. } => "resting",
             Self::Offline => "offline",
             Self::Redirected => "redirected",
@@ -63,9 +81,23 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Broken { status } => *status >= 500 || *status == 408,
-            Self::Unreachable { .. } | Self::TimedOut | Self::Body(_) => true,
+            Self::Unreachable { .. } | Self::Unanswered { .. } | Self::TimedOut | Self::Body(_) => {
+                true
+            }
             _ => false,
         }
+    }
+
+    /// Whether the host that was asked is failing.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Unanswered { .. }
+                | Self::TimedOut
+                | Self::Broken { status: 500.. }
+        )
     }
 
     /// Whether upstream is failing rather than saying no: what is stale may be served then.
@@ -108,10 +140,19 @@ impl Error {
             // Behind an air gap, what is not here does not exist: said at once, and no retry.
             Self::Offline => problem(Kind::NotFound, format!("{what} is not here, and {self}"))
                 .advice("`larder wishes` lists what is missing, for `larder warm --wishes` where there is a line"),
-            Self::Broken { .. } | Self::Unreachable { .. } | Self::Redirected | Self::Body(_) => {
-                problem(Kind::Upstream, format!("{what} is not here, and {self}"))
-                    .advice("try again, or run `larder check`")
-            }
+            Self::PlainText { .. } => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+                .advice("have the registry name its https addresses (behind a proxy that ends TLS it needs its public URL), or connect to it by http"),
+            Self::Inside { host } => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+                .advice(format!("where the registry's files are meant to lie there, add \"{host}\" to the connection's `hosts`")),
+            Self::Looped => problem(Kind::Loop, format!("{what} is not here, and {self}"))
+                .advice("a Larder is its own upstream: change the connection's `url`"),
+            Self::Unfetchable { .. }
+            | Self::Broken { .. }
+            | Self::Unreachable { .. }
+            | Self::Unanswered { .. }
+            | Self::Redirected
+            | Self::Body(_) => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+                .advice("try again, or run `larder check`"),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Publishes passed on byte for byte: a client that streams, follows nothing and tries nothing
 //! twice, since a body comes but once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -15,26 +18,49 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
-use url::Url;
 
+use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
+use super::client::causes;
 use super::error::Error;
+use super::reach::{LeadsInside, Reach};
+use crate::package::UpstreamUrl;
 
 /// A body on its way upstream.
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The streaming client.
-pub(super) type Forwarder = Client<HttpsConnector<HttpConnector>, ForwardBody>;
+pub(super) type Forwarder = Client<HttpsConnector<HttpConnector<Resolver>>, ForwardBody>;
+
+/// Resolves names as [`Reach`] lets it.
+#[derive(Clone)]
+pub(super) struct Resolver(Reach);
+
+impl tower_service::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = BoxFuture<'static, std::io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let reach = self.0.clone();
+        Box::pin(async move { Ok(reach.addresses(name.as_str()).await?.into_iter()) })
+    }
+}
 
 /// A publish to be passed on.
 pub struct Forward {
     pub method: Method,
-    pub url: Url,
+    pub url: UpstreamUrl,
     /// The client's own, all of them.
     pub headers: HeaderMap,
     pub body: ForwardBody,
@@ -123,8 +149,9 @@ pub fn answered(headers: &HeaderMap) -> HeaderMap {
 pub(super) fn forwarder(
     ca_file: Option<&std::path::Path>,
     connect_timeout: Duration,
+    reach: &Reach,
 ) -> Result<Forwarder, String> {
-    let mut http = HttpConnector::new();
+    let mut http = HttpConnector::new_with_resolver(Resolver(reach.clone()));
     http.enforce_http(false);
     http.set_connect_timeout(Some(connect_timeout));
     http.set_nodelay(true);
@@ -166,6 +193,7 @@ impl Connection {
         if self.offline {
             return Err(Error::Offline);
         }
+        self.reach().admit(&forward.url)?;
         let mut headers = passed_on(&forward.headers);
         let mut rented = None;
         if forward.as_client {
@@ -179,8 +207,9 @@ impl Connection {
             headers.insert(name, value.clone());
             rented = Some((credential, value));
         }
-        let uri: Uri = forward
-            .url
+        headers.insert(CDN_LOOP.clone(), self.loop_header());
+        let uri: Uri = self
+            .signed(&forward.url)
             .as_str()
             .parse()
             .map_err(|_| Error::Redirected)?;
@@ -199,12 +228,11 @@ impl Connection {
                 Ok(response)
             }
             Ok(Err(error)) => {
-                let mut cause = error.to_string();
-                let mut source = std::error::Error::source(&error);
-                while let Some(inner) = source {
-                    cause = inner.to_string();
-                    source = inner.source();
+                if let Some(host) = LeadsInside::caused(&error) {
+                    let host = host.to_owned();
+                    return Err(Error::Inside { host });
                 }
+                let cause = causes(&error).unwrap_or_else(|| error.to_string());
                 Err(Error::Unreachable { cause })
             }
         }

@@ -1,12 +1,16 @@
 //! One registry outside: its client, its credentials, its moods.
 
 mod breaker;
+mod cdn_loop;
 mod client;
 mod credential;
 mod error;
 mod forward;
+mod reach;
 mod throttle;
 
+pub use cdn_loop::{LoopId, hops};
 pub use client::{Ask, Connection, DECIDER, Opened};
 pub use error::Error;
 pub use forward::{CREDENTIALS, Forward, ForwardBody, answered, passed_on};
+pub use reach::{Reach, is_inside, is_proxied};

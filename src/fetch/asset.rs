@@ -8,13 +8,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use url::Url;
 
 use super::Fetcher;
 use super::document::{Outcome, media_type};
 use crate::clock;
 use crate::connection::{Ask, Connection, Error, Opened};
-use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise};
+use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
@@ -27,9 +26,9 @@ pub struct Wanted {
     pub connection: Arc<Connection>,
     pub key: AssetKey,
     pub facts: AssetFacts,
-    pub url: Url,
+    pub url: UpstreamUrl,
     /// The resources that hold its digests, strongest first.
-    pub promises: Vec<(Promise, Url)>,
+    pub promises: Vec<(Promise, UpstreamUrl)>,
 }
 
 impl Wanted {
@@ -395,7 +394,7 @@ impl Fetcher {
     pub async fn promised(
         &self,
         connection: &Arc<Connection>,
-        promises: Vec<(Promise, Url)>,
+        promises: Vec<(Promise, UpstreamUrl)>,
     ) -> Result<Expected, Error> {
         let (weak, strong): (Vec<_>, Vec<_>) = promises
             .into_iter()
@@ -427,7 +426,7 @@ impl Fetcher {
         &self,
         connection: &Arc<Connection>,
         promise: &Promise,
-        url: &Url,
+        url: &UpstreamUrl,
     ) -> Result<Expected, Error> {
         const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
         let ask = Ask::get(url.clone(), "*/*", self.config.patience);

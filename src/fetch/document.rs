@@ -13,7 +13,7 @@ use url::Url;
 use super::{Fetcher, ResourceKey};
 use crate::clock;
 use crate::connection::{Ask, Connection, Error, Opened};
-use crate::package::{BlobId, Expected, Promise};
+use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
 use crate::store::{self, Blob, Keeping};
@@ -145,7 +145,7 @@ impl Document {
 pub struct Sought<'a> {
     /// Names it within its connection.
     pub key: &'a str,
-    pub url: &'a Url,
+    pub url: &'a UpstreamUrl,
     pub accept: &'static str,
     pub freshen: Freshen,
     /// The resources that hold its digests; none for documents.
@@ -158,7 +158,7 @@ pub struct Sought<'a> {
 struct Job {
     connection: Arc<Connection>,
     key: ResourceKey,
-    url: Url,
+    url: UpstreamUrl,
     accept: &'static str,
     promises: Vec<Promise>,
     what: String,
@@ -481,16 +481,10 @@ impl Fetcher {
         if job.promises.is_empty() {
             return Ok(Expected::none());
         }
-        let located = job
-            .promises
-            .iter()
-            .filter_map(|promise| match &promise.location {
-                crate::package::Location::Path(path) => {
-                    Some((promise.clone(), job.connection.url.join(path).ok()?))
-                }
-                crate::package::Location::Url(url) => Some((promise.clone(), url.clone())),
-                crate::package::Location::Service { .. } => None,
-            });
+        let located = job.promises.iter().filter_map(|promise| {
+            let url = job.connection.locate(&promise.location)?;
+            Some((promise.clone(), url))
+        });
         self.promised(&job.connection, located.collect()).await
     }
 

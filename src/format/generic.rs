@@ -7,7 +7,7 @@ use super::{
     Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Own, Protocol, RenderInput,
     Rendering, Resource, Target, Upstream, plain_error,
 };
-use crate::package::{Algorithm, AssetId, Format, Location, PackageId};
+use crate::package::{Algorithm, AssetId, Format, Location, PackageId, UpstreamPath};
 use crate::problem::{Decider, Problem};
 
 const NAME_CHARS_MAX: usize = 255;
@@ -75,7 +75,7 @@ impl Protocol for Generic {
     fn resource(&self, _document: &DocumentId, _dates: bool) -> Resource {
         Resource {
             key: String::new(),
-            location: Location::Path(String::new()),
+            location: Location::Path(UpstreamPath::base()),
             accept: "*/*",
         }
     }

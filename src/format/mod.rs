@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise,
-    Status, Summary,
+    Status, Summary, UpstreamPath, UpstreamUrl,
 };
 use crate::problem::Problem;
 use upload::{Inspected, Parted, Readable, Upload};
@@ -527,8 +527,18 @@ pub trait Protocol: Send + Sync {
         None
     }
 
+    /// The addresses that such a document has for what Larder asks for.
+    fn services(&self, _directory: &[u8]) -> Vec<Url> {
+        Vec::new()
+    }
+
     /// The address of a [`Location::Service`] by that document.
-    fn locate(&self, _directory: &[u8], _types: &[&str], _path: &str) -> Option<Url> {
+    fn locate(
+        &self,
+        _directory: &[u8],
+        _types: &[&str],
+        _path: &UpstreamPath,
+    ) -> Option<UpstreamUrl> {
         None
     }
 
@@ -582,8 +592,9 @@ pub trait Protocol: Send + Sync {
 
     /// Where a registry of the format takes what is sent to this path below a repository, and the
     /// same below an address that is for publishes alone.
-    fn published_at(&self, rest: &str) -> (Location, String) {
-        (Location::Path(rest.to_owned()), rest.to_owned())
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
+        let path = UpstreamPath::from_request(rest);
+        (Location::Path(path.clone()), path)
     }
 
     /// The packages, by name, that a [`Target::Question`]'s body is about.

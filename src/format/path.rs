@@ -1,33 +1,10 @@
 //! Untrusted paths: split, decoded once, and refused where they climb.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
+pub use crate::package::encode_segment as encode;
+use crate::package::is_risky_segment;
 use crate::problem::Problem;
-
-/// What has to be encoded in one segment of a URL path (RFC 3986 §3.3).
-const SEGMENT: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'[')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
-
-/// Encodes one segment.
-#[must_use]
-pub fn encode(segment: &str) -> String {
-    utf8_percent_encode(segment, SEGMENT).to_string()
-}
 
 /// Encodes the segments of a path, keeping its slashes.
 #[must_use]
@@ -51,17 +28,15 @@ pub fn segments(rest: &str) -> Result<Vec<String>, Problem> {
     trimmed
         .split('/')
         .map(|segment| {
-            let climbs = segment == "." || segment == "..";
-            let odd = segment.is_empty()
-                || segment.len() > 1024
-                || segment.chars().any(|c| c.is_control() || c == '\\');
-            if climbs || odd {
+            let is_name =
+                !segment.is_empty() && segment.len() <= 1024 && !is_risky_segment(segment);
+            if is_name {
+                Ok(segment.to_owned())
+            } else {
                 Err(
                     Problem::invalid("the path has a segment that is not allowed")
                         .advice("no `.`, `..`, empty segments, backslashes or control characters"),
                 )
-            } else {
-                Ok(segment.to_owned())
             }
         })
         .collect()
@@ -84,6 +59,10 @@ mod tests {
             "a/%5c..",
             "%ff",
             ".",
+            "%252e%252e/a",
+            "a/%252e%252e%252fb",
+            "..;/a",
+            "..%3bx/a",
         ] {
             assert!(segments(rest).is_err(), "{rest}");
         }

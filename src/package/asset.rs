@@ -4,7 +4,7 @@ use std::fmt;
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Algorithm, Expected, PackageId};
+use super::{Algorithm, Expected, PackageId, UpstreamPath};
 
 /// One file of a package, by its path below the package in Larder's own addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,15 +22,20 @@ impl fmt::Display for AssetId {
 /// Where a resource lies at its connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
-    /// Below the connection's URL; `..` climbs, as in any relative URL.
-    Path(String),
+    /// Below the connection's URL.
+    Path(UpstreamPath),
+    /// Below the folder that the connection's URL lies in (PyPI's uploads and JSON API).
+    Beside(UpstreamPath),
     /// Wherever upstream's own document said.
     Url(Url),
+    /// Where a client's path leads back to: at the connection's own scheme, host and port, or
+    /// nowhere.
+    Own(Url),
     /// Below the base address that the connection's directory document (NuGet's service index)
     /// gives for the first of these types that it knows.
     Service {
         types: &'static [&'static str],
-        path: String,
+        path: UpstreamPath,
     },
 }
 

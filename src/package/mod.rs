@@ -5,6 +5,7 @@ mod digest;
 mod format;
 mod id;
 mod release;
+mod upstream;
 
 pub use asset::{AssetFacts, AssetId, Expectation, Facts, Location, Promise};
 pub use digest::{Algorithm, BlobId, Digest, DigestError, Digester, Digests, Expected};
@@ -13,3 +14,4 @@ pub use id::PackageId;
 pub use release::{
     Dependency, Listing, Origin, Release, ReleaseAsset, Status, Summary, UnknownStatus,
 };
+pub use upstream::{UpstreamPath, UpstreamUrl, encode_segment, is_risky_segment};

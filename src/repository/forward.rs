@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tracing::{info, warn};
-use url::Url;
 
 use super::publish::Publisher;
 use super::receive::Body;
@@ -17,7 +16,7 @@ use super::{Repository, Snapshot};
 use crate::clock;
 use crate::connection::{Connection, Error, Forward, ForwardBody, answered, passed_on};
 use crate::format::{Change, Evidence};
-use crate::package::BlobId;
+use crate::package::{BlobId, UpstreamUrl};
 use crate::problem::{Decider, Problem};
 use crate::store::Keeping;
 use crate::store::packages::{Spooled, random_name};
@@ -315,16 +314,14 @@ impl Publisher {
         Ok(())
     }
 
-    async fn publish_url(&self, to: &Arc<Connection>, path: &str) -> Result<Url, Problem> {
+    async fn publish_url(&self, to: &Arc<Connection>, path: &str) -> Result<UpstreamUrl, Problem> {
         let (location, below) = to.format.protocol().published_at(path);
         match to.publish_url() {
             None => self.reader.locate(to, &location).await,
-            Some(base) if below.is_empty() => Ok(base.clone()),
-            Some(base) => {
-                let base = base.as_str().trim_end_matches('/');
-                Url::parse(&format!("{base}/{below}"))
-                    .map_err(|error| Problem::internal("a publish has no address", error))
-            }
+            Some(base) => below.below(base).ok_or_else(|| {
+                Problem::invalid("the path has a segment that is not allowed")
+                    .advice("no `.`, `..`, empty segments, backslashes or control characters")
+            }),
         }
     }
 

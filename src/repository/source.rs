@@ -4,14 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use url::Url;
-
 use super::Reader;
 use crate::config;
-use crate::connection::Connection;
+use crate::connection::{Connection, LoopId};
 use crate::fetch::{Document, Freshen, Sought};
 use crate::format::Resource;
-use crate::package::{Format, Location};
+use crate::package::{Format, Location, UpstreamUrl};
 use crate::problem::{Decider, Problem};
 use crate::rule::{Entrance, Entry, Groups};
 use crate::telemetry::Metrics;
@@ -104,6 +102,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub struct Snapshot {
     /// No two of a process have the same.
     pub number: u64,
+    /// Names this Larder in what it asks upstream.
+    pub loop_id: LoopId,
     pub config: config::Config,
     pub connections: Vec<Arc<Connection>>,
     repositories: HashMap<String, Arc<Repository>>,
@@ -124,6 +124,7 @@ impl Snapshot {
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
+        let loop_id = before.map_or_else(LoopId::default, |before| before.loop_id.clone());
         let mut connections = Vec::with_capacity(config.connections.len());
         for one in &config.connections {
             let kept = before.and_then(|before| {
@@ -134,7 +135,7 @@ impl Snapshot {
             connections.push(match kept {
                 Some(kept) => Arc::clone(kept),
                 None => Arc::new(
-                    Connection::new(one, &config, metrics)
+                    Connection::new(one, &config, metrics, &loop_id)
                         .map_err(|why| format!("connection `{}`: {why}", one.name))?,
                 ),
             });
@@ -170,6 +171,7 @@ impl Snapshot {
             })
             .collect();
         Ok(Self {
+            loop_id,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             first: all.first().cloned(),
             repositories: all
@@ -247,32 +249,26 @@ impl Reader {
         &self,
         connection: &Arc<Connection>,
         location: &Location,
-    ) -> Result<Url, Problem> {
+    ) -> Result<UpstreamUrl, Problem> {
         let nowhere = |what: &str| {
             Problem::not_found(
                 Decider::Connection(connection.name.clone()),
                 format!("connection `{}` has no {what}", connection.name),
             )
         };
-        match location {
-            Location::Url(url) => Ok(url.clone()),
-            Location::Path(path) if path.is_empty() => Ok(connection.url.clone()),
-            Location::Path(path) => connection
-                .url
-                .join(&format!("./{path}"))
-                .map_err(|_| nowhere(&format!("address for `{path}`"))),
-            Location::Service { types, path } => {
-                let directory = self.directory(connection).await?;
-                let bytes = match &directory {
-                    Some(directory) => directory.bytes(&self.fetcher).await?,
-                    None => bytes::Bytes::new(),
-                };
-                let protocol = connection.format.protocol();
-                protocol
-                    .locate(&bytes, types, path)
-                    .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
-            }
-        }
+        let Location::Service { types, path } = location else {
+            let found = connection.locate(location);
+            return found.ok_or_else(|| nowhere("such address"));
+        };
+        let directory = self.directory(connection).await?;
+        let bytes = match &directory {
+            Some(directory) => directory.bytes(&self.fetcher).await?,
+            None => bytes::Bytes::new(),
+        };
+        let protocol = connection.format.protocol();
+        protocol
+            .locate(&bytes, types, path)
+            .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
     }
 
     /// The resource's document, as fresh as asked for; `what` is how a problem calls it.
@@ -312,7 +308,7 @@ impl Reader {
                 connection,
                 Sought {
                     key: &resource.key,
-                    url: &connection.url,
+                    url: &UpstreamUrl::configured(&connection.url),
                     accept: resource.accept,
                     freshen: Freshen::AsCached,
                     promises: Vec::new(),

@@ -25,11 +25,12 @@ use crate::Larder;
 use crate::access::policy::Decision;
 use crate::access::{self, Action, PUBLISH, Pass, Principal, READ, Resource};
 use crate::clock;
-use crate::connection::Connection;
+use crate::connection::{self, Connection};
 use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot, Submission, drain};
+use crate::task;
 use crate::telemetry::{RUN_TAG, Record, Run, Who};
 
 /// What answers are given from.
@@ -130,11 +131,15 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     let mut line = Line::default();
     let says_who = request.headers().contains_key(AUTHORIZATION)
         || request.headers().contains_key(credential::API_KEY);
-    let answered = AssertUnwindSafe(answer(
-        larder, &snapshot, peer, admitted, request, &mut line,
-    ))
-    .catch_unwind()
-    .await;
+    let hops = connection::hops(request.headers());
+    let work = answer(larder, &snapshot, peer, admitted, request, &mut line);
+    let answered = match hops {
+        None => AssertUnwindSafe(work).catch_unwind().await,
+        Some(hops) => {
+            let work = Box::pin(task::through(hops, work));
+            AssertUnwindSafe(work).catch_unwind().await
+        }
+    };
     let problem = match &answered {
         Ok(Err(problem)) => Some(problem.clone()),
         _ => None,
@@ -216,6 +221,14 @@ async fn answer(
     line: &mut Line,
 ) -> Result<Answer, Problem> {
     let (parts, body) = request.into_parts();
+    if snapshot.loop_id.is_in(&parts.headers) {
+        return Err(Problem::new(
+            Kind::Loop,
+            Decider::Larder,
+            "this request came through this Larder before",
+        )
+        .advice("a Larder is its own upstream: change the `url` of a connection"));
+    }
     let head = Head {
         method: &parts.method,
         headers: &parts.headers,

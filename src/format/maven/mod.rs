@@ -14,7 +14,7 @@ mod version;
 
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId,
-    Promise,
+    Promise, UpstreamPath,
 };
 use crate::problem::Problem;
 
@@ -63,7 +63,7 @@ impl Protocol for Maven {
         };
         Resource {
             key: path.clone(),
-            location: Location::Path(super::path::encode_path(&path)),
+            location: Location::Path(UpstreamPath::new(&path)),
             accept: "*/*",
         }
     }
@@ -113,13 +113,12 @@ impl Protocol for Maven {
 
     fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts> {
         let (version, file) = asset.file.split_once('/')?;
-        let path =
-            super::path::encode_path(&format!("{}/{}", path::folder(&asset.package), asset.file));
+        let path = UpstreamPath::new(&path::folder(&asset.package)).join(&asset.file);
         let promises = Algorithm::ALL
             .into_iter()
             .rev()
             .map(|algorithm| Promise {
-                location: Location::Path(format!("{path}.{}", algorithm.as_str())),
+                location: Location::Path(path.clone().with_ending(algorithm.as_str())),
                 algorithm: Some(algorithm),
             })
             .collect();
@@ -143,9 +142,7 @@ impl Protocol for Maven {
         } else {
             format!("{}-{version}.pom", package.name())
         };
-        Some(Location::Path(super::path::encode_path(&format!(
-            "{folder}/{file}"
-        ))))
+        Some(Location::Path(UpstreamPath::new(&folder).join(&file)))
     }
 
     fn versions(
@@ -233,7 +230,7 @@ mod tests {
             format!("SHA1(left-pad.jar)= {}", sha1.to_uppercase()),
         ] {
             let promise = Promise {
-                location: Location::Path(String::new()),
+                location: Location::Path(UpstreamPath::base()),
                 algorithm: Some(Algorithm::Sha1),
             };
             let expected = Maven.promised(&promise, text.as_bytes());

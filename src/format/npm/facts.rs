@@ -8,9 +8,10 @@ use url::Url;
 
 use super::{name, scan};
 use crate::format::json::Node;
-use crate::format::{FactsPart, FormatError, Upstream, date, path};
+use crate::format::{FactsPart, FormatError, Upstream, date};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId, Promise,
+    UpstreamPath,
 };
 
 /// The part of a version's `dist` that says where the tarball is and what it must be.
@@ -108,23 +109,24 @@ fn expectation(dist: &Dist<'_>) -> Expectation {
         })
 }
 
+/// Where registries keep a tarball of this name.
+pub fn usual_place(asset: &AssetId) -> Location {
+    let path = UpstreamPath::new(&asset.package.full_name()).join("-");
+    Location::Path(path.join(&asset.file))
+}
+
 /// A tarball of the usual name lies at the usual place, and its version's manifest, `/{name}/{version}`,
 /// says what it must be: a few kilobytes in the place of a packument's hundreds.
 pub fn guess(asset: &AssetId) -> Option<AssetFacts> {
     let (package, version) = (&asset.package, usual_version(asset)?);
-    let name = name::encoded(package);
     let manifest = Promise {
-        location: Location::Path(format!("{name}/{}", path::encode(version))),
+        location: Location::Path(name::segment(&package.full_name()).join(version)),
         algorithm: None,
     };
     Some(AssetFacts {
         file: asset.file.clone(),
         version: version.into(),
-        location: Location::Path(format!(
-            "{}/-/{}",
-            path::encode_path(&package.full_name()),
-            path::encode(&asset.file)
-        )),
+        location: usual_place(asset),
         expectation: Expectation::Required(vec![manifest]),
         published: None,
         mutable: false,
@@ -191,7 +193,7 @@ mod tests {
         assert_eq!(&*guessed.version, "1.2.3-rc.1");
         assert_eq!(
             guessed.location,
-            Location::Path("@a/b/-/b-1.2.3-rc.1.tgz".into())
+            Location::Path(UpstreamPath::new("@a/b/-/b-1.2.3-rc.1.tgz"))
         );
         for file in ["b.tgz", "c-1.0.0.tgz", "b-one.tgz", "b-1.0.0.zip"] {
             assert!(guess(&asset("@a/b", file)).is_none(), "{file}");

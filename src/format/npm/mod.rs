@@ -14,7 +14,9 @@ mod short;
 pub mod upload;
 mod version;
 
-use crate::package::{AssetFacts, AssetId, Expected, Format, Listing, PackageId, Promise};
+use crate::package::{
+    AssetFacts, AssetId, Expected, Format, Listing, PackageId, Promise, UpstreamPath,
+};
 use crate::problem::Problem;
 
 use std::collections::HashSet;
@@ -67,7 +69,7 @@ impl Protocol for Npm {
         let package = document.package.as_ref();
         let packument = |short: bool| {
             package.map_or_else(
-                || resource("packument", String::new(), "application/json"),
+                || resource("packument", UpstreamPath::base(), "application/json"),
                 |package| packument(package, short),
             )
         };
@@ -79,13 +81,17 @@ impl Protocol for Npm {
                 View::DistTags => packument(!dates),
                 View::Search(query) => resource(
                     &format!("search:{query}"),
-                    format!("-/v1/search?{query}"),
+                    UpstreamPath::new("-/v1/search").with_query(query),
                     "application/json",
                 ),
-                View::Keys => resource("keys", "-/npm/v1/keys".to_owned(), "application/json"),
+                View::Keys => resource(
+                    "keys",
+                    UpstreamPath::new("-/npm/v1/keys"),
+                    "application/json",
+                ),
                 View::Attestations(spec) => resource(
                     &format!("attestations:{spec}"),
-                    format!("-/npm/v1/attestations/{}", super::path::encode(spec)),
+                    attestations(spec),
                     "application/json",
                 ),
             },
@@ -145,11 +151,7 @@ impl Protocol for Npm {
     }
 
     fn usual_place(&self, asset: &AssetId) -> Option<Location> {
-        let path = name::encoded(&asset.package).replace("%2f", "/");
-        Some(Location::Path(format!(
-            "{path}/-/{}",
-            super::path::encode(&asset.file)
-        )))
+        Some(facts::usual_place(asset))
     }
 
     fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
@@ -254,7 +256,7 @@ impl Protocol for Npm {
 }
 
 fn packument(package: &PackageId, short: bool) -> Resource {
-    let path = name::encoded(package);
+    let path = name::segment(&package.full_name());
     if short {
         resource(
             &format!("short:{}", package.full_name()),
@@ -270,7 +272,12 @@ fn packument(package: &PackageId, short: bool) -> Resource {
     }
 }
 
-fn resource(key: &str, path: String, accept: &'static str) -> Resource {
+/// `spec` is one segment, as npm sends it.
+fn attestations(spec: &str) -> UpstreamPath {
+    UpstreamPath::new("-/npm/v1/attestations").join_path(&name::segment(spec))
+}
+
+fn resource(key: &str, path: UpstreamPath, accept: &'static str) -> Resource {
     Resource {
         key: key.to_owned(),
         location: Location::Path(path),

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::{SHORT_TYPE, View, name};
 use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
-use crate::package::{AssetId, Location, PackageId};
+use crate::package::{AssetId, Location, PackageId, UpstreamPath};
 use crate::problem::{Decider, Kind, Problem};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
@@ -188,7 +188,7 @@ fn question(parts: &[&str]) -> Result<Target, Problem> {
         ["-", "npm", "v1", "security", "advisories", "bulk"]
         | ["-", "npm", "v1", "security", "audits"]
         | ["-", "npm", "v1", "security", "audits", "quick"] => Ok(Target::Question {
-            location: Location::Path(parts.join("/")),
+            location: Location::Path(UpstreamPath::new(&parts.join("/"))),
             content_type: "application/json",
         }),
         ["-", "package", .., "access"] => Err(settled_elsewhere()),

@@ -9,7 +9,7 @@ use super::service::Addresses;
 use super::{FLAT, Nuget, path};
 use crate::format::json::Node;
 use crate::format::{Ask, FactsPart, FormatError, Protocol as _, Resource, Target, Upstream, date};
-use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise};
+use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise, UpstreamPath};
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
     let mut part = FactsPart::default();
@@ -67,7 +67,7 @@ fn files(
     let (id, version) = (package.name(), &leaf.version);
     let flat = |file: &str| Location::Service {
         types: FLAT,
-        path: format!("{id}/{version}/{file}"),
+        path: UpstreamPath::new(id).join(version).join(file),
     };
     let nupkg = format!("{id}.{version}.nupkg");
     let content = string(&leaf.node, "packageContent")

@@ -23,7 +23,10 @@ use super::{
     Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
     Protocol, RenderInput, Rendering, Resource, Search, Target, Upstream, plain_error,
 };
-use crate::package::{Algorithm, AssetId, Digest, Expected, Format, Location, PackageId, Promise};
+use crate::package::{
+    Algorithm, AssetId, Digest, Expected, Format, Location, PackageId, Promise, UpstreamPath,
+    UpstreamUrl,
+};
 use crate::problem::Problem;
 
 /// The three forms of registrations: plain, gzipped, and gzipped with SemVer 2 versions.
@@ -138,7 +141,7 @@ impl Protocol for Nuget {
     }
 
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
-        let service = |key: String, types: &'static [&'static str], path: String| Resource {
+        let service = |key: String, types: &'static [&'static str], path: UpstreamPath| Resource {
             key,
             location: Location::Service { types, path },
             accept: "application/json",
@@ -149,29 +152,39 @@ impl Protocol for Nuget {
         };
         match view {
             View::ServiceIndex => service_index(),
-            View::FlatIndex => service(format!("flat:{name}"), FLAT, format!("{name}/index.json")),
+            View::FlatIndex => service(
+                format!("flat:{name}"),
+                FLAT,
+                UpstreamPath::new(&format!("{name}/index.json")),
+            ),
             View::Registration { form, path } => service(
                 format!("{}:{path}", form.folder()),
                 form.types(),
-                path.clone(),
+                UpstreamPath::new(path),
             ),
-            View::Search { query } => {
-                service(format!("query:{query}"), SEARCH, format!("?{query}"))
-            }
+            View::Search { query } => service(
+                format!("query:{query}"),
+                SEARCH,
+                UpstreamPath::base().with_query(query),
+            ),
             View::Autocomplete { query } => service(
                 format!("autocomplete:{query}"),
                 AUTOCOMPLETE,
-                format!("?{query}"),
+                UpstreamPath::base().with_query(query),
             ),
-            View::Vulnerabilities => {
-                service("vulnerabilities".to_owned(), VULNERABILITIES, String::new())
+            View::Vulnerabilities => service(
+                "vulnerabilities".to_owned(),
+                VULNERABILITIES,
+                UpstreamPath::base(),
+            ),
+            View::Signatures => service("signatures".to_owned(), SIGNATURES, UpstreamPath::base()),
+            View::Catalog { path } => {
+                service(format!("catalog:{path}"), CATALOG, UpstreamPath::new(path))
             }
-            View::Signatures => service("signatures".to_owned(), SIGNATURES, String::new()),
-            View::Catalog { path } => service(format!("catalog:{path}"), CATALOG, path.clone()),
             View::Elsewhere { url } => Resource {
                 key: format!("elsewhere:{url}"),
                 location: Url::parse(url)
-                    .map_or_else(|_| Location::Path(String::new()), Location::Url),
+                    .map_or_else(|_| Location::Path(UpstreamPath::base()), Location::Url),
                 accept: "application/json",
             },
         }
@@ -259,7 +272,7 @@ impl Protocol for Nuget {
     fn usual_place(&self, asset: &AssetId) -> Option<Location> {
         Some(Location::Service {
             types: FLAT,
-            path: super::path::encode_path(&format!("{}/{}", asset.package.name(), asset.file)),
+            path: UpstreamPath::new(asset.package.name()).join(&asset.file),
         })
     }
 
@@ -304,7 +317,11 @@ impl Protocol for Nuget {
         Some(service_index())
     }
 
-    fn locate(&self, directory: &[u8], types: &[&str], path: &str) -> Option<Url> {
+    fn services(&self, directory: &[u8]) -> Vec<Url> {
+        service::addresses(directory)
+    }
+
+    fn locate(&self, directory: &[u8], types: &[&str], path: &UpstreamPath) -> Option<UpstreamUrl> {
         service::locate(directory, types, path)
     }
 
@@ -345,12 +362,12 @@ impl Protocol for Nuget {
         }
     }
 
-    fn published_at(&self, rest: &str) -> (Location, String) {
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
         let (types, below) = match rest.strip_prefix("api/v2/symbolpackage") {
             Some(below) => (SYMBOL_PUBLISH, below),
             None => (PUBLISH, rest.strip_prefix("api/v2/package").unwrap_or(rest)),
         };
-        let path = below.trim_start_matches('/').to_owned();
+        let path = UpstreamPath::from_request(below.trim_start_matches('/'));
         let location = Location::Service {
             types,
             path: path.clone(),
@@ -378,7 +395,7 @@ fn registration_any(package: &PackageId) -> Resource {
         key: format!("registration-any:{path}"),
         location: Location::Service {
             types: REGISTRATIONS_ANY,
-            path,
+            path: UpstreamPath::new(&path),
         },
         accept: "application/json",
     }
@@ -387,7 +404,7 @@ fn registration_any(package: &PackageId) -> Resource {
 fn service_index() -> Resource {
     Resource {
         key: "service-index".to_owned(),
-        location: Location::Path(String::new()),
+        location: Location::Path(UpstreamPath::base()),
         accept: "application/json",
     }
 }

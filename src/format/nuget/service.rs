@@ -8,6 +8,7 @@ use super::Registrations;
 use crate::format::edit::Edits;
 use crate::format::json::{Node, quoted};
 use crate::format::{FormatError, RenderInput};
+use crate::package::{UpstreamPath, UpstreamUrl};
 
 #[derive(Deserialize)]
 struct Index {
@@ -37,26 +38,29 @@ fn services(directory: &[u8]) -> Vec<Service> {
     serde_json::from_slice::<Index>(directory).map_or_else(|_| Vec::new(), |index| index.resources)
 }
 
-/// The address of `path` below the first of `types` that the index has.
-pub fn locate(directory: &[u8], types: &[&str], path: &str) -> Option<Url> {
+/// The address of `path` below the first of `types` that the index has. The catalog's address is
+/// its index; the others are folders, with or without a slash.
+pub fn locate(directory: &[u8], types: &[&str], path: &UpstreamPath) -> Option<UpstreamUrl> {
     let services = services(directory);
     let service = types
         .iter()
         .find_map(|kind| services.iter().find(|service| service.is(kind)))?;
-    let base = Url::parse(&service.id).ok()?;
-    if path.is_empty() {
-        return Some(base);
-    }
-    if let Some(query) = path.strip_prefix('?') {
-        let mut url = base;
-        url.set_query((!query.is_empty()).then_some(query));
-        return Some(url);
-    }
-    // The catalog's address is its index; the others are folders, with or without a slash.
-    if base.path().ends_with(".json") {
-        return base.join(path).ok();
-    }
-    Url::parse(&format!("{}/{path}", base.as_str().trim_end_matches('/'))).ok()
+    path.below(&Url::parse(&service.id).ok()?)
+}
+
+/// The addresses of what the index has of what we serve.
+pub fn addresses(directory: &[u8]) -> Vec<Url> {
+    let is_served = |service: &Service| {
+        let kinds: Vec<&str> = match &service.kind {
+            Value::String(kind) => vec![kind],
+            Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        kinds.iter().any(|kind| place(kind, true).is_some())
+    };
+    let services = services(directory);
+    let served = services.iter().filter(|service| is_served(service));
+    served.filter_map(|it| Url::parse(&it.id).ok()).collect()
 }
 
 /// Our place for a type of resource; `None` for what we do not serve.

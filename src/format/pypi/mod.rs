@@ -27,7 +27,7 @@ use super::{
     Own, Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream,
     plain_error,
 };
-use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId};
+use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId, UpstreamPath};
 use crate::problem::Problem;
 
 pub use leads::requirement;
@@ -87,21 +87,21 @@ impl Protocol for Pypi {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         match (&document.view, &document.package) {
             (super::View::Pypi(View::Legacy { version }), Some(package)) => {
-                let version = version.as_ref().map_or(String::new(), |version| {
-                    format!("{}/", super::path::encode(version))
-                });
+                let version = version
+                    .as_ref()
+                    .map_or(String::new(), |it| format!("{it}/"));
                 let path = format!("{}/{version}json", package.name());
                 Resource {
                     key: format!("legacy:{path}"),
                     // Beside the simple index, not below it.
-                    location: Location::Path(format!("../pypi/{path}")),
+                    location: Location::Beside(UpstreamPath::new("pypi").join(&path)),
                     accept: "application/json",
                 }
             }
             (_, Some(package)) => project(package),
             (_, None) => Resource {
                 key: "index".to_owned(),
-                location: Location::Path(String::new()),
+                location: Location::Path(UpstreamPath::base()),
                 accept: ACCEPT,
             },
         }
@@ -184,7 +184,7 @@ impl Protocol for Pypi {
     }
 
     fn usual_place(&self, asset: &AssetId) -> Option<Location> {
-        address::url(&asset.file).map(Location::Url)
+        address::url(&asset.file).map(Location::Own)
     }
 
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
@@ -258,9 +258,9 @@ impl Protocol for Pypi {
         is_newer(version, than)
     }
 
-    fn published_at(&self, _rest: &str) -> (Location, String) {
+    fn published_at(&self, _rest: &str) -> (Location, UpstreamPath) {
         // Uploads go beside the simple index, as we take them ourselves.
-        (Location::Path("../".to_owned()), String::new())
+        (Location::Beside(UpstreamPath::base()), UpstreamPath::base())
     }
 
     fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
@@ -308,7 +308,7 @@ fn known(digests: &crate::package::Expected) -> Expectation {
 fn project(package: &PackageId) -> Resource {
     Resource {
         key: format!("simple:{}", package.name()),
-        location: Location::Path(format!("{}/", package.name())),
+        location: Location::Path(UpstreamPath::new(&format!("{}/", package.name()))),
         accept: ACCEPT,
     }
 }

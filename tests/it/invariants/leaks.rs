@@ -48,6 +48,33 @@ async fn a_redirect_elsewhere_carries_no_credentials() {
 }
 
 #[tokio::test]
+async fn a_secret_in_a_connections_query_goes_to_the_registry_and_is_shown_nowhere() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let larder = TestLarder::with(&format!(
+        "listen = \"127.0.0.1:0\"\n{IMPATIENT}[[connection]]\nname = \"up\"\nformat = \"npm\"\nurl = \"{}/npm/?sig={SECRET}\"\n",
+        upstream.url()
+    ))
+    .await;
+    let place = |file: &str| (format!("{}/x/{file}", other.url()), format!("/x/{file}"));
+    publish_at(&upstream, "a", &[version("1.0.0", &[])], place, &other);
+    let document = larder.get("/npm/public/a").await.expect(200).text();
+    larder.get("/npm/public/a/-/a-1.0.0.tgz").await.expect(200);
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .all(|seen| seen.query == format!("sig={SECRET}"))
+    );
+    assert!(other.seen().iter().all(|seen| seen.query.is_empty()));
+    upstream.vanish();
+    let away = larder.get("/npm/public/b").await.text();
+    let report = larder.get("/-/run/7a").await.expect(200).text();
+    for text in [document, away, report] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_clients_credentials_go_nowhere() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;

@@ -117,14 +117,107 @@ async fn a_dead_upstream_is_not_asked_for_every_request() {
     ))
     .await;
     upstream.always(Some(Fault::Status(500, None)));
-    for name in ["a", "b", "c"] {
+    for name in ["a", "b", "c", "d", "e"] {
         let answer = larder.get(&format!("/npm/public/{name}")).await;
         assert!(matches!(answer.status, 502 | 503), "{}", answer.status);
     }
     upstream.forget_seen();
-    let resting = larder.get("/npm/public/d").await.expect(503);
+    let resting = larder.get("/npm/public/f").await.expect(503);
     assert!(resting.header("retry-after").parse::<u64>().unwrap() > 0);
     assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn one_address_that_always_fails_says_nothing_about_the_registry() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    publish(&upstream, "good", &[version("1.0.0", &[])]);
+    upstream.put(
+        "/npm/bad",
+        Reply {
+            status: Some(500),
+            ..Reply::default()
+        },
+    );
+    for _ in 0..4 {
+        let bad = larder.get("/npm/public/bad").await;
+        assert_eq!(bad.status, 502);
+    }
+    larder.get("/npm/public/good").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_host_that_documents_lead_to_fails_alone() {
+    let (upstream, dead) = (Upstream::start().await, Upstream::start().await);
+    let larder = TestLarder::start(&upstream).await;
+    dead.vanish();
+    publish(&upstream, "good", &[version("1.0.0", &[])]);
+    for (at, address) in [
+        format!("{}/a.tgz", dead.url()),
+        "file:///etc/hostname".to_owned(),
+        "gopher://files.example/a.tgz".to_owned(),
+        "http://10.255.255.1/a.tgz".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let packument = serde_json::json!({ "name": format!("bad{at}"), "versions": { "1.0.0": {
+            "name": format!("bad{at}"), "version": "1.0.0", "dist": { "tarball": address, "shasum": "0".repeat(40) },
+        } } });
+        upstream.put(&format!("/npm/bad{at}"), Reply::json(packument.to_string()));
+        larder
+            .get(&format!("/npm/public/bad{at}"))
+            .await
+            .expect(200);
+        for _ in 0..3 {
+            let bad = larder
+                .get(&format!("/npm/public/bad{at}/-/bad{at}-1.0.0.tgz"))
+                .await;
+            assert!(matches!(bad.status, 502 | 503), "{}", bad.status);
+        }
+    }
+    larder.get("/npm/public/good").await.expect(200);
+    larder
+        .get("/npm/public/good/-/good-1.0.0.tgz")
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_larder_that_is_its_own_upstream_says_so_at_once() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let larder = TestLarder::with(&format!(
+        "listen = \"127.0.0.1:{port}\"\n{IMPATIENT}[[connection]]\nname = \"self\"\nformat = \"npm\"\nurl = \"http://127.0.0.1:{port}/npm/public/\"\n"
+    ))
+    .await;
+    let looped = larder.get("/npm/public/a").await.expect(508);
+    assert!(
+        looped.text().contains("its own upstream"),
+        "{}",
+        looped.text()
+    );
+}
+
+#[tokio::test]
+async fn two_larders_in_a_circle_say_so_at_once() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let of = |listen: u16, upstream: u16| {
+        format!(
+            "listen = \"127.0.0.1:{listen}\"\n{IMPATIENT}[[connection]]\nname = \"other\"\nformat = \"npm\"\nurl = \"http://127.0.0.1:{upstream}/npm/public/\"\n"
+        )
+    };
+    let one = TestLarder::with(&of(0, port)).await;
+    let own = one.url.rsplit(':').next().unwrap().parse().unwrap();
+    let _two = TestLarder::with(&of(port, own)).await;
+    one.get("/npm/public/a").await.expect(508);
 }
 
 #[tokio::test]

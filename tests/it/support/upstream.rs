@@ -84,6 +84,7 @@ pub enum Fault {
 pub struct Seen {
     pub method: Method,
     pub path: String,
+    pub query: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -252,6 +253,7 @@ async fn answer(
     state.seen.lock().unwrap().push(Seen {
         method: parts.method.clone(),
         path: path.clone(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers.clone(),
         body,
     });
