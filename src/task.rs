@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -160,14 +161,20 @@ where
             under_way: Arc::clone(&self.under_way),
             key: key.clone(),
         };
-        let work = start();
-        let handle = self.tasks.spawn(async move {
-            // Dropped at the end, also at the end of a panic: the next to ask starts anew.
-            let _landing = landing;
-            work.await
-        });
-        let flight = async move { handle.await.ok() }.boxed().shared();
+        let (done, outcome) = oneshot::channel();
+        let flight = async move { outcome.await.ok() }.boxed().shared();
         under_way.insert(key.clone(), flight.clone());
+        // A runtime that has ended drops what it is given at once, and the landing takes this lock.
+        drop(under_way);
+        let work = start();
+        self.tasks.spawn(async move {
+            // Dropped before the outcome is told, also at the end of a panic: the next to ask starts
+            // anew.
+            let landing = landing;
+            let outcome = work.await;
+            drop(landing);
+            let _ = done.send(outcome);
+        });
         flight
     }
 }
@@ -179,10 +186,14 @@ struct Landing<K: Eq + Hash, V: Clone> {
 
 impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        self.under_way
+        let mut under_way = self
+            .under_way
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+            .unwrap_or_else(PoisonError::into_inner);
+        let landed = under_way.remove(&self.key);
+        drop(under_way);
+        // What came of it may be the last to hold something: let go of without the lock.
+        drop(landed);
     }
 }
 

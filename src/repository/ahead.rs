@@ -74,18 +74,24 @@ impl Ahead {
         let (waiting, steps) = mpsc::channel(config.waiting_max);
         let seen_max = config.waiting_max.saturating_mul(SEEN_PER_WAITING) as u64;
         let unused_bytes = Arc::<AtomicU64>::default();
-        let (bytes, counted) = (Arc::clone(&unused_bytes), Arc::clone(metrics));
+        let bytes = Arc::clone(&unused_bytes);
+        // Counted where the cache holds its locks: the counters are looked up before, so that
+        // nothing there waits for another lock.
+        let counter = |outcome| {
+            let counter = metrics.ahead.get_or_create(&AheadLabels { outcome });
+            counter.clone()
+        };
+        let (used, wasted) = (counter("used"), counter("wasted"));
         let unused = Cache::builder()
             .max_capacity(seen_max)
             .time_to_live(WANTED_FOR)
             .eviction_listener(move |_, size: u64, cause| {
                 bytes.fetch_sub(size, Ordering::Relaxed);
-                let outcome = match cause {
-                    RemovalCause::Explicit => "used",
-                    RemovalCause::Expired | RemovalCause::Size => "wasted",
+                match cause {
+                    RemovalCause::Explicit => used.inc(),
+                    RemovalCause::Expired | RemovalCause::Size => wasted.inc(),
                     RemovalCause::Replaced => return,
                 };
-                counted.ahead.get_or_create(&AheadLabels { outcome }).inc();
             })
             .build();
         let ahead = Self {

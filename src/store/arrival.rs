@@ -298,11 +298,13 @@ where
             under_way: Arc::clone(&self.under_way),
             key: key.clone(),
         };
+        under_way.insert(key.clone(), phase.clone());
+        // A runtime that has ended drops what it is given at once, and the end takes this lock.
+        drop(under_way);
         self.tasks.spawn(async move {
             let _end = end;
             led.await;
         });
-        under_way.insert(key.clone(), phase.clone());
         phase
     }
 }
@@ -314,9 +316,13 @@ struct End<K: Eq + Hash, T> {
 
 impl<K: Eq + Hash, T> Drop for End<K, T> {
     fn drop(&mut self) {
-        self.under_way
+        let mut under_way = self
+            .under_way
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+            .unwrap_or_else(PoisonError::into_inner);
+        let ended = under_way.remove(&self.key);
+        drop(under_way);
+        // The phase may be the last to hold a file: let go of without the lock.
+        drop(ended);
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, as a user runs them.
 
 mod encrypt;
+mod many_files;
 mod run;
 mod serve;
 mod settings;
@@ -67,6 +68,30 @@ impl Setup {
         self.serve_at("127.0.0.1:0", variables).await
     }
 
+    /// Starts `larder serve` with such a standard error, and waits until the lock file says where.
+    pub async fn serve_unheard(&self, stderr: impl Into<Stdio>) -> (Child, String) {
+        let child = self
+            .command(&["serve", "--listen", "127.0.0.1:0"])
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let url = self.address().await;
+        (child, url)
+    }
+
+    /// Waits until the lock file says where it is served.
+    pub async fn address(&self) -> String {
+        loop {
+            // Read as a file: who asks for the lock is in the way of the one that takes it.
+            let text = std::fs::read_to_string(self.at("data/larder.lock")).unwrap_or_default();
+            let holder: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            if let Some(url) = holder["address"].as_str() {
+                return url.to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// On a port of the test's choice.
     pub async fn serve_at(&self, address: &str, variables: &[(&str, &str)]) -> Served {
         let mut child = self
@@ -98,11 +123,16 @@ pub struct Served {
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
 }
 
+/// Sends a signal to a process that this test has started.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(id).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
 impl Served {
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap())
-            .unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub fn signal(&self, which: rustix::process::Signal) {
+        signal(&self.child, which);
     }
 
     /// Lets the log run off, for tests with more of it than a pipe holds; gives the address.
