@@ -16,6 +16,7 @@ use super::{Global, settings, tell, warm};
 use crate::airgap::bundle::Head;
 use crate::airgap::platform::Platforms;
 use crate::airgap::{Command, Order};
+use crate::store::private;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -74,7 +75,7 @@ async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u
     name.push(".partial");
     let partial = out.with_file_name(name);
     let failed = || format!("{} cannot be written", partial.display());
-    let mut file = File::create(&partial).await.with_context(failed)?;
+    let mut file = File::from_std(private::create(&partial).with_context(failed)?);
     let (head, mut pieces) = hand.export(order).await?;
     let bar = ProgressBar::new(head.bytes);
     bar.set_style(ProgressStyle::with_template(

@@ -30,12 +30,17 @@ mod verify;
 mod warm;
 mod wishes;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Faults;
+use crate::store::private;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,6 +137,7 @@ enum Command {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    private::close_to_others();
     let arguments = Arguments::parse();
     let global = arguments.global;
     let result = match arguments.command {
@@ -174,9 +180,15 @@ pub fn main() -> ExitCode {
     })
 }
 
-#[allow(clippy::print_stderr, reason = "this room prints")]
+/// Says why it failed. A pipe that nobody reads does not keep the process from ending.
 fn complain(error: &anyhow::Error) {
-    eprintln!("larder: {error:#}");
+    let line = format!("larder: {error:#}");
+    let (done, told) = mpsc::channel();
+    thread::spawn(move || {
+        tell(&line);
+        let _ = done.send(());
+    });
+    let _ = told.recv_timeout(Duration::from_secs(1));
 }
 
 /// Prints a line of a result.
@@ -186,7 +198,7 @@ fn print(line: &str) {
 }
 
 /// Prints a line beside the result, where it disturbs nobody who reads that.
-#[allow(clippy::print_stderr, reason = "this room prints")]
 fn tell(line: &str) {
-    eprintln!("{line}");
+    // Nobody may be reading, which is no reason to panic as `eprintln!` does.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

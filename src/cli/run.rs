@@ -224,6 +224,7 @@ fn start(
         // It would write pip's index into the Pipfile; the mirror stands for the index there.
         child.env_remove("PIP_INDEX_URL");
     }
+    store::private::leave_umask(child.as_std_mut());
     child
         .spawn()
         .with_context(|| format!("{} cannot be started", Path::new(program).display()))

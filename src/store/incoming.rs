@@ -15,7 +15,7 @@ use super::content::{Content, Reader, Writer};
 use super::map::Windows;
 use super::seal::Seal;
 use super::space::{NotKept, Space};
-use super::{Blob, Error, Store, blob};
+use super::{Blob, Error, Store, blob, private};
 use crate::package::{Algorithm, Digester, Digests, Expected};
 use crate::task::Tasks;
 
@@ -105,7 +105,7 @@ impl Incoming {
         let opened = store
             .tasks
             .spawn_blocking(move || {
-                let file = File::options()
+                let file = private::options()
                     .create_new(true)
                     .read(true)
                     .write(true)
@@ -304,7 +304,7 @@ pub(super) fn keep_file(file: &File, partial: &Path, path: &Path) -> std::io::Re
     match std::fs::rename(partial, path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
+                private::folder(folder)?;
             }
             std::fs::rename(partial, path)
         }

@@ -1,16 +1,18 @@
 //! A data directory belongs to one process at a time.
+//!
+//! What is locked is the directory itself: nobody can put another in its place by deleting a file in
+//! it. The lock file says who holds it, and is locked too, for file systems that lock no folders.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
 use super::packages::random_name;
+use super::{Error, private};
 use crate::secret::Secret;
 
 /// Who holds a data directory.
@@ -34,7 +36,11 @@ impl fmt::Display for Holder {
 }
 
 /// The lock; the operating system frees it with the process.
-pub struct Lock(Mutex<File>);
+pub struct Lock {
+    file: Mutex<File>,
+    /// None where the file system locks no folders.
+    _directory: Option<File>,
+}
 
 fn file(directory: &Path) -> PathBuf {
     directory.join("larder.lock")
@@ -44,11 +50,22 @@ fn file(directory: &Path) -> PathBuf {
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub fn holder(directory: &Path) -> Option<Holder> {
-    let lock = File::open(file(directory)).ok()?;
-    match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(read(directory)),
-        _ => None,
+    let is_locked = |path: &Path| {
+        File::open(path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    };
+    (is_locked(directory) || is_locked(&file(directory))).then(|| read(directory))
+}
+
+/// Locks a file or folder; one who only asks who holds it has it locked for a moment.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..ASKED_MAX {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(ASKING),
+            locked => return locked,
+        }
     }
+    file.try_lock()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
@@ -59,21 +76,18 @@ fn read(directory: &Path) -> Holder {
         .unwrap_or_default()
 }
 
+/// How long one who asks who holds the directory is waited for.
+const ASKED_MAX: u32 = 3;
+const ASKING: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Opens the control interface of the Larder that holds the directory.
 const SECRET_FILE: &str = "control.secret";
 
 /// Writes another secret into the directory, for its owner's eyes alone.
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub(super) fn secret(directory: &Path) -> std::io::Result<Secret> {
-    let path = directory.join(SECRET_FILE);
-    let _ = std::fs::remove_file(&path);
     let secret = format!("{}{}", random_name(), random_name());
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)?;
-    file.write_all(secret.as_bytes())?;
+    private::create(&directory.join(SECRET_FILE))?.write_all(secret.as_bytes())?;
     Ok(Secret::new(&secret))
 }
 
@@ -86,7 +100,7 @@ pub(super) fn identity(directory: &Path) -> std::io::Result<String> {
         _ => {
             let name = random_name();
             let beside = directory.join("larder.id.new");
-            std::fs::write(&beside, &name)?;
+            private::create(&beside)?.write_all(name.as_bytes())?;
             std::fs::rename(&beside, &path)?;
             Ok(name)
         }
@@ -107,12 +121,7 @@ pub(super) fn bundle_key(
     }
     let key = make().ok_or(std::io::ErrorKind::Other)?;
     let beside = directory.join("bundle.key.new");
-    let _ = std::fs::remove_file(&beside);
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file = private::create(&beside)?;
     file.write_all(key.expose().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&beside, &path)?;
@@ -135,23 +144,33 @@ impl Lock {
             what: "cannot be written",
             cause,
         };
-        let lock = File::options()
+        let held = || Error::Held {
+            path: directory.to_owned(),
+            holder: read(directory),
+        };
+        let folder = File::open(directory).map_err(failed)?;
+        let folder = match try_lock(&folder) {
+            Ok(()) => Some(folder),
+            Err(TryLockError::WouldBlock) => return Err(held()),
+            Err(TryLockError::Error(_)) => None,
+        };
+        let lock = private::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(file(directory))
             .map_err(failed)?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {
-                let lock = Self(Mutex::new(lock));
+                let lock = Self {
+                    file: Mutex::new(lock),
+                    _directory: folder,
+                };
                 lock.write(None).map_err(failed)?;
                 Ok(lock)
             }
-            Err(TryLockError::WouldBlock) => Err(Error::Held {
-                path: directory.to_owned(),
-                holder: read(directory),
-            }),
+            Err(TryLockError::WouldBlock) => Err(held()),
             Err(TryLockError::Error(cause)) => Err(failed(cause)),
         }
     }
@@ -167,7 +186,7 @@ impl Lock {
             pid: std::process::id(),
             address,
         };
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(serde_json::to_string(&holder)?.as_bytes())

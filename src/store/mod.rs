@@ -9,6 +9,7 @@ mod lock;
 mod map;
 pub mod packages;
 mod pieces;
+pub mod private;
 mod reclaim;
 pub mod rendered;
 mod reseal;
@@ -180,15 +181,16 @@ impl Store {
                 cause,
             }
         };
-        std::fs::create_dir_all(directory).map_err(failed("cannot be made"))?;
+        private::folder(directory).map_err(failed("cannot be made"))?;
         let lock = Lock::take(directory)?;
+        private::narrow(directory);
         let blobs = directory.join("blobs/sha256");
         let partial = directory.join("partial");
         if partial.exists() {
             std::fs::remove_dir_all(&partial).map_err(failed("cannot be written"))?;
         }
         for folder in [&blobs, &partial] {
-            std::fs::create_dir_all(folder).map_err(failed("cannot be written"))?;
+            private::folder(folder).map_err(failed("cannot be written"))?;
         }
         let sealer = Sealer::open(directory, config.encryption.as_ref())?.map(Arc::new);
         let secret = lock::secret(directory).map_err(failed("cannot be written"))?;

@@ -148,6 +148,7 @@ async fn open_disk(
     directory: &Path,
     capacity: usize,
 ) -> Result<HybridCache<Vec<u8>, Rendered>, String> {
+    super::private::folder(directory).map_err(|error| error.to_string())?;
     let device = FsDeviceBuilder::new(directory)
         .with_capacity(capacity)
         .build()

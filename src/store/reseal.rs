@@ -1,7 +1,6 @@
 //! Blobs that lie plain are sealed, and the other way round, one by one: what is done stays done
 //! wherever it ends.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::content::Writer;
 use super::incoming::{keep_file, sync_folders};
 use super::seal::Sealer;
-use super::{Error, Store, blob};
+use super::{Error, Store, blob, private};
 use crate::package::{BlobId, Digester};
 
 /// How much is read at once.
@@ -122,7 +121,7 @@ fn rewrite(
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let file = File::create(partial)?;
+    let file = private::create(partial)?;
     let seal = if plain {
         None
     } else {

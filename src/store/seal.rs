@@ -5,9 +5,9 @@
 //! whether it is the last (the STREAM construction): none can be taken away, moved or brought from
 //! another file. The data key lies beside the blobs, wrapped by a master key that does not.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::{hkdf, hmac};
 
-use super::Error;
+use super::{Error, private};
 use crate::config::{Encryption, MasterKey};
 use crate::package::BlobId;
 
@@ -209,8 +209,7 @@ fn unwrap(master: &MasterKey, wrapped: &str) -> Option<[u8; KEY_BYTES]> {
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 fn keep(file: &Path, wrapped: &str) -> std::io::Result<()> {
     let beside = file.with_extension("key.new");
-    let mut new = File::create(&beside)?;
-    new.set_permissions(Permissions::from_mode(0o600))?;
+    let mut new = private::create(&beside)?;
     new.write_all(wrapped.as_bytes())?;
     new.sync_all()?;
     std::fs::rename(&beside, file)?;

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::store::private;
+
 /// A client that does not answer is one that is not there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the command prints; `None` where it is not there, fails or takes too long.
 pub async fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let work = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(PATIENCE, work).await.ok()?.ok()?;
+        .kill_on_drop(true);
+    private::leave_umask(command.as_std_mut());
+    let output = tokio::time::timeout(PATIENCE, command.output());
+    let output = output.await.ok()?.ok()?;
     output
         .status
         .success()

@@ -12,12 +12,14 @@ pub mod pip;
 pub mod xml;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
 use crate::config::{Auth, Connection};
 use crate::package::Format;
+use crate::store::private;
 
 /// A registry that a client of this machine is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,19 +146,22 @@ pub fn read(file: &Path) -> Option<String> {
     std::fs::read_to_string(file).ok()
 }
 
-/// Writes a settings file, whole or not at all, and readable as it was before.
+/// Writes a settings file, whole or not at all: readable as it was before, or by nobody else where it
+/// is new.
 ///
 /// # Errors
 /// Where the folder cannot be written.
 #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 pub fn write(file: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+        private::folder(folder)?;
     }
     let beside = file.with_extension("larder-new");
-    std::fs::write(&beside, text)?;
+    let mut new = private::create(&beside)?;
     if let Ok(metadata) = std::fs::metadata(file) {
-        std::fs::set_permissions(&beside, metadata.permissions())?;
+        new.set_permissions(metadata.permissions())?;
     }
+    new.write_all(text.as_bytes())?;
+    drop(new);
     std::fs::rename(&beside, file)
 }

@@ -32,6 +32,8 @@ pub struct Catalog {
 
 impl Catalog {
     pub(super) async fn open(file: &Path) -> Result<Self, Error> {
+        // Its log and its index beside it are made as private as it is.
+        super::private::ensure(file)?;
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)

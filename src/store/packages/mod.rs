@@ -88,7 +88,7 @@ impl Packages {
         let own = format!("sqlite://{}?mode=rwc", encoded(file));
         let is_shared = url.is_some();
         if !is_shared {
-            make_private(file)?;
+            super::private::ensure(file)?;
         }
         let options = AnyPoolOptions::new()
             .max_connections(8)
@@ -152,18 +152,6 @@ impl Packages {
         let transaction = self.pool.begin_with(self.begin).await?;
         Ok((place, transaction))
     }
-}
-
-/// Keys lie in it: what is made beside it is as private as it is.
-#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-fn make_private(file: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let open = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(file)?;
-    open.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// A path within a URL.

@@ -2,6 +2,7 @@
 
 mod encrypt;
 mod many_files;
+mod private;
 mod run;
 mod serve;
 mod settings;
