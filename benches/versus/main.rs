@@ -24,6 +24,7 @@
 mod cold;
 mod install;
 mod load;
+mod log;
 mod process;
 mod registry;
 mod servers;
@@ -39,7 +40,7 @@ use clap::Parser;
 /// What to measure, and how long.
 #[derive(Parser)]
 pub struct Options {
-    /// `warm`, `cold`, `install` or `process`; all of them where none is said.
+    /// `warm`, `cold`, `install`, `process` or `log`; all of them where none is said.
     only: Vec<String>,
     /// Rounds in which the servers take turns.
     #[arg(long, default_value_t = 5)]
@@ -86,5 +87,8 @@ fn main() {
     }
     if wants("process") {
         process::run(&folder);
+    }
+    if wants("log") {
+        log::run(&options, &folder);
     }
 }

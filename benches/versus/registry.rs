@@ -132,6 +132,7 @@ pub fn sizes(base: &str) -> Resources {
         resources.insert(format!("/{name}"), document(text));
     }
     for (name, size) in [
+        ("file-1k", 1_000),
         ("file-10k", 10_000),
         ("file-1m", 1_000_000),
         ("file-100m", 100_000_000),

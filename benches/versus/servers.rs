@@ -13,6 +13,8 @@ pub enum Kind {
     Nginx,
     Varnish,
     Larder,
+    /// Larder with the log that it writes by default.
+    Logged,
 }
 
 impl Kind {
@@ -22,6 +24,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Varnish => "Varnish",
             Self::Larder => "Larder",
+            Self::Logged => "Larder with its log",
         }
     }
 }
@@ -61,7 +64,8 @@ impl Server {
             Kind::Direct => None,
             Kind::Nginx => Some(nginx(&folder, address, upstream)),
             Kind::Varnish => Some(varnish(&folder, address, upstream)),
-            Kind::Larder => Some(larder(&folder, address, upstream)),
+            Kind::Larder => Some(larder(&folder, address, upstream, "warn")),
+            Kind::Logged => Some(larder(&folder, address, upstream, "info")),
         };
         let process = command.map(|mut command| {
             let log = fs::File::create(folder.join("log")).unwrap();
@@ -103,7 +107,7 @@ impl Server {
     /// The path of the registry's root.
     pub fn root(&self) -> &'static str {
         match self.kind {
-            Kind::Larder => "/npm/public/",
+            Kind::Larder | Kind::Logged => "/npm/public/",
             _ => "/",
         }
     }
@@ -275,9 +279,9 @@ sub vcl_backend_response {{
     command
 }
 
-/// Larder as a user has it, two worker threads on two cores, without its access line (nginx
-/// writes none either).
-fn larder(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Command {
+/// Larder as a user has it, two worker threads on two cores. At `warn` it writes no access line
+/// (nginx writes none either).
+fn larder(folder: &Path, address: SocketAddr, upstream: SocketAddr, level: &str) -> Command {
     let file = folder.join("larder.toml");
     write(
         &file,
@@ -286,7 +290,7 @@ fn larder(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> Command {
 listen = "{address}"
 data_dir = "{0}"
 [log]
-level = "warn"
+level = "{level}"
 [[connection]]
 name = "npm"
 format = "npm"

@@ -41,6 +41,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Faults;
 use crate::store::private;
+use crate::telemetry::log;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,6 +139,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     private::close_to_others();
+    let _flush = log::Flush;
     let arguments = Arguments::parse();
     let global = arguments.global;
     let result = match arguments.command {

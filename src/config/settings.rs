@@ -82,6 +82,8 @@ pub struct Log {
     pub format: LogFormat,
     /// `info`, or a filter as tracing reads it.
     pub level: String,
+    /// Bytes of lines that wait to be written; further ones are dropped.
+    pub buffer: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,8 +192,13 @@ impl Log {
             },
         };
         let level = section.take("level").unwrap_or_else(|| "info".to_owned());
+        let buffer = bytes(&section, "buffer", 4 * MIB);
         section.finish();
-        Self { format, level }
+        Self {
+            format,
+            level,
+            buffer,
+        }
     }
 }
 

@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use http::{Method, Uri};
 use prometheus_client::metrics::counter::Counter;
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::{Level, debug, enabled, warn};
 
 use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
 use crate::repository::{Cached, is_hit};
+use crate::telemetry::log::{self, Access};
 use crate::telemetry::{AnswerLabels, Metrics, Pulled, Run, Traffic, Who};
 
 /// How much of a path stands in the log.
-const PATH_CHARS_MAX: usize = 200;
+const PATH_BYTES_MAX: usize = 200;
 
 /// What a request turned out to be about.
 #[derive(Clone, Default)]
@@ -130,18 +131,31 @@ impl Account {
         if !enabled!(Level::INFO) {
             return;
         }
-        let (method, path) = (&self.method, self.path());
-        let ms = elapsed.as_secs_f64() * 1000.0;
+        let path = self.path();
         match subject.format {
-            Some(format) => {
-                info!(%method, %format, repository = subject.repository, package = subject.package, asset = subject.asset, status, cache = outcome, bytes, ms, "{method} {path}");
+            Some(format) => log::access(&Access {
+                method: self.method.as_str(),
+                path,
+                format: format.as_str(),
+                repository: &subject.repository,
+                package: &subject.package,
+                asset: &subject.asset,
+                status: *status,
+                cache: outcome,
+                bytes,
+                elapsed,
+            }),
+            None => {
+                let (method, ms) = (&self.method, elapsed.as_secs_f64() * 1000.0);
+                debug!(%method, status, bytes, ms, "{method} {path}");
             }
-            None => debug!(%method, status, bytes, ms, "{method} {path}"),
         }
     }
 
-    fn path(&self) -> String {
-        self.uri.path().chars().take(PATH_CHARS_MAX).collect()
+    fn path(&self) -> &str {
+        let path = self.uri.path();
+        let end = path.floor_char_boundary(PATH_BYTES_MAX);
+        path.get(..end).unwrap_or(path)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub seconds: Histogram,
     pub open_sockets: Gauge,
     pub panics: Counter,
+    /// Records that the audit's file did not take.
+    pub audit_missed: Counter,
     pub upstreams: Upstreams,
     /// What is written down day by day.
     pub ledger: Ledger,
@@ -65,6 +67,7 @@ impl Default for Metrics {
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             panics: Counter::default(),
+            audit_missed: Counter::default(),
             upstreams: Upstreams::default(),
             ledger: Ledger::default(),
             registry: Registry::default(),
@@ -108,6 +111,16 @@ impl Default for Metrics {
             "panics",
             "Requests that ended in a panic",
             metrics.panics.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that standard error did not take, or not soon enough",
+            super::log::dropped(),
+        );
+        registry.register(
+            "audit_records_missed",
+            "Records that the file of the audit did not take in time; they are in the log",
+            metrics.audit_missed.clone(),
         );
         Self {
             registry,

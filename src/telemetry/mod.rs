@@ -3,6 +3,7 @@
 mod audit;
 mod histogram;
 mod ledger;
+mod lines;
 pub mod log;
 mod metrics;
 mod runs;

@@ -1,6 +1,7 @@
 //! The commands, as a user runs them.
 
 mod encrypt;
+mod log;
 mod many_files;
 mod private;
 mod run;
