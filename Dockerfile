@@ -6,13 +6,21 @@ COPY Cargo.toml Cargo.lock clippy.toml ./
 COPY src src
 COPY config.example.toml ./
 # Tests and benches are named in Cargo.toml; building the binary needs their files, not their contents.
-RUN mkdir -p tests/it benches && echo 'fn main() {}' > tests/it/main.rs && echo 'fn main() {}' > benches/render.rs \
-    && cargo build --release --locked --bin larder
+# One build gives both: the program without its symbols, and these in a file that debuggers find by its name.
+RUN mkdir -p tests/it benches/micro benches/versus && touch tests/it/main.rs benches/scale.rs benches/micro/main.rs benches/versus/main.rs \
+    && cargo build --profile symbols --locked --bin larder \
+    && mkdir out && cd out \
+    && objcopy --only-keep-debug ../target/symbols/larder larder.debug \
+    && objcopy --strip-all --add-gnu-debuglink=larder.debug ../target/symbols/larder larder
+
+# `docker build --target symbols --output . .` writes larder.debug, the symbols of the image's program.
+FROM scratch AS symbols
+COPY --from=build /src/out/larder.debug /
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/larder larder
-COPY --from=build /src/target/release/larder /usr/local/bin/larder
+COPY --from=build /src/out/larder /usr/local/bin/larder
 USER larder
 VOLUME /var/lib/larder
 EXPOSE 5273
