@@ -12,6 +12,7 @@ mod oidc;
 mod publish;
 mod report;
 mod repository;
+mod scope;
 mod settings;
 
 pub use access::Access;
@@ -26,4 +27,5 @@ pub use report::Report;
 pub use repository::{
     Repository, Source as RepositorySource, is_name as is_repository_name, resolved,
 };
+pub use scope::CredentialScope;
 pub use settings::{Ahead, Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};
