@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde::Serialize;
 
-use super::{Global, print, settings};
+use super::{Global, print, settings, tell};
 use crate::connection::{Ask, Connection, Error, Opened, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
@@ -33,7 +33,10 @@ struct Sign {
 
 pub async fn run(global: Global, _arguments: Arguments) -> anyhow::Result<ExitCode> {
     crate::use_ring();
-    let config = settings::config(&global, None).await?;
+    let (config, remarks) = settings::learned(&global, None, &Format::SERVED).await?;
+    for remark in remarks {
+        tell(&format!("larder: {remark}"));
+    }
     let missing = config.formats_off();
     let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
         .map_err(settings::Usage)?;

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{Global, print, settings};
+use super::{Global, print, settings, tell};
+use crate::package::Format;
+use crate::telemetry::Report;
+use crate::tool::client;
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -19,8 +22,22 @@ pub struct Arguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let is_elsewhere = arguments.address.is_some();
     let place = place(&global, arguments.address, arguments.repository)?;
-    let variables = tool::environment(&place);
+    // What a Larder elsewhere serves is not known here.
+    let formats = if is_elsewhere {
+        Format::SERVED.to_vec()
+    } else {
+        served(&global, &place.repository, &Format::SERVED).await?
+    };
+    let missing: Vec<Format> = Format::SERVED
+        .into_iter()
+        .filter(|format| !formats.contains(format))
+        .collect();
+    if let Some(line) = tool::left_alone(&missing) {
+        tell(&line);
+    }
+    let variables = tool::environment(&place, &formats);
     if global.json {
         print(&serde_json::to_string_pretty(&variables)?);
     } else {
@@ -29,6 +46,36 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Those of the formats that Larder serves here: the one that holds the data directory, or the one
+/// that would be started with this configuration.
+pub async fn served(
+    global: &Global,
+    repository: &str,
+    formats: &[Format],
+) -> anyhow::Result<Vec<Format>> {
+    let (config, _) = settings::learned(global, None, &[]).await?;
+    let holder = store::holder(&config.data_dir).and_then(|holder| holder.address);
+    if let Some(address) = holder
+        && let Ok(report) = client::report(&address, "env", repository).await
+    {
+        return Ok(known(&report));
+    }
+    let (config, remarks) = settings::learned(global, None, formats).await?;
+    for remark in remarks {
+        tell(&format!("larder: {remark}"));
+    }
+    Ok(config.formats_of(repository))
+}
+
+/// The formats that a running Larder says it serves.
+pub fn known(report: &Report) -> Vec<Format> {
+    report
+        .formats
+        .iter()
+        .filter_map(|word| word.parse().ok())
+        .collect()
 }
 
 /// Where the clients are to be pointed.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::{Global, env, print};
+use super::{Global, env, print, settings};
+use crate::package::Format;
 use crate::tool::{self, Place, ini, maven, nuget};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -38,8 +39,30 @@ enum Tool {
     Nuget,
 }
 
+impl Tool {
+    fn format(self) -> Format {
+        match self {
+            Self::Npm | Self::Pnpm | Self::Yarn => Format::Npm,
+            Self::Pip | Self::Uv | Self::Twine => Format::Pypi,
+            Self::Maven | Self::Gradle => Format::Maven,
+            Self::Nuget => Format::Nuget,
+        }
+    }
+}
+
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let is_elsewhere = arguments.address.is_some();
     let place = env::place(&global, arguments.address, arguments.repository)?;
+    let format = arguments.tool.format();
+    if !is_elsewhere
+        && !env::served(&global, &place.repository, &[format])
+            .await?
+            .contains(&format)
+    {
+        anyhow::bail!(
+            "no {format} registry is known here, and nothing was written: a client that is pointed at Larder would find nothing there. Name a registry in a [[connection]] with format = \"{format}\", or another Larder with --address"
+        );
+    }
     let home = std::env::var_os("HOME")
         .map(PathBuf::from)
         .context("this user has no home directory")?;
@@ -72,10 +95,15 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             )?]
         }
         Tool::Maven => vec![maven::login(&place)?],
-        Tool::Gradle => vec![maven::gradle_login(
-            &place,
-            maven::learn().await.map(|found| found.url).as_deref(),
-        )?],
+        Tool::Gradle => {
+            let (config, _) = settings::learned(&global, None, &[format]).await?;
+            let upstream = config
+                .connections
+                .iter()
+                .find(|connection| connection.format == format)
+                .map(|connection| connection.url.as_str());
+            vec![maven::gradle_login(&place, upstream)?]
+        }
         Tool::Nuget => vec![nuget::login(&place)?],
     };
     for file in &written {

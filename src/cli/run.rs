@@ -13,12 +13,13 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Global, settings, tell};
-use crate::config::{Config, Connection};
+use super::{Global, env, settings, tell};
+use crate::config::{Auth, Config, Connection, Publish};
 use crate::package::Format;
 use crate::server::Listener;
-use crate::telemetry::{RUN_TAG, Report, log};
+use crate::telemetry::{PublishGrant, RUN_TAG, Report, log};
 use crate::tool::client::{self, Lease};
+use crate::tool::yarn::Berry;
 use crate::tool::{self, Place, lockfile, maven, npm, nuget};
 use crate::{Larder, clock, store};
 
@@ -47,18 +48,25 @@ enum Server {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut config = settings::config(&global, Some("127.0.0.1:0".to_owned())).await?;
+    let listen = Some("127.0.0.1:0".to_owned());
+    let (mut config, remarks) = settings::learned(&global, listen, &Format::SERVED).await?;
+    for remark in remarks {
+        tell(&format!("larder: {remark}"));
+    }
     if config.log.level == "info" {
         // The child's output is what the user wants to see.
         config.log.level = "error".to_owned();
     }
     log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
     let repository = settings::repository(&config, arguments.repository)?;
-    let upstream = config
-        .connections
+    let of_maven = |connection: &&Connection| connection.format == Format::Maven;
+    let upstream = config.connections.iter().find(of_maven);
+    let upstream = upstream.map(|connection| connection.url.to_string());
+    let formats = config.formats_of(&repository);
+    let publishes_away = config
+        .repositories
         .iter()
-        .find(|connection| connection.format == Format::Maven)
-        .map(|connection| connection.url.to_string());
+        .any(|one| one.name == repository && one.publish == Publish::Deny);
     let run = format!(
         "{:x}x{:x}",
         std::process::id(),
@@ -70,21 +78,32 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         .iter()
         .find(|connection| connection.format == Format::Npm && connection.is_learned)
         .cloned();
-    let (address, server) = server(config, &run, learned.as_ref()).await?;
+    let grant = learned.as_ref().and_then(|npm| publish_grant(npm, &run));
+    let (address, server) = server(config, &run, grant).await?;
     let place = Place {
         root: format!("{address}/-/run/{run}"),
         repository,
     };
+    let formats = match &server {
+        Server::Private { .. } => formats,
+        // It has a configuration of its own.
+        Server::Running { .. } => client::report(&address, &run, &place.repository)
+            .await
+            .map_or(formats, |report| env::known(&report)),
+    };
     let files = tempfile::Builder::new().prefix("larder-run-").tempdir()?;
     let began = clock::system_now();
-    let tag = format!("{RUN_TAG}{run}.{}", place.repository);
     let child = start(
         &arguments.command,
-        &place,
-        &tag,
-        files.path(),
-        upstream.as_deref(),
-        learned.as_ref(),
+        &Lead {
+            tag: format!("{RUN_TAG}{run}.{}", place.repository),
+            place: &place,
+            formats: &formats,
+            files: files.path(),
+            upstream: upstream.as_deref(),
+            learned: learned.as_ref(),
+            publishes_away,
+        },
     )?;
     let tarballs = tarballs_ahead(&arguments.command, &address, &place.repository);
     let ahead = ahead
@@ -107,9 +126,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 async fn server(
     config: Config,
     run: &str,
-    learned: Option<&Connection>,
+    grant: Option<PublishGrant>,
 ) -> anyhow::Result<(String, Server)> {
-    let publish_to = learned.map(|connection| connection.url.to_string());
     let data_dir = config.data_dir.clone();
     let larder = match Larder::start(config).await {
         Ok(larder) => larder,
@@ -120,7 +138,7 @@ async fn server(
                     path.display()
                 )
             })?;
-            let lease = client::lease(&address, run, publish_to.as_deref()).await?;
+            let lease = client::lease(&address, run, grant.as_ref()).await?;
             return Ok((address, Server::Running { _lease: lease }));
         }
         Err(error) => {
@@ -131,8 +149,8 @@ async fn server(
     let listener = Listener::bind(&larder).await?;
     let address = listener.url();
     larder.store.announce(&address);
-    if let Some(registry) = publish_to {
-        let _ = larder.runs.run(run).publish_to.set(registry);
+    if let Some(grant) = grant {
+        let _ = larder.runs.run(run).publish.set(grant);
     }
     let stop = CancellationToken::new();
     let served = tokio::spawn(listener.serve(stop.clone()));
@@ -165,15 +183,37 @@ fn tarballs_ahead(command: &[OsString], address: &str, repository: &str) -> Vec<
         .collect()
 }
 
+/// What a publish of npm's needs to be passed on to the registry that npm is set to; none where npm
+/// has no credential for it.
+fn publish_grant(npm: &Connection, run: &str) -> Option<PublishGrant> {
+    let Some(Auth::Header { name, value }) = &npm.auth else {
+        return None;
+    };
+    let clients = npm::publishers();
+    name.eq_ignore_ascii_case("authorization")
+        .then(|| PublishGrant::new(&npm.url, value, run, clients))
+}
+
+/// What leads the client to us.
+struct Lead<'a> {
+    place: &'a Place,
+    /// What we serve; clients of other formats are left as they are.
+    formats: &'a [Format],
+    /// npm's word in its `User-Agent`.
+    tag: String,
+    files: &'a Path,
+    /// Maven's registry, for builds that write it out.
+    upstream: Option<&'a str>,
+    /// npm's registry, where it was learned.
+    learned: Option<&'a Connection>,
+    /// Our repository takes no publishes: they are for the client's own registry.
+    publishes_away: bool,
+}
+
 /// Starts the client with all that points it at us.
-fn start(
-    command: &[OsString],
-    place: &Place,
-    tag: &str,
-    files: &Path,
-    upstream: Option<&str>,
-    learned: Option<&Connection>,
-) -> anyhow::Result<Child> {
+fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
+    let Lead { place, files, .. } = lead;
+    let serves = |format: Format| lead.formats.contains(&format);
     let (program, arguments) = command.split_first().context("there is no command")?;
     let name = Path::new(program)
         .file_name()
@@ -188,24 +228,38 @@ fn start(
     let mut before: Vec<OsString> = Vec::new();
     let mut after: Vec<OsString> = Vec::new();
     match name {
-        "mvn" | "mvnw" | "mvnd" => {
+        "mvn" | "mvnw" | "mvnd" if serves(Format::Maven) => {
             // Maven before 3.9 has no variable for a settings file.
             let file = files.join("settings.xml");
             tool::write(&file, &maven::settings(place))?;
             before.extend(["-s".into(), file.into()]);
         }
-        "gradle" | "gradlew" => {
+        "gradle" | "gradlew" if serves(Format::Maven) => {
             let file = files.join("larder.gradle");
-            tool::write(&file, &maven::gradle_script(place, upstream))?;
+            tool::write(&file, &maven::gradle_script(place, lead.upstream))?;
             before.extend(["--init-script".into(), file.into()]);
         }
-        "nuget" | "nuget.exe" => after.extend(nuget_arguments(place, files)?),
-        "mono" if named("nuget.exe") => after.extend(nuget_arguments(place, files)?),
+        // What pushes, or changes settings, is about the user's own sources.
+        "nuget" | "nuget.exe" if serves(Format::Nuget) && reads(arguments.first()) => {
+            after.extend(nuget_arguments(place, files)?);
+        }
+        "mono" if serves(Format::Nuget) && named("nuget.exe") && reads(arguments.get(1)) => {
+            after.extend(nuget_arguments(place, files)?);
+        }
         _ => {}
     }
+    let mut missing = tool::formats_of_command(name).to_vec();
+    missing.retain(|format| !serves(*format));
+    if let Some(line) = tool::left_alone(&missing) {
+        tell(&line);
+    }
     child.args(before).args(arguments).args(after);
-    child.envs(tool::environment(place));
+    child.envs(tool::environment(place, lead.formats));
+    if serves(Format::Npm) && lead.publishes_away {
+        child.envs(Berry::read().environment(&place.host()));
+    }
     // What npm would have sent to its registry with a publish, it sends to us for it.
+    let learned = lead.learned.filter(|_| serves(Format::Npm));
     let auth = learned.and_then(|connection| connection.auth.as_ref());
     if let Some(text) = auth.and_then(|auth| npm::settings_with(place, auth)) {
         let file = files.join("npmrc");
@@ -213,14 +267,14 @@ fn start(
         child.env("npm_config_userconfig", &file);
         child.env("NPM_CONFIG_USERCONFIG", &file);
     }
-    if matches!(name, "npm" | "npx") {
+    if matches!(name, "npm" | "npx") && serves(Format::Npm) {
         // npm fills in the braces; the rest is its own default.
         child.env(
             "npm_config_user_agent",
-            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {tag}"),
+            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {}", lead.tag),
         );
     }
-    if name == "pipenv" {
+    if name == "pipenv" && serves(Format::Pypi) {
         // It would write pip's index into the Pipfile; the mirror stands for the index there.
         child.env_remove("PIP_INDEX_URL");
     }
@@ -228,6 +282,15 @@ fn start(
     child
         .spawn()
         .with_context(|| format!("{} cannot be started", Path::new(program).display()))
+}
+
+/// Whether a command of nuget.exe's fetches packages.
+fn reads(command: Option<&OsString>) -> bool {
+    let command = command.map(|word| word.to_string_lossy().to_lowercase());
+    matches!(
+        command.as_deref(),
+        Some("install" | "restore" | "update" | "list" | "search")
+    )
 }
 
 fn nuget_arguments(place: &Place, files: &Path) -> anyhow::Result<[OsString; 2]> {

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 use super::{Global, settings};
 use crate::Larder;
 use crate::config::Config;
+use crate::package::Format;
 use crate::server::Listener;
 use crate::telemetry::log;
 
@@ -24,8 +25,12 @@ pub struct Arguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config = settings::config(&global, arguments.listen.clone()).await?;
+    let (config, remarks) =
+        settings::learned(&global, arguments.listen.clone(), &Format::SERVED).await?;
     log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
+    for remark in remarks {
+        warn!("Upstreams: {remark}");
+    }
     announce(&config);
     let larder = Larder::start(config).await?;
     let listener = Listener::bind(&larder).await?;

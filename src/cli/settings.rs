@@ -8,7 +8,9 @@ use anyhow::Context as _;
 
 use super::Global;
 use crate::config::{Config, Learned, Source, load};
-use crate::tool;
+use crate::package::Format;
+use crate::store;
+use crate::tool::{self, OwnAddresses};
 
 /// A command that was used wrongly.
 #[derive(Debug, thiserror::Error)]
@@ -48,19 +50,38 @@ pub fn source(global: &Global) -> anyhow::Result<Source> {
 /// The configuration with what is learned of this machine's clients, for the formats that it names
 /// no connection of.
 pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<Config> {
+    Ok(learned(global, listen, &Format::SERVED).await?.0)
+}
+
+/// The same, learned for these formats alone, with a line for each client that is set to this Larder
+/// itself.
+pub async fn learned(
+    global: &Global,
+    listen: Option<String>,
+    formats: &[Format],
+) -> anyhow::Result<(Config, Vec<String>)> {
     let source = source(global)?;
     let mut learned = Learned {
         connections: Vec::new(),
-        listen,
+        listen: None,
         data_dir: global.data_dir.clone(),
     };
+    // Clients are set to the address of the configuration, whatever this command listens at.
+    let configured = load(&source, &learned)?.listen;
+    learned.listen = listen;
     let config = load(&source, &learned)?;
-    let missing = config.formats_off();
+    let mut missing = config.formats_off();
+    missing.retain(|format| formats.contains(format));
     if missing.is_empty() || config.offline && !config.connections.is_empty() {
-        return Ok(config);
+        return Ok((config, Vec::new()));
     }
-    learned.connections = tool::learn(&missing).await;
-    Ok(load(&source, &learned)?)
+    let holder = store::holder(&config.data_dir).and_then(|holder| holder.address);
+    let mut own = OwnAddresses::of(&config, holder.as_deref());
+    own.add_listen(configured);
+    learned.connections = tool::learn(&missing, &own).await;
+    let found = &learned.connections;
+    let remarks = own.remarks(|format| found.iter().any(|one| one.format == format));
+    Ok((load(&source, &learned)?, remarks))
 }
 
 /// The repository that is meant: the one that is named, else the first.

@@ -13,9 +13,9 @@ use super::document::{Bytes, Section};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc::Oidc;
-use super::publish::{Packages, Retention, Upload};
+use super::publish::{Packages, Publish, Retention, Upload};
 use super::report::Report;
-use super::repository::Repository;
+use super::repository::{Repository, Source};
 use crate::package::Format;
 use crate::rule::{OriginRules, Rules};
 
@@ -163,6 +163,29 @@ pub struct Ahead {
 }
 
 impl Config {
+    /// The formats that a repository can have anything of: those of its connections, or all where it,
+    /// or a repository that it draws on, takes publishes of its own.
+    #[must_use]
+    pub fn formats_of(&self, repository: &str) -> Vec<Format> {
+        let named = |name: &str| self.repositories.iter().find(|one| one.name == name);
+        let Some(repository) = named(repository) else {
+            return Vec::new();
+        };
+        let takes_its_own = repository.sources.iter().any(|source| match source {
+            Source::Own(name) => named(name).is_some_and(|own| own.publish == Publish::Local),
+            Source::Connection(_) => false,
+        });
+        let has = |format| {
+            self.connections.iter().any(|one| {
+                one.format == format && repository.connections().any(|name| name == one.name)
+            })
+        };
+        Format::SERVED
+            .into_iter()
+            .filter(|format| takes_its_own || has(*format))
+            .collect()
+    }
+
     /// The formats without a connection.
     #[must_use]
     pub fn formats_off(&self) -> Vec<Format> {

@@ -14,6 +14,7 @@ use super::publish::Publisher;
 use super::receive::Body;
 use super::{Repository, Snapshot};
 use crate::clock;
+use crate::config::CredentialScope;
 use crate::connection::{Connection, Error, Forward, ForwardBody, answered, passed_on};
 use crate::format::{Change, Evidence};
 use crate::package::{BlobId, UpstreamUrl};
@@ -46,7 +47,8 @@ pub enum Forwarded {
 }
 
 impl Publisher {
-    /// Passes the publish on to the connection.
+    /// Passes the publish on to the connection. With a scope it carries the client's own credentials,
+    /// and goes nowhere that the scope does not cover.
     ///
     /// # Errors
     /// Where upstream is away and the publish cannot wait for it.
@@ -56,7 +58,7 @@ impl Publisher {
         to: &Arc<Connection>,
         change: &Change,
         sent: Sent,
-        as_client: bool,
+        within: Option<&CredentialScope>,
         spool: bool,
     ) -> Result<Forwarded, Problem> {
         let _place = self
@@ -64,7 +66,7 @@ impl Publisher {
             .acquire()
             .await
             .map_err(|error| Problem::internal("publishing stopped", error))?;
-        let as_client = as_client || to.publishes_as_client();
+        let as_client = within.is_some() || to.publishes_as_client();
         if spool && as_client {
             return Err(Problem::invalid(
                 "a publish with the client's own credentials cannot wait: they are not stored",
@@ -75,6 +77,16 @@ impl Publisher {
             return self.spooled(repository, to, change, sent).await;
         }
         let url = self.publish_url(to, &sent.path).await?;
+        if within.is_some_and(|scope| !scope.covers(&url)) {
+            return Err(Problem::denied(
+                Decider::Connection(to.name.clone()),
+                format!(
+                    "publishes to connection `{}` go to an address that the client's credential is not for",
+                    to.name
+                ),
+            )
+            .advice("publish without `larder run`"));
+        }
         let answer = to
             .forward(Forward {
                 method: sent.method,

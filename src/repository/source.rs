@@ -41,6 +41,23 @@ pub struct Repository {
     pub publish: Publish,
 }
 
+impl Snapshot {
+    /// The formats that a repository can have anything of: those of its connections, or all where it,
+    /// or a repository that it draws on, takes publishes of its own.
+    #[must_use]
+    pub fn formats_of(&self, repository: &Repository) -> Vec<Format> {
+        let takes_its_own = repository.own_names().into_iter().any(|name| {
+            self.repositories
+                .get(name)
+                .is_some_and(|own| matches!(own.publish, Publish::Local))
+        });
+        let mut formats = Format::SERVED.to_vec();
+        formats
+            .retain(|format| takes_its_own || repository.connections_of(*format).next().is_some());
+        formats
+    }
+}
+
 impl Repository {
     /// Its connections of one format, the nearest first.
     pub fn connections_of(&self, format: Format) -> impl Iterator<Item = &Arc<Connection>> {

@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::error;
+use url::Url;
 
 use super::account::{Account, Entry, Subject};
 use super::credential;
@@ -25,6 +26,7 @@ use crate::Larder;
 use crate::access::policy::Decision;
 use crate::access::{self, Action, PUBLISH, Pass, Principal, READ, Resource};
 use crate::clock;
+use crate::config::CredentialScope;
 use crate::connection::{self, Connection};
 use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format, PackageId};
@@ -267,7 +269,7 @@ async fn answer(
             return health::decide(larder, &pass(&admitted?), parts.uri.query()).await;
         }
         Route::Report(run) => return health::report(larder, run, parts.uri.query()),
-        Route::Lease(run) => return Ok(health::lease(larder, run, parts.uri.query())),
+        Route::Lease(run) => return Ok(health::lease(larder, run, &parts.headers)),
         Route::Control => return super::control::answer(larder, &head, body).await,
         Route::Export => return super::control::export(larder, &head, body).await,
         Route::Import => {
@@ -496,12 +498,12 @@ impl Asked<'_> {
         let forwards = match &self.repository.publish {
             Publish::Forward { to, spool } => {
                 let to = to.iter().find(|connection| connection.format == format);
-                to.map(|to| (to, false, *spool))
+                to.map(|to| (to, *spool))
             }
-            Publish::Deny if self.run.is_some() => Some((self.registry_of_run()?, true, false)),
+            Publish::Deny if self.run.is_some() => Some((self.registry_of_run()?, false)),
             Publish::Deny | Publish::Local => None,
         };
-        let Some((to, as_client, spool)) = forwards else {
+        let Some((to, spool)) = forwards else {
             let permit = |package: &PackageId| {
                 let name = &self.repository.name;
                 self.pass.to_package(PUBLISH, name, package).map(drop)
@@ -523,6 +525,14 @@ impl Asked<'_> {
                 .await?;
             return Ok(reply::changed(changed, format));
         };
+        // A run points clients here that the configuration knows nothing of: where a publish takes the
+        // client's own credential along, it has to be one for that registry.
+        let is_denied = matches!(self.repository.publish, Publish::Deny);
+        let within = if is_denied || self.run.is_some() && to.publishes_as_client() {
+            Some(self.scope_of_run()?)
+        } else {
+            None
+        };
         let sent = Sent {
             method: self.head.method.clone(),
             path: self.rest.clone(),
@@ -532,26 +542,69 @@ impl Asked<'_> {
         let forwarded = self
             .larder
             .publisher
-            .forward(self.repository, to, &change, sent, as_client, spool)
+            .forward(self.repository, to, &change, sent, within.as_ref(), spool)
             .await?;
         Ok(reply::forwarded(forwarded, format))
     }
 
-    /// Where a publish under `larder run` goes: to the registry that the client would have used.
+    /// Where a publish under `larder run` goes: to the registry that this very client would have used.
     fn registry_of_run(&self) -> Result<&Arc<Connection>, Problem> {
+        let scope = self.scope_of_run()?;
+        let nearest = self
+            .repository
+            .connections_of(self.protocol.format())
+            .next();
+        nearest
+            .filter(|to| CredentialScope::of_registry(&to.url).as_ref() == Some(&scope))
+            .ok_or_else(|| {
+                self.refused_in_run(
+                    "the registry that this client would publish to is not the one of this repository"
+                        .to_owned(),
+                )
+            })
+    }
+
+    /// The addresses that a publish of this run may be sent to: those of the registry that the client
+    /// itself is set to, where it sends the credential that it has for that registry.
+    fn scope_of_run(&self) -> Result<CredentialScope, Problem> {
         let format = self.protocol.format();
-        let registry = self.run.as_ref().and_then(|run| run.publish_to.get());
-        let nearest = self.repository.connections_of(format).next();
-        match (nearest, registry) {
-            (Some(connection), Some(registry)) if connection.url.as_str() == registry => {
-                Ok(connection)
-            }
-            _ => Err(Problem::denied(
-                Decider::Repository(self.repository.name.clone()),
-                "the registry that this client would publish to is not the one of this repository",
-            )
-            .advice("publish without `larder run`, or say publish = \"forward:CONNECTION\" for the repository")),
+        let grant = self.run.as_ref().and_then(|run| run.publish.get());
+        let Some(grant) = grant.filter(|_| format == Format::Npm) else {
+            return Err(self.refused_in_run(format!(
+                "`larder run` knows no {format} registry that this client publishes to, nor a credential for it"
+            )));
+        };
+        let agent = self.head.text(USER_AGENT);
+        if !grant.is_for_client(agent) {
+            let client = agent.split([' ', '/']).next().unwrap_or_default();
+            let client = if client.is_empty() {
+                "this client"
+            } else {
+                client
+            };
+            return Err(self.refused_in_run(format!(
+                "{client} may publish to another registry than {}, which npm is set to",
+                grant.registry
+            )));
         }
+        let sent = self.head.headers.get(AUTHORIZATION);
+        if !sent.is_some_and(|value| grant.is_credential(value.as_bytes())) {
+            return Err(self.refused_in_run(format!(
+                "the credential that came with it is not the one that npm has for {}",
+                grant.registry
+            )));
+        }
+        let registry = Url::parse(&grant.registry).ok();
+        let scope = registry.as_ref().and_then(CredentialScope::of_registry);
+        scope.ok_or_else(|| {
+            self.refused_in_run(format!("{} is no registry's address", grant.registry))
+        })
+    }
+
+    fn refused_in_run(&self, why: String) -> Problem {
+        Problem::denied(Decider::Repository(self.repository.name.clone()), why).advice(
+            "publish without `larder run`, or say publish = \"forward:CONNECTION\" for the repository",
+        )
     }
 
     async fn read(

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::reply::{Answer, json, pieces, text};
 use crate::Larder;
 use crate::access::{Pass, READ};
 use crate::format::{package as package_of, query_of};
 use crate::problem::Problem;
-use crate::telemetry::Report;
+use crate::telemetry::{GRANT_HEADER, Report};
 
 pub fn live() -> Answer {
     text(StatusCode::OK, "live\n")
@@ -60,17 +60,21 @@ pub fn report(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer,
             .entry(connection.format.to_string())
             .or_insert_with(|| connection.url.to_string());
     }
+    let formats = repository.map_or_else(Vec::new, |repository| snapshot.formats_of(repository));
     json(&Report {
         counts: larder.runs.run(run).report(),
         upstreams,
+        formats: formats.iter().map(ToString::to_string).collect(),
     })
 }
 
 /// An answer that begins and does not end: the client's leaving is the message.
-pub fn lease(larder: &Larder, run: &str, query: Option<&str>) -> Answer {
-    // The registry that the run's npm would publish to.
-    if let Some(registry) = query_of(query).remove("publish_to") {
-        let _ = larder.runs.run(run).publish_to.set(registry);
+pub fn lease(larder: &Larder, run: &str, headers: &HeaderMap) -> Answer {
+    let grant = headers
+        .get(GRANT_HEADER)
+        .and_then(|value| serde_json::from_slice(value.as_bytes()).ok());
+    if let Some(grant) = grant {
+        let _ = larder.runs.run(run).publish.set(grant);
     }
     let lease = larder.runs.lease();
     let begin = stream::iter([Ok(Bytes::from_static(b"leased\n"))]);

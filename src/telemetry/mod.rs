@@ -12,5 +12,5 @@ mod upstreams;
 pub use audit::{Audit, Record};
 pub use ledger::{Egress, Ledger, Page, Pulled, Traffic, Who};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
-pub use runs::{RUN_TAG, Report, Run, RunReport, Runs};
+pub use runs::{GRANT_HEADER, PublishGrant, RUN_TAG, Report, Run, RunReport, Runs};
 pub use upstreams::Turn;

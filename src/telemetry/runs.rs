@@ -7,11 +7,18 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use url::Url;
+
+use crate::secret::Secret;
 
 /// Begins the word of npm's `User-Agent` that says which run and repository it asks for: npm puts
 /// our host, without our path, before the path of an address that a packument names.
 pub const RUN_TAG: &str = "larder-run/";
+
+/// The header in which `larder run` gives a running Larder its [`PublishGrant`], as JSON.
+pub const GRANT_HEADER: &str = "larder-publish-grant";
 
 /// Counters of one run.
 #[derive(Debug, Default)]
@@ -22,8 +29,55 @@ pub struct Run {
     pub fetched_bytes: AtomicU64,
     pub saved_ms: AtomicU64,
     pub failures: AtomicU64,
-    /// The registry that the run's npm would have published to.
-    pub publish_to: OnceLock<String>,
+    /// Where the run's publishes may go; none: nowhere.
+    pub publish: OnceLock<PublishGrant>,
+}
+
+/// What a run's publishes need to be passed on: the registry that the client itself is set to, and
+/// the credential that it has for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishGrant {
+    /// The registry's address.
+    pub registry: String,
+    /// A keyed digest of the value of `Authorization` that the client has for the registry.
+    credential: String,
+    key: String,
+    /// What the `User-Agent` of the clients begins with that are set to this registry.
+    clients: Vec<String>,
+}
+
+impl PublishGrant {
+    #[must_use]
+    pub fn new(registry: &Url, authorization: &Secret, key: &str, clients: Vec<String>) -> Self {
+        Self {
+            registry: registry.to_string(),
+            credential: digest(key, authorization.expose().as_bytes()),
+            key: key.to_owned(),
+            clients,
+        }
+    }
+
+    /// Whether a client with this `User-Agent` is set to the registry.
+    #[must_use]
+    pub fn is_for_client(&self, user_agent: &str) -> bool {
+        self.clients
+            .iter()
+            .any(|client| user_agent.starts_with(client.as_str()))
+    }
+
+    /// Whether this is the credential that the client has for the registry.
+    #[must_use]
+    pub fn is_credential(&self, authorization: &[u8]) -> bool {
+        digest(&self.key, authorization) == self.credential
+    }
+}
+
+fn digest(key: &str, value: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(key.as_bytes());
+    hash.update([0]);
+    hash.update(value);
+    hex::encode(hash.finalize())
 }
 
 /// The counters, read at one moment.
@@ -44,6 +98,9 @@ pub struct Report {
     pub counts: RunReport,
     /// The first upstream of each format.
     pub upstreams: BTreeMap<String, String>,
+    /// The formats that the repository can have anything of.
+    #[serde(default)]
+    pub formats: Vec<String>,
 }
 
 impl Run {
@@ -116,5 +173,26 @@ impl Runs {
             .subscribe()
             .wait_for(|leases| *leases == 0)
             .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_knows_its_client_and_its_credential_and_keeps_no_secret() {
+        let registry = Url::parse("https://npm.example/").unwrap();
+        let token = Secret::new("Bearer hunter2");
+        let grant = PublishGrant::new(&registry, &token, "7a", vec!["npm/".to_owned()]);
+        assert!(grant.is_for_client("npm/11.0.0 node/v24"));
+        assert!(!grant.is_for_client("yarn/4.0.0 npm/? node/v24"));
+        assert!(!grant.is_for_client(""));
+        assert!(grant.is_credential(b"Bearer hunter2"));
+        assert!(!grant.is_credential(b"Bearer other"));
+        assert!(!grant.is_credential(b""));
+        let sent = serde_json::to_string(&grant).unwrap();
+        assert!(!sent.contains("hunter2"));
+        assert_eq!(serde_json::from_str::<PublishGrant>(&sent).unwrap(), grant);
     }
 }

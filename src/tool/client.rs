@@ -13,7 +13,7 @@ use crate::airgap::{Order, Report};
 use crate::package::PackageId;
 use crate::repository::Explanation;
 use crate::secret::Secret;
-use crate::telemetry;
+use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
 
 fn http() -> anyhow::Result<reqwest::Client> {
     crate::use_ring();
@@ -24,12 +24,14 @@ fn http() -> anyhow::Result<reqwest::Client> {
 }
 
 async fn get(url: Url) -> anyhow::Result<reqwest::Response> {
-    let asked = url.clone();
-    let response = http()?
-        .get(url)
+    succeed(http()?.get(url)).await
+}
+
+async fn succeed(request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+    let response = request
         .send()
         .await
-        .with_context(|| format!("{asked} does not answer"))?;
+        .context("the running Larder does not answer")?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -163,10 +165,16 @@ pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] req
 
 /// # Errors
 /// Where the running Larder does not answer.
-pub async fn lease(address: &str, run: &str, publish_to: Option<&str>) -> anyhow::Result<Lease> {
-    let mut url = Url::parse(&format!("{address}/-/run/{run}/lease"))?;
-    if let Some(registry) = publish_to {
-        url.query_pairs_mut().append_pair("publish_to", registry);
+pub async fn lease(
+    address: &str,
+    run: &str,
+    grant: Option<&PublishGrant>,
+) -> anyhow::Result<Lease> {
+    let url = Url::parse(&format!("{address}/-/run/{run}/lease"))?;
+    let mut request = http()?.get(url);
+    if let Some(grant) = grant {
+        // A header: addresses are logged.
+        request = request.header(GRANT_HEADER, serde_json::to_string(grant)?);
     }
-    Ok(Lease(get(url).await?))
+    Ok(Lease(succeed(request).await?))
 }

@@ -12,9 +12,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the command prints; `None` where it is not there, fails or takes too long.
 pub async fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    finish(Command::new(program).args(arguments)).await
+}
+
+/// What the command prints where these variables are set, and none whose name begins so.
+pub async fn output_without(
+    program: &str,
+    arguments: &[&str],
+    prefixes: &[&str],
+    set: &[(&str, &str)],
+) -> Option<String> {
     let mut command = Command::new(program);
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        let lower = name.to_string_lossy().to_lowercase();
+        if prefixes.iter().any(|prefix| lower.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    // A folder without a project's settings.
+    finish(command.envs(set.iter().copied()).current_dir("/")).await
+}
+
+async fn finish(command: &mut Command) -> Option<String> {
     command
-        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);

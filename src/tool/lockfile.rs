@@ -65,10 +65,14 @@ pub fn restore(text: &str, place: &Place, upstreams: &BTreeMap<String, String>) 
                 format!("{upstream}{rest}")
             }),
         };
-        // Some write the index without its slash.
-        let (bare, upstream) = (place.simple(), upstream.trim_end_matches('/'));
         if format == Format::Pypi {
-            changed = changed.replace(bare.trim_end_matches('/'), upstream);
+            // Some write the index without its slash. What goes on behind it is another address.
+            let (index, upstream) = (place.simple(), upstream.trim_end_matches('/'));
+            let bare = index.trim_end_matches('/');
+            changed = replace(&changed, bare, |rest| {
+                let ours = if rest.is_empty() { upstream } else { bare };
+                format!("{ours}{rest}")
+            });
         }
     }
     (changed != text).then_some(changed)

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{Place, Upstream, home, read, xml};
+use super::{OwnAddresses, Place, Upstream, home, read, xml};
 use crate::airgap::maven::Binding;
 use crate::config::Auth;
 use crate::package::Format;
@@ -22,35 +22,48 @@ fn user_settings() -> Option<PathBuf> {
 }
 
 /// The repository that Maven would ask for what has no other: a mirror of `central` in
-/// `settings.xml`, with its server's credentials, else the one that Maven's super POM names.
-pub async fn learn() -> Option<Upstream> {
+/// `settings.xml`, with its server's credentials, else the one that Maven itself is delivered with.
+pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
     let settings = user_settings()
         .and_then(|file| read(&file))
         .unwrap_or_default();
-    if let Some(mirror) = mirror(&settings) {
+    let mirror = mirrors(&settings)
+        .into_iter()
+        .find(|mirror| mirror.takes_central() && !own.leaves_out(Format::Maven, &mirror.url));
+    if let Some(mirror) = mirror {
         return Some(Upstream {
             auth: server_auth(&settings, &mirror.id),
             url: mirror.url,
         });
     }
-    let found = tokio::task::spawn_blocking(super_pom)
+    let found = tokio::task::spawn_blocking(|| super_pom().or_else(installed_central))
         .await
         .ok()
         .flatten()?;
-    Some(Upstream {
+    (!own.leaves_out(Format::Maven, &found)).then_some(Upstream {
         url: found,
         auth: None,
     })
 }
 
-fn mirror(settings: &str) -> Option<Mirror> {
+impl Mirror {
+    fn takes_central(&self) -> bool {
+        let parts: Vec<&str> = self.mirror_of.split(',').map(str::trim).collect();
+        !parts.contains(&"!central")
+            && parts
+                .iter()
+                .any(|part| matches!(*part, "central" | "*" | "external:*"))
+    }
+}
+
+fn mirrors(settings: &str) -> Vec<Mirror> {
     let mut mirrors = Vec::new();
     let (mut id, mut mirror_of, mut url) = (String::new(), String::new(), String::new());
     for element in xml::elements(settings) {
         match element.path.as_str() {
-            "settings/mirrors/mirror/id" => id = element.text,
-            "settings/mirrors/mirror/mirrorOf" => mirror_of = element.text,
-            "settings/mirrors/mirror/url" => url = element.text,
+            "settings/mirrors/mirror/id" => id = expand(&element.text),
+            "settings/mirrors/mirror/mirrorOf" => mirror_of = expand(&element.text),
+            "settings/mirrors/mirror/url" => url = expand(&element.text),
             "settings/mirrors/mirror" => mirrors.push(Mirror {
                 id: std::mem::take(&mut id),
                 mirror_of: std::mem::take(&mut mirror_of),
@@ -59,26 +72,69 @@ fn mirror(settings: &str) -> Option<Mirror> {
             _ => {}
         }
     }
-    let takes_central = |mirror: &Mirror| {
-        let parts: Vec<&str> = mirror.mirror_of.split(',').map(str::trim).collect();
-        !parts.contains(&"!central")
-            && parts
-                .iter()
-                .any(|part| matches!(*part, "central" | "*" | "external:*"))
-    };
-    mirrors.into_iter().find(takes_central)
+    mirrors
 }
 
+/// `${env.NAME}` is a variable's value; where it is not set, Maven leaves it as it is.
+fn expand(text: &str) -> String {
+    interpolate(text, &|name| std::env::var(name.strip_prefix("env.")?).ok())
+}
+
+/// The text with `${name}`, and `${name:-otherwise}`, in it replaced.
+fn interpolate(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut left = text;
+    while let Some((before, rest)) = left.split_once("${") {
+        out.push_str(before);
+        let Some((name, after)) = rest.split_once('}') else {
+            out.push_str("${");
+            left = rest;
+            continue;
+        };
+        let (key, otherwise) = match name.split_once(":-") {
+            Some((key, otherwise)) => (key, Some(otherwise.to_owned())),
+            None => (name, None),
+        };
+        match value_of(key).or(otherwise) {
+            Some(value) => out.push_str(&value),
+            None => {
+                out.push_str("${");
+                out.push_str(name);
+                out.push('}');
+            }
+        }
+        left = after;
+    }
+    out.push_str(left);
+    out
+}
+
+/// A server's user and password, or the header that it is reached with.
 fn server_auth(settings: &str, id: &str) -> Option<Auth> {
     let (mut own, mut username, mut password) = (String::new(), String::new(), String::new());
+    let (mut name, mut value) = (String::new(), String::new());
+    let mut header = None;
     for element in xml::elements(settings) {
-        match element.path.as_str() {
-            "settings/servers/server/id" => own = element.text,
-            "settings/servers/server/username" => username = element.text,
-            "settings/servers/server/password" => password = element.text,
-            "settings/servers/server" => {
+        let Some(below) = element.path.strip_prefix("settings/servers/server") else {
+            continue;
+        };
+        let text = || expand(&element.text);
+        match below {
+            "/id" => own = text(),
+            "/username" => username = text(),
+            "/password" => password = text(),
+            "/configuration/httpHeaders/property/name" => name = text(),
+            "/configuration/httpHeaders/property/value" => value = text(),
+            "/configuration/httpHeaders/property" => {
+                header = Some((std::mem::take(&mut name), std::mem::take(&mut value)));
+            }
+            "" => {
                 if own == id && !password.is_empty() {
                     return Some(Auth::basic(&username, &Secret::new(&password)));
+                }
+                if let Some((name, value)) = header.take().filter(|_| own == id) {
+                    let value = Secret::new(&value);
+                    return Some(Auth::Header { name, value });
                 }
                 (own, username, password) = (String::new(), String::new(), String::new());
             }
@@ -86,6 +142,39 @@ fn server_auth(settings: &str, id: &str) -> Option<Auth> {
         }
     }
     None
+}
+
+/// The repository `central` of Maven 4, whose super POM names none: it stands in the installation's
+/// own settings, with the address in a file of properties beside them.
+fn installed_central() -> Option<String> {
+    let conf = maven_home()?.join("conf");
+    let settings = read(&conf.join("settings.xml"))?;
+    let properties = ["maven-system.properties", "maven.properties"]
+        .into_iter()
+        .find_map(|name| read(&conf.join(name)))
+        .unwrap_or_default();
+    central_of(&settings, &properties)
+}
+
+fn central_of(settings: &str, properties: &str) -> Option<String> {
+    let (mut id, mut url) = (String::new(), String::new());
+    for element in xml::elements(settings) {
+        match element.path.as_str() {
+            "settings/repositories/repository/id" => id = element.text,
+            "settings/repositories/repository/url" => url = element.text,
+            "settings/repositories/repository" if id == "central" => break,
+            _ => {}
+        }
+    }
+    let found = interpolate(&url, &|name| {
+        let value = properties.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        })?;
+        Some(expand(&value))
+    });
+    let is_address = found.contains("://") && !found.contains("${");
+    (is_address && id == "central").then_some(found)
 }
 
 /// The address in the POM that every POM inherits from, which stands in one of Maven's jars.
@@ -200,7 +289,10 @@ pub fn settings(place: &Place) -> String {
 }
 
 fn settings_from(own: &str, place: &Place) -> String {
-    let mirror_of = mirror(own).map_or_else(|| "central".to_owned(), |mirror| mirror.mirror_of);
+    let mirror_of = mirrors(own)
+        .into_iter()
+        .find(Mirror::takes_central)
+        .map_or_else(|| "central".to_owned(), |mirror| mirror.mirror_of);
     let url = place.of(Format::Maven);
     let mirror =
         format!("<mirror><id>larder</id><mirrorOf>{mirror_of}</mirrorOf><url>{url}</url></mirror>");
@@ -236,14 +328,20 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
 #[must_use]
 pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
     let ours = place.of(Format::Maven);
-    // `mavenCentral()` has a name; what a build wrote out has an address.
+    // `mavenCentral()` has a name; what a build wrote out has an address. Below it, and at hosts whose
+    // names begin like it, other repositories lie.
     let written_out = upstream.map_or_else(String::new, |theirs| {
-        let theirs = theirs.trim_end_matches('/');
-        format!(" || repository.url.toString().startsWith('{theirs}')")
+        let theirs = theirs.replace('\\', "\\\\").replace('\'', "\\'");
+        format!(" || place(repository.url) == place(uri('{theirs}'))")
     });
     format!(
         "// Written by Larder.\n\
          def ours = '{ours}'\n\
+         def place = {{ url ->\n\
+         \x20   def scheme = url.scheme?.toLowerCase()\n\
+         \x20   def port = url.port != -1 ? url.port : (scheme == 'https' ? 443 : 80)\n\
+         \x20   [scheme, url.host?.toLowerCase(), port, url.normalize().path?.replaceAll('/+$', '')]\n\
+         }}\n\
          def takeOver = {{ repositories ->\n\
          \x20   repositories.withType(MavenArtifactRepository).configureEach {{ repository ->\n\
          \x20       if (repository.name == 'MavenRepo'{written_out}) {{\n\
@@ -287,18 +385,39 @@ mod tests {
 
     #[test]
     fn a_mirror_of_central_is_learned_with_its_credentials() {
-        let found = mirror(SETTINGS).unwrap();
+        let found = &mirrors(SETTINGS)[0];
+        assert!(found.takes_central());
         assert_eq!(found.url, "https://m.example/all");
         assert_eq!(
             server_auth(SETTINGS, "corp"),
             Some(Auth::basic("u", &Secret::new("p")))
         );
-        assert_eq!(
-            mirror(
-                "<settings><mirrors><mirror><id>x</id><mirrorOf>other</mirrorOf><url>u</url></mirror></mirrors></settings>"
-            ),
-            None
-        );
+        let other = "<settings><mirrors><mirror><id>x</id><mirrorOf>other</mirrorOf><url>u</url></mirror></mirrors></settings>";
+        assert!(!mirrors(other)[0].takes_central());
+    }
+
+    #[test]
+    fn a_header_of_a_servers_configuration_is_its_credential() {
+        let settings = "<settings><servers><server><id>g</id><configuration><httpHeaders><property>\
+            <name>Job-Token</name><value>jt</value></property></httpHeaders></configuration></server></servers></settings>";
+        let header = Auth::Header {
+            name: "Job-Token".to_owned(),
+            value: Secret::new("jt"),
+        };
+        assert_eq!(server_auth(settings, "g"), Some(header));
+        assert_eq!(server_auth(settings, "other"), None);
+    }
+
+    #[test]
+    fn central_of_a_maven_4_stands_in_its_installation() {
+        let settings = "<settings><repositories><repository><id>central</id>\
+            <url>${maven.repo.central}</url></repository></repositories></settings>";
+        let properties =
+            "a = b\nmaven.repo.central = ${env.LARDER_NO_SUCH:-https://m.example/m2}\n";
+        let found = central_of(settings, properties);
+        assert_eq!(found.as_deref(), Some("https://m.example/m2"));
+        assert_eq!(central_of(settings, ""), None);
+        assert_eq!(central_of("<settings/>", properties), None);
     }
 
     #[test]
@@ -316,5 +435,15 @@ mod tests {
             1
         );
         assert!(settings_from("", &place()).contains("<mirrorOf>central</mirrorOf>"));
+    }
+
+    #[test]
+    fn gradle_compares_whole_addresses() {
+        let script = gradle_script(&place(), Some("https://m.example/it's/"));
+        assert!(
+            script.contains("place(repository.url) == place(uri('https://m.example/it\\'s/'))")
+        );
+        assert!(!script.contains("toString().startsWith"));
+        assert!(!gradle_script(&place(), None).contains("place(repository.url)"));
     }
 }

@@ -8,14 +8,19 @@ pub mod lockfile;
 pub mod maven;
 pub mod npm;
 pub mod nuget;
+mod own;
 pub mod pip;
 pub mod xml;
+pub mod yarn;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::OptionFuture;
 use tracing::warn;
+
+pub use own::OwnAddresses;
 
 use crate::config::{Auth, Connection};
 use crate::package::Format;
@@ -28,38 +33,15 @@ pub struct Upstream {
     pub auth: Option<Auth>,
 }
 
-/// Learns the upstreams of formats from this machine's clients, all at once.
-pub async fn learn(formats: &[Format]) -> Vec<Connection> {
+/// Learns the upstreams of formats from this machine's clients, all at once. What leads to this
+/// Larder itself is none: the client's next setting is looked at.
+pub async fn learn(formats: &[Format], own: &OwnAddresses) -> Vec<Connection> {
     let wants = |format: Format| formats.contains(&format);
     let (npm, pypi, maven, nuget) = tokio::join!(
-        async {
-            if wants(Format::Npm) {
-                npm::learn().await
-            } else {
-                None
-            }
-        },
-        async {
-            if wants(Format::Pypi) {
-                pip::learn().await
-            } else {
-                None
-            }
-        },
-        async {
-            if wants(Format::Maven) {
-                maven::learn().await
-            } else {
-                None
-            }
-        },
-        async {
-            if wants(Format::Nuget) {
-                nuget::learn().await
-            } else {
-                None
-            }
-        },
+        OptionFuture::from(wants(Format::Npm).then(|| npm::learn(own))),
+        OptionFuture::from(wants(Format::Pypi).then(|| pip::learn(own))),
+        OptionFuture::from(wants(Format::Maven).then(|| maven::learn(own))),
+        OptionFuture::from(wants(Format::Nuget).then(|| nuget::learn(own))),
     );
     let learned = [
         (Format::Npm, npm),
@@ -70,7 +52,7 @@ pub async fn learn(formats: &[Format]) -> Vec<Connection> {
     learned
         .into_iter()
         .filter_map(|(format, upstream)| {
-            let upstream = upstream?;
+            let upstream = upstream.flatten()?;
             let connection = Connection::new(&format!("public:{format}"), format, &upstream.url);
             match connection {
                 Ok(connection) => Some(Connection {
@@ -124,14 +106,46 @@ impl Place {
     }
 }
 
-/// The environment that points every client that can be pointed by it.
+/// The environment that points the clients of these formats, where it can point them. A client whose
+/// format Larder has nothing of is left as it is.
 #[must_use]
-pub fn environment(place: &Place) -> BTreeMap<&'static str, String> {
+pub fn environment(place: &Place, formats: &[Format]) -> BTreeMap<&'static str, String> {
     let mut variables = BTreeMap::new();
-    variables.extend(npm::environment(place));
-    variables.extend(pip::environment(place));
-    variables.extend(nuget::environment(place));
+    for format in formats {
+        match format {
+            Format::Npm => variables.extend(npm::environment(place)),
+            Format::Pypi => variables.extend(pip::environment(place)),
+            Format::Nuget => variables.extend(nuget::environment(place)),
+            // Maven and Gradle are pointed by files.
+            Format::Maven | Format::Generic => {}
+        }
+    }
     variables
+}
+
+/// What is said of the formats that Larder has nothing of; nothing where it serves all.
+#[must_use]
+pub fn left_alone(missing: &[Format]) -> Option<String> {
+    let first = missing.first()?;
+    let words: Vec<&str> = missing.iter().map(|format| format.as_str()).collect();
+    let words = words.join(" and ");
+    Some(format!(
+        "larder: no registry is known here for {words}, whose clients are left as they are; name one in a [[connection]] with format = \"{first}\" to have Larder serve it"
+    ))
+}
+
+/// The formats that a command's own client speaks; all, where it may start any client.
+#[must_use]
+pub fn formats_of_command(program: &str) -> &'static [Format] {
+    match program.trim_end_matches(".exe") {
+        "npm" | "npx" | "pnpm" | "pnpx" | "yarn" | "yarnpkg" | "bun" | "bunx" | "deno" => {
+            &[Format::Npm]
+        }
+        "pip" | "pip3" | "uv" | "uvx" | "poetry" | "pdm" | "pipenv" | "twine" => &[Format::Pypi],
+        "mvn" | "mvnw" | "mvnd" | "gradle" | "gradlew" => &[Format::Maven],
+        "dotnet" | "nuget" | "mono" => &[Format::Nuget],
+        _ => &Format::SERVED,
+    }
 }
 
 /// This user's home directory.

@@ -2,90 +2,252 @@
 
 use std::path::PathBuf;
 
-use super::{Place, Upstream, command, home, ini, read};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::Url;
+
+use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
 use crate::airgap::lockfile;
 use crate::airgap::platform::Platforms;
-use crate::config::Auth;
+use crate::config::{Auth, CredentialScope};
 use crate::package::Format;
 use crate::secret::Secret;
 
 /// The registry that npm is set to: by environment, by `.npmrc`, else npm's own default.
-pub async fn learn() -> Option<Upstream> {
-    let files: Vec<String> = npmrc_files().iter().filter_map(|file| read(file)).collect();
-    let url = match std::env::var("npm_config_registry")
-        .or_else(|_| std::env::var("NPM_CONFIG_REGISTRY"))
-    {
-        Ok(url) => Some(url),
-        Err(_) => files
-            .iter()
-            .find_map(|text| ini::get(text, None, "registry")),
-    };
+pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+    let settings = Settings::read();
+    let leaves_out = |url: &String| own.leaves_out(Format::Npm, url);
+    let named = settings.registries();
+    let is_left_out = named.iter().any(leaves_out);
+    let url = named.into_iter().find(|url| !leaves_out(url));
     let url = match url {
         Some(url) => url,
-        None => command::output("npm", &["config", "get", "registry"])
-            .await?
-            .trim()
-            .to_owned(),
+        None if is_left_out => default().await.filter(|url| !leaves_out(url))?,
+        None => {
+            let url = command::output("npm", &["config", "get", "registry"]).await?;
+            let url = url.trim().to_owned();
+            if leaves_out(&url) {
+                default().await.filter(|url| !leaves_out(url))?
+            } else {
+                url
+            }
+        }
     };
     if !url.contains("://") {
         return None;
     }
     Some(Upstream {
-        auth: files.iter().find_map(|text| auth(text, &url)),
+        auth: settings.auth(&url),
         url,
     })
 }
 
-/// Project before user, as npm reads them.
-fn npmrc_files() -> Vec<PathBuf> {
-    [
-        std::env::current_dir()
-            .ok()
-            .map(|folder| folder.join(".npmrc")),
-        user_file(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+/// The registry that npm is set to where neither environment nor user nor project says anything.
+async fn default() -> Option<String> {
+    let url = command::output_without(
+        "npm",
+        &["config", "get", "registry"],
+        &["npm_config_"],
+        &[("npm_config_userconfig", "/dev/null")],
+    )
+    .await?;
+    Some(url.trim().to_owned())
+}
+
+/// A setting of npm's in the environment, whose names have no case there.
+fn variable(key: &str) -> Option<String> {
+    std::env::vars().find_map(|(name, value)| {
+        let own = name.to_lowercase();
+        let own = own.strip_prefix("npm_config_")?;
+        (own == key && !value.is_empty()).then_some(value)
+    })
+}
+
+/// What npm's files say, with the environment over them.
+struct Settings {
+    /// The nearest first, as npm reads them.
+    layers: Vec<Vec<(String, String)>>,
+}
+
+impl Settings {
+    fn read() -> Self {
+        let environment = std::env::vars().filter_map(|(name, value)| {
+            // Keys that are addresses keep their case; the others have none.
+            let (prefix, key) = name.split_at_checked("npm_config_".len())?;
+            if !prefix.eq_ignore_ascii_case("npm_config_") {
+                return None;
+            }
+            let key = if key.starts_with("//") {
+                key.to_owned()
+            } else {
+                key.to_lowercase()
+            };
+            (!value.is_empty()).then_some((key, value))
+        });
+        let mut layers = vec![environment.collect()];
+        layers.extend(
+            files()
+                .iter()
+                .filter_map(|file| read(file))
+                .map(|text| layer(&text)),
+        );
+        Self { layers }
+    }
+
+    /// All that `registry` is set to, the nearest first.
+    fn registries(&self) -> Vec<String> {
+        self.layers
+            .iter()
+            .filter_map(|layer| {
+                let mut found = layer.iter().filter(|(key, _)| key == "registry");
+                found.next_back().map(|(_, value)| value.clone())
+            })
+            .collect()
+    }
+
+    /// The credential for an address: of the keys that cover it, the one with the longest path.
+    fn auth(&self, url: &str) -> Option<Auth> {
+        let url = Url::parse(url).ok()?;
+        let mut found: Vec<(CredentialScope, Words)> = Vec::new();
+        for (key, value) in self.layers.iter().flatten() {
+            let Some((scope, word)) = credential_key(key) else {
+                continue;
+            };
+            // A variable that is not set leaves no credential.
+            if !scope.covers(&url) || value.is_empty() || value.contains("${") {
+                continue;
+            }
+            let at = found.iter().position(|(own, _)| *own == scope);
+            let words = match at {
+                Some(at) => found.get_mut(at).map(|(_, words)| words),
+                None => {
+                    found.push((scope, Words::default()));
+                    found.last_mut().map(|(_, words)| words)
+                }
+            };
+            if let Some(words) = words {
+                words.set(word, value);
+            }
+        }
+        found
+            .iter()
+            .filter_map(|(scope, words)| Some((scope.depth(), words.auth()?)))
+            .max_by_key(|(depth, _)| *depth)
+            .map(|(_, auth)| auth)
+    }
+}
+
+/// A file's keys and values, with their variables.
+fn layer(text: &str) -> Vec<(String, String)> {
+    let mut entries: Vec<(String, String)> = Vec::new();
+    for (name, value) in ini::top(text) {
+        let (name, value) = (expand(name), expand(value));
+        // Of two lines of one file, the last holds.
+        entries.retain(|(other, _)| *other != name);
+        entries.push((name, value));
+    }
+    entries
+}
+
+/// `//host/path/:_authToken` and its kin.
+fn credential_key(key: &str) -> Option<(CredentialScope, &'static str)> {
+    const WORDS: [&str; 4] = ["_authToken", "_auth", "username", "_password"];
+    let (nerf, word) = key.rsplit_once(':')?;
+    let word = WORDS.into_iter().find(|own| *own == word)?;
+    Some((CredentialScope::of_nerf_dart(nerf)?, word))
+}
+
+/// What stands under one address. The nearest file is read first, and holds.
+#[derive(Default)]
+struct Words {
+    token: Option<String>,
+    pair: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Words {
+    fn set(&mut self, word: &str, value: &str) {
+        let place = match word {
+            "_authToken" => &mut self.token,
+            "_auth" => &mut self.pair,
+            "username" => &mut self.username,
+            _ => &mut self.password,
+        };
+        place.get_or_insert_with(|| value.to_owned());
+    }
+
+    /// In npm's order.
+    fn auth(&self) -> Option<Auth> {
+        if let Some(token) = &self.token {
+            return Some(Auth::bearer(&Secret::new(token)));
+        }
+        if let Some(pair) = &self.pair {
+            return Some(Auth::Header {
+                name: "authorization".to_owned(),
+                value: Secret::new(&format!("Basic {pair}")),
+            });
+        }
+        let (username, password) = (self.username.as_ref()?, self.password.as_ref()?);
+        let password = STANDARD.decode(password).ok()?;
+        let password = String::from_utf8_lossy(&password).into_owned();
+        Some(Auth::basic(username, &Secret::new(&password)))
+    }
+}
+
+/// Project before user before machine, as npm reads them.
+fn files() -> Vec<PathBuf> {
+    let global = variable("globalconfig").map(PathBuf::from);
+    [project_file(), user_file(), global]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// npm's project is the nearest folder above that has a package or its modules.
+fn project_file() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let project = here.ancestors().find(|folder| {
+        folder.join("package.json").is_file() || folder.join("node_modules").is_dir()
+    });
+    Some(project.unwrap_or(&here).join(".npmrc"))
 }
 
 fn user_file() -> Option<PathBuf> {
-    std::env::var_os("npm_config_userconfig")
+    variable("userconfig")
         .map(PathBuf::from)
         .or_else(|| Some(home()?.join(".npmrc")))
 }
 
-/// Credentials stand under the registry's address without its scheme, or a parent of it.
-fn auth(text: &str, url: &str) -> Option<Auth> {
-    let (_, nerf) = url.split_once(':')?;
-    let below = |prefix: &str| {
-        nerf.trim_end_matches('/')
-            .starts_with(prefix.trim_end_matches('/'))
-    };
-    let find = |ending: &str| {
-        ini::top(text).find_map(|(name, value)| {
-            let prefix = name.strip_suffix(ending)?;
-            (prefix.starts_with("//") && below(prefix)).then(|| expand(value))
-        })
-    };
-    if let Some(token) = find(":_authToken") {
-        return Some(Auth::bearer(&Secret::new(&token)));
+/// `${NAME}` stands for a variable anywhere in a text, `${NAME?}` for nothing where it is not set; a
+/// variable that is not set, and one behind a backslash, stay as they are.
+fn expand(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut left = text;
+    while let Some((before, rest)) = left.split_once("${") {
+        out.push_str(before);
+        let Some((name, after)) = rest.split_once('}') else {
+            out.push_str("${");
+            left = rest;
+            continue;
+        };
+        let value = match name.strip_suffix('?') {
+            _ if before.ends_with('\\') => None,
+            Some(name) => Some(std::env::var(name).unwrap_or_default()),
+            None => std::env::var(name).ok(),
+        };
+        match value {
+            Some(value) => out.push_str(&value),
+            None => {
+                out.push_str("${");
+                out.push_str(name);
+                out.push('}');
+            }
+        }
+        left = after;
     }
-    find(":_auth").map(|pair| Auth::Header {
-        name: "authorization".to_owned(),
-        value: Secret::new(&format!("Basic {pair}")),
-    })
-}
-
-/// `${NAME}` stands for a variable.
-fn expand(value: &str) -> String {
-    let Some(name) = value
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-    else {
-        return value.to_owned();
-    };
-    std::env::var(name).unwrap_or_default()
+    out.push_str(left);
+    out
 }
 
 /// Every client of the family reads one of these.
@@ -127,6 +289,48 @@ pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
     Some(format!("{own}\n{nerf}:{key}={value}\n"))
 }
 
+/// What the `User-Agent` begins with of the clients that publish to the registry that npm is set to:
+/// npm, and those of its kin that have no setting of their own here. bun and berry are never among
+/// them: what they are set to, and which credential they have for it, they alone know.
+#[must_use]
+pub fn publishers() -> Vec<String> {
+    let mut clients = vec!["npm/".to_owned()];
+    if !pnpm_has_its_own() {
+        clients.push("pnpm/".to_owned());
+    }
+    // Its own default is another registry than npm's.
+    if !Settings::read().registries().is_empty() && !super::yarn::classic_has_its_own() {
+        clients.push("yarn/1.".to_owned());
+    }
+    clients
+}
+
+/// Whether pnpm may be set to another registry than npm: by its own files, or by a workspace's
+/// `.npmrc` above the package's.
+fn pnpm_has_its_own() -> bool {
+    let here = std::env::current_dir().ok();
+    let above = || here.iter().flat_map(|folder| folder.ancestors());
+    let names_one = |file: PathBuf| {
+        read(&file).is_some_and(|text| {
+            text.lines()
+                .any(|line| line.trim_start_matches(['"', '\'']).starts_with("registr"))
+        })
+    };
+    let project = project_file();
+    let user = user_file();
+    let is_read_by_npm =
+        |file: &PathBuf| Some(file) == project.as_ref() || Some(file) == user.as_ref();
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(home()?.join(".config")));
+    std::env::var_os("pnpm_config_registry").is_some()
+        || config.is_some_and(|folder| names_one(folder.join("pnpm/rc")))
+        || above().any(|folder| names_one(folder.join("pnpm-workspace.yaml")))
+        || above()
+            .map(|folder| folder.join(".npmrc"))
+            .any(|file| !is_read_by_npm(&file) && names_one(file))
+}
+
 /// What `npm ci` and `npm install` fetch by a lockfile.
 pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 
@@ -150,12 +354,51 @@ pub fn tarballs(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn auth(layers: &[&str], url: &str) -> Option<Auth> {
+        let layers = layers.iter().map(|text| layer(text)).collect();
+        Settings { layers }.auth(url)
+    }
+
     #[test]
     fn credentials_belong_to_their_registry() {
         let text = "//npm.example/team/:_authToken=secret\n//other.example/:_authToken=no\n";
-        let found = auth(text, "https://npm.example/team/");
-        assert_eq!(found, Some(Auth::bearer(&Secret::new("secret"))));
-        assert_eq!(auth(text, "https://npm.example/"), None);
+        let secret = Some(Auth::bearer(&Secret::new("secret")));
+        assert_eq!(auth(&[text], "https://npm.example/team/"), secret);
+        assert_eq!(auth(&[text], "https://NPM.example:443/team"), secret);
+        for other in [
+            "https://npm.example/",
+            "https://npm.example/teams/",
+            "https://npm.example.evil.example/team/",
+            "https://npm.example:8443/team/",
+            "https://evil.example/npm.example/team/",
+        ] {
+            assert_eq!(auth(&[text], other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_checkouts_file_gets_no_other_hosts_token() {
+        let project = "registry=https://registry.corp.evil.example/\n";
+        let user = "registry=https://registry.corp/\n//registry.corp/:_authToken=secret\n";
+        let layers: Vec<_> = [project, user].iter().map(|text| layer(text)).collect();
+        let settings = Settings { layers };
+        let registry = settings.registries().remove(0);
+        assert_eq!(registry, "https://registry.corp.evil.example/");
+        assert_eq!(settings.auth(&registry), None);
+    }
+
+    #[test]
+    fn of_several_credentials_the_nearest_key_holds() {
+        let far = "//npm.example/:_authToken=host\n//npm.example/a/:_authToken=far\n";
+        let near =
+            "//npm.example/a:_authToken=near\n//npm.example/a/b/:_authToken=${LARDER_NO_SUCH}\n";
+        let found = auth(&[near, far], "https://npm.example/a/b/");
+        assert_eq!(found, Some(Auth::bearer(&Secret::new("near"))));
+        let pair = "//npm.example/:username=j\n//npm.example/:_password=cEBzczp3\n";
+        let found = auth(&[pair], "https://npm.example/");
+        assert_eq!(found, Some(Auth::basic("j", &Secret::new("p@ss:w"))));
+        let half = "//npm.example/:username=j\n";
+        assert_eq!(auth(&[half], "https://npm.example/"), None);
     }
 
     #[test]

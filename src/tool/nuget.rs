@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Place, Upstream, command, home, read, xml};
+use super::{OwnAddresses, Place, Upstream, command, home, read, xml};
 use crate::config::Auth;
+use crate::package::Format;
 use crate::secret::Secret;
 
 /// Where the clients keep their configuration, the nearest first.
@@ -26,11 +27,13 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// The first V3 source that NuGet is set to, with its credentials; else dotnet's own default.
-pub async fn learn() -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+    let is_taken = |url: &str| !own.leaves_out(Format::Nuget, url);
     if let Some(found) = files()
         .iter()
         .filter_map(|file| read(file))
-        .find_map(|text| source(&text))
+        .flat_map(|text| sources(&text))
+        .find(|source| is_taken(&source.url))
     {
         return Some(found);
     }
@@ -38,20 +41,30 @@ pub async fn learn() -> Option<Upstream> {
         command::output("dotnet", &["nuget", "list", "source", "--format", "Short"]).await?;
     listed
         .split_whitespace()
-        .find(|word| word.starts_with("http") && word.ends_with("index.json"))
+        .find(|word| word.starts_with("http") && word.ends_with("index.json") && is_taken(word))
         .map(|url| Upstream {
             url: url.to_owned(),
             auth: None,
         })
 }
 
-fn source(text: &str) -> Option<Upstream> {
+/// The V3 sources of one file, each with the credentials that the same file has for its name: a file
+/// of a checkout that gives a source another address gets no credentials of the user's.
+fn sources(text: &str) -> Vec<Upstream> {
     let elements = xml::elements(text);
-    let (name, url) = elements
+    elements
         .iter()
         .filter(|element| element.path == "configuration/packageSources/add")
         .filter_map(|element| Some((element.attribute("key")?, element.attribute("value")?)))
-        .find(|(_, url)| url.starts_with("http") && url.ends_with("index.json"))?;
+        .filter(|(_, url)| url.starts_with("http") && url.ends_with("index.json"))
+        .map(|(name, url)| Upstream {
+            url: url.to_owned(),
+            auth: credentials(&elements, name),
+        })
+        .collect()
+}
+
+fn credentials(elements: &[xml::Element], name: &str) -> Option<Auth> {
     // Spaces in a source's name are written so where it is an element's name.
     let prefix = format!(
         "configuration/packageSourceCredentials/{}/add",
@@ -63,13 +76,8 @@ fn source(text: &str) -> Option<Upstream> {
             .filter(|element| element.path == prefix && element.attribute("key") == Some(key))
             .find_map(|element| element.attribute("value"))
     };
-    let auth = credential("Username")
-        .zip(credential("ClearTextPassword"))
-        .map(|(username, password)| Auth::basic(username, &Secret::new(password)));
-    Some(Upstream {
-        url: url.to_owned(),
-        auth,
-    })
+    let (username, password) = credential("Username").zip(credential("ClearTextPassword"))?;
+    Some(Auth::basic(username, &Secret::new(password)))
 }
 
 /// A configuration with us as the only source.
@@ -107,13 +115,12 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
 }
 
 fn with_source(text: &str, place: &Place) -> String {
-    let without = match text.split_once("<add key=\"larder\"") {
-        Some((before, after)) => {
-            let after = after.split_once("/>").map_or(after, |(_, after)| after);
-            format!("{}{after}", before.trim_end_matches([' ', '\n']))
-        }
-        None => text.to_owned(),
-    };
+    // An entry of an earlier login; names of sources have no case.
+    let without = xml::remove(text, "configuration/packageSources/add", |entry| {
+        entry
+            .attribute("key")
+            .is_some_and(|key| key.eq_ignore_ascii_case("larder"))
+    });
     xml::insert_first(&without, "configuration", "packageSources", &add(place))
 }
 
@@ -132,8 +139,8 @@ mod tests {
     #[test]
     fn the_first_v3_source_is_learned_with_its_credentials() {
         assert_eq!(
-            source(CONFIG),
-            Some(Upstream {
+            sources(CONFIG).first(),
+            Some(&Upstream {
                 url: "https://n.example/v3/index.json".to_owned(),
                 auth: Some(Auth::basic("u", &Secret::new("p"))),
             })

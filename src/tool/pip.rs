@@ -1,21 +1,32 @@
 //! pip and its kin: pip, uv, poetry, pdm, pipenv, twine.
 
-use super::{Place, Upstream, command, home, ini, read};
+use url::Url;
+
+use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
+use crate::config::{Auth, CredentialScope};
+use crate::package::Format;
+use crate::secret::Secret;
 
 /// The index that pip or uv is set to: by environment, by their files, else their own default.
-pub async fn learn() -> Option<Upstream> {
-    let url = match from_environment().or_else(from_uv) {
-        Some(url) => Some(url),
-        None => from_pip().await,
-    }?;
-    url.contains("://").then_some(Upstream { url, auth: None })
+pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+    let is_taken = |url: &String| url.contains("://") && !own.leaves_out(Format::Pypi, url);
+    let named = from_environment().into_iter().chain(from_uv());
+    let url = match named.into_iter().find(is_taken) {
+        Some(url) => url,
+        None => from_pip(is_taken).await?,
+    };
+    Some(Upstream {
+        auth: from_netrc(&url),
+        url,
+    })
 }
 
-fn from_environment() -> Option<String> {
+fn from_environment() -> Vec<String> {
     ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"]
         .into_iter()
-        .find_map(|name| std::env::var(name).ok())
+        .filter_map(|name| std::env::var(name).ok())
         .filter(|url| !url.is_empty())
+        .collect()
 }
 
 fn from_uv() -> Option<String> {
@@ -23,20 +34,93 @@ fn from_uv() -> Option<String> {
     ini::get(&text, None, "index-url")
 }
 
-/// pip's merged configuration; where that says nothing, the default that its help prints.
-async fn from_pip() -> Option<String> {
+/// pip's merged configuration, then that of the machine; where they say nothing, the default that
+/// pip's or uv's help prints.
+async fn from_pip(is_taken: impl Fn(&String) -> bool) -> Option<String> {
     for program in ["pip", "pip3"] {
-        for key in ["global.index-url", "install.index-url"] {
-            if let Some(url) = command::output(program, &["config", "get", key]).await {
-                return Some(url.trim().to_owned());
+        let mut is_left_out = false;
+        for level in [None, Some("--site"), Some("--global")] {
+            for key in ["global.index-url", "install.index-url"] {
+                let mut arguments = vec!["config"];
+                arguments.extend(level);
+                arguments.extend(["get", key]);
+                let Some(url) = command::output(program, &arguments).await else {
+                    continue;
+                };
+                let url = url.trim().to_owned();
+                if is_taken(&url) {
+                    return Some(url);
+                }
+                is_left_out = true;
+            }
+            // Where the merged configuration says nothing, no level does.
+            if !is_left_out {
+                break;
             }
         }
-        if let Some(help) = command::output(program, &["install", "--help"]).await {
-            return command::address_behind(&help, "--index-url");
+        // The help shows what is configured, unless there is no configuration.
+        let help = command::output_without(
+            program,
+            &["install", "--help"],
+            &["pip_"],
+            &[("PIP_CONFIG_FILE", "/dev/null")],
+        );
+        if let Some(help) = help.await {
+            return command::address_behind(&help, "--index-url").filter(&is_taken);
         }
     }
-    let help = command::output("uv", &["pip", "install", "--help"]).await?;
-    command::address_behind(&help, "--default-index")
+    let help = command::output_without("uv", &["pip", "install", "--help"], &["uv_"], &[]).await?;
+    command::address_behind(&help, "--default-index").filter(is_taken)
+}
+
+/// The credential that `.netrc` has for an index. Its lines name hosts, without scheme and port, as
+/// pip and uv read them.
+fn from_netrc(url: &str) -> Option<Auth> {
+    let url = Url::parse(url).ok()?;
+    if !url.username().is_empty() {
+        return None;
+    }
+    let file = std::env::var_os("NETRC").map(std::path::PathBuf::from);
+    let file = file.or_else(|| Some(home()?.join(".netrc")))?;
+    netrc(&read(&file)?, &url)
+}
+
+fn netrc(text: &str, url: &Url) -> Option<Auth> {
+    let mut scope = None;
+    let (mut login, mut password) = (None, None);
+    let mut words = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(str::split_whitespace);
+    let mut found = Vec::new();
+    let mut finish =
+        |scope: Option<CredentialScope>, login: Option<&str>, password: Option<&str>| {
+            if let Some(scope) = scope
+                && scope.covers(url)
+                && let Some(password) = password
+            {
+                found.push(Auth::basic(
+                    login.unwrap_or_default(),
+                    &Secret::new(password),
+                ));
+            }
+        };
+    while let Some(word) = words.next() {
+        match word {
+            "machine" => {
+                finish(scope.take(), login.take(), password.take());
+                scope = words.next().and_then(CredentialScope::of_machine);
+            }
+            // It would hold for every host.
+            "default" => finish(scope.take(), login.take(), password.take()),
+            "login" => login = words.next(),
+            "password" => password = words.next(),
+            "account" => drop(words.next()),
+            _ => {}
+        }
+    }
+    finish(scope, login, password);
+    found.into_iter().next()
 }
 
 /// Every client of the family reads one of these.
@@ -52,4 +136,24 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
         // Of the plugin poetry-plugin-pypi-mirror; poetry itself knows no mirror.
         ("POETRY_PYPI_MIRROR_URL", simple),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netrc_names_hosts_and_nothing_that_only_begins_like_one() {
+        let text = "# machine pypi.example login no password no\n\
+                    machine pypi.example login u password p\n\
+                    machine other.example\n  login o\n  password q\ndefault login d password d\n";
+        let found = |url: &str| netrc(text, &Url::parse(url).unwrap());
+        let own = Some(Auth::basic("u", &Secret::new("p")));
+        assert_eq!(found("https://pypi.example/simple/"), own);
+        assert_eq!(found("https://PYPI.example:8443/simple/"), own);
+        assert_eq!(found("https://pypi.example.evil.example/simple/"), None);
+        assert_eq!(found("https://evil.example/pypi.example/"), None);
+        let other = Some(Auth::basic("o", &Secret::new("q")));
+        assert_eq!(found("https://other.example/simple/"), other);
+    }
 }

@@ -31,16 +31,32 @@ pub fn elements(text: &str) -> Vec<Element> {
         match reader.read_event() {
             Ok(Event::Start(start)) => open.push(element(&start, open.last())),
             Ok(Event::Empty(start)) => found.push(element(&start, open.last())),
-            Ok(Event::Text(piece)) => {
-                if let Some(element) = open.last_mut() {
-                    element.text.push_str(piece.trim());
-                }
+            Ok(Event::Text(piece)) => append(&mut open, &piece),
+            Ok(Event::CData(piece)) => append(&mut open, &piece),
+            Ok(Event::GeneralRef(name)) => {
+                append(&mut open, &unescaped(&format!("&{};", &*name)));
             }
-            Ok(Event::End(_)) => found.extend(open.pop()),
+            Ok(Event::End(_)) => {
+                found.extend(open.pop().map(|element| Element {
+                    text: element.text.trim().to_owned(),
+                    ..element
+                }));
+            }
             Ok(Event::Eof) | Err(_) => return found,
             Ok(_) => {}
         }
     }
+}
+
+fn append(open: &mut [Element], piece: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(piece);
+    }
+}
+
+/// The text with its entities and character references resolved; as it stands where one is unknown.
+fn unescaped(text: &str) -> String {
+    quick_xml::escape::unescape(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
 
 fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
@@ -57,11 +73,58 @@ fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
             .map(|attribute| {
                 (
                     attribute.key.into_inner().to_owned(),
-                    attribute.value.to_string(),
+                    unescaped(&attribute.value),
                 )
             })
             .collect(),
     }
+}
+
+/// The text without the elements at `path` that are meant, and without the space before them.
+#[must_use]
+pub fn remove(text: &str, path: &str, is_meant: impl Fn(&Element) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut open, mut kept): (Vec<Element>, usize) = (Vec::new(), 0);
+    // Where the element that is being left out begins, and how deep it lies.
+    let mut leaving: Option<(usize, usize)> = None;
+    let mut reader = Reader::from_str(text);
+    let at = |reader: &Reader<&[u8]>| usize::try_from(reader.buffer_position()).unwrap_or(0);
+    loop {
+        let before = at(&reader);
+        let mut ended = None;
+        match reader.read_event() {
+            Ok(Event::Start(start)) => {
+                let found = element(&start, open.last());
+                if leaving.is_none() && found.path == path && is_meant(&found) {
+                    leaving = Some((before, open.len()));
+                }
+                open.push(found);
+            }
+            Ok(Event::Empty(start)) => {
+                let found = element(&start, open.last());
+                if leaving.is_none() && found.path == path && is_meant(&found) {
+                    ended = Some(before);
+                }
+            }
+            Ok(Event::End(_)) => {
+                open.pop();
+                if let Some((start, _)) = leaving.filter(|(_, depth)| *depth == open.len()) {
+                    ended = Some(start);
+                    leaving = None;
+                }
+            }
+            Ok(Event::Eof) => break,
+            // What cannot be read is left as it is.
+            Err(_) => return text.to_owned(),
+            Ok(_) => {}
+        }
+        if let Some(start) = ended {
+            out.push_str(text.get(kept..start).unwrap_or_default().trim_end());
+            kept = at(&reader);
+        }
+    }
+    out.push_str(text.get(kept..).unwrap_or_default());
+    out
 }
 
 /// The text with `child` as the first thing in the element at `path` (two levels: root and
@@ -146,13 +209,33 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_meant_is_removed() {
+        let is_ours = |element: &Element| element.attribute("k") == Some("ours");
+        for (text, expected) in [
+            (
+                "<a><b>\n  <c k=\"ours\"/><c/></b></a>",
+                "<a><b><c/></b></a>",
+            ),
+            ("<a><b><c k='ours'></c><c/></b></a>", "<a><b><c/></b></a>"),
+            ("<a><b><c k='ours'><d/>x</c>y</b></a>", "<a><b>y</b></a>"),
+            ("<a><x><c k='ours'/></x></a>", "<a><x><c k='ours'/></x></a>"),
+            (
+                "<a><!-- <c k='ours'/> --></a>",
+                "<a><!-- <c k='ours'/> --></a>",
+            ),
+        ] {
+            assert_eq!(remove(text, "a/b/c", is_ours), expected);
+        }
+    }
+
+    #[test]
     fn elements_know_their_path_text_and_attributes() {
-        let all = elements("<a><b k=\"v\"/><c>text</c></a>");
+        let all = elements("<a><b k=\"v&amp;&#x77;\"/><c> t&amp;<![CDATA[<e>]]>&#120; t </c></a>");
         assert_eq!(all[0].path, "a/b");
-        assert_eq!(all[0].attribute("k"), Some("v"));
+        assert_eq!(all[0].attribute("k"), Some("v&w"));
         assert_eq!(
             (all[1].path.as_str(), all[1].text.as_str()),
-            ("a/c", "text")
+            ("a/c", "t&<e>x t")
         );
     }
 }

@@ -1,10 +1,10 @@
 //! `larder run`
 
 use super::{LARDER, MANIFEST, Setup, registry, run};
-use crate::support::Upstream;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish_at, version};
 use crate::support::tool::{Tool, clients, said, succeeded};
+use crate::support::{Reply, Upstream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_leaves_the_lockfile_that_a_direct_install_writes() {
@@ -195,4 +195,184 @@ async fn run_uses_the_larder_that_holds_the_data_directory() {
         .await
         .unwrap();
     assert!(metrics.contains("format=\"npm\""), "{metrics}");
+}
+
+/// Publishes go by what arrives where, with which credential.
+fn puts(upstream: &Upstream) -> Vec<(String, String)> {
+    let text = |value: Option<&reqwest::header::HeaderValue>| {
+        value.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
+    upstream
+        .seen()
+        .iter()
+        .filter(|seen| seen.method == "PUT")
+        .map(|seen| (seen.path.clone(), text(seen.headers.get("authorization"))))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_of_yarns_under_run_goes_to_yarns_own_registry_or_nowhere() {
+    let (npms, yarns) = (Upstream::start().await, Upstream::start().await);
+    for upstream in [&npms, &yarns] {
+        for path in ["/npm/acme-lib", "/npm/@acme%2flib"] {
+            upstream.put(path, Reply::json("{}"));
+        }
+    }
+    let berry = clients().join("node/node_modules/@yarnpkg/cli-dist/bin/yarn.js");
+    let berry = berry.display().to_string();
+    let classic = clients().join("node/node_modules/yarn/bin/yarn.js");
+    let classic = classic.display().to_string();
+    let publish_berry: &[&str] = &["node", &berry, "npm", "publish"];
+    let publish_classic: &[&str] = &["node", &classic, "publish", "--new-version", "1.0.0"];
+    let (host, own) = (&npms.address, yarns.url());
+    let server = format!("npmRegistryServer: \"{own}/npm\"\nnpmAuthToken: of-yarn\n");
+    let registries = format!(
+        "npmRegistryServer: \"{own}/npm\"\nnpmRegistries:\n  \"{own}/npm\":\n    npmAuthToken: of-yarn\n"
+    );
+    let publish_registry = format!("npmPublishRegistry: \"{own}/npm/\"\nnpmAuthToken: of-yarn\n");
+    let token_alone = "npmAuthToken: of-yarn\n".to_owned();
+    let same_token = "npmAuthToken: of-npm\n".to_owned();
+    let classic_own = format!("registry \"{own}/npm/\"\n");
+    let to_yarns = || vec![("/npm/acme-lib".to_owned(), "Bearer of-yarn".to_owned())];
+    let to_npms = || vec![("/npm/acme-lib".to_owned(), "Bearer of-npm".to_owned())];
+    for (what, file, text, command, at_npms, at_yarns) in [
+        (
+            "npmRegistryServer",
+            ".yarnrc.yml",
+            server,
+            publish_berry,
+            vec![],
+            to_yarns(),
+        ),
+        (
+            "npmRegistries",
+            ".yarnrc.yml",
+            registries,
+            publish_berry,
+            vec![],
+            to_yarns(),
+        ),
+        (
+            "npmPublishRegistry",
+            ".yarnrc.yml",
+            publish_registry,
+            publish_berry,
+            vec![],
+            to_yarns(),
+        ),
+        (
+            "a token alone",
+            ".yarnrc.yml",
+            token_alone,
+            publish_berry,
+            vec![],
+            vec![],
+        ),
+        (
+            "npm's token",
+            ".yarnrc.yml",
+            same_token,
+            publish_berry,
+            vec![],
+            vec![],
+        ),
+        (
+            "classic's registry",
+            ".yarnrc",
+            classic_own,
+            publish_classic,
+            vec![],
+            vec![],
+        ),
+        (
+            "classic without its own",
+            ".unused",
+            String::new(),
+            publish_classic,
+            to_npms(),
+            vec![],
+        ),
+        (
+            "npm",
+            ".unused",
+            String::new(),
+            &["npm", "publish"],
+            to_npms(),
+            vec![],
+        ),
+    ] {
+        npms.forget_seen();
+        yarns.forget_seen();
+        let setup = Setup::new("[ahead]\nenabled = false\n");
+        let tool = Tool::new();
+        tool.write("package.json", r#"{"name":"acme-lib","version":"1.0.0"}"#);
+        tool.write("yarn.lock", "");
+        tool.write(
+            ".npmrc",
+            &format!("registry=http://{host}/npm/\n//{host}/npm/:_authToken=of-npm\n"),
+        );
+        tool.write(file, &text);
+        let whitelist = "unsafeHttpWhitelist: [\"127.0.0.1\"]\nenableTelemetry: false\n";
+        if file == ".yarnrc.yml" {
+            tool.write(file, &format!("{text}{whitelist}"));
+        }
+        let output = run(&setup, &tool, command).await;
+        let is_published = !at_npms.is_empty() || !at_yarns.is_empty();
+        assert_eq!(
+            output.status.success(),
+            is_published,
+            "{what}: {}",
+            said(&output)
+        );
+        assert_eq!(puts(&npms), at_npms, "{what}: {}", said(&output));
+        assert_eq!(puts(&yarns), at_yarns, "{what}: {}", said(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_passes_on_no_publish_with_another_credential_or_of_another_format() {
+    let upstream = registry().await;
+    let setup = Setup::new("[ahead]\nenabled = false\n");
+    let tool = Tool::new();
+    let host = &upstream.address;
+    tool.write(
+        ".npmrc",
+        &format!("registry=http://{host}/npm/\n//{host}/npm/:_authToken=of-npm\n"),
+    );
+    tool.write(
+        "send.js",
+        r#"const [agent, authorization] = process.argv.slice(2);
+        fetch(process.env.npm_config_registry + "acme-lib", {method: "PUT", body: "{}",
+            headers: {"user-agent": agent, ...(authorization ? {authorization} : {})}})
+            .then(async answer => console.log("answer:", answer.status, await answer.text()));"#,
+    );
+    upstream.put("/npm/acme-lib", Reply::json("{}"));
+    for (agent, authorization, is_passed_on) in [
+        ("npm/11.0.0 node/v24", "Bearer of-npm", true),
+        ("npm/11.0.0 node/v24", "Bearer of-another", false),
+        ("npm/11.0.0 node/v24", "bearer of-npm ", false),
+        ("npm/11.0.0 node/v24", "", false),
+        ("Bun/1.3.0", "Bearer of-npm", false),
+        ("yarn/4.9.0 npm/? node/v24", "Bearer of-npm", false),
+        ("", "Bearer of-npm", false),
+    ] {
+        upstream.forget_seen();
+        let output = run(&setup, &tool, &["node", "send.js", agent, authorization]).await;
+        let passed_on = !puts(&upstream).is_empty();
+        assert_eq!(
+            passed_on,
+            is_passed_on,
+            "{agent} {authorization}: {}",
+            said(&output)
+        );
+        if !is_passed_on {
+            assert!(said(&output).contains("answer: 403"), "{}", said(&output));
+            assert!(
+                said(&output).contains("without `larder run`"),
+                "{}",
+                said(&output)
+            );
+            assert!(!said(&output).contains("of-npm"), "{}", said(&output));
+        }
+    }
 }

@@ -151,7 +151,9 @@ async fn upstreams_are_learned_from_the_machines_own_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_and_env_point_at_larder_and_lose_nothing() {
-    let setup = Setup::new("");
+    let upstream = registry().await;
+    let text = config(&upstream, IMPATIENT).replace("127.0.0.1:0", "127.0.0.1:5273");
+    let setup = Setup::new(&text);
     std::fs::write(setup.at(".npmrc"), "# mine\nfund=false\n").unwrap();
     let files = [
         (
@@ -223,4 +225,143 @@ async fn login_and_env_point_at_larder_and_lose_nothing() {
         said(&output)
     );
     succeeded(&setup.run(&["completions", "bash"]).await);
+}
+
+/// A PATH with none of the clients, so that nothing is learned but by files.
+fn no_clients(setup: &Setup) -> String {
+    let folder = setup.folder.path().join("bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_never_pointed_at_nothing() {
+    let upstream = registry().await;
+    let url = upstream.url();
+    let setup = Setup::new(&format!(
+        "[[connection]]\nname = \"n\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n"
+    ));
+    let path = no_clients(&setup);
+    let mut env = setup.command(&["env"]);
+    let output = env.env("PATH", &path).output().await.unwrap();
+    succeeded(&output);
+    assert!(said(&output).contains("export npm_config_registry="));
+    assert!(
+        !said(&output).contains("PIP_INDEX_URL"),
+        "{}",
+        said(&output)
+    );
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.contains("pypi and maven and nuget") && lines.contains("[[connection]]"));
+    for tool in ["pip", "uv", "twine", "maven", "gradle", "nuget"] {
+        let mut login = setup.command(&["login", "--tool", tool]);
+        let output = login.env("PATH", &path).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(
+            said(&output).contains("[[connection]]"),
+            "{}",
+            said(&output)
+        );
+    }
+    assert!(!setup.folder.path().join(".m2").exists());
+    // Another Larder's formats are not known here.
+    let mut login = setup.command(&["login", "--tool", "maven", "--address", "https://l.example"]);
+    succeeded(&login.env("PATH", &path).output().await.unwrap());
+    // A Maven that is found by nobody but by its path.
+    let maven = setup.folder.path().join("mvnw");
+    std::fs::write(&maven, "#!/bin/sh\necho \"given: $*\"\nexit 7\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&maven, mode).unwrap();
+    let maven = maven.display().to_string();
+    std::fs::remove_dir_all(setup.folder.path().join(".m2")).unwrap();
+    let mut run = setup.command(&["run", "--", &maven, "validate"]);
+    let output = run.env("PATH", &path).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert!(
+        said(&output).contains("given: validate\n"),
+        "{}",
+        said(&output)
+    );
+    assert!(said(&output).contains("no registry is known here for maven"));
+    let script = setup.command(&["run", "--", "/bin/sh", "-c", "set"]);
+    let mut script = script;
+    let output = script.env("PATH", &path).output().await.unwrap();
+    assert!(
+        !said(&output).contains("PIP_INDEX_URL"),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        !said(&output).contains("RestoreSources"),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        said(&output).contains("npm_config_registry"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larder_is_not_its_own_upstream() {
+    let upstream = registry().await;
+    let (url, here) = (upstream.url(), "http://localhost:5273");
+    let setup = Setup::new("listen = \"127.0.0.1:5273\"\npublic_url = \"https://l.example\"\n");
+    let path = no_clients(&setup);
+    let write = |file: &str, text: &str| {
+        let file = setup.folder.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write(".npmrc", &format!("registry={here}/npm/public/\n"));
+    write(
+        ".config/uv/uv.toml",
+        "index-url = \"https://l.example/pypi/public/simple/\"\n",
+    );
+    let mirrors = |second: &str| {
+        format!(
+            "<settings><mirrors><mirror><id>larder</id><mirrorOf>*</mirrorOf><url>http://127.0.0.1:5273/maven/public/</url></mirror>{second}</mirrors></settings>"
+        )
+    };
+    write(".m2/settings.xml", &mirrors(""));
+    let sources = |second: &str| {
+        format!(
+            "<configuration><packageSources><add key=\"larder\" value=\"http://[::1]:5273/nuget/public/v3/index.json\" />{second}</packageSources></configuration>"
+        )
+    };
+    write(".nuget/NuGet/NuGet.Config", &sources(""));
+    let check = async || {
+        let mut command = setup.command(&["check", "--json"]);
+        let command = command.env("PATH", &path).current_dir(setup.folder.path());
+        let output = command.output().await.unwrap();
+        let signs: Vec<serde_json::Value> =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let urls: Vec<String> = signs
+            .iter()
+            .map(|sign| sign["url"].as_str().unwrap().to_owned())
+            .collect();
+        (urls, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (urls, remarks) = check().await;
+    assert!(urls.is_empty(), "{urls:?}");
+    assert_eq!(
+        remarks.matches("is set to this Larder itself").count(),
+        4,
+        "{remarks}"
+    );
+    // The next mirror and the next source are taken instead.
+    let mirror =
+        format!("<mirror><id>m</id><mirrorOf>central</mirrorOf><url>{url}/maven2</url></mirror>");
+    write(".m2/settings.xml", &mirrors(&mirror));
+    write(
+        ".nuget/NuGet/NuGet.Config",
+        &sources(&format!("<add key=\"n\" value=\"{url}/v3/index.json\" />")),
+    );
+    let (urls, _) = check().await;
+    assert_eq!(
+        urls,
+        [format!("{url}/maven2/"), format!("{url}/v3/index.json")]
+    );
 }
