@@ -22,6 +22,7 @@ pub mod task;
 pub mod telemetry;
 pub mod tool;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,6 +267,30 @@ impl Larder {
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
         self.reader.upkeep(&snapshot, command).await
+    }
+
+    /// What a run got, and the upstreams that its lockfiles should name.
+    ///
+    /// # Errors
+    /// Where there is no such repository.
+    pub fn report(&self, run: &str, repository: &str) -> Result<telemetry::Report, Problem> {
+        let snapshot = self.snapshot();
+        let mut upstreams = BTreeMap::new();
+        let repository = snapshot.repository(repository)?;
+        for connection in repository.connections() {
+            upstreams
+                .entry(connection.format.to_string())
+                .or_insert_with(|| connection.url.to_string());
+        }
+        Ok(telemetry::Report {
+            counts: self.runs.run(run).report(),
+            upstreams,
+            formats: snapshot
+                .formats_of(repository)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        })
     }
 
     /// One who takes a bundle in; these keys are trusted beside the configuration's.

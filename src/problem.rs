@@ -11,7 +11,12 @@ pub enum Kind {
     Denied,
     Unauthenticated,
     Invalid,
-    MethodNotAllowed,
+    /// The path takes others: as an `Allow` header lists them.
+    MethodNotAllowed {
+        allow: &'static str,
+    },
+    /// It was asked by a name that is not its own.
+    Misdirected,
     Conflict,
     TooLarge,
     /// Upstream's bytes do not match what upstream promised.
@@ -40,7 +45,8 @@ impl Kind {
             Self::Denied => "denied",
             Self::Unauthenticated => "unauthenticated",
             Self::Invalid => "invalid",
-            Self::MethodNotAllowed => "method-not-allowed",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::Misdirected => "misdirected",
             Self::Conflict => "conflict",
             Self::TooLarge => "too-large",
             Self::Unverified => "unverified",

@@ -35,19 +35,13 @@ impl Hand {
         let Some(holder) = store::holder(&config.data_dir) else {
             return Ok(Self::Here(Larder::start(config).await?));
         };
-        let address = holder.address.clone().with_context(|| {
-            format!(
+        if holder.address.is_none() {
+            anyhow::bail!(
                 "the data directory {} is held by {holder}, which serves nothing yet",
                 config.data_dir.display()
-            )
-        })?;
-        let secret = store::read_secret(&config.data_dir).with_context(|| {
-            format!(
-                "{holder} takes commands from who can read {}, and this user cannot",
-                config.data_dir.join("control.secret").display()
-            )
-        })?;
-        Ok(Self::There(Control::of(address, secret)?))
+            );
+        }
+        Ok(Self::There(Control::of(&config.data_dir)?))
     }
 
     /// Ends what was begun for this hand alone.

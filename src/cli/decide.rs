@@ -27,7 +27,10 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let config = settings::config(&global, None).await?;
     let repository = settings::repository(&config, arguments.repository)?;
     let explanation = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
-        Some(address) => tool::client::decide(&address, &repository, &package, &version).await?,
+        Some(_) => {
+            let control = tool::client::Control::of(&config.data_dir)?;
+            control.decide(&repository, &package, &version).await?
+        }
         None => {
             let larder = Larder::start(config).await?;
             let snapshot = larder.snapshot();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{Global, print, settings, tell};
 use crate::package::Format;
 use crate::telemetry::Report;
-use crate::tool::client;
+use crate::tool::client::Control;
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Arguments {
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_elsewhere = arguments.address.is_some();
-    let place = place(&global, arguments.address, arguments.repository)?;
+    let place = place(&global, arguments.address, arguments.repository).await?;
     // What a Larder elsewhere serves is not known here.
     let formats = if is_elsewhere {
         Format::SERVED.to_vec()
@@ -56,9 +56,9 @@ pub async fn served(
     formats: &[Format],
 ) -> anyhow::Result<Vec<Format>> {
     let (config, _) = settings::learned(global, None, &[]).await?;
-    let holder = store::holder(&config.data_dir).and_then(|holder| holder.address);
-    if let Some(address) = holder
-        && let Ok(report) = client::report(&address, "env", repository).await
+    if store::holder(&config.data_dir).is_some()
+        && let Ok(control) = Control::of(&config.data_dir)
+        && let Ok(report) = control.report("env", repository).await
     {
         return Ok(known(&report));
     }
@@ -79,7 +79,7 @@ pub fn known(report: &Report) -> Vec<Format> {
 }
 
 /// Where the clients are to be pointed.
-pub fn place(
+pub async fn place(
     global: &Global,
     address: Option<String>,
     repository: Option<String>,
@@ -90,17 +90,20 @@ pub fn place(
         ..Default::default()
     };
     let config = crate::config::load(&source, &learned)?;
-    let root = address
-        .or_else(|| config.public_url.as_ref().map(ToString::to_string))
-        .or_else(|| store::holder(&config.data_dir)?.address)
-        .unwrap_or_else(|| {
+    let named = address.or_else(|| config.public_url.as_ref().map(ToString::to_string));
+    let served = || store::holder(&config.data_dir)?.address;
+    let root = match (named, served()) {
+        (Some(named), _) => named,
+        (None, Some(served)) => client_address(served, None).await,
+        (None, None) => {
             let scheme = if config.tls.is_some() {
                 "https"
             } else {
                 "http"
             };
             format!("{scheme}://{}", config.listen)
-        });
+        }
+    };
     let repository = repository
         .or_else(|| {
             config
@@ -113,4 +116,19 @@ pub fn place(
         root: root.trim_end_matches('/').to_owned(),
         repository,
     })
+}
+
+/// The address by which clients reach the Larder that serves `address`: another one of its names
+/// where its certificate is made out to that. Says so where there is none that can be trusted.
+pub async fn client_address(address: String, public_url: Option<&url::Url>) -> String {
+    if !address.starts_with("https:") {
+        return address;
+    }
+    match tool::client::trusted(&address, public_url).await {
+        Ok(trusted) => trusted,
+        Err(why) => {
+            tell(&format!("larder: {why}"));
+            address
+        }
+    }
 }

@@ -52,7 +52,7 @@ impl Tool {
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_elsewhere = arguments.address.is_some();
-    let place = env::place(&global, arguments.address, arguments.repository)?;
+    let place = env::place(&global, arguments.address, arguments.repository).await?;
     let format = arguments.tool.format();
     if !is_elsewhere
         && !env::served(&global, &place.repository, &[format])

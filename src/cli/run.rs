@@ -18,7 +18,7 @@ use crate::config::{Auth, Config, Connection, Publish};
 use crate::package::Format;
 use crate::server::Listener;
 use crate::telemetry::{PublishGrant, RUN_TAG, Report, log};
-use crate::tool::client::{self, Lease};
+use crate::tool::client::{self, Control, Lease};
 use crate::tool::yarn::Berry;
 use crate::tool::{self, Place, lockfile, maven, npm, nuget};
 use crate::{Larder, clock, store};
@@ -39,7 +39,7 @@ pub struct Arguments {
 /// The Larder that the child is pointed at.
 enum Server {
     /// One that runs already; the lease keeps another run's private one alive.
-    Running { _lease: Lease },
+    Running { control: Control, _lease: Lease },
     Private {
         larder: Arc<Larder>,
         stop: CancellationToken,
@@ -87,7 +87,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let formats = match &server {
         Server::Private { .. } => formats,
         // It has a configuration of its own.
-        Server::Running { .. } => client::report(&address, &run, &place.repository)
+        Server::Running { control, .. } => control
+            .report(&run, &place.repository)
             .await
             .map_or(formats, |report| env::known(&report)),
     };
@@ -113,7 +114,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     if let Some(ahead) = ahead {
         ahead.abort();
     }
-    let report = client::report(&address, &run, &place.repository).await;
+    let report = match &server {
+        Server::Running { control, .. } => control.report(&run, &place.repository).await,
+        Server::Private { larder, .. } => larder
+            .report(&run, &place.repository)
+            .map_err(anyhow::Error::from),
+    };
     if let Ok(report) = &report {
         restore(began, &place, report);
         tell(&closing_line(report));
@@ -124,11 +130,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 
 /// Finds the Larder that holds the data directory, or starts a private one.
 async fn server(
-    config: Config,
+    mut config: Config,
     run: &str,
     grant: Option<PublishGrant>,
 ) -> anyhow::Result<(String, Server)> {
     let data_dir = config.data_dir.clone();
+    let public_url = config.public_url.clone();
+    // A private Larder is for this run's clients on this machine, which need not know who issues
+    // the certificate that the configuration names; nor is it the one that everybody knows.
+    config.tls = None;
+    config.public_url = None;
     let larder = match Larder::start(config).await {
         Ok(larder) => larder,
         Err(crate::StartError::Store(store::Error::Held { path, holder })) => {
@@ -138,8 +149,16 @@ async fn server(
                     path.display()
                 )
             })?;
-            let lease = client::lease(&address, run, grant.as_ref()).await?;
-            return Ok((address, Server::Running { _lease: lease }));
+            let control = Control::of(&path)?;
+            let lease = control.lease(run, grant.as_ref()).await?;
+            let address = env::client_address(address, public_url.as_ref()).await;
+            return Ok((
+                address,
+                Server::Running {
+                    control,
+                    _lease: lease,
+                },
+            ));
         }
         Err(error) => {
             return Err(error)
@@ -149,8 +168,9 @@ async fn server(
     let listener = Listener::bind(&larder).await?;
     let address = listener.url();
     larder.store.announce(&address);
+    let begun = larder.runs.run(run);
     if let Some(grant) = grant {
-        let _ = larder.runs.run(run).publish.set(grant);
+        let _ = begun.publish.set(grant);
     }
     let stop = CancellationToken::new();
     let served = tokio::spawn(listener.serve(stop.clone()));

@@ -43,7 +43,13 @@ pub fn source(global: &Global) -> anyhow::Result<Source> {
     Ok(Source {
         file,
         text,
-        environment: std::env::vars().collect(),
+        // A variable of somebody else's need not be text.
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let value = value.to_string_lossy().into_owned();
+                Some((name.into_string().ok()?, value))
+            })
+            .collect(),
     })
 }
 

@@ -86,9 +86,12 @@ pub fn shape(failure: &Failure) -> (u16, &'static str, Value) {
     let (status, name) = match failure.problem.kind {
         Kind::NotFound => (404, "ResourceNotFoundException"),
         Kind::Denied | Kind::Unauthenticated => (403, "AccessDeniedException"),
+        Kind::Misdirected => (421, "AccessDeniedException"),
         Kind::Conflict => (409, "ConflictException"),
         Kind::TooMany { .. } | Kind::Unavailable { .. } => (429, "ThrottlingException"),
-        Kind::Invalid | Kind::MethodNotAllowed | Kind::TooLarge => (400, "ValidationException"),
+        Kind::Invalid | Kind::MethodNotAllowed { .. } | Kind::TooLarge => {
+            (400, "ValidationException")
+        }
         Kind::Unverified | Kind::Upstream | Kind::UpstreamTimeout | Kind::Loop | Kind::Internal => {
             (500, "InternalServerException")
         }

@@ -1,9 +1,10 @@
 //! `[access]`: who is let in.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::Section;
+use super::document::{Section, Span};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -25,10 +26,12 @@ impl Access {
             required: section.take("required").unwrap_or(false),
             anonymous: section.take("anonymous").unwrap_or(false),
             failures_max: section
-                .take::<usize>("failures_max")
-                .map_or(20, |count| u32::try_from(count.max(1)).unwrap_or(u32::MAX)),
+                .take::<NonZeroU32>("failures_max")
+                .map_or(20, NonZeroU32::get),
             audit: section.take::<String>("audit").map(PathBuf::from),
-            refresh: section.take("refresh").unwrap_or(Duration::from_secs(2)),
+            refresh: section
+                .take::<Span>("refresh")
+                .map_or(Duration::from_secs(2), |time| time.0),
         };
         section.finish();
         access

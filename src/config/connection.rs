@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
 use url::Url;
 
 use super::aws::endpoint;
 use super::document::{Section, nearest};
+use super::settings::{Account, Region};
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -143,7 +145,15 @@ impl Connection {
     }
 }
 
-pub(super) fn read(section: Section<'_>) -> Option<Connection> {
+/// A connection as it was written, with the places that later faults name.
+pub(super) struct Written {
+    pub connection: Connection,
+    pub place: String,
+    /// Of `publish_auth`.
+    pub publish_auth: Option<String>,
+}
+
+pub(super) fn read(section: Section<'_>) -> Option<Written> {
     let name = section.require::<String>("name");
     let format = section.require::<String>("format");
     let url = section.require::<String>("url");
@@ -226,8 +236,15 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
                 .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
                 .ok()
         });
+    if auth.is_some() && connection.as_ref().is_some_and(|it| it.auth.is_some()) {
+        section.fault(
+            &section.place,
+            "`connection.url` has a user, and `connection.auth` says who Larder is, too; leave one of them out",
+        );
+    }
+    let place = section.place.clone();
     section.finish();
-    connection.map(|connection| Connection {
+    let connection = connection.map(|connection| Connection {
         auth: auth.or(connection.auth),
         offline,
         ca_file,
@@ -236,13 +253,37 @@ pub(super) fn read(section: Section<'_>) -> Option<Connection> {
         publish_as_client,
         hosts,
         ..connection
+    })?;
+    Some(Written {
+        connection,
+        place,
+        publish_auth: publish_auth.map(|(_, place)| place),
     })
 }
+
+/// The ways of saying who Larder is.
+const KINDS: [&str; 4] = ["bearer", "basic", "header", "aws_codeartifact"];
 
 /// `{ bearer = SECRET }`, `{ basic = { username = …, password = SECRET } }`,
 /// `{ header = { name = …, value = SECRET } }`,
 /// `{ aws_codeartifact = { domain = …, owner = …, region = …, endpoint = … } }`.
 fn read_auth(section: Section<'_>) -> Option<Auth> {
+    let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| section.has(kind)).collect();
+    if section.is_empty() {
+        let kinds = KINDS.join("`, `");
+        section.fault(
+            &section.place,
+            format!("`connection.auth` is empty, and Larder would go without credentials; it has one of `{kinds}`"),
+        );
+    } else if kinds.len() > 1 {
+        section.fault(
+            &section.place,
+            format!(
+                "`connection.auth` has `{}`, and a registry is told one thing; leave one",
+                kinds.join("` and `")
+            ),
+        );
+    }
     let bearer = section
         .take::<Secret>("bearer")
         .map(|token| Auth::bearer(&token));
@@ -255,6 +296,11 @@ fn read_auth(section: Section<'_>) -> Option<Auth> {
     let header = section.optional_section("header").and_then(|header| {
         let name = header.require::<String>("name");
         let value = header.require::<Secret>("value");
+        if let Some((name, place)) = &name
+            && HeaderName::from_bytes(name.as_bytes()).is_err()
+        {
+            header.fault(place, format!("`{name}` is no name of a header"));
+        }
         header.finish();
         Some(Auth::Header {
             name: name?.0.to_lowercase(),
@@ -273,8 +319,9 @@ fn read_auth(section: Section<'_>) -> Option<Auth> {
 
 fn read_codeartifact(section: Section<'_>) -> Option<CodeArtifact> {
     let domain = section.require::<String>("domain");
-    let owner = section.take("owner");
-    let region = section.require::<String>("region");
+    let owner = section.take::<Account>("owner").map(|account| account.0);
+    let region = section.require::<Region>("region");
+    let region = region.map(|(Region(region), place)| (region, place));
     let endpoint = endpoint(&section, "codeartifact", region.as_ref());
     section.finish();
     Some(CodeArtifact {

@@ -1,8 +1,10 @@
-//! A TOML document read key by key: what was asked for is known, what is left over is a mistake.
+//! A TOML document read key by key, and the environment laid over it: what was asked for is known,
+//! what is left over, in the file or among the variables, is a mistake.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -36,41 +38,83 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// The variables that begin with `LARDER_`, each parsed as the value it stands for.
-pub struct Environment<'a> {
-    values: BTreeMap<&'a str, DeValue<'a>>,
+/// A variable's value: as TOML where it reads as TOML, and as the text that it is.
+struct Variable<'a> {
+    value: DeValue<'a>,
+    text: DeValue<'a>,
 }
 
-/// Variables that are no keys of the configuration.
-const NO_KEYS: &[&str] = &["LARDER_CONFIG", "LARDER_LOG"];
+/// The variables that begin with `LARDER_`, each parsed as the value it stands for.
+pub struct Environment<'a> {
+    values: BTreeMap<&'a str, Variable<'a>>,
+}
+
+/// What variables of the configuration begin with.
+const PREFIX: &str = "LARDER_";
+
+/// Variables that are no keys: the command line's, and where scripts say which program to start.
+const NO_KEYS: &[&str] = &["LARDER_CONFIG", "LARDER_DATA_DIR", "LARDER_BIN"];
+
+/// Whether Kubernetes sets the variable, in every container beside a service that is called
+/// `larder`: `LARDER_SERVICE_HOST`, `LARDER_PORT`, `LARDER_PORT_5273_TCP_ADDR`, …
+fn is_of_kubernetes(name: &str) -> bool {
+    let name = name.strip_prefix(PREFIX).unwrap_or_default();
+    let ports = || {
+        let (port, protocol) = name.strip_prefix("PORT_")?.split_once('_')?;
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let protocol = protocol.split('_').next()?;
+        Some(is_number && matches!(protocol, "TCP" | "UDP" | "SCTP"))
+    };
+    matches!(name, "SERVICE_HOST" | "SERVICE_PORT" | "PORT")
+        || name.starts_with("SERVICE_PORT_")
+        || ports().unwrap_or(false)
+}
 
 impl<'a> Environment<'a> {
     /// A value is TOML where it reads as TOML (`[{ action = "deny", … }]`), else a string.
     pub fn new(variables: &'a [(String, String)]) -> Self {
         let values = variables
             .iter()
-            .filter(|(name, _)| name.starts_with("LARDER_") && !NO_KEYS.contains(&name.as_str()))
+            .filter(|(name, _)| name.starts_with(PREFIX) && !is_of_kubernetes(name))
             .map(|(name, text)| {
-                let value = DeValue::parse(text).map_or_else(
-                    |_| DeValue::String(text.as_str().into()),
-                    Spanned::into_inner,
-                );
-                (name.as_str(), value)
+                let text = text.as_str();
+                let value = DeValue::parse(text)
+                    .map_or_else(|_| DeValue::String(text.into()), Spanned::into_inner);
+                let text = DeValue::String(text.into());
+                (name.as_str(), Variable { value, text })
             })
             .collect();
         Self { values }
     }
 }
 
-/// What reading needs to say where a mistake is.
+/// What reading needs to say where a mistake is, and what was read.
 pub struct Reading<'a> {
     pub file: &'a str,
-    pub text: &'a str,
-    pub environment: &'a Environment<'a>,
-    pub faults: RefCell<Vec<Fault>>,
+    text: &'a str,
+    environment: &'a Environment<'a>,
+    faults: RefCell<Vec<Fault>>,
+    /// The variables that stand for keys which were read.
+    keys: RefCell<BTreeSet<String>>,
+    /// Those that would stand for whole tables.
+    tables: RefCell<BTreeSet<String>>,
+    /// Those that the configuration itself names: `{ env = "LARDER_NPM_TOKEN" }`.
+    named: RefCell<BTreeSet<String>>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    pub fn new(file: &'a str, text: &'a str, environment: &'a Environment<'a>) -> Self {
+        Self {
+            file,
+            text,
+            environment,
+            faults: RefCell::default(),
+            keys: RefCell::default(),
+            tables: RefCell::default(),
+            named: RefCell::default(),
+        }
+    }
+
     pub fn fault(&self, place: impl Into<String>, message: impl Into<String>) {
         self.faults.borrow_mut().push(Fault {
             place: place.into(),
@@ -83,12 +127,80 @@ impl Reading<'_> {
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         format!("{}:{line}", self.file)
     }
+
+    /// Notes the variables that secrets are read from.
+    fn note_named(&self, value: &DeValue<'_>) {
+        if let Some(table) = value.as_table() {
+            for (key, value) in table {
+                match (key.get_ref().as_ref(), value.get_ref().as_str()) {
+                    ("env", Some(name)) => {
+                        self.named.borrow_mut().insert(name.to_owned());
+                    }
+                    _ => self.note_named(value.get_ref()),
+                }
+            }
+        } else if let Some(array) = value.as_array() {
+            for value in array {
+                self.note_named(value.get_ref());
+            }
+        }
+    }
+
+    /// Names the variables that no key was read from. Asked once all keys have been read.
+    pub fn finish_variables(&self) {
+        let (keys, tables, named) = (
+            self.keys.borrow(),
+            self.tables.borrow(),
+            self.named.borrow(),
+        );
+        let bare = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
+        for name in self.environment.values.keys() {
+            if keys.contains(*name) || named.contains(*name) || NO_KEYS.contains(name) {
+                continue;
+            }
+            if tables.contains(*name) {
+                let below = format!("{name}_");
+                let example = keys.iter().find(|key| key.starts_with(&below));
+                let example = example.map_or_else(String::new, |key| format!(", such as `{key}`"));
+                self.fault(
+                    *name,
+                    format!("`{name}` is a table, whose keys are variables of their own{example}"),
+                );
+                continue;
+            }
+            let candidates = keys.iter().filter_map(|key| key.strip_prefix(PREFIX));
+            let hint = nearest(bare(name), candidates)
+                .map(|nearest| format!("; did you mean `{PREFIX}{nearest}`?"));
+            self.fault(
+                *name,
+                format!(
+                    "`{name}` stands for no key of the configuration{}",
+                    hint.unwrap_or_default()
+                ),
+            );
+        }
+    }
+
+    /// All mistakes: about the whole first, then by line, then those of variables.
+    pub fn into_faults(self) -> Vec<Fault> {
+        let mut faults = self.faults.into_inner();
+        faults.sort_by_key(|fault| match fault.place.strip_prefix(self.file) {
+            Some(rest) => rest
+                .strip_prefix(':')
+                .and_then(|line| line.parse().ok())
+                .unwrap_or(0_usize),
+            None => usize::MAX,
+        });
+        faults
+    }
 }
 
 /// A value and where it stands.
 #[derive(Clone)]
 pub struct Found<'a> {
     pub value: &'a DeValue<'a>,
+    /// A variable's, word for word.
+    text: Option<&'a DeValue<'a>>,
     pub place: String,
 }
 
@@ -116,7 +228,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn full(&self, key: &str) -> String {
+    /// The key as messages name it.
+    pub fn full(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -128,22 +241,50 @@ impl<'a> Section<'a> {
         self.reading.fault(place, message);
     }
 
+    /// The variable that stands for the key.
+    fn variable(&self, key: &str) -> String {
+        format!(
+            "{PREFIX}{}",
+            self.full(key).replace('.', "_").to_uppercase()
+        )
+    }
+
     fn get(&self, key: &'static str) -> Option<Found<'a>> {
         self.asked.borrow_mut().push(key);
-        if self.overlaid {
-            let variable = format!("LARDER_{}", self.full(key).replace('.', "_").to_uppercase());
-            if let Some(value) = self.reading.environment.values.get(variable.as_str()) {
-                return Some(Found {
-                    value,
-                    place: variable,
-                });
-            }
+        let found = self.get_variable(key).or_else(|| {
+            let value = self.table?.get(key)?;
+            Some(Found {
+                value: value.get_ref(),
+                text: None,
+                place: self.reading.line(value.span().start),
+            })
+        })?;
+        self.reading.note_named(found.value);
+        Some(found)
+    }
+
+    fn get_variable(&self, key: &'static str) -> Option<Found<'a>> {
+        if !self.overlaid {
+            return None;
         }
-        let value = self.table?.get(key)?;
-        Some(Found {
-            value: value.get_ref(),
-            place: self.reading.line(value.span().start),
+        let name = self.variable(key);
+        let variable = self.reading.environment.values.get(name.as_str());
+        self.reading.keys.borrow_mut().insert(name.clone());
+        variable.map(|variable| Found {
+            value: &variable.value,
+            text: Some(&variable.text),
+            place: name,
         })
+    }
+
+    /// Whether the key is there, whatever its value.
+    pub fn has(&self, key: &'static str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Whether nothing at all is said here.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_none_or(DeTable::is_empty)
     }
 
     /// The key's value, read as `T`; what cannot be read is a fault and counts as absent.
@@ -154,7 +295,16 @@ impl<'a> Section<'a> {
     /// The same, with the place for later faults.
     pub fn take_placed<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
         let found = self.get(key)?;
-        match T::from_value(found.value) {
+        self.read(key, found)
+    }
+
+    fn read<T: FromValue>(&self, key: &str, found: Found<'a>) -> Option<(T, String)> {
+        // A variable has no quotes: an account's digits are a string where a string is asked for.
+        let read = T::from_value(found.value).or_else(|why| {
+            let read = found.text.map(T::from_value).and_then(Result::ok);
+            read.ok_or(why)
+        });
+        match read {
             Ok(value) => Some((value, found.place)),
             Err(why) => {
                 self.fault(&found.place, format!("`{}` {why}", self.full(key)));
@@ -165,18 +315,21 @@ impl<'a> Section<'a> {
 
     /// As [`Section::take_placed`], and a fault where the key is absent.
     pub fn require<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
-        if self.table.is_none_or(|table| !table.contains_key(key)) {
-            self.asked.borrow_mut().push(key);
+        let Some(found) = self.get(key) else {
             self.fault(&self.place, format!("`{}` is missing", self.full(key)));
             return None;
-        }
-        self.take_placed(key)
+        };
+        self.read(key, found)
     }
 
     /// A table below this one; empty where it is absent.
     pub fn section(&self, key: &'static str) -> Section<'a> {
         let found = self.table.and_then(|table| table.get(key));
         self.asked.borrow_mut().push(key);
+        if self.overlaid {
+            let name = self.variable(key);
+            self.reading.tables.borrow_mut().insert(name);
+        }
         let table = found.and_then(|value| value.get_ref().as_table());
         let place = found.map_or_else(
             || self.place.clone(),
@@ -199,10 +352,7 @@ impl<'a> Section<'a> {
     pub fn optional_section(&self, key: &'static str) -> Option<Section<'a>> {
         let section = self.section(key);
         let overlaid = self.overlaid && {
-            let prefix = format!(
-                "LARDER_{}_",
-                self.full(key).replace('.', "_").to_uppercase()
-            );
+            let prefix = format!("{}_", self.variable(key));
             self.reading
                 .environment
                 .values
@@ -227,18 +377,24 @@ impl<'a> Section<'a> {
             );
             return Vec::new();
         };
-        let from_variable = found.place.starts_with("LARDER_");
-        array
-            .iter()
-            .map(|value| Section {
+        let place = |value: &Spanned<DeValue<'_>>| match found.text {
+            Some(_) => found.place.clone(),
+            None => self.reading.line(value.span().start),
+        };
+        let tables = array.iter().filter_map(|value| {
+            let table = value.get_ref().as_table();
+            if table.is_none() {
+                let why = format!("each of `{}` has to be a table", self.full(key));
+                self.fault(&place(value), why);
+            }
+            Some((table?, place(value)))
+        });
+        tables
+            .map(|(table, place)| Section {
                 reading: self.reading,
                 path: self.full(key),
-                place: if from_variable {
-                    found.place.clone()
-                } else {
-                    self.reading.line(value.span().start)
-                },
-                table: value.get_ref().as_table(),
+                place,
+                table: Some(table),
                 overlaid: false,
                 asked: RefCell::default(),
             })
@@ -310,6 +466,21 @@ impl FromValue for usize {
     }
 }
 
+/// A count or a bound of which none at all would be no bound but a standstill.
+impl FromValue for NonZeroUsize {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = usize::from_value(value)?;
+        Self::new(number).ok_or_else(|| "has to be at least 1".to_owned())
+    }
+}
+
+impl FromValue for NonZeroU32 {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = NonZeroUsize::from_value(value)?;
+        Self::try_from(number).map_err(|_| format!("has to be at most {}", u32::MAX))
+    }
+}
+
 impl FromValue for Vec<String> {
     fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
         let wrong = || "has to be a list of strings".to_owned();
@@ -338,10 +509,36 @@ impl FromValue for Bytes {
     }
 }
 
+/// A number of bytes that is not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SomeBytes(pub u64);
+
+impl FromValue for SomeBytes {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        match Bytes::from_value(value)? {
+            Bytes(0) => Err("has to be at least 1 byte".to_owned()),
+            Bytes(count) => Ok(Self(count)),
+        }
+    }
+}
+
 impl FromValue for Duration {
     fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
         humantime::parse_duration(value.as_str().unwrap_or_default())
             .map_err(|_| "has to be a time, such as \"30s\" or \"3d\"".to_owned())
+    }
+}
+
+/// A time that is longer than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromValue for Span {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        match Duration::from_value(value)? {
+            Duration::ZERO => Err("has to be longer than no time at all".to_owned()),
+            time => Ok(Self(time)),
+        }
     }
 }
 

@@ -39,10 +39,10 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    /// None where no key is named: blobs lie plain.
+    /// Read where the table is there: with one but no key, blobs would lie plain, unsaid.
     pub(super) fn read(section: Section<'_>) -> Option<Self> {
-        let read = |name: &'static str| {
-            let (secret, place) = section.take_placed::<Secret>(name)?;
+        let read = |name: &'static str, secret: Option<(Secret, String)>| {
+            let (secret, place) = secret?;
             let key = MasterKey::parse(secret.expose());
             if key.is_none() {
                 section.fault(
@@ -52,13 +52,8 @@ impl Encryption {
             }
             key
         };
-        let (key, previous_key) = (read("key"), read("previous_key"));
-        if let (None, Some(_)) = (&key, &previous_key) {
-            section.fault(
-                &section.place,
-                "`encryption.previous_key` needs a `key` beside it",
-            );
-        }
+        let key = read("key", section.require("key"));
+        let previous_key = read("previous_key", section.take_placed("previous_key"));
         section.finish();
         Some(Self {
             key: key?,

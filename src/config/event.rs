@@ -1,5 +1,6 @@
 //! `[events]` and `[[target]]`: who is told what happens.
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::aws::endpoint;
-use super::document::{FromValue, Section};
+use super::document::{FromValue, Section, Span};
+use super::settings::Region;
 use crate::event::Pattern;
 use crate::secret::Secret;
 
@@ -86,11 +88,15 @@ impl Events {
             source: section
                 .take("source")
                 .unwrap_or_else(|| "aws.codeartifact".to_owned()),
-            at_once: section.take::<usize>("at_once").unwrap_or(4).max(1),
+            at_once: section
+                .take::<NonZeroUsize>("at_once")
+                .map_or(4, NonZeroUsize::get),
             attempts_max: section
-                .take::<usize>("attempts_max")
-                .map_or(16, |count| u32::try_from(count.max(1)).unwrap_or(u32::MAX)),
-            timeout: section.take("timeout").unwrap_or(Duration::from_secs(10)),
+                .take::<NonZeroU32>("attempts_max")
+                .map_or(16, NonZeroU32::get),
+            timeout: section
+                .take::<Span>("timeout")
+                .map_or(Duration::from_secs(10), |time| time.0),
             keep: section
                 .take("keep")
                 .unwrap_or(Duration::from_secs(7 * 24 * 3600)),
@@ -181,7 +187,8 @@ fn target(section: Section<'_>) -> Option<Target> {
 
 /// `{ region = …, bus = …, source = …, endpoint = … }`.
 fn event_bus(section: Section<'_>) -> Option<EventBus> {
-    let region = section.require::<String>("region");
+    let region = section.require::<Region>("region");
+    let region = region.map(|(Region(region), place)| (region, place));
     let name = section.take("bus").unwrap_or_else(|| "default".to_owned());
     let source = section.take("source");
     let endpoint = endpoint(&section, "events", region.as_ref());

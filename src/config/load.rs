@@ -1,15 +1,14 @@
 //! From the text to the meaning.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 use url::Url;
 
 use super::access::Access;
 use super::bundle::Bundle;
 use super::connection::{self, Connection};
-use super::document::{Environment, Fault, Faults, Reading, Section};
+use super::document::{Environment, Fault, Faults, FromValue, Reading, Section};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc;
@@ -44,12 +43,7 @@ pub struct Source {
 /// All its mistakes at once.
 pub fn load(source: &Source, learned: &Learned) -> Result<Config, Faults> {
     let environment = Environment::new(&source.environment);
-    let reading = Reading {
-        file: &source.file,
-        text: &source.text,
-        environment: &environment,
-        faults: RefCell::default(),
-    };
+    let reading = Reading::new(&source.file, &source.text, &environment);
     let table = DeTable::parse(&source.text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             let before = source.text.get(..span.start).unwrap_or_default();
@@ -61,14 +55,16 @@ pub fn load(source: &Source, learned: &Learned) -> Result<Config, Faults> {
         }])
     })?;
     let config = read(&reading, table.get_ref(), learned);
-    let faults = reading.faults.into_inner();
-    match config {
-        Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(Faults(faults)),
+    let faults = reading.into_faults();
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(Faults(faults))
     }
 }
 
-fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option<Config> {
+/// What is wrong is a fault of `reading`, and has some value here, so that reading goes on.
+fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config {
     let top = Section::top(reading, table);
     let listen = top
         .take_placed::<String>("listen")
@@ -87,17 +83,15 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         );
     });
     let public_url = top
-        .take_placed::<String>("public_url")
-        .and_then(|(text, place)| {
-            let url = Url::parse(&text)
-                .ok()
-                .filter(|url| url.host_str().is_some());
-            if url.is_none() {
-                reading.fault(&place, format!("`public_url`: `{text}` is no URL"));
-            }
-            url
-        });
-    let data_dir = top.take::<String>("data_dir").map(PathBuf::from);
+        .take_placed::<PublicUrl>("public_url")
+        .map(|(url, _)| url.0);
+    let data_dir = top.take_placed::<String>("data_dir");
+    if let Some((text, place)) = &data_dir
+        && text.is_empty()
+    {
+        reading.fault(place, "`data_dir` is empty");
+    }
+    let data_dir = data_dir.map(|(text, _)| PathBuf::from(text));
     let data_dir = learned
         .data_dir
         .clone()
@@ -109,11 +103,20 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
             "`data_dir` is missing, and this user has no home directory to put it in",
         );
     }
-    let mut connections: Vec<Connection> = top
+    let written_connections: Vec<connection::Written> = top
         .sections("connection")
         .into_iter()
         .filter_map(connection::read)
         .collect();
+    for (index, one) in written_connections.iter().enumerate() {
+        let name = &one.connection.name;
+        let earlier = written_connections.iter().take(index);
+        if earlier.map(|it| &it.connection.name).any(|it| it == name) {
+            reading.fault(&one.place, format!("there are two connections `{name}`"));
+        }
+    }
+    let written = written_connections.iter();
+    let mut connections: Vec<Connection> = written.map(|it| it.connection.clone()).collect();
     for one in &learned.connections {
         if !connections
             .iter()
@@ -121,16 +124,6 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         {
             connections.push(one.clone());
         }
-    }
-    let mut seen = Vec::new();
-    for one in &connections {
-        if seen.contains(&one.name.as_str()) {
-            reading.fault(
-                reading.file,
-                format!("there are two connections `{}`", one.name),
-            );
-        }
-        seen.push(&one.name);
     }
     let written: Vec<_> = top
         .sections("repository")
@@ -144,6 +137,23 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
             reading.fault(place, message)
         })
     };
+    let takes_publishes_of = |name: &String| {
+        let mut all = repositories.iter().map(|it| &it.publish);
+        all.any(|publish| matches!(publish, Publish::Forward(to) if to.contains(name)))
+    };
+    for one in &written_connections {
+        if let Some(place) = &one.publish_auth
+            && !takes_publishes_of(&one.connection.name)
+        {
+            let name = &one.connection.name;
+            reading.fault(
+                place,
+                format!("`connection.publish_auth` is about publishes that are passed on, and no repository has publish = \"forward:{name}\""),
+            );
+        }
+    }
+    let names: Vec<String> = repositories.iter().map(|it| it.name.clone()).collect();
+    let repository_names: Vec<&str> = names.iter().map(String::as_str).collect();
     let rules = top
         .sections("rule")
         .into_iter()
@@ -155,13 +165,15 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
     let config = Config {
         listen: listen.unwrap_or_else(|()| ([127, 0, 0, 1], 5273).into()),
         public_url,
-        data_dir: data_dir?,
+        data_dir: data_dir.unwrap_or_default(),
         offline: top.take("offline").unwrap_or(false),
         anyone_may_read: top.take("anyone_may_read").unwrap_or(false),
         tls: top.optional_section("tls").and_then(Tls::read),
         domain: Domain::read(top.section("domain")),
         access: Access::read(top.section("access")),
-        encryption: Encryption::read(top.section("encryption")),
+        encryption: top
+            .optional_section("encryption")
+            .and_then(Encryption::read),
         oidc: top
             .sections("oidc")
             .into_iter()
@@ -189,11 +201,12 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
         retain: top
             .sections("retain")
             .into_iter()
-            .filter_map(publish::retention)
+            .filter_map(|section| publish::retention(section, &repository_names))
             .collect(),
         anyone_may_publish: top.take("anyone_may_publish").unwrap_or(false),
     };
     top.finish();
+    reading.finish_variables();
     let takes_publishes = |repository: &super::Repository| repository.publish != Publish::Deny;
     if !config.listen.ip().is_loopback()
         && !config.anyone_may_publish
@@ -219,7 +232,28 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Option
             ),
         );
     }
-    Some(config)
+    config
+}
+
+/// The address that clients know, `https://packages.corp.example`, with or without a path.
+struct PublicUrl(Url);
+
+impl FromValue for PublicUrl {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let url = String::from_value(value).and_then(|text| {
+            Url::parse(&text).map_err(|_| "has to begin with http:// or https://".to_owned())
+        })?;
+        // It stands before the paths in documents, which everybody reads.
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            Err("has to begin with http:// or https:// and a host".to_owned())
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Err("stands in every document, and may have no user and no password".to_owned())
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Err("has paths put behind it, and may have no `?` and no `#`".to_owned())
+        } else {
+            Ok(Self(url))
+        }
+    }
 }
 
 fn default_data_dir() -> Option<PathBuf> {
@@ -441,5 +475,172 @@ mod tests {
     fn secrets_stand_in_no_file() {
         let text = "data_dir = \"/x\"\n[[connection]]\nname = \"a\"\nformat = \"npm\"\nurl = \"https://a.example\"\nauth = { bearer = \"inline\" }\n";
         assert!(faults(text).contains("{ env ="));
+    }
+
+    fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let source = Source {
+            environment: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..source(&format!("data_dir = \"/x\"\n{text}"))
+        };
+        load(&source, &Learned::default()).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn every_key_is_a_variable_too() {
+        let config = with(
+            "[tls]\ncertificate = \"/a.pem\"\n",
+            &[
+                ("LARDER_TLS_KEY", "/k.pem"),
+                ("LARDER_DOMAIN_OWNER", "111122223333"),
+                ("LARDER_DOMAIN_NAME", "\"quoted\""),
+                ("LARDER_SERVER_HOSTS", "[\"host.docker.internal\"]"),
+                ("LARDER_BUNDLE_KEY", "{ env = \"PATH\" }"),
+            ],
+        )
+        .unwrap();
+        let tls = config.tls.unwrap();
+        assert_eq!(tls.certificate, PathBuf::from("/a.pem"));
+        assert_eq!(tls.key, PathBuf::from("/k.pem"));
+        assert_eq!(config.domain.owner, "111122223333");
+        assert_eq!(config.domain.name, "quoted");
+        assert_eq!(config.server.hosts, ["host.docker.internal"]);
+        assert!(config.bundle.key.is_some());
+        let said = with(
+            "",
+            &[(
+                "LARDER_ENCRYPTION_KEY",
+                "{ env = \"NOTHING_OF_THIS_NAME\" }",
+            )],
+        );
+        let said = said.unwrap_err();
+        assert!(
+            said.contains("LARDER_ENCRYPTION_KEY: `encryption.key` names the variable"),
+            "{said}"
+        );
+        assert!(!said.contains("missing"), "{said}");
+    }
+
+    #[test]
+    fn a_variable_that_is_no_key_is_named_with_the_nearest() {
+        for (name, hint) in [
+            (
+                "LARDER_CACHE_MAX_SIZ",
+                "did you mean `LARDER_CACHE_MAX_SIZE`?",
+            ),
+            ("LARDER_LISTN", "did you mean `LARDER_LISTEN`?"),
+            ("LARDER_SERVR_DRAIN", "did you mean `LARDER_SERVER_DRAIN`?"),
+            ("LARDER_RULES", "did you mean `LARDER_RULE`?"),
+            ("LARDER_TLS_CERT", "did you mean `LARDER_TLS_CERTIFICATE`?"),
+            ("LARDER_NONSENSE", "stands for no key"),
+            (
+                "LARDER_LOG",
+                "is a table, whose keys are variables of their own, such as `LARDER_LOG_",
+            ),
+            (
+                "LARDER_CACHE",
+                "is a table, whose keys are variables of their own, such as `LARDER_CACHE_",
+            ),
+            ("LARDER_CONNECTION_URL", "stands for no key"),
+        ] {
+            let said = with("", &[(name, "1")]).unwrap_err();
+            assert!(
+                said.contains(&format!("{name}: `{name}` ")) && said.contains(hint),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_of_others_are_left_alone() {
+        let auth = "[[connection]]\nname = \"n\"\nformat = \"npm\"\nurl = \"https://n.example\"\nauth = { bearer = { env = \"PATH\" } }\n";
+        for name in [
+            "LARDER_CONFIG",
+            "LARDER_DATA_DIR",
+            "LARDER_BIN",
+            "LARDER_SERVICE_HOST",
+            "LARDER_SERVICE_PORT",
+            "LARDER_SERVICE_PORT_HTTP",
+            "LARDER_PORT",
+            "LARDER_PORT_5273_TCP",
+            "LARDER_PORT_5273_TCP_ADDR",
+            "OTHER_LARDER",
+        ] {
+            assert!(
+                with(auth, &[(name, "tcp://10.0.0.1:5273")]).is_ok(),
+                "{name}"
+            );
+        }
+        // One that a secret is read from is known by that.
+        let own = auth.replace("PATH", "LARDER_NPM_TOKEN");
+        let said = with(&own, &[("LARDER_NPM_TOKEN", "x")]).unwrap_err();
+        assert!(
+            said.contains("which is not set") && !said.contains("stands for no key"),
+            "{said}"
+        );
+        assert!(with(auth, &[("LARDER_NPM_TOKEN", "x")]).is_err());
+    }
+
+    #[test]
+    fn a_setting_that_would_do_nothing_or_something_else_is_named() {
+        let n = "[[connection]]\nname = \"n\"\nformat = \"npm\"\nurl = \"https://n.example\"\n";
+        let connection = |more: &str| format!("{n}{more}\n");
+        let secret = "{ env = \"PATH\" }";
+        for (text, said) in [
+            (connection("auth = {}"), "t.toml:6: `connection.auth` is empty"),
+            (connection(&format!("auth = {{ bearer = {secret}, header = {{ name = \"x\", value = {secret} }} }}")), "`connection.auth` has `bearer` and `header`"),
+            (connection(&format!("auth = {{ header = {{ name = \"a b\", value = {secret} }} }}")), "`a b` is no name of a header"),
+            (connection(&format!("auth = {{ bearer = {secret} }}")).replace("https://", "https://u:p@"), "`connection.url` has a user"),
+            (connection("publish_auth = \"client\""), "t.toml:6: `connection.publish_auth` is about publishes that are passed on"),
+            (format!("{n}{n}"), "t.toml:6: there are two connections `n`"),
+            ("[[repository]]\nname = \"r\"\n[[retain]]\npackages = [\"npm:*\"]\nrepository = \"rr\"\nkeep_last = 1\n".to_owned(), "t.toml:6: there is no repository `rr`; did you mean `r`?"),
+            ("[[retain]]\npackages = [\"npm:*\"]\nkeep_last = 0\n".to_owned(), "`retain.keep_last` has to be at least 1"),
+            ("[[rule]]\naction = \"deny\"\npackages = []\n".to_owned(), "t.toml:4: `rule.packages` is empty"),
+            ("rule = [1]\n".to_owned(), "each of `rule` has to be a table"),
+            ("[[origin]]\npackages = [\"npm:x\"]\n".to_owned(), "`[[origin]]` says nothing without"),
+            ("[[origin]]\npackages = [\"npm:x\"]\nfrom = []\n".to_owned(), "t.toml:4: `origin.from` says"),
+            ("[domain]\nname = \"a b/c\"\n".to_owned(), "t.toml:3: `domain.name` has to be"),
+            ("[domain]\nowner = \"11112222333\"\n".to_owned(), "`domain.owner` has to be an account"),
+            ("[domain]\nregion = \"\"\n".to_owned(), "`domain.region` has to be a region"),
+            ("[access]\nfailures_max = 0\n".to_owned(), "`access.failures_max` has to be at least 1"),
+            ("[fetch]\nfailures_max = 0\n".to_owned(), "`fetch.failures_max` has to be at least 1"),
+            ("[fetch]\nread_timeout = \"0s\"\n".to_owned(), "`fetch.read_timeout` has to be longer"),
+            ("[events]\nat_once = 0\n".to_owned(), "`events.at_once` has to be at least 1"),
+            ("[upload]\nat_once = 0\nbody_bytes_max = 0\n".to_owned(), "`upload.body_bytes_max` has to be at least 1"),
+            ("[server]\nheader_bytes_max = 100\n".to_owned(), "`server.header_bytes_max` has to be at least 8KiB"),
+            ("[server]\nhosts = [\"a.example:80\"]\n".to_owned(), "`server.hosts` has to be a list of names"),
+            ("[log]\nlevel = \"warning\"\n".to_owned(), "did you mean `warn`?"),
+            ("[encryption]\n".to_owned(), "t.toml:2: `encryption.key` is missing"),
+            ("public_url = \"https://u:p@x.example\"\n".to_owned(), "`public_url` stands in every document"),
+            ("public_url = \"packages.corp.example\"\n".to_owned(), "`public_url` has to begin with"),
+        ] {
+            let source = Source {
+                file: "t.toml".to_owned(),
+                ..source(&format!("data_dir = \"/x\"\n{text}"))
+            };
+            let faults = load(&source, &Learned::default()).unwrap_err().to_string();
+            assert!(faults.contains(said), "{said}\nis not in\n{faults}");
+        }
+        for right in [
+            "[log]\nlevel = \"info,larder=debug\"\n",
+            "[cache]\nmin_free = 0\nfresh_for = \"0s\"\n",
+        ] {
+            with(right, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_the_order_of_their_lines() {
+        let said = with("[cache]\nmax_size = \"lots\"\nmax_sise = 1\n[[repository]]\nname = \"Team\"\nupstreams = [\"pub\"]\n[log]\nlevle = \"x\"\n", &[("LARDER_LISTN", "1")]).unwrap_err();
+        let lines: Vec<&str> = said
+            .lines()
+            .map(|line| line.split(": ").next().unwrap())
+            .collect();
+        let at = |line: usize| format!("larder.toml:{line}");
+        let expected = [at(3), at(4), at(6), at(9), "LARDER_LISTN".to_owned()];
+        let without_upstream: Vec<&str> = lines.into_iter().filter(|it| *it != at(7)).collect();
+        assert_eq!(without_upstream, expected, "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use url::Url;
 
-use super::document::{FromValue, Section};
+use super::document::{FromValue, Section, Span};
 
 /// One issuer's tokens, with claims that they have to have, for one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
         );
     }
     let role = section.require::<String>("role");
-    let expires = section.take_placed::<Duration>("expires");
-    if let Some((time, place)) = &expires
+    let expires = section.take_placed::<Span>("expires");
+    if let Some((Span(time), place)) = &expires
         && *time > EXPIRES_MAX
     {
         section.fault(place, "`oidc.expires` has to be 12h or less");
@@ -78,6 +78,6 @@ pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
         audience: audience?.0,
         claims: claims?.0.0,
         role: role?.0,
-        expires: expires.map_or(Duration::from_secs(3600), |(time, _)| time),
+        expires: expires.map_or(Duration::from_secs(3600), |(time, _)| time.0),
     })
 }

@@ -1,10 +1,11 @@
 //! Publishing: where it goes, which names are whose, what is kept.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::document::{Bytes, FromValue, Section, nearest};
+use super::document::{FromValue, Section, SomeBytes, Span, nearest};
 use crate::rule::{OriginRule, Pattern, Way};
 use crate::secret::Secret;
 
@@ -99,17 +100,19 @@ pub struct Upload {
 
 impl Upload {
     pub(super) fn read(section: Section<'_>) -> Self {
-        let bytes = |key, default| section.take::<Bytes>(key).map_or(default, |bytes| bytes.0);
+        let bytes = |key, default| section.take::<SomeBytes>(key).map_or(default, |it| it.0);
+        let time = |key, default| {
+            let time = section.take::<Span>(key).map(|time| time.0);
+            time.unwrap_or(Duration::from_secs(default))
+        };
         let upload = Self {
             body_bytes_max: bytes("body_bytes_max", 4 * 1024 * 1024 * 1024),
             document_bytes_max: bytes("document_bytes_max", 32 * 1024 * 1024),
-            at_once: section.take::<usize>("at_once").unwrap_or(32).max(1),
-            stall_timeout: section
-                .take("stall_timeout")
-                .unwrap_or(Duration::from_secs(60)),
-            answer_timeout: section
-                .take("answer_timeout")
-                .unwrap_or(Duration::from_secs(120)),
+            at_once: section
+                .take::<NonZeroUsize>("at_once")
+                .map_or(32, NonZeroUsize::get),
+            stall_timeout: time("stall_timeout", 60),
+            answer_timeout: time("answer_timeout", 120),
         };
         section.finish();
         upload
@@ -128,6 +131,10 @@ pub struct Retention {
 
 pub(super) fn patterns(section: &Section<'_>) -> Option<Vec<Pattern>> {
     let (texts, place) = section.require::<Vec<String>>("packages")?;
+    if texts.is_empty() {
+        let key = section.full("packages");
+        section.fault(&place, format!("`{key}` is empty, and takes no package"));
+    }
     Some(
         texts
             .iter()
@@ -158,7 +165,20 @@ pub(super) fn origin(section: Section<'_>, connections: &[&str]) -> Option<Origi
     };
     let (publish, upstream) = (way("publish"), way("upstream"));
     let from = section.take_placed::<Vec<String>>("from");
+    if !["publish", "upstream", "from"]
+        .iter()
+        .any(|key| section.has(key))
+    {
+        let why = "`[[origin]]` says nothing without `publish`, `upstream` or `from`";
+        section.fault(&section.place, why);
+    }
     if let Some((names, place)) = &from {
+        if names.is_empty() || upstream == Some(Way::Block) {
+            section.fault(
+                place,
+                "`origin.from` says where versions from outside come from: it names at least one connection, and none where `upstream` is \"block\"",
+            );
+        }
         for name in names
             .iter()
             .filter(|name| !connections.contains(&name.as_str()))
@@ -179,12 +199,20 @@ pub(super) fn origin(section: Section<'_>, connections: &[&str]) -> Option<Origi
     })
 }
 
-pub(super) fn retention(section: Section<'_>) -> Option<Retention> {
+pub(super) fn retention(section: Section<'_>, repositories: &[&str]) -> Option<Retention> {
     let packages = patterns(&section);
-    let repository = section.take("repository");
-    let keep_last = section.take("keep_last");
-    let keep_newer_than = section.take("keep_newer_than");
-    if keep_last.is_none() && keep_newer_than.is_none() {
+    let repository = section.take_placed::<String>("repository");
+    if let Some((name, place)) = &repository
+        && !repositories.contains(&name.as_str())
+    {
+        let hint = nearest(name, repositories.iter().copied())
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        section.fault(place, format!("there is no repository `{name}`{hint}"));
+    }
+    // None at all would have every version deleted.
+    let keep_last = section.take::<NonZeroUsize>("keep_last");
+    let keep_newer_than = section.take::<Span>("keep_newer_than");
+    if !section.has("keep_last") && !section.has("keep_newer_than") {
         section.fault(
             &section.place,
             "`[[retain]]` needs `keep_last`, `keep_newer_than`, or both",
@@ -193,8 +221,8 @@ pub(super) fn retention(section: Section<'_>) -> Option<Retention> {
     section.finish();
     Some(Retention {
         packages: packages?,
-        repository,
-        keep_last,
-        keep_newer_than,
+        repository: repository.map(|(name, _)| name),
+        keep_last: keep_last.map(NonZeroUsize::get),
+        keep_newer_than: keep_newer_than.map(|time| time.0),
     })
 }

@@ -47,7 +47,9 @@ pub(super) struct Written {
     name: String,
     place: String,
     upstreams: Vec<String>,
+    upstreams_place: String,
     external: Vec<String>,
+    external_place: String,
     publish: Publish,
     publish_place: Option<String>,
     spool: bool,
@@ -57,8 +59,12 @@ pub(super) struct Written {
 pub(super) fn read(section: Section<'_>) -> Option<Written> {
     let place = section.place.clone();
     let name = section.require::<String>("name");
-    let upstreams = section.take("upstreams").unwrap_or_default();
-    let external = section.take("external_connections").unwrap_or_default();
+    let names = |key| {
+        let names = section.take_placed::<Vec<String>>(key);
+        names.unwrap_or_else(|| (Vec::new(), section.place.clone()))
+    };
+    let (upstreams, upstreams_place) = names("upstreams");
+    let (external, external_place) = names("external_connections");
     let (publish, publish_place) = Publish::read(&section);
     let spool = section.take_placed("spool");
     if let Some((true, place)) = &spool
@@ -81,7 +87,9 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         name: name?.0,
         place,
         upstreams,
+        upstreams_place,
         external,
+        external_place,
         publish,
         publish_place,
         spool: spool.is_some_and(|(spool, _)| spool),
@@ -115,11 +123,14 @@ impl Repository {
     }
 
     fn written(self) -> Written {
+        let place = || "a repository".to_owned();
         Written {
             name: self.name,
-            place: "a repository".to_owned(),
+            place: place(),
             upstreams: self.upstreams,
+            upstreams_place: place(),
             external: self.external,
+            external_place: place(),
             publish: self.publish,
             publish_place: None,
             spool: self.spool,
@@ -177,7 +188,7 @@ pub(super) fn resolve(
                     .iter()
                     .map(|connection| connection.name.as_str());
                 fault(
-                    &one.place,
+                    &one.external_place,
                     unknown("connection", external, nearest(external, names)),
                 );
             }
@@ -205,7 +216,7 @@ pub(super) fn resolve(
             if !by_name.contains_key(upstream.as_str()) {
                 let names = by_name.keys().copied();
                 fault(
-                    &one.place,
+                    &one.upstreams_place,
                     unknown("repository", upstream, nearest(upstream, names)),
                 );
             }

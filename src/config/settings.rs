@@ -1,15 +1,18 @@
 //! The configuration's meaning: every bound a number with its unit.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use toml::de::DeValue;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::access::Access;
 use super::bundle::Bundle;
 use super::connection::Connection;
-use super::document::{Bytes, Section};
+use super::document::{Bytes, FromValue, Section, SomeBytes, Span, nearest};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc::Oidc;
@@ -90,6 +93,9 @@ pub struct Log {
 pub struct Server {
     /// Threads that serve sockets; 0: one per core.
     pub threads: usize,
+    /// Names beside localhost that Larder on loopback answers by, where nobody has to say who they
+    /// are.
+    pub hosts: Vec<String>,
     pub connections_max: usize,
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
@@ -214,7 +220,9 @@ impl Log {
                 }
             },
         };
-        let level = section.take("level").unwrap_or_else(|| "info".to_owned());
+        let level = section
+            .take::<Filter>("level")
+            .map_or_else(|| "info".to_owned(), |filter| filter.0);
         let buffer = bytes(&section, "buffer", 4 * MIB);
         section.finish();
         Self {
@@ -240,13 +248,15 @@ impl Tls {
 impl Domain {
     pub(super) fn read(section: Section<'_>) -> Self {
         let domain = Self {
-            name: section.take("name").unwrap_or_else(|| "larder".to_owned()),
+            name: section
+                .take::<DomainName>("name")
+                .map_or_else(|| "larder".to_owned(), |name| name.0),
             owner: section
-                .take("owner")
-                .unwrap_or_else(|| "000000000000".to_owned()),
+                .take::<Account>("owner")
+                .map_or_else(|| "000000000000".to_owned(), |account| account.0),
             region: section
-                .take("region")
-                .unwrap_or_else(|| "us-east-1".to_owned()),
+                .take::<Region>("region")
+                .map_or_else(|| "us-east-1".to_owned(), |region| region.0),
         };
         section.finish();
         domain
@@ -260,13 +270,123 @@ fn bytes(section: &Section<'_>, key: &'static str, default: u64) -> u64 {
 }
 
 fn at_least_one(section: &Section<'_>, key: &'static str, default: usize) -> usize {
-    match section.take_placed::<usize>(key) {
-        Some((0, place)) => {
-            section.fault(&place, format!("`{key}` has to be at least 1"));
-            default
+    let number = section.take::<NonZeroUsize>(key);
+    number.map_or(default, NonZeroUsize::get)
+}
+
+fn span(section: &Section<'_>, key: &'static str, default: Duration) -> Duration {
+    section.take::<Span>(key).map_or(default, |time| time.0)
+}
+
+/// The name of a domain, as CodeArtifact takes it.
+struct DomainName(String);
+
+impl FromValue for DomainName {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let name = String::from_value(value)?;
+        let is_right = (2..=50).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && !name.ends_with('-')
+            && name.bytes().all(is_word);
+        let why = "has to be 2 to 50 lower-case letters, digits and `-`, a letter first";
+        is_right.then_some(Self(name)).ok_or_else(|| why.to_owned())
+    }
+}
+
+/// An account of AWS's: twelve digits.
+pub(super) struct Account(pub String);
+
+impl FromValue for Account {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let account = String::from_value(value)?;
+        let is_right = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let why = "has to be an account, twelve digits in quotes";
+        is_right
+            .then_some(Self(account))
+            .ok_or_else(|| why.to_owned())
+    }
+}
+
+/// A region, as it stands in ARNs.
+pub(super) struct Region(pub String);
+
+impl FromValue for Region {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let region = String::from_value(value)?;
+        let is_right = !region.is_empty() && region.bytes().all(is_word);
+        let why = "has to be a region, such as \"us-east-1\"";
+        is_right
+            .then_some(Self(region))
+            .ok_or_else(|| why.to_owned())
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// The words that are levels.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A level, or a filter as tracing reads it.
+struct Filter(String);
+
+impl FromValue for Filter {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = String::from_value(value)?;
+        if EnvFilter::try_new(&text).is_err() || text.trim().is_empty() {
+            return Err(format!(
+                "has to be one of {}, or a filter such as \"larder=debug\"",
+                LEVELS.join(", ")
+            ));
         }
-        Some((number, _)) => number,
-        None => default,
+        // A word that is no level is taken for the name of a module, and nothing else is logged.
+        for word in text.split(',').map(|word| word.trim().to_lowercase()) {
+            if let Some(level) = nearest(&word, LEVELS.into_iter())
+                && level != word
+                && !word.contains('=')
+            {
+                return Err(format!(
+                    "has `{word}`, which is no level; did you mean `{level}`?"
+                ));
+            }
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Names of hosts, as a URL has them, without ports.
+struct Hosts(Vec<String>);
+
+impl FromValue for Hosts {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let names = Vec::<String>::from_value(value)?;
+        let host = |name: &String| {
+            let url = Url::parse(&format!("http://{name}/")).ok()?;
+            let host = url.host_str()?.to_owned();
+            let is_host = url.port().is_none() && host.eq_ignore_ascii_case(name);
+            is_host.then_some(host)
+        };
+        let hosts: Option<Vec<String>> = names.iter().map(host).collect();
+        let why =
+            "has to be a list of names of hosts without ports, such as [\"host.docker.internal\"]";
+        hosts.map(Self).ok_or_else(|| why.to_owned())
+    }
+}
+
+/// The least that `server.header_bytes_max` may be: HTTP's own machinery needs as much.
+const HEADER_BYTES_MIN: u64 = 8192;
+
+struct HeaderBytes(usize);
+
+impl FromValue for HeaderBytes {
+    fn from_value(value: &DeValue<'_>) -> Result<Self, String> {
+        let Bytes(bytes) = Bytes::from_value(value)?;
+        usize::try_from(bytes)
+            .ok()
+            .filter(|_| bytes >= HEADER_BYTES_MIN)
+            .map(Self)
+            .ok_or_else(|| "has to be at least 8KiB".to_owned())
     }
 }
 
@@ -274,13 +394,14 @@ impl Server {
     pub(super) fn read(section: Section<'_>) -> Self {
         let server = Self {
             threads: section.take("threads").unwrap_or(0),
+            hosts: section
+                .take::<Hosts>("hosts")
+                .map_or_else(Vec::new, |hosts| hosts.0),
             connections_max: at_least_one(&section, "connections_max", 4096),
-            header_bytes_max: usize::try_from(bytes(&section, "header_bytes_max", 64 * 1024))
-                .unwrap_or(64 * 1024)
-                .max(8192),
-            header_timeout: section
-                .take("header_timeout")
-                .unwrap_or(Duration::from_secs(30)),
+            header_bytes_max: section
+                .take::<HeaderBytes>("header_bytes_max")
+                .map_or(64 * 1024, |bytes| bytes.0),
+            header_timeout: span(&section, "header_timeout", Duration::from_secs(30)),
             question_bytes_max: bytes(&section, "question_bytes_max", 16 * MIB),
             drain: section.take("drain").unwrap_or(Duration::from_secs(30)),
         };
@@ -331,12 +452,8 @@ impl Fetch {
     pub(super) fn read(section: Section<'_>) -> Self {
         let fetch = Self {
             per_connection_max: at_least_one(&section, "per_connection_max", 64),
-            connect_timeout: section
-                .take("connect_timeout")
-                .unwrap_or(Duration::from_secs(10)),
-            read_timeout: section
-                .take("read_timeout")
-                .unwrap_or(Duration::from_secs(30)),
+            connect_timeout: span(&section, "connect_timeout", Duration::from_secs(10)),
+            read_timeout: span(&section, "read_timeout", Duration::from_secs(30)),
             retries: section.take("retries").unwrap_or(4),
             patience: section.take("patience").unwrap_or(Duration::from_secs(60)),
             stale_after: section
@@ -344,7 +461,9 @@ impl Fetch {
                 .unwrap_or(Duration::from_secs(5)),
             failures_max: at_least_one(&section, "failures_max", 5),
             rest: section.take("rest").unwrap_or(Duration::from_secs(5)),
-            document_bytes_max: bytes(&section, "document_bytes_max", 256 * MIB),
+            document_bytes_max: section
+                .take::<SomeBytes>("document_bytes_max")
+                .map_or(256 * MIB, |bytes| bytes.0),
             pieces_ahead_max: at_least_one(&section, "pieces_ahead_max", 16),
             renders_max: at_least_one(&section, "renders_max", 4),
         };

@@ -189,6 +189,11 @@ fn signer(
     larder.access.admit_signed(authorization, &request, address)
 }
 
+/// The answer to a call that is not looked into.
+pub fn refused(problem: Problem) -> Answer {
+    failed(&problem.into())
+}
+
 fn json(status: StatusCode, value: &Value) -> Answer {
     reply::whole(status, "application/json", value.to_string().into())
 }

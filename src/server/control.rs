@@ -1,19 +1,34 @@
-//! `/-/control`: the operator's commands, for who can read the secret in the data directory.
+//! The operator's commands and the runs' leases: by a Unix socket in the data directory, which the
+//! system opens to its owner alone. Nothing of this can be reached by the network.
 
+use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, stream};
-use http::header::AUTHORIZATION;
-use http::{HeaderName, Method};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
 
-use super::reply::{self, Answer, Head};
-use crate::problem::{Decider, Kind, Problem};
+use super::account::{Account, Entry, Subject};
+use super::handle::{told, unstalled};
+use super::reply::{self, Answer, Body};
+use super::{health, listener};
+use crate::format::query_of;
+use crate::problem::{Decider, Problem};
 use crate::repository::{manage, piped, upkeep};
+use crate::telemetry::{GRANT_HEADER, Who};
 use crate::{Larder, access, airgap};
 
 /// A command of any kind; no two have the same name.
@@ -35,13 +50,153 @@ const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pieces of a bundle that wait for who reads them.
 const PIECES_AHEAD_MAX: usize = 8;
 
-pub async fn answer(
+/// Commanders at once: commands, and the runs that hold a lease.
+const COMMANDERS_MAX: usize = 1024;
+
+/// The socket in the data directory, which only its owner can open.
+pub struct Control {
+    larder: Arc<Larder>,
+    /// None where the disk takes no sockets.
+    socket: Option<UnixListener>,
+    places: Arc<Semaphore>,
+}
+
+/// Somebody at the socket.
+pub struct Commander {
+    socket: UnixStream,
+    place: OwnedSemaphorePermit,
+}
+
+impl Control {
+    /// Opens the socket. Where that fails, Larder serves all the same.
+    pub fn open(larder: &Arc<Larder>) -> Self {
+        let socket = larder.store.listen().and_then(UnixListener::from_std);
+        if let Err(error) = &socket {
+            warn!(%error, "The socket for commands cannot be opened; everything else is served");
+        }
+        Self {
+            larder: Arc::clone(larder),
+            socket: socket.ok(),
+            places: Arc::new(Semaphore::new(COMMANDERS_MAX)),
+        }
+    }
+
+    /// Resolves when somebody comes.
+    pub async fn accept(&self) -> Commander {
+        let (Some(socket), Ok(place)) =
+            (&self.socket, Arc::clone(&self.places).acquire_owned().await)
+        else {
+            return std::future::pending().await;
+        };
+        loop {
+            match socket.accept().await {
+                Ok((socket, _)) => return Commander { socket, place },
+                Err(error) => {
+                    warn!(%error, "A socket for commands could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Carries out what the commander says, until that ends, or Larder does.
+    pub fn converse(
+        &self,
+        commander: Commander,
+        graceful: &GracefulShutdown,
+        stop: &CancellationToken,
+    ) {
+        let (larder, stop) = (Arc::clone(&self.larder), stop.clone());
+        let builder = listener::builder(&larder.snapshot().config.server);
+        let watcher = graceful.watcher();
+        self.larder.tasks.spawn_until_stop(async move {
+            let Commander { socket, place } = commander;
+            let service = service_fn(move |request| {
+                let (larder, stop) = (Arc::clone(&larder), stop.clone());
+                async move { Ok::<_, std::convert::Infallible>(handle(larder, stop, request).await) }
+            });
+            let connection = builder
+                .serve_connection(TokioIo::new(socket), service)
+                .into_owned();
+            if let Err(error) = watcher.watch(connection).await {
+                debug!(%error, "A socket for commands ended");
+            }
+            drop(place);
+        });
+    }
+
+    /// Takes no more commands.
+    pub fn close(self) {
+        if self.socket.is_some() {
+            self.larder.store.shut();
+        }
+    }
+}
+
+async fn handle(
+    larder: Arc<Larder>,
+    stop: CancellationToken,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let started = Instant::now();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let answered = AssertUnwindSafe(answer(&larder, &stop, request))
+        .catch_unwind()
+        .await;
+    let answer = match answered {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(problem)) => told(&problem, None),
+        Err(_) => {
+            larder.metrics.panics.inc();
+            error!(path = uri.path(), "A command ended in a panic");
+            let problem = Problem::internal("this command failed inside Larder", "a panic");
+            reply::problem(&problem, None)
+        }
+    }
+    .for_method(&method);
+    let status = answer.response.status().as_u16();
+    let entry = Entry::new(&larder.metrics, Subject::default(), answer.outcome, status);
+    let account = Account {
+        larder,
+        entry: Arc::new(entry),
+        who: Who::At(Ipv4Addr::LOCALHOST.into()),
+        method,
+        uri,
+        started,
+        run: None,
+    };
+    answer.response.map(|body| body.accounted(account))
+}
+
+async fn answer(
     larder: &Arc<Larder>,
-    head: &Head<'_>,
-    body: Incoming,
+    stop: &CancellationToken,
+    request: Request<Incoming>,
 ) -> Result<Answer, Problem> {
-    admit(larder, head)?;
-    let command: Command = read(body).await?;
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query();
+    let segments: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
+    match (&parts.method, segments.as_slice()) {
+        (&Method::POST, ["command"]) => execute(larder, read(body).await?).await,
+        (&Method::POST, ["export"]) => export(larder, read(body).await?).await,
+        (&Method::POST, ["import"]) => {
+            let patience = larder.snapshot().config.upload.stall_timeout;
+            import(larder, query, unstalled(body, patience)).await
+        }
+        (&Method::GET, ["decide"]) => health::decide(larder, &|_| Ok(()), query).await,
+        (&Method::GET, ["run", run]) => {
+            let repository = query_of(query).remove("repository").unwrap_or_default();
+            reply::json(&larder.report(run, &repository)?)
+        }
+        (&Method::GET, ["run", run, "lease"]) => Ok(lease(larder, stop, run, &parts.headers)),
+        _ => Err(Problem::not_found(
+            Decider::Larder,
+            "there is no such command; the running Larder is of another version",
+        )),
+    }
+}
+
+async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Problem> {
     match command {
         Command::Repositories(command) => {
             let snapshot = larder.snapshot();
@@ -56,14 +211,27 @@ pub async fn answer(
     }
 }
 
+/// An answer that begins and does not end before Larder does: the run's leaving is the message.
+fn lease(larder: &Larder, stop: &CancellationToken, run: &str, headers: &HeaderMap) -> Answer {
+    let begun = larder.runs.run(run);
+    let grant = headers
+        .get(GRANT_HEADER)
+        .and_then(|value| serde_json::from_slice(value.as_bytes()).ok());
+    if let Some(grant) = grant {
+        let _ = begun.publish.set(grant);
+    }
+    let (lease, stop) = (larder.runs.lease(), stop.clone());
+    let begin = stream::iter([Ok(Bytes::from_static(b"leased\n"))]);
+    let held = stream::once(async move {
+        let _lease = lease;
+        stop.cancelled().await;
+        Ok(Bytes::from_static(b"ended\n"))
+    });
+    reply::pieces(begin.chain(held))
+}
+
 /// A bundle, as it is written; its head in a header.
-pub async fn export(
-    larder: &Arc<Larder>,
-    head: &Head<'_>,
-    body: Incoming,
-) -> Result<Answer, Problem> {
-    admit(larder, head)?;
-    let order: airgap::Order = read(body).await?;
+async fn export(larder: &Arc<Larder>, order: airgap::Order) -> Result<Answer, Problem> {
     let export = airgap::export(&larder.store, &larder.snapshot(), order).await?;
     let words = serde_json::to_string(&export.head)
         .map_err(|error| Problem::internal("the head of a bundle cannot be written", error))?;
@@ -78,13 +246,11 @@ pub async fn export(
 }
 
 /// Takes a bundle in; the query names keys that are trusted beside the configuration's.
-pub async fn import(
+async fn import(
     larder: &Arc<Larder>,
-    head: &Head<'_>,
     query: Option<&str>,
     mut body: crate::repository::Body,
 ) -> Result<Answer, Problem> {
-    admit(larder, head)?;
     let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let trusted = query
         .filter(|(name, _)| name == "trust")
@@ -104,33 +270,9 @@ pub async fn import(
     reply::json(&report)
 }
 
-fn admit(larder: &Larder, head: &Head<'_>) -> Result<(), Problem> {
-    let said = head.text(AUTHORIZATION).strip_prefix("Bearer ");
-    if !head.peer.is_near() || !said.is_some_and(|said| is_secret(larder, said)) {
-        return Err(Problem::new(
-            Kind::Unauthenticated,
-            Decider::Larder,
-            "the control interface is for who can read the data directory, on this machine",
-        ));
-    }
-    if head.method != Method::POST {
-        return Err(Problem::new(
-            Kind::MethodNotAllowed,
-            Decider::Larder,
-            "a command is sent with POST",
-        ));
-    }
-    Ok(())
-}
-
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
     let body = Limited::new(body, COMMAND_BYTES_MAX).collect().await;
     let body = body.map_err(|_| Problem::invalid("the command is too long, or ended early"))?;
     serde_json::from_slice(&body.to_bytes())
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
-}
-
-/// Compares hashes, so that the time it takes says nothing of the secret.
-fn is_secret(larder: &Larder, said: &str) -> bool {
-    Sha256::digest(said) == Sha256::digest(larder.store.secret().expose())
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use http::header::ORIGIN;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -13,7 +12,7 @@ use super::handle::Line;
 use super::reply::{self, Answer, Head};
 use crate::Larder;
 use crate::access::GET_TOKEN;
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::repository::Snapshot;
 
 const BYTES_MAX: usize = 64 * 1024;
@@ -38,13 +37,6 @@ pub async fn answer(
     body: Incoming,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
-    if head.method != Method::POST {
-        return Err(Problem::new(
-            Kind::MethodNotAllowed,
-            Decider::Larder,
-            "an identity token is sent with POST",
-        ));
-    }
     if head.headers.contains_key(ORIGIN) {
         return Err(Problem::denied(
             Decider::Larder,

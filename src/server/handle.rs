@@ -1,15 +1,13 @@
 //! One request: routed, answered, accounted for. A panic in it harms no other.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT,
-};
-use http::uri::Authority;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ORIGIN, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -19,9 +17,10 @@ use url::Url;
 use super::account::{Account, Entry, Subject};
 use super::credential;
 use super::health;
+use super::host::Host;
 use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body, Head, Peer};
-use super::route::{Route, asks_by_itself, route};
+use super::route::{READS, Route, route};
 use crate::Larder;
 use crate::access::policy::Decision;
 use crate::access::{self, Action, PUBLISH, Pass, Principal, READ, Resource};
@@ -99,22 +98,35 @@ fn admit(
     request: &Request<Incoming>,
 ) -> Result<Principal, Problem> {
     let config = &snapshot.config.access;
-    if !config.required || asks_by_itself(request.uri().path()) {
+    let asks_by_itself = || {
+        let tagged = tag(request.headers()).is_some();
+        route(request.method(), request.uri().path(), tagged).asks_by_itself()
+    };
+    if !config.required || asks_by_itself() {
         return Ok(Principal::Anonymous);
     }
     let said = credential::said(request.headers());
     larder.access.admit(config, &said, peer.address)
 }
 
-/// Answers a request.
-pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+/// Answers a request; `reached` is this end of its socket.
+pub async fn handle(
+    server: Arc<Server>,
+    peer: Peer,
+    reached: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let started = Instant::now();
     let larder = &server.larder;
     let snapshot = larder.snapshot();
+    let host = Host::of(&request, reached).and_then(|host| {
+        host.permit(&snapshot.config, reached.ip())?;
+        Ok(host)
+    });
     let admitted = admit(larder, &snapshot, peer, &request);
-    let key = match &admitted {
-        Ok(principal) => ready::key(&request, peer.over_tls, principal),
-        Err(_) => None,
+    let key = match (&host, &admitted) {
+        (Ok(host), Ok(principal)) => ready::key(&request, peer.over_tls, host, principal),
+        _ => None,
     };
     let who = match &admitted {
         Ok(Principal::Named(arn)) => Who::Named(arn.clone()),
@@ -134,7 +146,7 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
     let says_who = request.headers().contains_key(AUTHORIZATION)
         || request.headers().contains_key(credential::API_KEY);
     let hops = connection::hops(request.headers());
-    let work = answer(larder, &snapshot, peer, admitted, request, &mut line);
+    let work = answer(larder, &snapshot, peer, host, admitted, request, &mut line);
     let answered = match hops {
         None => AssertUnwindSafe(work).catch_unwind().await,
         Some(hops) => {
@@ -202,7 +214,7 @@ pub async fn handle(server: Arc<Server>, peer: Peer, request: Request<Incoming>)
 }
 
 /// A problem as an answer; what is Larder's own fault is logged with its cause.
-fn told(problem: &Problem, format: Option<Format>) -> Answer {
+pub(super) fn told(problem: &Problem, format: Option<Format>) -> Answer {
     if problem.kind == Kind::Internal {
         let cause = problem
             .cause
@@ -218,6 +230,7 @@ async fn answer(
     larder: &Arc<Larder>,
     snapshot: &Arc<Snapshot>,
     peer: Peer,
+    host: Result<Host, Problem>,
     admitted: Result<Principal, Problem>,
     request: Request<Incoming>,
     line: &mut Line,
@@ -255,30 +268,42 @@ async fn answer(
         is_open: !snapshot.config.access.required,
         by: Mutex::default(),
     };
-    let (format, repository, rest, run) = match route(&parts.method, path, tagged.is_some()) {
+    let route = route(&parts.method, path, tagged.is_some());
+    if let Route::Package { format, .. } = route {
+        line.subject.format = Some(format);
+    }
+    let host = match (host, &route) {
+        (Ok(host), _) => host,
+        // A probe may ask by any name: these say nothing that is private.
+        (Err(problem), Route::Live | Route::Ready) if problem.kind == Kind::Misdirected => {
+            return probe(larder, &route, &parts.method);
+        }
+        (Err(problem), _) => {
+            drain(unstalled(body, snapshot.config.upload.stall_timeout)).await;
+            return match route {
+                Route::Api => Ok(super::api::refused(problem)),
+                _ => Err(problem),
+            };
+        }
+    };
+    route.takes(&parts.method)?;
+    let (format, repository, rest, run) = match route {
         Route::Package {
             format,
             repository,
             rest,
             run,
         } => (format, repository, rest, run),
-        Route::Live => return Ok(health::live()),
-        Route::Ready => return Ok(health::ready(larder.tasks.is_stopping())),
+        Route::Live | Route::Ready => return probe(larder, &route, &parts.method),
         Route::Metrics => return Ok(health::metrics(larder)),
         Route::Decide => {
-            return health::decide(larder, &pass(&admitted?), parts.uri.query()).await;
-        }
-        Route::Report(run) => return health::report(larder, run, parts.uri.query()),
-        Route::Lease(run) => return Ok(health::lease(larder, run, &parts.headers)),
-        Route::Control => return super::control::answer(larder, &head, body).await,
-        Route::Export => return super::control::export(larder, &head, body).await,
-        Route::Import => {
-            let patience = snapshot.config.upload.stall_timeout;
-            let body = unstalled(body, patience);
-            return super::control::import(larder, &head, parts.uri.query(), body).await;
+            let principal = admitted?;
+            let pass = pass(&principal);
+            let permit = |name: &str| pass.to_repository(READ, name).map(drop);
+            return health::decide(larder, &permit, parts.uri.query()).await;
         }
         Route::Api => {
-            let root = root(snapshot, peer.over_tls, &parts);
+            let root = host.root(&snapshot.config, peer.over_tls);
             return Ok(super::api::answer(larder, snapshot, &head, &parts, body, &root).await);
         }
         Route::Exchange => {
@@ -290,7 +315,6 @@ async fn answer(
                 .advice("the formats are at /npm/, /pypi/, /maven/ and /nuget/, each with a repository's name behind it"));
         }
     };
-    line.subject.format = Some(format);
     let body = unstalled(body, snapshot.config.upload.stall_timeout);
     let principal = match admitted {
         Ok(principal) => principal,
@@ -317,7 +341,8 @@ async fn answer(
         }
     };
     line.subject.repository.clone_from(&repository.name);
-    line.run = run.map(|run| larder.runs.run(run));
+    // One that nobody began here, before a restart of this Larder, is served and not counted.
+    line.run = run.and_then(|run| larder.runs.begun(run));
     let asked = Asked {
         pass: pass(&principal),
         larder,
@@ -332,9 +357,7 @@ async fn answer(
         run: line.run.clone(),
         address: Address {
             base: base(
-                snapshot,
-                peer.over_tls,
-                &parts,
+                &host.root(&snapshot.config, peer.over_tls),
                 format,
                 &repository.name,
                 run,
@@ -424,7 +447,7 @@ impl Asked<'_> {
             && !matches!(*self.head.method, Method::GET | Method::HEAD)
         {
             return Err(Problem::new(
-                Kind::MethodNotAllowed,
+                Kind::MethodNotAllowed { allow: READS },
                 Decider::Larder,
                 format!("this path takes no {}", self.head.method),
             ));
@@ -694,35 +717,17 @@ fn tag(headers: &HeaderMap) -> Option<(&str, &str)> {
     tag.split_once('.')
 }
 
-/// Larder's address as the client reaches it, without a slash at its end.
-fn root(snapshot: &Snapshot, over_tls: bool, parts: &http::request::Parts) -> String {
-    match &snapshot.config.public_url {
-        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => {
-            let scheme = if over_tls { "https" } else { "http" };
-            let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-            let authority = named
-                .and_then(|host| host.parse::<Authority>().ok())
-                .or_else(|| parts.uri.authority().cloned())
-                .map_or_else(
-                    || snapshot.config.listen.to_string(),
-                    |authority| authority.to_string(),
-                );
-            format!("{scheme}://{authority}")
-        }
-    }
-}
-
 /// The repository's address as the client reaches it.
-fn base(
-    snapshot: &Snapshot,
-    over_tls: bool,
-    parts: &http::request::Parts,
-    format: Format,
-    repository: &str,
-    run: Option<&str>,
-) -> String {
-    let root = root(snapshot, over_tls, parts);
+fn base(root: &str, format: Format, repository: &str, run: Option<&str>) -> String {
     let run = run.map_or_else(String::new, |run| format!("/-/run/{run}"));
     format!("{root}{run}/{format}/{repository}/")
+}
+
+/// Whether Larder lives, or is ready.
+fn probe(larder: &Larder, route: &Route<'_>, method: &Method) -> Result<Answer, Problem> {
+    route.takes(method)?;
+    Ok(match route {
+        Route::Ready => health::ready(larder.tasks.is_stopping()),
+        _ => health::live(),
+    })
 }

@@ -1,18 +1,13 @@
-//! `/-/live`, `/-/ready`, `/-/metrics`, `/-/decide` and `/-/run/{id}`.
+//! `/-/live`, `/-/ready`, `/-/metrics` and `/-/decide`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
-use super::reply::{Answer, json, pieces, text};
+use super::reply::{Answer, json, text};
 use crate::Larder;
-use crate::access::{Pass, READ};
 use crate::format::{package as package_of, query_of};
 use crate::problem::Problem;
-use crate::telemetry::{GRANT_HEADER, Report};
 
 pub fn live() -> Answer {
     text(StatusCode::OK, "live\n")
@@ -44,51 +39,11 @@ pub fn front() -> Answer {
     )
 }
 
-/// What the run got, and the upstreams that its lockfiles should name.
-pub fn report(larder: &Larder, run: &str, query: Option<&str>) -> Result<Answer, Problem> {
-    let snapshot = larder.snapshot();
-    let repository = match query_of(query).remove("repository") {
-        Some(name) => Some(snapshot.repository(&name)?),
-        None => snapshot.first.as_ref(),
-    };
-    let mut upstreams = BTreeMap::new();
-    for connection in repository
-        .into_iter()
-        .flat_map(|repository| repository.connections())
-    {
-        upstreams
-            .entry(connection.format.to_string())
-            .or_insert_with(|| connection.url.to_string());
-    }
-    let formats = repository.map_or_else(Vec::new, |repository| snapshot.formats_of(repository));
-    json(&Report {
-        counts: larder.runs.run(run).report(),
-        upstreams,
-        formats: formats.iter().map(ToString::to_string).collect(),
-    })
-}
-
-/// An answer that begins and does not end: the client's leaving is the message.
-pub fn lease(larder: &Larder, run: &str, headers: &HeaderMap) -> Answer {
-    let grant = headers
-        .get(GRANT_HEADER)
-        .and_then(|value| serde_json::from_slice(value.as_bytes()).ok());
-    if let Some(grant) = grant {
-        let _ = larder.runs.run(run).publish.set(grant);
-    }
-    let lease = larder.runs.lease();
-    let begin = stream::iter([Ok(Bytes::from_static(b"leased\n"))]);
-    let held = stream::once(async move {
-        let _lease = lease;
-        std::future::pending().await
-    });
-    pieces(begin.chain(held))
-}
-
-/// `?repository=public&package=npm:left-pad&version=1.3.0`
+/// `?repository=public&package=npm:left-pad&version=1.3.0`; `permit` says whether who asks may read
+/// the repository.
 pub async fn decide(
     larder: &Arc<Larder>,
-    pass: &Pass<'_>,
+    permit: &(dyn Fn(&str) -> Result<(), Problem> + Send + Sync),
     query: Option<&str>,
 ) -> Result<Answer, Problem> {
     let mut query = query_of(query);
@@ -101,7 +56,7 @@ pub async fn decide(
     let snapshot = larder.snapshot();
     let package = package_of(&package)?;
     let repository = snapshot.repository(&repository)?;
-    pass.to_repository(READ, &repository.name)?;
+    permit(&repository.name)?;
     json(
         &larder
             .reader

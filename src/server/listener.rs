@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::control::Control;
 use super::handle::{Server, handle};
 use super::ready::Answers;
 use super::reply::Peer;
@@ -40,10 +41,11 @@ pub enum ListenError {
     Threads(std::io::Error),
 }
 
-/// The bound socket.
+/// The bound sockets.
 pub struct Listener {
     larder: Arc<Larder>,
     socket: TcpListener,
+    control: Control,
     workers: Workers,
     over_tls: bool,
     address: SocketAddr,
@@ -73,6 +75,7 @@ impl Listener {
         let over_tls = tls.is_some();
         Ok(Self {
             workers: workers(larder, &snapshot.config, tls).map_err(ListenError::Threads)?,
+            control: Control::open(larder),
             larder: Arc::clone(larder),
             socket,
             over_tls,
@@ -97,6 +100,10 @@ impl Listener {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.socket, &places) => accepted,
+                commander = self.control.accept() => {
+                    self.control.converse(commander, &graceful, &stop);
+                    continue;
+                }
             };
             if let Some((socket, place)) = accepted {
                 let watcher = graceful.watcher();
@@ -110,6 +117,7 @@ impl Listener {
             }
         }
         drop(self.socket);
+        self.control.close();
         info!("Stopping: no new requests, those under way end");
         if tokio::time::timeout(config.server.drain, graceful.shutdown())
             .await
@@ -143,6 +151,9 @@ fn workers(
                 over_tls: false,
                 address: address_of(&socket),
             };
+            let reached = socket
+                .local_addr()
+                .unwrap_or_else(|_| (Ipv6Addr::UNSPECIFIED, 0).into());
             let secured = Peer {
                 over_tls: true,
                 ..plain
@@ -150,9 +161,11 @@ fn workers(
             let open_sockets = &server.larder.metrics.open_sockets;
             open_sockets.inc();
             let result = match tls {
-                None => converse(&server, &builder, watcher, socket, plain).await,
+                None => converse(&server, &builder, watcher, socket, plain, reached).await,
                 Some(tls) => match tokio::time::timeout(timeout, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => converse(&server, &builder, watcher, socket, secured).await,
+                    Ok(Ok(socket)) => {
+                        converse(&server, &builder, watcher, socket, secured, reached).await
+                    }
                     Ok(Err(error)) => Err(error.into()),
                     Err(_) => Err("no TLS handshake in time".into()),
                 },
@@ -165,7 +178,7 @@ fn workers(
     })
 }
 
-fn builder(config: &config::Server) -> Builder<TokioExecutor> {
+pub(super) fn builder(config: &config::Server) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -216,6 +229,7 @@ async fn converse<S>(
     watcher: hyper_util::server::graceful::Watcher,
     socket: S,
     peer: Peer,
+    reached: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -223,7 +237,7 @@ where
     let server = Arc::clone(server);
     let service = service_fn(move |request| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, std::convert::Infallible>(handle(server, peer, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(handle(server, peer, reached, request).await) }
     });
     let connection = builder
         .serve_connection(TokioIo::new(socket), service)

@@ -7,6 +7,7 @@ mod credential;
 mod exchange;
 mod handle;
 mod health;
+mod host;
 mod listener;
 mod ready;
 mod reply;

@@ -7,13 +7,13 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AGE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use moka::sync::Cache;
 
 use super::account::{Account, Entry};
+use super::host::Host;
 use super::reply::{Answer, Body};
 use crate::Larder;
 use crate::access::Principal;
@@ -82,7 +82,12 @@ pub struct Answers {
 }
 
 /// Names the request of whom it is, where its answer may be one that was given before.
-pub fn key<B>(request: &Request<B>, over_tls: bool, principal: &Principal) -> Option<Key> {
+pub fn key<B>(
+    request: &Request<B>,
+    over_tls: bool,
+    host: &Host,
+    principal: &Principal,
+) -> Option<Key> {
     let path = request.uri().path_and_query()?.as_str();
     let headers = request.headers();
     let is_plain = request.method() == Method::GET
@@ -99,11 +104,8 @@ pub fn key<B>(request: &Request<B>, over_tls: bool, principal: &Principal) -> Op
     key.push(u8::from(over_tls));
     key.extend_from_slice(path.as_bytes());
     key.push(0);
-    // HTTP/2 names the host here.
-    if let Some(authority) = request.uri().authority() {
-        key.extend_from_slice(authority.as_str().as_bytes());
-    }
-    for name in [HOST, ACCEPT, ACCEPT_ENCODING] {
+    key.extend_from_slice(host.as_str().as_bytes());
+    for name in [ACCEPT, ACCEPT_ENCODING] {
         key.push(0);
         if let Some(value) = headers.get(name) {
             key.extend_from_slice(value.as_bytes());
@@ -209,10 +211,15 @@ mod tests {
         request.body(()).unwrap()
     }
 
+    fn name(request: &Request<()>, over_tls: bool, principal: &Principal) -> Option<Key> {
+        let host = Host::of(request, ([127, 0, 0, 1], 1).into()).unwrap();
+        key(request, over_tls, &host, principal)
+    }
+
     #[test]
     fn what_decides_the_answer_is_in_its_name() {
         let named = |path: &str, headers: &[(&str, &str)]| {
-            key(&request(path, headers), false, &Principal::Anonymous)
+            name(&request(path, headers), false, &Principal::Anonymous)
         };
         let plain = named("/npm/public/left-pad", &[("host", "a")]);
         assert!(plain.is_some());
@@ -231,7 +238,7 @@ mod tests {
         let unimportant = [("host", "a"), ("user-agent", "npm/11.0.0")];
         assert_eq!(named("/npm/public/left-pad", &unimportant), plain);
         assert_ne!(
-            key(
+            name(
                 &request("/npm/public/left-pad", &[("host", "a")]),
                 true,
                 &Principal::Anonymous
@@ -239,7 +246,7 @@ mod tests {
             plain
         );
         assert_ne!(
-            key(
+            name(
                 &request("/npm/public/left-pad", &[("host", "a")]),
                 false,
                 &Principal::root("111122223333")
@@ -250,6 +257,11 @@ mod tests {
             named("http://b/npm/public/left-pad", &[("host", "a")]),
             plain
         );
+        assert_eq!(
+            named("http://a/npm/public/left-pad", &[("host", "b")]),
+            plain,
+            "the target goes before `Host`"
+        );
     }
 
     #[test]
@@ -259,12 +271,13 @@ mod tests {
             [("range", "bytes=0-1")],
             [("user-agent", "npm/11.0.0 larder-run/7a.public")],
         ] {
+            let headers = [headers[0], ("host", "a")];
             let request = request("/npm/public/left-pad", &headers);
-            assert_eq!(key(&request, false, &Principal::Anonymous), None);
+            assert_eq!(name(&request, false, &Principal::Anonymous), None);
         }
         assert_eq!(
-            key(
-                &request("/-/run/7a/npm/public/left-pad", &[]),
+            name(
+                &request("/-/run/7a/npm/public/left-pad", &[("host", "a")]),
                 false,
                 &Principal::Anonymous
             ),

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::package::Format;
+use crate::problem::{Decider, Kind, Problem};
 
 /// What a request is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,16 +22,6 @@ pub enum Route<'a> {
     Metrics,
     /// Why a version is served or not.
     Decide,
-    /// What a run got.
-    Report(&'a str),
-    /// Held open by a run for as long as it needs this Larder.
-    Lease(&'a str),
-    /// Commands of the operator.
-    Control,
-    /// A bundle, written.
-    Export,
-    /// A bundle, taken in.
-    Import,
     /// The CodeArtifact API.
     Api,
     /// Where identity tokens are exchanged.
@@ -39,14 +30,46 @@ pub enum Route<'a> {
     Unknown,
 }
 
-/// Whether the path is for everybody, or asks in its own way who it is.
-pub fn asks_by_itself(path: &str) -> bool {
-    matches!(
-        path,
-        "/" | "/-/live" | "/-/ready" | "/-/metrics" | "/-/control" | "/-/oidc/token"
-    ) || path.starts_with("/-/control/")
-        || path.starts_with("/v1/")
+impl Route<'_> {
+    /// Whether the route is for everybody, or asks in its own way who it is. It is the route that
+    /// says so, not its path, which a tag may lead elsewhere.
+    pub fn asks_by_itself(&self) -> bool {
+        match self {
+            Self::Front
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Exchange
+            | Self::Api
+            | Self::Unknown => true,
+            Self::Package { .. } | Self::Decide => false,
+        }
+    }
+
+    /// Whether the route takes the method. Formats and the API read theirs themselves; what leads
+    /// nowhere does so by every method.
+    ///
+    /// # Errors
+    /// Which methods it takes.
+    pub fn takes(&self, method: &Method) -> Result<(), Problem> {
+        let allow = match self {
+            Self::Live | Self::Ready | Self::Metrics | Self::Decide | Self::Front => READS,
+            Self::Exchange => "POST",
+            Self::Package { .. } | Self::Api | Self::Unknown => return Ok(()),
+        };
+        if allow.split(", ").any(|one| one == method.as_str()) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Kind::MethodNotAllowed { allow },
+            Decider::Larder,
+            format!("this path takes no {method}, but {allow}"),
+        ))
+    }
 }
+
+/// The methods of what can only be read.
+pub const READS: &str = "GET, HEAD";
 
 /// Reads the path. `tagged` says that npm asks within a run: its registry lies below `/-/run/`,
 /// so anything else is upstream's own path behind our host.
@@ -60,9 +83,6 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
         "/-/ready" => return Route::Ready,
         "/-/metrics" => return Route::Metrics,
         "/-/decide" => return Route::Decide,
-        "/-/control" => return Route::Control,
-        "/-/control/export" => return Route::Export,
-        "/-/control/import" => return Route::Import,
         "/-/oidc/token" => return Route::Exchange,
         path if path.starts_with("/v1/") => return Route::Api,
         _ => {}
@@ -80,8 +100,6 @@ pub fn route<'a>(method: &Method, path: &'a str, tagged: bool) -> Route<'a> {
             && run.bytes().all(|byte| byte.is_ascii_alphanumeric());
         return match (is_id, rest) {
             (false, _) => Route::Unknown,
-            (true, "" | "/") => Route::Report(run),
-            (true, "/lease") => Route::Lease(run),
             (true, rest) => package(rest, Some(run)).unwrap_or(Route::Unknown),
         };
     }
@@ -128,6 +146,57 @@ mod tests {
     }
 
     #[test]
+    fn who_it_is_has_to_be_said_wherever_a_path_leads_to_a_package() {
+        let file = "/left-pad/-/left-pad-1.3.0.tgz";
+        for before in [
+            "",
+            "/v1",
+            "/-/control",
+            "/-/live",
+            "/-/metrics",
+            "/-/run/7a",
+            "/npm/team",
+        ] {
+            for tagged in [false, true] {
+                let path = format!("{before}{file}");
+                let route = route(&Method::GET, &path, tagged);
+                let is_package = matches!(route, Route::Package { .. });
+                assert_eq!(route.asks_by_itself(), !is_package, "{path} {route:?}");
+            }
+        }
+        assert!(!get("/-/decide").asks_by_itself());
+    }
+
+    #[test]
+    fn what_can_only_be_read_takes_no_other_method() {
+        for path in [
+            "/",
+            "/-/live",
+            "/-/ready",
+            "/-/metrics",
+            "/-/decide",
+            "/-/oidc/token",
+        ] {
+            for method in [
+                "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE",
+            ] {
+                let method: Method = method.parse().unwrap();
+                let is_taken = match path {
+                    "/-/oidc/token" => method == Method::POST,
+                    _ => matches!(method, Method::GET | Method::HEAD),
+                };
+                let taken = route(&method, path, false).takes(&method);
+                assert_eq!(taken.is_ok(), is_taken, "{method} {path}");
+            }
+        }
+        for path in ["/x", "/-/x", "/npm", "/-/run/7a"] {
+            let route = route(&Method::POST, path, false);
+            assert_eq!(route, Route::Unknown);
+            assert!(route.takes(&Method::POST).is_ok());
+        }
+    }
+
+    #[test]
     fn paths_lead_where_the_design_says() {
         let npm = |repository, rest, run| Route::Package {
             format: Format::Npm,
@@ -140,7 +209,11 @@ mod tests {
             ("/npm/team/@a%2fb", npm(Some("team"), "@a%2fb", None)),
             ("/npm/team", npm(Some("team"), "", None)),
             ("/-/run/7a/npm/team/x", npm(Some("team"), "x", Some("7a"))),
-            ("/-/run/7a", Route::Report("7a")),
+            // What is for its owner alone comes by a socket of its own.
+            ("/-/run/7a", Route::Unknown),
+            ("/-/run/7a/lease", Route::Unknown),
+            ("/-/control", Route::Unknown),
+            ("/-/control/import", Route::Unknown),
             (
                 "/left-pad/-/left-pad-1.3.0.tgz",
                 npm(None, "left-pad/-/left-pad-1.3.0.tgz", None),

@@ -80,17 +80,6 @@ fn read(directory: &Path) -> Holder {
 const ASKED_MAX: u32 = 3;
 const ASKING: std::time::Duration = std::time::Duration::from_millis(1);
 
-/// Opens the control interface of the Larder that holds the directory.
-const SECRET_FILE: &str = "control.secret";
-
-/// Writes another secret into the directory, for its owner's eyes alone.
-#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-pub(super) fn secret(directory: &Path) -> std::io::Result<Secret> {
-    let secret = format!("{}{}", random_name(), random_name());
-    private::create(&directory.join(SECRET_FILE))?.write_all(secret.as_bytes())?;
-    Ok(Secret::new(&secret))
-}
-
 /// A name of the directory's own, given once.
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub(super) fn identity(directory: &Path) -> std::io::Result<String> {
@@ -126,14 +115,6 @@ pub(super) fn bundle_key(
     file.sync_all()?;
     std::fs::rename(&beside, &path)?;
     Ok(key)
-}
-
-/// The secret of the Larder that holds the directory; `None` where it cannot be read.
-#[must_use]
-#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-pub fn read_secret(directory: &Path) -> Option<Secret> {
-    let text = std::fs::read_to_string(directory.join(SECRET_FILE)).ok()?;
-    Some(Secret::new(text.trim()))
 }
 
 impl Lock {

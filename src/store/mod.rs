@@ -4,6 +4,7 @@ mod arrival;
 mod blob;
 pub mod catalog;
 mod content;
+mod door;
 mod incoming;
 mod lock;
 mod map;
@@ -28,8 +29,9 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard};
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
 pub use content::Reader;
+pub use door::Door;
 pub use incoming::{Incoming, Keeping, Verified};
-pub use lock::{Holder, Lock, holder, read_secret};
+pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
 pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
@@ -159,8 +161,6 @@ pub struct Store {
     pieces_ahead_max: usize,
     tasks: Tasks,
     lock: Lock,
-    /// Opens the control interface to who can read this directory.
-    secret: Secret,
 }
 
 impl Store {
@@ -193,7 +193,6 @@ impl Store {
             private::folder(folder).map_err(failed("cannot be written"))?;
         }
         let sealer = Sealer::open(directory, config.encryption.as_ref())?.map(Arc::new);
-        let secret = lock::secret(directory).map_err(failed("cannot be written"))?;
         let catalog = Catalog::open(&directory.join("larder.sqlite")).await?;
         let packages = Packages::open(
             &directory.join("packages.sqlite"),
@@ -235,7 +234,6 @@ impl Store {
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
-            secret,
         }))
     }
 
@@ -534,10 +532,17 @@ impl Store {
         exists.map_err(|_| Error::Stopped)
     }
 
-    /// What opens the control interface.
-    #[must_use]
-    pub fn secret(&self) -> &Secret {
-        &self.secret
+    /// Opens the socket by which the operator's commands come.
+    ///
+    /// # Errors
+    /// Where the disk takes none.
+    pub fn listen(&self) -> std::io::Result<std::os::unix::net::UnixListener> {
+        door::listen(&self.directory)
+    }
+
+    /// Takes the socket's name away: nobody listens there any more.
+    pub fn shut(&self) {
+        door::shut(&self.directory);
     }
 
     /// Says in the lock file where this process listens, for those who find the directory held.

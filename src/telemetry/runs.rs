@@ -153,6 +153,12 @@ impl Runs {
         self.runs.get_with_by_ref(id, Arc::default)
     }
 
+    /// The run of that id, where one began here.
+    #[must_use]
+    pub fn begun(&self, id: &str) -> Option<Arc<Run>> {
+        self.runs.get(id)
+    }
+
     /// Counts one more run that uses this Larder, until the lease is dropped.
     #[must_use]
     pub fn lease(&self) -> Lease {

@@ -1,5 +1,6 @@
 //! Talking to a Larder that runs already.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,66 +13,82 @@ use crate::airgap::bundle::Head;
 use crate::airgap::{Order, Report};
 use crate::package::PackageId;
 use crate::repository::Explanation;
-use crate::secret::Secret;
+use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
 
-fn http() -> anyhow::Result<reqwest::Client> {
+fn http() -> reqwest::ClientBuilder {
     crate::use_ring();
-    Ok(reqwest::Client::builder()
+    reqwest::Client::builder()
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))
-        .build()?)
 }
 
-async fn get(url: Url) -> anyhow::Result<reqwest::Response> {
-    succeed(http()?.get(url)).await
-}
-
-async fn succeed(request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-    let response = request
-        .send()
-        .await
-        .context("the running Larder does not answer")?;
-    if response.status().is_success() {
-        return Ok(response);
-    }
-    let status = response.status();
-    let text = response.text().await.unwrap_or_default();
-    anyhow::bail!("the running Larder answers {status}: {}", text.trim())
-}
-
-/// # Errors
-/// Where the running Larder does not answer, or says no.
-pub async fn decide(
-    address: &str,
-    repository: &str,
-    package: &PackageId,
-    version: &str,
-) -> anyhow::Result<Explanation> {
-    let mut url = Url::parse(&format!("{address}/-/decide"))?;
-    url.query_pairs_mut()
-        .append_pair("repository", repository)
-        .append_pair("package", &package.to_string())
-        .append_pair("version", version);
-    Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
-}
-
-/// A running Larder that takes commands from who can read its data directory.
+/// A running Larder that takes commands from who owns its data directory.
 pub struct Control {
     http: reqwest::Client,
-    address: String,
-    secret: Secret,
+    door: Door,
 }
 
 impl Control {
     /// # Errors
-    /// Where no client can be made.
-    pub fn of(address: String, secret: Secret) -> anyhow::Result<Self> {
-        Ok(Self {
-            http: http()?,
-            address,
-            secret,
-        })
+    /// Where nobody listens there, or lets this user in.
+    pub fn of(directory: &Path) -> anyhow::Result<Self> {
+        let knocked = Door::of(directory).and_then(|door| {
+            door.knock()?;
+            Ok(door)
+        });
+        let door = knocked.with_context(|| {
+            format!(
+                "the Larder that holds {} takes commands from its owner alone, by the socket below it, which does not open",
+                directory.display()
+            )
+        })?;
+        let http = http().unix_socket(door.reach()).build()?;
+        Ok(Self { http, door })
+    }
+
+    /// Says why a version is served or not.
+    ///
+    /// # Errors
+    /// Where it does not answer, or says no.
+    pub async fn decide(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        version: &str,
+    ) -> anyhow::Result<Explanation> {
+        let package = package.to_string();
+        let query = [
+            ("repository", repository),
+            ("package", &package),
+            ("version", version),
+        ];
+        let response = self.ask(&["decide"], &query).await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// What a run got.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn report(&self, run: &str, repository: &str) -> anyhow::Result<telemetry::Report> {
+        let response = self
+            .ask(&["run", run], &[("repository", repository)])
+            .await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// Begins a run, and keeps the running Larder alive for it where it is another run's.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn lease(&self, run: &str, grant: Option<&PublishGrant>) -> anyhow::Result<Lease> {
+        let mut request = self.http.get(address(&["run", run, "lease"], &[])?);
+        if let Some(grant) = grant {
+            // A header: addresses are logged.
+            request = request.header(GRANT_HEADER, serde_json::to_string(grant)?);
+        }
+        Ok(Lease(self.answered(request).await?))
     }
 
     /// Has it carry out a command.
@@ -82,7 +99,7 @@ impl Control {
         &self,
         command: &impl Serialize,
     ) -> anyhow::Result<O> {
-        let response = self.send("", serde_json::to_vec(command)?).await?;
+        let response = self.send("command", serde_json::to_vec(command)?).await?;
         Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
 
@@ -91,7 +108,7 @@ impl Control {
     /// # Errors
     /// Where it does not answer, or says no.
     pub async fn export(&self, order: &Order) -> anyhow::Result<(Head, reqwest::Response)> {
-        let response = self.send("/export", serde_json::to_vec(order)?).await?;
+        let response = self.send("export", serde_json::to_vec(order)?).await?;
         let head = response.headers().get("larder-bundle");
         let head = head.context("the running Larder is of another version")?;
         Ok((serde_json::from_slice(head.as_bytes())?, response))
@@ -109,8 +126,16 @@ impl Control {
         let query = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(trusted.iter().map(|key| ("trust", key)))
             .finish();
-        let response = self.send(&format!("/import?{query}"), bundle).await?;
+        let response = self.send(&format!("import?{query}"), bundle).await?;
         Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    async fn ask(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<reqwest::Response> {
+        self.answered(self.http.get(address(path, query)?)).await
     }
 
     async fn send(
@@ -118,15 +143,21 @@ impl Control {
         below: &str,
         body: impl Into<reqwest::Body>,
     ) -> anyhow::Result<reqwest::Response> {
-        let response = self
+        let request = self
             .http
-            .post(format!("{}/-/control{below}", self.address))
-            .bearer_auth(self.secret.expose())
+            .post(format!("{ROOT}{below}"))
             .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await
-            .with_context(|| format!("{} does not answer", self.address))?;
+            .body(body);
+        self.answered(request).await
+    }
+
+    async fn answered(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<reqwest::Response> {
+        let sent = request.send().await;
+        let response =
+            sent.with_context(|| format!("{} does not answer", self.door.path().display()))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -135,21 +166,63 @@ impl Control {
     }
 }
 
+/// What stands before paths on the socket, where there is no host.
+const ROOT: &str = "http://larder/";
+
+fn address(path: &[&str], query: &[(&str, &str)]) -> Result<Url, url::ParseError> {
+    let mut url = Url::parse(ROOT)?;
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.clear().extend(path);
+    }
+    url.query_pairs_mut().extend_pairs(query);
+    Ok(url)
+}
+
+/// Which of the addresses of a Larder that serves TLS this machine can check the certificate at.
+///
 /// # Errors
-/// Where the running Larder does not answer.
-pub async fn report(
-    address: &str,
-    run: &str,
-    repository: &str,
-) -> anyhow::Result<telemetry::Report> {
-    let url = Url::parse(&format!("{address}/-/run/{run}?repository={repository}"))?;
-    Ok(serde_json::from_slice(&get(url).await?.bytes().await?)?)
+/// Why none of them, for people.
+pub async fn trusted(address: &str, public_url: Option<&Url>) -> Result<String, String> {
+    let by_name = Url::parse(address).ok().and_then(|mut url| {
+        let is_near = match url.host()? {
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+            url::Host::Domain(_) => false,
+        };
+        url.set_host(Some("localhost")).ok()?;
+        is_near.then(|| url.to_string())
+    });
+    let public = public_url.map(ToString::to_string);
+    let candidates = [Some(address.to_owned()), by_name, public];
+    let mut why = None;
+    for candidate in candidates.into_iter().flatten() {
+        let root = candidate.trim_end_matches('/');
+        let asked = match http().timeout(Duration::from_secs(5)).build() {
+            Ok(http) => http.get(format!("{root}/-/live")).send().await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(answer) if answer.status().is_success() => return Ok(root.to_owned()),
+            Ok(answer) => why = why.or(Some(format!("it answers {}", answer.status()))),
+            Err(error) => {
+                let mut cause: &dyn std::error::Error = &error;
+                while let Some(next) = cause.source() {
+                    cause = next;
+                }
+                why = why.or(Some(cause.to_string()));
+            }
+        }
+    }
+    Err(format!(
+        "{address} serves TLS, and its certificate cannot be checked there ({}); clients that do not trust it will fail: say `public_url`, with the name that the certificate is made out to, or have this machine trust who issued it",
+        why.unwrap_or_default()
+    ))
 }
 
 /// Has the running Larder fetch what lies at these addresses, so many at once: a `HEAD` starts a
 /// download that nobody has to wait for. What fails will fail for the client too, which tells it.
 pub async fn fetch_ahead(addresses: Vec<String>, at_once: usize) {
-    let Ok(http) = http() else { return };
+    let Ok(http) = http().build() else { return };
     stream::iter(addresses)
         .for_each_concurrent(at_once, |address| {
             let asked = http.head(address).send();
@@ -162,19 +235,3 @@ pub async fn fetch_ahead(addresses: Vec<String>, at_once: usize) {
 
 /// Keeps another run's private Larder alive for as long as this is held.
 pub struct Lease(#[allow(dead_code, reason = "its connection is the lease")] reqwest::Response);
-
-/// # Errors
-/// Where the running Larder does not answer.
-pub async fn lease(
-    address: &str,
-    run: &str,
-    grant: Option<&PublishGrant>,
-) -> anyhow::Result<Lease> {
-    let url = Url::parse(&format!("{address}/-/run/{run}/lease"))?;
-    let mut request = http()?.get(url);
-    if let Some(grant) = grant {
-        // A header: addresses are logged.
-        request = request.header(GRANT_HEADER, serde_json::to_string(grant)?);
-    }
-    Ok(Lease(succeed(request).await?))
-}

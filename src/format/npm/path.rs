@@ -193,7 +193,7 @@ fn question(parts: &[&str]) -> Result<Target, Problem> {
         }),
         ["-", "package", .., "access"] => Err(settled_elsewhere()),
         _ => Err(Problem::new(
-            Kind::MethodNotAllowed,
+            Kind::MethodNotAllowed { allow: "GET, HEAD" },
             Decider::Larder,
             format!("npm's `{}` takes no POST", parts.join("/")),
         )),

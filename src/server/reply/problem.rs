@@ -30,8 +30,8 @@ pub fn problem(problem: &Problem, format: Option<Format>) -> Answer {
             "Basic realm=\"larder\", charset=\"UTF-8\"",
         );
     }
-    if problem.kind == Kind::MethodNotAllowed {
-        answer.header(ALLOW, "GET, HEAD");
+    if let Kind::MethodNotAllowed { allow } = problem.kind {
+        answer.header(ALLOW, allow);
     }
     // pip, Maven and NuGet show the reason phrase and not the body.
     if let Ok(reason) = ReasonPhrase::try_from(one_line(&problem.sentence()).into_bytes()) {
@@ -51,7 +51,8 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Denied => StatusCode::FORBIDDEN,
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
         Kind::Invalid => StatusCode::BAD_REQUEST,
-        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        Kind::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::Unverified | Kind::Upstream => StatusCode::BAD_GATEWAY,

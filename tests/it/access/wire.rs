@@ -99,7 +99,9 @@ async fn no_secret_of_a_request_is_logged_wherever_it_stands() {
         audit.path().display()
     );
     let setup = Setup::new(&text);
-    let mut served = setup.serve_with(&[("LARDER_LOG", "larder=trace")]).await;
+    let mut served = setup
+        .serve_with(&[("LARDER_LOG_LEVEL", "larder=trace")])
+        .await;
     const SECRET: &str = "lrd_5ecret5ecret5ecret5ecret";
     let client = reqwest::Client::new();
     let url = &served.url;

@@ -56,6 +56,15 @@ impl Setup {
         command
     }
 
+    /// A client of the socket by which the running Larder takes commands.
+    pub fn control(&self) -> reqwest::Client {
+        let socket = self.at("data/control/larder.sock");
+        reqwest::Client::builder()
+            .unix_socket(socket)
+            .build()
+            .unwrap()
+    }
+
     pub async fn run(&self, arguments: &[&str]) -> std::process::Output {
         self.command(arguments).output().await.unwrap()
     }

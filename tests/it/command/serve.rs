@@ -180,3 +180,82 @@ async fn memory_does_not_grow_with_a_download() {
     assert_eq!(upstream.count(path), 1);
     assert!(peak < BOUND_KIB, "{peak} KiB resident at the peak");
 }
+
+/// A certificate for a name, and the configuration's words for it.
+fn tls(setup: &Setup, name: &str) -> String {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    std::fs::write(setup.at("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(setup.at("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (setup.at("cert.pem"), setup.at("key.pem"));
+    format!("[tls]\ncertificate = \"{cert}\"\nkey = \"{key}\"\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_reach_a_larder_whatever_certificate_it_serves_with() {
+    let upstream = registry().await;
+    let setup = Setup::new("");
+    let text = format!(
+        "{}{}",
+        config(&upstream, IMPATIENT),
+        tls(&setup, "packages.corp.example")
+    );
+    setup.configure(&text);
+    let served = setup.serve().await;
+    for command in [
+        ["list"].as_slice(),
+        &["token", "create", "--principal", "ci"],
+        &["verify"],
+        &["who-decides", "npm:left-pad@1.3.0"],
+    ] {
+        let output = setup.run(command).await;
+        assert!(output.status.success(), "{command:?}: {}", said(&output));
+    }
+    // Clients cannot check it at that address, and are told why before they try.
+    let output = setup.run(&["env"]).await;
+    assert!(
+        output.status.success() && said(&output).contains("public_url"),
+        "{}",
+        said(&output)
+    );
+    let output = setup.run(&["run", "--", "true"]).await;
+    assert!(
+        said(&output).contains("its certificate cannot be checked"),
+        "{}",
+        said(&output)
+    );
+    drop(served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_get_the_name_that_a_trusted_certificate_is_made_out_to() {
+    let upstream = registry().await;
+    let setup = Setup::new("");
+    let text = format!(
+        "{}{}",
+        config(&upstream, IMPATIENT),
+        tls(&setup, "localhost")
+    );
+    setup.configure(&text);
+    // A private one serves its own run, on this machine, in plain text.
+    let output = setup.run(&["run", "--", "env"]).await;
+    assert!(
+        said(&output).contains("npm_config_registry=http://127.0.0.1:"),
+        "{}",
+        said(&output)
+    );
+    let _served = setup.serve().await;
+    for command in [["env"].as_slice(), &["run", "--", "env"]] {
+        let mut command = setup.command(command);
+        let output = command
+            .env("SSL_CERT_FILE", setup.at("cert.pem"))
+            .output()
+            .await;
+        let text = said(&output.unwrap());
+        assert!(
+            text.contains("npm_config_registry='https://localhost:")
+                || text.contains("npm_config_registry=https://localhost:"),
+            "{text}"
+        );
+        assert!(!text.contains("cannot be checked"), "{text}");
+    }
+}

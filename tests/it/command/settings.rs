@@ -365,3 +365,16 @@ async fn a_larder_is_not_its_own_upstream() {
         [format!("{url}/maven2/"), format!("{url}/v3/index.json")]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_is_no_key_stops_every_command() {
+    let setup = Setup::new("");
+    for command in [["env"].as_slice(), &["check"], &["run", "--", "true"]] {
+        let mut command = setup.command(command);
+        let output = command.env("LARDER_CACHE_MAX_SIZ", "1GiB").output().await;
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let hint = "did you mean `LARDER_CACHE_MAX_SIZE`?";
+        assert!(said(&output).contains(hint), "{}", said(&output));
+    }
+}

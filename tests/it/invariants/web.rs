@@ -167,7 +167,7 @@ async fn the_reason_phrase_says_why_to_clients_that_show_nothing_else() {
     let larder = TestLarder::start(&upstream).await;
     let answer = raw(
         &larder,
-        b"GET /maven/nowhere/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        b"GET /maven/nowhere/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
     )
     .await;
     assert!(
@@ -246,5 +246,136 @@ async fn tls_is_served_and_a_new_certificate_is_taken_up() {
     let second = make();
     while get(second.clone(), document).await.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// The status, and the authorities of the tarballs that a document names.
+async fn named(larder: &TestLarder, request: &str) -> (String, Vec<String>) {
+    let answer = raw(larder, request.as_bytes()).await;
+    let status = answer.get(9..12).unwrap_or_default().to_owned();
+    let tarballs = answer.split("\"tarball\":\"").skip(1);
+    let authority = |rest: &str| rest.split('/').nth(2).unwrap_or_default().to_owned();
+    (status, tarballs.map(authority).collect())
+}
+
+#[tokio::test]
+async fn addresses_in_documents_are_of_the_host_that_http_says_is_asked() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    let me = larder.url.trim_start_matches("http://").to_owned();
+    let port = me.rsplit(':').next().unwrap();
+    let ask = |target: &str, hosts: &[&str]| {
+        let hosts: String = hosts
+            .iter()
+            .map(|host| format!("Host: {host}\r\n"))
+            .collect();
+        let request = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let larder = &larder;
+        async move { named(larder, &request).await }
+    };
+    let path = "/npm/public/left-pad";
+    let absolute = format!("http://{me}{path}");
+    let by_name = format!("localhost:{port}");
+    // Each twice: what is given again is named by the host as well.
+    for _ in 0..2 {
+        for (target, hosts, authority) in [
+            (path, [me.as_str()].as_slice(), &me),
+            (path, &[by_name.as_str()], &by_name),
+            (path, &["LOCALHOST"], &"localhost".to_owned()),
+            (&absolute, &["other.example"], &me),
+            (&absolute, &[by_name.as_str()], &me),
+        ] {
+            let expected = ("200".to_owned(), vec![authority.clone()]);
+            assert_eq!(ask(target, hosts).await, expected, "{target} {hosts:?}");
+        }
+    }
+    for (target, hosts) in [
+        (path, [].as_slice()),
+        (path, &[""]),
+        (path, &["user:pw@localhost"]),
+        (path, &["localhost/path"]),
+        (path, &["local host"]),
+        (path, &["localhost:99999"]),
+        (path, &["localhost", "localhost"]),
+        (&absolute, &["user@localhost"]),
+        (&format!("http://user:pw@{me}{path}"), &[me.as_str()]),
+        ("/-/live", &["local/host"]),
+    ] {
+        let (status, named) = ask(target, hosts).await;
+        assert_eq!(
+            (status.as_str(), named.len()),
+            ("400", 0),
+            "{target} {hosts:?}"
+        );
+    }
+    // Who speaks HTTP/1.0 need not say it.
+    let old = format!("GET {path} HTTP/1.0\r\n\r\n");
+    assert_eq!(named(&larder, &old).await, ("200".to_owned(), vec![me]));
+}
+
+#[tokio::test]
+async fn pages_under_other_names_that_lead_here_read_nothing() {
+    let upstream = Upstream::start().await;
+    let text = crate::support::larder::config(&upstream, crate::support::larder::IMPATIENT);
+    let text = format!("public_url = \"http://packages.corp.example\"\n{text}");
+    let text = text.replace(
+        "[fetch]",
+        "[server]\nhosts = [\"host.docker.internal\"]\n[fetch]",
+    );
+    let larder = TestLarder::with(&text).await;
+    publish(&upstream, "left-pad", &[version("1.3.0", &[])]);
+    let paths = [
+        "/npm/public/left-pad",
+        "/npm/public/left-pad/-/left-pad-1.3.0.tgz",
+        "/-/metrics",
+        "/-/decide?repository=public&package=npm:left-pad&version=1.3.0",
+        "/",
+    ];
+    for host in [
+        "localhost",
+        "packages.corp.example",
+        "host.docker.internal:5273",
+    ] {
+        for path in paths {
+            larder.get_with(path, &[("host", host)]).await.expect(200);
+        }
+    }
+    for host in [
+        "evil.example",
+        "localhost.evil.example:80",
+        "127.0.0.1.evil.example",
+    ] {
+        for path in paths
+            .into_iter()
+            .chain(["/v1/domain?domain=larder", "/nowhere"])
+        {
+            let answer = larder.get_with(path, &[("host", host)]).await.expect(421);
+            let text = answer.text();
+            assert!(text.contains("server.hosts"), "{path}: {text}");
+        }
+        // A probe learns no more than that somebody is there.
+        for path in ["/-/live", "/-/ready"] {
+            larder.get_with(path, &[("host", host)]).await.expect(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_can_only_be_read_takes_no_other_method() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    for path in ["/", "/-/live", "/-/ready", "/-/metrics", "/-/decide"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"] {
+            let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = larder.send(method, path, &[], None).await.expect(405);
+            assert_eq!(answer.header("allow"), "GET, HEAD", "{path}");
+        }
+    }
+    let answer = larder.get("/-/oidc/token").await.expect(405);
+    assert_eq!(answer.header("allow"), "POST");
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        larder.send(method, "/nowhere", &[], None).await.expect(404);
     }
 }

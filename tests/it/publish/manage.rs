@@ -227,21 +227,50 @@ async fn a_version_from_outside_is_promoted_and_stays_when_its_registry_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_control_interface_is_for_who_can_read_the_data_directory() {
-    let (_upstream, setup) = setup().await;
-    let served = setup.serve().await;
-    let command = r#"{"command":"retain","dry_run":false}"#;
-    for token in [None, Some("wrong")] {
-        let mut request = reqwest::Client::new()
-            .post(format!("{}/-/control", served.url))
-            .body(command);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        assert_eq!(request.send().await.unwrap().status(), 401);
-    }
+async fn commands_are_for_who_owns_the_data_directory_and_no_matter_of_the_network() {
     use std::os::unix::fs::PermissionsExt as _;
-    let secret = setup.folder.path().join("data/control.secret");
-    let mode = std::fs::metadata(secret).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let (_upstream, setup) = setup().await;
+    let mut served = setup.serve().await;
+    let command = r#"{"command":"retain","dry_run":false}"#;
+    for path in [
+        "/-/control",
+        "/-/control/export",
+        "/-/control/import",
+        "/-/run/7a",
+        "/-/run/7a/lease?publish_to=http://registry.example/",
+    ] {
+        let url = format!("{}{path}", served.url);
+        for method in [reqwest::Method::GET, reqwest::Method::POST] {
+            let request = reqwest::Client::new().request(method, &url).body(command);
+            assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
+        }
+    }
+    let mode = |name: &str| {
+        let file = std::fs::metadata(setup.at(name)).unwrap();
+        file.permissions().mode() & 0o777
+    };
+    assert_eq!(mode("data/control"), 0o700);
+    assert_eq!(mode("data/control/larder.sock"), 0o600);
+    let request = setup.control().post("http://larder/command").body(command);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let request = setup.control().get("http://larder/command");
+    assert_eq!(request.send().await.unwrap().status(), 404);
+    served.signal(rustix::process::Signal::TERM);
+    served.child.wait().await.unwrap();
+    assert!(!std::path::Path::new(&setup.at("data/control/larder.sock")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_come_in_however_long_the_data_directorys_name_is() {
+    let (_upstream, setup) = setup().await;
+    let data = setup.at(&format!("{}/{}", "long".repeat(30), "longer".repeat(20)));
+    let at = ["--data-dir", data.as_str()];
+    let mut command = setup.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut child = command.args(at).spawn().unwrap();
+    while larder::store::holder(std::path::Path::new(&data)).is_none_or(|it| it.address.is_none()) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let listed = setup.command(&["list"]).args(at).output().await.unwrap();
+    assert!(listed.status.success(), "{}", said(&listed));
+    child.kill().await.unwrap();
 }
