@@ -78,7 +78,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         .iter()
         .find(|connection| connection.format == Format::Npm && connection.is_learned)
         .cloned();
-    let grant = learned.as_ref().and_then(|npm| publish_grant(npm, &run));
+    let grant = learned
+        .as_ref()
+        .and_then(|npm| publish_grant(npm, &run, name_of(&arguments.command)));
     let (address, server) = server(config, &run, grant).await?;
     let place = Place {
         root: format!("{address}/-/run/{run}"),
@@ -205,13 +207,21 @@ fn tarballs_ahead(command: &[OsString], address: &str, repository: &str) -> Vec<
 
 /// What a publish of npm's needs to be passed on to the registry that npm is set to; none where npm
 /// has no credential for it.
-fn publish_grant(npm: &Connection, run: &str) -> Option<PublishGrant> {
+fn publish_grant(npm: &Connection, run: &str, program: &str) -> Option<PublishGrant> {
     let Some(Auth::Header { name, value }) = &npm.auth else {
         return None;
     };
-    let clients = npm::publishers();
+    let clients = npm::publishers(program);
     name.eq_ignore_ascii_case("authorization")
         .then(|| PublishGrant::new(&npm.url, value, run, clients))
+}
+
+/// The command's program, without its folder.
+fn name_of(command: &[OsString]) -> &str {
+    command
+        .first()
+        .and_then(|program| Path::new(program).file_name()?.to_str())
+        .unwrap_or_default()
 }
 
 /// What leads the client to us.
@@ -235,10 +245,7 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
     let Lead { place, files, .. } = lead;
     let serves = |format: Format| lead.formats.contains(&format);
     let (program, arguments) = command.split_first().context("there is no command")?;
-    let name = Path::new(program)
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
+    let name = name_of(command);
     let named = |what: &str| {
         arguments
             .iter()

@@ -293,10 +293,11 @@ pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
 /// npm, and those of its kin that have no setting of their own here. bun and berry are never among
 /// them: what they are set to, and which credential they have for it, they alone know.
 #[must_use]
-pub fn publishers() -> Vec<String> {
-    let mut clients = vec!["npm/".to_owned()];
-    if !pnpm_has_its_own() {
-        clients.push("pnpm/".to_owned());
+pub fn publishers(program: &str) -> Vec<String> {
+    let mut clients = Vec::new();
+    // pnpm leaves publishing to npm, under npm's name.
+    if program == "npm" || !pnpm_has_its_own() {
+        clients.extend(["npm/".to_owned(), "pnpm/".to_owned()]);
     }
     // Its own default is another registry than npm's.
     if !Settings::read().registries().is_empty() && !super::yarn::classic_has_its_own() {

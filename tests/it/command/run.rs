@@ -222,7 +222,9 @@ async fn a_publish_of_yarns_under_run_goes_to_yarns_own_registry_or_nowhere() {
     let berry = berry.display().to_string();
     let classic = clients().join("node/node_modules/yarn/bin/yarn.js");
     let classic = classic.display().to_string();
-    let publish_berry: &[&str] = &["node", &berry, "npm", "publish"];
+    // berry publishes what is installed.
+    let script = format!("node {berry} install && node {berry} npm publish");
+    let publish_berry: &[&str] = &["sh", "-c", &script];
     let publish_classic: &[&str] = &["node", &classic, "publish", "--new-version", "1.0.0"];
     let (host, own) = (&npms.address, yarns.url());
     let server = format!("npmRegistryServer: \"{own}/npm\"\nnpmAuthToken: of-yarn\n");
@@ -312,7 +314,7 @@ async fn a_publish_of_yarns_under_run_goes_to_yarns_own_registry_or_nowhere() {
             &format!("registry=http://{host}/npm/\n//{host}/npm/:_authToken=of-npm\n"),
         );
         tool.write(file, &text);
-        let whitelist = "unsafeHttpWhitelist: [\"127.0.0.1\"]\nenableTelemetry: false\n";
+        let whitelist = "unsafeHttpWhitelist: [\"127.0.0.1\"]\nenableTelemetry: false\nenableImmutableInstalls: false\n";
         if file == ".yarnrc.yml" {
             tool.write(file, &format!("{text}{whitelist}"));
         }
