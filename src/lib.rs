@@ -258,6 +258,18 @@ impl Larder {
         });
     }
 
+    /// Carries out what the operator says about tokens, keys and policies.
+    ///
+    /// # Errors
+    /// Where what the command names is not there or cannot be.
+    pub async fn administer(
+        &self,
+        command: access::manage::Command,
+    ) -> Result<access::manage::Outcome, Problem> {
+        let names = self.snapshot().repository_names();
+        self.access.execute(command, &names).await
+    }
+
     /// Sees to the store, or says how it is used.
     ///
     /// # Errors

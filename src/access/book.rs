@@ -6,7 +6,9 @@ use tracing::error;
 
 use super::policy::Policy;
 use super::principal::Principal;
-use super::token::Refused;
+use super::token::{Maker, Refused};
+use super::{Caller, Proof};
+use crate::config::Oidc;
 use crate::store::packages::{AccessKey, AccessRows, MachineToken, SigningKey};
 
 /// A policy as it was sent, and as it was understood.
@@ -24,6 +26,8 @@ pub struct Book {
     pub signing: Vec<SigningKey>,
     pub revoked: HashSet<String>,
     tokens: HashMap<Vec<u8>, MachineToken>,
+    /// When machines' tokens end, by their ids; milliseconds since 1970.
+    ends: HashMap<String, Option<i64>>,
     pub keys: HashMap<String, AccessKey>,
     /// By the ARN of what they are attached to.
     pub policies: HashMap<String, Kept>,
@@ -46,6 +50,11 @@ impl Book {
             number: rows.number,
             signing: rows.signing,
             revoked: rows.revoked.into_iter().collect(),
+            ends: rows
+                .tokens
+                .iter()
+                .map(|token| (token.id.clone(), token.expires_at))
+                .collect(),
             tokens: rows
                 .tokens
                 .into_iter()
@@ -61,12 +70,32 @@ impl Book {
     }
 
     /// Whose machine token has this hash.
-    pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Principal, Refused> {
+    pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Caller, Refused> {
         // A look-up by hash tells by its time at most something of the hash.
         let token = self.tokens.get(hash.as_slice()).ok_or(Refused::Foreign)?;
         if token.expires_at.is_some_and(|expires| expires <= now_ms) {
             return Err(Refused::Expired);
         }
-        Principal::parse(&token.principal).ok_or(Refused::Foreign)
+        Ok(Caller {
+            principal: Principal::parse(&token.principal).ok_or(Refused::Foreign)?,
+            proof: Proof::MachineToken {
+                id: token.id.as_str().into(),
+                expires_at: token.expires_at,
+            },
+        })
+    }
+
+    /// Whether what a token was made by still holds.
+    pub fn holds(&self, maker: &Maker, settings: &[Oidc], now_ms: i64) -> bool {
+        match maker {
+            Maker::Key(id) => self.keys.contains_key(id),
+            Maker::Token(id) => self
+                .ends
+                .get(id)
+                .is_some_and(|ends| ends.is_none_or(|ends| now_ms < ends)),
+            Maker::Oidc { issuer, role } => settings
+                .iter()
+                .any(|setting| setting.issuer == *issuer && setting.role == *role),
+        }
     }
 }

@@ -3,15 +3,19 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Circumstances, Policy, Why};
-use super::{Access, Principal, Resource, no_randomness, token, unreadable};
+use super::policy::{Circumstances, Known, Policy, Why};
+use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token, unreadable};
 use crate::clock;
+use crate::config::nearest;
 use crate::problem::{Decider, Kind, Problem};
 use crate::secret::Secret;
 use crate::store::packages::{self, AccessKey, MachineToken, PolicyRow, random_name};
 
 /// The longest that a signed token holds, in seconds.
 pub const TOKEN_SECONDS_MAX: i64 = 43_200;
+
+/// How an access key's id begins.
+pub(super) const KEY_PREFIX: &str = "AKLR";
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,11 +122,15 @@ fn time(ms: i64) -> Timestamp {
 }
 
 impl Access {
-    /// Carries the command out.
+    /// Carries the command out; `repositories` are the names of those that there are.
     ///
     /// # Errors
     /// Where what it names is not there or cannot be.
-    pub async fn execute(&self, command: Command) -> Result<Outcome, Problem> {
+    pub async fn execute(
+        &self,
+        command: Command,
+        repositories: &[String],
+    ) -> Result<Outcome, Problem> {
         match command {
             Command::TokenCreate {
                 principal,
@@ -174,10 +182,10 @@ impl Access {
                 repository,
                 document,
             } => {
-                let row = self
-                    .put_policy(&self.attached_to(repository), &document, None)
-                    .await?;
-                Ok(shown(row))
+                is_there(repository.as_deref(), repositories)?;
+                let resource = self.attached_to(repository);
+                let put = self.put_policy(&resource, &document, None, repositories);
+                Ok(shown(put.await?))
             }
             Command::PolicyShow { repository } => {
                 let resource = self.attached_to(repository);
@@ -195,7 +203,13 @@ impl Access {
                 repository,
                 package,
                 address,
-            } => self.test(&principal, action, repository, package, address),
+            } => {
+                is_there(repository.as_deref(), repositories)?;
+                let action = action
+                    .parse()
+                    .map_err(|none: NoAction| Problem::invalid(none.to_string()))?;
+                self.test(&principal, action, repository, package, address)
+            }
         }
     }
 
@@ -292,7 +306,7 @@ impl Access {
         // As AWS's look: twenty capitals and digits, and forty characters of base64.
         let random = random_name().to_uppercase();
         let key = AccessKey {
-            id: format!("AKLR{}", random.get(..16).unwrap_or_default()),
+            id: format!("{KEY_PREFIX}{}", random.get(..16).unwrap_or_default()),
             secret: Secret::new(&token::random(30).map_err(no_randomness)?),
             principal: principal.to_string(),
             created_at: clock::unix_ms_now(),
@@ -320,14 +334,22 @@ impl Access {
     /// Attaches a policy.
     ///
     /// # Errors
-    /// Where it is none, or the one before it is in another revision than the one named.
+    /// Where it is none, names what is not among the actions, or not in the domain, or the one before
+    /// it is in another revision than the one named.
     pub async fn put_policy(
         &self,
         resource: &Resource,
         document: &str,
         revision: Option<&str>,
+        repositories: &[String],
     ) -> Result<PolicyRow, Problem> {
-        Policy::parse(document).map_err(|why| Problem::invalid(why.to_string()))?;
+        let known = Known {
+            domain: &self.domain,
+            repositories,
+        };
+        Policy::parse(document)
+            .and_then(|policy| policy.check(&known))
+            .map_err(|why| Problem::invalid(why.to_string()))?;
         let row = self
             .packages
             .set_policy(&resource.arn, Some(document), revision)
@@ -358,17 +380,12 @@ impl Access {
     fn test(
         &self,
         principal: &str,
-        action: String,
+        action: Action,
         repository: Option<String>,
         package: Option<String>,
         address: Option<std::net::IpAddr>,
     ) -> Result<Outcome, Problem> {
         let principal = self.principal(principal)?;
-        let action = if action.contains(':') {
-            action
-        } else {
-            format!("codeartifact:{action}")
-        };
         let resource = match (repository, package) {
             (Some(repository), Some(package)) => Resource::package(
                 &self.domain,
@@ -384,7 +401,7 @@ impl Access {
             }
         };
         let decision = self.decide(
-            &action,
+            action,
             &resource,
             Circumstances {
                 principal: &principal,
@@ -403,7 +420,7 @@ impl Access {
             allowed: decision.is_allowed,
             by,
             principal: principal.to_string(),
-            action,
+            action: action.to_string(),
             resource: resource.arn,
         })
     }
@@ -415,6 +432,22 @@ fn shown(row: PolicyRow) -> Outcome {
         document: row.document,
         revision: row.revision,
     }
+}
+
+/// Whether the repository that a command names is there.
+fn is_there(repository: Option<&str>, repositories: &[String]) -> Result<(), Problem> {
+    let Some(name) = repository else {
+        return Ok(());
+    };
+    if repositories.iter().any(|it| it == name) {
+        return Ok(());
+    }
+    let hint = nearest(name, repositories.iter().map(String::as_str));
+    let problem = Problem::not_found(Decider::Larder, format!("there is no repository `{name}`"));
+    Err(match hint {
+        Some(near) => problem.advice(format!("did you mean `{near}`?")),
+        None => problem,
+    })
 }
 
 fn no_policy(resource: &Resource) -> Problem {

@@ -1,5 +1,6 @@
 //! Who asks, and what they may do: tokens, signatures, policies.
 
+mod action;
 mod book;
 pub mod manage;
 mod oidc;
@@ -19,10 +20,12 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-pub use principal::Principal;
-pub use resource::{
-    Action, DISPOSE, GET_TOKEN, PUBLISH, PUT_METADATA, READ, Resource, UPDATE_STATUS, action_of,
+pub use action::{
+    Action, DISPOSE, GET_TOKEN, NoAction, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS,
 };
+pub use principal::Principal;
+pub use resource::{Resource, action_of};
+pub use token::Maker;
 
 use crate::clock;
 use crate::config::{self, Config, Domain};
@@ -32,15 +35,59 @@ use crate::store::packages::Packages;
 use crate::task::Tasks;
 use book::Book;
 use policy::{Circumstances, Decision, Question, Why};
-use throttle::Throttle;
+use throttle::{Attempt, Throttle};
 
 /// What a client said to prove who it is.
 pub enum Said<'a> {
     Nothing,
-    /// A bearer's token, an API key, or the password of whatever user.
-    Token(Cow<'a, str>),
+    /// Bearers' tokens, API keys, passwords of whatever user: the first that holds says who it is.
+    Tokens(Vec<Cow<'a, str>>),
     /// Something that is no credential of ours.
     Unknown,
+}
+
+/// Where somebody wants to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The endpoints of the formats.
+    Repositories,
+    /// The API, `/v1/…`.
+    Api,
+}
+
+/// Somebody who was let in, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub principal: Principal,
+    pub proof: Proof,
+}
+
+/// By what somebody proved who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    Nothing,
+    /// An access key, by its id.
+    Key(Box<str>),
+    /// A machine's token.
+    MachineToken {
+        id: Box<str>,
+        /// Milliseconds since 1970; none: when it is revoked.
+        expires_at: Option<i64>,
+    },
+    /// A token that `GetAuthorizationToken` gave, or that an identity token was exchanged for. It is
+    /// for the endpoints of repositories alone: what it could do at the API it could do for ever,
+    /// by having another one made.
+    AuthorizationToken,
+}
+
+impl Caller {
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            principal: Principal::Anonymous,
+            proof: Proof::Nothing,
+        }
+    }
 }
 
 /// The service's name in signatures.
@@ -81,7 +128,7 @@ impl Access {
             domain: config.domain.clone(),
             book: ArcSwap::default(),
             throttle: Throttle::new(config.access.failures_max),
-            issuers: oidc::Issuers::default(),
+            issuers: oidc::Issuers::new(tasks),
         });
         access.reread().await?;
         if access.book.load().signing.is_empty() {
@@ -128,69 +175,100 @@ impl Access {
         self.book.load().number
     }
 
-    /// Who it is that says this.
+    /// Who it is that says this. What is right is let in, whatever else came from its address.
     ///
     /// # Errors
-    /// Where that is nobody, or there were too many failures.
+    /// Where that is nobody, it is not for this door, or there were too many wrong ones.
     pub fn admit(
         &self,
-        config: &config::Access,
+        config: &Config,
         said: &Said<'_>,
         address: IpAddr,
-    ) -> Result<Principal, Problem> {
-        if self.throttle.is_full(Some(address), None) {
-            return Err(too_many());
-        }
-        let refused = match said {
-            Said::Nothing if config.anonymous => return Ok(Principal::Anonymous),
+        door: Door,
+    ) -> Result<Caller, Problem> {
+        let tokens = match said {
+            Said::Nothing if config.access.anonymous && door == Door::Repositories => {
+                return Ok(Caller::anonymous());
+            }
             // Clients try without first: that is no failed attempt.
             Said::Nothing => {
-                return Err(unauthenticated("no credentials were sent").advice(
-                    "send a token: `larder token create` makes one, \
-                     `aws codeartifact login` gets one",
+                return Err(match door {
+                    Door::Repositories => unauthenticated("no credentials were sent").advice(
+                        "send a token: `larder token create` makes one, \
+                         `aws codeartifact login` gets one",
+                    ),
+                    Door::Api => unauthenticated("the request is not signed")
+                        .advice("`larder key create` makes an access key for `aws` and boto3"),
+                });
+            }
+            Said::Unknown => {
+                return Err(unauthenticated(
+                    "the credentials are of no kind that is known here",
                 ));
             }
-            Said::Token(token) => match self.holder(token) {
-                Ok(principal) => return Ok(principal),
-                Err(why) => format!("the token does not hold: {why}"),
-            },
-            Said::Unknown => "the credentials are of no kind that is known here".to_owned(),
+            Said::Tokens(tokens) => tokens,
         };
-        self.throttle.failed(Some(address), None);
-        Err(unauthenticated(refused))
+        let mut refused = None;
+        for token in tokens {
+            match self.holder(config, token) {
+                Ok(caller) => return allowed_at(door, caller),
+                Err(why) => {
+                    refused.get_or_insert(why);
+                }
+            }
+        }
+        // What has not the form of a token of ours is no guess at one.
+        let mut guesses = tokens.iter().filter(|token| self.has_our_form(token));
+        if guesses.any(|it| self.throttle.failed(address, it.as_bytes()) == Attempt::TooMany) {
+            return Err(too_many());
+        }
+        let why = refused.unwrap_or(token::Refused::Foreign);
+        Err(unauthenticated(format!("the token does not hold: {why}")))
     }
 
-    fn holder(&self, said: &str) -> Result<Principal, token::Refused> {
+    /// Whether the text has the form of a token of ours, right or wrong. Such a one is sent to
+    /// nobody else.
+    #[must_use]
+    pub fn has_our_form(&self, text: &str) -> bool {
+        token::has_our_form(text, &self.book.load().signing, &self.issuer)
+    }
+
+    fn holder(&self, config: &Config, said: &str) -> Result<Caller, token::Refused> {
         let book = self.book.load();
         if said.len() > token::TOKEN_BYTES_MAX {
             return Err(token::Refused::Foreign);
         }
+        let now_ms = clock::unix_ms_now();
         if said.starts_with(token::MACHINE_PREFIX) {
-            return book.machine(&token::hash(said), clock::unix_ms_now());
+            return book.machine(&token::hash(said), now_ms);
         }
         let claims = token::check(said, &book.signing, &self.issuer, clock::unix_now())?;
         if book.revoked.contains(&claims.jti) {
             return Err(token::Refused::Revoked);
         }
-        token::principal(&claims).ok_or(token::Refused::Foreign)
+        let maker = claims.by.as_ref();
+        if !maker.is_some_and(|maker| book.holds(maker, &config.oidc, now_ms)) {
+            return Err(token::Refused::Unfounded);
+        }
+        Ok(Caller {
+            principal: token::principal(&claims).ok_or(token::Refused::Foreign)?,
+            proof: Proof::AuthorizationToken,
+        })
     }
 
     /// Who signed the request (Signature Version 4).
     ///
     /// # Errors
-    /// Where nobody known did, or not this request, or there were too many failures.
+    /// Where nobody known did, or not this request, or there were too many wrong ones.
     pub fn admit_signed(
         &self,
         authorization: &str,
         request: &sigv4::Request<'_>,
         address: IpAddr,
-    ) -> Result<Principal, Problem> {
+    ) -> Result<Caller, Problem> {
         let now = clock::now();
         let claim = sigv4::Claim::parse(authorization);
         let claimed = claim.as_ref().ok().map(|claim| claim.access_key);
-        if self.throttle.is_full(Some(address), claimed) {
-            return Err(too_many());
-        }
         let checked = claim.map_err(|why| why.to_string()).and_then(|claim| {
             let book = self.book.load();
             let key = book.keys.get(claim.access_key).ok_or_else(|| {
@@ -200,10 +278,19 @@ impl Access {
             claim
                 .check(request, &key.secret, SERVICE, now)
                 .map_err(|why| why.to_string())?;
-            Principal::parse(&key.principal).ok_or_else(|| "the key is nobody's".to_owned())
+            Ok(Caller {
+                principal: Principal::parse(&key.principal)
+                    .ok_or_else(|| "the key is nobody's".to_owned())?,
+                proof: Proof::Key(key.id.as_str().into()),
+            })
         });
         checked.map_err(|why| {
-            self.throttle.failed(Some(address), claimed);
+            // Every signature is another, so that the key's id tells attempts apart.
+            let guess = claimed.filter(|id| id.starts_with(manage::KEY_PREFIX));
+            let attempt = guess.map(|id| self.throttle.failed(address, id.as_bytes()));
+            if attempt == Some(Attempt::TooMany) {
+                return too_many();
+            }
             unauthenticated(why).advice("`larder key create` makes an access key")
         })
     }
@@ -211,16 +298,13 @@ impl Access {
     /// Exchanges an identity token of an issuer of the configuration for one of Larder's.
     ///
     /// # Errors
-    /// Where it holds nothing here, or there were too many failures.
+    /// Where it holds nothing here, or there were too many wrong ones.
     pub async fn exchange(
         &self,
         config: &Config,
         token: &str,
         address: IpAddr,
     ) -> Result<(Principal, Issued), Problem> {
-        if self.throttle.is_full(Some(address), None) {
-            return Err(too_many());
-        }
         if token.len() > token::TOKEN_BYTES_MAX {
             return Err(Problem::invalid("the token is too long"));
         }
@@ -235,9 +319,9 @@ impl Access {
             .check(token, &config.oidc, &self.domain.owner)
             .await;
         match checked {
-            Ok((principal, seconds)) => {
-                let issued = self.token_for(&principal, seconds)?;
-                Ok((principal, issued))
+            Ok(session) => {
+                let issued = self.sign(&session.principal, session.maker, session.seconds)?;
+                Ok((session.principal, issued))
             }
             Err(why @ oidc::Refused::Away(_)) => Err(Problem::new(
                 Kind::Upstream,
@@ -245,7 +329,10 @@ impl Access {
                 format!("the identity token is not exchanged: {why}"),
             )),
             Err(why) => {
-                self.throttle.failed(Some(address), None);
+                let is_guess = !matches!(why, oidc::Refused::Malformed);
+                if is_guess && self.throttle.failed(address, token.as_bytes()) == Attempt::TooMany {
+                    return Err(too_many());
+                }
                 Err(unauthenticated(format!(
                     "the identity token is not exchanged: {why}"
                 )))
@@ -260,7 +347,7 @@ impl Access {
     pub fn authorise(
         &self,
         principal: &Principal,
-        action: &str,
+        action: Action,
         resource: &Resource,
         from: Option<From<'_>>,
         more: &[(String, Vec<String>)],
@@ -277,17 +364,7 @@ impl Access {
         if decision.is_allowed {
             return Ok(decision);
         }
-        let decider = match &decision.why {
-            Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
-            _ => Decider::Policy("no statement of any policy allows it".to_owned()),
-        };
-        let message = format!("{principal} may not {action} on {}", resource.arn);
-        let kind = match principal {
-            // Who has not said who it is may be somebody who may.
-            Principal::Anonymous => Kind::Unauthenticated,
-            Principal::Named(_) => Kind::Denied,
-        };
-        Err(Problem::new(kind, decider, message))
+        Err(refusal(principal, action, resource, &decision))
     }
 
     /// What policies say. The owner of the domain needs no allow, and cannot be kept from the
@@ -295,7 +372,7 @@ impl Access {
     #[must_use]
     pub fn decide(
         &self,
-        action: &str,
+        action: Action,
         resource: &Resource,
         circumstances: Circumstances<'_>,
     ) -> Decision {
@@ -305,7 +382,7 @@ impl Access {
             why: Why::Owner,
             is_lasting: true,
         };
-        if is_owner && action.ends_with("PermissionsPolicy") {
+        if is_owner && action.is_about_policies() {
             return owner;
         }
         let book = self.book.load();
@@ -362,11 +439,23 @@ impl Access {
         }
     }
 
-    /// Signs a token for the principal.
+    /// An authorization token for somebody who was let in: it ends with what they were let in by, and
+    /// no later.
     ///
     /// # Errors
-    /// Where the system has no randomness to give.
-    pub fn token_for(&self, principal: &Principal, seconds: i64) -> Result<Issued, Problem> {
+    /// Where they were let in by nothing that makes one, or the system has no randomness to give.
+    pub fn token_for(&self, caller: &Caller, seconds: i64) -> Result<Issued, Problem> {
+        let (maker, expires_at) = match &caller.proof {
+            Proof::Key(id) => (Maker::Key(id.to_string()), None),
+            Proof::MachineToken { id, expires_at } => (Maker::Token(id.to_string()), *expires_at),
+            Proof::Nothing | Proof::AuthorizationToken => return Err(not_for_the_api()),
+        };
+        let left = expires_at.map(|at| at.saturating_sub(clock::unix_ms_now()) / 1000);
+        let seconds = left.map_or(seconds, |left| left.min(seconds));
+        self.sign(&caller.principal, maker, seconds)
+    }
+
+    fn sign(&self, principal: &Principal, maker: Maker, seconds: i64) -> Result<Issued, Problem> {
         let book = self.book.load();
         let key = book
             .signing
@@ -379,6 +468,7 @@ impl Access {
             iat: now,
             exp: now + seconds,
             jti: token::random(12).map_err(no_randomness)?,
+            by: Some(maker),
         };
         let token = token::sign(key, &claims)
             .map_err(|error| Problem::internal("no token can be made", error))?;
@@ -387,6 +477,22 @@ impl Access {
             expires: Timestamp::from_second(claims.exp).unwrap_or_default(),
         })
     }
+}
+
+/// The one place where an authorization token is kept out of the API.
+fn allowed_at(door: Door, caller: Caller) -> Result<Caller, Problem> {
+    match (door, &caller.proof) {
+        (Door::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
+        _ => Ok(caller),
+    }
+}
+
+fn not_for_the_api() -> Problem {
+    Problem::denied(
+        Decider::Larder,
+        "an authorization token is for the endpoints of repositories, not for the API",
+    )
+    .advice("sign the request with an access key (`larder key create`), or send a machine's token")
 }
 
 /// A token that was signed.
@@ -399,7 +505,7 @@ pub struct Issued {
 pub struct Pass<'a> {
     pub access: &'a Access,
     pub domain: &'a Domain,
-    pub principal: &'a Principal,
+    pub caller: &'a Caller,
     pub from: From<'a>,
     /// Nobody has to say who they are, and everybody may do everything.
     pub is_open: bool,
@@ -433,16 +539,49 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// The refusal.
-    pub fn to(&self, action: &str, resource: &Resource) -> Result<Decision, Problem> {
+    pub fn to(&self, action: Action, resource: &Resource) -> Result<Decision, Problem> {
         if self.is_open {
             return Ok(Decision::open());
         }
-        let decision =
-            self.access
-                .authorise(self.principal, action, resource, Some(self.from), &[])?;
+        let decision = self.access.authorise(
+            &self.caller.principal,
+            action,
+            resource,
+            Some(self.from),
+            &[],
+        )?;
         let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         *by = Some(decision.why.clone());
         Ok(decision)
+    }
+
+    /// Whether no statement denies it this; an allow is not needed.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn unless_denied(&self, action: Action, resource: &Resource) -> Result<(), Problem> {
+        if self.is_open {
+            return Ok(());
+        }
+        let principal = &self.caller.principal;
+        let circumstances = Circumstances {
+            principal,
+            address: Some(self.from.address),
+            time: clock::now(),
+            over_tls: self.from.over_tls,
+            user_agent: self.from.user_agent,
+            more: &[(
+                "sts:awsservicename".to_owned(),
+                vec!["codeartifact.amazonaws.com".to_owned()],
+            )],
+        };
+        let decision = self.access.decide(action, resource, circumstances);
+        match decision.why {
+            Why::Statement { .. } | Why::Unreadable { .. } if !decision.is_allowed => {
+                Err(refusal(principal, action, resource, &decision))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// By what it was last let through, in words; empty where nothing was asked.
@@ -451,6 +590,25 @@ impl Pass<'_> {
         let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
         by.as_ref().map(ToString::to_string).unwrap_or_default()
     }
+}
+
+fn refusal(
+    principal: &Principal,
+    action: Action,
+    resource: &Resource,
+    decision: &Decision,
+) -> Problem {
+    let decider = match &decision.why {
+        Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
+        _ => Decider::Policy("no statement of any policy allows it".to_owned()),
+    };
+    let message = format!("{principal} may not {action} on {}", resource.arn);
+    let kind = match principal {
+        // Who has not said who it is may be somebody who may.
+        Principal::Anonymous => Kind::Unauthenticated,
+        Principal::Named(_) => Kind::Denied,
+    };
+    Problem::new(kind, decider, message)
 }
 
 /// SHA-256 of a body, as signatures have it.

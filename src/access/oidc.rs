@@ -1,24 +1,30 @@
 //! Identity tokens of other issuers, exchanged for Larder's own: CI without secrets (OpenID Connect
 //! Core 1.0 §3.1.3.7, Discovery 1.0 §4).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use moka::future::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use wildmatch::WildMatch;
 
 use super::principal::Principal;
-use crate::config::Oidc;
+use super::token::Maker;
+use crate::config::{Oidc, Reach};
+use crate::task::{Flight, Flights, Tasks};
 
 /// How long an issuer's keys are taken for its keys.
 const KEYS_FOR: Duration = Duration::from_secs(600);
-/// How long an issuer is not asked again for a key that it did not have.
-const MISSING_FOR: Duration = Duration::from_secs(60);
+/// How long an issuer is not asked again after it was asked for a key that it was not known to have:
+/// keys are rotated, but not for everybody who makes one up.
+const ROTATED_AFTER: Duration = Duration::from_secs(60);
+/// How long an issuer that could not be asked is left alone.
+const REST: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest document of an issuer.
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
@@ -57,12 +63,56 @@ pub enum Refused {
     Away(String),
 }
 
-/// The issuers' keys, as they are known of late.
+/// Whom an identity token stands for.
+pub struct Session {
+    pub principal: Principal,
+    /// The setting that says so.
+    pub maker: Maker,
+    /// For how long.
+    pub seconds: i64,
+}
+
+/// The issuers' keys, as they are known of late. Only issuers of the configuration have an entry.
 pub struct Issuers {
-    http: OnceCell<reqwest::Client>,
-    keys: Cache<String, Arc<JwkSet>>,
-    /// Keys that an issuer did not have.
-    missing: Cache<(String, String), ()>,
+    http: Arc<OnceCell<reqwest::Client>>,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Those who ask an issuer together ask once; the asking belongs to none of them.
+    flights: Flights<String, Result<Arc<JwkSet>, Refused>>,
+}
+
+/// What came of asking an issuer last.
+struct Known {
+    keys: Result<Arc<JwkSet>, Refused>,
+    asked_at: Instant,
+    /// When it was last asked for a key that was not among those that it had.
+    sought_at: Option<Instant>,
+}
+
+/// What is known of an issuer says so, or it has to be asked.
+enum Answer {
+    Key(Arc<JwkSet>),
+    Refused(Refused),
+    Ask,
+}
+
+impl Known {
+    /// What it says of the key; whoever has the issuer asked because of that is noted.
+    fn answer(&mut self, kid: &str) -> Answer {
+        let age = self.asked_at.elapsed();
+        match &self.keys {
+            Ok(keys) if age < KEYS_FOR && keys.find(kid).is_some() => Answer::Key(Arc::clone(keys)),
+            Ok(_) if age < KEYS_FOR => {
+                let rests = |at: Instant| at.elapsed() < ROTATED_AFTER;
+                if self.sought_at.is_some_and(rests) {
+                    return Answer::Refused(Refused::Key);
+                }
+                self.sought_at = Some(Instant::now());
+                Answer::Ask
+            }
+            Err(why) if age < REST => Answer::Refused(why.clone()),
+            _ => Answer::Ask,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -71,25 +121,16 @@ struct Discovery {
     jwks_uri: String,
 }
 
-impl Default for Issuers {
-    fn default() -> Self {
+impl Issuers {
+    pub fn new(tasks: &Tasks) -> Self {
         Self {
-            http: OnceCell::new(),
-            keys: Cache::builder()
-                .max_capacity(64)
-                .time_to_live(KEYS_FOR)
-                .build(),
-            missing: Cache::builder()
-                .max_capacity(1024)
-                .time_to_live(MISSING_FOR)
-                .build(),
+            http: Arc::default(),
+            known: Arc::default(),
+            flights: Flights::new(tasks.clone()),
         }
     }
-}
 
-impl Issuers {
-    /// Checks the token; whom it stands for by the first setting that its claims fulfil, and for
-    /// how many seconds.
+    /// Checks the token; whom it stands for by the first setting that its claims fulfil.
     ///
     /// # Errors
     /// Why it is not exchanged.
@@ -98,7 +139,7 @@ impl Issuers {
         token: &str,
         settings: &[Oidc],
         owner: &str,
-    ) -> Result<(Principal, i64), Refused> {
+    ) -> Result<Session, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Malformed)?;
         if !ALGORITHMS.contains(&header.alg) {
             return Err(Refused::Algorithm(header.alg));
@@ -128,7 +169,14 @@ impl Issuers {
                     let principal =
                         principal.map_err(|error| Refused::Invalid(error.to_string()))?;
                     let seconds = i64::try_from(setting.expires.as_secs()).unwrap_or(3600);
-                    return Ok((principal, seconds));
+                    return Ok(Session {
+                        principal,
+                        maker: Maker::Oidc {
+                            issuer: setting.issuer.clone(),
+                            role: setting.role.clone(),
+                        },
+                        seconds,
+                    });
                 }
                 Err(why) => unmet = why,
             }
@@ -137,68 +185,109 @@ impl Issuers {
     }
 
     async fn key(&self, issuer: &str, kid: &str) -> Result<DecodingKey, Refused> {
-        let named = (issuer.to_owned(), kid.to_owned());
-        if let Some(keys) = self.keys.get(issuer).await {
-            if let Some(key) = find(&keys, kid) {
-                return key;
+        let flight = {
+            // Held until the flight is joined: nobody starts a second one in between.
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = known
+                .get_mut(issuer)
+                .map_or(Answer::Ask, |known| known.answer(kid));
+            match answer {
+                Answer::Key(keys) => return find(&keys, kid),
+                Answer::Refused(why) => return Err(why),
+                Answer::Ask => self.ask(issuer),
             }
-            // Keys are rotated; but not for everybody who makes one up.
-            if self.missing.contains_key(&named) {
-                return Err(Refused::Key);
-            }
-        }
-        let keys = Arc::new(self.fetch(issuer).await?);
-        self.keys.insert(issuer.to_owned(), Arc::clone(&keys)).await;
-        match find(&keys, kid) {
-            Some(key) => key,
-            None => {
-                self.missing.insert(named, ()).await;
-                Err(Refused::Key)
-            }
-        }
+        };
+        let keys = flight
+            .await
+            .unwrap_or_else(|| Err(Refused::Away("asking it failed".to_owned())));
+        find(&*keys?, kid)
     }
 
-    async fn fetch(&self, issuer: &str) -> Result<JwkSet, Refused> {
-        let base = issuer.trim_end_matches('/');
-        let url = format!("{base}/.well-known/openid-configuration");
-        let discovery: Discovery = self.document(&url).await?;
-        if discovery.issuer != issuer {
-            return Err(Refused::Away(format!("{url} is of another issuer")));
-        }
-        let is_near = discovery.jwks_uri.starts_with("http://127.0.0.1");
-        if !discovery.jwks_uri.starts_with("https://") && !is_near {
-            return Err(Refused::Away(
-                "its keys are not at an https:// address".into(),
-            ));
-        }
-        self.document(&discovery.jwks_uri).await
-    }
-
-    async fn document<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, Refused> {
-        let away = |error: &dyn std::fmt::Display| Refused::Away(format!("{url}: {error}"));
-        let http = self.http.get_or_try_init(|| async {
-            reqwest::Client::builder()
-                .timeout(TIMEOUT)
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-        });
-        let http = http.await.map_err(|error| away(&error))?;
-        let asked = http.get(url).send().await.map_err(|error| away(&error))?;
-        let mut asked = asked.error_for_status().map_err(|error| away(&error))?;
-        let mut body = Vec::new();
-        while let Some(piece) = asked.chunk().await.map_err(|error| away(&error))? {
-            if body.len() + piece.len() > DOCUMENT_BYTES_MAX {
-                return Err(away(&"its answer is too long"));
+    fn ask(&self, issuer: &str) -> Flight<Result<Arc<JwkSet>, Refused>> {
+        let issuer = issuer.to_owned();
+        self.flights.join(&issuer.clone(), || {
+            let (http, known) = (Arc::clone(&self.http), Arc::clone(&self.known));
+            async move {
+                let keys = fetch(&http, &issuer).await;
+                note(&known, issuer, &keys);
+                keys
             }
-            body.extend_from_slice(&piece);
-        }
-        serde_json::from_slice(&body).map_err(|error| away(&error))
+        })
     }
 }
 
-fn find(keys: &JwkSet, kid: &str) -> Option<Result<DecodingKey, Refused>> {
-    let key = keys.find(kid)?;
-    Some(DecodingKey::from_jwk(key).map_err(|error| Refused::Invalid(error.to_string())))
+fn note(
+    known: &Mutex<HashMap<String, Known>>,
+    issuer: String,
+    keys: &Result<Arc<JwkSet>, Refused>,
+) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = known.get(&issuer);
+    let is_good = |it: &Known| it.keys.is_ok() && it.asked_at.elapsed() < KEYS_FOR;
+    // Keys that still hold are not given up because the issuer is away.
+    if keys.is_err() && before.is_some_and(is_good) {
+        return;
+    }
+    let now = Known {
+        keys: keys.clone(),
+        asked_at: Instant::now(),
+        sought_at: before.and_then(|it| it.sought_at),
+    };
+    known.insert(issuer, now);
+}
+
+/// An issuer's keys, by way of its discovery document.
+async fn fetch(http: &OnceCell<reqwest::Client>, issuer: &str) -> Result<Arc<JwkSet>, Refused> {
+    let http = http.get_or_try_init(|| async {
+        reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+    });
+    let http = http
+        .await
+        .map_err(|error| Refused::Away(error.to_string()))?;
+    let base = issuer.trim_end_matches('/');
+    let url = format!("{base}/.well-known/openid-configuration");
+    let discovery: Discovery = document(http, &url).await?;
+    if discovery.issuer != issuer {
+        return Err(Refused::Away(format!("{url} is of another issuer")));
+    }
+    // An issuer on this machine may have its keys there as well; one beyond may not send us there,
+    // nor from TLS to plain text.
+    let allowed = match (Reach::of(issuer), Reach::of(&discovery.jwks_uri)) {
+        (_, Some(Reach::Tls)) => true,
+        (from, Some(Reach::Loopback)) => from == Some(Reach::Loopback),
+        (_, None) => false,
+    };
+    if !allowed {
+        return Err(Refused::Away(
+            "its keys are neither at an https:// address nor, as it itself, on this machine".into(),
+        ));
+    }
+    document(http, &discovery.jwks_uri).await.map(Arc::new)
+}
+
+async fn document<T: serde::de::DeserializeOwned>(
+    http: &reqwest::Client,
+    url: &str,
+) -> Result<T, Refused> {
+    let away = |error: &dyn std::fmt::Display| Refused::Away(format!("{url}: {error}"));
+    let asked = http.get(url).send().await.map_err(|error| away(&error))?;
+    let mut asked = asked.error_for_status().map_err(|error| away(&error))?;
+    let mut body = Vec::new();
+    while let Some(piece) = asked.chunk().await.map_err(|error| away(&error))? {
+        if body.len() + piece.len() > DOCUMENT_BYTES_MAX {
+            return Err(away(&"its answer is too long"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&body).map_err(|error| away(&error))
+}
+
+fn find(keys: &JwkSet, kid: &str) -> Result<DecodingKey, Refused> {
+    let key = keys.find(kid).ok_or(Refused::Key)?;
+    DecodingKey::from_jwk(key).map_err(|error| Refused::Invalid(error.to_string()))
 }
 
 /// Whose token it claims to be: by this alone nothing is believed.

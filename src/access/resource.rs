@@ -1,18 +1,9 @@
 //! What is asked for, as the ARNs and actions of CodeArtifact (its service authorization reference).
 
+use super::action::{Action, DISPOSE, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS};
 use crate::config::Domain;
 use crate::format::{Change, Target};
 use crate::package::PackageId;
-
-/// An action, as policies name it.
-pub type Action = &'static str;
-
-pub const READ: Action = "codeartifact:ReadFromRepository";
-pub const PUBLISH: Action = "codeartifact:PublishPackageVersion";
-pub const PUT_METADATA: Action = "codeartifact:PutPackageMetadata";
-pub const UPDATE_STATUS: Action = "codeartifact:UpdatePackageVersionsStatus";
-pub const DISPOSE: Action = "codeartifact:DisposePackageVersions";
-pub const GET_TOKEN: Action = "codeartifact:GetAuthorizationToken";
 
 /// Something that a policy can be about.
 #[derive(Clone, Debug, PartialEq, Eq)]

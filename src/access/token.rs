@@ -29,6 +29,22 @@ pub struct Claims {
     pub exp: i64,
     /// By which it can be revoked.
     pub jti: String,
+    /// What it was made on the strength of. Tokens of earlier versions do not say it, and hold no
+    /// more: whether they still may is not known.
+    #[serde(default)]
+    pub by: Option<Maker>,
+}
+
+/// What an authorization token is made on the strength of, and ends with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Maker {
+    /// An access key, by its id.
+    Key(String),
+    /// A machine's token, by its id.
+    Token(String),
+    /// An identity token that was exchanged, by a setting for its issuer and for this role.
+    Oidc { issuer: String, role: String },
 }
 
 /// Why a signed token holds nothing.
@@ -40,6 +56,8 @@ pub enum Refused {
     Expired,
     #[error("it was revoked")]
     Revoked,
+    #[error("the key, token or [[oidc]] that it was made by holds no more: get another")]
+    Unfounded,
 }
 
 /// Random bytes as text.
@@ -106,6 +124,38 @@ pub fn principal(claims: &Claims) -> Option<Principal> {
     Principal::parse(&claims.sub)
 }
 
+/// Whether the text has the form of a token of ours: only such a one can be a guess at one, and only
+/// such a one could be one.
+#[must_use]
+pub fn has_our_form(text: &str, keys: &[SigningKey], issuer: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        kid: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        iss: Option<String>,
+    }
+    if text.starts_with(MACHINE_PREFIX) {
+        return true;
+    }
+    let mut parts = text.split('.');
+    let (Some(head), Some(body), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let kid = read::<Head>(head).and_then(|head| head.kid);
+    let is_of_our_key = kid.is_some_and(|kid| keys.iter().any(|key| key.id == kid));
+    let iss = read::<Body>(body).and_then(|body| body.iss);
+    is_of_our_key || iss.as_deref() == Some(issuer)
+}
+
+fn read<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// A new secret for signing.
 ///
 /// # Errors
@@ -135,6 +185,7 @@ mod tests {
             iat: 1000,
             exp: 2000,
             jti: "j".to_owned(),
+            by: Some(Maker::Key("AKLR1".to_owned())),
         }
     }
 
@@ -156,6 +207,28 @@ mod tests {
             check(&token, &both, "another domain", 1999).unwrap_err(),
             Refused::Foreign
         );
+    }
+
+    #[test]
+    fn a_token_of_ours_is_known_by_its_form_and_others_are_left_alone() {
+        let keys = [key("k", "a")];
+        let ours = sign(&keys[0], &claims()).unwrap();
+        let rotated = sign(&key("gone", "a"), &claims()).unwrap();
+        let mut theirs = claims();
+        theirs.iss = "https://issuer.example".to_owned();
+        let theirs = sign(&key("theirs", "a"), &theirs).unwrap();
+        for (text, is) in [
+            (ours.as_str(), true),
+            (&rotated, true),
+            ("lrd_x", true),
+            (&theirs, false),
+            ("az", false),
+            ("npm_abc", false),
+            ("a.b.c", false),
+            ("", false),
+        ] {
+            assert_eq!(has_our_form(text, &keys, ISSUER), is, "{text}");
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub async fn execute_access(
     command: access::manage::Command,
 ) -> anyhow::Result<access::manage::Outcome> {
     carry_out(config, command, async |larder, command| {
-        larder.access.execute(command).await
+        larder.administer(command).await
     })
     .await
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::control;
 use super::{Global, settings};
+use crate::access;
 use crate::access::manage::{Command, Outcome};
 
 /// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
@@ -48,7 +49,7 @@ enum Action {
         principal: String,
         /// Such as ReadFromRepository
         #[arg(value_name = "ACTION")]
-        name: String,
+        name: access::Action,
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
         /// Such as npm:@scope/name
@@ -80,7 +81,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             address,
         } => Command::PolicyTest {
             principal,
-            action: name,
+            action: name.to_string(),
             repository,
             package,
             address,

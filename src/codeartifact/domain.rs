@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::{Answer, Answered, Api, Call, Failure, Operation, object, time, words};
-use crate::access::Resource;
 use crate::access::manage::TOKEN_SECONDS_MAX;
+use crate::access::{Action, Resource};
 
 /// The shortest time for which a token is given, in seconds.
 const TOKEN_SECONDS_MIN: i64 = 900;
@@ -27,7 +27,12 @@ impl Api<'_> {
                 )));
             }
         };
-        let issued = self.pass.access.token_for(self.pass.principal, seconds)?;
+        // A grant of AWS's needs both; a denial of either is one.
+        self.pass.unless_denied(
+            Action::GetServiceBearerToken,
+            &Resource::domain(self.domain()),
+        )?;
+        let issued = self.pass.access.token_for(self.pass.caller, seconds)?;
         Ok(words([
             ("authorizationToken", issued.token.into()),
             ("expiration", time(issued.expires.as_millisecond())),

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::access::Action;
+
 macro_rules! operations {
     ($($name:ident $method:ident $path:literal;)*) => {
         /// An operation of the service model.
@@ -28,8 +30,8 @@ macro_rules! operations {
 
             /// As policies name it.
             #[must_use]
-            pub fn action(self) -> &'static str {
-                match self { $(Self::$name => concat!("codeartifact:", stringify!($name)),)* }
+            pub fn action(self) -> Action {
+                match self { $(Self::$name => Action::$name,)* }
             }
         }
     };

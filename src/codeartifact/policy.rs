@@ -57,10 +57,11 @@ impl Api<'_> {
     pub(super) async fn put_policy(&self, operation: Operation, call: &Call) -> Answered {
         let resource = self.attached(operation, call)?;
         let document = call.required("policyDocument")?;
+        let names = self.registry.snapshot().repository_names();
         let row = self
             .pass
             .access
-            .put_policy(&resource, document, call.word("policyRevision"))
+            .put_policy(&resource, document, call.word("policyRevision"), &names)
             .await?;
         Ok(shown(row))
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::{Answered, Api, Call, Failure, Operation, object, repository_in, time, words};
-use crate::access::Resource;
+use crate::access::{Action, Resource};
 use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Repository;
@@ -76,10 +76,12 @@ impl Api<'_> {
         } else {
             Vec::new()
         };
+        let upstreams = call.upstreams()?.unwrap_or_default();
+        self.may_be_upstreams(&upstreams)?;
         let new = Managed {
             name: name.to_owned(),
             description: call.description()?.unwrap_or_default(),
-            upstreams: call.upstreams()?.unwrap_or_default(),
+            upstreams,
             connections: Vec::new(),
         };
         let created = self.registry.create(new).await;
@@ -91,10 +93,22 @@ impl Api<'_> {
         self.described(name).await
     }
 
+    /// Whether the caller may have others read these through a repository of its own making: who
+    /// may read it may then read them.
+    fn may_be_upstreams(&self, names: &[String]) -> Result<(), Failure> {
+        for name in names {
+            let resource = Resource::repository(self.domain(), name);
+            self.pass
+                .to(Action::AssociateWithDownstreamRepository, &resource)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn update_repository(&self, call: &Call) -> Answered {
         self.may_in_repository(Operation::UpdateRepository, call)?;
         let name = call.required("repository")?;
         let (description, upstreams) = (call.description()?, call.upstreams()?);
+        self.may_be_upstreams(upstreams.as_deref().unwrap_or_default())?;
         let changed = self.registry.change(name, |repository| {
             if let Some(description) = description {
                 repository.description = description;

@@ -17,11 +17,11 @@ mod settings;
 
 pub use access::Access;
 pub use connection::{Auth, CodeArtifact, Connection, basic, bearer};
-pub use document::{Fault, Faults};
+pub use document::{Fault, Faults, nearest};
 pub use encryption::{Encryption, MasterKey};
 pub use event::{Destination, EventBus, Events, Target, Topic};
 pub use load::{Learned, Source, load};
-pub use oidc::Oidc;
+pub use oidc::{Oidc, Reach};
 pub use publish::{Packages, Publish, Retention, Upload};
 pub use report::Report;
 pub use repository::{

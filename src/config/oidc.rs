@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use toml::de::DeValue;
-use url::Url;
+use url::{Host, Url};
 
 use super::document::{FromValue, Section, Span};
 
@@ -41,17 +41,46 @@ impl FromValue for Claims {
     }
 }
 
+/// How an address of an issuer's is reached, where that is safe enough for keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Tls,
+    /// In plain text, and on this machine.
+    Loopback,
+}
+
+impl Reach {
+    /// Judges the address by its host and not by how its text begins. `None` where nothing is to be
+    /// believed that comes from there.
+    #[must_use]
+    pub fn of(address: &str) -> Option<Self> {
+        let url = Url::parse(address).ok()?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        match (url.scheme(), url.host()?) {
+            ("https", _) => Some(Self::Tls),
+            ("http", host) => is_loopback(&host).then_some(Self::Loopback),
+            _ => None,
+        }
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.to_canonical().is_loopback(),
+    }
+}
+
 /// The longest time for which a token is given.
 const EXPIRES_MAX: Duration = Duration::from_secs(43_200);
 
 pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
     let issuer = section.require::<String>("issuer");
     if let Some((text, place)) = &issuer {
-        let is_right = Url::parse(text).is_ok_and(|url| {
-            let is_near = url.host_str().is_some_and(|host| host == "127.0.0.1");
-            url.scheme() == "https" || (url.scheme() == "http" && is_near)
-        });
-        if !is_right {
+        if Reach::of(text).is_none() {
             section.fault(place, "`oidc.issuer` has to begin with https:// and a host");
         }
     }
@@ -80,4 +109,35 @@ pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
         role: role?.0,
         expires: expires.map_or(Duration::from_secs(3600), |(time, _)| time.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_on_this_machine_by_its_host_and_not_by_how_its_text_begins() {
+        for (address, reach) in [
+            ("https://issuer.ci.example", Some(Reach::Tls)),
+            ("https://127.0.0.1/keys", Some(Reach::Tls)),
+            ("http://127.0.0.1:80/keys", Some(Reach::Loopback)),
+            ("http://127.9.9.9/keys", Some(Reach::Loopback)),
+            ("http://[::1]:1/keys", Some(Reach::Loopback)),
+            ("http://[::ffff:127.0.0.1]/keys", Some(Reach::Loopback)),
+            ("http://LOCALHOST/keys", Some(Reach::Loopback)),
+            ("http://127.0.0.1.example/keys", None),
+            ("http://127.0.0.1x.example/keys", None),
+            ("http://127.0.0.1@issuer.example/keys", None),
+            ("http://localhost@127.0.0.1/keys", None),
+            ("http://localhost.example/keys", None),
+            ("http://issuer.example/127.0.0.1", None),
+            ("http://10.0.0.1/keys", None),
+            ("http://0.0.0.0/keys", None),
+            ("ftp://127.0.0.1/keys", None),
+            ("file:///keys", None),
+            ("127.0.0.1", None),
+        ] {
+            assert_eq!(Reach::of(address), reach, "{address}");
+        }
+    }
 }

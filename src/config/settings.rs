@@ -1,10 +1,11 @@
 //! The configuration's meaning: every bound a number with its unit.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -103,6 +104,8 @@ pub struct Server {
     pub question_bytes_max: u64,
     /// How long requests under way may take at the end.
     pub drain: Duration,
+    /// Proxies before Larder: what they say of clients in `X-Forwarded-…` and `Forwarded` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -390,6 +393,25 @@ impl FromValue for HeaderBytes {
     }
 }
 
+/// A list of networks (`10.0.0.0/8`) and addresses.
+fn networks(section: &Section<'_>, key: &'static str) -> Vec<IpNet> {
+    let Some((words, place)) = section.take_placed::<Vec<String>>(key) else {
+        return Vec::new();
+    };
+    let read = |word: &String| {
+        let one = word.parse::<IpAddr>().map(IpNet::from);
+        let network = word.parse().or(one).ok();
+        if network.is_none() {
+            section.fault(
+                &place,
+                format!("`{key}`: `{word}` is no network, as in \"10.0.0.0/8\", and no address"),
+            );
+        }
+        network
+    };
+    words.iter().filter_map(read).collect()
+}
+
 impl Server {
     pub(super) fn read(section: Section<'_>) -> Self {
         let server = Self {
@@ -404,6 +426,7 @@ impl Server {
             header_timeout: span(&section, "header_timeout", Duration::from_secs(30)),
             question_bytes_max: bytes(&section, "question_bytes_max", 16 * MIB),
             drain: section.take("drain").unwrap_or(Duration::from_secs(30)),
+            trusted_proxies: networks(&section, "trusted_proxies"),
         };
         section.finish();
         server

@@ -12,7 +12,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -61,8 +61,7 @@ impl tower_service::Service<Name> for Resolver {
 pub struct Forward {
     pub method: Method,
     pub url: UpstreamUrl,
-    /// The client's own, all of them.
-    pub headers: HeaderMap,
+    pub headers: Outbound,
     pub body: ForwardBody,
     /// It carries the client's credentials, not the connection's.
     pub as_client: bool,
@@ -97,16 +96,45 @@ static NOT_PASSED_ON: [HeaderName; 10] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+/// What of a client's request may go to a registry. Whatever let the client in here has no place in
+/// it: it is taken out before this is made.
+#[derive(Default)]
+pub struct Outbound {
+    headers: HeaderMap,
+    /// The client's own for the registry, which go where a connection publishes as its client.
+    credentials: HeaderMap,
+}
+
+impl Outbound {
+    /// Of the headers, those that are passed on; the credentials as they are.
+    pub fn new<'a>(
+        headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        credentials: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    ) -> Self {
+        let owned = |(name, value): (&HeaderName, &HeaderValue)| (name.clone(), value.clone());
+        let headers: HeaderMap = headers.map(owned).collect();
+        Self {
+            headers: passed_on(&headers),
+            credentials: credentials.map(owned).collect(),
+        }
+    }
+
+    /// The headers, without credentials.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+}
+
 /// What says who the client is.
-pub static CREDENTIALS: [HeaderName; 3] = [
+static CREDENTIALS: [HeaderName; 3] = [
     AUTHORIZATION,
     HeaderName::from_static("x-nuget-apikey"),
     HeaderName::from_static("npm-otp"),
 ];
 
 /// The headers that are passed on, without credentials.
-#[must_use]
-pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let named = hop_by_hop_of(headers);
     headers
         .iter()
@@ -194,14 +222,13 @@ impl Connection {
             return Err(Error::Offline);
         }
         self.reach().admit(&forward.url)?;
-        let mut headers = passed_on(&forward.headers);
+        let Outbound {
+            mut headers,
+            credentials,
+        } = forward.headers;
         let mut rented = None;
         if forward.as_client {
-            for name in &CREDENTIALS {
-                if let Some(value) = forward.headers.get(name) {
-                    headers.insert(name.clone(), value.clone());
-                }
-            }
+            headers.extend(credentials);
         } else if let Some(credential) = self.credential_for(&forward.url) {
             let (name, value) = credential.header().await?;
             headers.insert(name, value.clone());

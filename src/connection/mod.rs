@@ -12,5 +12,5 @@ mod throttle;
 pub use cdn_loop::{LoopId, hops};
 pub use client::{Ask, Connection, DECIDER, Opened};
 pub use error::Error;
-pub use forward::{CREDENTIALS, Forward, ForwardBody, answered, passed_on};
+pub use forward::{Forward, ForwardBody, Outbound, answered};
 pub use reach::{Reach, is_inside, is_proxied};

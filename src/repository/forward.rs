@@ -15,7 +15,7 @@ use super::receive::Body;
 use super::{Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
-use crate::connection::{Connection, Error, Forward, ForwardBody, answered, passed_on};
+use crate::connection::{Connection, Error, Forward, ForwardBody, Outbound, answered};
 use crate::format::{Change, Evidence};
 use crate::package::{BlobId, UpstreamUrl};
 use crate::problem::{Decider, Problem};
@@ -28,7 +28,7 @@ pub struct Sent {
     pub method: Method,
     /// Below the repository, still encoded, with its query.
     pub path: String,
-    pub headers: HeaderMap,
+    pub headers: Outbound,
     pub body: Body,
 }
 
@@ -111,7 +111,9 @@ impl Publisher {
         sent: Sent,
     ) -> Result<Forwarded, Problem> {
         let verified = self.receive_file(sent.body).await?;
-        let headers = passed_on(&sent.headers)
+        let headers = sent
+            .headers
+            .headers()
             .iter()
             .filter(|(name, _)| *name != http::header::CONTENT_LENGTH)
             .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
@@ -214,7 +216,7 @@ impl Publisher {
         to.forward(Forward {
             method,
             url,
-            headers,
+            headers: Outbound::new(headers.iter(), std::iter::empty()),
             body: streamed(pieces.boxed()),
             as_client: false,
             patience: self.upload.answer_timeout,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::handle::unstalled;
 use super::reply::{self, Answer, Head};
 use crate::Larder;
-use crate::access::{self, Pass, Principal, Said, body_sha256, sigv4};
+use crate::access::{self, Caller, Door, Pass, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
 use crate::problem::{Kind, Problem};
@@ -94,8 +94,8 @@ async fn call(
         Some(_) => head.text(CONTENT_SHA256).to_owned(),
         None => body_sha256(&words),
     };
-    let principal = match signer(larder, snapshot, head, parts, &body_sha256) {
-        Ok(principal) => principal,
+    let caller = match signer(larder, snapshot, head, parts, &body_sha256) {
+        Ok(caller) => caller,
         Err(problem) => {
             if let Some(asset) = asset {
                 drain(asset).await;
@@ -104,8 +104,8 @@ async fn call(
         }
     };
     let operation = operation.ok_or_else(Failure::no_operation)?;
-    operation.action().clone_into(&mut record.action);
-    record.principal = principal.to_string();
+    operation.action().as_str().clone_into(&mut record.action);
+    record.principal = caller.principal.to_string();
     let call = Call::read(parts.uri.query(), &words)?;
     record.repository = call.named("repository");
     record.package = call.named("package");
@@ -117,7 +117,7 @@ async fn call(
         pass: Pass {
             access: &larder.access,
             domain: &snapshot.config.domain,
-            principal: &principal,
+            caller: &caller,
             from: access::From {
                 address: head.peer.address,
                 over_tls: head.peer.over_tls,
@@ -161,21 +161,13 @@ fn signer(
     head: &Head<'_>,
     parts: &Parts,
     body_sha256: &str,
-) -> Result<Principal, Problem> {
-    let authorization = head.text(AUTHORIZATION);
+) -> Result<Caller, Problem> {
+    let authorization = head.presented.authorization();
     if !sigv4::Claim::is_one(authorization) {
-        // A token stands for its holder here as well, for who has no access key.
-        let config = &snapshot.config.access;
-        let said = super::credential::said(head.headers);
-        return match said {
-            Said::Nothing => Err(Problem::new(
-                Kind::Unauthenticated,
-                crate::problem::Decider::Larder,
-                "the request is not signed",
-            )
-            .advice("`larder key create` makes an access key for `aws` and boto3")),
-            said => larder.access.admit(config, &said, head.peer.address),
-        };
+        // A machine's token stands for its holder here as well, for who has no access key.
+        let (said, door) = (head.presented.said(), Door::Api);
+        let address = head.peer.address;
+        return larder.access.admit(&snapshot.config, &said, address, door);
     }
     let request = sigv4::Request {
         method: head.method.as_str(),

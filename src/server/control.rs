@@ -202,7 +202,7 @@ async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Probl
             let snapshot = larder.snapshot();
             reply::json(&larder.publisher.execute(&snapshot, command).await?)
         }
-        Command::Access(command) => reply::json(&larder.access.execute(command).await?),
+        Command::Access(command) => reply::json(&larder.administer(command).await?),
         Command::AirGap(command) => {
             let snapshot = larder.snapshot();
             reply::json(&airgap::execute(&larder.reader, &snapshot, command).await?)

@@ -4,52 +4,166 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::access::Said;
+use crate::access::{Access, Said};
+use crate::connection::Outbound;
 
 /// NuGet's clients push with it.
-pub const API_KEY: &str = "x-nuget-apikey";
+static API_KEY: HeaderName = HeaderName::from_static("x-nuget-apikey");
 
-/// Reads the headers: a bearer's token, the password of any user (CodeArtifact's is `aws`), the
-/// user where there is no password, or an API key.
-pub fn said(headers: &HeaderMap) -> Said<'_> {
-    let Some(authorization) = headers.get(AUTHORIZATION) else {
-        let key = headers.get(API_KEY).map(|key| key.to_str());
-        return match key {
-            None => Said::Nothing,
-            Some(Ok(key)) => Said::Token(Cow::Borrowed(key)),
-            Some(Err(_)) => Said::Unknown,
+/// npm's one-time password, which is for the registry behind and nothing to us.
+static OTP: HeaderName = HeaderName::from_static("npm-otp");
+
+/// What a request carried to say who sends it. It is taken out of the headers before anything else
+/// sees them, so that it goes nowhere but through here.
+#[derive(Default)]
+pub struct Presented {
+    authorization: Vec<HeaderValue>,
+    api_key: Vec<HeaderValue>,
+}
+
+impl Presented {
+    /// Takes it out of the headers.
+    pub fn take(headers: &mut HeaderMap) -> Self {
+        let mut all = |name: &HeaderName| {
+            let values = headers.get_all(name).iter().cloned().collect();
+            headers.remove(name);
+            values
         };
-    };
-    // Two of them may be read in two ways.
-    if headers.get_all(AUTHORIZATION).iter().count() > 1 {
-        return Said::Unknown;
+        Self {
+            authorization: all(&AUTHORIZATION),
+            api_key: all(&API_KEY),
+        }
     }
-    let Some((scheme, value)) = authorization
-        .to_str()
-        .ok()
-        .and_then(|said| said.split_once(' '))
-    else {
-        return Said::Unknown;
+
+    /// `Authorization` as it was sent, for who reads it in another way; empty where there is none,
+    /// or more than one.
+    pub fn authorization(&self) -> &str {
+        match self.authorization.as_slice() {
+            [one] => one.to_str().unwrap_or_default(),
+            _ => "",
+        }
+    }
+
+    /// What of it may be one of our credentials: a bearer's token, the password of any user
+    /// (CodeArtifact's is `aws`), the user where there is no password, an API key.
+    pub fn said(&self) -> Said<'_> {
+        // Two of one kind may be read in two ways.
+        if self.authorization.len() > 1 || self.api_key.len() > 1 {
+            return Said::Unknown;
+        }
+        let authorization = self.authorization.first().map(|value| credential(value));
+        let api_key = self.api_key.first().map(|key| match key.to_str() {
+            Ok("") => Word::Empty,
+            Ok(key) => Word::Token(Cow::Borrowed(key)),
+            Err(_) => Word::Unknown,
+        });
+        let mut said = Said::Nothing;
+        for word in [authorization, api_key].into_iter().flatten() {
+            said = match (said, word) {
+                (said, Word::Empty) => said,
+                (Said::Tokens(mut tokens), Word::Token(token)) => {
+                    tokens.push(token);
+                    Said::Tokens(tokens)
+                }
+                (_, Word::Token(token)) => Said::Tokens(vec![token]),
+                (Said::Nothing, Word::Unknown) => Said::Unknown,
+                (said, Word::Unknown) => said,
+            };
+        }
+        said
+    }
+
+    /// Whether it says nothing at all: neither who it is nor, wrongly, who it is not.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self.said(), Said::Nothing)
+    }
+
+    /// What of the request may go on to a registry: the headers that are not about this socket, and
+    /// the credentials that are not ours. What let the client in is ours by its form; so is what did
+    /// not, because it has been revoked or nobody has to be let in.
+    pub fn outbound(&self, headers: &HeaderMap, access: &Access) -> Outbound {
+        let may_leave = |value: &HeaderValue| !is_ours(value, access);
+        let presented = self
+            .authorization
+            .iter()
+            .map(|value| (&AUTHORIZATION, value));
+        let keys = self.api_key.iter().map(|value| (&API_KEY, value));
+        let otp = headers.get(&OTP).map(|value| (&OTP, value));
+        let credentials = presented.chain(keys).chain(otp);
+        Outbound::new(
+            headers.iter().filter(|(_, value)| may_leave(value)),
+            credentials.filter(|(_, value)| may_leave(value)),
+        )
+    }
+}
+
+enum Word<'a> {
+    Token(Cow<'a, str>),
+    /// The header is there and says nothing, as NuGet's clients send `Basic Og==`.
+    Empty,
+    Unknown,
+}
+
+fn credential(authorization: &HeaderValue) -> Word<'_> {
+    let Ok(said) = authorization.to_str() else {
+        return Word::Unknown;
     };
+    let (scheme, value) = said.split_once(' ').unwrap_or((said, ""));
     let value = value.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Said::Token(Cow::Borrowed(value));
+        return word(Cow::Borrowed(value));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
-        return Said::Unknown;
+        return if said.trim().is_empty() {
+            Word::Empty
+        } else {
+            Word::Unknown
+        };
     }
     let decoded = STANDARD.decode(value).ok();
     let Some(pair) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
-        return Said::Unknown;
+        return Word::Unknown;
     };
     match pair.split_once(':') {
-        Some((user, "")) => Said::Token(Cow::Owned(user.to_owned())),
-        Some((_, password)) => Said::Token(Cow::Owned(password.to_owned())),
-        None => Said::Unknown,
+        Some((user, "")) => word(Cow::Owned(user.to_owned())),
+        Some((_, password)) => word(Cow::Owned(password.to_owned())),
+        None if pair.is_empty() => Word::Empty,
+        None => Word::Unknown,
     }
+}
+
+fn word(text: Cow<'_, str>) -> Word<'_> {
+    if text.is_empty() {
+        Word::Empty
+    } else {
+        Word::Token(text)
+    }
+}
+
+/// Whether the value has one of our tokens in it, in any of the ways in which clients write them: as
+/// it is, behind a scheme or a name, or within `user:password` in base64; or whether it signs a
+/// request to us.
+fn is_ours(value: &HeaderValue, access: &Access) -> bool {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    if text.trim_start().starts_with("AWS4-") {
+        return true;
+    }
+    let has = |text: &str| {
+        text.split([' ', '\t', ',', ';', ':', '=', '"'])
+            .any(|word| access.has_our_form(word))
+    };
+    let decoded = |word: &str| {
+        let bytes = STANDARD.decode(word).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    has(&text)
+        || text
+            .split([' ', '\t', ',', ';', '"'])
+            .filter_map(decoded)
+            .any(|pair| has(&pair))
 }
 
 #[cfg(test)]
@@ -58,36 +172,79 @@ mod tests {
 
     use super::*;
 
+    fn with(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let value = HeaderValue::from_str(value).unwrap();
+            headers.append(HeaderName::from_static(name), value);
+        }
+        headers
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", STANDARD.encode(pair))
+    }
+
     #[test]
     fn every_way_of_the_clients_is_read() {
-        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
-        for (name, value, token) in [
-            ("authorization", "Bearer t".to_owned(), Some("t")),
-            ("authorization", "bearer  t".to_owned(), Some("t")),
-            ("authorization", basic("aws:t"), Some("t")),
-            ("authorization", basic("__token__:t"), Some("t")),
-            ("authorization", basic("t:"), Some("t")),
-            ("authorization", basic("aws:a:b"), Some("a:b")),
-            ("x-nuget-apikey", "t".to_owned(), Some("t")),
-            ("authorization", "Negotiate x".to_owned(), None),
-            ("authorization", "Basic ???".to_owned(), None),
-            ("authorization", "t".to_owned(), None),
+        let none: &[&str] = &[];
+        for (headers, tokens) in [
+            (vec![("authorization", "Bearer t")], Some(&["t"][..])),
+            (vec![("authorization", "bearer  t")], Some(&["t"])),
+            (vec![("authorization", &*basic("aws:t"))], Some(&["t"])),
+            (vec![("authorization", &basic("__token__:t"))], Some(&["t"])),
+            (vec![("authorization", &basic("t:"))], Some(&["t"])),
+            (vec![("authorization", &basic("aws:a:b"))], Some(&["a:b"])),
+            (vec![("x-nuget-apikey", "t")], Some(&["t"])),
+            (
+                vec![("authorization", &basic("aws:t")), ("x-nuget-apikey", "az")],
+                Some(&["t", "az"]),
+            ),
+            (
+                vec![("authorization", "Negotiate x"), ("x-nuget-apikey", "t")],
+                Some(&["t"]),
+            ),
+            (vec![("authorization", "Negotiate x")], None),
+            (vec![("authorization", "Basic ???")], None),
+            (vec![("authorization", "t")], None),
+            (
+                vec![("authorization", "Bearer a"), ("authorization", "Bearer b")],
+                None,
+            ),
+            (vec![], Some(none)),
+            (vec![("authorization", "Basic Og==")], Some(none)),
+            (vec![("authorization", "Basic ")], Some(none)),
+            (vec![("authorization", "Bearer ")], Some(none)),
+            (vec![("x-nuget-apikey", "")], Some(none)),
+            (
+                vec![("authorization", "Basic Og=="), ("x-nuget-apikey", "t")],
+                Some(&["t"]),
+            ),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                HeaderName::from_static(name),
-                HeaderValue::from_str(&value).unwrap(),
-            );
-            match (said(&headers), token) {
-                (Said::Token(said), Some(token)) => assert_eq!(said, token, "{value}"),
-                (Said::Unknown, None) => {}
-                _ => panic!("{name}: {value}"),
-            }
+            let presented = Presented::take(&mut with(&headers));
+            let said = match presented.said() {
+                Said::Nothing => Some(Vec::new()),
+                Said::Tokens(tokens) => Some(tokens),
+                Said::Unknown => None,
+            };
+            assert_eq!(said.as_deref(), tokens.map(owned).as_deref(), "{headers:?}");
         }
-        assert!(matches!(said(&HeaderMap::new()), Said::Nothing));
-        let mut twice = HeaderMap::new();
-        twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
-        twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
-        assert!(matches!(said(&twice), Said::Unknown));
+    }
+
+    fn owned(tokens: &[&'static str]) -> Vec<Cow<'static, str>> {
+        tokens.iter().map(|token| Cow::Borrowed(*token)).collect()
+    }
+
+    #[test]
+    fn what_is_presented_is_in_the_headers_no_more() {
+        let mut headers = with(&[
+            ("authorization", "Bearer a"),
+            ("authorization", "Bearer b"),
+            ("x-nuget-apikey", "c"),
+            ("accept", "d"),
+        ]);
+        let presented = Presented::take(&mut headers);
+        assert_eq!(headers, with(&[("accept", "d")]));
+        assert_eq!(presented.authorization(), "", "there are two");
     }
 }

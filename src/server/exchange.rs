@@ -43,7 +43,7 @@ pub async fn answer(
             "pages in a browser get no tokens here",
         ));
     }
-    line.action = GET_TOKEN;
+    line.action = Some(GET_TOKEN);
     let body = Limited::new(body, BYTES_MAX).collect();
     let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
         .await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ORIGIN, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ORIGIN, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -15,15 +15,16 @@ use tracing::error;
 use url::Url;
 
 use super::account::{Account, Entry, Subject};
-use super::credential;
+use super::credential::Presented;
 use super::health;
 use super::host::Host;
+use super::peer::Peer;
 use super::ready::{self, Answers};
-use super::reply::{self, Answer, Body, Head, Peer};
+use super::reply::{self, Answer, Body, Head};
 use super::route::{READS, Route, route};
 use crate::Larder;
 use crate::access::policy::Decision;
-use crate::access::{self, Action, PUBLISH, Pass, Principal, READ, Resource};
+use crate::access::{self, Action, Caller, Door, PUBLISH, Pass, Principal, READ, Resource};
 use crate::clock;
 use crate::config::CredentialScope;
 use crate::connection::{self, Connection};
@@ -49,7 +50,7 @@ pub struct Line {
     is_lasting: bool,
     /// For the audit.
     pub principal: String,
-    pub action: &'static str,
+    pub action: Option<Action>,
     pub by: String,
 }
 
@@ -63,7 +64,7 @@ async fn audit(
     status: u16,
     problem: Option<&Problem>,
 ) {
-    let is_change = !matches!(line.action, "" | READ);
+    let is_change = !matches!(line.action, None | Some(READ));
     let refused = problem.filter(|problem| {
         matches!(
             problem.kind,
@@ -77,7 +78,7 @@ async fn audit(
         time: clock::now().to_string(),
         principal: line.principal.clone(),
         address: peer.address.to_string(),
-        action: line.action.to_owned(),
+        action: line.action.map_or("", Action::as_str).to_owned(),
         method: method.to_string(),
         path: uri.path().to_owned(),
         repository: line.subject.repository.clone(),
@@ -95,40 +96,45 @@ fn admit(
     larder: &Larder,
     snapshot: &Snapshot,
     peer: Peer,
+    presented: &Presented,
     request: &Request<Incoming>,
-) -> Result<Principal, Problem> {
-    let config = &snapshot.config.access;
+) -> Result<Caller, Problem> {
+    let config = &snapshot.config;
     let asks_by_itself = || {
         let tagged = tag(request.headers()).is_some();
         route(request.method(), request.uri().path(), tagged).asks_by_itself()
     };
-    if !config.required || asks_by_itself() {
-        return Ok(Principal::Anonymous);
+    if !config.access.required || asks_by_itself() {
+        return Ok(Caller::anonymous());
     }
-    let said = credential::said(request.headers());
-    larder.access.admit(config, &said, peer.address)
+    let (said, door) = (presented.said(), Door::Repositories);
+    larder.access.admit(config, &said, peer.address, door)
 }
 
 /// Answers a request; `reached` is this end of its socket.
 pub async fn handle(
     server: Arc<Server>,
-    peer: Peer,
+    socket: Peer,
     reached: SocketAddr,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<Body> {
     let started = Instant::now();
     let larder = &server.larder;
     let snapshot = larder.snapshot();
+    let presented = Presented::take(request.headers_mut());
     let host = Host::of(&request, reached).and_then(|host| {
         host.permit(&snapshot.config, reached.ip())?;
         Ok(host)
     });
-    let admitted = admit(larder, &snapshot, peer, &request);
+    let trusted = &snapshot.config.server.trusted_proxies;
+    let asked_by = socket.of_request(request.headers(), trusted);
+    let peer = *asked_by.as_ref().unwrap_or(&socket);
+    let admitted = asked_by.and_then(|peer| admit(larder, &snapshot, peer, &presented, &request));
     let key = match (&host, &admitted) {
-        (Ok(host), Ok(principal)) => ready::key(&request, peer.over_tls, host, principal),
+        (Ok(host), Ok(caller)) => ready::key(&request, peer.over_tls, host, &caller.principal),
         _ => None,
     };
-    let who = match &admitted {
+    let who = match admitted.as_ref().map(|caller| &caller.principal) {
         Ok(Principal::Named(arn)) => Who::Named(arn.clone()),
         _ => Who::At(peer.address),
     };
@@ -137,16 +143,15 @@ pub async fn handle(
         && let Some(response) =
             server
                 .answers
-                .again(larder, key, &request, peer.over_tls, &who, started)
+                .again(larder, key, &request, socket.socket_over_tls, &who, started)
     {
         return response;
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut line = Line::default();
-    let says_who = request.headers().contains_key(AUTHORIZATION)
-        || request.headers().contains_key(credential::API_KEY);
     let hops = connection::hops(request.headers());
-    let work = answer(larder, &snapshot, peer, host, admitted, request, &mut line);
+    let asked = (peer, &presented);
+    let work = answer(larder, &snapshot, asked, host, admitted, request, &mut line);
     let answered = match hops {
         None => AssertUnwindSafe(work).catch_unwind().await,
         Some(hops) => {
@@ -170,7 +175,7 @@ pub async fn handle(
     }
     .for_method(&method);
     let status = answer.response.status().as_u16();
-    let is_first_try = !says_who
+    let is_first_try = presented.is_nothing()
         && problem
             .as_ref()
             .is_some_and(|problem| problem.kind == Kind::Unauthenticated);
@@ -229,9 +234,9 @@ pub(super) fn told(problem: &Problem, format: Option<Format>) -> Answer {
 async fn answer(
     larder: &Arc<Larder>,
     snapshot: &Arc<Snapshot>,
-    peer: Peer,
+    (peer, presented): (Peer, &Presented),
     host: Result<Host, Problem>,
-    admitted: Result<Principal, Problem>,
+    admitted: Result<Caller, Problem>,
     request: Request<Incoming>,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
@@ -247,6 +252,7 @@ async fn answer(
     let head = Head {
         method: &parts.method,
         headers: &parts.headers,
+        presented,
         peer,
     };
     let path = parts.uri.path();
@@ -260,10 +266,10 @@ async fn answer(
             .and_then(|agent| agent.to_str().ok())
             .unwrap_or_default(),
     };
-    let pass = |principal| Pass {
+    let pass = |caller| Pass {
         access: &larder.access,
         domain: &snapshot.config.domain,
-        principal,
+        caller,
         from,
         is_open: !snapshot.config.access.required,
         by: Mutex::default(),
@@ -286,6 +292,12 @@ async fn answer(
             };
         }
     };
+    // Where it is not known who asks, what asks in its own way does not know it either.
+    if let Err(problem) = &admitted
+        && route.asks_by_itself()
+    {
+        return Err(problem.clone());
+    }
     route.takes(&parts.method)?;
     let (format, repository, rest, run) = match route {
         Route::Package {
@@ -297,8 +309,8 @@ async fn answer(
         Route::Live | Route::Ready => return probe(larder, &route, &parts.method),
         Route::Metrics => return Ok(health::metrics(larder)),
         Route::Decide => {
-            let principal = admitted?;
-            let pass = pass(&principal);
+            let caller = admitted?;
+            let pass = pass(&caller);
             let permit = |name: &str| pass.to_repository(READ, name).map(drop);
             return health::decide(larder, &permit, parts.uri.query()).await;
         }
@@ -316,8 +328,8 @@ async fn answer(
         }
     };
     let body = unstalled(body, snapshot.config.upload.stall_timeout);
-    let principal = match admitted {
-        Ok(principal) => principal,
+    let caller = match admitted {
+        Ok(caller) => caller,
         Err(problem) => {
             drain(body).await;
             return Err(problem);
@@ -344,7 +356,7 @@ async fn answer(
     // One that nobody began here, before a restart of this Larder, is served and not counted.
     line.run = run.and_then(|run| larder.runs.begun(run));
     let asked = Asked {
-        pass: pass(&principal),
+        pass: pass(&caller),
         larder,
         snapshot,
         repository,
@@ -377,8 +389,8 @@ async fn answer(
         accept: asked.head.text(ACCEPT),
     })?;
     let action = access::action_of(&target);
-    line.action = action;
-    line.principal = principal.to_string();
+    line.action = Some(action);
+    line.principal = caller.principal.to_string();
     let body = match asked.permit(action, &target) {
         Ok(decision) => {
             line.is_lasting = decision.is_lasting;
@@ -559,7 +571,10 @@ impl Asked<'_> {
         let sent = Sent {
             method: self.head.method.clone(),
             path: self.rest.clone(),
-            headers: self.head.headers.clone(),
+            headers: self
+                .head
+                .presented
+                .outbound(self.head.headers, &self.larder.access),
             body,
         };
         let forwarded = self
@@ -610,8 +625,8 @@ impl Asked<'_> {
                 grant.registry
             )));
         }
-        let sent = self.head.headers.get(AUTHORIZATION);
-        if !sent.is_some_and(|value| grant.is_credential(value.as_bytes())) {
+        let sent = self.head.presented.authorization();
+        if !grant.is_credential(sent.as_bytes()) {
             return Err(self.refused_in_run(format!(
                 "the credential that came with it is not the one that npm has for {}",
                 grant.registry

@@ -1,6 +1,6 @@
 //! Accepts sockets, a bounded number at once, and drains them at the end.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::service::service_fn;
@@ -16,8 +16,8 @@ use tracing::{debug, info, warn};
 
 use super::control::Control;
 use super::handle::{Server, handle};
+use super::peer::{NOBODY, Peer};
 use super::ready::Answers;
-use super::reply::Peer;
 use super::tls;
 use super::workers::{Accepted, Workers};
 use crate::Larder;
@@ -147,17 +147,11 @@ fn workers(
     Workers::start(count, &larder.tasks, move |socket, watcher| {
         let (server, tls, builder) = (Arc::clone(&server), tls.clone(), builder.clone());
         Box::pin(async move {
-            let plain = Peer {
-                over_tls: false,
-                address: address_of(&socket),
-            };
+            let address = address_of(&socket);
+            let (plain, secured) = (Peer::at(address, false), Peer::at(address, true));
             let reached = socket
                 .local_addr()
-                .unwrap_or_else(|_| (Ipv6Addr::UNSPECIFIED, 0).into());
-            let secured = Peer {
-                over_tls: true,
-                ..plain
-            };
+                .unwrap_or_else(|_| (std::net::Ipv6Addr::UNSPECIFIED, 0).into());
             let open_sockets = &server.larder.metrics.open_sockets;
             open_sockets.inc();
             let result = match tls {
@@ -214,13 +208,9 @@ async fn accept(
     }
 }
 
-/// The other end's; of a socket that is gone already, none.
+/// The other end's; of a socket that is gone already, nobody's.
 fn address_of(socket: &TcpStream) -> IpAddr {
-    socket
-        .peer_addr()
-        .map_or(Ipv6Addr::UNSPECIFIED.into(), |address| {
-            address.ip().to_canonical()
-        })
+    socket.peer_addr().map_or(NOBODY, |address| address.ip())
 }
 
 async fn converse<S>(

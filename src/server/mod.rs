@@ -9,6 +9,7 @@ mod handle;
 mod health;
 mod host;
 mod listener;
+mod peer;
 mod ready;
 mod reply;
 mod route;

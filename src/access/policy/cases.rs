@@ -1,18 +1,19 @@
 //! What policies decide, case by case.
 
 use super::*;
+use crate::access::action::{Action, PUBLISH, READ};
 use crate::access::principal::Principal;
+use crate::config::Domain;
 
 const OWNER: &str = "111122223333";
 const OTHER: &str = "444455556666";
 const REPOSITORY: &str = "arn:aws:codeartifact:us-east-1:111122223333:repository/corp/team";
 const PACKAGE: &str = "arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/npm/acme/ui";
-const READ: &str = "codeartifact:ReadFromRepository";
 
 /// A request, as most cases have it.
 struct Asked {
     principal: Principal,
-    action: &'static str,
+    action: Action,
     resource: &'static str,
     address: &'static str,
     time: &'static str,
@@ -134,12 +135,12 @@ fn actions_and_resources() {
         (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:repository/corp/other""#, READ, REPOSITORY, false),
         (r#""Resource":"arn:aws:codeartifact:*:111122223333:repository/corp/*""#, READ, REPOSITORY, true),
         (r#""Resource":"arn:aws:codeartifact:us-east-1:*""#, READ, REPOSITORY, false),
-        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/npm/acme/*""#, "codeartifact:PublishPackageVersion", PACKAGE, true),
-        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/*/npm/acme/ui""#, "codeartifact:PublishPackageVersion", PACKAGE, true),
-        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/pypi//*""#, "codeartifact:PublishPackageVersion", PACKAGE, false),
+        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/npm/acme/*""#, PUBLISH, PACKAGE, true),
+        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/*/npm/acme/ui""#, PUBLISH, PACKAGE, true),
+        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/pypi//*""#, PUBLISH, PACKAGE, false),
         (r#""NotResource":"arn:aws:codeartifact:us-east-1:111122223333:repository/corp/secret""#, READ, REPOSITORY, true),
         (r#""NotResource":"arn:aws:codeartifact:us-east-1:111122223333:repository/corp/*""#, READ, REPOSITORY, false),
-        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/npm/${aws:username}/*""#, "codeartifact:PublishPackageVersion", PACKAGE, false),
+        (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/npm/${aws:username}/*""#, PUBLISH, PACKAGE, false),
         (r#""Resource":"arn:aws:codeartifact:us-east-1:${aws:PrincipalAccount}:repository/corp/team""#, READ, REPOSITORY, false),
         (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:repository/${aws:nothing}/team""#, READ, REPOSITORY, false),
         (r#""Resource":"arn:aws:codeartifact:us-east-1:111122223333:repository/${aws:nothing, 'corp'}/team""#, READ, REPOSITORY, true),
@@ -312,4 +313,142 @@ fn the_deciding_statement_is_named_and_conditions_make_it_last_no_longer() {
         far.why.to_string(),
         "statement 2 of the policy of repository `team`"
     );
+}
+
+fn domain() -> Domain {
+    Domain {
+        name: "corp".to_owned(),
+        owner: OWNER.to_owned(),
+        region: "us-east-1".to_owned(),
+    }
+}
+
+#[test]
+fn what_a_policy_names_has_to_be_there_a_denial_too() {
+    let (domain, repositories) = (domain(), ["team".to_owned(), "public".to_owned()]);
+    let known = Known {
+        domain: &domain,
+        repositories: &repositories,
+    };
+    let arn = |what: &str| format!(r#""Resource":"arn:aws:codeartifact:us-east-1:{OWNER}:{what}""#);
+    let making = |what: &str| format!(r#""Action":"codeartifact:CreateRepository",{}"#, arn(what));
+    for (parts, is_taken) in [
+        (
+            r#""Action":"codeartifact:ReadFromRepository""#.to_owned(),
+            true,
+        ),
+        (r#""Action":["codeartifact:*","*"]"#.to_owned(), true),
+        (r#""Action":"codeartifact:List*""#.to_owned(), true),
+        (
+            r#""Action":["codeartifact:GetAuthorizationToken","sts:GetServiceBearerToken"]"#
+                .to_owned(),
+            true,
+        ),
+        (r#""Action":"codeartifact:ReadFromRepo""#.to_owned(), false),
+        (
+            r#""Action":["codeartifact:ReadFromRepository","codeartifact:Reed*"]"#.to_owned(),
+            false,
+        ),
+        (r#""Action":"s3:*""#.to_owned(), false),
+        (r#""NotAction":"codeartifact:Publsh*""#.to_owned(), false),
+        (arn("domain/corp"), true),
+        (arn("domain/copr"), false),
+        (arn("repository/corp/team"), true),
+        (arn("repository/corp/taem"), false),
+        (arn("repository/corp/team/npm"), false),
+        (arn("repository/corp/sandbox-*"), true),
+        (arn("repository/corp/${aws:username}"), true),
+        (arn("repository/copr/*"), false),
+        (making("repository/corp/new"), true),
+        (arn("package/corp/team/npm/acme/*"), true),
+        (arn("package/corp/team/*"), true),
+        (arn("package/corp/*/npm//ui"), true),
+        (arn("package/corp/sandbox-*"), true),
+        (arn("package/corp/sandbox-*/npm/*"), true),
+        (arn("package/corp/team/npmm/acme/*"), false),
+        (arn("package/corp/taem/npm/acme/ui"), false),
+        (arn("package-group/corp/npm/*"), true),
+        (arn("dataset/corp/team"), false),
+        (r#""Resource":"team""#.to_owned(), false),
+        (r#""Resource":"*""#.to_owned(), true),
+        (
+            r#""Resource":"arn:aws:codeartifact:*:*:repository/corp/*""#.to_owned(),
+            true,
+        ),
+        (
+            r#""Resource":"arn:aws:codeartifact:eu-west-1:111122223333:repository/corp/team""#
+                .to_owned(),
+            false,
+        ),
+        (
+            r#""Resource":"arn:aws:codeartifact:us-east-1:444455556666:repository/corp/team""#
+                .to_owned(),
+            false,
+        ),
+        (
+            r#""NotResource":"arn:aws:codeartifact:us-east-1:111122223333:repository/corp/taem""#
+                .to_owned(),
+            false,
+        ),
+    ] {
+        for effect in ["Allow", "Deny"] {
+            let policy = Policy::parse(&allow(&format!(r#""Effect":"{effect}",{parts}"#))).unwrap();
+            assert_eq!(policy.check(&known).is_ok(), is_taken, "{effect} {parts}");
+        }
+    }
+}
+
+#[test]
+fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last() {
+    let ask = |parts: &str, agent: &str| {
+        let policy = Policy::parse(&allow(parts)).unwrap();
+        let attached = [Attached {
+            to: "it",
+            policy: &policy,
+        }];
+        let principal = Principal::user_of(OTHER, "ada").unwrap();
+        let question = Question {
+            action: READ,
+            resource: REPOSITORY,
+            circumstances: Circumstances {
+                principal: &principal,
+                address: None,
+                time: "2026-11-23T12:00:00Z".parse().unwrap(),
+                over_tls: false,
+                user_agent: agent,
+                more: &[],
+            },
+        };
+        let decision = decide(&question, &attached);
+        (decision.is_allowed, decision.is_lasting)
+    };
+    let base = "arn:aws:codeartifact:us-east-1:111122223333:repository/corp";
+    let by_agent = format!(r#""Resource":"{base}/${{aws:useragent}}""#);
+    let a_part = format!(r#""Resource":"{base}/t${{aws:useragent}}m""#);
+    let compared = r#""Condition":{"StringLike":{"aws:username":"${aws:useragent}"}}"#;
+    let as_arn = r#""Condition":{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::444455556666:user/${aws:useragent}"}}"#;
+    for (parts, agent, is_allowed) in [
+        (by_agent.as_str(), "team", true),
+        (&by_agent, "*", false),
+        (&by_agent, "tea?", false),
+        (&a_part, "ea", true),
+        (&a_part, "*", false),
+        (compared, "ada", true),
+        (compared, "a*", false),
+        (as_arn, "ada", true),
+        (as_arn, "*", false),
+    ] {
+        assert_eq!(ask(parts, agent), (is_allowed, false), "{parts} {agent}");
+    }
+    // What depends on who asks alone is the same the next time.
+    let own = format!(r#""Resource":["{base}/${{aws:username}}","{base}/team"]"#);
+    assert_eq!(ask(&own, "x"), (true, true));
+    let named = r#""Condition":{"StringEquals":{"aws:username":"ada"}}"#;
+    assert_eq!(ask(named, "x"), (true, true));
+    assert_eq!(
+        ask(r#""Condition":{"Null":{"aws:absent":"true"}}"#, "x"),
+        (true, false)
+    );
+    let star = format!(r#""Resource":"{base}/${{*}}""#);
+    assert_eq!(ask(&star, "x"), (false, true));
 }

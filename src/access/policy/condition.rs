@@ -1,16 +1,15 @@
 //! `Condition`: operators, set operators and `IfExists` (IAM user guide, "IAM JSON policy elements:
 //! Condition operators").
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use wildmatch::WildMatch;
 
 use super::document::{Malformed, malformed, strings};
-use super::evaluate::{Circumstances, filled};
+use super::evaluate::{Asking, filled};
+use super::pattern::Pattern;
 
 /// One operator on one key.
 #[derive(Clone, Debug)]
@@ -143,8 +142,8 @@ impl Condition {
     }
 
     /// Whether it holds.
-    pub(super) fn holds(&self, circumstances: &Circumstances<'_>) -> bool {
-        let asked = circumstances.values(&self.key);
+    pub(super) fn holds(&self, asking: &Asking<'_>) -> bool {
+        let asked = asking.values(&self.key);
         if self.operator == Operator::Null {
             let wants_absence = self.values.iter().any(|value| value == "true");
             return asked.is_empty() == wants_absence;
@@ -157,10 +156,10 @@ impl Condition {
                 Over::Plain => self.if_exists || self.is_negated,
             };
         }
-        let wanted: Vec<String> = self
+        let wanted: Vec<Pattern> = self
             .values
             .iter()
-            .filter_map(|value| filled(value, circumstances).map(Cow::into_owned))
+            .filter_map(|value| filled(value, |key| asking.values(key)))
             .collect();
         let matches = |value: &String| {
             let any = wanted
@@ -201,11 +200,12 @@ impl Operator {
         }
     }
 
-    fn matches(self, asked: &str, wanted: &str) -> bool {
+    fn matches(self, asked: &str, pattern: &Pattern) -> bool {
+        let wanted = &*pattern.text();
         match self {
             Self::Equals => asked == wanted,
             Self::EqualsIgnoreCase => asked.to_lowercase() == wanted.to_lowercase(),
-            Self::Like => WildMatch::new(wanted).matches(asked),
+            Self::Like => pattern.matches(asked),
             Self::Numeric(order) => both(asked, wanted, |text| text.parse::<f64>().ok())
                 .is_some_and(|(a, b)| order.holds(&a, &b)),
             Self::Date(order) => {
@@ -215,7 +215,7 @@ impl Operator {
             Self::Address => network(wanted)
                 .zip(asked.parse::<IpAddr>().ok())
                 .is_some_and(|(network, address)| network.contains(&address)),
-            Self::Arn => arn_matches(asked, wanted),
+            Self::Arn => pattern.matches_arn(asked),
             Self::Null => false,
         }
     }
@@ -241,17 +241,4 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse()
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
-/// A wildcard does not reach from one part of an ARN into the next, but for the last.
-pub fn arn_matches(asked: &str, wanted: &str) -> bool {
-    let (asked, wanted): (Vec<&str>, Vec<&str>) = (
-        asked.splitn(6, ':').collect(),
-        wanted.splitn(6, ':').collect(),
-    );
-    asked.len() == wanted.len()
-        && asked
-            .iter()
-            .zip(&wanted)
-            .all(|(asked, wanted)| WildMatch::new(wanted).matches(asked))
 }

@@ -1,15 +1,15 @@
 //! What policies decide: an explicit deny wins, otherwise one allow is needed (IAM user guide,
 //! "Policy evaluation logic").
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use wildmatch::WildMatch;
 
-use super::condition::arn_matches;
 use super::document::{Effect, Policy, Principals, Statement, Words};
+use super::pattern::Pattern;
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 
 /// What else is known of a request.
@@ -25,8 +25,21 @@ pub struct Circumstances<'a> {
 }
 
 impl Circumstances<'_> {
-    /// The values of a condition key, which is in lower case; none where the request has none.
-    pub(super) fn values(&self, key: &str) -> Vec<String> {
+    /// The values of a key that is about the principal alone; `None` where the key is about
+    /// something else.
+    fn of_principal(&self, key: &str) -> Option<Vec<String>> {
+        let owned = |value: Option<&str>| value.map(str::to_owned).into_iter().collect();
+        match key {
+            "aws:principalarn" => Some(owned(self.principal.arn())),
+            "aws:principalaccount" => Some(owned(self.principal.account())),
+            "aws:principaltype" => Some(vec![self.principal.kind().to_owned()]),
+            "aws:username" => Some(owned(self.principal.user())),
+            _ => None,
+        }
+    }
+
+    /// The values of a key that is about the request: the next one may have others.
+    fn of_request(&self, key: &str) -> Vec<String> {
         let one = |value: String| vec![value];
         match key {
             "aws:sourceip" => self.address.map(|it| it.to_string()).into_iter().collect(),
@@ -34,23 +47,6 @@ impl Circumstances<'_> {
             "aws:epochtime" => one(self.time.as_second().to_string()),
             "aws:securetransport" => one(self.over_tls.to_string()),
             "aws:useragent" if !self.user_agent.is_empty() => one(self.user_agent.to_owned()),
-            "aws:principalarn" => self
-                .principal
-                .arn()
-                .map(str::to_owned)
-                .into_iter()
-                .collect(),
-            "aws:principalaccount" => {
-                let account = self.principal.account();
-                account.map(str::to_owned).into_iter().collect()
-            }
-            "aws:principaltype" => one(self.principal.kind().to_owned()),
-            "aws:username" => self
-                .principal
-                .user()
-                .map(str::to_owned)
-                .into_iter()
-                .collect(),
             _ => self
                 .more
                 .iter()
@@ -61,11 +57,35 @@ impl Circumstances<'_> {
     }
 }
 
+/// The circumstances, while a decision is made: remembers whether it came to depend on more than who
+/// asks for what.
+pub(super) struct Asking<'a> {
+    circumstances: &'a Circumstances<'a>,
+    saw_request: Cell<bool>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(circumstances: &'a Circumstances<'a>) -> Self {
+        Self {
+            circumstances,
+            saw_request: Cell::new(false),
+        }
+    }
+
+    /// The values of a condition key, which is in lower case; none where the request has none.
+    /// Nothing of a request is seen but through this.
+    pub(super) fn values(&self, key: &str) -> Vec<String> {
+        self.circumstances.of_principal(key).unwrap_or_else(|| {
+            self.saw_request.set(true);
+            self.circumstances.of_request(key)
+        })
+    }
+}
+
 /// Whether the principal may do this to the resource.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// `codeartifact:ReadFromRepository`.
-    pub action: &'a str,
+    pub action: Action,
     /// An ARN.
     pub resource: &'a str,
     pub circumstances: Circumstances<'a>,
@@ -120,7 +140,8 @@ impl fmt::Display for Why {
 pub struct Decision {
     pub is_allowed: bool,
     pub why: Why,
-    /// No condition had a say, so that the time, the address and the like do not matter.
+    /// Nothing of the request was looked at but who asks for what: its time, address, client and the
+    /// like have no say.
     pub is_lasting: bool,
 }
 
@@ -139,15 +160,15 @@ impl Decision {
 /// Decides by the policies that are attached to the resource and to what it lies in.
 #[must_use]
 pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
-    let (mut allowed, mut is_lasting) = (None, true);
+    let asking = Asking::new(&question.circumstances);
+    let mut allowed = None;
     for Attached { to, policy } in attached {
         for (index, statement) in policy.statements.iter().enumerate() {
-            if !statement.is_about(question) {
+            if !statement.is_about(question, &asking) {
                 continue;
             }
-            is_lasting &= statement.conditions.is_empty();
             let conditions = &mut statement.conditions.iter();
-            if !conditions.all(|condition| condition.holds(&question.circumstances)) {
+            if !conditions.all(|condition| condition.holds(&asking)) {
                 continue;
             }
             let why = || Why::Statement {
@@ -162,7 +183,7 @@ pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
                     return Decision {
                         is_allowed: false,
                         why: why(),
-                        is_lasting,
+                        is_lasting: !asking.saw_request.get(),
                     };
                 }
                 Effect::Allow => allowed = allowed.or_else(|| Some(why())),
@@ -172,24 +193,22 @@ pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
     Decision {
         is_allowed: allowed.is_some(),
         why: allowed.unwrap_or(Why::Nothing),
-        is_lasting,
+        is_lasting: !asking.saw_request.get(),
     }
 }
 
 impl Statement {
-    fn is_about(&self, question: &Question<'_>) -> bool {
+    fn is_about(&self, question: &Question<'_>, asking: &Asking<'_>) -> bool {
         let principal = question.circumstances.principal;
         let is_named = match &self.principals {
             Principals::Everyone => true,
             Principals::Named(names) => names.iter().any(|name| principal.is(name)),
         };
         is_named
-            && self
-                .actions
-                .have(|word| WildMatch::new_case_insensitive(word).matches(question.action))
+            && self.actions.have(|word| question.action.is_meant_by(word))
             && self.resources.have(|word| {
-                filled(word, &question.circumstances)
-                    .is_some_and(|word| word == "*" || arn_matches(question.resource, &word))
+                filled(word, |key| asking.values(key))
+                    .is_some_and(|word| word.is_everything() || word.matches_arn(question.resource))
             })
     }
 }
@@ -203,33 +222,20 @@ impl Words {
     }
 }
 
-/// The text with its policy variables (`${aws:username}`) put in; `None` where one has no value.
-pub(super) fn filled<'a>(text: &'a str, circumstances: &Circumstances<'_>) -> Option<Cow<'a, str>> {
-    if !text.contains("${") {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, from)) = rest.split_once("${") {
-        let (name, after) = from.split_once('}')?;
-        out.push_str(before);
-        match name {
-            "*" | "?" | "$" => out.push_str(name),
-            name => {
-                let (name, default) = match name.split_once(',') {
-                    Some((name, default)) => (name.trim(), Some(default.trim().trim_matches('\''))),
-                    None => (name, None),
-                };
-                let values = circumstances.values(&name.to_ascii_lowercase());
-                match (values.as_slice(), default) {
-                    ([one], _) => out.push_str(one),
-                    (_, Some(default)) => out.push_str(default),
-                    _ => return None,
-                }
-            }
+/// The text as a pattern, with its policy variables (`${aws:username}`) put in to the letter; `None`
+/// where one has no value. `values` are those of a key in lower case.
+pub(super) fn filled(text: &str, values: impl Fn(&str) -> Vec<String>) -> Option<Pattern> {
+    Pattern::filled(text, |pattern, name| {
+        let (name, default) = match name.split_once(',') {
+            Some((name, default)) => (name.trim(), Some(default.trim().trim_matches('\''))),
+            None => (name, None),
+        };
+        let values = values(&name.to_ascii_lowercase());
+        match (values.as_slice(), default) {
+            ([one], _) => pattern.push_text(one),
+            (_, Some(default)) => pattern.push_text(default),
+            _ => return None,
         }
-        rest = after;
-    }
-    out.push_str(rest);
-    Some(Cow::Owned(out))
+        Some(())
+    })
 }

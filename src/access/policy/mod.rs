@@ -8,6 +8,10 @@ mod cases;
 mod condition;
 mod document;
 mod evaluate;
+mod known;
+mod pattern;
 
 pub use document::{Effect, Malformed, Policy};
 pub use evaluate::{Attached, Circumstances, Decision, Question, Why, decide};
+pub use known::Known;
+pub use pattern::Pattern;

@@ -118,14 +118,20 @@ fn body(
             let end = end.unwrap_or(blob.size());
             // Under TLS, and where they are sealed, it is we who read the bytes, and that may wait for
             // the disk.
-            let is_read = head.peer.over_tls || !blob.has_pages();
+            let is_read = head.peer.socket_over_tls || !blob.has_pages();
             match blob.pieces().filter(|_| is_read) {
                 Some(pieces) => Body::pieces(stored(pieces, start, end, tasks.clone()), length),
                 None => Body::pages(blob, start, end),
             }
         }
         AssetBody::Arriving(arrival) => {
-            let pieces = arriving(&arrival, start, end, head.peer.over_tls, tasks.clone());
+            let pieces = arriving(
+                &arrival,
+                start,
+                end,
+                head.peer.socket_over_tls,
+                tasks.clone(),
+            );
             Body::pieces(pieces, length)
         }
         AssetBody::Passing(pass) => Body::pieces(

@@ -8,7 +8,6 @@ mod problem;
 mod range;
 
 use std::io::Read as _;
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -24,6 +23,8 @@ pub use change::{changed, forwarded};
 pub use document::{checksum, document, document_checksum};
 pub use problem::problem;
 
+use super::credential::Presented;
+use super::peer::Peer;
 use super::ready::Again;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Cached;
@@ -34,22 +35,10 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What of a request's head an answer depends on.
 pub struct Head<'a> {
     pub method: &'a Method,
+    /// All but what is `presented`.
     pub headers: &'a HeaderMap,
+    pub presented: &'a Presented,
     pub peer: Peer,
-}
-
-/// Who is at a socket's other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    pub over_tls: bool,
-    pub address: IpAddr,
-}
-
-impl Peer {
-    /// Whether it is on this machine.
-    pub fn is_near(self) -> bool {
-        self.address.is_loopback()
-    }
 }
 
 impl Head<'_> {
@@ -235,10 +224,8 @@ mod tests {
             let head = Head {
                 method: &Method::GET,
                 headers: &headers,
-                peer: Peer {
-                    over_tls: false,
-                    address: [127, 0, 0, 1].into(),
-                },
+                presented: &Presented::default(),
+                peer: Peer::at([127, 0, 0, 1].into(), false),
             };
             assert_eq!(head.holds("\"a\"", Some(date)), holds, "{value}");
         }

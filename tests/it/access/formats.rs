@@ -3,9 +3,10 @@
 
 use base64::Engine as _;
 use larder::access::manage::{Command, Outcome};
+use larder::access::{Caller, Proof};
 use serde_json::json;
 
-use super::{OWNER, guarded, guarded_and, policy, token};
+use super::{OWNER, guarded, guarded_and, key, policy, token};
 use crate::publish::npm_document;
 use crate::support::npm::{publish, tarball, version};
 use crate::support::{TestLarder, Upstream, pypi};
@@ -74,7 +75,11 @@ async fn a_token_that_was_revoked_or_has_expired_holds_no_more_even_for_what_is_
     fill(&upstream);
     let access = &larder.larder.access;
     let (id, machine) = token(&larder, "root").await;
-    let owner = larder::access::Principal::root(OWNER);
+    let (owner_id, _) = key(&larder, "root").await;
+    let owner = Caller {
+        principal: larder::access::Principal::root(OWNER),
+        proof: Proof::Key(owner_id.as_str().into()),
+    };
     let signed = access.token_for(&owner, 900).unwrap().token;
     let past = access.token_for(&owner, -1).unwrap().token;
     let get = async |token: &str| {
@@ -87,16 +92,16 @@ async fn a_token_that_was_revoked_or_has_expired_holds_no_more_even_for_what_is_
     );
     for token in [id, signed.clone()] {
         let revoke = Command::TokenRevoke { token };
-        access.execute(revoke).await.unwrap();
+        larder.larder.administer(revoke).await.unwrap();
     }
     assert_eq!((get(&machine).await, get(&signed).await), (401, 401));
     // Another key signs; what the old one signed holds on, unless it is to end at once.
     let second = access.token_for(&owner, 900).unwrap().token;
     let rotate = |at_once| Command::TokenRotate { at_once };
-    access.execute(rotate(false)).await.unwrap();
+    larder.larder.administer(rotate(false)).await.unwrap();
     let third = access.token_for(&owner, 900).unwrap().token;
     assert_eq!((get(&second).await, get(&third).await), (200, 200));
-    access.execute(rotate(true)).await.unwrap();
+    larder.larder.administer(rotate(true)).await.unwrap();
     assert_eq!((get(&second).await, get(&third).await), (401, 401));
 }
 
@@ -189,7 +194,7 @@ async fn another_accounts_users_read_once_a_policy_says_so_and_publish_only_what
         package: None,
         address: None,
     };
-    let decided = larder.larder.access.execute(test).await.unwrap();
+    let decided = larder.larder.administer(test).await.unwrap();
     assert!(matches!(decided, Outcome::Decided { allowed: true, .. }));
 }
 
@@ -229,15 +234,86 @@ async fn a_policy_with_a_condition_is_asked_every_time() {
 async fn guesses_are_limited() {
     let (_upstream, larder) = guarded_and("failures_max = 5\n").await;
     let (_, token) = token(&larder, "root").await;
-    let wrong = [("authorization", "Bearer lrd_guess")];
-    for _ in 0..5 {
-        assert_eq!(
-            status(&larder, "/nuget/team/v3/index.json", &wrong).await,
-            401
-        );
-    }
+    let path = "/nuget/team/v3/index.json";
     let right = format!("Bearer {token}");
     let right = [("authorization", right.as_str())];
-    let limited = larder.get_with("/nuget/team/v3/index.json", &right).await;
+    let say = async |said: &str| {
+        let answer = larder.get_with(path, &[("authorization", said)]).await;
+        assert_eq!(larder.get_with(path, &right).await.status, 200, "{said}");
+        answer
+    };
+    // One that is sent often, none at all, and those of another kind are no guesses.
+    for _ in 0..20 {
+        assert_eq!(say("Bearer lrd_guess").await.status, 401);
+        assert_eq!(say("Basic Og==").await.status, 401);
+    }
+    for other in 0..20 {
+        assert_eq!(say(&format!("Bearer npm_{other}")).await.status, 401);
+    }
+    for guess in 0..4 {
+        assert_eq!(say(&format!("Bearer lrd_{guess}")).await.status, 401);
+    }
+    let limited = say("Bearer lrd_more").await;
     assert_eq!(limited.expect(429).header("retry-after"), "60");
+}
+
+#[tokio::test]
+async fn an_authorization_token_opens_repositories_alone_and_ends_with_its_maker() {
+    let (upstream, larder) = guarded().await;
+    fill(&upstream);
+    let (id, machine) = token(&larder, "root").await;
+    let post = reqwest::Method::POST;
+    let get = "/v1/authorization-token?domain=my-domain";
+    let machine = format!("Bearer {machine}");
+    let machine = [("authorization", machine.as_str())];
+    let given = larder.send(post.clone(), get, &machine, None).await;
+    let given = given.expect(200).json();
+    let bearer = format!("Bearer {}", given["authorizationToken"].as_str().unwrap());
+    let bearer = [("authorization", bearer.as_str())];
+    let path = "/npm/team/left-pad";
+    assert_eq!(status(&larder, path, &bearer).await, 200);
+    for (method, path) in [
+        (post.clone(), get),
+        (reqwest::Method::GET, "/v1/domain?domain=my-domain"),
+        (post.clone(), "/v1/domains"),
+        (
+            post,
+            "/v1/package/versions?domain=my-domain&repository=team&format=npm&package=left-pad",
+        ),
+        (reqwest::Method::GET, "/v1/nothing"),
+    ] {
+        larder.send(method, path, &bearer, None).await.expect(403);
+    }
+    let revoke = Command::TokenRevoke { token: id };
+    larder.larder.administer(revoke).await.unwrap();
+    assert_eq!(status(&larder, path, &bearer).await, 401);
+}
+
+#[tokio::test]
+async fn what_a_token_is_made_by_ends_it_too() {
+    let (_upstream, larder) = guarded().await;
+    let caller = |proof| Caller {
+        principal: larder::access::Principal::root(OWNER),
+        proof,
+    };
+    let (id, _) = key(&larder, "root").await;
+    let by_key = caller(Proof::Key(id.as_str().into()));
+    let token = larder.larder.access.token_for(&by_key, 900).unwrap().token;
+    let bearer = format!("Bearer {token}");
+    let bearer = [("authorization", bearer.as_str())];
+    let path = "/nuget/team/v3/index.json";
+    assert_eq!(status(&larder, path, &bearer).await, 200);
+    let delete = Command::KeyDelete { id };
+    larder.larder.administer(delete).await.unwrap();
+    assert_eq!(status(&larder, path, &bearer).await, 401);
+    // Nor does it hold for longer.
+    let soon = jiff::Timestamp::now().as_millisecond() + 60_000;
+    let short = caller(Proof::MachineToken {
+        id: "x".into(),
+        expires_at: Some(soon),
+    });
+    let issued = larder.larder.access.token_for(&short, 900).unwrap();
+    assert!(issued.expires.as_millisecond() <= soon);
+    let none = caller(Proof::AuthorizationToken);
+    assert!(larder.larder.access.token_for(&none, 900).is_err());
 }

@@ -43,7 +43,7 @@ async fn token(larder: &TestLarder, principal: &str) -> (String, String) {
         note: String::new(),
         expires_in: None,
     };
-    match larder.larder.access.execute(command).await.unwrap() {
+    match larder.larder.administer(command).await.unwrap() {
         Outcome::Token { id, token, .. } => (id, token),
         other => panic!("{other:?}"),
     }
@@ -54,7 +54,7 @@ async fn key(larder: &TestLarder, principal: &str) -> (String, String) {
     let command = Command::KeyCreate {
         principal: principal.to_owned(),
     };
-    match larder.larder.access.execute(command).await.unwrap() {
+    match larder.larder.administer(command).await.unwrap() {
         Outcome::Key {
             access_key_id,
             secret_access_key,
@@ -70,7 +70,7 @@ async fn policy(larder: &TestLarder, repository: Option<&str>, document: &Value)
         repository: repository.map(str::to_owned),
         document: document.to_string(),
     };
-    larder.larder.access.execute(command).await.unwrap();
+    larder.larder.administer(command).await.unwrap();
 }
 
 /// The tools of AWS, with an access key of ours.

@@ -90,7 +90,7 @@ async fn a_containers_role_reads_and_publishes_in_every_format_and_outlives_its_
     }
     // From here on CodeArtifact takes none of its old tokens.
     let rotate = Command::TokenRotate { at_once: true };
-    office.larder.access.execute(rotate).await.unwrap();
+    office.larder.administer(rotate).await.unwrap();
     assert_eq!(get(&served, "/npm/public/once").await.status(), 404);
     let package = Bytes::from(tarball("acme-lib", "1.0.0", &[]));
     let answer = reqwest::Client::new()
