@@ -132,6 +132,10 @@ impl Protocol for Generic {
         Format::Maven.protocol().version_in(version, range)
     }
 
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        Format::Maven.protocol().check_range(range)
+    }
+
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
     }

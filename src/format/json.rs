@@ -3,6 +3,7 @@
 //! recursion.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::FormatError;
+use super::{FormatError, text};
 
 /// A whole document, or a value in it, with its place.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +29,28 @@ pub struct Member<'a> {
     pub value: Node<'a>,
 }
 
+/// The members of an object, each of its own name.
+#[derive(Clone, Debug)]
+pub struct Object<'a> {
+    members: Vec<Member<'a>>,
+}
+
 impl<'a> Node<'a> {
+    /// A document's text, behind its byte order mark if it has one.
+    ///
     /// # Errors
     /// Where the bytes are not UTF-8; JSON errors show themselves on reading.
     pub fn document(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        Ok(Self {
-            text: std::str::from_utf8(bytes)?,
-            start: 0,
-        })
+        let (start, text) = text::utf8(bytes)?;
+        Ok(Self { text, start })
+    }
+
+    /// A document that is one object, read to its end: every registry's documents are.
+    ///
+    /// # Errors
+    /// Where it is anything else, or has a member twice.
+    pub fn object_document(bytes: &'a [u8]) -> Result<Object<'a>, FormatError> {
+        Self::document(bytes)?.object()
     }
 
     /// The value as it is written.
@@ -60,14 +75,31 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The members of an object, in order.
+    /// Whether it is an object, as its first character says.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.begins_with('{')
+    }
+
+    /// Whether it is an array, as its first character says.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.begins_with('[')
+    }
+
+    fn begins_with(&self, first: char) -> bool {
+        self.text.trim_start().starts_with(first)
+    }
+
+    /// The object that this is.
     ///
     /// # Errors
-    /// Where this is no object.
-    pub fn members(&self) -> Result<Vec<Member<'a>>, FormatError> {
+    /// Where it is none, or has a member twice: of two some readers take the first and some the
+    /// last, so that what was decided about the one would be read by the other.
+    pub fn object(&self) -> Result<Object<'a>, FormatError> {
         let Members(members) = serde_json::from_str::<Members<'a>>(self.text)?;
         let mut at = 1;
-        Ok(members
+        let members: Vec<Member<'a>> = members
             .into_iter()
             .map(|(name, raw)| {
                 let value = self.child(raw);
@@ -85,7 +117,22 @@ impl<'a> Node<'a> {
                     value,
                 }
             })
-            .collect())
+            .collect();
+        if let Some(twice) = first_twice(&members) {
+            return Err(FormatError::shape(format!(
+                "an object has the member {} twice",
+                quoted(twice)
+            )));
+        }
+        Ok(Object { members })
+    }
+
+    /// The members of an object, in order.
+    ///
+    /// # Errors
+    /// As [`Node::object`].
+    pub fn members(&self) -> Result<Vec<Member<'a>>, FormatError> {
+        Ok(self.object()?.members)
     }
 
     /// The elements of an array, in order.
@@ -97,14 +144,27 @@ impl<'a> Node<'a> {
         Ok(elements.into_iter().map(|raw| self.child(raw)).collect())
     }
 
-    /// The member of that name; `None` where there is none or this is no object.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<Node<'a>> {
-        self.members()
-            .ok()?
-            .into_iter()
-            .find(|member| member.name == name)
-            .map(|member| member.value)
+    /// The member of that name; `None` where there is none, or where this is a value of another
+    /// kind.
+    ///
+    /// # Errors
+    /// Where this is an object that cannot be read.
+    pub fn get(&self, name: &str) -> Result<Option<Node<'a>>, FormatError> {
+        if !self.is_object() {
+            return Ok(None);
+        }
+        Ok(self.object()?.get(name))
+    }
+
+    /// The same by a name in any case, as .NET's readers find members.
+    ///
+    /// # Errors
+    /// Where this is an object that cannot be read, or has two members of that name.
+    pub fn get_in_any_case(&self, name: &str) -> Result<Option<Node<'a>>, FormatError> {
+        if !self.is_object() {
+            return Ok(None);
+        }
+        self.object()?.get_in_any_case(name)
     }
 
     /// The string that this is; `None` where it is something else.
@@ -122,6 +182,55 @@ impl<'a> Node<'a> {
     pub fn read<T: Deserialize<'a>>(&self) -> Result<T, FormatError> {
         Ok(serde_json::from_str(self.text)?)
     }
+}
+
+impl<'a> Object<'a> {
+    /// In order.
+    #[must_use]
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
+
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Member<'a>> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.member(name).map(|member| member.value)
+    }
+
+    /// # Errors
+    /// Where two members have the name.
+    pub fn get_in_any_case(&self, name: &str) -> Result<Option<Node<'a>>, FormatError> {
+        let mut named = self
+            .members
+            .iter()
+            .filter(|member| member.name.eq_ignore_ascii_case(name));
+        let found = named.next().map(|member| member.value);
+        match named.next() {
+            None => Ok(found),
+            Some(_) => Err(FormatError::shape(format!(
+                "an object has the member \"{name}\" twice, in two cases"
+            ))),
+        }
+    }
+}
+
+/// The name of the first member that another before it has too.
+fn first_twice<'m>(members: &'m [Member<'_>]) -> Option<&'m str> {
+    const FEW: usize = 12;
+    let names = || members.iter().map(|member| member.name.as_ref());
+    if members.len() <= FEW {
+        let mut at = names().enumerate();
+        return at
+            .find(|(index, name)| names().take(*index).any(|before| before == *name))
+            .map(|(_, name)| name);
+    }
+    let mut seen =
+        HashSet::with_capacity_and_hasher(members.len(), foldhash::fast::RandomState::default());
+    names().find(|name| !seen.insert(*name))
 }
 
 /// Text as a JSON string, quotes included.
@@ -215,6 +324,58 @@ mod tests {
         let text = "\n  {\"a\": 1}";
         let members = Node::document(text.as_bytes()).unwrap().members().unwrap();
         assert_eq!(&text[members[0].range.clone()], "\"a\": 1");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_places_stay_right() {
+        let bytes = b"\xef\xbb\xbf{\"a\": 1}";
+        let object = Node::object_document(bytes).unwrap();
+        let range = object.member("a").unwrap().value.range();
+        assert_eq!(&bytes[range], b"1");
+        assert!(Node::object_document(b"\xff\xfe{\0}\0").is_err());
+    }
+
+    #[test]
+    fn a_member_twice_is_refused_however_it_is_spelled() {
+        let many: String = (0..40).map(|n| format!("\"m{n}\":{n},")).collect();
+        for text in [
+            r#"{"versions":1,"versions":2}"#.to_owned(),
+            r#"{"versions":1,"other":0,"\u0076ersions":2}"#.to_owned(),
+            format!("{{{many}\"m7\":0}}"),
+        ] {
+            let root = Node::document(text.as_bytes()).unwrap();
+            assert!(root.object().is_err(), "{text}");
+            assert!(root.get("versions").is_err() && root.members().is_err());
+        }
+        let root = Node::document(br#"{"items":1,"Items":2,"Version":3}"#).unwrap();
+        assert!(root.get_in_any_case("items").is_err());
+        assert_eq!(root.get("items").unwrap().unwrap().text(), "1");
+        let version = root.get_in_any_case("version").unwrap();
+        assert_eq!(version.unwrap().text(), "3");
+        assert!(root.get_in_any_case("none").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_no_members_and_says_so() {
+        for text in [
+            "",
+            "{",
+            "{}x",
+            "[]",
+            "null",
+            "{\"a\":1}\0",
+            "{\"a\":}",
+            "{'a':1}",
+            "{\"a\":1,}",
+            "{\"a\":NaN}",
+            "<html></html>",
+            "{\"a\":1",
+            "{\"a\":\"\u{1}\"}",
+        ] {
+            assert!(Node::object_document(text.as_bytes()).is_err(), "{text}");
+        }
+        let list = Node::document(b"[1]").unwrap();
+        assert!(list.get("a").unwrap().is_none());
     }
 
     #[test]

@@ -9,7 +9,9 @@ pub mod nuget;
 pub mod path;
 pub mod pypi;
 mod range;
+pub mod text;
 pub mod upload;
+pub mod xml;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -647,6 +649,13 @@ pub trait Protocol: Send + Sync {
     /// Whether `version` is one that `range` takes in the format's own version scheme; `None`
     /// where the range cannot be read.
     fn version_in(&self, version: &str, range: &str) -> Option<bool>;
+
+    /// Whether the whole of `range` is one in the format's own version scheme, and may take a
+    /// version.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check_range(&self, range: &str) -> Result<(), String>;
 
     /// An error in the format's own shape.
     fn error(&self, problem: &Problem) -> ErrorBody;

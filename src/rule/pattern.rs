@@ -59,17 +59,35 @@ impl Pattern {
         if name.is_empty() {
             return Err(refused("it names no package"));
         }
-        if let Some(range) = range
-            && (range.is_empty() || format.protocol().version_in("1.0.0", range).is_none())
-        {
+        let name = normalised(format, name);
+        if !can_match(format, &name) {
+            let better = ["/*", ":*", "*"].into_iter().find_map(|ending| {
+                let better = format!("{}{ending}", name.trim_end_matches(['/', ':']));
+                can_match(format, &better).then_some(better)
+            });
+            let advice =
+                better.map_or_else(String::new, |better| format!("; write `{format}:{better}`"));
             return Err(refused(&format!(
-                "`{range}` is no range of {format} versions"
+                "no package of {format} is called so{advice}"
             )));
+        }
+        if let Some(range) = range {
+            let why = if range.is_empty() {
+                Err("it is empty".to_owned())
+            } else {
+                format.protocol().check_range(range)
+            };
+            why.map_err(|why| {
+                refused(&format!(
+                    "`{range}` is no range of {format} versions: {why}; write {}",
+                    example(format)
+                ))
+            })?;
         }
         Ok(Self {
             text: text.to_owned(),
             format: Some(format),
-            name: WildMatch::new(&normalised(format, name)),
+            name: WildMatch::new(&name),
             range: range.filter(|range| *range != "*").map(str::to_owned),
         })
     }
@@ -107,8 +125,59 @@ impl fmt::Display for Pattern {
 fn normalised(format: Format, name: &str) -> String {
     match format {
         Format::Npm | Format::Maven | Format::Generic => name.to_owned(),
-        Format::Pypi => name.to_lowercase().replace(['_', '.'], "-"),
+        Format::Pypi => {
+            let mut normal = String::with_capacity(name.len());
+            for c in name.to_lowercase().chars() {
+                let c = if matches!(c, '_' | '.') { '-' } else { c };
+                // PEP 503: a run of them is one.
+                if c != '-' || !normal.ends_with('-') {
+                    normal.push(c);
+                }
+            }
+            normal
+        }
         Format::Nuget => name.to_lowercase(),
+    }
+}
+
+/// What a wildcard may stand for in a name, whatever the format.
+const STANDS_FOR: [&str; 6] = ["a", "", "a/a", "@a", "@a/a", "a:a"];
+/// Of more wildcards than this the others stand for a letter.
+const WILDCARDS_MAX: u32 = 4;
+
+/// Whether some package of the format has a name that the pattern matches: its wildcards are filled
+/// in until the format itself takes the name.
+fn can_match(format: Format, name: &str) -> bool {
+    let pattern = WildMatch::new(name);
+    let protocol = format.protocol();
+    let count = STANDS_FOR.len();
+    let wildcards = name.matches(['*', '?']).count();
+    let filled = u32::try_from(wildcards)
+        .unwrap_or(u32::MAX)
+        .min(WILDCARDS_MAX);
+    (0..count.pow(filled)).any(|mut choice| {
+        let mut candidate = String::new();
+        for c in name.chars() {
+            if matches!(c, '*' | '?') {
+                candidate.push_str(STANDS_FOR.get(choice % count).unwrap_or(&"a"));
+                choice /= count;
+            } else {
+                candidate.push(c);
+            }
+        }
+        protocol
+            .package(&candidate)
+            .is_ok_and(|package| pattern.matches(&package.full_name()))
+    })
+}
+
+/// How ranges of the format are written.
+fn example(format: Format) -> &'static str {
+    match format {
+        Format::Npm => "as in `>=1.2.0 <2.0.0 || 3.x`",
+        Format::Pypi => "as in `>=1.2,<2`",
+        Format::Maven | Format::Generic => "as in `[1.2,2.0)`, `(,1.1),(1.1,)` or `<2.0`",
+        Format::Nuget => "as in `[1.2.0,2.0.0)` or `<2.0.0`",
     }
 }
 
@@ -169,8 +238,73 @@ mod tests {
             "npm:a@",
             "npm:a@<<1",
             "pypi:x@nonsense range",
+            "npm:a@1.x || foo bar",
+            "npm:a@>=1.0 <",
+            "pypi:x@>=1.0,",
+            "maven:a:b@[1,2",
+            "maven:a:b@foo bar",
+            "nuget:X@[1,2),[3,4)",
         ] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_no_pattern() {
+        for (text, better) in [
+            ("npm:@evil", "npm:@evil/*"),
+            ("npm:@evil/", "npm:@evil/*"),
+            ("npm:@", "npm:@*"),
+            ("npm:@evil@1.0.0", "npm:@evil/*"),
+            ("maven:org.x", "maven:org.x:*"),
+            ("maven:org.x:", "maven:org.x:*"),
+            ("maven::lib", ""),
+            ("maven:org/x:lib", ""),
+            ("maven:org.x:lib:jar", ""),
+            ("npm:a b", ""),
+            ("npm:@a/b/c", ""),
+            ("npm:evil/x", ""),
+            ("npm:.hidden", ""),
+            ("pypi:a/b", ""),
+            ("pypi:flask[async]", ""),
+            ("nuget:a b", ""),
+        ] {
+            let error = Pattern::parse(text).expect_err(text).to_string();
+            assert!(error.contains("no package of"), "{error}");
+            let advice = format!("write `{better}`");
+            assert_eq!(error.contains("write `"), !better.is_empty(), "{error}");
+            assert!(better.is_empty() || error.contains(&advice), "{error}");
+        }
+        for text in [
+            "npm:*",
+            "npm:@*",
+            "npm:@evil*",
+            "npm:*/x",
+            "npm:@evil/*",
+            "npm:?",
+            "npm:*-*-*-*-*-x",
+            "npm:@?vil/x",
+            "maven:*",
+            "maven:org.x.*",
+            "maven:org.x:*",
+            "maven:*:lib",
+            "maven:*lib*",
+            "pypi:A__B",
+            "pypi:foo-*",
+            "pypi:*",
+            "nuget:Foo.*",
+            "nuget:*",
+            "generic:*",
+            "generic:tools/*",
+            "npm:JSONStream",
+            "pypi:*.x",
+        ] {
+            assert!(Pattern::parse(text).is_ok(), "{:?}", Pattern::parse(text));
+        }
+        assert!(
+            Pattern::parse("pypi:A__B")
+                .unwrap()
+                .names(&package("pypi:a.b"))
+        );
     }
 }

@@ -11,6 +11,7 @@ use crate::airgap::want::{File, Want};
 use crate::format::Protocol as _;
 use crate::format::maven::Maven;
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
+use crate::format::maven::version::Range;
 use crate::package::{Format, PackageId};
 
 /// Surefire chooses one of these by what a project tests with, while it runs.
@@ -355,14 +356,15 @@ impl Closure {
         if written.contains("${") || group.contains("${") || artifact.contains("${") {
             return None;
         }
-        let exact = written
-            .strip_prefix('[')
-            .and_then(|it| it.strip_suffix(']'));
-        if let Some(exact) = exact.filter(|it| !it.contains(',')) {
+        let range = if written.starts_with(['[', '(']) {
+            Some(Range::parse(written).ok()?)
+        } else {
+            None
+        };
+        if let Some(exact) = range.as_ref().and_then(Range::exact) {
             return Some(exact.to_owned());
         }
-        let is_range = written.starts_with(['[', '(']);
-        if !is_range && !matches!(written, "" | "LATEST" | "RELEASE") {
+        if range.is_none() && !matches!(written, "" | "LATEST" | "RELEASE") {
             return Some(written.to_owned());
         }
         let of = (group.to_owned(), artifact.to_owned());
@@ -370,9 +372,9 @@ impl Closure {
             self.lacking.versions.insert(of);
             return None;
         };
-        let fitting = versions.iter().filter(|version| {
-            !is_range && !version.ends_with("-SNAPSHOT")
-                || is_range && Maven.version_in(version, written) == Some(true)
+        let fitting = versions.iter().filter(|version| match &range {
+            None => !version.ends_with("-SNAPSHOT"),
+            Some(range) => range.contains(version) == Some(true),
         });
         fitting
             .reduce(|newest, one| {

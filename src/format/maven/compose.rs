@@ -17,7 +17,7 @@ pub fn compose(document: &DocumentId, own: Own<'_>) -> Option<(Vec<u8>, &'static
     };
     let text = match view {
         View::Metadata { .. } => artifact(listing),
-        View::SnapshotMetadata { version, .. } => listing
+        View::VersionMetadata { version, .. } => listing
             .release(version)
             .filter(|release| release.status.is_served())
             .and_then(|release| snapshot(listing, release)),
@@ -72,7 +72,8 @@ pub fn versioning(versions: &[&str], updated: &str) -> String {
         out.push_str(&format!("      <version>{}</version>\n", escape(*version)));
     }
     out.push_str(&format!(
-        "    </versions>\n    <lastUpdated>{updated}</lastUpdated>\n  </versioning>\n"
+        "    </versions>\n    <lastUpdated>{}</lastUpdated>\n  </versioning>\n",
+        escape(updated)
     ));
     out
 }

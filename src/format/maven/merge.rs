@@ -1,7 +1,10 @@
 //! One `maven-metadata.xml` of several sources'.
 
-use super::metadata::{self, Element};
+use quick_xml::escape::escape;
+
+use super::metadata::Metadata;
 use super::{View, compose};
+use crate::format::xml::Element;
 use crate::format::{DocumentId, FormatError, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
@@ -9,14 +12,14 @@ pub fn merges(document: &DocumentId) -> bool {
 }
 
 pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-    let mut elements: Vec<(&[u8], Element)> = Vec::new();
-    for part in parts {
-        elements.extend(
-            metadata::elements(part)?
-                .into_iter()
-                .map(|one| (*part, one)),
-        );
-    }
+    let read: Vec<Metadata<'_>> = parts
+        .iter()
+        .map(|part| Metadata::read(part))
+        .collect::<Result<_, _>>()?;
+    let elements: Vec<(&str, &Element)> = read
+        .iter()
+        .flat_map(|one| one.elements.iter().map(|element| (&*one.text, element)))
+        .collect();
     let texts = |path: &str| -> Vec<&str> {
         elements
             .iter()
@@ -35,8 +38,7 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata>\n");
     for name in ["groupId", "artifactId"] {
         if let Some(text) = texts(&format!("metadata/{name}")).first() {
-            // As it stands there, escapes and all.
-            out.push_str(&format!("  <{name}>{text}</{name}>\n"));
+            out.push_str(&format!("  <{name}>{}</{name}>\n", escape(*text)));
         }
     }
     if !versions.is_empty() {
@@ -49,7 +51,7 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
         .filter(|(_, element)| element.path == "metadata/plugins/plugin")
     {
         let text = part.get(plugin.range.clone()).unwrap_or_default();
-        let text = String::from_utf8_lossy(text).into_owned();
+        let text = text.to_owned();
         if !prefixes.contains(&text) {
             plugins.push_str(&format!("    {text}\n"));
             prefixes.push(text);

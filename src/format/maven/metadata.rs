@@ -2,47 +2,102 @@
 //! Source: Maven's repository metadata model (`maven-repository-metadata`).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::escape::escape;
 
 use super::{View, version};
 use crate::format::edit::Edits;
-use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
+use crate::format::xml::{self, Element};
+use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
 
-/// An element of interest, with the place of its text and of the whole of it.
-pub struct Element {
-    pub path: String,
-    pub text: String,
-    text_range: Range<usize>,
-    pub range: Range<usize>,
+/// The elements that stand in lists. All others occur once in their parent: Maven refuses a second
+/// one, and other readers take either.
+const LISTED: &[&str] = &[
+    "metadata/versioning/versions/version",
+    "metadata/versioning/snapshotVersions/snapshotVersion",
+    "metadata/plugins/plugin",
+];
+/// What rules are asked about; nothing but text stands in it.
+const VERSIONS: &[&str] = &[
+    "metadata/versioning/versions/version",
+    "metadata/versioning/latest",
+    "metadata/versioning/release",
+];
+
+/// A `maven-metadata.xml`, read to its end.
+pub struct Metadata<'a> {
+    /// In UTF-8, whatever the document was in.
+    pub text: Cow<'a, str>,
+    pub elements: Vec<Element>,
+}
+
+impl<'a> Metadata<'a> {
+    /// # Errors
+    /// Where it is none, or readers would read it in different ways.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let text = text::xml(bytes)?;
+        let elements = xml::elements(&text)?;
+        // An element's parts come before it.
+        if elements.last().is_none_or(|root| root.path != "metadata") {
+            return Err(FormatError::Xml("it is no maven-metadata.xml".to_owned()));
+        }
+        let mut seen = HashSet::new();
+        for element in &elements {
+            let path = element.path.as_str();
+            let is_within_a_list = LISTED
+                .iter()
+                .any(|list| path.starts_with(&format!("{list}/")));
+            if !is_within_a_list && !LISTED.contains(&path) && !seen.insert(path) {
+                return Err(FormatError::Xml(format!("it has `{path}` twice")));
+            }
+            if element.has_children && VERSIONS.contains(&path) {
+                return Err(FormatError::Xml(format!(
+                    "`{path}` has more than a version in it"
+                )));
+            }
+        }
+        Ok(Self { text, elements })
+    }
+
+    fn listed(&self) -> impl Iterator<Item = &Element> {
+        self.elements
+            .iter()
+            .filter(|element| element.path == "metadata/versioning/versions/version")
+    }
 }
 
 pub fn versions(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
-    Ok(elements(bytes)?
-        .into_iter()
-        .filter(|element| element.path == "metadata/versioning/versions/version")
-        .map(|element| element.text)
-        .collect())
+    let metadata = Metadata::read(bytes)?;
+    Ok(metadata.listed().map(|it| it.text.clone()).collect())
 }
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     let AnyView::Maven(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of Maven"));
     };
-    let body = match (view, input.shows) {
-        (View::Metadata { .. }, Some(shows)) => filter(input.upstream.bytes, |version| {
-            shows(Subject::Version(version))
-        })?,
-        (View::SnapshotMetadata { version, .. }, Some(shows))
-            if !shows(Subject::Version(version)) =>
-        {
-            return Err(FormatError::Absent(format!(
-                "{version} is held back by a rule"
-            )));
+    let body = match view {
+        // A list of the repository's, which has no addresses in it and opens no version.
+        View::Other { .. } => None,
+        View::Metadata { .. } => {
+            let metadata = Metadata::read(input.upstream.bytes)?;
+            input
+                .shows
+                .and_then(|shows| filter(&metadata, |version| shows(Subject::Version(version))))
         }
-        _ => None,
+        View::VersionMetadata { version, .. } => {
+            Metadata::read(input.upstream.bytes)?;
+            if input
+                .shows
+                .is_some_and(|shows| !shows(Subject::Version(version)))
+            {
+                return Err(FormatError::Absent(format!(
+                    "{version} is held back by a rule"
+                )));
+            }
+            None
+        }
     };
     let content_type = match input.upstream.media_type {
         "" => Cow::Borrowed("application/xml"),
@@ -55,18 +110,13 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     })
 }
 
-fn filter(bytes: &[u8], shown: impl Fn(&str) -> bool) -> Result<Option<Vec<u8>>, FormatError> {
-    let elements = elements(bytes)?;
-    let listed: Vec<&Element> = elements
-        .iter()
-        .filter(|element| element.path == "metadata/versioning/versions/version")
-        .collect();
+/// The document in UTF-8 without the versions that are not shown; `None` where all are.
+fn filter(metadata: &Metadata<'_>, shown: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
+    let bytes = metadata.text.as_bytes();
+    let listed: Vec<&Element> = metadata.listed().collect();
     let mut edits = Edits::new();
     for element in listed.iter().filter(|element| !shown(&element.text)) {
         edits.remove(with_indent(bytes, &element.range));
-    }
-    if edits.is_empty() {
-        return Ok(None);
     }
     let newest = |release_only: bool| {
         listed
@@ -79,17 +129,18 @@ fn filter(bytes: &[u8], shown: impl Fn(&str) -> bool) -> Result<Option<Vec<u8>>,
         ("metadata/versioning/latest", false),
         ("metadata/versioning/release", true),
     ] {
-        for element in elements
-            .iter()
-            .filter(|it| it.path == path && !shown(&it.text))
-        {
+        let names_hidden =
+            |it: &&Element| it.path == path && !it.text.is_empty() && !shown(&it.text);
+        for element in metadata.elements.iter().filter(names_hidden) {
             match newest(release_only) {
-                Some(newest) => edits.replace(element.text_range.clone(), newest),
+                Some(newest) => {
+                    edits.replace(element.text_range.clone(), escape(newest).as_bytes())
+                }
                 None => edits.remove(with_indent(bytes, &element.range)),
             }
         }
     }
-    Ok(edits.apply(bytes))
+    edits.apply(bytes)
 }
 
 /// The element with the white space before it, so that no empty line is left.
@@ -103,56 +154,6 @@ fn with_indent(bytes: &[u8], range: &Range<usize>) -> Range<usize> {
     range.start - indent..range.end
 }
 
-pub fn elements(bytes: &[u8]) -> Result<Vec<Element>, FormatError> {
-    const DEPTH_MAX: usize = 64;
-    let wrong = |error: &dyn std::fmt::Display| FormatError::Xml(error.to_string());
-    let mut reader = Reader::from_reader(bytes);
-    let mut open: Vec<(String, usize, usize)> = Vec::new();
-    let mut text = String::new();
-    let mut found = Vec::new();
-    loop {
-        let before = place(reader.buffer_position());
-        match reader.read_event().map_err(|error| wrong(&error))? {
-            Event::Start(start) => {
-                if open.len() >= DEPTH_MAX {
-                    return Err(FormatError::Xml("nested too deeply".to_owned()));
-                }
-                let name = start.name().as_ref().to_owned();
-                let path = match open.last() {
-                    Some((parent, ..)) => format!("{parent}/{name}"),
-                    None => name,
-                };
-                open.push((path, before, place(reader.buffer_position())));
-                text.clear();
-            }
-            Event::Text(piece) => text.push_str(&piece),
-            Event::End(_) => {
-                let Some((path, start, text_start)) = open.pop() else {
-                    return Err(FormatError::Xml("an end without its start".to_owned()));
-                };
-                found.push(Element {
-                    path,
-                    text: std::mem::take(&mut text).trim().to_owned(),
-                    text_range: text_start..before,
-                    range: start..place(reader.buffer_position()),
-                });
-            }
-            // No document type, so no entities of its own.
-            Event::DocType(_) => {
-                return Err(FormatError::Xml(
-                    "a document type is not allowed".to_owned(),
-                ));
-            }
-            Event::Eof => return Ok(found),
-            _ => {}
-        }
-    }
-}
-
-fn place(position: u64) -> usize {
-    usize::try_from(position).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,14 +162,13 @@ mod tests {
 
     #[test]
     fn a_hidden_version_goes_and_the_newest_left_takes_its_place() {
-        let filtered = filter(METADATA.as_bytes(), |version| version != "2.0")
-            .unwrap()
-            .unwrap();
+        let metadata = Metadata::read(METADATA.as_bytes()).unwrap();
+        let filtered = filter(&metadata, |version| version != "2.0").unwrap();
         let expected = METADATA
             .replace("      <version>2.0</version>\n", "")
             .replace(">2.0<", ">1.10<");
         assert_eq!(String::from_utf8(filtered).unwrap(), expected);
-        assert_eq!(filter(METADATA.as_bytes(), |_| true).unwrap(), None);
+        assert_eq!(filter(&metadata, |_| true), None);
         assert_eq!(
             versions(METADATA.as_bytes()).unwrap(),
             ["1.9", "1.10", "2.0"]
@@ -176,10 +176,55 @@ mod tests {
     }
 
     #[test]
-    fn entities_and_bombs_are_refused() {
-        let doctype = "<!DOCTYPE x [<!ENTITY a \"b\">]><metadata>&a;</metadata>";
-        assert!(versions(doctype.as_bytes()).is_err());
-        assert!(versions("<a>".repeat(100_000).as_bytes()).is_err());
-        assert!(versions(b"<metadata><versioning>").unwrap().is_empty());
+    fn a_version_is_hidden_however_it_is_written() {
+        let metadata = |versions: &str| {
+            format!("<metadata><versioning><versions>{versions}</versions></versioning></metadata>")
+        };
+        let good = "<version>1.9</version>";
+        for bad in [
+            "<version><![CDATA[2.0]]></version>",
+            "<version>2&#46;0</version>",
+            "<version>2<!-- -->.0</version>",
+            "<x:version xmlns:x='u'>2.0</x:version>",
+        ] {
+            let text = metadata(&format!("{good}{bad}"));
+            let read = Metadata::read(text.as_bytes()).unwrap();
+            let filtered = filter(&read, |version| version != "2.0").unwrap();
+            assert_eq!(
+                String::from_utf8(filtered).unwrap(),
+                metadata(good),
+                "{bad}"
+            );
+        }
+        let declared = format!("<?xml version='1.0' encoding='UTF-16'?>{METADATA}")
+            .replace("<?xml version=\"1.0\"?>\n", "");
+        let wide: Vec<u8> = std::iter::once(0xfeff)
+            .chain(declared.encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let read = Metadata::read(&wide).unwrap();
+        let filtered = filter(&read, |version| version != "2.0").unwrap();
+        let filtered = String::from_utf8(filtered).unwrap();
+        assert!(filtered.starts_with("<?xml version='1.0' encoding='UTF-8'?>"));
+        assert!(!filtered.contains("2.0") && filtered.contains("1.10"));
+    }
+
+    #[test]
+    fn what_readers_would_read_in_different_ways_is_refused() {
+        for text in [
+            "<!DOCTYPE x [<!ENTITY a \"b\">]><metadata>&a;</metadata>",
+            "<metadata><versioning>",
+            "<html><body>not found</body></html>",
+            "<metadata><versioning><versions/><versions><version>1</version></versions></versioning></metadata>",
+            "<metadata><versioning/><versioning/></metadata>",
+            "<metadata><versioning><latest>1</latest><latest>2</latest></versioning></metadata>",
+            "<metadata><versioning><versions><version>1<b>0</b></version></versions></versioning></metadata>",
+            "{\"error\": \"not found\"}",
+        ] {
+            assert!(Metadata::read(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Metadata::read("<a>".repeat(100_000).as_bytes()).is_err());
+        let group = "<metadata><plugins><plugin><name>a</name><prefix>p</prefix></plugin><plugin><name>b</name></plugin></plugins></metadata>";
+        assert!(Metadata::read(group.as_bytes()).is_ok());
     }
 }

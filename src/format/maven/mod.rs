@@ -10,7 +10,7 @@ mod name;
 mod path;
 pub mod pom;
 mod upload;
-mod version;
+pub mod version;
 
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId,
@@ -29,9 +29,9 @@ use super::{
 pub enum View {
     /// `maven-metadata.xml` of a group or an artifact, in this folder.
     Metadata { folder: String },
-    /// `maven-metadata.xml` of one snapshot version.
-    SnapshotMetadata { folder: String, version: String },
-    /// What repositories keep beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
+    /// `maven-metadata.xml` of one version, which snapshots have.
+    VersionMetadata { folder: String, version: String },
+    /// What the format names beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
     Other { path: String },
 }
 
@@ -54,7 +54,7 @@ impl Protocol for Maven {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         let path = match &document.view {
             super::View::Maven(
-                View::Metadata { folder } | View::SnapshotMetadata { folder, .. },
+                View::Metadata { folder } | View::VersionMetadata { folder, .. },
             ) => {
                 format!("{folder}/maven-metadata.xml")
             }
@@ -128,8 +128,8 @@ impl Protocol for Maven {
             location: Location::Path(path),
             expectation: Expectation::Promised(promises),
             published: None,
-            // A snapshot's files are immutable under their timestamp, not under the plain name.
-            mutable: file.contains("-SNAPSHOT"),
+            // A snapshot's files are immutable under their timestamp, not under another name.
+            mutable: path::is_snapshot(version) && !path::has_timestamp(file),
             runs_on: Box::default(),
             is_withdrawn: false,
         })
@@ -137,7 +137,7 @@ impl Protocol for Maven {
 
     fn dated_by(&self, package: &PackageId, version: &str) -> Option<Location> {
         let folder = format!("{}/{version}", path::folder(package));
-        let file = if version.ends_with("-SNAPSHOT") {
+        let file = if path::is_snapshot(version) {
             "maven-metadata.xml".to_owned()
         } else {
             format!("{}-{version}.pom", package.name())
@@ -152,7 +152,7 @@ impl Protocol for Maven {
     ) -> Result<Vec<String>, FormatError> {
         match &document.view {
             super::View::Maven(View::Metadata { .. }) => metadata::versions(upstream.bytes),
-            super::View::Maven(View::SnapshotMetadata { version, .. }) => Ok(vec![version.clone()]),
+            super::View::Maven(View::VersionMetadata { version, .. }) => Ok(vec![version.clone()]),
             _ => Ok(Vec::new()),
         }
     }
@@ -209,6 +209,10 @@ impl Protocol for Maven {
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
         version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::Range::parse(range).map(|_| ())
     }
 
     fn error(&self, problem: &Problem) -> ErrorBody {

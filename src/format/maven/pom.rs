@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::format::FormatError;
+use crate::format::{FormatError, text, xml};
 
 const DEPTH_MAX: usize = 64;
 
@@ -57,8 +57,8 @@ impl Pom {
     /// # Errors
     /// Where it is no XML, or nested too deep.
     pub fn read(bytes: &[u8]) -> Result<Self, FormatError> {
-        let text = std::str::from_utf8(bytes)?;
-        let mut reader = Reader::from_str(text);
+        let text = text::xml(bytes)?;
+        let mut reader = Reader::from_str(&text);
         let mut pom = Self::default();
         let (mut path, mut content) = (Vec::<String>::new(), String::new());
         loop {
@@ -76,6 +76,9 @@ impl Pom {
                     pom.begin(&path.join("/"));
                 }
                 Event::Text(text) => content.push_str(text.as_ref()),
+                Event::CData(text) => content.push_str(text.as_ref()),
+                // An entity that the pom itself declares is not followed.
+                Event::GeneralRef(reference) => _ = xml::resolve(&reference, &mut content),
                 Event::End(_) => {
                     pom.take(&path.join("/"), content.trim());
                     path.pop();

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::format::text;
 use crate::format::upload::{Inspected, Upload};
 use crate::package::Dependency;
 use crate::problem::Problem;
@@ -60,13 +61,15 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     if !file.ends_with(".pom") {
         return Ok(found);
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let bound = upload.words_max;
-    std::io::Read::read_to_string(
+    std::io::Read::read_to_end(
         &mut std::io::Read::take(&mut *upload.bytes, bound),
-        &mut text,
+        &mut bytes,
     )
     .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
+    let text = text::xml(&bytes)
+        .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
     if text.contains("<!DOCTYPE") {
         return Err(Problem::invalid(format!(
             "{file} has a document type, which poms have not"

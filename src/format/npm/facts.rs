@@ -26,15 +26,17 @@ struct Dist<'a> {
 }
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
-    let root = Node::document(upstream.bytes)?.members()?;
-    let member = |name: &str| root.iter().find(|member| member.name == name);
-    let times: HashMap<Cow<'_, str>, serde_json::Value> = member("time")
-        .and_then(|time| time.value.read().ok())
+    let root = Node::object_document(upstream.bytes)?;
+    let times: HashMap<Cow<'_, str>, serde_json::Value> = root
+        .get("time")
+        .and_then(|time| time.read().ok())
         .unwrap_or_default();
-    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
+    let versions = root
+        .get("versions")
+        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
     let mut assets = Vec::with_capacity(versions.len());
     for version in &versions {
-        let Some(dist) = version.value.get("dist") else {
+        let Some(dist) = version.value.get("dist")? else {
             continue;
         };
         let dist: Dist<'_> = dist.read()?;
@@ -70,7 +72,8 @@ pub fn fact(asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
     let version = usual_version(asset)?;
     let document = Node::document(upstream.bytes).ok()?;
     let dist: Dist<'_> = scan::manifest(&document, version)?
-        .get("dist")?
+        .get("dist")
+        .ok()??
         .read()
         .ok()?;
     let url = upstream.url.join(dist.tarball.as_deref()?).ok()?;
@@ -137,7 +140,7 @@ pub fn guess(asset: &AssetId) -> Option<AssetFacts> {
 
 /// The digests in a version's manifest.
 pub fn promised(manifest: &[u8]) -> Expected {
-    let Ok(manifest) = Node::document(manifest) else {
+    let Ok(manifest) = Node::object_document(manifest) else {
         return Expected::none();
     };
     let dist = manifest.get("dist").and_then(|dist| dist.read().ok());

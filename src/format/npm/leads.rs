@@ -47,11 +47,13 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
     let Some(view) = view_of(input.of) else {
         return Ok(Vec::new());
     };
-    let root = Node::document(input.upstream.bytes)?.members()?;
-    let member = |name: &str| root.iter().find(|member| member.name == name);
-    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
-    let tags: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
-        member("dist-tags").map_or_else(|| Ok(BTreeMap::new()), |tags| tags.value.read())?;
+    let root = Node::object_document(input.upstream.bytes)?;
+    let versions = root
+        .get("versions")
+        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
+    let tags: BTreeMap<Cow<'_, str>, Cow<'_, str>> = root
+        .get("dist-tags")
+        .map_or_else(|| Ok(BTreeMap::new()), |tags| tags.read())?;
     let Some(chosen) = choose(input, &versions, &tags) else {
         return Ok(Vec::new());
     };

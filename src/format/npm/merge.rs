@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::View;
-use crate::format::json::{Node, quoted};
+use crate::format::json::{Node, Object, quoted};
 use crate::format::{DocumentId, FormatError, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
@@ -14,23 +14,23 @@ pub fn merges(document: &DocumentId) -> bool {
 }
 
 pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-    let parts: Vec<Node<'_>> = parts
+    let parts: Vec<Object<'_>> = parts
         .iter()
-        .map(|part| Node::document(part))
+        .map(|part| Node::object_document(part))
         .collect::<Result<_, _>>()?;
     match document.view {
-        AnyView::Npm(View::DistTags) => Ok(object(&parts)?.into_bytes()),
+        AnyView::Npm(View::DistTags) => Ok(object(&parts).into_bytes()),
         AnyView::Npm(View::Search(_)) => search(&parts),
         _ => packument(&parts),
     }
 }
 
 /// The nearest one's words, and all versions with their times and tags.
-fn packument(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+fn packument(parts: &[Object<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut out = String::from("{");
     let mut written = HashSet::new();
     for part in parts {
-        for member in part.members()? {
+        for member in part.members() {
             if !written.insert(member.name.to_string()) {
                 continue;
             }
@@ -41,11 +41,12 @@ fn packument(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
             out.push(':');
             match member.name.as_ref() {
                 "versions" | "time" | "dist-tags" => {
-                    let of_all: Vec<Node<'_>> = parts
+                    let of_all: Vec<Object<'_>> = parts
                         .iter()
                         .filter_map(|part| part.get(&member.name))
-                        .collect();
-                    out.push_str(&object(&of_all)?);
+                        .map(|value| value.object())
+                        .collect::<Result<_, _>>()?;
+                    out.push_str(&object(&of_all));
                 }
                 _ => out.push_str(member.value.text()),
             }
@@ -56,11 +57,11 @@ fn packument(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
 }
 
 /// All members of objects; of two of one name the nearer stands.
-fn object(parts: &[Node<'_>]) -> Result<String, FormatError> {
+fn object(parts: &[Object<'_>]) -> String {
     let mut out = String::from("{");
     let mut written = HashSet::new();
     for part in parts {
-        for member in part.members()? {
+        for member in part.members() {
             if written.insert(member.name.to_string()) {
                 if out.len() > 1 {
                     out.push(',');
@@ -72,10 +73,10 @@ fn object(parts: &[Node<'_>]) -> Result<String, FormatError> {
         }
     }
     out.push('}');
-    Ok(out)
+    out
 }
 
-fn search(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+fn search(parts: &[Object<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut objects = Vec::new();
     let mut seen = HashSet::new();
     let mut total = 0;
@@ -88,10 +89,12 @@ fn search(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
             .get("objects")
             .map_or_else(|| Ok(Vec::new()), |it| it.elements())?;
         for object in found {
-            let name = object
-                .get("package")
-                .and_then(|package| package.get("name"))
-                .and_then(|name| name.string());
+            let package = object.get("package")?;
+            let name = match package {
+                Some(package) => package.get("name")?,
+                None => None,
+            };
+            let name = name.and_then(|name| name.string());
             if name.is_some_and(|name| seen.insert(name.into_owned())) {
                 objects.push(object.text());
             }

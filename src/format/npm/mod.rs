@@ -247,6 +247,10 @@ impl Protocol for Npm {
         version::in_range(version, range)
     }
 
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::Alternatives::parse(range).map(|_| ())
+    }
+
     fn error(&self, problem: &Problem) -> ErrorBody {
         ErrorBody {
             content_type: "application/json",

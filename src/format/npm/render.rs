@@ -22,7 +22,10 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     };
     match (view, &input.document.package) {
         (View::Search(_), _) => search(input),
-        (View::Keys | View::Attestations(_), _) => Ok(verbatim(input)),
+        (View::Keys | View::Attestations(_), _) => {
+            Node::object_document(input.upstream.bytes)?;
+            Ok(verbatim(input))
+        }
         (_, None) => Err(FormatError::shape("the document belongs to no package")),
         (View::Packument, Some(package)) => packument(input, package),
         (View::ShortPackument, Some(package))
@@ -43,7 +46,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         (View::DistTags, Some(package)) => {
             let full = packument(input, package)?;
             let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
-            let tags = Node::document(bytes)?
+            let tags = Node::object_document(bytes)?
                 .get("dist-tags")
                 .map_or("{}", |tags| tags.text());
             Ok(json(tags.as_bytes().to_vec()))
@@ -75,21 +78,19 @@ fn manifest(
 ) -> Result<Rendering, FormatError> {
     let full = packument(input, package)?;
     let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
-    let root = Node::document(bytes)?;
-    let tagged = root
-        .get("dist-tags")
-        .and_then(|tags| tags.get(wanted))
-        .and_then(|version| version.string());
+    let root = Node::object_document(bytes)?;
+    let member_of = |object: &str, name: &str| match root.get(object) {
+        Some(object) => object.get(name),
+        None => Ok(None),
+    };
+    let tagged = member_of("dist-tags", wanted)?.and_then(|version| version.string());
     let version = tagged.as_deref().unwrap_or(wanted);
-    let manifest = root
-        .get("versions")
-        .and_then(|versions| versions.get(version))
-        .ok_or_else(|| {
-            FormatError::Absent(format!(
-                "{} has no version or tag `{wanted}`",
-                package.full_name()
-            ))
-        })?;
+    let manifest = member_of("versions", version)?.ok_or_else(|| {
+        FormatError::Absent(format!(
+            "{} has no version or tag `{wanted}`",
+            package.full_name()
+        ))
+    })?;
     Ok(Rendering {
         aliases: full.aliases,
         ..json(manifest.text().as_bytes().to_vec())
@@ -103,9 +104,10 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
     {
         return readdressed(input, package, &document, &versions);
     }
-    let root = document.members()?;
-    let member = |name: &str| root.iter().find(|member| member.name == name);
-    let versions = member("versions").map_or_else(|| Ok(Vec::new()), |it| it.value.members())?;
+    let root = document.object()?;
+    let versions = root
+        .get("versions")
+        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
     let mut edits = Edits::new();
     let mut aliases = Vec::new();
     for version in &versions {
@@ -120,8 +122,8 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
             leave_out(
                 &versions,
                 &shown,
-                member("dist-tags"),
-                member("time"),
+                root.member("dist-tags"),
+                root.member("time"),
                 &mut edits,
             )?;
         }
@@ -215,7 +217,7 @@ fn addresses(
     edits: &mut Edits,
     aliases: &mut Vec<Alias>,
 ) -> Result<(), FormatError> {
-    let Some(dist) = version.value.get("dist") else {
+    let Some(dist) = version.value.get("dist")? else {
         return Ok(());
     };
     for member in dist.members()? {
@@ -224,7 +226,7 @@ fn addresses(
                 this_tarball(input, package, &version.name, member.value, edits, aliases)?;
             }
             "attestations" => {
-                if let (false, Some(url)) = (input.address.kept, member.value.get("url")) {
+                if let (false, Some(url)) = (input.address.kept, member.value.get("url")?) {
                     edits.replace(url.range(), attestations(input, package, &version.name));
                 }
             }
@@ -344,15 +346,13 @@ fn leave_out(
 
 /// Search results without the versions that rules hide.
 fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let Some(shows) = input.shows else {
-        return Ok(verbatim(input));
-    };
-    let Some(objects) = Node::document(input.upstream.bytes)?.get("objects") else {
+    let root = Node::object_document(input.upstream.bytes)?;
+    let (Some(shows), Some(objects)) = (input.shows, root.get("objects")) else {
         return Ok(verbatim(input));
     };
     let objects = objects.elements()?;
     let shown = |object: &Node<'_>| {
-        let package = object.get("package")?;
+        let package = object.get("package").ok()??.object().ok()?;
         let id = name::parse(&package.get("name")?.string()?).ok()?;
         let version = package.get("version")?.string()?.into_owned();
         Some(shows(Subject::Other {
@@ -497,6 +497,51 @@ mod tests {
         assert_eq!(body["versions"]["1.0.0"]["hasInstallScript"], true);
         assert!(body["versions"]["1.0.0"].get("scripts").is_none());
         assert!(body.get("time").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_handed_on_in_no_view() {
+        let base = Url::parse("https://up.example/").unwrap();
+        let shows = |_: Subject<'_>| true;
+        for view in [
+            View::Packument,
+            View::ShortPackument,
+            View::DistTags,
+            View::Manifest("1.0.0".into()),
+            View::Search(String::new()),
+            View::Keys,
+            View::Attestations("@a/b@1.0.0".into()),
+        ] {
+            let document = DocumentId {
+                package: Some(name::parse("@a/b").unwrap()),
+                view: AnyView::Npm(view),
+            };
+            for body in [
+                "",
+                "<html></html>",
+                "[]",
+                "{",
+                "{} more",
+                r#"{"versions":{},"version\u0073":{}}"#,
+                r#"{"objects":[],"objects":[]}"#,
+            ] {
+                for shows in [None, Some(&shows as &crate::format::Shows<'_>)] {
+                    let rendered = render(&RenderInput {
+                        document: &document,
+                        upstream: Upstream {
+                            bytes: body.as_bytes(),
+                            media_type: "application/json",
+                            url: &base,
+                            base: &base,
+                            directory: None,
+                        },
+                        address: &ours(),
+                        shows,
+                    });
+                    assert!(rendered.is_err(), "{:?} {body}", document.view);
+                }
+            }
+        }
     }
 
     #[test]

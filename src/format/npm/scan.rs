@@ -3,9 +3,10 @@
 //! stands, without recursion and without being kept.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -61,7 +62,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut versions = Vec::new();
+                let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
                 while let Some(Name(version)) = map.next_key()? {
+                    if !seen.insert(version.clone()) {
+                        return Err(A::Error::custom("a version twice"));
+                    }
                     let Manifest { dist } = map.next_value()?;
                     versions.push(Found { version, dist });
                 }
@@ -75,14 +80,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
 /// All versions, in order; `None` where the document is put together in a way that takes a closer
 /// look (a name twice, another type than the usual one).
 pub fn versions<'a>(document: &Node<'a>) -> Option<Vec<Found<'a>>> {
+    // A list would be read as the members of the type in their order.
+    if !document.is_object() {
+        return None;
+    }
     let Packument { versions } = serde_json::from_str(document.text()).ok()?;
     Some(versions.0)
 }
 
-/// One version's manifest, the others passed over.
+/// One version's manifest, the others passed over; `None` also where it, or `versions`, is there
+/// twice.
 pub fn manifest<'a>(document: &Node<'a>, version: &str) -> Option<Node<'a>> {
     let mut search = serde_json::Deserializer::from_str(document.text());
     let found = Member("versions", Member(version, Here)).deserialize(&mut search);
+    search.end().ok()?;
     Some(document.child(found.ok()??))
 }
 
@@ -126,12 +137,14 @@ where
         let Self(wanted, next) = self;
         let (mut next, mut found) = (Some(next), None);
         while let Some(Name(name)) = map.next_key()? {
-            match next.take_if(|_| name == wanted) {
-                Some(next) => found = map.next_value_seed(next)?,
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+            if name != wanted {
+                map.next_value::<IgnoredAny>()?;
+                continue;
             }
+            let next = next
+                .take()
+                .ok_or_else(|| A::Error::custom("a member twice"))?;
+            found = map.next_value_seed(next)?;
         }
         Ok(found)
     }
@@ -162,17 +175,29 @@ mod tests {
     fn one_version_is_found_among_others() {
         let document = Node::document(PACKUMENT.as_bytes()).unwrap();
         let one = manifest(&document, "1.0.0").unwrap();
-        let shasum = one.get("dist").and_then(|dist| dist.get("shasum"));
+        let dist = one.get("dist").unwrap().unwrap();
+        let shasum = dist.get("shasum").unwrap();
         assert_eq!(shasum.unwrap().text(), "\"0f\"");
         assert_eq!(PACKUMENT.get(one.range()), Some(one.text()));
         assert!(manifest(&document, "3.0.0").is_none());
+        for text in [
+            r#"{"versions":{"1.0.0":{}},"version\u0073":{"1.0.0":{}}}"#,
+            r#"{"versions":{"1.0.0":{},"1.0.0":{}}}"#,
+            r#"{"versions":{"1.0.0":{}}} more"#,
+        ] {
+            let document = Node::document(text.as_bytes()).unwrap();
+            assert!(manifest(&document, "1.0.0").is_none(), "{text}");
+        }
     }
 
     #[test]
     fn what_is_not_of_the_usual_shape_takes_a_closer_look() {
         for text in [
             r#"{"versions":{},"versions":{}}"#,
+            r#"{"versions":{"1.0.0":{},"1\u002e0.0":{}}}"#,
             r#"{"versions":[]}"#,
+            "[]",
+            r#"[{"1.0.0":{}}]"#,
             r#"{"versions":{"1.0.0":{"dist":7}}}"#,
             "{",
         ] {

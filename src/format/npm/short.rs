@@ -36,7 +36,7 @@ pub fn short(full: &[u8]) -> Result<Vec<u8>, FormatError> {
         match member.name.as_ref() {
             "name" | "dist-tags" => push(&mut out, &member.name, member.value.text()),
             "time" => {
-                if let Some(modified) = member.value.get("modified") {
+                if let Some(modified) = member.value.get("modified")? {
                     push(&mut out, "modified", modified.text());
                 }
             }
@@ -56,22 +56,21 @@ pub fn short(full: &[u8]) -> Result<Vec<u8>, FormatError> {
 }
 
 fn short_version(version: &Member<'_>) -> Result<String, FormatError> {
-    let fields = version.value.members()?;
+    let manifest = version.value.object()?;
+    let fields = manifest.members();
     let mut out = String::from("{");
-    for field in &fields {
+    for field in fields {
         if VERSION_FIELDS.contains(&field.name.as_ref()) {
             push(&mut out, &field.name, field.value.text());
         }
     }
-    let has = |name: &str| fields.iter().find(|field| field.name == name);
-    if has("hasInstallScript").is_none()
-        && has("scripts").is_some_and(|scripts| {
-            ["preinstall", "install", "postinstall"]
-                .iter()
-                .any(|hook| scripts.value.get(hook).is_some())
-        })
-    {
-        push(&mut out, "hasInstallScript", "true");
+    if let (None, Some(scripts)) = (manifest.get("hasInstallScript"), manifest.get("scripts")) {
+        for hook in ["preinstall", "install", "postinstall"] {
+            if scripts.get(hook)?.is_some() {
+                push(&mut out, "hasInstallScript", "true");
+                break;
+            }
+        }
     }
     out.push('}');
     Ok(out)

@@ -296,11 +296,13 @@ fn dependencies(manifest: &Map<String, Value>) -> Vec<Dependency> {
 
 /// What a publish of one version of a packument would have said.
 pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
-    let root = Node::document(packument)?;
-    let manifest = root
-        .get("versions")
-        .and_then(|versions| versions.get(version))
-        .ok_or_else(|| FormatError::Absent(format!("it has no version {version}")))?;
+    let root = Node::object_document(packument)?;
+    let manifest = match root.get("versions") {
+        Some(versions) => versions.get(version)?,
+        None => None,
+    };
+    let manifest =
+        manifest.ok_or_else(|| FormatError::Absent(format!("it has no version {version}")))?;
     let name = root.get("name").map_or("null", |name| name.text());
     let words = format!(
         "{{\"name\":{name},\"versions\":{{{}:{}}}}}",

@@ -13,17 +13,18 @@ use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise, Upst
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
     let mut part = FactsPart::default();
-    for page in registration::pages(Node::document(upstream.bytes)?)? {
+    let pages = registration::pages(Node::document(upstream.bytes)?)?;
+    for page in pages.unwrap_or_default() {
         let Some(leaves) = page.leaves else {
-            let url = string(&page.node, "@id")
+            let url = string(&page.node, "@id")?
                 .and_then(|id| upstream.url.join(&id).ok())
                 .ok_or_else(|| FormatError::shape("a registration page has no address"))?;
             part.more.push(page_at(&url, upstream.directory));
             continue;
         };
         for leaf in leaves {
-            let published = string(&leaf.entry, "published").and_then(|text| published(&text));
-            files(package, upstream, &leaf, published, &mut part.assets);
+            let published = string(&leaf.entry, "published")?.and_then(|text| published(&text));
+            files(package, upstream, &leaf, published, &mut part.assets)?;
         }
     }
     Ok(part)
@@ -63,25 +64,34 @@ fn files(
     leaf: &registration::Leaf<'_>,
     published: Option<Timestamp>,
     assets: &mut Vec<AssetFacts>,
-) {
-    let (id, version) = (package.name(), &leaf.version);
+) -> Result<(), FormatError> {
+    let Some(version) = &leaf.version else {
+        return Ok(());
+    };
+    let id = package.name();
     let flat = |file: &str| Location::Service {
         types: FLAT,
         path: UpstreamPath::new(id).join(version).join(file),
     };
     let nupkg = format!("{id}.{version}.nupkg");
-    let content = string(&leaf.node, "packageContent")
-        .or_else(|| string(&leaf.entry, "packageContent"))
+    let content = match string(&leaf.node, "packageContent")? {
+        Some(content) => Some(content),
+        None => string(&leaf.entry, "packageContent")?,
+    };
+    let content = content
         .and_then(|url| upstream.url.join(&url).ok())
         .map_or_else(|| flat(&nupkg), Location::Url);
-    let catalog = string(&leaf.entry, "@id").and_then(|id| Url::parse(&id).ok());
+    let catalog = string(&leaf.entry, "@id")?.and_then(|id| Url::parse(&id).ok());
     let promised = catalog.map_or(Expectation::FirstSeen, |url| {
         Expectation::Promised(vec![Promise {
             location: Location::Url(url),
             algorithm: None,
         }])
     });
-    let listed = leaf.entry.get("listed").map(|listed| listed.read::<bool>());
+    let listed = leaf
+        .entry
+        .get_in_any_case("listed")?
+        .map(|listed| listed.read::<bool>());
     let is_withdrawn = matches!(listed, Some(Ok(false)));
     let mut push = |file: &str, location, expectation| {
         assets.push(AssetFacts {
@@ -100,4 +110,5 @@ fn files(
     for file in [nuspec.as_str(), "readme", "icon", "license"] {
         push(file, flat(file), Expectation::FirstSeen);
     }
+    Ok(())
 }

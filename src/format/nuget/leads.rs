@@ -27,14 +27,16 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
     let Some(form) = view_of(input.of) else {
         return Ok(Vec::new());
     };
-    let pages = registration::pages(Node::document(input.upstream.bytes)?)?;
+    let pages = registration::pages(Node::document(input.upstream.bytes)?)?.unwrap_or_default();
     let leaves = pages.iter().flat_map(|page| page.leaves.iter().flatten());
     let mut taken = leaves.filter(|leaf| {
-        input.shows(&leaf.version)
-            && match input.range {
-                Some(range) => version::in_range(&leaf.version, range) == Some(true),
-                None => !version::is_prerelease(&leaf.version),
-            }
+        leaf.version.as_ref().is_some_and(|version| {
+            input.shows(version)
+                && match input.range {
+                    Some(range) => version::in_range(version, range) == Some(true),
+                    None => !version::is_prerelease(version),
+                }
+        })
     });
     // A registration's leaves are in ascending order.
     let chosen = if input.range.is_some() {
@@ -42,15 +44,18 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
     } else {
         taken.next_back()
     };
-    let groups = chosen.and_then(|leaf| leaf.entry.get("dependencyGroups"));
+    let groups = match chosen {
+        Some(leaf) => leaf.entry.get_in_any_case("dependencyGroups")?,
+        None => None,
+    };
     let mut leads = Vec::new();
     for group in groups.map_or_else(|| Ok(Vec::new()), |groups| groups.elements())? {
-        let dependencies = group.get("dependencies");
+        let dependencies = group.get_in_any_case("dependencies")?;
         for one in dependencies.map_or_else(|| Ok(Vec::new()), |all| all.elements())? {
-            let package = string(&one, "id").and_then(|id| name::parse(&id).ok());
+            let package = string(&one, "id")?.and_then(|id| name::parse(&id).ok());
             let Some(package) = package else { continue };
             let lead = Lead {
-                range: string(&one, "range").map(std::borrow::Cow::into_owned),
+                range: string(&one, "range")?.map(std::borrow::Cow::into_owned),
                 target: Target::Document(DocumentId {
                     view: AnyView::Nuget(View::Registration {
                         form,

@@ -35,10 +35,10 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
     }
 }
 
+/// What an element is told apart by; the element itself where it has no such member.
 fn text(node: &Node<'_>, member: &str) -> String {
-    node.get(member)
-        .map_or("", |value| value.text())
-        .to_lowercase()
+    let value = node.get(member).ok().flatten();
+    value.unwrap_or(*node).text().to_lowercase()
 }
 
 /// The elements of all lists of that name; of two with one key the nearer stands.
@@ -51,7 +51,7 @@ fn elements<'a>(
     let mut all = Vec::new();
     for part in parts {
         for element in part
-            .get(name)
+            .get(name)?
             .map_or_else(|| Ok(Vec::new()), |it| it.elements())?
         {
             if seen.insert(key(&element)) {
@@ -92,7 +92,7 @@ fn found<'a>(
     let all = elements(parts, "data", key)?;
     let total: u64 = parts
         .iter()
-        .filter_map(|part| part.get("totalHits")?.read::<u64>().ok())
+        .filter_map(|part| part.get("totalHits").ok()??.read::<u64>().ok())
         .sum();
     Ok(format!("{{\"totalHits\":{total},\"data\":[{}]}}", all.join(",")).into_bytes())
 }

@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use url::Url;
 
+use super::json::Node;
 use super::upload::{Inspected, Upload};
 use super::{
     Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
@@ -283,7 +284,8 @@ impl Protocol for Nuget {
             package_hash: String,
             package_hash_algorithm: String,
         }
-        serde_json::from_slice::<Leaf>(bytes)
+        Node::document(bytes)
+            .and_then(|leaf| leaf.read::<Leaf>())
             .ok()
             .and_then(|leaf| {
                 let algorithm = Algorithm::parse(&leaf.package_hash_algorithm)?;
@@ -381,6 +383,10 @@ impl Protocol for Nuget {
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
         version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::check_range(range)
     }
 
     fn error(&self, problem: &Problem) -> ErrorBody {

@@ -9,8 +9,9 @@ use crate::format::json::Node;
 /// One version's entry.
 pub struct Leaf<'a> {
     pub node: Node<'a>,
-    /// Normalised.
-    pub version: String,
+    /// Normalised; `None` where the leaf does not say.
+    pub version: Option<String>,
+    /// What is said of the version, as far as it stands here.
     pub entry: Node<'a>,
 }
 
@@ -20,45 +21,55 @@ pub struct Page<'a> {
     pub leaves: Option<Vec<Leaf<'a>>>,
 }
 
-/// The pages of an index, or the one page that the document is.
-pub fn pages(root: Node<'_>) -> Result<Vec<Page<'_>>, FormatError> {
-    let Some(items) = root.get("items") else {
-        return Ok(Vec::new());
+/// The pages of an index, or the one page that the document is; `None` where it is neither.
+pub fn pages(root: Node<'_>) -> Result<Option<Vec<Page<'_>>>, FormatError> {
+    let Some(items) = root.get_in_any_case("items")? else {
+        return Ok(None);
     };
     let items = items.elements()?;
-    if items.iter().any(|item| item.get("catalogEntry").is_some()) {
-        return Ok(vec![Page {
-            node: root,
-            leaves: Some(leaves(&items)),
-        }]);
+    for item in &items {
+        if item.get_in_any_case("catalogEntry")?.is_some() {
+            return Ok(Some(vec![Page {
+                node: root,
+                leaves: Some(leaves(&items)?),
+            }]));
+        }
     }
-    items
-        .into_iter()
-        .map(|node| {
-            let leaves = match node.get("items") {
-                Some(items) => Some(leaves(&items.elements()?)),
-                None => None,
-            };
-            Ok(Page { node, leaves })
-        })
-        .collect()
+    let pages = items.into_iter().map(|node| {
+        let leaves = match node.get_in_any_case("items")? {
+            Some(items) => Some(leaves(&items.elements()?)?),
+            None => None,
+        };
+        Ok(Page { node, leaves })
+    });
+    pages.collect::<Result<_, _>>().map(Some)
 }
 
-fn leaves<'a>(items: &[Node<'a>]) -> Vec<Leaf<'a>> {
-    items
-        .iter()
-        .filter_map(|node| {
-            let entry = node.get("catalogEntry")?;
-            let version = string(&entry, "version")?;
-            Some(Leaf {
-                node: *node,
-                version: version::normalised(&version),
-                entry,
-            })
-        })
-        .collect()
+fn leaves<'a>(items: &[Node<'a>]) -> Result<Vec<Leaf<'a>>, FormatError> {
+    items.iter().map(leaf).collect()
 }
 
-pub fn string<'a>(node: &Node<'a>, name: &str) -> Option<Cow<'a, str>> {
-    node.get(name)?.string()
+/// A leaf, in a page or as a document of its own.
+pub fn leaf<'a>(node: &Node<'a>) -> Result<Leaf<'a>, FormatError> {
+    let entry = node.get_in_any_case("catalogEntry")?;
+    // The plain form names its entry by address; the version stands in the leaf's own.
+    let entry = entry.filter(Node::is_object).unwrap_or(*node);
+    let version = match string(&entry, "version")? {
+        Some(version) => Some(version),
+        None => string(node, "@id")?.and_then(|id| {
+            let file = id.rsplit('/').next()?.strip_suffix(".json")?.to_owned();
+            Some(Cow::Owned(file))
+        }),
+    };
+    Ok(Leaf {
+        node: *node,
+        version: version.map(|version| version::normalised(&version)),
+        entry,
+    })
+}
+
+/// A member's text, found as NuGet's clients find it: by its name in any case.
+pub fn string<'a>(node: &Node<'a>, name: &str) -> Result<Option<Cow<'a, str>>, FormatError> {
+    let member = node.get_in_any_case(name)?;
+    Ok(member.and_then(|member| member.string()))
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use url::Url;
+
 use super::registration::{self, string};
 use super::service::{self, Addresses};
 use super::{View, name, version};
@@ -72,7 +74,11 @@ fn addresses(
         edits,
         aliases,
     };
-    walk.node(Node::document(input.upstream.bytes)?, 0)
+    let root = Node::document(input.upstream.bytes)?;
+    if !root.is_object() && !root.is_array() {
+        return Err(FormatError::shape("it is no document of NuGet's"));
+    }
+    walk.node(root, 0)
 }
 
 struct Walk<'a> {
@@ -95,13 +101,14 @@ impl Walk<'_> {
             }
             Some(b'{') => {
                 for member in node.members()? {
-                    match member.value.string() {
-                        Some(url) if ADDRESSES.contains(&member.name.as_ref()) => {
-                            self.address(&member.name, &url, node, member.value);
-                        }
-                        Some(_) => {}
-                        None if member.name == "@context" => {}
-                        None => self.node(member.value, depth + 1)?,
+                    let address = ADDRESSES
+                        .iter()
+                        .find(|name| name.eq_ignore_ascii_case(&member.name));
+                    match (member.value.string(), address) {
+                        (Some(url), Some(name)) => self.address(name, &url, node, member.value)?,
+                        (Some(_), None) => {}
+                        (None, _) if member.name == "@context" => {}
+                        (None, _) => self.node(member.value, depth + 1)?,
                     }
                 }
             }
@@ -110,28 +117,44 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn address(&mut self, member: &str, url: &str, owner: Node<'_>, value: Node<'_>) {
-        if !url.starts_with("http:") && !url.starts_with("https:") {
-            return;
+    fn address(
+        &mut self,
+        member: &str,
+        url: &str,
+        owner: Node<'_>,
+        value: Node<'_>,
+    ) -> Result<(), FormatError> {
+        // Also where the scheme is written large, or white space stands before it.
+        if Url::parse(url).map_or(true, |url| !matches!(url.scheme(), "http" | "https")) {
+            return Ok(());
         }
-        let ours = self.addresses.ours(url).or_else(|| match member {
-            "packageContent" => self.content(owner),
+        let ours = match (self.addresses.ours(url), member) {
+            (Some(ours), _) => Some(ours),
+            (None, "packageContent") => self.content(owner)?,
             // Pictures and pages for people may lie anywhere.
-            "iconUrl" | "readmeUrl" => None,
-            _ => Some(self.elsewhere(url)),
-        });
+            (None, "iconUrl" | "readmeUrl") => None,
+            (None, _) => Some(self.elsewhere(url)),
+        };
         if let Some(ours) = ours {
             self.edits.replace(value.range(), quoted(&ours));
         }
+        Ok(())
     }
 
     /// The flat container's address of the package that a leaf or entry is about.
-    fn content(&self, owner: Node<'_>) -> Option<String> {
-        let entry = owner.get("catalogEntry").unwrap_or(owner);
-        let id = name::parse(&string(&entry, "id")?).ok()?;
-        let version = version::normalised(&string(&entry, "version")?);
+    fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
+        let leaf = registration::leaf(&owner)?;
+        let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
+        let (Some(id), Some(version)) = (id.or(self.input.document.package.clone()), leaf.version)
+        else {
+            return Err(FormatError::shape(
+                "it names the file of a package without saying which",
+            ));
+        };
         let (base, id) = (&self.input.address.base, id.name());
-        Some(format!("{base}v3/flat/{id}/{version}/{id}.{version}.nupkg"))
+        Ok(Some(format!(
+            "{base}v3/flat/{id}/{version}/{id}.{version}.nupkg"
+        )))
     }
 
     /// An address that the stored table of aliases leads back to upstream's.
@@ -155,17 +178,24 @@ impl Walk<'_> {
 }
 
 fn flat_index(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
+    let versions = list(input, "versions")?;
     let Some(shows) = input.shows else {
         return Ok(());
     };
-    let Some(versions) = Node::document(input.upstream.bytes)?.get("versions") else {
-        return Ok(());
-    };
-    retain(edits, &versions.elements()?, |version| {
-        let version = version.string().unwrap_or_default();
-        shows(Subject::Version(&version::normalised(&version)))
+    retain(edits, &versions, |version| {
+        version
+            .string()
+            .is_some_and(|version| shows(Subject::Version(&version::normalised(&version))))
     });
     Ok(())
+}
+
+/// The list that the document is for.
+fn list<'a>(input: &RenderInput<'a>, name: &str) -> Result<Vec<Node<'a>>, FormatError> {
+    Node::object_document(input.upstream.bytes)?
+        .get_in_any_case(name)?
+        .ok_or_else(|| FormatError::shape(format!("it has no `{name}`")))?
+        .elements()
 }
 
 fn retain(edits: &mut Edits, nodes: &[Node<'_>], keep: impl Fn(&Node<'_>) -> bool) -> usize {
@@ -181,17 +211,20 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
         return Ok(());
     };
     let root = Node::document(input.upstream.bytes)?;
-    let pages = registration::pages(root)?;
-    if pages.is_empty() {
-        return leaf(&root, shows);
-    }
+    let Some(pages) = registration::pages(root)? else {
+        return leaf(input, &root, shows);
+    };
     let mut empty = Vec::new();
     for page in &pages {
         let Some(leaves) = &page.leaves else { continue };
         let nodes: Vec<Node<'_>> = leaves.iter().map(|leaf| leaf.node).collect();
         let shown: Vec<bool> = leaves
             .iter()
-            .map(|leaf| shows(Subject::Version(&leaf.version)))
+            .map(|leaf| {
+                // What does not say its version is none that a rule could let through.
+                let version = leaf.version.as_deref();
+                version.is_some_and(|version| shows(Subject::Version(version)))
+            })
             .collect();
         if !shown.contains(&false) {
             continue;
@@ -202,12 +235,12 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
             .iter()
             .zip(&shown)
             .filter(|(_, shown)| **shown)
-            .map(|(leaf, _)| leaf.version.as_str())
+            .filter_map(|(leaf, _)| leaf.version.as_deref())
             .collect();
-        set(edits, &page.node, "count", left.len().to_string());
+        set(edits, &page.node, "count", left.len().to_string())?;
         if let (Some(lower), Some(upper)) = (left.first(), left.last()) {
-            set(edits, &page.node, "lower", quoted(lower));
-            set(edits, &page.node, "upper", quoted(upper));
+            set(edits, &page.node, "lower", quoted(lower))?;
+            set(edits, &page.node, "upper", quoted(upper))?;
         } else {
             empty.push(page.node.range());
         }
@@ -223,45 +256,45 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
             &root,
             "count",
             (pages.len() - empty.len()).to_string(),
-        );
+        )?;
     }
     Ok(())
 }
 
 /// A leaf's own document: there or not.
-fn leaf(root: &Node<'_>, shows: &crate::format::Shows<'_>) -> Result<(), FormatError> {
-    let entry = root.get("catalogEntry").unwrap_or(*root);
-    let from_entry = string(&entry, "version");
-    // The plain form names its entry by address; the version stands in the document's own.
-    let from_address = string(root, "@id").and_then(|id| {
-        let file = id.rsplit('/').next()?.strip_suffix(".json")?.to_owned();
-        Some(Cow::Owned(file))
-    });
-    match from_entry.or(from_address) {
-        Some(version) if !shows(Subject::Version(&version::normalised(&version))) => Err(
-            FormatError::Absent(format!("{version} is held back by a rule")),
-        ),
-        _ => Ok(()),
+fn leaf(
+    input: &RenderInput<'_>,
+    root: &Node<'_>,
+    shows: &crate::format::Shows<'_>,
+) -> Result<(), FormatError> {
+    if input.document.package.is_none() {
+        // Of no package: a page of vulnerabilities.
+        return Ok(());
+    }
+    match registration::leaf(root)?.version {
+        Some(version) if shows(Subject::Version(&version)) => Ok(()),
+        Some(version) => Err(FormatError::Absent(format!(
+            "{version} is held back by a rule"
+        ))),
+        None => Err(FormatError::shape("it does not say which version it is of")),
     }
 }
 
-fn set(edits: &mut Edits, node: &Node<'_>, member: &str, value: String) {
-    if let Some(node) = node.get(member) {
+fn set(edits: &mut Edits, node: &Node<'_>, member: &str, value: String) -> Result<(), FormatError> {
+    if let Some(node) = node.get_in_any_case(member)? {
         edits.replace(node.range(), value);
     }
+    Ok(())
 }
 
 fn search(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
+    let results = list(input, "data")?;
     let Some(shows) = input.shows else {
         return Ok(());
     };
-    let Some(data) = Node::document(input.upstream.bytes)?.get("data") else {
-        return Ok(());
-    };
-    let results = data.elements()?;
     let mut left = Vec::with_capacity(results.len());
     for result in &results {
-        left.push(search_result(result, shows, edits).unwrap_or(false));
+        left.push(search_result(result, shows, edits)?);
     }
     let ranges: Vec<_> = results.iter().map(Node::range).collect();
     edits.retain(&ranges, |index| left.get(index).copied().unwrap_or(false));
@@ -273,39 +306,51 @@ fn search_result(
     result: &Node<'_>,
     shows: &crate::format::Shows<'_>,
     edits: &mut Edits,
-) -> Option<bool> {
-    let package = name::parse(&string(result, "id")?).ok()?;
+) -> Result<bool, FormatError> {
+    let id = string(result, "id")?;
+    let Some(package) = id.and_then(|id| name::parse(&id).ok()) else {
+        return Ok(false);
+    };
     let shown = |version: &str| {
         shows(Subject::Other {
             package: &package,
             version: &version::normalised(version),
         })
     };
-    let version_of = |node: &Node<'_>| string(node, "version").unwrap_or_default().into_owned();
+    let version_of = |node: &Node<'_>| {
+        string(node, "version").map(|version| version.unwrap_or_default().into_owned())
+    };
     let versions = result
-        .get("versions")
-        .and_then(|versions| versions.elements().ok())
-        .unwrap_or_default();
-    let newest = version_of(result);
+        .get_in_any_case("versions")?
+        .map_or_else(|| Ok(Vec::new()), |versions| versions.elements())?;
+    let newest = version_of(result)?;
     if versions.is_empty() {
-        return Some(shown(&newest));
+        return Ok(shown(&newest));
     }
-    let left: Vec<String> = versions
+    let named: Vec<String> = versions.iter().map(version_of).collect::<Result<_, _>>()?;
+    let is_left: Vec<bool> = named.iter().map(|version| shown(version)).collect();
+    let ranges: Vec<_> = versions.iter().map(Node::range).collect();
+    edits.retain(&ranges, |index| is_left.get(index).copied().unwrap_or(true));
+    let left: Vec<&String> = named
         .iter()
-        .map(version_of)
-        .filter(|version| shown(version))
+        .zip(&is_left)
+        .filter_map(|(version, is_left)| is_left.then_some(version))
         .collect();
-    retain(edits, &versions, |node| shown(&version_of(node)));
+    if left.is_empty() {
+        return Ok(false);
+    }
     if !shown(&newest) {
         let best = left.iter().max_by(|a, b| {
             let stable = |version: &str| !version::is_prerelease(version);
             stable(a)
                 .cmp(&stable(b))
                 .then(version::compare(a, b).unwrap_or(std::cmp::Ordering::Equal))
-        })?;
-        set(edits, result, "version", quoted(best));
+        });
+        if let Some(best) = best {
+            set(edits, result, "version", quoted(best))?;
+        }
     }
-    Some(!left.is_empty())
+    Ok(true)
 }
 
 /// With `id`, autocompletion lists versions of one package.
@@ -314,19 +359,157 @@ fn autocomplete(
     query: &str,
     edits: &mut Edits,
 ) -> Result<(), FormatError> {
+    let data = list(input, "data")?;
     let package = query_of(Some(query))
         .remove("id")
         .and_then(|id| name::parse(&id).ok());
     let (Some(shows), Some(package)) = (input.shows, package) else {
         return Ok(());
     };
-    if let Some(data) = Node::document(input.upstream.bytes)?.get("data") {
-        retain(edits, &data.elements()?, |version| {
-            shows(Subject::Other {
-                package: &package,
-                version: &version::normalised(&version.string().unwrap_or_default()),
-            })
-        });
-    }
+    retain(edits, &data, |version| {
+        shows(Subject::Other {
+            package: &package,
+            version: &version::normalised(&version.string().unwrap_or_default()),
+        })
+    });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::nuget::Registrations;
+    use crate::format::{Address, DocumentId, Upstream};
+
+    const UP: &str = "https://up.example";
+
+    fn run(view: View, body: &str) -> Result<String, FormatError> {
+        let url = Url::parse(UP).unwrap();
+        let id = name::parse("x").unwrap();
+        let document = DocumentId {
+            package: matches!(
+                view,
+                View::FlatIndex | View::Registration { .. } | View::Elsewhere { .. }
+            )
+            .then_some(id),
+            view: AnyView::Nuget(view),
+        };
+        let shows = |subject: Subject<'_>| {
+            !matches!(
+                subject,
+                Subject::Version("1.0.0" | "")
+                    | Subject::Other {
+                        version: "1.0.0" | "",
+                        ..
+                    }
+            )
+        };
+        let rendering = render(&RenderInput {
+            document: &document,
+            upstream: Upstream {
+                bytes: body.as_bytes(),
+                media_type: "application/json",
+                url: &url,
+                base: &url,
+                directory: None,
+            },
+            address: &Address {
+                base: "http://l.example/nuget/team/".to_owned(),
+                kept: false,
+            },
+            shows: Some(&shows),
+        })?;
+        let body = rendering.body.unwrap_or_else(|| body.as_bytes().to_vec());
+        Ok(String::from_utf8(body).unwrap())
+    }
+
+    fn views() -> [View; 6] {
+        let query = || String::new();
+        [
+            View::FlatIndex,
+            View::Registration {
+                form: Registrations::Plain,
+                path: "x/index.json".to_owned(),
+            },
+            View::Elsewhere { url: UP.to_owned() },
+            View::Search { query: query() },
+            View::Autocomplete { query: query() },
+            View::Catalog {
+                path: "page0.json".to_owned(),
+            },
+        ]
+    }
+
+    fn leaf(version: &str) -> String {
+        format!(
+            r#"{{"@id":"{UP}/r/{version}.json","packageContent":"{UP}/f/x.{version}.nupkg","catalogEntry":{{"id":"x","version":"{version}"}}}}"#
+        )
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_handed_on_in_no_view() {
+        for view in views() {
+            for body in [
+                "",
+                "not JSON",
+                "\"1.0.0\"",
+                "{\"versions\":[\"1.0.0\"]",
+                "{\"versions\":[\"1.0.0\"],\"data\":[],\"items\":[]} 1.0.0",
+                "{\"versions\":[],\"versions\":[],\"data\":[],\"data\":[],\"items\":[],\"items\":[]}",
+                "{// comment\n\"versions\":[\"1.0.0\"],\"data\":[],\"items\":[]}",
+            ] {
+                let rendered = run(view.clone(), body);
+                assert!(rendered.is_err(), "{view:?} {body}: {rendered:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_are_found_as_clients_find_them() {
+        let [_, registration, elsewhere, search, ..] = views();
+        let page = format!(
+            r#"{{"Items":[{{"COUNT":2,"ITEMS":[{},{}]}}]}}"#,
+            leaf("1.0.0").replace("catalogEntry", "CatalogEntry"),
+            leaf("2.0.0").replace("packageContent", "PACKAGECONTENT")
+        );
+        for view in [registration.clone(), elsewhere] {
+            let body = run(view, &format!("\u{feff}{page}")).unwrap();
+            assert!(!body.contains("1.0.0") && body.contains("2.0.0"), "{body}");
+            assert!(!body.contains(UP), "{body}");
+        }
+        let twice = page.replacen("\"COUNT\":2", "\"items\":[]", 1);
+        assert!(run(registration, &twice).is_err());
+        let found = r#"{"data":[{"ID":"x","Version":"1.0.0","Versions":[{"Version":"1.0.0"}]}]}"#;
+        assert_eq!(run(search, found).unwrap(), r#"{"data":[]}"#);
+    }
+
+    #[test]
+    fn a_leaf_that_does_not_say_its_version_is_not_shown() {
+        let [_, registration, ..] = views();
+        for odd in [
+            r#"{"catalogEntry":{"id":"x","version":1.0}}"#,
+            r#"{"catalogEntry":{"id":"x"}}"#,
+            "{}",
+            "7",
+        ] {
+            let page = format!(r#"{{"items":[{{"items":[{odd},{}]}}]}}"#, leaf("2.0.0"));
+            let body = run(registration.clone(), &page).unwrap();
+            assert!(body.contains("2.0.0") && !body.contains(odd), "{body}");
+        }
+        let alone = r#"{"catalogEntry":{"id":"x"}}"#;
+        assert!(run(registration, alone).is_err());
+    }
+
+    #[test]
+    fn an_address_is_one_in_any_spelling() {
+        let [_, registration, ..] = views();
+        for spelled in ["HTTPS://other.example/x", " https://other.example/x"] {
+            let page = format!(
+                r#"{{"items":[{{"items":[{}]}}]}}"#,
+                leaf("2.0.0").replace(&format!("{UP}/f/x.2.0.0.nupkg"), spelled)
+            );
+            let body = run(registration.clone(), &page).unwrap();
+            assert!(!body.contains("other.example"), "{body}");
+        }
+    }
 }

@@ -11,12 +11,6 @@ use crate::format::{FormatError, RenderInput};
 use crate::package::{UpstreamPath, UpstreamUrl};
 
 #[derive(Deserialize)]
-struct Index {
-    #[serde(default)]
-    resources: Vec<Service>,
-}
-
-#[derive(Deserialize)]
 struct Service {
     #[serde(rename = "@id")]
     id: String,
@@ -35,7 +29,11 @@ impl Service {
 }
 
 fn services(directory: &[u8]) -> Vec<Service> {
-    serde_json::from_slice::<Index>(directory).map_or_else(|_| Vec::new(), |index| index.resources)
+    let index = Node::object_document(directory);
+    let resources = index.ok().and_then(|index| index.get("resources"));
+    resources
+        .and_then(|resources| resources.read().ok())
+        .unwrap_or_default()
 }
 
 /// The address of `path` below the first of `types` that the index has. The catalog's address is
@@ -100,7 +98,7 @@ fn passed_on(kind: &str) -> bool {
 pub fn render(input: &RenderInput<'_>) -> Result<Option<Vec<u8>>, FormatError> {
     let base = &input.address.base;
     let over_tls = base.starts_with("https:");
-    let resources = Node::document(input.upstream.bytes)?
+    let resources = Node::object_document(input.upstream.bytes)?
         .get("resources")
         .ok_or_else(|| FormatError::shape("a service index without resources"))?
         .elements()?;
@@ -108,9 +106,9 @@ pub fn render(input: &RenderInput<'_>) -> Result<Option<Vec<u8>>, FormatError> {
     let mut seen = Vec::new();
     let mut keep = Vec::with_capacity(resources.len());
     for resource in &resources {
-        let kind = resource.get("@type").and_then(|kind| kind.string());
+        let kind = resource.get("@type")?.and_then(|kind| kind.string());
         let kind = kind.as_deref().unwrap_or_default();
-        match (place(kind, over_tls), resource.get("@id")) {
+        match (place(kind, over_tls), resource.get("@id")?) {
             // Upstream names mirrors of one service; ours is one.
             (Some(_), Some(_)) if seen.contains(&kind.to_owned()) => keep.push(false),
             (Some(place), Some(id)) => {

@@ -5,7 +5,12 @@ use std::cmp::Ordering;
 
 use nodejs_semver::Version;
 
-use crate::format::range;
+use crate::format::range::{Range, Scheme};
+
+const SCHEME: Scheme = Scheme {
+    compare,
+    has_unions: false,
+};
 
 /// The form in which versions stand in addresses: no build metadata, no leading zeros, three
 /// numbers or four, lower case. What is no version stays as it is, in lower case.
@@ -58,7 +63,13 @@ pub fn compare(a: &str, b: &str) -> Option<Ordering> {
 }
 
 pub fn in_range(version: &str, range: &str) -> Option<bool> {
-    range::contains(range, |bound| compare(version, bound))
+    Range::parse(range, SCHEME).ok()?.contains(version, SCHEME)
+}
+
+/// # Errors
+/// Why it is no range.
+pub fn check_range(range: &str) -> Result<(), String> {
+    Range::parse(range, SCHEME).map(|_| ())
 }
 
 #[cfg(test)]
@@ -90,5 +101,8 @@ mod tests {
         }
         assert_eq!(in_range("13.0.3", "[13.0.0,14)"), Some(true));
         assert_eq!(in_range("13.0.3", "<13"), Some(false));
+        for range in ["[1.0,2.0),[3.0,)", "1.*", ">=1.0 <2.0", "(,)", "1.0.0.0.0"] {
+            assert!(check_range(range).is_err(), "{range}");
+        }
     }
 }

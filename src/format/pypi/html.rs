@@ -6,8 +6,8 @@ use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::Value;
 use url::Url;
 
-use super::page::{File, Page, Place, digests};
-use crate::format::{FormatError, Upstream};
+use super::page::{File, Page, Place, digests, last_segment};
+use crate::format::{FormatError, Upstream, text};
 
 /// The attributes that promise a metadata file (PEP 714, 658).
 const PROMISES: [&str; 2] = ["data-core-metadata", "data-dist-info-metadata"];
@@ -19,16 +19,18 @@ fn hash_pair(text: &str) -> Option<(String, String)> {
 }
 
 pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
-    std::str::from_utf8(upstream.bytes)?;
+    let (_, whole) = text::utf8(upstream.bytes)?;
     let mut page = Page {
         is_json: false,
+        is_tidy: true,
         files: Vec::new(),
         meta: BTreeMap::new(),
         name: None,
     };
-    let mut base = upstream.url.clone();
+    let mut base: Option<Url> = None;
     let mut anchor: Option<File> = None;
     let mut text = String::new();
+    let mut anchors = 0;
     let tokens =
         Tokenizer::new_with_emitter(upstream.bytes, DefaultEmitter::<usize>::new_with_span());
     for token in tokens {
@@ -46,32 +48,62 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
                 let get = |name: &str| attributes.get(name).map(|(value, _)| value.as_str());
                 match lossy(&tag.name).as_str() {
                     "base" => {
-                        if let Some(url) = get("href").and_then(|href| base.join(href).ok()) {
-                            base = url;
+                        // Ours would be taken relative to it.
+                        page.is_tidy = false;
+                        if base.is_none() {
+                            base = get("href").and_then(|href| upstream.url.join(href).ok());
                         }
                     }
                     "meta" => meta(&mut page.meta, get("name"), get("content")),
                     "a" => {
-                        text.clear();
+                        anchors += 1;
+                        end(&mut page, &mut anchor, &mut text, None);
                         anchor = get("href")
-                            .and_then(|href| base.join(href).ok())
+                            .and_then(|href| base.as_ref().unwrap_or(upstream.url).join(href).ok())
+                            .filter(|url| matches!(url.scheme(), "http" | "https"))
                             .map(|url| file(url, tag.span.start, &attributes));
+                        page.is_tidy &= anchor.is_some() || get("href").is_none();
                     }
                     _ => {}
                 }
             }
             Token::String(piece) if anchor.is_some() => text.push_str(&lossy(&piece.value)),
             Token::EndTag(tag) if lossy(&tag.name) == "a" => {
-                if let Some(mut file) = anchor.take() {
-                    file.range.end = tag.span.end;
-                    file.name = file_name(&file.url, text.trim());
-                    page.files.push(file);
-                }
+                end(&mut page, &mut anchor, &mut text, Some(tag.span.end));
             }
+            Token::Error(_) => page.is_tidy = false,
             _ => {}
         }
     }
+    end(&mut page, &mut anchor, &mut text, None);
+    // Within comments, scripts and what else is not markup to this reader, another may see more.
+    page.is_tidy &= anchors == written_anchors(whole);
     Ok(page)
+}
+
+/// Ends the link that is open. Readers take a link for one whether it has an end or not.
+fn end(page: &mut Page, anchor: &mut Option<File>, text: &mut String, at: Option<usize>) {
+    if let Some(mut file) = anchor.take() {
+        page.is_tidy &= at.is_some();
+        file.range.end = at.unwrap_or(file.range.end);
+        file.name = file_name(&file.url, text.trim());
+        page.files.push(file);
+    }
+    text.clear();
+}
+
+/// How many places some reader could take for the beginning of a link.
+fn written_anchors(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'<', bytes)
+        .filter(|at| {
+            let is_a = bytes
+                .get(at + 1)
+                .is_some_and(|byte| matches!(byte, b'a' | b'A'));
+            let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_:.".contains(byte);
+            is_a && !bytes.get(at + 2).is_some_and(goes_on)
+        })
+        .count()
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -80,12 +112,11 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// The anchor's text is the file name by PEP 503; some indexes put something else there.
 fn file_name(url: &Url, text: &str) -> String {
-    let last = url.path().rsplit('/').next().unwrap_or_default();
-    let decoded = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
-    if decoded.is_empty() {
+    let last = last_segment(url);
+    if last.is_empty() {
         text.to_owned()
     } else {
-        decoded.into_owned()
+        last
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{Form, View, name};
-use crate::format::{FormatError, StreamInput, View as AnyView};
+use crate::format::{FormatError, StreamInput, View as AnyView, text};
 use crate::package::PackageId;
 
 pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
@@ -26,12 +26,31 @@ pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), Fo
     for name in input.own {
         writer.name(name)?;
     }
-    if input.media_type.contains("json") {
+    // As with a project's page, the form is what the bytes are.
+    let is_object = begins(&mut *input.reader)? == Some(b'{');
+    if is_object || input.media_type.contains("json") {
         read_json(&mut *input.reader, &mut writer)?;
     } else {
         read_html(&mut *input.reader, &mut writer)?;
     }
     writer.end()
+}
+
+/// The first byte behind a byte order mark and white space.
+fn begins(reader: &mut dyn BufRead) -> Result<Option<u8>, FormatError> {
+    let mut mark = text::MARK.iter();
+    loop {
+        let Some(first) = reader.fill_buf()?.first().copied() else {
+            return Ok(None);
+        };
+        if mark.next() != Some(&first) {
+            mark = [].iter();
+            if !first.is_ascii_whitespace() {
+                return Ok(Some(first));
+            }
+        }
+        reader.consume(1);
+    }
 }
 
 struct Writer<'a> {
@@ -91,7 +110,12 @@ fn read_html(reader: &mut dyn BufRead, writer: &mut Writer<'_>) -> Result<(), Fo
     let mut text: Option<Vec<u8>> = None;
     for token in Tokenizer::new(IoReader::new(reader)) {
         match token? {
-            Token::StartTag(tag) if &tag.name[..] == b"a" => text = Some(Vec::new()),
+            Token::StartTag(tag) if &tag.name[..] == b"a" => {
+                // A link without an end is one too.
+                if let Some(text) = text.replace(Vec::new()) {
+                    writer.name(&String::from_utf8_lossy(&text))?;
+                }
+            }
             Token::String(piece) => {
                 if let Some(text) = &mut text {
                     text.extend_from_slice(&piece);
@@ -105,7 +129,10 @@ fn read_html(reader: &mut dyn BufRead, writer: &mut Writer<'_>) -> Result<(), Fo
             _ => {}
         }
     }
-    Ok(())
+    match text {
+        Some(text) => writer.name(&String::from_utf8_lossy(&text)),
+        None => Ok(()),
+    }
 }
 
 fn read_json(reader: &mut dyn BufRead, writer: &mut Writer<'_>) -> Result<(), FormatError> {
@@ -118,7 +145,10 @@ fn read_json(reader: &mut dyn BufRead, writer: &mut Writer<'_>) -> Result<(), Fo
     let read = seed.deserialize(&mut deserializer);
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(read?),
+        None => {
+            read?;
+            Ok(deserializer.end()?)
+        }
     }
 }
 
@@ -225,6 +255,9 @@ mod tests {
         for (media_type, body) in [
             ("application/vnd.pypi.simple.v1+json", json),
             ("text/html", html),
+            ("text/html", json),
+            ("", &format!("\u{feff} {json}")),
+            ("text/html", &html.replace("</a>", "<br>")),
         ] {
             let as_json: Value = serde_json::from_str(&run(media_type, body, Form::Json)).unwrap();
             assert_eq!(

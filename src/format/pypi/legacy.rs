@@ -2,17 +2,30 @@
 
 use std::borrow::Cow;
 
-use super::{address, name};
+use super::{View, address, page};
 use crate::format::edit::Edits;
 use crate::format::json::{Node, quoted};
-use crate::format::{FormatError, RenderInput, Rendering, Subject};
+use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
 use crate::package::PackageId;
 
 pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
-    let root = Node::document(input.upstream.bytes)?;
+    let root = Node::object_document(input.upstream.bytes)?;
     let mut edits = Edits::new();
     if let Some(urls) = root.get("urls") {
-        files(input, package, urls, &mut edits)?;
+        let is_left = files(input, package, urls, &mut edits)?;
+        // The document of one version that is hidden whole is hidden too.
+        if let (
+            AnyView::Pypi(View::Legacy {
+                version: Some(version),
+            }),
+            false,
+        ) = (&input.document.view, is_left)
+        {
+            return Err(FormatError::Absent(format!(
+                "{} {version} is held back by a rule",
+                package.name()
+            )));
+        }
     }
     if let Some(releases) = root.get("releases") {
         let releases = releases.members()?;
@@ -43,6 +56,7 @@ fn files(
     let files = list.elements()?;
     let mut shown = Vec::with_capacity(files.len());
     for file in &files {
+        let file = file.object()?;
         let node = file.get("url");
         let url = node
             .and_then(|url| url.string())
@@ -64,7 +78,7 @@ fn files(
         shown.push(input.shows.is_none_or(|shows| {
             shows(Subject::File {
                 file: &address::file(&url),
-                version: name::version_of(package.name(), &file_name).unwrap_or_default(),
+                version: page::version(package, &file_name, &url),
             })
         }));
     }

@@ -30,12 +30,12 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
     let (mut seen, mut named) = (HashSet::new(), HashSet::new());
     let mut has_versions = true;
     for part in parts {
-        let root = Node::document(part)?;
+        let root = Node::object_document(part)?;
         for file in root
             .get(list)
             .map_or_else(|| Ok(Vec::new()), |it| it.elements())?
         {
-            let name = file.get(key).and_then(|name| name.string());
+            let name = file.get(key)?.and_then(|name| name.string());
             if name.is_some_and(|name| seen.insert(name.into_owned())) {
                 files.push(file.text());
             }

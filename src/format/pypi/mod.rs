@@ -141,9 +141,7 @@ impl Protocol for Pypi {
         let page = page::read(upstream)?;
         let mut assets = Vec::with_capacity(page.files.len() * 2);
         for file in page.files {
-            let version: Box<str> = name::version_of(package.name(), &file.name)
-                .unwrap_or_default()
-                .into();
+            let version: Box<str> = file.version(package).into();
             let runs_on: Box<str> = file.requires_python.unwrap_or_default().into();
             let is_withdrawn = file.yanked.is_some();
             let path = address::file(&file.url);
@@ -268,13 +266,10 @@ impl Protocol for Pypi {
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        let range = range.trim();
-        if range == "*" {
+        if range.trim() == "*" {
             return Some(true);
         }
-        let bare = range.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let exact = format!("=={range}");
-        let specifiers = VersionSpecifiers::from_str(if bare { &exact } else { range }).ok()?;
+        let specifiers = specifiers(range).ok()?;
         let version = Version::from_str(version).ok()?;
         // PEP 440 keeps 2.0rc1 out of `<2.0`; a rule that denies below 2.0 means it too.
         Some(
@@ -283,9 +278,28 @@ impl Protocol for Pypi {
         )
     }
 
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        if range.trim() == "*" {
+            return Ok(());
+        }
+        specifiers(range).map(|_| ())
+    }
+
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
     }
+}
+
+/// PEP 440's specifiers; a version alone is that version.
+fn specifiers(range: &str) -> Result<VersionSpecifiers, String> {
+    let range = range.trim();
+    let bare = range.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let exact = format!("=={range}");
+    let text = if bare { &exact } else { range };
+    if !text.is_empty() && text.split(',').any(|one| one.trim().is_empty()) {
+        return Err("a specifier is missing between two commas or at an end".to_owned());
+    }
+    VersionSpecifiers::from_str(text).map_err(|_| "it is no list of PEP 440 specifiers".to_owned())
 }
 
 /// A final release is newer than any prerelease, as installers choose.
@@ -328,6 +342,11 @@ mod tests {
             ("1.0", ">=1,<2", Some(true)),
             ("not a version", "<1", None),
             ("1.0", "<<1", None),
+            ("1.0", ">=1,", None),
+            ("1.0", ">=1,,<2", None),
+            ("1.0", ">=1 <2", None),
+            ("1.0", "1.0 foo", None),
+            ("1.0", ">=1.0 <", None),
         ] {
             assert_eq!(Pypi.version_in(version, range), taken, "{version} {range}");
         }

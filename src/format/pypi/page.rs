@@ -9,15 +9,19 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::html;
+use super::render::version_key;
+use super::{html, name};
 use crate::format::json::Node;
-use crate::format::{FormatError, Upstream, date};
-use crate::package::{Algorithm, Digest, Expected};
+use crate::format::{FormatError, Upstream, date, text};
+use crate::package::{Algorithm, Digest, Expected, PackageId};
 
 /// A page of the simple index.
 #[derive(Debug)]
 pub struct Page {
     pub is_json: bool,
+    /// Whether every reader of HTML sees the same links in it, each with its beginning and its end;
+    /// what is not so is written anew instead of being edited.
+    pub is_tidy: bool,
     pub files: Vec<File>,
     /// The `meta` of the JSON form, or what the HTML form says of it.
     pub meta: BTreeMap<String, Value>,
@@ -49,11 +53,36 @@ pub struct File {
 }
 
 impl File {
+    /// The version that the file is of; empty where nothing says so, or where its name and its
+    /// address say different things: installers go by either.
+    pub fn version(&self, package: &PackageId) -> &str {
+        version(package, &self.name, &self.url)
+    }
+
     /// The places of promises that are not to be made.
     pub fn withdrawn(&self) -> impl Iterator<Item = Range<usize>> {
         let places = self.promises.iter().filter(|_| self.metadata.is_none());
         places.cloned()
     }
+}
+
+/// The version of a file of that name at that address.
+pub fn version<'a>(package: &PackageId, name: &'a str, url: &Url) -> &'a str {
+    let by_name = name::version_of(package.name(), name);
+    let last = last_segment(url);
+    let by_address = name::version_of(package.name(), &last);
+    match (by_name, by_address) {
+        (Some(by_name), Some(by_address)) if version_key(by_name) != version_key(by_address) => "",
+        (by_name, _) => by_name.unwrap_or_default(),
+    }
+}
+
+/// The last segment of an address, decoded: what installers take for the file's name.
+pub fn last_segment(url: &Url) -> String {
+    let last = url.path().rsplit('/').next().unwrap_or_default();
+    percent_encoding::percent_decode_str(last)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// An address in the page.
@@ -89,8 +118,11 @@ struct Entry<'a> {
     upload_time: Option<String>,
 }
 
+/// Reads a page in the form that it is in, whatever its media type says: there are mirrors that
+/// label one form as the other.
 pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
-    if upstream.media_type.contains("json") {
+    let (_, text) = text::utf8(upstream.bytes)?;
+    if upstream.media_type.contains("json") || text.trim_start().starts_with('{') {
         read_json(upstream)
     } else {
         html::read(upstream)
@@ -98,11 +130,14 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
 }
 
 fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
-    let root = Node::document(upstream.bytes)?.members()?;
-    let member = |name: &str| root.iter().find(|member| member.name == name);
+    let root = Node::object_document(upstream.bytes)?;
     let mut files = Vec::new();
-    for element in member("files").map_or_else(|| Ok(Vec::new()), |files| files.value.elements())? {
+    let listed = root
+        .get("files")
+        .ok_or_else(|| FormatError::shape("it has no list of files"))?;
+    for element in listed.elements()? {
         let entry: Entry<'_> = element.read()?;
+        let object = element.object()?;
         let url = upstream.url.join(&entry.url).map_err(|_| {
             FormatError::shape(format!("the address of {} is no URL", entry.filename))
         })?;
@@ -112,7 +147,7 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
             .and_then(|provenance| upstream.url.join(provenance).ok());
         let mut addresses = Vec::new();
         for (attribute, url) in [("url", Some(&url)), ("provenance", provenance.as_ref())] {
-            if let (Some(node), Some(url)) = (element.get(attribute), url) {
+            if let (Some(node), Some(url)) = (object.get(attribute), url) {
                 addresses.push(Place {
                     range: node.range(),
                     attribute,
@@ -129,7 +164,7 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
         let promises = ["core-metadata", "dist-info-metadata"]
             .into_iter()
             .filter(|_| metadata.is_some())
-            .filter_map(|name| element.get(name))
+            .filter_map(|name| object.get(name))
             .map(|node| node.range())
             .collect();
         files.push(File {
@@ -155,12 +190,15 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
     }
     Ok(Page {
         is_json: true,
+        is_tidy: true,
         files,
-        meta: member("meta")
-            .and_then(|meta| meta.value.read().ok())
+        meta: root
+            .get("meta")
+            .and_then(|meta| meta.read().ok())
             .unwrap_or_default(),
-        name: member("name")
-            .and_then(|name| name.value.string())
+        name: root
+            .get("name")
+            .and_then(|name| name.string())
             .map(Cow::into_owned),
     })
 }

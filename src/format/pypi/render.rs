@@ -9,7 +9,7 @@ use pep440_rs::Version;
 use serde_json::{Map, Value, json};
 
 use super::page::{self, File, Page};
-use super::{Form, address, name};
+use super::{Form, address};
 use crate::format::edit::Edits;
 use crate::format::json::{Node, quoted};
 use crate::format::{FormatError, RenderInput, Rendering, Subject};
@@ -33,9 +33,9 @@ pub fn project(
         .collect();
     let body = match (page.is_json, form) {
         (true, Form::Json) => edit_json(input, package, &page, &shown)?,
-        (false, Form::Html | Form::PlainHtml) => edit_html(input, &page, &shown),
+        (false, Form::Html | Form::PlainHtml) if page.is_tidy => edit_html(input, &page, &shown),
         (_, Form::Json) => Some(write_json(package, &page, &shown)),
-        (true, Form::Html | Form::PlainHtml) => Some(write_html(package, &page, &shown)),
+        (_, Form::Html | Form::PlainHtml) => Some(write_html(package, &page, &shown)),
     };
     Ok(Rendering {
         body,
@@ -57,7 +57,7 @@ fn shows(input: &RenderInput<'_>, package: &PackageId, file: &File, ending: &str
     input.shows.is_none_or(|shows| {
         shows(Subject::File {
             file: &format!("{}{ending}", address::file(&file.url)),
-            version: name::version_of(package.name(), &file.name).unwrap_or_default(),
+            version: file.version(package),
         })
     })
 }
@@ -90,10 +90,8 @@ fn edit_json(
         edits.retain(&ranges, |index| shown.get(index).copied().unwrap_or(true));
         // PEP 700: the list of versions must agree with what is left, though it may name
         // versions that never had a file.
-        if let Some(versions) = Node::document(input.upstream.bytes)?.get("versions") {
-            let version = |file: &File| {
-                version_key(name::version_of(package.name(), &file.name).unwrap_or_default())
-            };
+        if let Some(versions) = Node::object_document(input.upstream.bytes)?.get("versions") {
+            let version = |file: &File| version_key(file.version(package));
             let all: BTreeSet<_> = page.files.iter().map(version).collect();
             let left: BTreeSet<_> = left(page, shown).map(version).collect();
             let versions = versions.elements()?;
@@ -280,7 +278,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::pypi::View;
+    use crate::format::pypi::{View, name};
     use crate::format::{Address, DocumentId, Upstream, View as AnyView};
 
     const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -369,6 +367,108 @@ mod tests {
             "up.example/p/foo-2.0-py3-none-any.whl"
         );
         assert_eq!(json["meta"]["tracks"][0], "https://a.example/x/");
+    }
+
+    #[test]
+    fn a_link_is_one_however_it_is_written() {
+        let hidden = "https://files.example/p/foo-2.0.tar.gz";
+        for (what, link) in [
+            (
+                "without an end",
+                format!("<a href=\"{hidden}\">foo-2.0.tar.gz<br>\n"),
+            ),
+            ("closed in itself", format!("<a href=\"{hidden}\"/>\n")),
+            (
+                "in capitals",
+                format!("<A HREF='{hidden}'>foo-2.0.tar.gz</A>"),
+            ),
+            (
+                "without quotes",
+                format!("<a href={hidden}>foo-2.0.tar.gz</a>"),
+            ),
+            (
+                "with references",
+                format!("<a href=\"{}\">x</a>", hidden.replace('/', "&#47;")),
+            ),
+            (
+                "with another href",
+                format!("<a href=\"{hidden}\" href=\"x\">x</a>"),
+            ),
+            (
+                "in a comment",
+                format!("<!-- -- > <a href=\"{hidden}\">x</a> -->"),
+            ),
+            (
+                "in a script",
+                format!("<script>/*</script >*/ <a href=\"{hidden}\">x</a>"),
+            ),
+            (
+                "in a title",
+                format!("<title><a href=\"{hidden}\">x</a></title>"),
+            ),
+            (
+                "in a template",
+                format!("<template><a href=\"{hidden}\">x</a></template>"),
+            ),
+            ("cut off", format!("<a href=\"{hidden}\"")),
+            ("with a NUL", format!("<a\0href=\"{hidden}\">x</a>")),
+        ] {
+            let good = "<a href=\"https://files.example/p/foo-1.0.tar.gz\">foo-1.0.tar.gz</a>";
+            let page = format!("<!DOCTYPE html><html><body>{good}<br>{link}</body></html>");
+            for form in [Form::Json, Form::PlainHtml] {
+                let body = run(&page, "text/html", form, Some("2.0"));
+                assert!(
+                    body.contains("files.example/p/foo-1.0.tar.gz"),
+                    "{what}: {body}"
+                );
+                assert!(!body.contains("2.0"), "{what}: {body}");
+                assert!(!body.contains("https:"), "{what}: {body}");
+            }
+        }
+        for open in [
+            "<a href=\"/p/foo-1.0.tar.gz\">foo-1.0.tar.gz<br>\n",
+            "<a href=\"/p/foo-1.0.tar.gz\"/>",
+        ] {
+            let body = run(&open.repeat(2), "text/html", Form::Json, None);
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(body["files"].as_array().unwrap().len(), 2, "{body}");
+            assert_eq!(body["files"][0]["filename"], "foo-1.0.tar.gz");
+        }
+    }
+
+    #[test]
+    fn links_are_relative_to_the_page_alone() {
+        let page =
+            "<head><base href=\"/deep/\"></head><a href=\"foo-1.0.tar.gz\">foo-1.0.tar.gz</a>";
+        let body = run(page, "text/html", Form::PlainHtml, None);
+        assert!(
+            body.contains("href=\"up.example/deep/foo-1.0.tar.gz\""),
+            "{body}"
+        );
+        assert!(!body.contains("<base"), "{body}");
+    }
+
+    #[test]
+    fn a_page_is_read_for_what_it_is() {
+        for media_type in ["application/octet-stream", "text/html", ""] {
+            let body = run(&json_page(), media_type, Form::PlainHtml, None);
+            assert!(body.contains("files.example/p/foo-1.0.tar.gz"), "{body}");
+            let marked = format!("\u{feff}{}", json_page());
+            let body = run(&marked, media_type, Form::Json, Some("2.0"));
+            assert!(
+                !body.contains("2.0-py3") && body.contains("foo-1.0"),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_and_address_differ_is_of_neither_version() {
+        let page = r#"{"name":"foo","files":[{"filename":"foo-3.0.tar.gz","url":"/p/foo-2.0.tar.gz","hashes":{}},{"filename":"foo-1.0.tar.gz","url":"/p/foo-1.0.0.tar.gz","hashes":{}}]}"#;
+        let body = run(page, super::super::JSON_TYPE, Form::Json, Some(""));
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["files"].as_array().unwrap().len(), 1);
+        assert_eq!(body["files"][0]["filename"], "foo-1.0.tar.gz");
     }
 
     #[test]
