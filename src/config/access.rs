@@ -12,7 +12,7 @@ pub struct Access {
     pub required: bool,
     /// Who does not say who it is, is let in as `anonymous`, as far as policies allow it.
     pub anonymous: bool,
-    /// Failed attempts of one address, or with one name, in a minute.
+    /// Different wrong credentials of one address in a minute.
     pub failures_max: u32,
     /// A file of JSON lines: who did what, and what was refused; none: the log.
     pub audit: Option<PathBuf>,

@@ -87,8 +87,8 @@ fn project(listing: &Listing) -> Result<Vec<u8>, FormatError> {
             let metadata = facts
                 .metadata_sha256
                 .map_or(Value::Bool(false), |hash| json!({ "sha256": hash }));
-            set("core-metadata", metadata.clone());
-            set("dist-info-metadata", metadata);
+            // Not by the older name too: pip 23.0 fails on digests there (PEP 714).
+            set("core-metadata", metadata);
             entries.push(Value::Object(entry));
         }
     }

@@ -211,8 +211,8 @@ fn file_json(file: &File) -> Value {
             json!(file.metadata_hashes)
         }
     });
-    set("core-metadata", metadata.clone());
-    set("dist-info-metadata", metadata);
+    // Not by the older name too: pip 23.0 fails on digests there (PEP 714).
+    set("core-metadata", metadata);
     set("gpg-sig", file.signed.then_some(Value::Bool(true)));
     set(
         "provenance",

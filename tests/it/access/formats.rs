@@ -231,6 +231,37 @@ async fn a_policy_with_a_condition_is_asked_every_time() {
 }
 
 #[tokio::test]
+async fn a_clients_address_is_what_a_trusted_proxy_says_and_nobody_else() {
+    let home = json!({ "Effect": "Allow", "Principal": "*", "Action": "codeartifact:Read*",
+        "Condition": { "IpAddress": { "aws:SourceIp": "192.0.2.0/24" }, "Bool": { "aws:SecureTransport": "true" } } });
+    for (trusted, expected) in [
+        ("[\"127.0.0.1\"]", 200),
+        ("[]", 403),
+        ("[\"10.0.0.0/8\"]", 403),
+    ] {
+        let server = format!("[server]\ntrusted_proxies = {trusted}\n");
+        let (upstream, larder) = guarded_and(&server).await;
+        fill(&upstream);
+        let (_, ada) = token(&larder, OTHER).await;
+        let ada = format!("Bearer {ada}");
+        policy(&larder, Some("team"), &home).await;
+        let ask = async |client: &str, proto: &str| {
+            let headers = [
+                ("authorization", ada.as_str()),
+                ("x-forwarded-for", client),
+                ("x-forwarded-proto", proto),
+            ];
+            status(&larder, "/npm/team/left-pad", &headers).await
+        };
+        for _ in 0..2 {
+            assert_eq!(ask("192.0.2.1", "https").await, expected, "{trusted}");
+            assert_eq!(ask("192.0.2.1", "http").await, 403);
+            assert_eq!(ask("192.0.2.1, 198.51.100.1", "https").await, 403);
+        }
+    }
+}
+
+#[tokio::test]
 async fn guesses_are_limited() {
     let (_upstream, larder) = guarded_and("failures_max = 5\n").await;
     let (_, token) = token(&larder, "root").await;

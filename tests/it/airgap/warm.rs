@@ -167,12 +167,12 @@ async fn what_builds_a_source_distribution_comes_with_it() {
         true,
     );
     let sdist = pypi::sdist("old-thing", "1.0", r#"["setuptools>=61,<70", "wheel"]"#);
-    let url = format!("{}/packages/old_thing-1.0.tar.gz", upstream.url());
+    let url = |version: &str| format!("{}/packages/old_thing-{version}.tar.gz", upstream.url());
     let hashes = serde_json::json!({ "sha256": sha256(&sdist) });
     let page = serde_json::json!({ "meta": { "api-version": "1.1" }, "name": "old-thing", "versions": ["1.0", "1.1", "1.2"], "files": [
-        { "filename": "old_thing-1.0.tar.gz", "url": url, "hashes": hashes },
-        { "filename": "old_thing-1.1.tar.gz", "url": url, "hashes": hashes, "requires-python": ">=3.9" },
-        { "filename": "old_thing-1.2.tar.gz", "url": url, "hashes": hashes, "yanked": "it was wrong" },
+        { "filename": "old_thing-1.0.tar.gz", "url": url("1.0"), "hashes": hashes },
+        { "filename": "old_thing-1.1.tar.gz", "url": url("1.1"), "hashes": hashes, "requires-python": ">=3.9" },
+        { "filename": "old_thing-1.2.tar.gz", "url": url("1.2"), "hashes": hashes, "yanked": "it was wrong" },
     ]});
     upstream.put(
         "/simple/old-thing/",

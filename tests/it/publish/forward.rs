@@ -156,6 +156,74 @@ async fn the_clients_own_credentials_go_where_the_configuration_says_so() {
     println!("publish_auth = \"client\": authorization the client's");
 }
 
+/// What lets a client in at Larder is nobody else's, whichever header it stands in and whatever the
+/// verb; what is beside it for the registry goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_ours_goes_to_no_registry() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+    for required in [true, false] {
+        let upstream = Upstream::start().await;
+        let access = format!("[access]\nrequired = {required}\n");
+        let larder = forwarding(&upstream, "publish_auth = \"client\"\n", &access).await;
+        let command = larder::access::manage::Command::TokenCreate {
+            principal: "root".to_owned(),
+            note: String::new(),
+            expires_in: None,
+        };
+        let outcome = larder.larder.administer(command).await.unwrap();
+        let larder::access::manage::Outcome::Token { token, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        let ways = [
+            ("authorization", format!("Bearer {token}")),
+            ("authorization", basic(&format!("aws:{token}"))),
+            ("authorization", basic(&format!("{token}:"))),
+            ("x-nuget-apikey", token.clone()),
+        ];
+        let doors = [
+            ("PUT", "/npm/team/lib", "/npm/lib"),
+            ("DELETE", "/npm/team/lib/-rev/1", "/npm/lib/-rev/1"),
+            (
+                "PUT",
+                "/maven/team/x/lib/1/lib-1.jar",
+                "/maven2/x/lib/1/lib-1.jar",
+            ),
+        ];
+        for (method, path, to) in doors {
+            upstream.put(to, Reply::json("{}"));
+            for (name, value) in &ways {
+                let other = if *name == "x-nuget-apikey" {
+                    "authorization"
+                } else {
+                    "x-nuget-apikey"
+                };
+                let headers = [
+                    (*name, value.as_str()),
+                    (other, "Bearer the-registrys"),
+                    ("x-other-token", token.as_str()),
+                    ("npm-otp", "123456"),
+                ];
+                let method = method.parse().unwrap();
+                let before = upstream.seen().len();
+                larder.send(method, path, &headers, Some("{}".into())).await;
+                let seen = upstream.seen();
+                let seen = &seen[before..];
+                assert!(!seen.is_empty(), "{path} {name}");
+                for request in seen {
+                    let said = format!("{:?}", request.headers);
+                    assert!(!said.contains(&token), "{path} {name}: {said}");
+                    assert!(!said.contains(value.as_str()), "{path} {name}: {said}");
+                    assert_eq!(request.headers[other], "Bearer the-registrys");
+                    assert_eq!(request.headers["npm-otp"], "123456");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_passed_on_is_in_the_next_answer() {
     let upstream = Upstream::start().await;

@@ -219,7 +219,9 @@ async fn nothing_of_a_deployment_is_seen_before_its_end_and_what_is_wrong_is_ref
     assert_eq!(jar.expect(200).text(), "bytes");
     put(&larder, &at("lib-1.0.jar"), "bytes").await.expect(200);
     put(&larder, &at("lib-1.0.jar"), "other").await.expect(409);
-    put(&larder, "org/acme/lib/1.0/nonsense.jar", "x")
+    // Whatever it is called, a file in a version's folder is that version's; elsewhere it is nobody's.
+    put(&larder, "org/acme/lib/1.0/other.jar", "x")
         .await
-        .expect(400);
+        .expect(201);
+    put(&larder, "org/acme/nonsense.jar", "x").await.expect(400);
 }
