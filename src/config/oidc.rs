@@ -79,10 +79,10 @@ const EXPIRES_MAX: Duration = Duration::from_secs(43_200);
 
 pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
     let issuer = section.require::<String>("issuer");
-    if let Some((text, place)) = &issuer {
-        if Reach::of(text).is_none() {
-            section.fault(place, "`oidc.issuer` has to begin with https:// and a host");
-        }
+    if let Some((text, place)) = &issuer
+        && Reach::of(text).is_none()
+    {
+        section.fault(place, "`oidc.issuer` has to begin with https:// and a host");
     }
     let audience = section.require::<String>("audience");
     let claims = section.require::<Claims>("claims");

@@ -215,10 +215,18 @@ mod tests {
         Ok((peer.address.to_string(), peer.over_tls))
     }
 
+    /// The socket's other end, headers, the client's address, and whether it speaks TLS.
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+        bool,
+    );
+
     #[test]
     fn the_nearest_that_is_no_trusted_proxy_is_the_client() {
         #[rustfmt::skip]
-        let cases: &[(&str, &[(&str, &str)], &str, bool)] = &[
+        let cases: &[Case] = &[
             // Nothing is believed from others.
             ("192.0.2.9", &[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")], "192.0.2.9", false),
             ("192.0.2.9", &[("forwarded", "for=192.0.2.1;proto=https")], "192.0.2.9", false),

@@ -108,6 +108,10 @@ pub(super) fn shut(directory: &Path) {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the files themselves"
+)]
 mod tests {
     use super::*;
 

@@ -85,7 +85,7 @@ pub fn options() -> OpenOptions {
 #[allow(clippy::disallowed_methods, reason = "this is the door")]
 pub fn create(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => options().read(true).write(true).create_new(true).open(path),
     }
 }
@@ -181,6 +181,10 @@ fn below(path: &Path, metadata: &Metadata) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the files themselves"
+)]
 mod tests {
     use super::*;
 

@@ -82,7 +82,7 @@ impl Writer {
     /// Resolves when the line is in the file.
     async fn write(&self, line: String) -> io::Result<()> {
         let (written, done) = oneshot::channel();
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let late = |()| io::Error::from(io::ErrorKind::TimedOut);
         // What is left behind may still come into the file, where it goes on.
         self.orders
             .try_send(Order { line, written })
@@ -172,6 +172,10 @@ impl Audit {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the files themselves"
+)]
 mod tests {
     use std::io::Read as _;
     use std::process::Command;

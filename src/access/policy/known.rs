@@ -63,7 +63,10 @@ impl Known<'_> {
     /// be there, or be made by the statement.
     fn has(&self, word: &str, statement: &Statement) -> bool {
         // What a variable will stand for is not known here.
-        let Some(pattern) = Pattern::filled(word, |pattern, _| Some(pattern.push_any())) else {
+        let Some(pattern) = Pattern::filled(word, |pattern, _| {
+            pattern.push_any();
+            Some(())
+        }) else {
             return false;
         };
         if pattern.is_everything() {

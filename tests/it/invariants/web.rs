@@ -266,10 +266,11 @@ async fn addresses_in_documents_are_of_the_host_that_http_says_is_asked() {
     let me = larder.url.trim_start_matches("http://").to_owned();
     let port = me.rsplit(':').next().unwrap();
     let ask = |target: &str, hosts: &[&str]| {
-        let hosts: String = hosts
+        let hosts: Vec<String> = hosts
             .iter()
             .map(|host| format!("Host: {host}\r\n"))
             .collect();
+        let hosts = hosts.concat();
         let request = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
         let larder = &larder;
         async move { named(larder, &request).await }
