@@ -10,7 +10,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::error::Error;
-use crate::config;
+use crate::config::{self, CredentialScope};
 
 /// Networks that are nobody's business who writes a document: this machine, private ones, link-local
 /// ones, and what is not one host (IANA's special-purpose address registries).
@@ -93,7 +93,7 @@ pub struct Reach(Arc<Bounds>);
 
 struct Bounds {
     /// The connection's own scheme, host and port, and those that publishes were configured for.
-    configured: Vec<Url>,
+    configured: Vec<CredentialScope>,
     /// Hosts that may be inside: the connection's own, those that it lists, and the proxies, as
     /// they stand in a URL.
     trusted_hosts: Vec<String>,
@@ -105,10 +105,10 @@ struct Bounds {
 impl Reach {
     #[must_use]
     pub fn new(connection: &config::Connection) -> Self {
-        let mut configured = vec![connection.url.clone()];
-        configured.extend(connection.publish_url.clone());
-        let mut trusted_hosts: Vec<String> = configured
-            .iter()
+        // A registry keeps its files beside its index, so that a path does not bound it.
+        let own = || std::iter::once(&connection.url).chain(&connection.publish_url);
+        let configured = own().filter_map(CredentialScope::of_origin).collect();
+        let mut trusted_hosts: Vec<String> = own()
             .filter_map(|url| url.host_str().map(str::to_lowercase))
             .collect();
         trusted_hosts.extend(connection.hosts.iter().cloned());
@@ -131,10 +131,7 @@ impl Reach {
     /// were configured to go: the connection's credential is for nobody else.
     #[must_use]
     pub fn is_configured(&self, url: &Url) -> bool {
-        self.0
-            .configured
-            .iter()
-            .any(|own| own.origin() == url.origin())
+        self.0.configured.iter().any(|own| own.covers(url))
     }
 
     /// Whether a request may be sent there.

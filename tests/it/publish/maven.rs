@@ -223,5 +223,5 @@ async fn nothing_of_a_deployment_is_seen_before_its_end_and_what_is_wrong_is_ref
     put(&larder, "org/acme/lib/1.0/other.jar", "x")
         .await
         .expect(201);
-    put(&larder, "org/acme/nonsense.jar", "x").await.expect(400);
+    put(&larder, "org/acme/nonsense.jar", "x").await.expect(404);
 }
