@@ -224,6 +224,7 @@ pub struct Connection {
     forwarder: OnceLock<Result<Forwarder, String>>,
     connect_timeout: Duration,
     reach: Reach,
+    publish_reach: Reach,
     loop_id: LoopId,
     /// Of the registry itself.
     health: Arc<Health>,
@@ -250,7 +251,7 @@ impl Connection {
         loop_id: &LoopId,
     ) -> Result<Self, String> {
         let fetch = &all.fetch;
-        let reach = Reach::new(config);
+        let reach = Reach::to_read(config);
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(fetch.connect_timeout)
@@ -279,6 +280,7 @@ impl Connection {
             forwarder: OnceLock::new(),
             connect_timeout: fetch.connect_timeout,
             reach,
+            publish_reach: Reach::to_publish(config),
             loop_id: loop_id.clone(),
             health: Arc::new(Health::new(fetch.failures_max, fetch.rest, Host::Registry)),
             others: moka::sync::Cache::new(OTHER_HOSTS_MAX),
@@ -522,12 +524,23 @@ impl Connection {
     }
 
     /// The connection's credential, where the address is one that it is meant for.
-    pub(super) fn credential_for(&self, url: &Url) -> Option<&Credential> {
+    fn credential_for(&self, url: &Url) -> Option<&Credential> {
         let credential = self.credential.as_ref();
         credential.filter(|_| self.reach.is_configured(url))
     }
 
-    /// Where it may go.
+    /// The connection's credential, where a publish may carry it there.
+    pub(super) fn publish_credential_for(&self, url: &Url) -> Option<&Credential> {
+        let credential = self.credential.as_ref();
+        credential.filter(|_| self.publish_reach.is_configured(url))
+    }
+
+    /// Where it may publish.
+    pub(super) fn publish_reach(&self) -> &Reach {
+        &self.publish_reach
+    }
+
+    /// Where it may read.
     #[must_use]
     pub fn reach(&self) -> &Reach {
         &self.reach
@@ -568,7 +581,7 @@ impl Connection {
             forwarder(
                 self.config.ca_file.as_deref(),
                 self.connect_timeout,
-                &self.reach,
+                &self.publish_reach,
             )
         });
         made.as_ref().map_err(|cause| Error::Unreachable {

@@ -221,7 +221,7 @@ impl Connection {
         if self.offline {
             return Err(Error::Offline);
         }
-        self.reach().admit(&forward.url)?;
+        self.publish_reach().admit(&forward.url)?;
         let Outbound {
             mut headers,
             credentials,
@@ -229,7 +229,7 @@ impl Connection {
         let mut rented = None;
         if forward.as_client {
             headers.extend(credentials);
-        } else if let Some(credential) = self.credential_for(&forward.url) {
+        } else if let Some(credential) = self.publish_credential_for(&forward.url) {
             let (name, value) = credential.header().await?;
             headers.insert(name, value.clone());
             rented = Some((credential, value));

@@ -87,32 +87,63 @@ fn is_localhost(name: &str) -> bool {
             .is_some_and(|(_, top)| top.eq_ignore_ascii_case("localhost"))
 }
 
-/// Where a connection may go.
+/// Where a connection may go: to read, or to publish.
 #[derive(Clone)]
 pub struct Reach(Arc<Bounds>);
 
 struct Bounds {
-    /// The connection's own scheme, host and port, and those that publishes were configured for.
+    /// The connection's own scheme, host and port; to publish, also where that was configured to
+    /// go.
     configured: Vec<CredentialScope>,
-    /// Hosts that may be inside: the connection's own, those that it lists, and the proxies, as
-    /// they stand in a URL.
+    /// Hosts that may be inside, as they stand in a URL: the connection's own, and those that it
+    /// lists.
     trusted_hosts: Vec<String>,
+    /// The host that publishes were configured to go to. To publish, its name may resolve inside.
+    upload_hosts: Vec<String>,
+    /// The proxies' names, which may resolve to addresses inside. No document may name them.
+    proxies: Vec<String>,
     /// The connection itself is on this machine: its files may be there too.
     is_on_loopback: bool,
     is_over_tls: bool,
 }
 
 impl Reach {
+    /// Where it may read.
     #[must_use]
-    pub fn new(connection: &config::Connection) -> Self {
+    pub fn to_read(connection: &config::Connection) -> Self {
         // A registry keeps its files beside its index, so that a path does not bound it.
-        let own = || std::iter::once(&connection.url).chain(&connection.publish_url);
-        let configured = own().filter_map(CredentialScope::of_origin).collect();
-        let mut trusted_hosts: Vec<String> = own()
-            .filter_map(|url| url.host_str().map(str::to_lowercase))
-            .collect();
+        let own = CredentialScope::of_origin(&connection.url);
+        Self::of(
+            connection,
+            own.into_iter().collect(),
+            proxy_hosts(&connection.url),
+        )
+    }
+
+    /// Where it may publish: also at the address that was configured for that, of which no document
+    /// says anything.
+    #[must_use]
+    pub fn to_publish(connection: &config::Connection) -> Self {
+        let own = CredentialScope::of_origin(&connection.url).into_iter();
+        let publish_url = connection.publish_url.as_ref();
+        let upload = publish_url.and_then(CredentialScope::of_registry);
+        // Publishes go by way of no proxy.
+        let mut reach = Self::of(connection, own.chain(upload).collect(), Vec::new());
+        if let Some(bounds) = Arc::get_mut(&mut reach.0) {
+            let host = publish_url.and_then(|url| url.host_str());
+            bounds.upload_hosts.extend(host.map(str::to_lowercase));
+        }
+        reach
+    }
+
+    fn of(
+        connection: &config::Connection,
+        configured: Vec<CredentialScope>,
+        proxies: Vec<String>,
+    ) -> Self {
+        let own_host = connection.url.host_str().map(str::to_lowercase);
+        let mut trusted_hosts: Vec<String> = own_host.into_iter().collect();
         trusted_hosts.extend(connection.hosts.iter().cloned());
-        trusted_hosts.extend(proxy_hosts(&connection.url));
         let is_on_loopback = match connection.url.host() {
             Some(Host::Ipv4(ip)) => is_loopback(ip.into()),
             Some(Host::Ipv6(ip)) => is_loopback(ip.into()),
@@ -123,12 +154,13 @@ impl Reach {
             is_over_tls: connection.url.scheme() == "https",
             configured,
             trusted_hosts,
+            upload_hosts: Vec::new(),
+            proxies,
             is_on_loopback,
         }))
     }
 
-    /// Whether the address has scheme, host and port of the connection, or of where publishes
-    /// were configured to go: the connection's credential is for nobody else.
+    /// Whether the address is the connection's own: its credential is for nobody else.
     #[must_use]
     pub fn is_configured(&self, url: &Url) -> bool {
         self.0.configured.iter().any(|own| own.covers(url))
@@ -161,7 +193,9 @@ impl Reach {
         let is_inside = match host {
             Host::Ipv4(ip) => self.bars(ip.into()),
             Host::Ipv6(ip) => self.bars(ip.into()),
-            Host::Domain(name) => is_localhost(name) && !self.0.is_on_loopback,
+            Host::Domain(name) => {
+                is_localhost(name) && !self.0.is_on_loopback || is_among(name, &self.0.proxies)
+            }
         };
         if is_inside {
             return Err(Error::Inside {
@@ -172,11 +206,7 @@ impl Reach {
     }
 
     fn trusts(&self, host: &str) -> bool {
-        let host = host.trim_end_matches('.');
-        self.0
-            .trusted_hosts
-            .iter()
-            .any(|own| own.trim_end_matches('.').eq_ignore_ascii_case(host))
+        is_among(host, &self.0.trusted_hosts)
     }
 
     fn bars(&self, ip: IpAddr) -> bool {
@@ -189,7 +219,10 @@ impl Reach {
     /// Where it has none, or none that may be asked.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, std::io::Error> {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((name, 0)).await?.collect();
-        if self.trusts(name) {
+        if self.trusts(name)
+            || is_among(name, &self.0.proxies)
+            || is_among(name, &self.0.upload_hosts)
+        {
             return Ok(found);
         }
         let open: Vec<SocketAddr> = found
@@ -202,6 +235,13 @@ impl Reach {
         }
         Ok(open)
     }
+}
+
+fn is_among(host: &str, hosts: &[String]) -> bool {
+    let host = host.trim_end_matches('.');
+    hosts
+        .iter()
+        .any(|own| own.trim_end_matches('.').eq_ignore_ascii_case(host))
 }
 
 /// Why a name was not connected to; found again among the causes of a client's error.
@@ -268,7 +308,7 @@ mod tests {
     fn reach(url: &str, hosts: &[&str]) -> Reach {
         let mut connection = config::Connection::new("c", Format::Npm, url).unwrap();
         connection.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Reach::new(&connection)
+        Reach::to_read(&connection)
     }
 
     fn says(reach: &Reach, url: &str) -> &'static str {
@@ -345,6 +385,39 @@ mod tests {
         ] {
             assert_eq!(says(&secure, url), answer, "{url}");
         }
+    }
+
+    #[test]
+    fn a_proxys_host_is_open_to_no_document() {
+        let connection =
+            config::Connection::new("c", Format::Npm, "http://registry.example/").unwrap();
+        let own = CredentialScope::of_origin(&connection.url).into_iter();
+        let proxies = ["127.0.0.1", "10.0.0.5", "proxy.corp", "localhost"];
+        let proxies = proxies.map(str::to_owned).to_vec();
+        let reach = Reach::of(&connection, own.collect(), proxies);
+        for url in [
+            "http://127.0.0.1:8080/admin",
+            "http://10.0.0.5/a.tgz",
+            "http://proxy.corp/a.tgz",
+            "http://localhost/a.tgz",
+        ] {
+            assert_eq!(says(&reach, url), "inside", "{url}");
+        }
+        assert_eq!(says(&reach, "http://cdn.example/a.tgz"), "yes");
+    }
+
+    #[test]
+    fn where_publishes_go_is_nothing_to_reads() {
+        let mut connection =
+            config::Connection::new("c", Format::Npm, "https://registry.example/npm/").unwrap();
+        let publish_url = Url::parse("http://10.0.0.5:81/upload/").unwrap();
+        connection.publish_url = Some(publish_url.clone());
+        let (read, publish) = (Reach::to_read(&connection), Reach::to_publish(&connection));
+        assert_eq!(says(&read, publish_url.as_str()), "plain-text");
+        assert!(!read.is_configured(&publish_url));
+        assert_eq!(says(&publish, publish_url.as_str()), "yes");
+        assert_eq!(says(&publish, "http://10.0.0.5:81/other"), "plain-text");
+        assert!(publish.is_configured(&connection.url));
     }
 
     #[tokio::test]

@@ -37,6 +37,11 @@ impl Host {
             return Err(Problem::invalid("the request has more than one `Host`"));
         }
         if let Some(authority) = request.uri().authority() {
+            if !matches!(request.uri().scheme_str(), None | Some("http" | "https")) {
+                return Err(Problem::invalid(
+                    "an absolute address has to begin with http: or https:",
+                ));
+            }
             return Self::parse(authority.as_str());
         }
         match (field, request.version()) {

@@ -382,9 +382,10 @@ fn take_in_parted(
 
 fn full_or_broken(error: std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Error::NotKept(NotKept::DiskFull)
-        }
+        // A limit on the size of files is one on the disk that they may take.
+        std::io::ErrorKind::StorageFull
+        | std::io::ErrorKind::QuotaExceeded
+        | std::io::ErrorKind::FileTooLarge => Error::NotKept(NotKept::DiskFull),
         _ => Error::Io(error),
     }
 }
