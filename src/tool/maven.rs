@@ -82,31 +82,10 @@ fn expand(text: &str) -> String {
 
 /// The text with `${name}`, and `${name:-otherwise}`, in it replaced.
 fn interpolate(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut left = text;
-    while let Some((before, rest)) = left.split_once("${") {
-        out.push_str(before);
-        let Some((name, after)) = rest.split_once('}') else {
-            out.push_str("${");
-            left = rest;
-            continue;
-        };
-        let (key, otherwise) = match name.split_once(":-") {
-            Some((key, otherwise)) => (key, Some(otherwise.to_owned())),
-            None => (name, None),
-        };
-        match value_of(key).or(otherwise) {
-            Some(value) => out.push_str(&value),
-            None => {
-                out.push_str("${");
-                out.push_str(name);
-                out.push('}');
-            }
-        }
-        left = after;
-    }
-    out.push_str(left);
-    out
+    super::fill_in(text, &|_, name| match name.split_once(":-") {
+        Some((key, otherwise)) => value_of(key).or_else(|| Some(otherwise.to_owned())),
+        None => value_of(name),
+    })
 }
 
 /// A server's user and password, or the header that it is reached with.

@@ -148,6 +148,32 @@ pub fn formats_of_command(program: &str) -> &'static [Format] {
     }
 }
 
+/// The text with each `${name}` replaced by what `value_of` gives for the text before it and its name;
+/// where that is nothing, it stays as it is.
+fn fill_in(text: &str, value_of: &dyn Fn(&str, &str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut left = text;
+    while let Some((before, rest)) = left.split_once("${") {
+        out.push_str(before);
+        let Some((name, after)) = rest.split_once('}') else {
+            out.push_str("${");
+            left = rest;
+            continue;
+        };
+        match value_of(before, name) {
+            Some(value) => out.push_str(&value),
+            None => {
+                out.push_str("${");
+                out.push_str(name);
+                out.push('}');
+            }
+        }
+        left = after;
+    }
+    out.push_str(left);
+    out
+}
+
 /// This user's home directory.
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)

@@ -222,32 +222,11 @@ fn user_file() -> Option<PathBuf> {
 /// `${NAME}` stands for a variable anywhere in a text, `${NAME?}` for nothing where it is not set; a
 /// variable that is not set, and one behind a backslash, stay as they are.
 fn expand(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut left = text;
-    while let Some((before, rest)) = left.split_once("${") {
-        out.push_str(before);
-        let Some((name, after)) = rest.split_once('}') else {
-            out.push_str("${");
-            left = rest;
-            continue;
-        };
-        let value = match name.strip_suffix('?') {
-            _ if before.ends_with('\\') => None,
-            Some(name) => Some(std::env::var(name).unwrap_or_default()),
-            None => std::env::var(name).ok(),
-        };
-        match value {
-            Some(value) => out.push_str(&value),
-            None => {
-                out.push_str("${");
-                out.push_str(name);
-                out.push('}');
-            }
-        }
-        left = after;
-    }
-    out.push_str(left);
-    out
+    super::fill_in(text, &|before, name| match name.strip_suffix('?') {
+        _ if before.ends_with('\\') => None,
+        Some(name) => Some(std::env::var(name).unwrap_or_default()),
+        None => std::env::var(name).ok(),
+    })
 }
 
 /// Every client of the family reads one of these.
