@@ -10,17 +10,17 @@ pub mod config;
 pub mod connection;
 pub mod event;
 pub mod fetch;
-pub mod format;
-pub mod package;
-pub mod problem;
 pub mod repository;
-pub mod rule;
 pub mod secret;
 pub mod server;
 pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tool;
+
+// The rooms that know no file, socket or clock are a crate of their own.
+pub use larder_format as format;
+pub use larder_format::{package, problem, rule};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,10 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tracing::debug;
 
-use super::maven::{Binding, Closure, Gav, Root, Shelf};
+use super::maven::{self, Binding, Closure, Gav, Root, Shelf};
 use super::want::Want;
 use crate::format::maven::pom::Pom;
-use crate::package::{AssetId, Format, PackageId};
+use crate::package::AssetId;
 use crate::problem::Problem;
 use crate::repository::{Reader, Repository, Snapshot};
 
@@ -59,10 +59,14 @@ pub async fn resolve(
         let found: Vec<_> = asked.buffer_unordered(POMS_AT_ONCE).collect().await;
         shelf.poms.extend(found);
         for (group, artifact) in closure.lacking.versions {
-            let package = PackageId::new(Format::Maven, Some(&group), &artifact);
-            let versions = reader
-                .listed_versions(snapshot, repository, &package)
-                .await?;
+            let versions = match maven::package(&group, &artifact) {
+                Ok(package) => {
+                    reader
+                        .listed_versions(snapshot, repository, &package)
+                        .await?
+                }
+                Err(_) => Vec::new(),
+            };
             shelf.versions.insert((group, artifact), versions);
         }
     }
@@ -94,15 +98,10 @@ async fn pom(
     gav: &Gav,
 ) -> Option<Arc<Pom>> {
     let Gav {
-        group,
-        artifact,
-        version,
+        artifact, version, ..
     } = gav;
     let asset = AssetId {
-        package: Format::Maven
-            .protocol()
-            .package(&format!("{group}:{artifact}"))
-            .ok()?,
+        package: gav.package().ok()?,
         file: format!("{version}/{artifact}-{version}.pom").into(),
     };
     let read = async {

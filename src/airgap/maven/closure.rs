@@ -12,7 +12,6 @@ use crate::format::Protocol as _;
 use crate::format::maven::Maven;
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
 use crate::format::maven::version::Range;
-use crate::package::{Format, PackageId};
 
 /// Surefire chooses one of these by what a project tests with, while it runs.
 const SUREFIRE_PROVIDERS: &[&str] = &[
@@ -81,8 +80,9 @@ impl Closure {
     pub fn wants(self) -> Vec<Want> {
         let wants = self.files.into_iter();
         wants
-            .map(|(gav, files)| {
-                let package = PackageId::new(Format::Maven, Some(&gav.group), &gav.artifact);
+            .filter_map(|(gav, files)| {
+                // What is no coordinate has no pom either, and is reported for that.
+                let package = gav.package().ok()?;
                 let mut want = Want::new(package, &gav.version);
                 for (file, is_optional) in files {
                     want.files.push(File {
@@ -91,7 +91,7 @@ impl Closure {
                         is_optional,
                     });
                 }
-                want
+                Some(want)
             })
             .collect()
     }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use closure::{Closure, Root};
 
 use crate::format::maven::pom::Pom;
+use crate::package::{Format, PackageId};
+use crate::problem::Problem;
 
 /// Group, artifact, version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +22,26 @@ pub struct Gav {
     pub group: String,
     pub artifact: String,
     pub version: String,
+}
+
+impl Gav {
+    /// The package that the coordinates name.
+    ///
+    /// # Errors
+    /// Where group or artifact is no id.
+    pub fn package(&self) -> Result<PackageId, Problem> {
+        package(&self.group, &self.artifact)
+    }
+}
+
+/// The package `group:artifact`: what a pom says is read as what a person writes.
+///
+/// # Errors
+/// Where one of them is no id.
+pub fn package(group: &str, artifact: &str) -> Result<PackageId, Problem> {
+    Format::Maven
+        .protocol()
+        .package(&format!("{group}:{artifact}"))
 }
 
 impl fmt::Display for Gav {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use quick_xml::escape::escape;
 
 use super::{View, version};
-use crate::format::{DocumentId, Own, View as AnyView};
 use crate::package::{Listing, Release, Status};
+use crate::{DocumentId, Own, View as AnyView};
 
 const XML: &str = "application/xml";
 

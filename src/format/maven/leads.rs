@@ -4,8 +4,8 @@
 
 use super::name;
 use super::pom::{Coordinates, Pom};
-use crate::format::{FormatError, Lead, LeadInput, Target};
 use crate::package::{AssetId, Format, PackageId};
+use crate::{FormatError, Lead, LeadInput, Target};
 
 pub fn leads_on(target: &Target) -> bool {
     matches!(target, Target::Asset(asset) if asset.file.ends_with(".pom"))
@@ -52,7 +52,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::Upstream;
+    use crate::Upstream;
 
     const POM: &str = r"<project>
       <parent><groupId>org.acme</groupId><artifactId>parent</artifactId><version>7</version></parent>

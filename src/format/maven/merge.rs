@@ -4,8 +4,8 @@ use quick_xml::escape::escape;
 
 use super::metadata::Metadata;
 use super::{View, compose};
-use crate::format::xml::Element;
-use crate::format::{DocumentId, FormatError, View as AnyView};
+use crate::xml::Element;
+use crate::{DocumentId, FormatError, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
     matches!(document.view, AnyView::Maven(View::Metadata { .. }))

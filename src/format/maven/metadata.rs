@@ -8,9 +8,9 @@ use std::ops::Range;
 use quick_xml::escape::escape;
 
 use super::{View, version};
-use crate::format::edit::Edits;
-use crate::format::xml::{self, Element};
-use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
+use crate::edit::Edits;
+use crate::xml::{self, Element};
+use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
 
 /// The elements that stand in lists. All others occur once in their parent: Maven refuses a second
 /// one, and other readers take either.

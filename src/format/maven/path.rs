@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::{View, name};
-use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
 use crate::package::{Algorithm, AssetId, Format, PackageId};
 use crate::problem::{Decider, Problem};
+use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
 
 const METADATA: &str = "maven-metadata.xml";
 

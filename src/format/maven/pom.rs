@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::format::{FormatError, text, xml};
+use crate::{FormatError, text, xml};
 
 const DEPTH_MAX: usize = 64;
 

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::format::text;
-use crate::format::upload::{Inspected, Upload};
 use crate::package::Dependency;
 use crate::problem::Problem;
+use crate::text;
+use crate::upload::{Inspected, Upload};
 
 /// What of a pom is looked at (Maven's POM reference).
 #[derive(Debug, Default, Deserialize)]

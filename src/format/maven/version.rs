@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::format::range::{self, Scheme};
+use crate::range::{self, Scheme};
 
 const SCHEME: Scheme = Scheme {
     compare,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::format::FormatError;
+use crate::FormatError;
 
 /// Members under which names of packages stand in the older question, a tree.
 const TREES: &[&str] = &["requires", "dependencies"];

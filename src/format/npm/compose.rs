@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::View;
-use crate::format::json::quoted;
-use crate::format::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
+use crate::json::quoted;
 use crate::package::{Algorithm, Listing, Release, Status, Summary};
+use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
 
 const JSON: &str = "application/json";
 

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{name, scan};
-use crate::format::json::Node;
-use crate::format::{FactsPart, FormatError, Upstream, date};
+use crate::json::Node;
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId, Promise,
     UpstreamPath,
 };
+use crate::{FactsPart, FormatError, Upstream, date};
 
 /// The part of a version's `dist` that says where the tarball is and what it must be.
 #[derive(Debug, Default, Deserialize)]

@@ -7,8 +7,8 @@ use nodejs_semver::{Range, Version};
 use serde::Deserialize;
 
 use super::{View, name};
-use crate::format::json::{Member, Node};
-use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::json::{Member, Node};
+use crate::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,7 +141,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::{Shows, Subject, Upstream};
+    use crate::{Shows, Subject, Upstream};
 
     const PACKUMENT: &str = r#"{"name":"a","dist-tags":{"latest":"2.0.0","next":"3.0.0-rc.1"},"versions":{
         "1.0.0":{"dependencies":{"old":"^1"}},

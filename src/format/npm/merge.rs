@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::View;
-use crate::format::json::{Node, Object, quoted};
-use crate::format::{DocumentId, FormatError, View as AnyView};
+use crate::json::{Node, Object, quoted};
+use crate::{DocumentId, FormatError, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
     matches!(

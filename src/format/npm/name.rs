@@ -1,7 +1,7 @@
 //! npm's package names. Old names may have capitals; scopes never change the rules.
 
-use crate::format::path::encode;
 use crate::package::{Format, PackageId, UpstreamPath};
+use crate::path::encode;
 use crate::problem::Problem;
 
 /// Reads `name` or `@scope/name`.

@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::{SHORT_TYPE, View, name};
-use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
 use crate::package::{AssetId, Location, PackageId, UpstreamPath};
 use crate::problem::{Decider, Kind, Problem};
+use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;

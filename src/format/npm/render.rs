@@ -7,12 +7,10 @@ use std::ops::Range;
 use url::Url;
 
 use super::{SHORT_TYPE, View, facts, name, scan, short, version};
-use crate::format::edit::Edits;
-use crate::format::json::{Member, Node, quoted};
-use crate::format::{
-    Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View as AnyView,
-};
+use crate::edit::Edits;
+use crate::json::{Member, Node, quoted};
 use crate::package::PackageId;
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View as AnyView};
 
 const JSON: &str = "application/json";
 
@@ -376,7 +374,7 @@ fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Address, DocumentId};
+    use crate::{Address, DocumentId};
 
     const FULL: &str = r#"{ "name":"@a/b", "dist-tags":{"latest":"2.0.0", "next":"3.0.0-rc.1","old":"1.0.0"},
  "versions": {
@@ -386,7 +384,7 @@ mod tests {
  },
  "time":{"created":"c","1.0.0":"x","2.0.0":"y","3.0.0-rc.1":"z"}, "extra":[ 1,2 ]}"#;
 
-    fn run(view: View, address: &Address, shows: Option<&crate::format::Shows<'_>>) -> Rendering {
+    fn run(view: View, address: &Address, shows: Option<&crate::Shows<'_>>) -> Rendering {
         let base = Url::parse("https://up.example/npm/").unwrap();
         let document = DocumentId {
             package: Some(name::parse("@a/b").unwrap()),
@@ -531,7 +529,7 @@ mod tests {
                 {
                     continue;
                 }
-                for shows in [None, Some(&shows as &crate::format::Shows<'_>)] {
+                for shows in [None, Some(&shows as &crate::Shows<'_>)] {
                     let rendered = render(&RenderInput {
                         document: &document,
                         upstream: Upstream {

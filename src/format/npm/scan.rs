@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::format::json::Node;
+use crate::json::Node;
 
 /// What one version's manifest says of its tarball.
 pub struct Found<'a> {

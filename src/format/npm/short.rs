@@ -1,8 +1,8 @@
 //! The short packument, derived from the full one: what `application/vnd.npm.install-v1+json`
 //! has, by npm's registry documentation (package metadata, abbreviated form).
 
-use crate::format::FormatError;
-use crate::format::json::{Member, Node, quoted};
+use crate::FormatError;
+use crate::json::{Member, Node, quoted};
 
 const VERSION_FIELDS: &[&str] = &[
     "name",

@@ -9,11 +9,11 @@ use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, TransferEr
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
-use crate::format::FormatError;
-use crate::format::json::{Node, quoted};
-use crate::format::upload::{Inspected, Parted, Upload};
+use crate::FormatError;
+use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
 use crate::problem::Problem;
+use crate::upload::{Inspected, Parted, Upload};
 
 /// Takes the tarball out of the document while it comes in.
 pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result<Parted, Problem> {

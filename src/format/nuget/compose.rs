@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{View, name, version};
-use crate::format::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
 use crate::package::{Listing, Release, Status, Summary};
+use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
 
 const JSON: &str = "application/json";
 

@@ -2,8 +2,8 @@
 
 use super::registration::{self, string};
 use super::{View, name, version};
-use crate::format::json::Node;
-use crate::format::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::json::Node;
+use crate::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
 
 pub fn leads_on(target: &Target) -> bool {
     view_of(target).is_some()
@@ -77,7 +77,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::Upstream;
+    use crate::Upstream;
 
     const INDEX: &str = r#"{"items":[{"items":[
         {"catalogEntry":{"version":"1.0.0","dependencyGroups":[{"dependencies":[{"id":"Old.Dep","range":"[1.0.0, )"}]}]}},

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::{View, version};
-use crate::format::json::{Node, quoted};
-use crate::format::{DocumentId, FormatError, View as AnyView};
+use crate::json::{Node, quoted};
+use crate::{DocumentId, FormatError, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
     match &document.view {

@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::{Registrations, View, name, version};
-use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path};
 use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
+use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;

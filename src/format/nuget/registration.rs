@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::version;
-use crate::format::FormatError;
-use crate::format::json::Node;
+use crate::FormatError;
+use crate::json::Node;
 
 /// One version's entry.
 pub struct Leaf<'a> {

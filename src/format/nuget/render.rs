@@ -7,12 +7,10 @@ use url::Url;
 use super::registration::{self, string};
 use super::service::{self, Addresses};
 use super::{View, name, version};
-use crate::format::edit::Edits;
-use crate::format::json::{Node, quoted};
-use crate::format::{
-    Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of,
-};
+use crate::edit::Edits;
+use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -265,7 +263,7 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
 fn leaf(
     input: &RenderInput<'_>,
     root: &Node<'_>,
-    shows: &crate::format::Shows<'_>,
+    shows: &crate::Shows<'_>,
 ) -> Result<(), FormatError> {
     if input.document.package.is_none() {
         // Of no package: a page of vulnerabilities.
@@ -304,7 +302,7 @@ fn search(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError>
 /// Hides versions of one result, and says whether any is left.
 fn search_result(
     result: &Node<'_>,
-    shows: &crate::format::Shows<'_>,
+    shows: &crate::Shows<'_>,
     edits: &mut Edits,
 ) -> Result<bool, FormatError> {
     let id = string(result, "id")?;
@@ -378,8 +376,8 @@ fn autocomplete(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::nuget::Registrations;
-    use crate::format::{Address, DocumentId, Upstream};
+    use crate::nuget::Registrations;
+    use crate::{Address, DocumentId, Upstream};
 
     const UP: &str = "https://up.example";
 

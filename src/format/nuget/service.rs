@@ -5,10 +5,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::Registrations;
-use crate::format::edit::Edits;
-use crate::format::json::{Node, quoted};
-use crate::format::{FormatError, RenderInput};
+use crate::edit::Edits;
+use crate::json::{Node, quoted};
 use crate::package::{UpstreamPath, UpstreamUrl};
+use crate::{FormatError, RenderInput};
 
 #[derive(Deserialize)]
 struct Service {

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{name, version};
-use crate::format::upload::{Extracted, Inspected, Upload};
 use crate::package::Dependency;
 use crate::problem::Problem;
+use crate::upload::{Extracted, Inspected, Upload};
 
 #[derive(Debug, Deserialize)]
 struct Nuspec {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use nodejs_semver::Version;
 
-use crate::format::range::{Range, Scheme};
+use crate::range::{Range, Scheme};
 
 const SCHEME: Scheme = Scheme {
     compare,

@@ -4,7 +4,7 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::format::path;
+use crate::path;
 
 /// Stands before the host of an upstream that speaks plain HTTP.
 const PLAIN: &str = "+http/";

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{JSON_TYPE, View};
-use crate::format::{DocumentId, FormatError, OWN, Own, Search, View as AnyView};
 use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
+use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView};
 
 /// What is stored of a file beside its digests.
 #[derive(Default, Deserialize)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::page::{File, Page, Place, digests, last_segment};
-use crate::format::{FormatError, Upstream, text};
+use crate::{FormatError, Upstream, text};
 
 /// The attributes that promise a metadata file (PEP 714, 658).
 const PROMISES: [&str; 2] = ["data-core-metadata", "data-dist-info-metadata"];

@@ -9,8 +9,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{Form, View, name};
-use crate::format::{FormatError, StreamInput, View as AnyView, text};
 use crate::package::PackageId;
+use crate::{FormatError, StreamInput, View as AnyView, text};
 
 pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
     let AnyView::Pypi(View::Index(form)) = input.document.view else {
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for Projects<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::DocumentId;
+    use crate::DocumentId;
 
     fn run(media_type: &str, body: &str, form: Form) -> String {
         let document = DocumentId {

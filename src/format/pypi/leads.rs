@@ -6,8 +6,8 @@ use std::str::FromStr as _;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::{Form, View, address, name, page};
-use crate::format::{DocumentId, FormatError, Lead, LeadInput, Need, Target, View as AnyView};
 use crate::package::{AssetId, PackageId};
+use crate::{DocumentId, FormatError, Lead, LeadInput, Need, Target, View as AnyView};
 
 const METADATA: &str = ".metadata";
 
@@ -109,7 +109,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::Upstream;
+    use crate::Upstream;
 
     fn of_page(range: Option<&str>) -> Vec<Lead> {
         let file = |name: &str, more: &str| {

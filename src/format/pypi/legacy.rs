@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::{View, address, page};
-use crate::format::edit::Edits;
-use crate::format::json::{Node, quoted};
-use crate::format::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
+use crate::edit::Edits;
+use crate::json::{Node, quoted};
 use crate::package::PackageId;
+use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
 
 pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
     let root = Node::object_document(input.upstream.bytes)?;

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use url::Url;
 
 use super::{Form, HTML_TYPE, View, page};
-use crate::format::json::Node;
-use crate::format::{DocumentId, FormatError, OWN, Upstream, View as AnyView};
+use crate::json::Node;
+use crate::{DocumentId, FormatError, OWN, Upstream, View as AnyView};
 
 pub fn merges(document: &DocumentId) -> bool {
     matches!(
@@ -60,7 +60,7 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
             } else if member.name != list && member.name != "versions" {
                 out.push_str(&format!(
                     "{}:{},",
-                    crate::format::json::quoted(&member.name),
+                    crate::json::quoted(&member.name),
                     member.value.text()
                 ));
             }

@@ -6,9 +6,9 @@ use std::io::Read as _;
 use serde::Deserialize;
 
 use super::leads::{requirement, requirements};
-use crate::format::Need;
-use crate::format::upload::{Readable, tar_entry, zip_entry};
+use crate::Need;
 use crate::problem::Problem;
+use crate::upload::{Readable, tar_entry, zip_entry};
 
 /// Of a file that is read for it.
 const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -11,9 +11,9 @@ use url::Url;
 
 use super::render::version_key;
 use super::{html, name};
-use crate::format::json::Node;
-use crate::format::{FormatError, Upstream, date, text};
+use crate::json::Node;
 use crate::package::{Algorithm, Digest, Expected, PackageId};
+use crate::{FormatError, Upstream, date, text};
 
 /// A page of the simple index.
 #[derive(Debug)]

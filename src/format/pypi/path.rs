@@ -3,9 +3,9 @@
 use http::Method;
 
 use super::{Form, HTML_TYPE, JSON_TYPE, View, name};
-use crate::format::{Ask, Change, DocumentId, Target, View as AnyView, path, query_of};
 use crate::package::{AssetId, PackageId};
 use crate::problem::{Decider, Problem};
+use crate::{Ask, Change, DocumentId, Target, View as AnyView, path, query_of};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     if ask.method == Method::POST {

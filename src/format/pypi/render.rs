@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::page::{self, File, Page};
 use super::{Form, address};
-use crate::format::edit::Edits;
-use crate::format::json::{Node, quoted};
-use crate::format::{FormatError, RenderInput, Rendering, Subject};
+use crate::edit::Edits;
+use crate::json::{Node, quoted};
 use crate::package::PackageId;
+use crate::{FormatError, RenderInput, Rendering, Subject};
 
 pub fn project(
     input: &RenderInput<'_>,
@@ -278,8 +278,8 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::pypi::{View, name};
-    use crate::format::{Address, DocumentId, Upstream, View as AnyView};
+    use crate::pypi::{View, name};
+    use crate::{Address, DocumentId, Upstream, View as AnyView};
 
     const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 

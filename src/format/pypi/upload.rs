@@ -9,9 +9,9 @@ use pep440_rs::Version;
 use serde_json::json;
 
 use super::name;
-use crate::format::upload::{Extracted, Inspected, Upload};
 use crate::package::{Algorithm, Dependency};
 use crate::problem::Problem;
+use crate::upload::{Extracted, Inspected, Upload};
 
 /// Where own files lie below their project.
 const FOLDER: &str = "-";

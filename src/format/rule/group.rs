@@ -517,7 +517,7 @@ mod tests {
     }
 
     fn package(text: &str) -> PackageId {
-        crate::format::package(text).unwrap()
+        crate::package(text).unwrap()
     }
 
     #[test]
@@ -675,7 +675,7 @@ mod tests {
             (setting.mode, from.pattern.as_str()),
             (Mode::Block, "/npm/*")
         );
-        let variation = crate::format::package("npm:@Space/ui").unwrap();
+        let variation = crate::package("npm:@Space/ui").unwrap();
         let entrance = groups.entrance(&variation).unwrap();
         assert!(
             !entrance.admits(Entry::Publish, "team"),
