@@ -56,6 +56,7 @@ fn render(bencher: Bencher<'_, '_>, hides: Option<fn(Subject<'_>) -> bool>) {
                     upstream,
                     address: &address,
                     shows: hides.is_some().then_some(&shows),
+                    is_only_source: true,
                 })
                 .unwrap()
         })

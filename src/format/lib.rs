@@ -245,6 +245,9 @@ pub struct RenderInput<'a> {
     pub address: &'a Address,
     /// `None` where no rule concerns the document.
     pub shows: Option<&'a Shows<'a>>,
+    /// Whether the repository has nothing but what this source has: only then is what the source
+    /// promises of all its packages true of the repository.
+    pub is_only_source: bool,
 }
 
 /// A large document on its way.
@@ -461,6 +464,18 @@ pub trait Protocol: Send + Sync {
         _upstream: &Upstream<'_>,
     ) -> Result<Vec<String>, FormatError> {
         Ok(Vec::new())
+    }
+
+    /// The one version that the document is about, where its name shows it. It is given where that
+    /// version's files are.
+    fn version_of_document<'a>(&self, _document: &'a DocumentId) -> Option<&'a str> {
+        None
+    }
+
+    /// Whether the document is a promise about all packages of its source (that all are signed, for
+    /// instance), which holds for a repository only if it holds for each of its sources.
+    fn is_promise(&self, _document: &DocumentId) -> bool {
+        false
     }
 
     /// The documents of a package that [`Protocol::versions`] reads.

@@ -13,9 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::chain::Taken;
+use super::decision::Verdicts;
 use super::evidence::unreadable;
-use super::render::{Verdicts, upstream};
+use super::lookup::Lookup;
+use super::render::upstream;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config;
@@ -215,8 +216,7 @@ impl Reader {
     /// A client asked for the asset.
     pub(super) fn asked_for_asset(
         &self,
-        snapshot: &Arc<Snapshot>,
-        repository: &Repository,
+        lookup: &Lookup<'_>,
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) {
@@ -226,8 +226,8 @@ impl Reader {
         }
         self.ahead.used(connection, &asset.to_string());
         self.ahead.step(Step {
-            snapshot: Arc::clone(snapshot),
-            repository: repository.name.as_str().into(),
+            snapshot: Arc::clone(lookup.snapshot),
+            repository: lookup.repository.name.as_str().into(),
             connection: Arc::clone(connection),
             target,
             range: None,
@@ -246,12 +246,11 @@ impl Reader {
         };
         // A name of our own is told to nobody.
         let repository = step.snapshot.repository(&step.repository)?;
-        if let Some(package) = package
-            && !self
-                .may_ask(&step.snapshot, repository, &step.connection, package)
-                .await?
-        {
-            return Ok(());
+        if let Some(package) = package {
+            let lookup = Lookup::new(&step.snapshot, repository, package);
+            if !self.may_ask(&lookup, &step.connection).await? {
+                return Ok(());
+            }
         }
         let started = Instant::now();
         let leads = match &step.target {
@@ -283,13 +282,11 @@ impl Reader {
         let Some(package) = &id.package else {
             return Ok(Vec::new());
         };
-        if rules.denies_name(package, now) {
-            return Ok(Vec::new());
-        }
         let concern = rules.concern(package, now);
         let resource = connection.format.protocol().resource(id, concern.dates);
         let what = package.full_name();
         let document = self
+            .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
         if step.depth > 0 && document.outcome == Outcome::Miss {
@@ -297,14 +294,7 @@ impl Reader {
         }
         let bytes = document.bytes(&self.fetcher).await?;
         let view = self
-            .view(
-                &step.snapshot,
-                connection,
-                id,
-                &document,
-                concern,
-                Taken::default(),
-            )
+            .view(&step.snapshot, connection, id, &document, concern)
             .await?;
         let (owner, of, range) = (
             Arc::clone(connection),
@@ -331,7 +321,7 @@ impl Reader {
         asset: &AssetId,
         started: Instant,
     ) -> Result<Vec<Lead>, Problem> {
-        let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
+        let connection = &step.connection;
         let key = AssetKey {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
@@ -339,14 +329,14 @@ impl Reader {
         let blob = match self.fetcher.asset_at_rest(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
-                let concern = rules.concern(&asset.package, clock::now());
-                let facts = self
-                    .permitted_facts(&step.snapshot, connection, asset, concern)
-                    .await?;
+                let repository = step.snapshot.repository(&step.repository)?;
+                let lookup = Lookup::new(&step.snapshot, repository, &asset.package);
+                let evidence = &self.evidence;
+                let facts = evidence.permitted_facts(&lookup, connection, asset).await?;
                 if facts.mutable {
                     return Ok(Vec::new());
                 }
-                let wanted = self.wanted(connection, key.clone(), facts).await?;
+                let wanted = evidence.wanted(connection, key.clone(), facts).await?;
                 if let (Phase::Failed(problem), _) = self.fetcher.fetch(&wanted).await {
                     return Err(problem);
                 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::chain::{Link, Taken};
 use super::document::{Cached, Lasting, own_cached};
-use super::evidence::{permit, promises_of};
+use super::evidence::promises_of;
+use super::lookup::{Candidate, Lookup};
 use super::own::Held;
+use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
@@ -15,7 +16,6 @@ use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
 };
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Concern, Question};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Arrival, Blob, Phase};
 
@@ -46,320 +46,27 @@ impl Reader {
         repository: &Repository,
         asset: &AssetId,
     ) -> Result<AssetReply, Problem> {
-        let reply = self.asset_asked(snapshot, repository, asset).await;
+        let reply = self
+            .asset_request(snapshot, repository, asset)
+            .answer()
+            .await;
         if let Err(problem) = &reply {
             self.wish(repository, &asset.package, Some(asset), problem);
         }
         reply
     }
 
-    /// Notes what an offline connection does not have, for when there is a line.
-    pub(super) fn wish(
-        &self,
-        repository: &Repository,
-        package: &PackageId,
-        asset: Option<&AssetId>,
-        problem: &Problem,
-    ) {
-        let Decider::Connection(name) = &problem.decider else {
-            return;
-        };
-        let mut connections = repository.connections_of(package.format());
-        let is_offline = connections.any(|one| one.offline && one.name == *name);
-        if problem.kind != Kind::NotFound || !is_offline {
-            return;
+    fn asset_request<'a>(
+        self: &'a Arc<Self>,
+        snapshot: &'a Arc<Snapshot>,
+        repository: &'a Repository,
+        asset: &'a AssetId,
+    ) -> AssetRequest<'a> {
+        AssetRequest {
+            reader: self,
+            lookup: Lookup::new(snapshot, repository, &asset.package),
+            asset,
         }
-        let version = asset.and_then(|asset| package.format().protocol().version_of(asset));
-        let file = asset.map_or("", |asset| &asset.file);
-        let wishes = self.fetcher.store().wishes();
-        wishes.note(
-            &repository.name,
-            package,
-            &version.unwrap_or_default(),
-            file,
-        );
-    }
-
-    async fn asset_asked(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        repository: &Repository,
-        asset: &AssetId,
-    ) -> Result<AssetReply, Problem> {
-        let chain = self.chain(snapshot, repository, &asset.package).await?;
-        let (mut absent, mut outside) = (chain.barred.clone(), Taken::default());
-        let mut asks_first = true;
-        for (index, link) in chain.links.iter().enumerate() {
-            let connection = match link {
-                Link::Own { repository, held } => {
-                    let reply = self.own_asset(snapshot, repository, held, asset).await?;
-                    match reply {
-                        Some(mut reply) => {
-                            reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
-                            return Ok(reply);
-                        }
-                        None => continue,
-                    }
-                }
-                Link::Outside(connection) => connection,
-            };
-            let taken = chain.taken_before(index).and(&outside);
-            match self
-                .asset_of(snapshot, repository, connection, asset, &taken)
-                .await
-            {
-                Ok(mut reply) => {
-                    // A nearer connection that had nothing may have something next time.
-                    let lasting = reply.lasting.filter(|_| asks_first);
-                    reply.lasting = lasting.map(|lasting| lasting.with(&chain));
-                    return Ok(reply);
-                }
-                Err(problem) if problem.kind == Kind::NotFound => {
-                    absent = absent.or(Some(problem));
-                    if chain.ends_at(index) {
-                        break;
-                    }
-                }
-                Err(problem) => return Err(problem),
-            }
-            asks_first = false;
-            if index + 1 < chain.links.len() {
-                self.take(&mut outside, connection, &asset.package).await?;
-            }
-        }
-        Err(absent
-            .unwrap_or_else(|| repository.has_none(asset.package.format(), &asset.to_string())))
-    }
-
-    /// An asset of our own packages; `None` where they have none of that name.
-    async fn own_asset(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        repository: &str,
-        held: &Held,
-        asset: &AssetId,
-    ) -> Result<Option<AssetReply>, Problem> {
-        let Some(found) = own_facts(snapshot, repository, held, asset)? else {
-            return Ok(None);
-        };
-        let blob = self.fetcher.store().blob(found.blob).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a stored file cannot be read", error))?
-            .ok_or_else(|| {
-                Problem::internal(
-                    format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
-                    "no such blob",
-                )
-            })?;
-        Ok(Some(AssetReply {
-            body: AssetBody::Stored(blob),
-            media_type: found.media_type.to_string(),
-            last_modified: Some(httpdate::fmt_http_date(found.published.into())),
-            cached: own_cached(repository),
-            lasting: Some(Lasting::by_rules(snapshot, clock::now())),
-        }))
-    }
-
-    async fn asset_of(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        repository: &Repository,
-        connection: &Arc<Connection>,
-        asset: &AssetId,
-        taken: &Taken,
-    ) -> Result<AssetReply, Problem> {
-        self.asked_for_asset(snapshot, repository, connection, asset);
-        let key = AssetKey {
-            connection: connection.name.as_str().into(),
-            asset: asset.clone(),
-        };
-        let now = clock::now();
-        let concern = snapshot.config.rules.concern(&asset.package, now);
-        let kept = self.fetcher.asset(&key).await?;
-        if let Some((row, Some(blob))) = kept.as_ref()
-            && (row.published.is_some() || !concern.dates)
-        {
-            outside(connection, asset, &row.version, taken)?;
-            permit(
-                snapshot,
-                concern,
-                &asset.package,
-                &row.version,
-                row.published,
-            )?;
-            return Ok(AssetReply {
-                lasting: Some(Lasting::by_rules(snapshot, now)),
-                ..stored(connection, row, blob.clone(), "hit")
-            });
-        }
-        let is_here = kept.as_ref().is_some_and(|(_, blob)| blob.is_some());
-        if !is_here
-            && !concern.dates
-            && taken.is_empty()
-            && let Some(reply) = self.guessed(snapshot, connection, &key, concern).await?
-        {
-            return Ok(reply);
-        }
-        let facts = self
-            .permitted_facts(snapshot, connection, asset, concern)
-            .await?;
-        outside(connection, asset, &facts.version, taken)?;
-        if facts.mutable {
-            return self.mutable(connection, asset, &facts).await;
-        }
-        if let Some((row, Some(blob))) = kept {
-            return Ok(stored(connection, &row, blob, "hit"));
-        }
-        let wanted = self.wanted(connection, key, facts).await?;
-        self.fetched(connection, &wanted).await
-    }
-
-    /// The asset by what a registry of the usual form says of it in a small resource, where its
-    /// package's document is not here already; `None` where the guess is wrong.
-    async fn guessed(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        connection: &Arc<Connection>,
-        key: &AssetKey,
-        concern: Concern,
-    ) -> Result<Option<AssetReply>, Problem> {
-        let protocol = connection.format.protocol();
-        let (Some(mut facts), Evidence::Documents(documents)) = (
-            protocol.guess(&key.asset),
-            protocol.evidence(&key.asset.package, false),
-        ) else {
-            return Ok(None);
-        };
-        let promises_here = self.promising.get(&connection.name).await;
-        if promises_here == Some(false) {
-            return Ok(None);
-        }
-        for document in &documents {
-            if self
-                .fetcher
-                .stored(connection, &document.key)
-                .await?
-                .is_some()
-            {
-                return Ok(None);
-            }
-        }
-        permit(snapshot, concern, &key.asset.package, &facts.version, None)?;
-        if promises_here.is_none() {
-            // Whether this registry has such resources is seen once, before content is asked for.
-            let wanted = self.wanted(connection, key.clone(), facts.clone()).await?;
-            // Whatever goes wrong here, the package's document is still to be asked.
-            let asked = self.fetcher.promised(connection, wanted.promises).await;
-            let Ok(expected) = asked else { return Ok(None) };
-            let has_them = !expected.is_empty();
-            self.promising
-                .insert(connection.name.clone(), has_them)
-                .await;
-            if !has_them {
-                return Ok(None);
-            }
-            facts.expectation = Expectation::Known(expected);
-        }
-        let wanted = self.wanted(connection, key.clone(), facts).await?;
-        // Its document will say what is right, or what is wrong.
-        Ok(self.fetched(connection, &wanted).await.ok())
-    }
-
-    async fn fetched(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        wanted: &Wanted,
-    ) -> Result<AssetReply, Problem> {
-        let (phase, outcome) = self.fetcher.fetch(wanted).await;
-        let outcome = outcome.as_str();
-        match phase {
-            Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
-            Phase::Arriving(arrival) => {
-                arrival.begun().await?;
-                Ok(AssetReply {
-                    media_type: arrival.head.media_type.clone(),
-                    last_modified: arrival.head.last_modified.clone(),
-                    body: AssetBody::Arriving(arrival),
-                    cached: cached(connection, outcome, 0, 0),
-                    lasting: None,
-                })
-            }
-            // What passes unkept is handed out while its promise is still to come.
-            Phase::Unkept(_) if wanted.is_guess() => {
-                Err(Problem::internal("a guess is not passed on", "no room"))
-            }
-            Phase::Unkept(why) => {
-                let pass = self.fetcher.pass(wanted).await?;
-                Ok(AssetReply {
-                    media_type: pass.head.media_type.clone(),
-                    last_modified: pass.head.last_modified.clone(),
-                    body: AssetBody::Passing(pass),
-                    cached: cached(connection, why.as_str(), 0, 0),
-                    lasting: None,
-                })
-            }
-            Phase::Failed(problem) => Err(problem),
-            Phase::Opening => Err(Problem::internal("the download stopped", "it never began")),
-        }
-    }
-
-    /// An asset whose bytes may change is revalidated as a document is.
-    async fn mutable(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        asset: &AssetId,
-        facts: &AssetFacts,
-    ) -> Result<AssetReply, Problem> {
-        let url = self.locate(connection, &facts.location).await?;
-        let key = format!("asset:{asset}");
-        let document = self
-            .fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &key,
-                    url: &url,
-                    accept: "*/*",
-                    freshen: Freshen::AsCached,
-                    promises: promises_of(facts),
-                    what: &asset.to_string(),
-                },
-            )
-            .await?;
-        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
-        let fetch_ms = u64::try_from(document.row.fetch_ms).unwrap_or(0);
-        let blob = match &document.content {
-            Content::Stored(blob) => blob.clone(),
-            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
-        };
-        Ok(AssetReply {
-            body: AssetBody::Stored(blob),
-            media_type: document.row.media_type.clone(),
-            last_modified: document.row.last_modified.clone(),
-            cached: cached(connection, document.outcome.as_str(), age, fetch_ms),
-            lasting: None,
-        })
-    }
-
-    pub(super) async fn wanted(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        key: AssetKey,
-        facts: AssetFacts,
-    ) -> Result<Wanted, Problem> {
-        let url = self.locate(connection, &facts.location).await?;
-        let mut promises = Vec::new();
-        for promise in promises_of(&facts) {
-            let url = self.locate(connection, &promise.location).await?;
-            promises.push((promise, url));
-        }
-        Ok(Wanted {
-            connection: Arc::clone(connection),
-            key,
-            facts,
-            url,
-            promises,
-        })
     }
 
     /// The digest of an asset, in hexadecimal: our own where we hold the file, upstream's where
@@ -369,94 +76,13 @@ impl Reader {
     /// As [`Reader::asset`].
     pub async fn checksum(
         self: &Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         repository: &Repository,
         asset: &AssetId,
         algorithm: Algorithm,
     ) -> Result<(String, Cached), Problem> {
-        let chain = self.chain(snapshot, repository, &asset.package).await?;
-        let mut absent = chain.barred.clone();
-        for link in &chain.links {
-            match link {
-                Link::Own { repository, held } => {
-                    if let Some(found) = own_facts(snapshot, repository, held, asset)? {
-                        return Ok((found.digest(algorithm), own_cached(repository)));
-                    }
-                }
-                Link::Outside(connection) => {
-                    match self
-                        .checksum_of(snapshot, connection, asset, algorithm)
-                        .await
-                    {
-                        Err(problem) if problem.kind == Kind::NotFound => {
-                            absent = absent.or(Some(problem));
-                        }
-                        result => return result,
-                    }
-                }
-            }
-        }
-        Err(absent
-            .unwrap_or_else(|| repository.has_none(asset.package.format(), &asset.to_string())))
-    }
-
-    async fn checksum_of(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        connection: &Arc<Connection>,
-        asset: &AssetId,
-        algorithm: Algorithm,
-    ) -> Result<(String, Cached), Problem> {
-        let concern = snapshot.config.rules.concern(&asset.package, clock::now());
-        let facts = self
-            .permitted_facts(snapshot, connection, asset, concern)
-            .await?;
-        let held = if facts.mutable {
-            let document = self
-                .fetcher
-                .stored(connection, &format!("asset:{asset}"))
-                .await?;
-            document.and_then(|document| match &document.content {
-                Content::Stored(blob) => Some(blob.clone()),
-                Content::Passing(_) => None,
-            })
-        } else {
-            let key = AssetKey {
-                connection: connection.name.as_str().into(),
-                asset: asset.clone(),
-            };
-            self.fetcher
-                .asset_at_rest(&key)
-                .await?
-                .and_then(|(_, blob)| blob)
-        };
-        if let Some(blob) = held {
-            let digest = self.fetcher.store().digest(&blob, algorithm).await;
-            let digest =
-                digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
-            return Ok((digest.to_hex(), cached(connection, "hit", 0, 0)));
-        }
-        let file = promises_of(&facts)
-            .into_iter()
-            .find(|promise| promise.algorithm == Some(algorithm))
-            .ok_or_else(|| {
-                Problem::not_found(
-                    Decider::Connection(connection.name.clone()),
-                    format!("{asset} has no {} file", algorithm.as_str()),
-                )
-            })?;
-        let resource = Resource {
-            key: format!("checksum:{}:{asset}", algorithm.as_str()),
-            location: file.location,
-            accept: "*/*",
-        };
-        let document = self
-            .freshen(connection, &resource, Freshen::AsCached, &asset.to_string())
-            .await?;
-        let text = document.bytes(&self.fetcher).await?;
-        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
-        let cached = cached(connection, document.outcome.as_str(), age, 0);
-        Ok((String::from_utf8_lossy(&text).trim().to_owned(), cached))
+        let request = self.asset_request(snapshot, repository, asset);
+        request.checksum(algorithm).await
     }
 
     /// What a stored alias leads to; the address is upstream's own, or one that we made up.
@@ -491,57 +117,407 @@ impl Reader {
         }
         Err(unknown())
     }
+
+    /// Notes what an offline connection does not have, for when there is a line.
+    pub(super) fn wish(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+        asset: Option<&AssetId>,
+        problem: &Problem,
+    ) {
+        let Decider::Connection(name) = &problem.decider else {
+            return;
+        };
+        let mut connections = repository.connections_of(package.format());
+        let is_offline = connections.any(|one| one.offline && one.name == *name);
+        if problem.kind != Kind::NotFound || !is_offline {
+            return;
+        }
+        let version = asset.and_then(|asset| package.format().protocol().version_of(asset));
+        let file = asset.map_or("", |asset| &asset.file);
+        let wishes = self.fetcher.store().wishes();
+        wishes.note(
+            &repository.name,
+            package,
+            &version.unwrap_or_default(),
+            file,
+        );
+    }
 }
 
-/// A version that a nearer source has is not taken from here.
-fn outside(
-    connection: &Connection,
-    asset: &AssetId,
-    version: &str,
-    taken: &Taken,
-) -> Result<(), Problem> {
-    if !taken.has(version) {
-        return Ok(());
-    }
-    Err(Problem::not_found(
-        Decider::Connection(connection.name.clone()),
-        format!("{asset} is of a version that a nearer repository has, without this file"),
-    ))
+/// An asset that is asked for.
+pub(super) struct AssetRequest<'a> {
+    pub reader: &'a Arc<Reader>,
+    pub lookup: Lookup<'a>,
+    pub asset: &'a AssetId,
 }
 
-/// What the catalog says of an asset of our own that may be handed out; `None` where there is none.
-fn own_facts<'a>(
-    snapshot: &Snapshot,
-    repository: &str,
-    held: &'a Held,
-    asset: &AssetId,
-) -> Result<Option<&'a ReleaseAsset>, Problem> {
-    let found = held
-        .listing
-        .as_ref()
-        .and_then(|listing| listing.asset(&asset.file));
-    let Some((release, found)) = found.filter(|(_, found)| !found.staged) else {
-        return Ok(None);
-    };
-    if !release.status.is_served() {
-        return Err(Problem::not_found(
-            Decider::Repository(repository.to_owned()),
-            format!(
-                "{} {} is {}",
-                asset.package, release.version, release.status
-            ),
-        )
-        .advice("its status decides; `larder status` shows and changes it"));
+impl AssetRequest<'_> {
+    async fn answer(&self) -> Result<AssetReply, Problem> {
+        let chain = self.reader.chain(&self.lookup).await?;
+        let walk = self.reader.walk(&chain, Some(self.lookup.package));
+        let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
+            match source {
+                PackageSource::Own { repository, held } => {
+                    self.of_own(&repository, &held, &shadowed).await
+                }
+                PackageSource::Outside(connection) => {
+                    let reply = self.of_connection(&connection, &shadowed).await?;
+                    Ok(Some(Ok(reply)))
+                }
+            }
+        };
+        let found = walk.first(ask, || self.nothing()).await?;
+        let mut reply = found.value?;
+        // A nearer connection that had nothing may have something next time.
+        let lasting = reply.lasting.filter(|_| found.is_nearest_connection);
+        reply.lasting = lasting.map(|lasting| lasting.with(&chain));
+        Ok(reply)
     }
-    let rules = &snapshot.config.rules;
-    let question = Question {
-        package: &asset.package,
-        version: &release.version,
-        published: Some(release.published),
-        origin: release.origin,
-    };
-    rules.decide(&question, clock::now()).permit(&question)?;
-    Ok(Some(found))
+
+    fn nothing(&self) -> Problem {
+        let format = self.lookup.package.format();
+        let repository = self.lookup.repository;
+        repository.has_none(format, &self.asset.to_string())
+    }
+
+    /// The asset of our own packages; `None` where they have none of that name, and a refusal, which
+    /// no farther source's answer may take the place of, where it is not handed out.
+    async fn of_own(
+        &self,
+        repository: &str,
+        held: &Held,
+        shadowed: &ShadowedVersions,
+    ) -> Result<Option<Result<AssetReply, Problem>>, Problem> {
+        let Some(found) = self.own_facts(repository, held, shadowed)? else {
+            return Ok(None);
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(refused) => return Ok(Some(Err(refused))),
+        };
+        let asset = self.asset;
+        let blob = self.reader.fetcher.store().blob(found.blob).await;
+        let blob = blob
+            .map_err(|error| Problem::internal("a stored file cannot be read", error))?
+            .ok_or_else(|| {
+                Problem::internal(
+                    format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
+                    "no such blob",
+                )
+            })?;
+        Ok(Some(Ok(AssetReply {
+            body: AssetBody::Stored(blob),
+            media_type: found.media_type.to_string(),
+            last_modified: Some(httpdate::fmt_http_date(found.published.into())),
+            cached: own_cached(repository),
+            lasting: Some(Lasting::by_rules(self.lookup.snapshot, self.lookup.now)),
+        })))
+    }
+
+    /// What the catalog says of an asset of our own; `None` where there is none.
+    fn own_facts<'h>(
+        &self,
+        repository: &str,
+        held: &'h Held,
+        shadowed: &ShadowedVersions,
+    ) -> Result<Option<Result<&'h ReleaseAsset, Problem>>, Problem> {
+        let listing = held.listing.as_ref();
+        let found = listing.and_then(|listing| listing.asset(&self.asset.file));
+        let Some((release, found)) = found.filter(|(_, found)| !found.staged) else {
+            return Ok(None);
+        };
+        let decider = Decider::Repository(repository.to_owned());
+        shadowed.permit(decider, &self.asset.to_string(), &release.version)?;
+        let permitted = self.lookup.permit(&Candidate::own(repository, release));
+        Ok(Some(permitted.map(|()| found)))
+    }
+
+    /// Facts of the asset at the connection, which may hand it out.
+    async fn facts(
+        &self,
+        connection: &Arc<Connection>,
+        shadowed: &ShadowedVersions,
+    ) -> Result<AssetFacts, Problem> {
+        let evidence = &self.reader.evidence;
+        let facts = evidence.permitted_facts(&self.lookup, connection, self.asset);
+        let facts = facts.await?;
+        self.not_shadowed(connection, &facts.version, shadowed)?;
+        Ok(facts)
+    }
+
+    fn not_shadowed(
+        &self,
+        connection: &Connection,
+        version: &str,
+        shadowed: &ShadowedVersions,
+    ) -> Result<(), Problem> {
+        let decider = Decider::Connection(connection.name.clone());
+        shadowed.permit(decider, &self.asset.to_string(), version)
+    }
+
+    fn key(&self, connection: &Connection) -> AssetKey {
+        AssetKey {
+            connection: connection.name.as_str().into(),
+            asset: self.asset.clone(),
+        }
+    }
+
+    async fn of_connection(
+        &self,
+        connection: &Arc<Connection>,
+        shadowed: &ShadowedVersions,
+    ) -> Result<AssetReply, Problem> {
+        let (reader, lookup) = (self.reader, &self.lookup);
+        reader.asked_for_asset(lookup, connection, self.asset);
+        let reply = self.from_connection(connection, shadowed).await?;
+        reader.seen_outside(connection, lookup.package);
+        Ok(reply)
+    }
+
+    async fn from_connection(
+        &self,
+        connection: &Arc<Connection>,
+        shadowed: &ShadowedVersions,
+    ) -> Result<AssetReply, Problem> {
+        let (reader, lookup) = (self.reader, &self.lookup);
+        let key = self.key(connection);
+        let kept = reader.fetcher.asset(&key).await?;
+        if let Some((row, Some(blob))) = kept.as_ref()
+            && (row.published.is_some() || !lookup.concern.dates)
+        {
+            self.not_shadowed(connection, &row.version, shadowed)?;
+            lookup.permit(&Candidate::outside(
+                &connection.name,
+                &row.version,
+                row.published,
+            ))?;
+            return Ok(AssetReply {
+                lasting: Some(Lasting::by_rules(lookup.snapshot, lookup.now)),
+                ..stored(connection, row, blob.clone(), "hit")
+            });
+        }
+        let is_here = kept.as_ref().is_some_and(|(_, blob)| blob.is_some());
+        if !is_here
+            && !lookup.concern.dates
+            && shadowed.is_empty()
+            && let Some(reply) = self.guessed(connection, &key).await?
+        {
+            return Ok(reply);
+        }
+        let facts = self.facts(connection, shadowed).await?;
+        if facts.mutable {
+            return self.mutable(connection, &facts).await;
+        }
+        if let Some((row, Some(blob))) = kept {
+            return Ok(stored(connection, &row, blob, "hit"));
+        }
+        let wanted = reader.evidence.wanted(connection, key, facts).await?;
+        self.fetched(connection, &wanted).await
+    }
+
+    /// The asset by what a registry of the usual form says of it in a small resource, where its
+    /// package's document is not here already; `None` where the guess is wrong.
+    async fn guessed(
+        &self,
+        connection: &Arc<Connection>,
+        key: &AssetKey,
+    ) -> Result<Option<AssetReply>, Problem> {
+        let reader = self.reader;
+        let protocol = connection.format.protocol();
+        let (Some(mut facts), Evidence::Documents(documents)) = (
+            protocol.guess(&key.asset),
+            protocol.evidence(&key.asset.package, false),
+        ) else {
+            return Ok(None);
+        };
+        let promises_here = reader.promising.get(&connection.name).await;
+        if promises_here == Some(false) {
+            return Ok(None);
+        }
+        for document in &documents {
+            let stored = reader.fetcher.stored(connection, &document.key).await?;
+            if stored.is_some() {
+                return Ok(None);
+            }
+        }
+        let name = &connection.name;
+        let candidate = Candidate::outside(name, &facts.version, None);
+        self.lookup.permit(&candidate)?;
+        let evidence = &reader.evidence;
+        if promises_here.is_none() {
+            // Whether this registry has such resources is seen once, before content is asked for.
+            let wanted = evidence.wanted(connection, key.clone(), facts.clone());
+            // Whatever goes wrong here, the package's document is still to be asked.
+            let asked = reader.fetcher.promised(connection, wanted.await?.promises);
+            let Ok(expected) = asked.await else {
+                return Ok(None);
+            };
+            let has_them = !expected.is_empty();
+            reader.promising.insert(name.clone(), has_them).await;
+            if !has_them {
+                return Ok(None);
+            }
+            facts.expectation = Expectation::Known(expected);
+        }
+        let wanted = evidence.wanted(connection, key.clone(), facts).await?;
+        // Its document will say what is right, or what is wrong.
+        Ok(self.fetched(connection, &wanted).await.ok())
+    }
+
+    async fn fetched(
+        &self,
+        connection: &Arc<Connection>,
+        wanted: &Wanted,
+    ) -> Result<AssetReply, Problem> {
+        let (phase, outcome) = self.reader.fetcher.fetch(wanted).await;
+        let outcome = outcome.as_str();
+        match phase {
+            Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
+            Phase::Arriving(arrival) => {
+                arrival.begun().await?;
+                Ok(AssetReply {
+                    media_type: arrival.head.media_type.clone(),
+                    last_modified: arrival.head.last_modified.clone(),
+                    body: AssetBody::Arriving(arrival),
+                    cached: cached(connection, outcome, 0, 0),
+                    lasting: None,
+                })
+            }
+            // What passes unkept is handed out while its promise is still to come.
+            Phase::Unkept(_) if wanted.is_guess() => {
+                Err(Problem::internal("a guess is not passed on", "no room"))
+            }
+            Phase::Unkept(why) => {
+                let pass = self.reader.fetcher.pass(wanted).await?;
+                Ok(AssetReply {
+                    media_type: pass.head.media_type.clone(),
+                    last_modified: pass.head.last_modified.clone(),
+                    body: AssetBody::Passing(pass),
+                    cached: cached(connection, why.as_str(), 0, 0),
+                    lasting: None,
+                })
+            }
+            Phase::Failed(problem) => Err(problem),
+            Phase::Opening => Err(Problem::internal("the download stopped", "it never began")),
+        }
+    }
+
+    /// An asset whose bytes may change is revalidated as a document is.
+    async fn mutable(
+        &self,
+        connection: &Arc<Connection>,
+        facts: &AssetFacts,
+    ) -> Result<AssetReply, Problem> {
+        let reader = self.reader;
+        let url = reader.evidence.locate(connection, &facts.location).await?;
+        let what = self.asset.to_string();
+        let document = reader
+            .fetcher
+            .freshen(
+                connection,
+                Sought {
+                    key: &mutable_key(self.asset),
+                    url: &url,
+                    accept: "*/*",
+                    freshen: Freshen::AsCached,
+                    promises: promises_of(facts),
+                    what: &what,
+                },
+            )
+            .await?;
+        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
+        let fetch_ms = u64::try_from(document.row.fetch_ms).unwrap_or(0);
+        let blob = match &document.content {
+            Content::Stored(blob) => blob.clone(),
+            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+        };
+        Ok(AssetReply {
+            body: AssetBody::Stored(blob),
+            media_type: document.row.media_type.clone(),
+            last_modified: document.row.last_modified.clone(),
+            cached: cached(connection, document.outcome.as_str(), age, fetch_ms),
+            lasting: None,
+        })
+    }
+
+    async fn checksum(&self, algorithm: Algorithm) -> Result<(String, Cached), Problem> {
+        let chain = self.reader.chain(&self.lookup).await?;
+        let walk = self.reader.walk(&chain, Some(self.lookup.package));
+        let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
+            match source {
+                PackageSource::Own { repository, held } => {
+                    let found = self.own_facts(&repository, &held, &shadowed)?;
+                    let digest =
+                        |found: &ReleaseAsset| (found.digest(algorithm), own_cached(&repository));
+                    Ok(found.map(|found| found.map(digest)))
+                }
+                PackageSource::Outside(connection) => {
+                    let facts = self.facts(&connection, &shadowed).await?;
+                    let digest = self.checksum_of(&connection, &facts, algorithm).await?;
+                    Ok(Some(Ok(digest)))
+                }
+            }
+        };
+        walk.first(ask, || self.nothing()).await?.value
+    }
+
+    /// The digest of the file that is here, or what upstream says of it.
+    async fn checksum_of(
+        &self,
+        connection: &Arc<Connection>,
+        facts: &AssetFacts,
+        algorithm: Algorithm,
+    ) -> Result<(String, Cached), Problem> {
+        let (reader, asset) = (self.reader, self.asset);
+        let held = if facts.mutable {
+            let key = mutable_key(asset);
+            let stored = reader.fetcher.stored(connection, &key).await?;
+            stored.and_then(|document| match &document.content {
+                Content::Stored(blob) => Some(blob.clone()),
+                Content::Passing(_) => None,
+            })
+        } else {
+            let key = self.key(connection);
+            let at_rest = reader.fetcher.asset_at_rest(&key).await?;
+            at_rest.and_then(|(_, blob)| blob)
+        };
+        if let Some(blob) = held {
+            let digest = reader.fetcher.store().digest(&blob, algorithm).await;
+            let digest =
+                digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
+            return Ok((digest.to_hex(), cached(connection, "hit", 0, 0)));
+        }
+        let file = promises_of(facts)
+            .into_iter()
+            .find(|promise| promise.algorithm == Some(algorithm))
+            .ok_or_else(|| {
+                Problem::not_found(
+                    Decider::Connection(connection.name.clone()),
+                    format!("{asset} has no {} file", algorithm.as_str()),
+                )
+            })?;
+        let resource = Resource {
+            key: format!("checksum:{}:{asset}", algorithm.as_str()),
+            location: file.location,
+            accept: "*/*",
+        };
+        let what = asset.to_string();
+        let document = reader
+            .evidence
+            .freshen(connection, &resource, Freshen::AsCached, &what)
+            .await?;
+        let text = document.bytes(&reader.fetcher).await?;
+        let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
+        let cached = cached(connection, document.outcome.as_str(), age, 0);
+        Ok((String::from_utf8_lossy(&text).trim().to_owned(), cached))
+    }
+}
+
+/// Names an asset whose bytes may change among its connection's documents.
+fn mutable_key(asset: &AssetId) -> String {
+    format!("asset:{asset}")
 }
 
 fn stored(

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::chain::{Chain, Link, Taken};
+use super::decision::View;
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
 use super::evidence::unreadable;
-use super::render::{OwnSource, View, upstream};
+use super::lookup::{Candidate, Lookup};
+use super::own::Held;
+use super::render::{OwnSource, Rendering, upstream};
 use super::source::Publish;
+use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Currency, Document, Freshen, Outcome};
 use crate::format::{Address, DocumentId, Evidence};
 use crate::package::{BlobId, PackageId};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
 use crate::store::rendered::Rendered;
 
@@ -73,7 +76,7 @@ impl Lasting {
     }
 
     /// The same, as long as the catalog says nothing else of the package.
-    pub(super) fn with(mut self, chain: &Chain) -> Self {
+    pub(super) fn with(mut self, chain: &SourceChain) -> Self {
         self.until = self.until.min(chain.until);
         self.currencies.extend(chain.currencies.iter().cloned());
         self
@@ -128,183 +131,152 @@ impl Reader {
         address: &Address,
         encodings: &Encodings,
     ) -> Result<DocumentReply, Problem> {
-        let asked = Asked {
-            snapshot,
-            repository,
-            id,
-            address,
-        };
-        let reply = self.document_asked(&asked, encodings).await;
+        let request = DocumentRequest::new(self, snapshot, repository, id, address);
+        let reply = request.answer(encodings).await;
         if let (Err(problem), Some(package)) = (&reply, &id.package) {
             self.wish(repository, package, None, problem);
         }
         reply
     }
+}
 
-    async fn document_asked(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        encodings: &Encodings,
-    ) -> Result<DocumentReply, Problem> {
-        let Asked {
+/// A document that is asked for.
+struct DocumentRequest<'a> {
+    reader: &'a Arc<Reader>,
+    snapshot: &'a Arc<Snapshot>,
+    repository: &'a Repository,
+    id: &'a DocumentId,
+    address: &'a Address,
+    /// The question about its package, where it is a package's.
+    lookup: Option<Lookup<'a>>,
+    now: Timestamp,
+    concern: Concern,
+}
+
+impl<'a> DocumentRequest<'a> {
+    fn new(
+        reader: &'a Arc<Reader>,
+        snapshot: &'a Arc<Snapshot>,
+        repository: &'a Repository,
+        id: &'a DocumentId,
+        address: &'a Address,
+    ) -> Self {
+        let package = id.package.as_ref();
+        let lookup = package.map(|package| Lookup::new(snapshot, repository, package));
+        // Of what is about no package, names and versions of any may have to be hidden.
+        let of_any = || Concern {
+            versions: snapshot.config.rules.iter().next().is_some(),
+            dates: false,
+        };
+        Self {
+            reader,
             snapshot,
             repository,
             id,
-            ..
-        } = *asked;
-        let chain = match &id.package {
-            Some(package) => self.chain(snapshot, repository, package).await?,
-            None => Chain::of_connections(repository, id.view.format()),
-        };
-        if id.view.format().protocol().streams(id) {
-            return self.streamed(asked, &chain).await;
+            address,
+            now: lookup.map_or_else(clock::now, |lookup| lookup.now),
+            concern: lookup.map_or_else(of_any, |lookup| lookup.concern),
+            lookup,
         }
-        let found = match &id.package {
+    }
+
+    async fn answer(&self, encodings: &Encodings) -> Result<DocumentReply, Problem> {
+        let chain = match &self.lookup {
+            Some(lookup) => self.reader.chain(lookup).await?,
+            None => SourceChain::of_connections(self.repository, self.id.view.format()),
+        };
+        if self.id.view.format().protocol().streams(self.id) {
+            return self.streamed(&chain).await;
+        }
+        let found = match &self.lookup {
             Some(_) => None,
-            None => self.found(asked).await?,
+            None => self.found().await?,
         };
         // The way of nearly all requests: one source, and nothing to merge.
-        if let ([Link::Outside(connection)], None) = (chain.links.as_slice(), &found) {
+        if let ([PackageSource::Outside(connection)], None) = (chain.sources.as_slice(), &found) {
+            let shadowed = ShadowedVersions::default();
             let mut reply = self
-                .document_of(asked, connection, Taken::default(), Some(encodings))
+                .of_connection(connection, shadowed, Some(encodings))
                 .await?;
             reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
             return Ok(reply);
         }
-        let parts = self.parts(asked, &chain, found).await?;
-        self.of_parts(asked, &chain, parts, encodings).await
+        let parts = self.parts(&chain, found).await?;
+        self.of_parts(&chain, parts, encodings).await
     }
 
     /// What each source has of the document; of one that is not merged, the nearest's.
-    async fn parts(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        chain: &Chain,
-        found: Option<Found>,
-    ) -> Result<Vec<Part>, Problem> {
-        let protocol = asked.id.view.format().protocol();
-        let merges = protocol.merges(asked.id);
-        if merges {
-            self.ask_all(asked, chain).await;
+    async fn parts(&self, chain: &SourceChain, found: Option<Found>) -> Result<Vec<Part>, Problem> {
+        let merges = self.id.view.format().protocol().merges(self.id);
+        let found = match found {
+            Some(found) => self.own_found(found).await?,
+            None => None,
+        };
+        if !merges && let Some(found) = found {
+            return Ok(vec![found]);
         }
-        let mut parts = Vec::new();
-        let mut absent = chain.barred.clone();
-        if let Some(found) = found
-            && let Some(part) = self.own_found(asked, found).await?
-        {
-            parts.push(part);
-        }
-        let mut outside = Taken::default();
-        for (index, link) in chain.links.iter().enumerate() {
-            if !merges && !parts.is_empty() {
-                break;
-            }
-            match link {
-                Link::Own { repository, held } => {
-                    parts.extend(self.own_part(asked, repository, held).await?);
+        let walk = self.reader.walk(chain, self.id.package.as_ref());
+        let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
+            match source {
+                PackageSource::Own { repository, held } => {
+                    self.own_part(&repository, &held, shadowed).await
                 }
-                Link::Outside(connection) => {
-                    let taken = chain.taken_before(index).and(&outside);
-                    match self.document_of(asked, connection, taken, None).await {
-                        Ok(reply) => {
-                            parts.push(Part::of(reply)?);
-                            if let Some(package) = &asked.id.package
-                                && chain.connections() > 1
-                            {
-                                self.take(&mut outside, connection, package).await?;
-                            }
-                        }
-                        Err(problem) if problem.kind == Kind::NotFound => {
-                            absent = absent.or(Some(problem));
-                            if chain.ends_at(index) {
-                                break;
-                            }
-                        }
-                        Err(problem) => return Err(problem),
-                    }
+                PackageSource::Outside(connection) => {
+                    let reply = self.of_connection(&connection, shadowed, None).await?;
+                    Part::of(reply).map(Some)
                 }
             }
+        };
+        if !merges {
+            let first = walk.first(ask, || self.nothing()).await?;
+            return Ok(vec![first.value]);
         }
+        self.start(chain).await;
+        let collected = walk.all(ask).await?;
+        let parts: Vec<Part> = found.into_iter().chain(collected.values).collect();
         if parts.is_empty() {
-            let what = asked
-                .id
-                .package
-                .as_ref()
-                .map_or_else(|| "the document".to_owned(), ToString::to_string);
-            let format = asked.id.view.format();
-            return Err(absent.unwrap_or_else(|| asked.repository.has_none(format, &what)));
+            return Err(collected.absent.unwrap_or_else(|| self.nothing()));
         }
         Ok(parts)
     }
 
+    fn nothing(&self) -> Problem {
+        let package = self.id.package.as_ref();
+        let what = package.map_or_else(|| "the document".to_owned(), ToString::to_string);
+        self.repository.has_none(self.id.view.format(), &what)
+    }
+
     /// Asks all connections at once, so that each has its answer when its turn comes.
-    async fn ask_all(self: &Arc<Self>, asked: &Asked<'_>, chain: &Chain) {
-        if chain.connections() < 2 {
+    async fn start(&self, chain: &SourceChain) {
+        let connections = chain.connections_at_once();
+        if connections.len() < 2 {
             return;
         }
-        let concern = asked.concern(clock::now());
-        let resource = asked
-            .id
-            .view
-            .format()
-            .protocol()
-            .resource(asked.id, concern.dates);
-        let mut all = Vec::new();
-        for link in &chain.links {
-            if let Link::Outside(connection) = link {
-                all.push(connection);
-                // Whether those behind it may be asked depends on what is here of it.
-                if connection.offline {
-                    break;
-                }
-            }
-        }
-        join_all(all.into_iter().map(|connection| {
-            self.freshen(connection, &resource, Freshen::AsCached, &resource.key)
+        let protocol = self.id.view.format().protocol();
+        let resource = protocol.resource(self.id, self.concern.dates);
+        let evidence = &self.reader.evidence;
+        join_all(connections.into_iter().map(|connection| {
+            evidence.freshen(connection, &resource, Freshen::AsCached, &resource.key)
         }))
         .await;
     }
 
-    /// Notes which versions the connection has, for those behind it.
-    pub(super) async fn take(
-        self: &Arc<Self>,
-        taken: &mut Taken,
-        connection: &Arc<Connection>,
-        package: &PackageId,
-    ) -> Result<(), Problem> {
-        let protocol = connection.format.protocol();
-        if matches!(protocol.evidence(package, false), Evidence::Path) {
-            return Ok(());
-        }
-        match self
-            .facts(connection, package, false, Freshen::AsCached)
-            .await
-        {
-            Ok(facts) => taken.also(facts),
-            Err(problem) if problem.kind == Kind::NotFound => {}
-            Err(problem) => return Err(problem),
-        }
-        Ok(())
-    }
-
     async fn of_parts(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        chain: &Chain,
+        &self,
+        chain: &SourceChain,
         parts: Vec<Part>,
         encodings: &Encodings,
     ) -> Result<DocumentReply, Problem> {
-        let now = clock::now();
-        let protocol = asked.id.view.format().protocol();
-        let encoding = if protocol.always_gzip(asked.id) {
+        let protocol = self.id.view.format().protocol();
+        let encoding = if protocol.always_gzip(self.id) {
             Some(Encoding::Gzip)
         } else {
             encodings.best().filter(|_| !encodings.is_near)
         };
         // Every connection has to be among the parts: what one lacks today it may have tomorrow.
         let asked_outside = parts.iter().filter(|part| part.of.is_some()).count();
-        let mut lasting = (asked_outside == chain.connections() && asked.id.package.is_some())
-            .then(|| Lasting::by_rules(asked.snapshot, now).with(chain));
+        let mut lasting = (asked_outside == chain.connections().count() && self.lookup.is_some())
+            .then(|| Lasting::by_rules(self.snapshot, self.now).with(chain));
         for part in &parts {
             lasting = lasting.zip(part.lasting.clone()).map(|(a, b)| a.and(b));
         }
@@ -319,7 +291,10 @@ impl Reader {
         }
         let of = parts.iter().find_map(|part| part.of);
         let rendered = parts.into_iter().map(|part| part.rendered).collect();
-        let rendered = self.merged(asked.id, rendered, encoding, now).await?;
+        let renderer = &self.reader.renderer;
+        let rendered = renderer
+            .merged(self.id, rendered, encoding, self.now)
+            .await?;
         if let (Some(lasting), Some(until)) = (&mut lasting, rendered.valid_until) {
             lasting.until = lasting.until.min(until);
         }
@@ -334,46 +309,72 @@ impl Reader {
 
     /// What our own packages have of the document.
     async fn own_part(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
+        &self,
         repository: &str,
-        held: &super::own::Held,
+        held: &Held,
+        shadowed: ShadowedVersions,
     ) -> Result<Option<Part>, Problem> {
         let Some(listing) = &held.listing else {
             return Ok(None);
         };
-        let now = clock::now();
-        let concern = asked.concern(now);
+        let version = self
+            .id
+            .view
+            .format()
+            .protocol()
+            .version_of_document(self.id);
+        let release = version.and_then(|version| listing.release(version));
+        if let (Some(lookup), Some(release)) = (&self.lookup, release) {
+            lookup.permit(&Candidate::own(repository, release))?;
+        }
         let name = format!("{repository} {} {}", listing.package, listing.revision);
-        let view = View::of_own(asked.snapshot, concern, Some(Arc::clone(listing)));
-        let rendered = self
-            .rendered_own(
-                view,
-                asked.id,
-                asked.address,
-                name.as_bytes(),
-                OwnSource::Package { repository },
-                now,
-            )
-            .await?;
-        Ok(rendered.map(|rendered| Part::own(asked, repository, rendered, now)))
+        let mut view = View::new(self.snapshot, self.concern);
+        view.own = Some(Arc::clone(listing));
+        view.shadowed = shadowed;
+        let of = OwnSource::Package { repository };
+        let rendered = self.rendered_own(view, name.as_bytes(), of).await?;
+        Ok(rendered.map(|rendered| self.part_of_own(repository, rendered)))
+    }
+
+    async fn rendered_own(
+        &self,
+        view: View,
+        name: &[u8],
+        of: OwnSource<'_>,
+    ) -> Result<Option<Arc<Rendered>>, Problem> {
+        let (id, address) = (self.id, self.address);
+        let renderer = &self.reader.renderer;
+        renderer
+            .rendered_own(view, id, address, name, of, self.now)
+            .await
+    }
+
+    fn part_of_own(&self, repository: &str, rendered: Arc<Rendered>) -> Part {
+        let mut lasting = Lasting::by_rules(self.snapshot, self.now);
+        lasting.until = lasting.until.min(rendered.valid_until.unwrap_or(i64::MAX));
+        Part {
+            rendered,
+            cached: own_cached(repository),
+            of: None,
+            lasting: Some(lasting),
+        }
     }
 
     /// What a search finds in our own packages; `None` where they have no part in the document.
-    async fn found(&self, asked: &Asked<'_>) -> Result<Option<Found>, Problem> {
-        let format = asked.id.view.format();
-        let takes_none = matches!(asked.repository.publish, Publish::Deny) && self.own.is_empty();
-        let Some(search) = format.protocol().search(asked.id).filter(|_| !takes_none) else {
+    async fn found(&self) -> Result<Option<Found>, Problem> {
+        let format = self.id.view.format();
+        let (own, repository) = (&self.reader.own, self.repository);
+        let takes_none = matches!(repository.publish, Publish::Deny) && own.is_empty();
+        let Some(search) = format.protocol().search(self.id).filter(|_| !takes_none) else {
             return Ok(None);
         };
         if search.limit == 0 {
             return Ok(Some((Vec::new(), 0)));
         }
-        let found = self
-            .own
+        let found = own
             .packages()
             .search(
-                &asked.repository.own_names(),
+                &repository.own_names(),
                 format,
                 &search.words,
                 search.skip,
@@ -384,121 +385,104 @@ impl Reader {
         Ok(Some(found))
     }
 
-    async fn own_found(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        found: Found,
-    ) -> Result<Option<Part>, Problem> {
-        let now = clock::now();
-        let view = View::of_own(asked.snapshot, asked.concern(now), None);
-        let name = format!("{found:?}");
-        let rendered = self
-            .rendered_own(
-                view,
-                asked.id,
-                asked.address,
-                name.as_bytes(),
-                OwnSource::Found(found.0, found.1),
-                now,
-            )
-            .await?;
-        let repository = &asked.repository.name;
-        Ok(rendered.map(|rendered| Part::own(asked, repository, rendered, now)))
+    async fn own_found(&self, found: Found) -> Result<Option<Part>, Problem> {
+        let view = View::new(self.snapshot, self.concern);
+        let name = serde_json::to_string(&found)
+            .map_err(|error| Problem::internal("what a search found has no name", error))?;
+        let of = OwnSource::Found(found.0, found.1);
+        let rendered = self.rendered_own(view, name.as_bytes(), of).await?;
+        let repository = &self.repository.name;
+        Ok(rendered.map(|rendered| self.part_of_own(repository, rendered)))
     }
 
     /// A document that is rendered while it is sent: the nearest connection's, with the names of
     /// our own packages.
-    async fn streamed(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
-        chain: &Chain,
-    ) -> Result<DocumentReply, Problem> {
-        let format = asked.id.view.format();
-        let own: Vec<String> = self
-            .found(asked)
-            .await?
-            .map_or_else(Vec::new, |(found, _)| {
-                let prefix = format!("{format}:");
-                let names = found.iter().map(|one| one.package.as_str());
-                names
-                    .map(|name| name.strip_prefix(&prefix).unwrap_or(name).to_owned())
-                    .collect()
-            });
-        let mut absent = None;
-        for link in &chain.links {
-            let Link::Outside(connection) = link else {
-                continue;
-            };
-            match self
-                .document_of(asked, connection, Taken::default(), None)
-                .await
-            {
-                Ok(mut reply) => {
-                    if let DocumentBody::Streamed { own: names, .. } = &mut reply.body {
-                        *names = own;
-                    }
-                    return Ok(reply);
-                }
-                Err(problem) if problem.kind == Kind::NotFound => {
-                    absent = absent.or(Some(problem));
-                }
-                Err(problem) => return Err(problem),
+    async fn streamed(&self, chain: &SourceChain) -> Result<DocumentReply, Problem> {
+        let format = self.id.view.format();
+        let own: Vec<String> = self.found().await?.map_or_else(Vec::new, |(found, _)| {
+            let prefix = format!("{format}:");
+            let names = found.iter().map(|one| one.package.as_str());
+            names
+                .map(|name| name.strip_prefix(&prefix).unwrap_or(name).to_owned())
+                .collect()
+        });
+        let walk = self.reader.walk(chain, None);
+        let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
+            match source {
+                PackageSource::Own { .. } => Ok(None),
+                PackageSource::Outside(connection) => self
+                    .of_connection(&connection, shadowed, None)
+                    .await
+                    .map(Some),
             }
+        };
+        match walk.first(ask, || self.repository.no_source(format)).await {
+            Ok(first) => {
+                let mut reply = first.value;
+                if let DocumentBody::Streamed { own: names, .. } = &mut reply.body {
+                    *names = own;
+                }
+                Ok(reply)
+            }
+            Err(problem)
+                if problem.kind != Kind::NotFound
+                    || own.is_empty() && matches!(self.repository.publish, Publish::Deny) =>
+            {
+                Err(problem)
+            }
+            Err(_) => Ok(DocumentReply {
+                body: DocumentBody::Streamed {
+                    document: None,
+                    own,
+                    content_type: format.protocol().stream_type(self.id),
+                },
+                of: None,
+                cached: own_cached(&self.repository.name),
+                last_modified: None,
+                lasting: None,
+            }),
         }
-        if own.is_empty() && matches!(asked.repository.publish, Publish::Deny) {
-            return Err(absent.unwrap_or_else(|| asked.repository.no_source(format)));
-        }
-        Ok(DocumentReply {
-            body: DocumentBody::Streamed {
-                document: None,
-                own,
-                content_type: format.protocol().stream_type(asked.id),
-            },
-            of: None,
-            cached: own_cached(&asked.repository.name),
-            last_modified: None,
-            lasting: None,
-        })
     }
 
     /// One connection's document; without `encodings` as it is.
-    async fn document_of(
-        self: &Arc<Self>,
-        asked: &Asked<'_>,
+    async fn of_connection(
+        &self,
         connection: &Arc<Connection>,
-        taken: Taken,
+        shadowed: ShadowedVersions,
         encodings: Option<&Encodings>,
     ) -> Result<DocumentReply, Problem> {
-        let Asked {
-            snapshot,
-            repository,
-            id,
-            address,
-        } = asked;
+        let (reader, id) = (self.reader, self.id);
         let protocol = connection.format.protocol();
-        let now = clock::now();
-        let concern = asked.concern(now);
-        let mut resource = protocol.resource(id, concern.dates);
+        self.permit_version(connection, &shadowed).await?;
+        let mut resource = protocol.resource(id, self.concern.dates);
         if connection.offline {
             // Which of them came in when there was a line is not for the client to know.
             let others = protocol.resources(id);
-            resource = self
-                .handiest(connection, &others)
-                .await?
-                .unwrap_or(resource);
+            let first = reader.evidence.first_cached(connection, &others);
+            resource = first.await?.unwrap_or(resource);
         }
         let what = id
             .package
             .as_ref()
             .map_or_else(|| resource.key.clone(), PackageId::full_name);
-        let document = self
+        let document = reader
+            .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
-        self.asked_for_document(snapshot, repository, connection, id, &resource.key);
+        if let Some(lookup) = &self.lookup {
+            reader.seen_outside(connection, lookup.package);
+        }
+        reader.asked_for_document(
+            self.snapshot,
+            self.repository,
+            connection,
+            id,
+            &resource.key,
+        );
         let cached = Cached {
             outcome: document.outcome.as_str(),
             connection: connection.name.clone(),
-            age: u64::try_from(now.as_second().saturating_sub(document.row.checked_at))
+            age: u64::try_from(self.now.as_second().saturating_sub(document.row.checked_at))
                 .unwrap_or(0),
             fetch_ms: u64::try_from(document.row.fetch_ms).unwrap_or(0),
         };
@@ -517,9 +501,13 @@ impl Reader {
                 lasting: None,
             });
         }
-        let view = self
-            .view(snapshot, connection, id, &document, concern, taken)
+        let mut view = reader
+            .view(self.snapshot, connection, id, &document, self.concern)
             .await?;
+        view.shadowed = shadowed;
+        if protocol.is_promise(id) {
+            view.is_only_source = self.is_only_source().await?;
+        }
         let (encoding, at_leisure) = match encodings {
             None => (None, false),
             Some(_) if protocol.always_gzip(id) => (Some(Encoding::Gzip), false),
@@ -527,17 +515,30 @@ impl Reader {
         };
         // What is made of several documents lasts as long as the first to change, which is more than
         // can be told here.
-        let is_of_one = view.directory.is_none() && view.stock.is_none() && !concern.dates;
-        let rendered = self
+        let is_of_one = view.directory.is_none()
+            && view.stock.is_none()
+            && !self.concern.dates
+            && !protocol.is_promise(id);
+        let rendered = reader
+            .renderer
             .rendered(
-                snapshot, connection, id, address, &document, view, encoding, at_leisure, now,
+                Rendering {
+                    connection: Arc::clone(connection),
+                    id: id.clone(),
+                    address: self.address.clone(),
+                    document: Arc::clone(&document),
+                    view,
+                    now: self.now,
+                },
+                encoding,
+                at_leisure,
             )
             .await?;
         // What is to be coded next time is not to be given again.
         let is_final = rendered.encoding.is_some()
             || encoding.is_none()
             || rendered.body.len() < ENCODED_BYTES_MIN;
-        let lasting = Lasting::by_rules(snapshot, now);
+        let lasting = Lasting::by_rules(self.snapshot, self.now);
         let fresh_until = if connection.offline {
             i64::MAX
         } else {
@@ -553,24 +554,62 @@ impl Reader {
                 currencies: vec![document.currency.clone()],
             }),
             // A date would outlive the rule that changed the bytes.
-            last_modified: last_modified.filter(|_| !concern.versions),
+            last_modified: last_modified.filter(|_| !self.concern.versions),
             body: DocumentBody::Rendered(rendered),
             cached,
         })
     }
 
-    /// All that decides which versions the document shows.
+    /// A document of one version (its attestations, its leaf, its manifest) is given where that
+    /// version's files are.
+    async fn permit_version(
+        &self,
+        connection: &Arc<Connection>,
+        shadowed: &ShadowedVersions,
+    ) -> Result<(), Problem> {
+        let protocol = connection.format.protocol();
+        let (Some(lookup), Some(version)) = (&self.lookup, protocol.version_of_document(self.id))
+        else {
+            return Ok(());
+        };
+        let decider = Decider::Connection(connection.name.clone());
+        let what = format!("the document of {} {version}", lookup.package);
+        shadowed.permit(decider, &what, version)?;
+        if !lookup.concern.versions {
+            return Ok(());
+        }
+        let published = if lookup.concern.dates {
+            let facts = self.reader.evidence.version(lookup, connection, version);
+            facts.await?.and_then(|facts| facts.published)
+        } else {
+            None
+        };
+        lookup.permit(&Candidate::outside(&connection.name, version, published))
+    }
+
+    /// Whether the repository has nothing of the format but what one connection has.
+    async fn is_only_source(&self) -> Result<bool, Problem> {
+        let (format, repository) = (self.id.view.format(), self.repository);
+        let takes_own = self.snapshot.takes_own(repository);
+        if takes_own || repository.connections_of(format).count() != 1 {
+            return Ok(false);
+        }
+        self.reader.own.has_none_of(repository, format).await
+    }
+}
+
+impl Reader {
+    /// All that decides which versions the connection's document shows.
     pub(super) async fn view(
-        self: &Arc<Self>,
+        &self,
         snapshot: &Arc<Snapshot>,
         connection: &Arc<Connection>,
         id: &DocumentId,
         document: &Arc<Document>,
         concern: Concern,
-        taken: Taken,
     ) -> Result<View, Problem> {
-        let directory = self.directory(connection).await?;
-        let mut view = View::of_upstream(snapshot, concern, directory, taken);
+        let mut view = View::new(snapshot, concern);
+        view.directory = self.evidence.directory(connection).await?;
         if let Some(package) = id.package.as_ref().filter(|_| connection.offline) {
             view.stock = Some(self.fetcher.stock(connection, package).await?);
         }
@@ -584,35 +623,14 @@ impl Reader {
             let versions = protocol
                 .versions(id, &upstream(connection, document, &bytes, None))
                 .map_err(|error| unreadable(connection, &package.full_name(), error))?;
-            view.dates = self.dates(connection, package, &versions).await?;
+            view.dates = self.evidence.dates(connection, package, &versions).await?;
         } else {
             let facts = self
-                .facts(connection, package, true, Freshen::AsCached)
-                .await?;
-            view.facts = Some(facts);
+                .evidence
+                .facts(connection, package, true, Freshen::AsCached);
+            view.facts = Some(facts.await?);
         }
         Ok(view)
-    }
-}
-
-/// A document that is asked for.
-struct Asked<'a> {
-    snapshot: &'a Arc<Snapshot>,
-    repository: &'a Repository,
-    id: &'a DocumentId,
-    address: &'a Address,
-}
-
-impl Asked<'_> {
-    fn concern(&self, now: Timestamp) -> Concern {
-        let rules = &self.snapshot.config.rules;
-        match &self.id.package {
-            Some(package) => rules.concern(package, now),
-            None => Concern {
-                versions: rules.iter().next().is_some(),
-                dates: false,
-            },
-        }
     }
 }
 
@@ -642,17 +660,6 @@ impl Part {
             of: reply.of,
             lasting: reply.lasting,
         })
-    }
-
-    fn own(asked: &Asked<'_>, repository: &str, rendered: Arc<Rendered>, now: Timestamp) -> Self {
-        let mut lasting = Lasting::by_rules(asked.snapshot, now);
-        lasting.until = lasting.until.min(rendered.valid_until.unwrap_or(i64::MAX));
-        Self {
-            rendered,
-            cached: own_cached(repository),
-            of: None,
-            lasting: Some(lasting),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of a package, and what the rules make of it: one decision for both doors.
+//! What registries outside say of packages: their documents, and the facts that stand in these.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,15 +11,18 @@ use http::header::LAST_MODIFIED;
 use jiff::Timestamp;
 use tracing::{debug, warn};
 
-use super::chain::Link;
-use super::{Reader, Repository, Snapshot};
-use crate::clock;
+use moka::future::Cache;
+
+use super::lookup::{Candidate, Lookup};
+use super::render::RenderPool;
 use crate::connection::{Ask, Connection, Error};
-use crate::fetch::{Document, Freshen};
+use crate::fetch::{Document, Fetcher, Freshen, Sought, Wanted};
 use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
-use crate::package::{AssetFacts, AssetId, BlobId, Expectation, Facts, Origin, PackageId};
+use crate::package::{
+    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
+};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Concern, Question, Ruling};
+use crate::store::catalog::AssetKey;
 
 /// How many versions' dates are asked for at once, where no document has them.
 const DATES_AT_ONCE: usize = 16;
@@ -41,22 +44,104 @@ pub struct PackageFacts {
     pub documents: Vec<BlobId>,
 }
 
-/// Why a version is served or not.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Explanation {
-    pub package: String,
-    pub version: String,
-    pub allowed: bool,
-    pub rule: Option<String>,
-    pub reason: String,
-    pub published: Option<String>,
-    pub connection: Option<String>,
+/// What registries outside say of packages.
+pub(super) struct EvidenceReader {
+    pub fetcher: Arc<Fetcher>,
+    pool: Arc<RenderPool>,
+    facts: Cache<FactsKey, Arc<PackageFacts>>,
 }
 
-impl Reader {
+impl EvidenceReader {
+    /// `memory` is how many bytes of facts are kept at the most.
+    pub fn new(fetcher: &Arc<Fetcher>, pool: &Arc<RenderPool>, memory: u64) -> Arc<Self> {
+        Arc::new(Self {
+            fetcher: Arc::clone(fetcher),
+            pool: Arc::clone(pool),
+            facts: Cache::builder()
+                .max_capacity(memory)
+                .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
+                .build(),
+        })
+    }
+
+    /// The address of a resource at its connection.
+    pub async fn locate(
+        &self,
+        connection: &Arc<Connection>,
+        location: &Location,
+    ) -> Result<UpstreamUrl, Problem> {
+        let nowhere = |what: &str| {
+            Problem::not_found(
+                Decider::Connection(connection.name.clone()),
+                format!("connection `{}` has no {what}", connection.name),
+            )
+        };
+        let Location::Service { types, path } = location else {
+            let found = connection.locate(location);
+            return found.ok_or_else(|| nowhere("such address"));
+        };
+        let directory = self.directory(connection).await?;
+        let bytes = match &directory {
+            Some(directory) => directory.bytes(&self.fetcher).await?,
+            None => bytes::Bytes::new(),
+        };
+        let protocol = connection.format.protocol();
+        protocol
+            .locate(&bytes, types, path)
+            .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
+    }
+
+    /// The resource's document, as fresh as asked for; `what` is how a problem calls it.
+    pub async fn freshen(
+        &self,
+        connection: &Arc<Connection>,
+        resource: &Resource,
+        freshen: Freshen,
+        what: &str,
+    ) -> Result<Arc<Document>, Problem> {
+        let url = self.locate(connection, &resource.location).await?;
+        self.fetcher
+            .freshen(
+                connection,
+                Sought {
+                    key: &resource.key,
+                    url: &url,
+                    accept: resource.accept,
+                    freshen,
+                    promises: Vec::new(),
+                    what,
+                },
+            )
+            .await
+    }
+
+    /// The document that says where the connection keeps its resources, where its format has one.
+    pub async fn directory(
+        &self,
+        connection: &Arc<Connection>,
+    ) -> Result<Option<Arc<Document>>, Problem> {
+        let Some(resource) = connection.format.protocol().directory() else {
+            return Ok(None);
+        };
+        self.fetcher
+            .freshen(
+                connection,
+                Sought {
+                    key: &resource.key,
+                    url: &UpstreamUrl::configured(&connection.url),
+                    accept: resource.accept,
+                    freshen: Freshen::AsCached,
+                    promises: Vec::new(),
+                    what: "the service index",
+                },
+            )
+            .await
+            .map(Some)
+    }
+
     /// Facts of the package at one connection. With `dates`, publish dates among them.
-    pub(super) async fn facts(
-        self: &Arc<Self>,
+    pub async fn facts(
+        &self,
         connection: &Arc<Connection>,
         package: &PackageId,
         dates: bool,
@@ -69,7 +154,7 @@ impl Reader {
                 documents: Vec::new(),
             }));
         };
-        let resource = self.handiest(connection, &alternatives).await?;
+        let resource = self.first_cached(connection, &alternatives).await?;
         let Some(resource) = resource else {
             return Err(Problem::internal("no evidence", "a format names none"));
         };
@@ -112,7 +197,7 @@ impl Reader {
     }
 
     /// Of documents that say the same, the first that is here already, else the first.
-    pub(super) async fn handiest(
+    pub async fn first_cached(
         &self,
         connection: &Connection,
         alternatives: &[Resource],
@@ -159,7 +244,8 @@ impl Reader {
             Arc::clone(document),
         );
         let part = self
-            .rendering(move || {
+            .pool
+            .run(move || {
                 owner.format.protocol().facts(
                     &of,
                     &Upstream {
@@ -175,28 +261,42 @@ impl Reader {
         part.map_err(|error| unreadable(connection, &package.full_name(), error))
     }
 
-    /// Facts of one asset that the rules let through.
-    pub(super) async fn permitted_facts(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
+    /// Facts of one asset that may be handed out.
+    pub async fn permitted_facts(
+        &self,
+        lookup: &Lookup<'_>,
         connection: &Arc<Connection>,
         asset: &AssetId,
-        concern: Concern,
     ) -> Result<AssetFacts, Problem> {
-        let facts = self.asset_facts(connection, asset, concern.dates).await?;
-        permit(
-            snapshot,
-            concern,
-            &asset.package,
-            &facts.version,
-            facts.published,
-        )?;
+        let dates = lookup.concern.dates;
+        let facts = self.asset_facts(connection, asset, dates).await?;
+        let (name, version) = (&connection.name, &facts.version);
+        lookup.permit(&Candidate::outside(name, version, facts.published))?;
         Ok(facts)
+    }
+
+    /// Facts that say which versions the connection has, for those behind it; `None` where they are
+    /// not enumerated, or it has nothing of the package.
+    pub async fn versions_of(
+        &self,
+        connection: &Arc<Connection>,
+        package: &PackageId,
+    ) -> Result<Option<Arc<PackageFacts>>, Problem> {
+        let protocol = connection.format.protocol();
+        if matches!(protocol.evidence(package, false), Evidence::Path) {
+            return Ok(None);
+        }
+        let facts = self.facts(connection, package, false, Freshen::AsCached);
+        match facts.await {
+            Ok(facts) => Ok(Some(facts)),
+            Err(problem) if problem.kind == Kind::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// Facts of one asset, with its publish date where rules ask for one.
     async fn asset_facts(
-        self: &Arc<Self>,
+        &self,
         connection: &Arc<Connection>,
         asset: &AssetId,
         dates: bool,
@@ -263,7 +363,7 @@ impl Reader {
 
     /// Facts of one asset out of its package's document, those of all others left where they are.
     async fn fact(
-        self: &Arc<Self>,
+        &self,
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) -> Result<Option<AssetFacts>, Problem> {
@@ -275,7 +375,7 @@ impl Reader {
         if protocol.guess(asset).is_none() {
             return Ok(None);
         }
-        let Some(resource) = self.handiest(connection, &alternatives).await? else {
+        let Some(resource) = self.first_cached(connection, &alternatives).await? else {
             return Ok(None);
         };
         let document = self
@@ -283,16 +383,17 @@ impl Reader {
             .await?;
         let bytes = document.bytes(&self.fetcher).await?;
         let (owner, asset) = (Arc::clone(connection), asset.clone());
-        self.rendering(move || {
-            let upstream = super::render::upstream(&owner, &document, &bytes, None);
-            owner.format.protocol().fact(&asset, &upstream)
-        })
-        .await
+        self.pool
+            .run(move || {
+                let upstream = super::render::upstream(&owner, &document, &bytes, None);
+                owner.format.protocol().fact(&asset, &upstream)
+            })
+            .await
     }
 
     /// Publish dates of versions whose documents have none: the `Last-Modified` of a file that
     /// the format names. A version without one is left out.
-    pub(super) async fn dates(
+    pub async fn dates(
         &self,
         connection: &Arc<Connection>,
         package: &PackageId,
@@ -351,145 +452,63 @@ impl Reader {
         Ok(known)
     }
 
-    /// Says why a version is served or not, by the same facts and the same decision.
-    ///
-    /// # Errors
-    /// Where no connection can say what the version is.
-    pub async fn explain(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        repository: &Repository,
-        package: &PackageId,
-        version: &str,
-    ) -> Result<Explanation, Problem> {
-        let rules = &snapshot.config.rules;
-        let now = clock::now();
-        let concern = rules.concern(package, now);
-        let mut published = None;
-        let mut found = None;
-        let mut origin = Origin::External;
-        let chain = self.chain(snapshot, repository, package).await?;
-        for link in &chain.links {
-            match link {
-                Link::Own { repository, held } => {
-                    let listing = held.listing.as_ref();
-                    if let Some(release) = listing.and_then(|listing| listing.release(version)) {
-                        published = Some(release.published);
-                        origin = release.origin;
-                        found = Some(repository.to_string());
-                        if !release.status.is_served() {
-                            let reason = format!("its status is {}", release.status);
-                            return Ok(refused(package, version, reason, found));
-                        }
-                        break;
-                    }
-                }
-                Link::Outside(connection) if concern.dates => {
-                    match self.published(connection, package, version).await {
-                        Ok(date) => {
-                            published = date;
-                            found = Some(connection.name.clone());
-                            break;
-                        }
-                        Err(problem) if problem.kind == Kind::NotFound => {}
-                        Err(problem) => return Err(problem),
-                    }
-                }
-                Link::Outside(_) => {}
-            }
+    /// What has to be fetched for the asset, with where its digests are promised.
+    pub async fn wanted(
+        &self,
+        connection: &Arc<Connection>,
+        key: AssetKey,
+        facts: AssetFacts,
+    ) -> Result<Wanted, Problem> {
+        let url = self.locate(connection, &facts.location).await?;
+        let mut promises = Vec::new();
+        for promise in promises_of(&facts) {
+            let url = self.locate(connection, &promise.location).await?;
+            promises.push((promise, url));
         }
-        if let (Some(barred), None) = (&chain.barred, &found) {
-            return Ok(refused(package, version, barred.message.clone(), found));
-        }
-        let question = Question {
-            package,
-            version,
-            published,
-            origin,
-        };
-        let decision = rules.decide(&question, now);
-        let reason = match (&decision.ruling, decision.permit(&question), concern) {
-            (Ruling::Allowed, _, _) if decision.rule.is_none() => "no rule matches".to_owned(),
-            (Ruling::Allowed, _, _) => "allowed".to_owned(),
-            (_, Err(problem), _) => problem.message,
-            (Ruling::Denied { why, .. }, Ok(()), _) => why.clone(),
-        };
-        Ok(Explanation {
-            package: package.to_string(),
-            version: version.to_owned(),
-            allowed: decision.is_allowed(),
-            rule: decision.rule.map(|rule| rule.name.clone()),
-            reason,
-            published: published.map(|published| published.to_string()),
-            connection: found,
+        Ok(Wanted {
+            connection: Arc::clone(connection),
+            key,
+            facts,
+            url,
+            promises,
         })
     }
 
-    async fn published(
-        self: &Arc<Self>,
+    /// What the connection says of one version, with its date where rules ask for one; `None` where
+    /// it has no such version.
+    pub async fn version(
+        &self,
+        lookup: &Lookup<'_>,
         connection: &Arc<Connection>,
-        package: &PackageId,
         version: &str,
-    ) -> Result<Option<Timestamp>, Problem> {
-        if matches!(
-            connection.format.protocol().evidence(package, true),
-            Evidence::Path
-        ) {
-            let dates = self
-                .dates(connection, package, &[version.to_owned()])
-                .await?;
-            return Ok(dates.get(version).copied());
+    ) -> Result<Option<VersionFacts>, Problem> {
+        let (package, dates) = (lookup.package, lookup.concern.dates);
+        let protocol = connection.format.protocol();
+        if matches!(protocol.evidence(package, dates), Evidence::Path) {
+            // Whether it is there shows when its files are asked for.
+            let published = if dates {
+                let versions = [version.to_owned()];
+                let dates = self.dates(connection, package, &versions).await?;
+                dates.get(version).copied()
+            } else {
+                None
+            };
+            return Ok(Some(VersionFacts { published }));
         }
         let facts = self
-            .facts(connection, package, true, Freshen::AsCached)
+            .facts(connection, package, dates, Freshen::AsCached)
             .await?;
-        Ok(facts
-            .facts
-            .version(version)
-            .and_then(|asset| asset.published))
+        let asset = facts.facts.version(version);
+        Ok(asset.map(|asset| VersionFacts {
+            published: asset.published,
+        }))
     }
 }
 
-/// Held back by something other than a rule.
-fn refused(
-    package: &PackageId,
-    version: &str,
-    reason: String,
-    found: Option<String>,
-) -> Explanation {
-    Explanation {
-        package: package.to_string(),
-        version: version.to_owned(),
-        allowed: false,
-        rule: None,
-        reason,
-        published: None,
-        connection: found,
-    }
-}
-
-/// Asks the rules about one asset from outside.
-pub fn permit(
-    snapshot: &Snapshot,
-    concern: Concern,
-    package: &PackageId,
-    version: &str,
-    published: Option<Timestamp>,
-) -> Result<(), Problem> {
-    if !concern.versions {
-        return Ok(());
-    }
-    let question = Question {
-        package,
-        version,
-        published,
-        origin: Origin::External,
-    };
-    snapshot
-        .config
-        .rules
-        .decide(&question, clock::now())
-        .permit(&question)
+/// What a connection says of one version.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VersionFacts {
+    pub published: Option<Timestamp>,
 }
 
 /// The resources that hold an asset's digests.

@@ -331,7 +331,7 @@ impl Publisher {
     async fn publish_url(&self, to: &Arc<Connection>, path: &str) -> Result<UpstreamUrl, Problem> {
         let (location, below) = to.format.protocol().published_at(path);
         match to.publish_url() {
-            None => self.reader.locate(to, &location).await,
+            None => self.reader.evidence.locate(to, &location).await,
             Some(base) => below.below(base).ok_or_else(|| {
                 Problem::invalid("the path has a segment that is not allowed")
                     .advice("no `.`, `..`, empty segments, backslashes or control characters")

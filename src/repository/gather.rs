@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::chain::Link;
 use super::evidence::{PackageFacts, unreadable};
+use super::lookup::Lookup;
 use super::render::upstream;
+use super::source_chain::PackageSource;
 use super::{AssetBody, Reader, Repository, Snapshot};
-use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Freshen, Outcome};
 use crate::format::Evidence;
@@ -36,6 +36,14 @@ pub struct Known {
     pub documents: usize,
 }
 
+/// What one source says of a package.
+enum Part {
+    /// Its versions.
+    Own(Vec<String>),
+    /// The facts, and how many documents came in for them.
+    Outside(Arc<PackageFacts>, usize),
+}
+
 impl Reader {
     /// Brings in what resolvers read of a package, and says what stands in it. With `whole`, also
     /// what has more than they need.
@@ -49,51 +57,53 @@ impl Reader {
         package: &PackageId,
         whole: bool,
     ) -> Result<Known, Problem> {
-        let chain = self.chain(snapshot, repository, package).await?;
-        let concern = snapshot.config.rules.concern(package, clock::now());
-        let (mut known, mut absent) = (Known::default(), chain.barred.clone());
-        for link in &chain.links {
-            let connection = match link {
-                Link::Own { held, .. } => {
-                    let listing = held.listing.iter();
-                    let versions = listing.flat_map(|listing| &listing.versions);
-                    known.own.extend(versions.map(|it| it.version.to_string()));
-                    continue;
+        let lookup = Lookup::new(snapshot, repository, package);
+        let chain = self.chain(&lookup).await?;
+        let walk = self.walk(&chain, Some(package));
+        let collected = walk
+            .all(|source, _| async {
+                match source {
+                    PackageSource::Own { held, .. } => {
+                        let versions = held.listing.iter().flat_map(|it| &it.versions);
+                        let versions = versions.map(|it| it.version.to_string());
+                        Ok(Some(Part::Own(versions.collect())))
+                    }
+                    PackageSource::Outside(connection) => {
+                        self.gather_from(&lookup, connection, whole).await.map(Some)
+                    }
                 }
-                Link::Outside(connection) => connection,
-            };
-            let gathered = self
-                .gather_from(connection, package, whole || concern.dates, concern.dates)
-                .await;
-            match gathered {
-                Ok((facts, count)) => {
+            })
+            .await?;
+        let mut known = Known::default();
+        for part in collected.values {
+            match part {
+                Part::Own(versions) => known.own.extend(versions),
+                Part::Outside(facts, documents) => {
                     known.facts.push(facts);
-                    known.documents += count;
+                    known.documents += documents;
                 }
-                Err(problem) if problem.kind == Kind::NotFound => absent = absent.or(Some(problem)),
-                Err(problem) => return Err(problem),
             }
         }
         if known.facts.is_empty() && known.own.is_empty() {
-            return Err(absent
-                .unwrap_or_else(|| repository.has_none(package.format(), &package.full_name())));
+            let nothing = || repository.has_none(package.format(), &package.full_name());
+            return Err(collected.absent.unwrap_or_else(nothing));
         }
         Ok(known)
     }
 
     async fn gather_from(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        package: &PackageId,
+        lookup: &Lookup<'_>,
+        connection: Arc<Connection>,
         whole: bool,
-        dates: bool,
-    ) -> Result<(Arc<PackageFacts>, usize), Problem> {
+    ) -> Result<Part, Problem> {
+        let (package, dates, evidence) = (lookup.package, lookup.concern.dates, &self.evidence);
         let protocol = connection.format.protocol();
         let what = package.full_name();
-        let resources = protocol.read_beforehand(package, whole);
+        let resources = protocol.read_beforehand(package, whole || dates);
         let asked = resources
             .iter()
-            .map(|resource| self.freshen(connection, resource, Freshen::AsCached, &what));
+            .map(|resource| evidence.freshen(&connection, resource, Freshen::AsCached, &what));
         // What is read from paths may have no document at all.
         let count = match try_join_all(asked).await {
             Ok(documents) => documents
@@ -108,10 +118,10 @@ impl Reader {
             }
             Err(problem) => return Err(problem),
         };
-        let facts = self
-            .facts(connection, package, dates, Freshen::AsCached)
-            .await?;
-        Ok((facts, count))
+        let facts = evidence.facts(&connection, package, dates, Freshen::AsCached);
+        let facts = facts.await?;
+        self.seen_outside(&connection, package);
+        Ok(Part::Outside(facts, count))
     }
 
     /// The versions that the package's documents name, where a format has them in a list.
@@ -124,29 +134,37 @@ impl Reader {
         repository: &Repository,
         package: &PackageId,
     ) -> Result<Vec<String>, Problem> {
-        let protocol = package.format().protocol();
-        let chain = self.chain(snapshot, repository, package).await?;
-        let mut versions = Vec::new();
-        for link in &chain.links {
-            let Link::Outside(connection) = link else {
-                continue;
-            };
-            for id in protocol.listings(package) {
-                let resource = protocol.resource(&id, false);
-                let what = package.full_name();
-                let document = self
-                    .freshen(connection, &resource, Freshen::AsCached, &what)
-                    .await;
-                let document = match document {
-                    Ok(document) => document,
-                    Err(problem) if problem.kind == Kind::NotFound => continue,
-                    Err(problem) => return Err(problem),
-                };
-                let bytes = document.bytes(&self.fetcher).await?;
-                let upstream = upstream(connection, &document, &bytes, None);
-                let named = protocol.versions(&id, &upstream);
-                versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
+        let lookup = Lookup::new(snapshot, repository, package);
+        let chain = self.chain(&lookup).await?;
+        let walk = self.walk(&chain, Some(package));
+        let collected = walk.all(|source, _| async {
+            match source {
+                PackageSource::Own { .. } => Ok(None),
+                PackageSource::Outside(connection) => {
+                    self.listed_at(&connection, package).await.map(Some)
+                }
             }
+        });
+        Ok(collected.await?.values.concat())
+    }
+
+    async fn listed_at(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        package: &PackageId,
+    ) -> Result<Vec<String>, Problem> {
+        let (protocol, what) = (package.format().protocol(), package.full_name());
+        let mut versions = Vec::new();
+        for id in protocol.listings(package) {
+            let resource = protocol.resource(&id, false);
+            let document = self
+                .evidence
+                .freshen(connection, &resource, Freshen::AsCached, &what)
+                .await?;
+            let bytes = document.bytes(&self.fetcher).await?;
+            let upstream = upstream(connection, &document, &bytes, None);
+            let named = protocol.versions(&id, &upstream);
+            versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
         }
         Ok(versions)
     }

@@ -2,14 +2,16 @@
 
 mod ahead;
 mod asset;
-mod chain;
+mod decision;
 mod document;
 mod encoding;
 mod evidence;
+mod explain;
 mod forward;
 mod gather;
 mod generic;
 mod inspect;
+mod lookup;
 pub mod manage;
 mod own;
 mod promote;
@@ -19,18 +21,19 @@ mod receive;
 mod registry;
 mod render;
 mod source;
+mod source_chain;
 pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
-use tokio::sync::Semaphore;
 
 pub use asset::{AssetBody, AssetReply};
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting, is_hit};
 pub use encoding::{Encoding, Encodings};
-pub use evidence::{Explanation, PackageFacts};
+pub use evidence::PackageFacts;
+pub use explain::Explanation;
 pub use forward::{Forwarded, Passed, Sent};
 pub use gather::{Gathered, Known};
 pub use generic::Addition;
@@ -41,25 +44,27 @@ pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
 use crate::config;
+use crate::connection::Connection;
 use crate::fetch::Fetcher;
-use crate::problem::Problem;
-use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
-use crate::task::Flights;
+use crate::package::{Origin, PackageId};
+use crate::problem::{Kind, Problem};
+use crate::rule::Control;
+use crate::store::rendered::RenderedCache;
 use crate::telemetry::Metrics;
 use ahead::Ahead;
-use evidence::FactsKey;
+use evidence::EvidenceReader;
+use lookup::Lookup;
 use own::OwnPackages;
+use render::{RenderPool, Renderer};
+use source_chain::{SourceChain, Walk};
 
 /// Reads what repositories have.
 pub struct Reader {
     fetcher: Arc<Fetcher>,
-    rendered: RenderedCache,
-    renders: Flights<RenderKey, Result<Arc<Rendered>, Problem>>,
-    /// Documents that are parsed or rendered at once.
-    render_places: Arc<Semaphore>,
-    facts: Cache<FactsKey, Arc<PackageFacts>>,
+    evidence: Arc<EvidenceReader>,
+    renderer: Arc<Renderer>,
     ahead: Ahead,
-    own: OwnPackages,
+    own: Arc<OwnPackages>,
     /// Which connections promise digests in resources smaller than a package's document.
     promising: Cache<String, bool>,
 }
@@ -76,17 +81,15 @@ impl Reader {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let (ahead, waiting) = Ahead::new(&config.ahead, metrics);
+        let pool = RenderPool::new(config.fetch.renders_max, fetcher.tasks());
+        let memory = config.cache.facts_memory;
+        let own = Arc::new(OwnPackages::new(fetcher.store().packages(), memory));
         let reader = Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            rendered,
-            renders: Flights::new(fetcher.tasks().clone()),
-            render_places: Arc::new(Semaphore::new(config.fetch.renders_max)),
-            facts: Cache::builder()
-                .max_capacity(config.cache.facts_memory)
-                .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
-                .build(),
+            evidence: EvidenceReader::new(fetcher, &pool, memory),
+            renderer: Renderer::new(fetcher, &pool, rendered, &own),
             ahead,
-            own: OwnPackages::new(fetcher.store().packages(), config.cache.facts_memory),
+            own,
             promising: Cache::builder()
                 .max_capacity(1024)
                 .time_to_live(PROMISING_FOR)
@@ -111,23 +114,70 @@ impl Reader {
 
     /// Writes what is kept in memory alone.
     pub async fn close(&self) {
-        self.rendered.close().await;
+        self.renderer.close().await;
     }
 
-    /// Runs `work` where it may take its time, a bounded number at once.
-    async fn rendering<T: Send + 'static>(
+    /// Who is asked for the package.
+    async fn chain(&self, lookup: &Lookup<'_>) -> Result<SourceChain, Problem> {
+        SourceChain::of_package(&self.own, lookup).await
+    }
+
+    /// Whether the connection is asked for the package at all: what is ours, and what a rule denies
+    /// by name, is told to nobody outside.
+    async fn may_ask(&self, lookup: &Lookup<'_>, connection: &Connection) -> Result<bool, Problem> {
+        match self.chain(lookup).await {
+            Ok(chain) => Ok(chain.may_ask(connection)),
+            Err(problem) if problem.kind == Kind::Denied => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn walk<'a>(&'a self, chain: &'a SourceChain, package: Option<&'a PackageId>) -> Walk<'a> {
+        Walk {
+            chain,
+            evidence: &self.evidence,
+            package,
+        }
+    }
+
+    /// What may be done to the package in the repository.
+    ///
+    /// # Errors
+    /// Where a catalog cannot be read.
+    pub async fn control<'a>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let place = Arc::clone(&self.render_places).acquire_owned().await;
-        let place = place.map_err(|error| Problem::internal("rendering stopped", error))?;
-        self.fetcher
-            .tasks()
-            .spawn_blocking(move || {
-                let _place = place;
-                work()
-            })
-            .await
-            .map_err(|error| Problem::internal("rendering a document failed", error))
+        snapshot: &'a Snapshot,
+        repository: &Repository,
+        package: &PackageId,
+    ) -> Result<Control<'a>, Problem> {
+        let (mut seen, mut said) = (None, None);
+        for source in &repository.sources {
+            if let Source::Own(name) = source {
+                if said.is_none() {
+                    said = self.own.of(name, package).await?.restrictions;
+                }
+                if seen.is_none() {
+                    seen = self.own.origin(name, package).await?;
+                }
+            }
+        }
+        if seen.is_none() {
+            let connections = repository.connections_of(package.format());
+            let connections: Vec<&str> = connections.map(|it| it.name.as_str()).collect();
+            let names = self.fetcher.store().outside_names();
+            let is_known = names.is_known(&connections, package).await;
+            if is_known
+                .map_err(|error| Problem::internal("the package catalog cannot be read", error))?
+            {
+                seen = Some(Origin::External);
+            }
+        }
+        Ok(snapshot.config.origins.control(package, said, seen))
+    }
+
+    /// A connection was seen to have the package: the name is one from outside, unless it is ours.
+    fn seen_outside(&self, connection: &Connection, package: &PackageId) {
+        let names = self.fetcher.store().outside_names();
+        names.note(&connection.name, package);
     }
 }

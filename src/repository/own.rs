@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use moka::future::Cache;
 
+use super::Repository;
 use crate::clock;
 use crate::fetch::Currency;
-use crate::package::{Listing, Origin, PackageId, Release};
+use crate::package::{Format, Listing, Origin, PackageId, Release};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
 use crate::store::packages::{Manifests, Packages};
@@ -198,6 +199,29 @@ impl OwnPackages {
         }
         let origin = self.packages.origin(repository, package).await;
         origin.map_err(|error| Problem::internal("the package catalog cannot be read", error))
+    }
+
+    /// Whether these repositories have no package of the format.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be read.
+    pub async fn has_none_of(
+        &self,
+        repository: &Repository,
+        format: Format,
+    ) -> Result<bool, Problem> {
+        if self.is_empty() {
+            return Ok(true);
+        }
+        for name in repository.own_names() {
+            let first = self.packages.list(name, Some(format), "", 1).await;
+            let first = first
+                .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            if !first.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A repository is gone with all its packages.

@@ -117,6 +117,7 @@ impl Publisher {
         let what = asset.package.full_name();
         let document = self
             .reader
+            .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
         let bytes = document.bytes(&self.reader.fetcher).await?;

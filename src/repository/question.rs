@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 
+use super::lookup::Lookup;
 use super::{Reader, Repository, Snapshot};
 use crate::connection::{Ask, Connection};
 use crate::package::{Format, Location};
@@ -18,7 +19,7 @@ impl Reader {
     /// Where it does not answer.
     pub async fn question(
         self: &Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         repository: &Repository,
         format: Format,
         location: &Location,
@@ -36,7 +37,7 @@ impl Reader {
             method: Method::POST,
             body: Some((content_type, body)),
             ..Ask::get(
-                self.locate(connection, location).await?,
+                self.evidence.locate(connection, location).await?,
                 content_type,
                 snapshot.config.fetch.patience,
             )
@@ -54,7 +55,7 @@ impl Reader {
     /// told.
     async fn without_own_names(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         repository: &Repository,
         connection: &Connection,
         body: Bytes,
@@ -65,10 +66,8 @@ impl Reader {
             let Ok(package) = protocol.package(&name) else {
                 continue;
             };
-            if !self
-                .may_ask(snapshot, repository, connection, &package)
-                .await?
-            {
+            let lookup = Lookup::new(snapshot, repository, &package);
+            if !self.may_ask(&lookup, connection).await? {
                 own.insert(name);
             }
         }

@@ -1,65 +1,112 @@
 //! Rendering: documents of connections and of our own, merged, coded, and kept by what decided
 //! their bytes.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::hash::{Hash as _, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tracing::warn;
 use url::Url;
 
-use super::chain::Taken;
+use super::decision::{Verdicts, View};
 use super::encoding::{ENCODED_BYTES_MIN, Encoding};
-use super::evidence::{PackageFacts, unreadable};
-use super::{Reader, Snapshot};
+use super::evidence::unreadable;
+use super::own::OwnPackages;
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Document, Stock};
+use crate::fetch::{Document, Fetcher};
 use crate::format::{Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream};
-use crate::package::{Listing, Origin, PackageId, Summary};
+use crate::package::{PackageId, Summary};
 use crate::problem::Problem;
-use crate::rule::{Concern, Question, Ruling};
-use crate::store::rendered::{RenderKey, Rendered};
+use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
+use crate::task::{Flights, Tasks};
 
-impl Reader {
-    #[allow(clippy::too_many_arguments, reason = "each decides the bytes")]
-    pub(super) async fn rendered(
+/// Where documents are parsed and rendered, a bounded number at once.
+pub(super) struct RenderPool {
+    places: Arc<Semaphore>,
+    tasks: Tasks,
+}
+
+impl RenderPool {
+    pub fn new(places: usize, tasks: &Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(places)),
+            tasks: tasks.clone(),
+        })
+    }
+
+    /// Runs `work` where it may take its time.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|error| Problem::internal("rendering stopped", error))?;
+        self.tasks
+            .spawn_blocking(move || {
+                let _place = place;
+                work()
+            })
+            .await
+            .map_err(|error| Problem::internal("rendering a document failed", error))
+    }
+}
+
+/// Makes documents of documents, and keeps them.
+pub(super) struct Renderer {
+    fetcher: Arc<Fetcher>,
+    pool: Arc<RenderPool>,
+    rendered: RenderedCache,
+    renders: Flights<RenderKey, Result<Arc<Rendered>, Problem>>,
+    own: Arc<OwnPackages>,
+}
+
+impl Renderer {
+    pub fn new(
+        fetcher: &Arc<Fetcher>,
+        pool: &Arc<RenderPool>,
+        rendered: RenderedCache,
+        own: &Arc<OwnPackages>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            fetcher: Arc::clone(fetcher),
+            pool: Arc::clone(pool),
+            rendered,
+            renders: Flights::new(fetcher.tasks().clone()),
+            own: Arc::clone(own),
+        })
+    }
+
+    /// Writes what is kept in memory alone.
+    pub async fn close(&self) {
+        self.rendered.close().await;
+    }
+
+    /// A connection's document as the repository gives it. `at_leisure`: uncoded where it is not
+    /// coded yet.
+    pub async fn rendered(
         self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        connection: &Arc<Connection>,
-        id: &DocumentId,
-        address: &Address,
-        document: &Arc<Document>,
-        view: View,
+        rendering: Rendering,
         encoding: Option<Encoding>,
         at_leisure: bool,
-        now: Timestamp,
     ) -> Result<Arc<Rendered>, Problem> {
-        let job = Job {
-            connection: Arc::clone(connection),
-            id: id.clone(),
-            address: address.clone(),
-            document: Arc::clone(document),
-            view,
-            now,
-        };
-        let plain_key = job.key(snapshot, None);
-        let key = job.key(snapshot, encoding);
+        let now = rendering.now;
+        let plain_key = rendering.key(None);
+        let key = rendering.key(encoding);
         if let Some(rendered) = self.rendered.get(&key, now).await {
             return Ok(rendered);
         }
-        let reader = Arc::clone(self);
+        let renderer = Arc::clone(self);
         let plain = match self.rendered.get(&plain_key, now).await {
             Some(plain) => plain,
             None => {
                 let plain = self
                     .renders
-                    .join(
-                        &plain_key,
-                        || async move { reader.render(job, plain_key).await },
-                    )
+                    .join(&plain_key, || async move {
+                        renderer.render(rendering, plain_key).await
+                    })
                     .await;
                 if at_leisure {
                     return landed(plain);
@@ -71,7 +118,7 @@ impl Reader {
     }
 
     /// The rendering in that coding, where that is worth it.
-    pub(super) async fn coded(
+    pub async fn coded(
         self: &Arc<Self>,
         plain: Arc<Rendered>,
         encoding: Option<Encoding>,
@@ -80,11 +127,11 @@ impl Reader {
         let Some(encoding) = encoding.filter(|_| plain.body.len() >= ENCODED_BYTES_MIN) else {
             return Ok(plain);
         };
-        let reader = Arc::clone(self);
+        let renderer = Arc::clone(self);
         landed(
             self.renders
                 .join(&key, || async move {
-                    reader.encode(&plain, encoding, key).await
+                    renderer.encode(&plain, encoding, key).await
                 })
                 .await,
         )
@@ -92,7 +139,7 @@ impl Reader {
 
     /// A document of our own packages as it is now, kept under `name` and all else that decides its
     /// bytes; `None` where they have nothing to say in it.
-    pub(super) async fn rendered_own(
+    pub async fn rendered_own(
         self: &Arc<Self>,
         view: View,
         id: &DocumentId,
@@ -102,21 +149,16 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Option<Arc<Rendered>>, Problem> {
         let protocol = id.view.format().protocol();
-        let rules = format!(
-            "{:?}",
-            view.concern.versions.then_some(&view.snapshot.config.rules)
-        );
         let mut hash = KeyHash::default();
-        for part in [
-            b"own".as_slice(),
-            name,
-            format!("{id:?}").as_bytes(),
-            address.base.as_bytes(),
-            rules.as_bytes(),
-        ] {
+        for part in [b"own".as_slice(), name, address.base.as_bytes()] {
             hash.part(part);
         }
-        let key = hash.finish();
+        id.hash(&mut hash);
+        hash.part(&view.shadowed.name());
+        if view.concern.versions {
+            hash.part(view.snapshot.config.rules.fingerprint());
+        }
+        let key = hash.key();
         if let Some(rendered) = self.rendered.get(&key, now).await {
             return Ok(Some(rendered));
         }
@@ -137,7 +179,8 @@ impl Reader {
         // There is no upstream whose addresses could be kept.
         address.kept = false;
         let rendered = self
-            .rendering(move || {
+            .pool
+            .run(move || {
                 let own = match (&listing, &found) {
                     (Some(listing), _) => Own::Package(listing),
                     (None, Some((found, total))) => Own::Found(found, *total),
@@ -161,6 +204,7 @@ impl Reader {
                     },
                     address: &address,
                     shows: Some(&shows),
+                    is_only_source: view.is_only_source,
                 })?;
                 let changes = *verdicts.changes.borrow();
                 let body = rendering.body.unwrap_or(bytes);
@@ -184,7 +228,7 @@ impl Reader {
     }
 
     /// One document of several sources', the nearest first.
-    pub(super) async fn merged(
+    pub async fn merged(
         self: &Arc<Self>,
         id: &DocumentId,
         parts: Vec<Arc<Rendered>>,
@@ -194,12 +238,12 @@ impl Reader {
         let key = |encoding: Option<Encoding>| {
             let mut hash = KeyHash::default();
             hash.part(b"merged");
-            hash.part(format!("{id:?}").as_bytes());
+            id.hash(&mut hash);
             hash.part(encoding.map_or("", Encoding::as_str).as_bytes());
             for part in &parts {
                 hash.part(part.etag.as_bytes());
             }
-            hash.finish()
+            hash.key()
         };
         let (plain_key, coded_key) = (key(None), key(encoding));
         // One source's bytes reach the client as they are.
@@ -218,7 +262,8 @@ impl Reader {
             None => {
                 let of = id.clone();
                 let merged = self
-                    .rendering(move || {
+                    .pool
+                    .run(move || {
                         let bodies: Vec<&[u8]> = parts.iter().map(|part| &part.body[..]).collect();
                         let body = of.view.format().protocol().merge(&of, &bodies)?;
                         let content_type = parts.first().map_or("", |part| &part.content_type);
@@ -235,7 +280,11 @@ impl Reader {
         self.coded(plain, encoding, coded_key).await
     }
 
-    async fn render(self: Arc<Self>, job: Job, key: RenderKey) -> Result<Arc<Rendered>, Problem> {
+    async fn render(
+        self: Arc<Self>,
+        job: Rendering,
+        key: RenderKey,
+    ) -> Result<Arc<Rendered>, Problem> {
         let bytes = job.document.bytes(&self.fetcher).await?;
         let directory = match &job.view.directory {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
@@ -243,7 +292,8 @@ impl Reader {
         };
         let connection = Arc::clone(&job.connection);
         let (rendering, changes) = self
-            .rendering(move || {
+            .pool
+            .run(move || {
                 let verdicts = Verdicts::new(&job.view, job.id.package.as_ref(), job.now);
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
                 let rendering = job.connection.format.protocol().render(&RenderInput {
@@ -256,6 +306,7 @@ impl Reader {
                     ),
                     address: &job.address,
                     shows: job.view.hides().then_some(&shows),
+                    is_only_source: job.view.is_only_source,
                 });
                 let changes = job
                     .view
@@ -305,7 +356,8 @@ impl Reader {
     ) -> Result<Arc<Rendered>, Problem> {
         let of = Arc::clone(plain);
         let encoded = self
-            .rendering(move || {
+            .pool
+            .run(move || {
                 encoding.encode(&of.body).map(|body| {
                     let mut rendered =
                         Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
@@ -359,67 +411,14 @@ pub(super) enum OwnSource<'a> {
     Found(Vec<Summary>, u64),
 }
 
-/// What decides which versions are shown.
-pub(super) struct View {
-    snapshot: Arc<Snapshot>,
-    pub concern: Concern,
-    pub directory: Option<Arc<Document>>,
-    pub facts: Option<Arc<PackageFacts>>,
-    /// Of versions, where facts do not enumerate them.
-    pub dates: HashMap<String, Timestamp>,
-    /// What nearer sources have.
-    taken: Taken,
-    /// Of an offline connection, what is here.
-    pub stock: Option<Arc<Stock>>,
-    /// Of our own packages, the package.
-    own: Option<Arc<Listing>>,
-}
-
-impl View {
-    /// Of what our own packages are made.
-    pub(super) fn of_own(
-        snapshot: &Arc<Snapshot>,
-        concern: Concern,
-        own: Option<Arc<Listing>>,
-    ) -> Self {
-        Self {
-            own,
-            ..Self::of_upstream(snapshot, concern, None, Taken::default())
-        }
-    }
-
-    pub(super) fn of_upstream(
-        snapshot: &Arc<Snapshot>,
-        concern: Concern,
-        directory: Option<Arc<Document>>,
-        taken: Taken,
-    ) -> Self {
-        Self {
-            snapshot: Arc::clone(snapshot),
-            concern,
-            directory,
-            facts: None,
-            dates: HashMap::new(),
-            taken,
-            stock: None,
-            own: None,
-        }
-    }
-
-    /// Whether the document may show less than there is.
-    fn hides(&self) -> bool {
-        self.concern.versions || !self.taken.is_empty() || self.stock.is_some()
-    }
-}
-
 /// One rendering to be made.
-struct Job {
-    connection: Arc<Connection>,
-    id: DocumentId,
-    address: Address,
-    document: Arc<Document>,
-    view: View,
-    now: Timestamp,
+pub(super) struct Rendering {
+    pub connection: Arc<Connection>,
+    pub id: DocumentId,
+    pub address: Address,
+    pub document: Arc<Document>,
+    pub view: View,
+    pub now: Timestamp,
 }
 
 /// The hash of all that decides a rendering's bytes.
@@ -434,25 +433,36 @@ impl Default for KeyHash {
     }
 }
 
+impl Hasher for KeyHash {
+    fn write(&mut self, bytes: &[u8]) {
+        self.part(bytes);
+    }
+
+    /// The key is taken by [`KeyHash::key`], whole.
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
 impl KeyHash {
     fn part(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
     }
 
-    fn finish(self) -> RenderKey {
+    fn key(self) -> RenderKey {
         self.0.finalize().into()
     }
 }
 
-impl Job {
+impl Rendering {
     /// The hash of all that decides the bytes.
-    fn key(&self, snapshot: &Snapshot, encoding: Option<Encoding>) -> RenderKey {
+    fn key(&self, encoding: Option<Encoding>) -> RenderKey {
         let protocol = self.connection.format.protocol();
         let mut hash = KeyHash::default();
+        self.id.hash(&mut hash);
         let mut part = |bytes: &[u8]| hash.part(bytes);
         part(self.connection.name.as_bytes());
-        part(format!("{:?}", self.id).as_bytes());
         part(protocol.address_key(&self.id, &self.address).as_bytes());
         part(&[u8::from(self.address.kept)]);
         part(self.document.row.blob.as_bytes());
@@ -462,130 +472,25 @@ impl Job {
         if let Some(directory) = &self.view.directory {
             part(directory.row.blob.as_bytes());
         }
-        part(&self.view.taken.name());
+        part(&self.view.shadowed.name());
+        part(&[u8::from(self.view.is_only_source)]);
         if let Some(stock) = &self.view.stock {
             for file in stock.files() {
                 part(file.as_bytes());
             }
         }
         if self.view.concern.versions {
-            part(format!("{:?}", snapshot.config.rules).as_bytes());
+            part(self.view.snapshot.config.rules.fingerprint());
             for blob in self.view.facts.iter().flat_map(|facts| &facts.documents) {
                 part(blob.as_bytes());
             }
             let mut dates: Vec<_> = self.view.dates.iter().collect();
             dates.sort_unstable();
-            part(format!("{dates:?}").as_bytes());
-        }
-        hash.finish()
-    }
-}
-
-/// The rules' answers while a document is rendered, and until when they hold.
-pub(super) struct Verdicts<'a> {
-    view: &'a View,
-    package: Option<&'a PackageId>,
-    now: Timestamp,
-    changes: RefCell<Option<Timestamp>>,
-}
-
-impl<'a> Verdicts<'a> {
-    pub(super) fn new(view: &'a View, package: Option<&'a PackageId>, now: Timestamp) -> Self {
-        let changes = RefCell::new(view.snapshot.config.rules.next_expiry(now));
-        Self {
-            view,
-            package,
-            now,
-            changes,
-        }
-    }
-
-    pub(super) fn shows(&self, subject: Subject<'_>) -> bool {
-        if let Subject::Version(version) | Subject::File { version, .. } = subject
-            && self.view.taken.has(version)
-        {
-            return false;
-        }
-        if !self.is_in_stock(subject) {
-            return false;
-        }
-        if !self.view.concern.versions {
-            return true;
-        }
-        let facts = self.view.facts.as_deref();
-        let own = self.view.own.as_deref();
-        let published_of = |version: &str| {
-            if let Some(listing) = own {
-                return listing.release(version).map(|release| release.published);
+            for (version, date) in dates {
+                part(version.as_bytes());
+                part(&date.as_millisecond().to_le_bytes());
             }
-            facts
-                .and_then(|facts| facts.facts.version(version)?.published)
-                .or_else(|| self.view.dates.get(version).copied())
-        };
-        let (package, version, published) = match (subject, self.package) {
-            (Subject::Version(version), Some(package)) => (package, version, published_of(version)),
-            (Subject::File { file, version }, Some(package)) => {
-                let published = match own {
-                    Some(listing) => listing.asset(file).map(|(_, asset)| asset.published),
-                    None => facts.and_then(|facts| facts.facts.file(file)?.published),
-                };
-                (package, version, published)
-            }
-            (Subject::Other { package, version }, _) => return self.shows_other(package, version),
-            (_, None) => return false,
-        };
-        let origin = match (&self.view.own, subject) {
-            (Some(listing), Subject::File { file, .. }) => {
-                listing.asset(file).map(|(release, _)| release)
-            }
-            (Some(listing), _) => listing.release(version),
-            (None, _) => None,
         }
-        .map_or(Origin::External, |release| release.origin);
-        let question = Question {
-            package,
-            version,
-            published,
-            origin,
-        };
-        let decision = self.view.snapshot.config.rules.decide(&question, self.now);
-        if let Ruling::Denied {
-            opens: Some(opens), ..
-        } = decision.ruling
-        {
-            let mut changes = self.changes.borrow_mut();
-            *changes = Some(changes.map_or(opens, |before| before.min(opens)));
-        }
-        decision.is_allowed()
-    }
-
-    /// Whether an offline connection has it; of other packages that is not in hand.
-    fn is_in_stock(&self, subject: Subject<'_>) -> bool {
-        let (Some(stock), Some(package)) = (&self.view.stock, self.package) else {
-            return true;
-        };
-        match subject {
-            Subject::Version(version) => stock.has_version(package, version),
-            Subject::File { file, .. } => stock.has_file(file),
-            Subject::Other { .. } => true,
-        }
-    }
-
-    /// A search result of another package: its dates are not in hand, and fetching a document for
-    /// every result of a search would cost more than the search is worth. What a rule denies
-    /// whatever the date is left out; the package's own document knows the rest.
-    fn shows_other(&self, package: &PackageId, version: &str) -> bool {
-        let question = Question {
-            package,
-            version,
-            published: None,
-            origin: Origin::External,
-        };
-        let rules = &self.view.snapshot.config.rules;
-        let decision = rules.decide(&question, self.now);
-        decision.is_allowed()
-            || decision
-                .rule
-                .is_some_and(|rule| rule.action == crate::rule::Action::Allow)
+        hash.key()
     }
 }

@@ -4,12 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Reader;
 use crate::config;
 use crate::connection::{Connection, LoopId};
-use crate::fetch::{Document, Freshen, Sought};
-use crate::format::Resource;
-use crate::package::{Format, Location, UpstreamUrl};
+use crate::package::Format;
 use crate::problem::{Decider, Problem};
 use crate::rule::{Entrance, Entry, Groups};
 use crate::telemetry::Metrics;
@@ -46,15 +43,23 @@ impl Snapshot {
     /// or a repository that it draws on, takes publishes of its own.
     #[must_use]
     pub fn formats_of(&self, repository: &Repository) -> Vec<Format> {
-        let takes_its_own = repository.own_names().into_iter().any(|name| {
-            self.repositories
-                .get(name)
-                .is_some_and(|own| matches!(own.publish, Publish::Local))
-        });
+        let takes_its_own = self.takes_own(repository);
         let mut formats = Format::SERVED.to_vec();
         formats
             .retain(|format| takes_its_own || repository.connections_of(*format).next().is_some());
         formats
+    }
+}
+
+impl Snapshot {
+    /// Whether the repository, or one that it draws on, takes publishes of its own.
+    #[must_use]
+    pub fn takes_own(&self, repository: &Repository) -> bool {
+        let is_local = |name: &&str| {
+            let own = self.repositories.get(*name);
+            own.is_some_and(|own| matches!(own.publish, Publish::Local))
+        };
+        repository.own_names().iter().any(is_local)
     }
 }
 
@@ -257,82 +262,5 @@ impl Snapshot {
             Problem::not_found(Decider::Larder, format!("there is no repository `{name}`"))
                 .advice(format!("the repositories are: {}", names.join(", ")))
         })
-    }
-}
-
-impl Reader {
-    /// The address of a resource at its connection.
-    pub(super) async fn locate(
-        &self,
-        connection: &Arc<Connection>,
-        location: &Location,
-    ) -> Result<UpstreamUrl, Problem> {
-        let nowhere = |what: &str| {
-            Problem::not_found(
-                Decider::Connection(connection.name.clone()),
-                format!("connection `{}` has no {what}", connection.name),
-            )
-        };
-        let Location::Service { types, path } = location else {
-            let found = connection.locate(location);
-            return found.ok_or_else(|| nowhere("such address"));
-        };
-        let directory = self.directory(connection).await?;
-        let bytes = match &directory {
-            Some(directory) => directory.bytes(&self.fetcher).await?,
-            None => bytes::Bytes::new(),
-        };
-        let protocol = connection.format.protocol();
-        protocol
-            .locate(&bytes, types, path)
-            .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
-    }
-
-    /// The resource's document, as fresh as asked for; `what` is how a problem calls it.
-    pub(super) async fn freshen(
-        &self,
-        connection: &Arc<Connection>,
-        resource: &Resource,
-        freshen: Freshen,
-        what: &str,
-    ) -> Result<Arc<Document>, Problem> {
-        let url = self.locate(connection, &resource.location).await?;
-        self.fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &resource.key,
-                    url: &url,
-                    accept: resource.accept,
-                    freshen,
-                    promises: Vec::new(),
-                    what,
-                },
-            )
-            .await
-    }
-
-    /// The document that says where the connection keeps its resources, where its format has one.
-    pub(super) async fn directory(
-        &self,
-        connection: &Arc<Connection>,
-    ) -> Result<Option<Arc<Document>>, Problem> {
-        let Some(resource) = connection.format.protocol().directory() else {
-            return Ok(None);
-        };
-        self.fetcher
-            .freshen(
-                connection,
-                Sought {
-                    key: &resource.key,
-                    url: &UpstreamUrl::configured(&connection.url),
-                    accept: resource.accept,
-                    freshen: Freshen::AsCached,
-                    promises: Vec::new(),
-                    what: "the service index",
-                },
-            )
-            .await
-            .map(Some)
     }
 }

@@ -8,6 +8,7 @@ mod door;
 mod incoming;
 mod lock;
 mod map;
+mod notes;
 pub mod packages;
 mod pieces;
 pub mod private;
@@ -47,7 +48,7 @@ use catalog::usage::Usage;
 use catalog::wish::Wishes;
 use catalog::{AssetKey, AssetRow, Catalog, DocumentRow, hold};
 use map::Windows;
-use packages::Packages;
+use packages::{OutsideNames, Packages};
 use seal::Sealer;
 use space::Space;
 
@@ -153,8 +154,9 @@ pub struct Store {
     /// One bundle at a time.
     importing: tokio::sync::Mutex<()>,
     space: Arc<Space>,
-    usage: Arc<Usage>,
-    wishes: Arc<Wishes>,
+    usage: Usage,
+    wishes: Wishes,
+    outside_names: Arc<OutsideNames>,
     held: Held,
     evictions: Arc<AtomicU64>,
     sealer: Option<Arc<Sealer>>,
@@ -205,7 +207,8 @@ impl Store {
             &config.cache,
             catalog.blob_bytes().await?,
         ));
-        let usage = Arc::new(Usage::new(catalog.clone()));
+        let outside_names = OutsideNames::start(&packages, tasks);
+        learn_outside_names(&catalog, &packages).await?;
         let held = Held::new(&config.cache);
         let recording = Arc::default();
         let reading = Arc::default();
@@ -213,10 +216,10 @@ impl Store {
         reclaim::start(
             tasks, &catalog, &packages, &space, &held, &blobs, &recording, &reading, &evictions,
         );
-        usage::start(tasks, &usage);
-        let wishes = Arc::new(Wishes::new(catalog.clone(), config.report.wishes_max));
-        wish::start(tasks, &wishes);
         Ok(Arc::new(Self {
+            usage: Usage::start(&catalog, tasks),
+            wishes: Wishes::start(&catalog, config.report.wishes_max, tasks),
+            outside_names,
             directory: directory.to_owned(),
             blobs,
             partial,
@@ -226,8 +229,6 @@ impl Store {
             reading,
             importing: tokio::sync::Mutex::default(),
             space,
-            usage,
-            wishes,
             held,
             evictions,
             sealer,
@@ -601,6 +602,12 @@ impl Store {
         &self.wishes
     }
 
+    /// The names of packages that are known outside.
+    #[must_use]
+    pub fn outside_names(&self) -> &OutsideNames {
+        &self.outside_names
+    }
+
     /// Notes a use of a blob that was found without asking for it.
     pub fn used(&self, id: BlobId) {
         self.usage.note(id);
@@ -651,7 +658,30 @@ impl Store {
     pub async fn flush(&self) {
         self.usage.flush().await;
         self.wishes.flush().await;
+        self.outside_names.flush().await;
     }
 }
 
-use catalog::{usage, wish};
+/// Rows that are read at once.
+const PAGE: usize = 1000;
+
+/// Where a data directory is from a time in which the cache's catalog alone knew which names are
+/// known outside, they are taken over from it, once.
+async fn learn_outside_names(catalog: &Catalog, packages: &Packages) -> Result<(), Error> {
+    if packages.has_outside_names().await? {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let page = catalog.packages_here(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last().cloned() else {
+            return Ok(());
+        };
+        let names: Vec<(String, String)> = page
+            .into_iter()
+            .map(|pulled| (pulled.connection, pulled.package))
+            .collect();
+        packages.keep_outside_names(&names).await?;
+        after = Some(last);
+    }
+}

@@ -111,6 +111,13 @@ impl Protocol for Maven {
         Ok(FactsPart::default())
     }
 
+    fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
+        match &document.view {
+            super::View::Maven(View::VersionMetadata { version, .. }) => Some(version),
+            _ => None,
+        }
+    }
+
     fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts> {
         let (version, file) = asset.file.split_once('/')?;
         let path = UpstreamPath::new(&path::folder(&asset.package)).join(&asset.file);

@@ -146,6 +146,21 @@ impl Protocol for Npm {
         facts::fact(asset, upstream)
     }
 
+    fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
+        match &document.view {
+            super::View::Npm(View::Attestations(spec)) => Some(spec.rsplit_once('@')?.1),
+            // What is no version is a tag.
+            super::View::Npm(View::Manifest(wanted)) => {
+                version::is_version(wanted).then_some(wanted)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_promise(&self, document: &DocumentId) -> bool {
+        matches!(document.view, super::View::Npm(View::Keys))
+    }
+
     fn guess(&self, asset: &AssetId) -> Option<AssetFacts> {
         facts::guess(asset)
     }

@@ -20,6 +20,10 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     };
     match (view, &input.document.package) {
         (View::Search(_), _) => search(input),
+        // `npm audit signatures` calls each package without a signature an error where there are keys.
+        (View::Keys, _) if !input.is_only_source => Err(FormatError::Absent(
+            "the repository has other packages than those that these keys sign".to_owned(),
+        )),
         (View::Keys | View::Attestations(_), _) => {
             Node::object_document(input.upstream.bytes)?;
             Ok(verbatim(input))
@@ -402,6 +406,7 @@ mod tests {
             upstream,
             address,
             shows,
+            is_only_source: true,
         })
         .unwrap()
     }
@@ -541,6 +546,7 @@ mod tests {
                         },
                         address: &ours(),
                         shows,
+                        is_only_source: true,
                     });
                     assert!(rendered.is_err(), "{:?} {body}", document.view);
                 }

@@ -117,6 +117,11 @@ pub fn in_range(version: &str, range: &str) -> Option<bool> {
     Some(range.take(&Version::parse(version).ok()?))
 }
 
+/// Whether the text is a version, and not a tag.
+pub fn is_version(text: &str) -> bool {
+    Version::parse(text).is_ok()
+}
+
 /// The version that a tag should point to when its own is hidden: the newest one, a prerelease
 /// only where there is nothing else.
 pub fn newest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -11,7 +11,11 @@ pub fn merges(document: &DocumentId) -> bool {
         AnyView::Nuget(View::Registration { path, .. }) => path.ends_with("/index.json"),
         AnyView::Nuget(view) => matches!(
             view,
-            View::ServiceIndex | View::FlatIndex | View::Search { .. } | View::Autocomplete { .. }
+            View::ServiceIndex
+                | View::FlatIndex
+                | View::Search { .. }
+                | View::Autocomplete { .. }
+                | View::Vulnerabilities
         ),
         _ => false,
     }
@@ -27,6 +31,7 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
     };
     match view {
         View::FlatIndex => flat_index(&parts),
+        View::Vulnerabilities => pages(&parts),
         View::ServiceIndex => list(&parts, "resources", |node| text(node, "@type")),
         View::Search { .. } => found(&parts, |node| text(node, "id")),
         View::Autocomplete { .. } => found(&parts, |node| node.text().to_lowercase()),
@@ -97,6 +102,15 @@ fn found<'a>(
     Ok(format!("{{\"totalHits\":{total},\"data\":[{}]}}", all.join(",")).into_bytes())
 }
 
+/// The pages of all: each is about packages by their names, whoever lists it.
+fn pages(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part.elements()?.iter().map(Node::text));
+    }
+    Ok(format!("[{}]", all.join(",")).into_bytes())
+}
+
 fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut versions = elements(parts, "versions", |node| node.text().to_lowercase())?;
     versions.sort_by(|a, b| {
@@ -135,6 +149,14 @@ mod tests {
                 r#"{"resources":[{"@id":"b","@type":"X"},{"@id":"c","@type":"Y"}]}"#
             ),
             r#"{"version":"3.0.0","resources":[{"@id":"a","@type":"X"},{"@id":"c","@type":"Y"}]}"#
+        );
+        assert_eq!(
+            merged(
+                View::Vulnerabilities,
+                r#"[{"@name":"base"}]"#,
+                r#"[{"@name":"base"},{"@name":"update"}]"#
+            ),
+            r#"[{"@name":"base"},{"@name":"base"},{"@name":"update"}]"#
         );
         assert_eq!(
             merged(

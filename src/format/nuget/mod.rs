@@ -95,7 +95,6 @@ const SIGNATURES: &[&str] = &[
 ];
 const PUBLISH: &[&str] = &["PackagePublish/2.0.0", "PackagePublish"];
 const SYMBOL_PUBLISH: &[&str] = &["SymbolPackagePublish/4.9.0"];
-const CATALOG: &[&str] = &["Catalog/3.0.0"];
 
 /// NuGet's documents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,9 +115,6 @@ pub enum View {
     },
     Vulnerabilities,
     Signatures,
-    Catalog {
-        path: String,
-    },
     /// What upstream keeps outside the addresses of its service index.
     Elsewhere {
         url: String,
@@ -179,9 +175,6 @@ impl Protocol for Nuget {
                 UpstreamPath::base(),
             ),
             View::Signatures => service("signatures".to_owned(), SIGNATURES, UpstreamPath::base()),
-            View::Catalog { path } => {
-                service(format!("catalog:{path}"), CATALOG, UpstreamPath::new(path))
-            }
             View::Elsewhere { url } => Resource {
                 key: format!("elsewhere:{url}"),
                 location: Url::parse(url)
@@ -218,6 +211,19 @@ impl Protocol for Nuget {
     fn version_of(&self, asset: &AssetId) -> Option<String> {
         let (version, _) = asset.file.split_once('/')?;
         Some(version.to_owned())
+    }
+
+    fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
+        let super::View::Nuget(View::Registration { path, .. }) = &document.view else {
+            return None;
+        };
+        let (_, leaf) = path.split_once('/')?;
+        let version = leaf.strip_suffix(".json")?;
+        (version != "index" && !version.contains('/')).then_some(version)
+    }
+
+    fn is_promise(&self, document: &DocumentId) -> bool {
+        matches!(document.view, super::View::Nuget(View::Signatures))
     }
 
     fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {

@@ -25,12 +25,6 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
         ["v3", "autocomplete"] => Ok(document(None, View::Autocomplete { query: query() })),
         ["v3", "vulnerabilities", "index.json"] => Ok(document(None, View::Vulnerabilities)),
         ["v3", "repository-signatures", "index.json"] => Ok(document(None, View::Signatures)),
-        ["v3", "catalog", rest @ ..] if !rest.is_empty() => Ok(document(
-            None,
-            View::Catalog {
-                path: rest.join("/"),
-            },
-        )),
         ["v3", "elsewhere", _] => Ok(Target::Alias(parts.join("/"))),
         ["v3", folder, id, rest @ ..] if !rest.is_empty() => {
             let form = Registrations::ALL

@@ -49,8 +49,14 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
             addresses(input, &mut edits, &mut aliases)?;
             hide_leaves(input, &mut edits)?;
         }
-        View::Vulnerabilities | View::Signatures | View::Catalog { .. } => {
+        View::Vulnerabilities => addresses(input, &mut edits, &mut aliases)?,
+        View::Signatures => {
             addresses(input, &mut edits, &mut aliases)?;
+            if !input.is_only_source {
+                // Clients refuse whatever is unsigned of a source that says so (NU3004).
+                let root = Node::document(input.upstream.bytes)?;
+                set(&mut edits, &root, "allRepositorySigned", "false".to_owned())?;
+            }
         }
     }
     Ok(Rendering {
@@ -71,6 +77,7 @@ fn addresses(
         addresses,
         edits,
         aliases,
+        package: input.document.package.clone(),
     };
     let root = Node::document(input.upstream.bytes)?;
     if !root.is_object() && !root.is_array() {
@@ -84,6 +91,8 @@ struct Walk<'a> {
     addresses: Addresses,
     edits: &'a mut Edits,
     aliases: &'a mut Vec<Alias>,
+    /// Whose addresses they are: the document's package, or the search result's that is walked.
+    package: Option<PackageId>,
 }
 
 impl Walk<'_> {
@@ -98,6 +107,11 @@ impl Walk<'_> {
                 }
             }
             Some(b'{') => {
+                if self.input.document.package.is_none()
+                    && let Some(id) = string(&node, "id")?
+                {
+                    self.package = name::parse(&id).ok();
+                }
                 for member in node.members()? {
                     let address = ADDRESSES
                         .iter()
@@ -143,8 +157,7 @@ impl Walk<'_> {
     fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
         let leaf = registration::leaf(&owner)?;
         let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
-        let (Some(id), Some(version)) = (id.or(self.input.document.package.clone()), leaf.version)
-        else {
+        let (Some(id), Some(version)) = (id.or(self.package.clone()), leaf.version) else {
             return Err(FormatError::shape(
                 "it names the file of a package without saying which",
             ));
@@ -161,12 +174,7 @@ impl Walk<'_> {
         let path = format!("v3/elsewhere/{}", hash.get(..32).unwrap_or_default());
         let ours = format!("{}{path}", self.input.address.base);
         // Whose it is has to be known where it is served: rules are asked about it there.
-        let package = self
-            .input
-            .document
-            .package
-            .as_ref()
-            .map_or("", PackageId::name);
+        let package = self.package.as_ref().map_or("", PackageId::name);
         self.aliases.push(Alias {
             path,
             target: format!("{package} {url}"),
@@ -416,6 +424,7 @@ mod tests {
                 kept: false,
             },
             shows: Some(&shows),
+            is_only_source: true,
         })?;
         let body = rendering.body.unwrap_or_else(|| body.as_bytes().to_vec());
         Ok(String::from_utf8(body).unwrap())
@@ -432,9 +441,7 @@ mod tests {
             View::Elsewhere { url: UP.to_owned() },
             View::Search { query: query() },
             View::Autocomplete { query: query() },
-            View::Catalog {
-                path: "page0.json".to_owned(),
-            },
+            View::Vulnerabilities,
         ]
     }
 

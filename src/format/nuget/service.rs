@@ -36,8 +36,8 @@ fn services(directory: &[u8]) -> Vec<Service> {
         .unwrap_or_default()
 }
 
-/// The address of `path` below the first of `types` that the index has. The catalog's address is
-/// its index; the others are folders, with or without a slash.
+/// The address of `path` below the first of `types` that the index has: a folder, with or without a
+/// slash.
 pub fn locate(directory: &[u8], types: &[&str], path: &UpstreamPath) -> Option<UpstreamUrl> {
     let services = services(directory);
     let service = types
@@ -80,7 +80,6 @@ fn place(kind: &str, over_tls: bool) -> Option<String> {
         "RepositorySignatures" if over_tls => {
             Some("v3/repository-signatures/index.json".to_owned())
         }
-        "Catalog" => Some("v3/catalog/index.json".to_owned()),
         "ReadmeUriTemplate" if !version.is_empty() => {
             Some("v3/flat/{lower_id}/{lower_version}/readme".to_owned())
         }
@@ -149,10 +148,6 @@ impl Addresses {
                 if place.ends_with('/') {
                     let id = format!("{}/", service.id.trim_end_matches('/'));
                     prefixes.push((id, format!("{base}{place}")));
-                } else if let (true, Some((folder, _))) =
-                    (kind.starts_with("Catalog"), service.id.rsplit_once('/'))
-                {
-                    prefixes.push((format!("{folder}/"), format!("{base}v3/catalog/")));
                 }
             }
         }

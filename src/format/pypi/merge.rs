@@ -54,9 +54,8 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
     let mut out = String::from("{");
     if let Some(nearest) = parts.first() {
         for member in Node::document(nearest)?.members()? {
-            if member.name == "meta" && !has_versions {
-                // PEP 700's promises hold only where every source keeps them.
-                out.push_str("\"meta\":{\"api-version\":\"1.0\"},");
+            if member.name == "meta" {
+                out.push_str(&format!("\"meta\":{},", meta(member.value, has_versions)?));
             } else if member.name != list && member.name != "versions" {
                 out.push_str(&format!(
                     "{}:{},",
@@ -71,6 +70,27 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
     }
     out.push_str(&format!("\"{list}\":[{}]}}", files.join(",")));
     Ok(out.into_bytes())
+}
+
+/// What the nearest page says of itself, without what holds for its source alone: the number of
+/// the registry's last change, and PEP 700's promises where not every source keeps them.
+fn meta(nearest: Node<'_>, has_versions: bool) -> Result<String, FormatError> {
+    if !has_versions {
+        return Ok(r#"{"api-version":"1.0"}"#.to_owned());
+    }
+    let kept: Vec<String> = nearest
+        .members()?
+        .iter()
+        .filter(|member| member.name != "_last-serial")
+        .map(|member| {
+            format!(
+                "{}:{}",
+                crate::json::quoted(&member.name),
+                member.value.text()
+            )
+        })
+        .collect();
+    Ok(format!("{{{}}}", kept.join(",")))
 }
 
 /// The nearest page, with the others' links before its end.
@@ -97,7 +117,15 @@ fn html(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     let nearest = parts.first().copied().unwrap_or_default();
     let end = memchr::memmem::rfind(nearest, b"</body>").unwrap_or(nearest.len());
     let (before, after) = nearest.split_at_checked(end).unwrap_or((nearest, b""));
-    Ok([before, &links, after].concat())
+    Ok([before, &links, without_serial(after)].concat())
+}
+
+/// The end of a page without the comment that gives the number of the registry's last change: that
+/// of one source is not that of all.
+fn without_serial(end: &[u8]) -> &[u8] {
+    memchr::memmem::find(end, b"<!--SERIAL ")
+        .and_then(|at| end.get(..at))
+        .unwrap_or(end)
 }
 
 #[cfg(test)]
@@ -115,7 +143,7 @@ mod tests {
 
     #[test]
     fn files_of_all_are_listed_once_in_either_form() {
-        let near = r#"{"meta":{"api-version":"1.1"},"name":"a","versions":["2"],"files":[{"filename":"a-2.tar.gz","url":"-/a-2.tar.gz"}]}"#;
+        let near = r#"{"meta":{"_last-serial":7,"api-version":"1.1"},"name":"a","versions":["2"],"files":[{"filename":"a-2.tar.gz","url":"-/a-2.tar.gz"}]}"#;
         let far = r#"{"meta":{"api-version":"1.1"},"name":"a","versions":["1","2"],"files":[{"filename":"a-1.tar.gz","url":"h/a-1.tar.gz"},{"filename":"a-2.tar.gz","url":"h/a-2.tar.gz"}]}"#;
         assert_eq!(
             merged(Form::Json, &[near, far]),
@@ -123,11 +151,12 @@ mod tests {
         );
         let old = r#"{"meta":{"api-version":"1.0"},"files":[]}"#;
         assert!(merged(Form::Json, &[near, old]).starts_with(r#"{"meta":{"api-version":"1.0"}"#));
-        let near = "<html><body><a href=\"-/a-2.tar.gz\">a-2.tar.gz</a></body></html>";
+        let near =
+            "<html><body><a href=\"-/a-2.tar.gz\">a-2.tar.gz</a></body></html>\n<!--SERIAL 7-->";
         let far = "<body><a href=\"h/a-1.tar.gz\">a-1.tar.gz</a><a href=\"h/a-2.tar.gz\">a-2.tar.gz</a></body>";
         assert_eq!(
             merged(Form::PlainHtml, &[near, far]),
-            "<html><body><a href=\"-/a-2.tar.gz\">a-2.tar.gz</a><a href=\"h/a-1.tar.gz\">a-1.tar.gz</a><br />\n</body></html>"
+            "<html><body><a href=\"-/a-2.tar.gz\">a-2.tar.gz</a><a href=\"h/a-1.tar.gz\">a-1.tar.gz</a><br />\n</body></html>\n"
         );
     }
 }

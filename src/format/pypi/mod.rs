@@ -121,6 +121,13 @@ impl Protocol for Pypi {
         name::version_of(asset.package.name(), file).map(str::to_owned)
     }
 
+    fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
+        match &document.view {
+            super::View::Pypi(View::Legacy { version }) => version.as_deref(),
+            _ => None,
+        }
+    }
+
     fn carries(&self, file: &str) -> bool {
         !file.ends_with(".metadata") && !file.ends_with(".asc")
     }

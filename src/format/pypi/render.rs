@@ -321,6 +321,7 @@ mod tests {
                 kept: false,
             },
             shows: hide.is_some().then_some(&shows),
+            is_only_source: true,
         };
         let rendering = project(&input, document.package.as_ref().unwrap(), form).unwrap();
         String::from_utf8(rendering.body.unwrap()).unwrap()

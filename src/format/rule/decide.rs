@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use super::Pattern;
 use crate::package::{Origin, PackageId};
@@ -118,12 +119,42 @@ impl Decision<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
+    fingerprint: [u8; 32],
 }
 
 impl Rules {
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+        let mut hash = Sha256::new();
+        let mut part = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        for rule in &rules {
+            part(&rule.name);
+            part(match rule.action {
+                Action::Allow => "allow",
+                Action::Deny => "deny",
+            });
+            part(rule.reason.as_deref().unwrap_or_default());
+            for instant in [rule.expires, rule.not_after] {
+                part(&instant.map(|it| it.to_string()).unwrap_or_default());
+            }
+            let age = rule.min_age.map(|age| age.as_nanos().to_string());
+            part(&age.unwrap_or_default());
+            for pattern in &rule.packages {
+                part(&pattern.to_string());
+            }
+            part("");
+        }
+        let fingerprint = hash.finalize().into();
+        Self { rules, fingerprint }
+    }
+
+    /// Another wherever the rules decide otherwise or say something else.
+    #[must_use]
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
@@ -162,6 +193,29 @@ impl Rules {
     /// leaves it out.
     #[must_use]
     pub fn denies_name(&self, package: &PackageId, now: Timestamp) -> bool {
+        self.name_denied_by(package, now).is_some()
+    }
+
+    /// Lets the name through unless all its versions are denied: nobody outside is asked for what
+    /// is refused whatever they say.
+    ///
+    /// # Errors
+    /// The refusal as the client reads it.
+    pub fn permit_name(&self, package: &PackageId, now: Timestamp) -> Result<(), Problem> {
+        let Some(rule) = self.name_denied_by(package, now) else {
+            return Ok(());
+        };
+        let why = rule.reason.as_deref().unwrap_or("denied");
+        let name = package.full_name();
+        let message = format!("{name} is held back by rule \"{}\": {why}", rule.name);
+        Err(
+            Problem::denied(Decider::Rule(rule.name.clone()), message).advice(
+                "choose another package, or have an allow rule for this one put before that rule",
+            ),
+        )
+    }
+
+    fn name_denied_by(&self, package: &PackageId, now: Timestamp) -> Option<&Rule> {
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
             for pattern in rule
                 .packages
@@ -169,14 +223,14 @@ impl Rules {
                 .filter(|pattern| pattern.names(package))
             {
                 if rule.action == Action::Allow {
-                    return false;
+                    return None;
                 }
                 if !pattern.has_range() {
-                    return true;
+                    return Some(rule);
                 }
             }
         }
-        false
+        None
     }
 
     #[must_use]

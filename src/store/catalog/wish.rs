@@ -1,17 +1,16 @@
 //! What was asked for and is not here: noted in memory, written in batches.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
-use tokio::sync::Notify;
-use tracing::warn;
 
 use super::Catalog;
 use crate::clock;
 use crate::package::PackageId;
+use crate::store::notes::Notes;
 use crate::task::Tasks;
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -50,48 +49,33 @@ struct Wanted {
 /// Wishes on their way to the catalog.
 pub struct Wishes {
     catalog: Catalog,
-    /// The table's bound.
-    max: usize,
-    waiting: Mutex<HashMap<Wanted, u64>>,
-    full: Notify,
-}
-
-/// Writes wishes now and then, until Larder stops.
-pub(in crate::store) fn start(tasks: &Tasks, wishes: &Arc<Wishes>) {
-    let wishes = Arc::clone(wishes);
-    tasks.spawn_until_stop(async move {
-        loop {
-            let _ = tokio::time::timeout(EVERY, wishes.full.notified()).await;
-            wishes.flush().await;
-        }
-    });
+    notes: Arc<Notes<Wanted, u64>>,
 }
 
 impl Wishes {
-    pub(in crate::store) fn new(catalog: Catalog, max: usize) -> Self {
+    /// `max` bounds the table.
+    pub(in crate::store) fn start(catalog: &Catalog, max: usize, tasks: &Tasks) -> Self {
+        let writer = catalog.clone();
+        let write = move |wanted| {
+            let catalog = writer.clone();
+            async move { catalog.add_wishes(wanted, max).await.map_err(Into::into) }
+        };
         Self {
-            catalog,
-            max,
-            waiting: Mutex::default(),
-            full: Notify::new(),
+            catalog: catalog.clone(),
+            notes: Notes::start(tasks, "wishes", EVERY, WAITING_MAX, write),
         }
     }
 
     /// Notes that somebody wanted this; the version and the file are empty where the package's
     /// document was asked for.
     pub fn note(&self, repository: &str, package: &PackageId, version: &str, file: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= WAITING_MAX {
-            self.full.notify_one();
-            return;
-        }
         let wanted = Wanted {
             repository: repository.to_owned(),
             package: package.to_string(),
             version: version.to_owned(),
             file: file.to_owned(),
         };
-        *waiting.entry(wanted).or_default() += 1;
+        self.notes.note(wanted, 1, |times, more| *times += more);
     }
 
     /// What was wanted and is still not here, what was wanted most first.
@@ -113,14 +97,7 @@ impl Wishes {
     }
 
     pub(in crate::store) async fn flush(&self) {
-        let wanted =
-            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        if wanted.is_empty() {
-            return;
-        }
-        if let Err(error) = self.catalog.add_wishes(wanted, self.max).await {
-            warn!(%error, "Wishes were not written down");
-        }
+        self.notes.flush().await;
     }
 }
 

@@ -187,8 +187,6 @@ const PATHS: [(&str, &[&str]); 4] = [
             "v3/registration-gz/a/page/{}/1.0.0.json",
             "v3/registration-gz-semver2/a/{}",
             "v3/catalog/{}",
-            "v3/catalog/data/{}",
-            "v3/catalog/{}/x",
             "v3/elsewhere/{}",
             "v3/query?q={}",
             "v3/autocomplete?q={}",

@@ -1,0 +1,398 @@
+//! The sources of one package in order, and the one walk over them: the nearest first; what is nearer
+//! shadows what is farther; behind an offline connection nobody is asked; a source that is away is
+//! not one that has nothing.
+
+use std::sync::Arc;
+
+use super::Repository;
+use super::evidence::{EvidenceReader, PackageFacts};
+use super::lookup::Lookup;
+use super::own::{Held, OwnPackages};
+use super::source::Source;
+use crate::connection::Connection;
+use crate::fetch::Currency;
+use crate::package::{Format, Origin, PackageId};
+use crate::problem::{Decider, Kind, Problem};
+use crate::rule::Entrance;
+
+/// Versions that nearer sources have: farther ones' are not taken in their place.
+#[derive(Clone, Default)]
+pub(super) struct ShadowedVersions {
+    own: Vec<Arc<Held>>,
+    outside: Vec<Arc<PackageFacts>>,
+}
+
+impl ShadowedVersions {
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.outside.is_empty()
+    }
+
+    pub fn has(&self, version: &str) -> bool {
+        self.own.iter().any(|held| held.has_version(version))
+            || self
+                .outside
+                .iter()
+                .any(|facts| facts.facts.version(version).is_some())
+    }
+
+    /// What names these versions among all that decides a rendering.
+    pub fn name(&self) -> Vec<u8> {
+        let own = self.own.iter().filter_map(|held| {
+            let listing = held.listing.as_ref()?;
+            Some(listing.revision.as_bytes())
+        });
+        let outside = self
+            .outside
+            .iter()
+            .flat_map(|facts| facts.documents.iter().map(|blob| &blob.as_bytes()[..]));
+        own.chain(outside).flatten().copied().collect()
+    }
+
+    /// A version that a nearer source has is not taken from `source`.
+    ///
+    /// # Errors
+    /// Where it is such a one.
+    pub fn permit(&self, source: Decider, what: &str, version: &str) -> Result<(), Problem> {
+        if !self.has(version) {
+            return Ok(());
+        }
+        Err(Problem::not_found(
+            source,
+            format!("{what} is of a version that a nearer repository has, without this file"),
+        ))
+    }
+}
+
+/// A source that may have something of the package.
+#[derive(Clone)]
+pub(super) enum PackageSource {
+    Own {
+        repository: Arc<str>,
+        held: Arc<Held>,
+    },
+    Outside(Arc<Connection>),
+}
+
+impl PackageSource {
+    fn connection(&self) -> Option<&Arc<Connection>> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Outside(connection) => Some(connection),
+        }
+    }
+}
+
+/// The sources of one package, the nearest first.
+pub(super) struct SourceChain {
+    pub sources: Vec<PackageSource>,
+    /// They end when a source that has nothing of the package may have something.
+    pub currencies: Vec<Currency>,
+    /// Until when the package catalog's word holds; seconds since 1970.
+    pub until: i64,
+    /// Why nobody outside is asked, where that is so.
+    blocked: Option<Problem>,
+}
+
+impl SourceChain {
+    fn empty() -> Self {
+        Self {
+            sources: Vec::new(),
+            currencies: Vec::new(),
+            until: i64::MAX,
+            blocked: None,
+        }
+    }
+
+    /// The connections alone, of what is about no package.
+    pub fn of_connections(repository: &Repository, format: Format) -> Self {
+        let connections = repository.connections_of(format);
+        Self {
+            sources: connections.cloned().map(PackageSource::Outside).collect(),
+            ..Self::empty()
+        }
+    }
+
+    /// The sources of the package: own packages, and what lies outside where rules, origin control
+    /// and package groups let it be asked.
+    ///
+    /// # Errors
+    /// Where a rule denies the name outright, or the package catalog cannot be read.
+    pub async fn of_package(own: &OwnPackages, lookup: &Lookup<'_>) -> Result<Self, Problem> {
+        let Lookup {
+            snapshot,
+            repository,
+            package,
+            now,
+            ..
+        } = *lookup;
+        snapshot.config.rules.permit_name(package, now)?;
+        let mut chain = Self::empty();
+        let (mut seen, mut said) = (None, None);
+        for source in &repository.sources {
+            match source {
+                Source::Own(name) => {
+                    let held = own.of(name, package).await?;
+                    // The nearest repository's word holds.
+                    said = said.or(held.restrictions);
+                    chain.currencies.push(held.currency.clone());
+                    chain.until = chain.until.min(held.until);
+                    let Some(listing) = &held.listing else {
+                        continue;
+                    };
+                    if listing.origin == Origin::Internal {
+                        seen = Some(Origin::Internal);
+                    }
+                    chain.sources.push(PackageSource::Own {
+                        repository: Arc::clone(name),
+                        held,
+                    });
+                }
+                Source::Connection(connection) if connection.format == package.format() => {
+                    let connection = Arc::clone(connection);
+                    chain.sources.push(PackageSource::Outside(connection));
+                }
+                Source::Connection(_) => {}
+            }
+        }
+        let control = snapshot.config.origins.control(package, said, seen);
+        let before = chain.connections().count();
+        chain.sources.retain(|source| {
+            let connection = source.connection();
+            connection.is_none_or(|connection| control.takes_from(&connection.name))
+        });
+        if before > 0 && chain.connections().next().is_none() {
+            chain.blocked = Some(blocked_by_origin(repository, package));
+        }
+        if let Some(entrance) = snapshot.groups.entrance(package) {
+            let open = snapshot.open_sources(&repository.name, &entrance);
+            let before = chain.sources.len();
+            chain.sources.retain(|source| match source {
+                PackageSource::Own { repository, .. } => open.repositories.contains(&**repository),
+                PackageSource::Outside(connection) => {
+                    open.connections.contains(connection.name.as_str())
+                }
+            });
+            if chain.sources.len() < before {
+                let problem = blocked_by_group(repository, package, &entrance);
+                chain.blocked.get_or_insert(problem);
+            }
+        }
+        Ok(chain)
+    }
+
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.sources.iter().filter_map(PackageSource::connection)
+    }
+
+    /// The connections that may be asked at once: whether those behind an offline one may be asked
+    /// depends on what is here of it.
+    pub fn connections_at_once(&self) -> Vec<&Arc<Connection>> {
+        let mut at_once = Vec::new();
+        for connection in self.connections() {
+            at_once.push(connection);
+            if connection.offline {
+                break;
+            }
+        }
+        at_once
+    }
+
+    /// Whether the connection may be asked for the package at all.
+    pub fn may_ask(&self, connection: &Connection) -> bool {
+        self.connections().any(|one| one.name == connection.name)
+    }
+
+    /// Whether the walk ends at the source where that has nothing: it is offline, so nobody knows
+    /// what lies there, and a farther source with a line might have another's of that name.
+    fn ends_at(&self, index: usize) -> bool {
+        let offline = |source: &PackageSource| source.connection().map(|it| it.offline);
+        let mut farther = self.sources.iter().skip(index).map(offline);
+        farther.next() == Some(Some(true)) && farther.any(|offline| offline == Some(false))
+    }
+}
+
+/// How the walk goes on after what a source said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The source has it.
+    Take,
+    /// It has nothing of it: the next is asked.
+    Next,
+    /// No other source's answer may stand in the place of this one's.
+    Stop,
+}
+
+/// What one source said is judged here alone. Only what is absent may be looked for farther away.
+fn judge<T>(outcome: &Result<Option<T>, Problem>, ends_here: bool) -> Step {
+    match outcome {
+        Ok(Some(_)) => Step::Take,
+        Ok(None) => Step::Next,
+        Err(problem) if problem.kind == Kind::NotFound && !ends_here => Step::Next,
+        Err(_) => Step::Stop,
+    }
+}
+
+/// What a walk found first.
+pub(super) struct First<T> {
+    pub value: T,
+    /// No connection was asked before: what a nearer one lacks today it may have tomorrow.
+    pub is_nearest_connection: bool,
+}
+
+/// What all sources had.
+pub(super) struct Collected<T> {
+    /// The nearest first.
+    pub values: Vec<T>,
+    /// Why there is none, where one said so.
+    pub absent: Option<Problem>,
+}
+
+/// A walk over the sources of a package, or of what is about no package.
+pub(super) struct Walk<'a> {
+    pub chain: &'a SourceChain,
+    pub evidence: &'a Arc<EvidenceReader>,
+    pub package: Option<&'a PackageId>,
+}
+
+impl Walk<'_> {
+    /// What the nearest source has that has anything. `ask` gets the versions that nearer sources
+    /// have; it answers `None` where a source has nothing of it.
+    ///
+    /// # Errors
+    /// As the source said on which the walk ended; `nothing` where none said anything.
+    pub async fn first<T, F, Asking>(
+        &self,
+        ask: F,
+        nothing: impl FnOnce() -> Problem,
+    ) -> Result<First<T>, Problem>
+    where
+        F: Fn(PackageSource, ShadowedVersions) -> Asking,
+        Asking: Future<Output = Result<Option<T>, Problem>>,
+    {
+        let (mut shadowed, mut absent) = (ShadowedVersions::default(), self.chain.blocked.clone());
+        let mut is_nearest_connection = true;
+        for (index, source) in self.chain.sources.iter().enumerate() {
+            let outcome = ask(source.clone(), shadowed.clone()).await;
+            match (judge(&outcome, self.chain.ends_at(index)), outcome) {
+                (Step::Take, Ok(Some(value))) => {
+                    return Ok(First {
+                        value,
+                        is_nearest_connection,
+                    });
+                }
+                (Step::Stop, Err(problem)) if problem.kind != Kind::NotFound => {
+                    return Err(problem);
+                }
+                (step, outcome) => {
+                    absent = absent.or(outcome.err());
+                    if step == Step::Stop {
+                        break;
+                    }
+                }
+            }
+            is_nearest_connection &= source.connection().is_none();
+            self.pass(index, &mut shadowed).await?;
+        }
+        Err(absent.unwrap_or_else(nothing))
+    }
+
+    /// What each source has, the nearest first.
+    ///
+    /// # Errors
+    /// Where a source is away.
+    pub async fn all<T, F, Asking>(&self, ask: F) -> Result<Collected<T>, Problem>
+    where
+        F: Fn(PackageSource, ShadowedVersions) -> Asking,
+        Asking: Future<Output = Result<Option<T>, Problem>>,
+    {
+        let mut shadowed = ShadowedVersions::default();
+        let mut collected = Collected {
+            values: Vec::new(),
+            absent: self.chain.blocked.clone(),
+        };
+        for (index, source) in self.chain.sources.iter().enumerate() {
+            let outcome = ask(source.clone(), shadowed.clone()).await;
+            match (judge(&outcome, self.chain.ends_at(index)), outcome) {
+                (Step::Take, Ok(Some(value))) => collected.values.push(value),
+                (Step::Stop, Err(problem)) if problem.kind != Kind::NotFound => {
+                    return Err(problem);
+                }
+                (step, outcome) => {
+                    collected.absent = collected.absent.or(outcome.err());
+                    if step == Step::Stop {
+                        break;
+                    }
+                }
+            }
+            self.pass(index, &mut shadowed).await?;
+        }
+        Ok(collected)
+    }
+
+    /// Notes which versions the source at `index` has, for those behind it.
+    async fn pass(&self, index: usize, shadowed: &mut ShadowedVersions) -> Result<(), Problem> {
+        let mut rest = self.chain.sources.iter().skip(index);
+        let (Some(source), true) = (rest.next(), rest.next().is_some()) else {
+            return Ok(());
+        };
+        match (source, self.package) {
+            (PackageSource::Own { held, .. }, _) => shadowed.own.push(Arc::clone(held)),
+            (PackageSource::Outside(connection), Some(package)) => {
+                let facts = self.evidence.versions_of(connection, package).await?;
+                shadowed.outside.extend(facts);
+            }
+            (PackageSource::Outside(_), None) => {}
+        }
+        Ok(())
+    }
+}
+
+fn blocked_by_group(
+    repository: &Repository,
+    package: &PackageId,
+    entrance: &Entrance<'_>,
+) -> Problem {
+    Problem::not_found(
+        Decider::Repository(repository.name.clone()),
+        format!(
+            "{package} does not come here from outside: its package group `{}` says so",
+            entrance.group.pattern
+        ),
+    )
+    .advice("`aws codeartifact update-package-group-origin-configuration` changes that")
+}
+
+fn blocked_by_origin(repository: &Repository, package: &PackageId) -> Problem {
+    Problem::not_found(
+        Decider::Repository(repository.name.clone()),
+        format!("{package} is a name of our own: versions from outside are not taken"),
+    )
+    .advice("if they are meant, say so with [[origin]] packages = [\"…\"], upstream = \"allow\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_says_decides_who_is_asked_next() {
+        let not_found = || Problem::not_found(Decider::Larder, "absent");
+        let denied = || Problem::denied(Decider::Larder, "denied");
+        let away = |kind| Problem::new(kind, Decider::Larder, "away");
+        for (outcome, ends_here, step) in [
+            (Ok(Some(())), false, Step::Take),
+            (Ok(Some(())), true, Step::Take),
+            (Ok(None), false, Step::Next),
+            (Err(not_found()), false, Step::Next),
+            // Offline, with a farther one that has a line.
+            (Err(not_found()), true, Step::Stop),
+            (Err(denied()), false, Step::Stop),
+            (Err(away(Kind::Upstream)), false, Step::Stop),
+            (Err(away(Kind::Unverified)), false, Step::Stop),
+            (Err(away(Kind::Loop)), false, Step::Stop),
+            (Err(away(Kind::Invalid)), false, Step::Stop),
+        ] {
+            assert_eq!(judge(&outcome, ends_here), step, "{outcome:?} {ends_here}");
+        }
+    }
+}
