@@ -81,9 +81,9 @@ impl Reader {
         let decision = snapshot.config.rules.decide(&question, lookup.now);
         explanation.rule = decision.rule.map(|rule| rule.name.clone());
         match (lookup.permit(&candidate), &decision.ruling) {
-            (Err(problem), _) if !found.status.is_served() => {
+            (Err(_), _) if !found.status.is_served() => {
                 explanation.rule = None;
-                explanation.reason = problem.message;
+                explanation.reason = format!("its status is {}", found.status);
             }
             (Err(problem), _) => explanation.reason = problem.message,
             (Ok(()), Ruling::Denied { why, .. }) => explanation.reason = why.clone(),

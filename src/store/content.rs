@@ -450,7 +450,9 @@ mod tests {
                 file.write_all_at(&a, place(1)).unwrap();
             }),
             ("another salt", |file, _| {
-                file.write_all_at(&[7], 10).unwrap()
+                let mut salt = [0];
+                file.read_exact_at(&mut salt, 10).unwrap();
+                file.write_all_at(&[!salt[0]], 10).unwrap();
             }),
         ];
         for (harm, harmed) in harms {

@@ -8,5 +8,6 @@ mod leaks;
 mod one_fetch;
 mod outage;
 mod rewriting;
+mod sources;
 mod verified;
 mod web;

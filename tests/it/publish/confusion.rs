@@ -2,6 +2,7 @@
 //! prefers.
 
 use super::{TEAM, npm_document, npm_put, npm_versions, team};
+use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, clients, succeeded};
 use crate::support::{Reply, TestLarder, Upstream, nuget, pypi};
@@ -244,4 +245,27 @@ async fn an_audit_does_not_tell_the_names_of_our_own() {
         .find(|seen| seen.path == path)
         .unwrap();
     assert_eq!(told.body, r#"{"left-pad":["1.3.0"]}"#);
+}
+
+#[tokio::test]
+async fn a_name_seen_outside_stays_outside_when_the_caches_catalog_is_lost() {
+    let upstream = Upstream::start().await;
+    let text = format!("{}{TEAM}", config(&upstream, IMPATIENT));
+    publish(&upstream, "left-pad", &[version("1.0.0", &[])]);
+    pypi::publish(&upstream, &upstream, "six", &[("1.0", &[])], true);
+    let larder = TestLarder::with(&text).await;
+    larder.get("/npm/team/left-pad").await.expect(200);
+    larder.get("/pypi/public/simple/six/").await.expect(200);
+    let data = larder.stop().await;
+    for file in ["larder.sqlite", "larder.sqlite-wal", "larder.sqlite-shm"] {
+        let _ = std::fs::remove_file(data.path().join(file));
+    }
+    let larder = TestLarder::in_dir(&text, data).await;
+    let put = npm_document("left-pad", "9.0.0", &tarball("left-pad", "9.0.0", &[]));
+    let refused = npm_put(&larder, "left-pad", put).await;
+    assert!(refused.expect(403).text().contains("a name from outside"));
+    let wheel = pypi::wheel("six", "9.0", &[]);
+    let name = "six-9.0-py3-none-any.whl";
+    let refused = super::python::upload(&larder, name, &wheel, &[]).await;
+    assert!(refused.expect(403).text().contains("a name from outside"));
 }
