@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Fetcher;
-use super::document::{Outcome, media_type};
+use super::document::media_type;
+use super::outcome::Outcome;
 use crate::clock;
 use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise, UpstreamUrl};

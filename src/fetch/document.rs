@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tracing::{info, warn};
 use url::Url;
 
+use super::outcome::Outcome;
 use super::{Fetcher, ResourceKey};
 use crate::clock;
 use crate::connection::{Ask, Connection, Error, Opened};
@@ -41,35 +42,6 @@ pub enum Content {
     Stored(Blob),
     /// The store had no room.
     Passing(Bytes),
-}
-
-/// How the document was come by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Hit,
-    Revalidated,
-    Miss,
-    /// Another's request was under way, and its answer was shared (RFC 9211 §2.6).
-    Collapsed,
-    /// Upstream failed, this is what was there before.
-    Stale,
-    /// Upstream is being asked, and lets this be served meanwhile.
-    Revalidating,
-}
-
-impl Outcome {
-    /// The word in logs and metrics.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Revalidated => "revalidated",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Stale => "stale",
-            Self::Revalidating => "revalidating",
-        }
-    }
 }
 
 /// Whether a document is still the one that is known of its resource.

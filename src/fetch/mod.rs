@@ -3,6 +3,7 @@
 mod asset;
 mod document;
 mod freshness;
+mod outcome;
 mod outdate;
 mod pass;
 mod stock;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use moka::future::Cache;
 
 pub use asset::{Landed, Wanted};
-pub use document::{Content, Currency, Document, Freshen, Known, Outcome, Sought};
+pub use document::{Content, Currency, Document, Freshen, Known, Sought};
+pub use outcome::Outcome;
 pub use pass::Pass;
 pub use stock::Stock;
 

@@ -10,7 +10,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Content, Freshen, Pass, Sought, Wanted};
+use crate::fetch::{Content, Freshen, Outcome, Pass, Sought, Wanted};
 use crate::format::{Evidence, Resource, Target};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
@@ -295,7 +295,7 @@ impl AssetRequest<'_> {
             ))?;
             return Ok(AssetReply {
                 lasting: Some(Lasting::by_rules(lookup.snapshot, lookup.now)),
-                ..stored(connection, row, blob.clone(), "hit")
+                ..stored(connection, row, blob.clone(), Outcome::Hit)
             });
         }
         let is_here = kept.as_ref().is_some_and(|(_, blob)| blob.is_some());
@@ -311,7 +311,7 @@ impl AssetRequest<'_> {
             return self.mutable(connection, &facts).await;
         }
         if let Some((row, Some(blob))) = kept {
-            return Ok(stored(connection, &row, blob, "hit"));
+            return Ok(stored(connection, &row, blob, Outcome::Hit));
         }
         let wanted = reader.evidence.wanted(connection, key, facts).await?;
         self.fetched(connection, &wanted).await
@@ -372,7 +372,6 @@ impl AssetRequest<'_> {
         wanted: &Wanted,
     ) -> Result<AssetReply, Problem> {
         let (phase, outcome) = self.reader.fetcher.fetch(wanted).await;
-        let outcome = outcome.as_str();
         match phase {
             Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
             Phase::Arriving(arrival) => {
@@ -395,7 +394,7 @@ impl AssetRequest<'_> {
                     media_type: pass.head.media_type.clone(),
                     last_modified: pass.head.last_modified.clone(),
                     body: AssetBody::Passing(pass),
-                    cached: cached(connection, why.as_str(), 0, 0),
+                    cached: cached(connection, Outcome::Unkept(why), 0, 0),
                     lasting: None,
                 })
             }
@@ -437,7 +436,7 @@ impl AssetRequest<'_> {
             body: AssetBody::Stored(blob),
             media_type: document.row.media_type.clone(),
             last_modified: document.row.last_modified.clone(),
-            cached: cached(connection, document.outcome.as_str(), age, fetch_ms),
+            cached: cached(connection, document.outcome, age, fetch_ms),
             lasting: None,
         })
     }
@@ -487,7 +486,7 @@ impl AssetRequest<'_> {
             let digest = reader.fetcher.store().digest(&blob, algorithm).await;
             let digest =
                 digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
-            return Ok((digest.to_hex(), cached(connection, "hit", 0, 0)));
+            return Ok((digest.to_hex(), cached(connection, Outcome::Hit, 0, 0)));
         }
         let file = promises_of(facts)
             .into_iter()
@@ -510,7 +509,7 @@ impl AssetRequest<'_> {
             .await?;
         let text = document.bytes(&reader.fetcher).await?;
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
-        let cached = cached(connection, document.outcome.as_str(), age, 0);
+        let cached = cached(connection, document.outcome, age, 0);
         Ok((String::from_utf8_lossy(&text).trim().to_owned(), cached))
     }
 }
@@ -520,12 +519,7 @@ fn mutable_key(asset: &AssetId) -> String {
     format!("asset:{asset}")
 }
 
-fn stored(
-    connection: &Connection,
-    row: &AssetRow,
-    blob: Blob,
-    outcome: &'static str,
-) -> AssetReply {
+fn stored(connection: &Connection, row: &AssetRow, blob: Blob, outcome: Outcome) -> AssetReply {
     let age = u64::try_from(clock::unix_now() - row.first_seen).unwrap_or(0);
     AssetReply {
         body: AssetBody::Stored(blob),
@@ -541,7 +535,7 @@ fn stored(
     }
 }
 
-fn cached(connection: &Connection, outcome: &'static str, age: u64, fetch_ms: u64) -> Cached {
+fn cached(connection: &Connection, outcome: Outcome, age: u64, fetch_ms: u64) -> Cached {
     Cached {
         outcome,
         connection: connection.name.clone(),

@@ -26,34 +26,12 @@ use crate::store::rendered::Rendered;
 /// How a reply was come by: what `Cache-Status` says.
 #[derive(Clone, Debug)]
 pub struct Cached {
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     pub connection: String,
     /// Seconds since upstream vouched for it.
     pub age: u64,
     /// What fetching it took, in milliseconds.
     pub fetch_ms: u64,
-}
-
-impl Cached {
-    #[must_use]
-    pub fn is_hit(&self) -> bool {
-        is_hit(self.outcome)
-    }
-
-    /// Whether it was here before anybody asked: what another's fetch brings was not.
-    #[must_use]
-    pub fn was_here(&self) -> bool {
-        self.is_hit() && self.outcome != Outcome::Collapsed.as_str()
-    }
-}
-
-/// Whether what the cache did spared a fetch.
-#[must_use]
-pub fn is_hit(outcome: &str) -> bool {
-    matches!(
-        outcome,
-        "hit" | "stale" | "revalidated" | "revalidating" | "collapsed"
-    )
 }
 
 /// For how long a reply may be given again without asking anything.
@@ -284,7 +262,7 @@ impl<'a> DocumentRequest<'a> {
         for part in &parts {
             if let Some(cached) = &mut cached
                 && part.of.is_some()
-                && !part.cached.is_hit()
+                && !part.cached.outcome.is_hit()
             {
                 *cached = part.cached.clone();
             }
@@ -480,7 +458,7 @@ impl<'a> DocumentRequest<'a> {
             &resource.key,
         );
         let cached = Cached {
-            outcome: document.outcome.as_str(),
+            outcome: document.outcome,
             connection: connection.name.clone(),
             age: u64::try_from(self.now.as_second().saturating_sub(document.row.checked_at))
                 .unwrap_or(0),
@@ -666,7 +644,7 @@ impl Part {
 /// How a reply out of our own packages was come by.
 pub(super) fn own_cached(repository: &str) -> Cached {
     Cached {
-        outcome: "hit",
+        outcome: Outcome::Hit,
         connection: repository.to_owned(),
         age: 0,
         fetch_ms: 0,

@@ -180,7 +180,7 @@ impl Reader {
         asset: &AssetId,
     ) -> Result<Gathered, Problem> {
         let reply = self.asset(snapshot, repository, asset).await?;
-        let is_new = !reply.cached.was_here();
+        let is_new = !reply.cached.outcome.was_here();
         let arrival = match reply.body {
             AssetBody::Stored(blob) => return Ok(Gathered { blob, is_new }),
             AssetBody::Arriving(arrival) => arrival,
@@ -188,7 +188,7 @@ impl Reader {
                 return Err(Problem::new(
                     Kind::Upstream,
                     Decider::Larder,
-                    format!("{asset} cannot be kept: {}", reply.cached.outcome),
+                    format!("{asset} cannot be kept: {}", reply.cached.outcome.as_str()),
                 )
                 .advice("make room: cache.max_size, or the disk"));
             }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use moka::future::Cache;
 
 pub use asset::{AssetBody, AssetReply};
-pub use document::{Cached, DocumentBody, DocumentReply, Lasting, is_hit};
+pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::PackageFacts;
 pub use explain::Explanation;

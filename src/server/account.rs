@@ -8,10 +8,11 @@ use http::{Method, Uri};
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Level, debug, enabled, warn};
 
+use super::reply::AnswerOutcome;
 use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
-use crate::repository::{Cached, is_hit};
+use crate::repository::Cached;
 use crate::telemetry::log::{self, Access};
 use crate::telemetry::{AnswerLabels, Metrics, Pulled, Run, Traffic, Who};
 
@@ -32,8 +33,7 @@ pub struct Subject {
 /// What every giving of the same answer has in common.
 pub struct Entry {
     subject: Subject,
-    /// What the cache did, or the problem's kind.
-    outcome: &'static str,
+    outcome: AnswerOutcome,
     status: u16,
     answers: Counter,
     traffic: Option<Arc<Traffic>>,
@@ -41,7 +41,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(metrics: &Metrics, subject: Subject, outcome: &'static str, status: u16) -> Self {
+    pub fn new(metrics: &Metrics, subject: Subject, outcome: AnswerOutcome, status: u16) -> Self {
         let format = subject.format.filter(|_| !subject.repository.is_empty());
         let is_pull = matches!(status, 200 | 206) && !subject.version.is_empty();
         Self {
@@ -64,12 +64,12 @@ impl Entry {
 fn counter(
     metrics: &Metrics,
     format: Option<Format>,
-    outcome: &'static str,
+    outcome: AnswerOutcome,
     status: u16,
 ) -> Counter {
     let labels = AnswerLabels {
         format: format.map_or("-", Format::as_str),
-        outcome,
+        outcome: outcome.as_str(),
         status,
     };
     metrics.answers.get_or_create(&labels).clone()
@@ -106,7 +106,7 @@ impl Account {
                 answers.inc();
             }
             Err(problem) => {
-                outcome = problem.kind.as_str();
+                outcome = AnswerOutcome::Problem(problem.kind);
                 counter(metrics, subject.format, outcome, *status).inc();
                 warn!(path = self.path(), %problem, "An answer was cut off");
                 let (repository, package) = (&subject.repository, &subject.package);
@@ -116,7 +116,7 @@ impl Account {
         }
         let is_failure = *status >= 400 || result.is_err();
         if let Some(traffic) = &self.entry.traffic {
-            traffic.add(bytes, is_hit(outcome), is_failure);
+            traffic.add(bytes, outcome.is_hit(), is_failure);
         }
         if let Some(pulled) = &self.entry.pulled
             && self.method == Method::GET
@@ -141,7 +141,7 @@ impl Account {
                 package: &subject.package,
                 asset: &subject.asset,
                 status: *status,
-                cache: outcome,
+                cache: outcome.as_str(),
                 bytes,
                 elapsed,
             }),
@@ -167,7 +167,7 @@ fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
     }
     let Some(cached) = cached else { return };
     // What somebody's fetch, also one ahead of its client, brings came over the line all the same.
-    if cached.was_here() {
+    if cached.outcome.was_here() {
         run.hits.fetch_add(1, Ordering::Relaxed);
         run.saved_ms
             .fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);

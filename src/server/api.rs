@@ -140,7 +140,7 @@ async fn call(
     match answered? {
         codeartifact::Answer::Words(value) => {
             let mut answer = json(StatusCode::OK, &value);
-            answer.outcome = "answered";
+            answer.outcome = reply::AnswerOutcome::Answered;
             Ok(answer)
         }
         codeartifact::Answer::Asset { reply, headers } => {
@@ -207,6 +207,6 @@ fn failed(failure: &Failure) -> Answer {
     {
         answer.header(RETRY_AFTER, &retry_after.as_secs().max(1).to_string());
     }
-    answer.outcome = failure.problem.kind.as_str();
+    answer.outcome = reply::AnswerOutcome::Problem(failure.problem.kind);
     answer
 }

@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use http::StatusCode;
 
-use super::{Answer, Body, text, whole};
+use super::{Answer, AnswerOutcome, Body, text, whole};
 use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Changed, Forwarded};
@@ -23,7 +23,7 @@ pub fn changed(changed: Changed, format: Format) -> Answer {
         ),
         _ => text(status, ""),
     };
-    answer.outcome = "published";
+    answer.outcome = AnswerOutcome::Published;
     answer
 }
 
@@ -44,7 +44,7 @@ pub fn forwarded(forwarded: Forwarded, format: Format) -> Answer {
                 Format::Pypi => text(StatusCode::OK, &format!("{said}\n")),
                 _ => text(StatusCode::ACCEPTED, &format!("{said}\n")),
             };
-            answer.outcome = "spooled";
+            answer.outcome = AnswerOutcome::Spooled;
             answer
         }
         Forwarded::Passed(passed) => {
@@ -64,7 +64,7 @@ pub fn forwarded(forwarded: Forwarded, format: Format) -> Answer {
                 .and_then(|length| length.to_str().ok()?.parse().ok());
             let mut answer = Answer::new(passed.status, Body::pieces(pieces, length));
             *answer.response.headers_mut() = passed.headers;
-            answer.outcome = "forwarded";
+            answer.outcome = AnswerOutcome::Forwarded;
             answer
         }
     }

@@ -26,6 +26,7 @@ pub use problem::problem;
 use super::credential::Presented;
 use super::peer::Peer;
 use super::ready::Again;
+use crate::fetch::Outcome;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Cached;
 
@@ -64,11 +65,47 @@ impl Head<'_> {
     }
 }
 
+/// What an answer came of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerOutcome {
+    /// What the cache did.
+    Cache(Outcome),
+    Problem(Kind),
+    Published,
+    /// A publish that waits for its upstream.
+    Spooled,
+    Forwarded,
+    /// The API's own words.
+    Answered,
+    /// Larder's own pages, and what is known without asking.
+    Plain,
+}
+
+impl AnswerOutcome {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache(outcome) => outcome.as_str(),
+            Self::Problem(kind) => kind.as_str(),
+            Self::Published => "published",
+            Self::Spooled => "spooled",
+            Self::Forwarded => "forwarded",
+            Self::Answered => "answered",
+            Self::Plain => "-",
+        }
+    }
+
+    /// Whether the cache spared a fetch.
+    pub fn is_hit(self) -> bool {
+        matches!(self, Self::Cache(outcome) if outcome.is_hit())
+    }
+}
+
 /// An answer in the making.
 pub struct Answer {
     pub response: Response<Body>,
-    /// For the access line: what the cache did, or the problem's kind.
-    pub outcome: &'static str,
+    /// For the access line and the counters.
+    pub outcome: AnswerOutcome,
     pub cached: Option<Cached>,
     /// What it is made of, where it may be given again.
     pub again: Option<Again>,
@@ -80,7 +117,7 @@ impl Answer {
         *response.status_mut() = status;
         Self {
             response,
-            outcome: "-",
+            outcome: AnswerOutcome::Plain,
             cached: None,
             again: None,
         }
@@ -106,25 +143,8 @@ impl Answer {
 
     /// Says what the cache did.
     fn cached(mut self, cached: Cached) -> Self {
-        self.outcome = cached.outcome;
-        let connection = &cached.connection;
-        let status = match cached.outcome {
-            "hit" => format!("larder; hit; detail=\"{connection}\""),
-            "revalidated" => {
-                format!("larder; fwd=stale; fwd-status=304; detail=\"{connection}\"")
-            }
-            "stale" => {
-                format!("larder; hit; detail=\"{connection}; stale, upstream fails\"")
-            }
-            "revalidating" => {
-                format!("larder; hit; detail=\"{connection}; stale, upstream is being asked\"")
-            }
-            "miss" => format!("larder; fwd=uri-miss; stored; detail=\"{connection}\""),
-            "collapsed" => {
-                format!("larder; fwd=uri-miss; collapsed; detail=\"{connection}\"")
-            }
-            why => format!("larder; fwd=uri-miss; detail=\"{connection}; {why}\""),
-        };
+        self.outcome = AnswerOutcome::Cache(cached.outcome);
+        let status = cached.outcome.cache_status(&cached.connection);
         self.header(CACHE_STATUS, &status);
         self.header(AGE, &cached.age.to_string());
         self.cached = Some(cached);

@@ -4,7 +4,7 @@ use http::StatusCode;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::ext::ReasonPhrase;
 
-use super::{Answer, whole};
+use super::{Answer, AnswerOutcome, whole};
 use crate::connection::DECIDER;
 use crate::format::ErrorBody;
 use crate::package::Format;
@@ -41,7 +41,7 @@ pub fn problem(problem: &Problem, format: Option<Format>) -> Answer {
     if problem.kind == Kind::Denied {
         answer.header(DECIDER.clone(), &one_line(&problem.decider.to_string()));
     }
-    answer.outcome = problem.kind.as_str();
+    answer.outcome = AnswerOutcome::Problem(problem.kind);
     answer
 }
 
