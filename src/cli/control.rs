@@ -65,7 +65,7 @@ impl Hand {
             Self::There(control) => control.execute(&command).await,
             Self::Here(larder) => {
                 let snapshot = larder.snapshot();
-                Ok(airgap::execute(&larder.reader, &snapshot, command).await?)
+                Ok(airgap::execute(larder.repositories.reader(), &snapshot, command).await?)
             }
         }
     }
@@ -140,7 +140,11 @@ impl Hand {
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
     carry_out(config, command, async |larder, command| {
         let snapshot = larder.snapshot();
-        larder.publisher.execute(&snapshot, command).await
+        larder
+            .repositories
+            .publisher()
+            .execute(&snapshot, command)
+            .await
     })
     .await
 }

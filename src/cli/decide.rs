@@ -37,7 +37,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             let result = match snapshot.repository(&repository) {
                 Ok(repository) => {
                     larder
-                        .reader
+                        .repositories
+                        .reader()
                         .explain(&snapshot, repository, &package, &version)
                         .await
                 }

@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::account::{Account, Entry, Subject};
-use super::handle::{told, unstalled};
+use super::handle::told;
 use super::reply::{self, Answer, Body};
+use super::request_body::unstalled;
 use super::{health, listener};
 use crate::format::query_of;
 use crate::problem::{Decider, Problem};
@@ -183,7 +184,7 @@ async fn answer(
             let patience = larder.snapshot().config.upload.stall_timeout;
             import(larder, query, unstalled(body, patience)).await
         }
-        (&Method::GET, ["decide"]) => health::decide(larder, &|_| Ok(()), query).await,
+        (&Method::GET, ["decide"]) => decide(larder, query).await,
         (&Method::GET, ["run", run]) => {
             let repository = query_of(query).remove("repository").unwrap_or_default();
             reply::json(&larder.report(run, &repository)?)
@@ -200,15 +201,34 @@ async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Probl
     match command {
         Command::Repositories(command) => {
             let snapshot = larder.snapshot();
-            reply::json(&larder.publisher.execute(&snapshot, command).await?)
+            reply::json(
+                &larder
+                    .repositories
+                    .publisher()
+                    .execute(&snapshot, command)
+                    .await?,
+            )
         }
         Command::Access(command) => reply::json(&larder.administer(command).await?),
         Command::AirGap(command) => {
             let snapshot = larder.snapshot();
-            reply::json(&airgap::execute(&larder.reader, &snapshot, command).await?)
+            reply::json(&airgap::execute(larder.repositories.reader(), &snapshot, command).await?)
         }
         Command::Upkeep(command) => reply::json(&larder.upkeep(command).await?),
     }
+}
+
+async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Problem> {
+    let health::Question {
+        repository,
+        package,
+        version,
+    } = health::Question::read(query)?;
+    let snapshot = larder.snapshot();
+    let repository = snapshot.repository(&repository)?;
+    let reader = larder.repositories.reader();
+    let explained = reader.explain(&snapshot, repository, &package, &version);
+    health::decision(&explained.await?)
 }
 
 /// An answer that begins and does not end before Larder does: the run's leaving is the message.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::access::{Access, Said};
+use crate::access::{Access, PresentedCredential};
 use crate::connection::Outbound;
 
 /// NuGet's clients push with it.
@@ -19,12 +19,12 @@ static OTP: HeaderName = HeaderName::from_static("npm-otp");
 /// What a request carried to say who sends it. It is taken out of the headers before anything else
 /// sees them, so that it goes nowhere but through here.
 #[derive(Default)]
-pub struct Presented {
+pub struct CredentialHeaders {
     authorization: Vec<HeaderValue>,
     api_key: Vec<HeaderValue>,
 }
 
-impl Presented {
+impl CredentialHeaders {
     /// Takes it out of the headers.
     pub fn take(headers: &mut HeaderMap) -> Self {
         let mut all = |name: &HeaderName| {
@@ -49,10 +49,10 @@ impl Presented {
 
     /// What of it may be one of our credentials: a bearer's token, the password of any user
     /// (CodeArtifact's is `aws`), the user where there is no password, an API key.
-    pub fn said(&self) -> Said<'_> {
+    pub fn credential(&self) -> PresentedCredential<'_> {
         // Two of one kind may be read in two ways.
         if self.authorization.len() > 1 || self.api_key.len() > 1 {
-            return Said::Unknown;
+            return PresentedCredential::Unknown;
         }
         let authorization = self.authorization.first().map(|value| credential(value));
         let api_key = self.api_key.first().map(|key| match key.to_str() {
@@ -60,16 +60,16 @@ impl Presented {
             Ok(key) => Word::Token(Cow::Borrowed(key)),
             Err(_) => Word::Unknown,
         });
-        let mut said = Said::Nothing;
+        let mut said = PresentedCredential::Nothing;
         for word in [authorization, api_key].into_iter().flatten() {
             said = match (said, word) {
                 (said, Word::Empty) => said,
-                (Said::Tokens(mut tokens), Word::Token(token)) => {
+                (PresentedCredential::Tokens(mut tokens), Word::Token(token)) => {
                     tokens.push(token);
-                    Said::Tokens(tokens)
+                    PresentedCredential::Tokens(tokens)
                 }
-                (_, Word::Token(token)) => Said::Tokens(vec![token]),
-                (Said::Nothing, Word::Unknown) => Said::Unknown,
+                (_, Word::Token(token)) => PresentedCredential::Tokens(vec![token]),
+                (PresentedCredential::Nothing, Word::Unknown) => PresentedCredential::Unknown,
                 (said, Word::Unknown) => said,
             };
         }
@@ -78,7 +78,7 @@ impl Presented {
 
     /// Whether it says nothing at all: neither who it is nor, wrongly, who it is not.
     pub fn is_nothing(&self) -> bool {
-        matches!(self.said(), Said::Nothing)
+        matches!(self.credential(), PresentedCredential::Nothing)
     }
 
     /// What of the request may go on to a registry: the headers that are not about this socket, and
@@ -221,11 +221,11 @@ mod tests {
                 Some(&["t"]),
             ),
         ] {
-            let presented = Presented::take(&mut with(&headers));
-            let said = match presented.said() {
-                Said::Nothing => Some(Vec::new()),
-                Said::Tokens(tokens) => Some(tokens),
-                Said::Unknown => None,
+            let presented = CredentialHeaders::take(&mut with(&headers));
+            let said = match presented.credential() {
+                PresentedCredential::Nothing => Some(Vec::new()),
+                PresentedCredential::Tokens(tokens) => Some(tokens),
+                PresentedCredential::Unknown => None,
             };
             assert_eq!(said.as_deref(), tokens.map(owned).as_deref(), "{headers:?}");
         }
@@ -243,7 +243,7 @@ mod tests {
             ("x-nuget-apikey", "c"),
             ("accept", "d"),
         ]);
-        let presented = Presented::take(&mut headers);
+        let presented = CredentialHeaders::take(&mut headers);
         assert_eq!(headers, with(&[("accept", "d")]));
         assert_eq!(presented.authorization(), "", "there are two");
     }
