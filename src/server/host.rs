@@ -227,6 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn an_absolute_target_has_a_scheme_of_the_web() {
+        let field = ["a.example"];
+        for (target, is_answered) in [
+            ("http://b.example/a", true),
+            ("HTTPS://b.example/a", true),
+            ("ftp://b.example/a", false),
+            ("file://b.example/a", false),
+            ("ws://b.example/a", false),
+            ("httpx://b.example/a", false),
+        ] {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let host = of(version, target, &field);
+                let expected = is_answered.then(|| "b.example".to_owned());
+                assert_eq!(host, expected.ok_or(Kind::Invalid), "{target}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_host_is_refused() {
         for (text, host) in [
             ("localhost", Some("localhost")),
