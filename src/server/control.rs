@@ -1,5 +1,6 @@
 //! The operator's commands and the runs' leases: by a Unix socket in the data directory, which the
-//! system opens to its owner alone. Nothing of this can be reached by the network.
+//! system opens to its owner alone. Nothing of this can be reached by the network. A run's lease is
+//! its connection: it ends when that does.
 
 use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
@@ -51,7 +52,8 @@ const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pieces of a bundle that wait for who reads them.
 const PIECES_AHEAD_MAX: usize = 8;
 
-/// Commanders at once: commands, and the runs that hold a lease.
+/// Commanders at once: commands, and the runs that hold a lease. They are counted by themselves and
+/// take no place of the sockets that serve.
 const COMMANDERS_MAX: usize = 1024;
 
 /// The socket in the data directory, which only its owner can open.
@@ -91,7 +93,8 @@ impl Control {
         };
         loop {
             match socket.accept().await {
-                Ok((socket, _)) => return Commander { socket, place },
+                Ok((socket, _)) if is_of_owner(&socket) => return Commander { socket, place },
+                Ok(_) => warn!("Another user came to the socket for commands and was not let in"),
                 Err(error) => {
                     warn!(%error, "A socket for commands could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -132,6 +135,19 @@ impl Control {
             self.larder.store.shut();
         }
     }
+}
+
+/// Whether the user at the other end is the one that Larder runs as, or root. The socket's folder lets
+/// nobody else in; this holds where somebody opens it all the same.
+fn is_of_owner(socket: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    socket
+        .peer_cred()
+        .is_ok_and(|peer| may_command(peer.uid(), own))
+}
+
+fn may_command(user: u32, own: u32) -> bool {
+    user == own || user == 0
 }
 
 async fn handle(
@@ -295,4 +311,22 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
     let body = body.map_err(|_| Problem::invalid("the command is too long, or ended early"))?;
     serde_json::from_slice(&body.to_bytes())
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_user_and_root_may_command() {
+        for (user, own, may) in [
+            (1000, 1000, true),
+            (0, 1000, true),
+            (0, 0, true),
+            (1000, 0, false),
+            (1001, 1000, false),
+        ] {
+            assert_eq!(may_command(user, own), may, "{user} at {own}");
+        }
+    }
 }
