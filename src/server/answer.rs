@@ -171,7 +171,6 @@ fn nothing_there() -> Problem {
 async fn decide(asked: Asked<'_>, caller: &Caller) -> Result<Answer, Problem> {
     let permissions = asked.permissions(caller);
     let question = health::Question::read(asked.parts.uri.query())?;
-    asked.snapshot.repository(&question.repository)?;
     let admitted = permissions.admit_to_read(&question.repository)?;
     let repositories = &asked.larder.repositories;
     let repository = repositories.readable(asked.snapshot, &admitted)?;
@@ -229,6 +228,15 @@ fn within<'c>(change: &'c Change, repository: &Repository, format: Format) -> Wi
     }
 }
 
+/// What is wrong with a path in a repository is for those who may read it. Others are told that they may
+/// not, and learn nothing of what is there.
+fn told_to_readers(permissions: &Permissions<'_>, repository: &str, problem: Problem) -> Problem {
+    match permissions.admit_to_read(repository) {
+        Ok(_) => problem,
+        Err(refusal) => refusal,
+    }
+}
+
 async fn in_repository(
     asked: Asked<'_>,
     place: Place<'_>,
@@ -252,16 +260,24 @@ async fn in_repository(
         }
     };
     let permissions = asked.permissions(&caller);
-    let repository = place.repository(snapshot)?;
+    let repository = match (place.repository(snapshot), place.repository) {
+        (Ok(repository), _) => repository,
+        (Err(problem), Some(name)) => return Err(told_to_readers(&permissions, name, problem)),
+        (Err(problem), None) => return Err(problem),
+    };
     line.subject.repository.clone_from(&repository.name);
     // One that nobody began here, before a restart of this Larder, is served and not counted.
     line.run = place.run.and_then(|run| larder.runs.begun(run));
-    let target = place.format.protocol().parse(&Ask {
+    let parsed = place.format.protocol().parse(&Ask {
         method: &parts.method,
         rest: place.rest,
         query: parts.uri.query(),
         accept: asked.head().text(ACCEPT),
-    })?;
+    });
+    let target = match parsed {
+        Ok(target) => target,
+        Err(problem) => return Err(told_to_readers(&permissions, &repository.name, problem)),
+    };
     let action = access::action_of(&target);
     line.asked(&caller.principal, action);
     match target {
