@@ -2,6 +2,7 @@
 //! by the tools of AWS.
 
 mod api;
+mod attach;
 mod aws;
 mod event;
 mod expiry;
