@@ -135,6 +135,7 @@ pub struct Larder {
     pub tasks: Tasks,
 }
 
+#[allow(clippy::disallowed_methods, reason = "Larder itself, and its operator")]
 impl Larder {
     /// Opens the store and makes the connections; nothing listens yet.
     ///

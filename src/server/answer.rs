@@ -94,7 +94,7 @@ pub async fn answer(
             if problem.kind == Kind::Misdirected =>
         {
             route.takes(&parts.method)?;
-            return probe(larder, open);
+            return Ok(probe(larder, open));
         }
         (Err(problem), _) => {
             drain(unstalled(body, snapshot.config.upload.stall_timeout)).await;
@@ -111,7 +111,7 @@ pub async fn answer(
             route.takes(&parts.method)?;
             match open {
                 Open::Front => Ok(health::front()),
-                Open::Live | Open::Ready => probe(larder, open),
+                Open::Live | Open::Ready => Ok(probe(larder, open)),
                 Open::Metrics => Ok(health::metrics(larder)),
                 Open::Exchange => exchange::answer(asked, body, line).await,
                 Open::Nowhere => Err(nothing_there()),
@@ -155,11 +155,11 @@ pub async fn answer(
 }
 
 /// Whether Larder lives, or is ready.
-fn probe(larder: &Larder, open: Open) -> Result<Answer, Problem> {
-    Ok(match open {
+fn probe(larder: &Larder, open: Open) -> Answer {
+    match open {
         Open::Ready => health::ready(larder.tasks.is_stopping()),
         _ => health::live(),
-    })
+    }
 }
 
 fn nothing_there() -> Problem {

@@ -63,6 +63,10 @@ pub async fn answer(
     answer
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the API's operations ask for their own permissions"
+)]
 async fn call(
     asked: Asked<'_>,
     operation: Option<Operation>,

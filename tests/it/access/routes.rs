@@ -449,11 +449,11 @@ async fn no_runs_tag_lets_in_who_is_not_let_in_without() {
         let tagged = [("user-agent", agent.as_str())];
         for Row(path, expected) in ROWS.iter().filter(|Row(_, it)| !std::ptr::eq(*it, OPEN)) {
             let (_, outcomes) = expected[0];
-            for caller in 0..4 {
+            for (caller, who) in CALLERS.iter().enumerate().take(4) {
                 for method in ["GET", "HEAD"] {
                     let answer = guarded.ask(caller, method, path, &tagged, None).await;
                     let came = symbol(answer.status);
-                    assert_ne!(came, '+', "{path} {outcomes} by {}", CALLERS[caller]);
+                    assert_ne!(came, '+', "{path} {outcomes} by {who}");
                     cells += 1;
                 }
             }
