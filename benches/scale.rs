@@ -234,7 +234,12 @@ async fn main() {
             limit,
         };
         let started = Instant::now();
-        larder.publisher.execute(&snapshot, command).await.unwrap();
+        larder
+            .repositories
+            .publisher()
+            .execute(&snapshot, command)
+            .await
+            .unwrap();
         started.elapsed()
     };
     told(
@@ -251,7 +256,12 @@ async fn main() {
         package: "npm:acme-many".to_owned(),
     };
     let started = Instant::now();
-    larder.publisher.execute(&snapshot, show).await.unwrap();
+    larder
+        .repositories
+        .publisher()
+        .execute(&snapshot, show)
+        .await
+        .unwrap();
     told("list 10,000 versions with their files", started.elapsed());
     told(
         "search in 100,000 packages",

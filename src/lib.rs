@@ -33,7 +33,7 @@ use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
-use repository::{Publisher, Reader, Registry, Snapshot, upkeep};
+use repository::{Publisher, Reader, Registry, Repositories, Snapshot, upkeep};
 use store::Store;
 use store::packages::Packages;
 use store::rendered::RenderedCache;
@@ -124,8 +124,7 @@ async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Re
 pub struct Larder {
     pub registry: Arc<Registry>,
     deliverer: Arc<Deliverer>,
-    pub reader: Arc<Reader>,
-    pub publisher: Arc<Publisher>,
+    pub repositories: Repositories,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
@@ -136,6 +135,7 @@ pub struct Larder {
     pub tasks: Tasks,
 }
 
+#[allow(clippy::disallowed_methods, reason = "Larder itself, and its operator")]
 impl Larder {
     /// Opens the store and makes the connections; nothing listens yet.
     ///
@@ -172,8 +172,7 @@ impl Larder {
         let access = Access::open(store.packages(), config, &tasks).await?;
         let publisher = Publisher::new(&reader, &config.upload);
         Ok(Arc::new(Self {
-            reader,
-            publisher,
+            repositories: Repositories::new(reader, publisher),
             access,
             store,
             metrics,
@@ -193,7 +192,8 @@ impl Larder {
     /// done in a moment does not begin with it.
     pub fn work_off_spool(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.publisher
+        self.repositories
+            .publisher()
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
     }
 
@@ -278,7 +278,7 @@ impl Larder {
         let snapshot = self.snapshot();
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
-        self.reader.upkeep(&snapshot, command).await
+        self.repositories.reader().upkeep(&snapshot, command).await
     }
 
     /// What a run got, and the upstreams that its lockfiles should name.
@@ -310,8 +310,8 @@ impl Larder {
     pub fn importer(&self, trusted: Vec<String>) -> Importer {
         Importer {
             store: Arc::clone(&self.store),
-            reader: Arc::clone(&self.reader),
-            publisher: Arc::clone(&self.publisher),
+            reader: Arc::clone(self.repositories.reader()),
+            publisher: Arc::clone(self.repositories.publisher()),
             snapshot: self.snapshot(),
             trusted,
         }
@@ -326,6 +326,6 @@ impl Larder {
         let bounds = &self.snapshot().config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
         self.store.flush().await;
-        self.reader.close().await;
+        self.repositories.reader().close().await;
     }
 }

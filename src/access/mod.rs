@@ -4,6 +4,7 @@ mod action;
 mod book;
 pub mod manage;
 mod oidc;
+mod permissions;
 pub mod policy;
 mod principal;
 mod resource;
@@ -13,7 +14,7 @@ mod token;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -23,13 +24,13 @@ use tracing::warn;
 pub use action::{
     Action, DISPOSE, GET_TOKEN, NoAction, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS,
 };
+pub use permissions::{Admitted, Permissions, ToChange, ToRead, Within};
 pub use principal::Principal;
 pub use resource::{Resource, action_of};
 pub use token::Maker;
 
 use crate::clock;
 use crate::config::{self, Config, Domain};
-use crate::package::PackageId;
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Packages;
 use crate::task::Tasks;
@@ -37,16 +38,16 @@ use book::Book;
 use policy::{Circumstances, Decision, Question, Why};
 use throttle::{Attempt, Throttle};
 
-/// What a client said to prove who it is.
-pub enum Said<'a> {
+/// The credential that came with a request.
+pub enum PresentedCredential<'a> {
     Nothing,
-    /// Bearers' tokens, API keys, passwords of whatever user: the first that holds says who it is.
+    /// Tokens, in whichever way clients send them. The first one that is valid says who asks.
     Tokens(Vec<Cow<'a, str>>),
-    /// Something that is no credential of ours.
+    /// A credential of a kind that Larder does not know.
     Unknown,
 }
 
-/// Where somebody wants to be let in.
+/// The two sets of endpoints that a credential can be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// The endpoints of the formats.
@@ -55,14 +56,14 @@ pub enum Door {
     Api,
 }
 
-/// Somebody who was let in, and by what.
+/// Who sends a request, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub principal: Principal,
     pub proof: Proof,
 }
 
-/// By what somebody proved who they are.
+/// How a caller proved who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     Nothing,
@@ -93,9 +94,9 @@ impl Caller {
 /// The service's name in signatures.
 const SERVICE: &str = "codeartifact";
 
-/// Where a request comes from.
+/// What policies may ask about the client beside who it is.
 #[derive(Clone, Copy, Debug)]
-pub struct From<'a> {
+pub struct ClientInfo<'a> {
     pub address: IpAddr,
     pub over_tls: bool,
     pub user_agent: &'a str,
@@ -175,23 +176,29 @@ impl Access {
         self.book.load().number
     }
 
-    /// Who it is that says this. What is right is let in, whatever else came from its address.
+    /// Finds out who sends a credential. A right one is taken, whatever else came from its address.
+    /// At the endpoints of the formats nobody has to send one where the configuration says so.
     ///
     /// # Errors
-    /// Where that is nobody, it is not for this door, or there were too many wrong ones.
-    pub fn admit(
+    /// Where the credential is nobody's or not for this door, or too many wrong ones were sent.
+    pub fn identify(
         &self,
         config: &Config,
-        said: &Said<'_>,
+        presented: &PresentedCredential<'_>,
         address: IpAddr,
         door: Door,
     ) -> Result<Caller, Problem> {
-        let tokens = match said {
-            Said::Nothing if config.access.anonymous && door == Door::Repositories => {
+        if door == Door::Repositories && !config.access.required {
+            return Ok(Caller::anonymous());
+        }
+        let tokens = match presented {
+            PresentedCredential::Nothing
+                if config.access.anonymous && door == Door::Repositories =>
+            {
                 return Ok(Caller::anonymous());
             }
             // Clients try without first: that is no failed attempt.
-            Said::Nothing => {
+            PresentedCredential::Nothing => {
                 return Err(match door {
                     Door::Repositories => unauthenticated("no credentials were sent").advice(
                         "send a token: `larder token create` makes one, \
@@ -201,12 +208,12 @@ impl Access {
                         .advice("`larder key create` makes an access key for `aws` and boto3"),
                 });
             }
-            Said::Unknown => {
+            PresentedCredential::Unknown => {
                 return Err(unauthenticated(
                     "the credentials are of no kind that is known here",
                 ));
             }
-            Said::Tokens(tokens) => tokens,
+            PresentedCredential::Tokens(tokens) => tokens,
         };
         let mut refused = None;
         for token in tokens {
@@ -256,11 +263,11 @@ impl Access {
         })
     }
 
-    /// Who signed the request (Signature Version 4).
+    /// Finds out who signed the request (Signature Version 4).
     ///
     /// # Errors
-    /// Where nobody known did, or not this request, or there were too many wrong ones.
-    pub fn admit_signed(
+    /// Where the signature is nobody's or of another request, or too many wrong ones were sent.
+    pub fn identify_signed(
         &self,
         authorization: &str,
         request: &sigv4::Request<'_>,
@@ -349,15 +356,15 @@ impl Access {
         principal: &Principal,
         action: Action,
         resource: &Resource,
-        from: Option<From<'_>>,
+        client: Option<ClientInfo<'_>>,
         more: &[(String, Vec<String>)],
     ) -> Result<Decision, Problem> {
         let circumstances = Circumstances {
             principal,
-            address: from.map(|from| from.address),
+            address: client.map(|client| client.address),
             time: clock::now(),
-            over_tls: from.is_some_and(|from| from.over_tls),
-            user_agent: from.map_or("", |from| from.user_agent),
+            over_tls: client.is_some_and(|client| client.over_tls),
+            user_agent: client.map_or("", |client| client.user_agent),
             more,
         };
         let decision = self.decide(action, resource, circumstances);
@@ -499,97 +506,6 @@ fn not_for_the_api() -> Problem {
 pub struct Issued {
     pub token: String,
     pub expires: Timestamp,
-}
-
-/// What somebody who was let in may do in one request.
-pub struct Pass<'a> {
-    pub access: &'a Access,
-    pub domain: &'a Domain,
-    pub caller: &'a Caller,
-    pub from: From<'a>,
-    /// Nobody has to say who they are, and everybody may do everything.
-    pub is_open: bool,
-    /// By what it was last let through.
-    pub by: Mutex<Option<Why>>,
-}
-
-impl Pass<'_> {
-    /// Whether it may do this to the repository.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn to_repository(&self, action: Action, repository: &str) -> Result<Decision, Problem> {
-        self.to(action, &Resource::repository(self.domain, repository))
-    }
-
-    /// Whether it may do this to the package.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn to_package(
-        &self,
-        action: Action,
-        repository: &str,
-        package: &PackageId,
-    ) -> Result<Decision, Problem> {
-        self.to(action, &Resource::package(self.domain, repository, package))
-    }
-
-    /// Whether it may do this to the resource.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn to(&self, action: Action, resource: &Resource) -> Result<Decision, Problem> {
-        if self.is_open {
-            return Ok(Decision::open());
-        }
-        let decision = self.access.authorise(
-            &self.caller.principal,
-            action,
-            resource,
-            Some(self.from),
-            &[],
-        )?;
-        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        *by = Some(decision.why.clone());
-        Ok(decision)
-    }
-
-    /// Whether no statement denies it this; an allow is not needed.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn unless_denied(&self, action: Action, resource: &Resource) -> Result<(), Problem> {
-        if self.is_open {
-            return Ok(());
-        }
-        let principal = &self.caller.principal;
-        let circumstances = Circumstances {
-            principal,
-            address: Some(self.from.address),
-            time: clock::now(),
-            over_tls: self.from.over_tls,
-            user_agent: self.from.user_agent,
-            more: &[(
-                "sts:awsservicename".to_owned(),
-                vec!["codeartifact.amazonaws.com".to_owned()],
-            )],
-        };
-        let decision = self.access.decide(action, resource, circumstances);
-        match decision.why {
-            Why::Statement { .. } | Why::Unreadable { .. } if !decision.is_allowed => {
-                Err(refusal(principal, action, resource, &decision))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// By what it was last let through, in words; empty where nothing was asked.
-    #[must_use]
-    pub fn last_by(&self) -> String {
-        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        by.as_ref().map(ToString::to_string).unwrap_or_default()
-    }
 }
 
 fn refusal(

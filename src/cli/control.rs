@@ -60,12 +60,16 @@ impl Hand {
     }
 
     /// Carries out a command about what is on this side of the air gap.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the operator, whom the system lets in"
+    )]
     pub async fn air_gap(&self, command: airgap::Command) -> anyhow::Result<airgap::Outcome> {
         match self {
             Self::There(control) => control.execute(&command).await,
             Self::Here(larder) => {
                 let snapshot = larder.snapshot();
-                Ok(airgap::execute(&larder.reader, &snapshot, command).await?)
+                Ok(airgap::execute(larder.repositories.reader(), &snapshot, command).await?)
             }
         }
     }
@@ -137,10 +141,18 @@ impl Hand {
 }
 
 /// Carries the command out, wherever that has to be.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator, whom the system lets in"
+)]
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
     carry_out(config, command, async |larder, command| {
         let snapshot = larder.snapshot();
-        larder.publisher.execute(&snapshot, command).await
+        larder
+            .repositories
+            .publisher()
+            .execute(&snapshot, command)
+            .await
     })
     .await
 }

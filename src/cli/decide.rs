@@ -22,6 +22,10 @@ pub struct Arguments {
     repository: Option<String>,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator, whom the system lets in"
+)]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (package, version) = parse(&arguments.version)?;
     let config = settings::config(&global, None).await?;
@@ -37,7 +41,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             let result = match snapshot.repository(&repository) {
                 Ok(repository) => {
                     larder
-                        .reader
+                        .repositories
+                        .reader()
                         .explain(&snapshot, repository, &package, &version)
                         .await
                 }

@@ -22,7 +22,7 @@ pub use call::Call;
 pub use error::{Failure, shape};
 pub use operation::Operation;
 
-use crate::access::{Pass, Resource};
+use crate::access::{Permissions, Resource};
 use crate::config::Domain;
 use crate::package::PackageId;
 use crate::repository::{AssetReply, Publisher, Reader, Registry, Repository, Snapshot};
@@ -44,7 +44,7 @@ pub struct Api<'a> {
     pub reader: &'a Arc<Reader>,
     pub publisher: &'a Arc<Publisher>,
     pub registry: &'a Arc<Registry>,
-    pub pass: Pass<'a>,
+    pub pass: Permissions<'a>,
     /// `https://packages.corp.example`, without a slash at its end.
     pub root: &'a str,
 }

@@ -22,6 +22,12 @@ macro_rules! operations {
                 }
             }
 
+            /// Its method and path.
+            #[must_use]
+            pub fn place(self) -> (&'static str, &'static str) {
+                match self { $(Self::$name => (stringify!($method), $path),)* }
+            }
+
             /// As the model names it.
             #[must_use]
             pub fn name(self) -> &'static str {

@@ -147,20 +147,18 @@ impl Api<'_> {
         self.may_in_repository(operation, call)?;
         let name = call.required("repository")?;
         let connection = call.required("external-connection")?;
-        let mut known = self.snapshot.connections.iter();
-        if !known.any(|it| it.name == connection) {
-            let names: Vec<&str> = self
-                .snapshot
-                .connections
-                .iter()
-                .map(|it| it.name.as_str())
-                .collect();
+        let known = &self.snapshot.config.connections;
+        let Some(configured) = known.iter().find(|it| it.name == connection) else {
+            let names: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
             return Err(Failure::field(format!(
                 "there is no connection `{connection}`; those of the configuration are {}",
                 names.join(", ")
             )));
-        }
+        };
         let adds = operation == Operation::AssociateExternalConnection;
+        if adds && !configured.may_be_attached_by_api() {
+            return Err(for_the_configuration(connection).into());
+        }
         let changed = self.registry.change(name, |repository| {
             let at = repository
                 .connections
@@ -234,4 +232,15 @@ impl Api<'_> {
         let endpoint = format!("{}/{format}/{}/", self.root, repository.name);
         Ok(words([("repositoryEndpoint", endpoint.into())]))
     }
+}
+
+fn for_the_configuration(connection: &str) -> Problem {
+    Problem::denied(
+        Decider::Connection(connection.to_owned()),
+        format!("only repositories of the configuration may draw on the connection `{connection}`"),
+    )
+    .advice(
+        "readers of a repository read with the credentials of its connections; \
+         `attach = \"api\"` in the connection lets whoever may attach connections attach it",
+    )
 }

@@ -65,6 +65,15 @@ impl Auth {
     }
 }
 
+/// The repositories that may draw on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// Those of the configuration.
+    Configuration,
+    /// Those made by the API, too: whoever may do that to a repository attaches the connection.
+    Api,
+}
+
 /// A registry outside, as configured or learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -85,6 +94,8 @@ pub struct Connection {
     pub publish_as_client: bool,
     /// Hosts, lower case, at which the registry's files may lie although they are inside.
     pub hosts: Vec<String>,
+    /// As it was said; see [`Connection::may_be_attached_by_api`].
+    pub attach: Option<Attach>,
     /// The URL's query, which may hold a secret (a signature): it is sent, and shown nowhere.
     pub query: Option<Secret>,
     /// This machine's own client is set to it, with these credentials.
@@ -139,9 +150,21 @@ impl Connection {
             publish_url: None,
             publish_as_client: false,
             hosts: Vec::new(),
+            attach: None,
             query,
             is_learned: false,
         })
+    }
+
+    /// Whether `AssociateExternalConnection` may attach it to a repository. Readers of that repository
+    /// read with the connection's credentials, so that one that has some is for repositories of the
+    /// configuration, unless `attach` says otherwise.
+    #[must_use]
+    pub fn may_be_attached_by_api(&self) -> bool {
+        match self.attach {
+            Some(attach) => attach == Attach::Api,
+            None => self.auth.is_none() && self.query.is_none(),
+        }
     }
 }
 
@@ -213,6 +236,18 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
             word == "client"
         }
     };
+    let attach = section.take_placed::<String>("attach");
+    let attach = attach.and_then(|(word, place)| match word.as_str() {
+        "configuration" => Some(Attach::Configuration),
+        "api" => Some(Attach::Api),
+        _ => {
+            section.fault(
+                &place,
+                "`connection.attach` has to be \"configuration\" or \"api\"",
+            );
+            None
+        }
+    });
     let format = format.and_then(|(word, place)| match word.parse::<Format>() {
         Ok(Format::Generic) => {
             let why =
@@ -252,6 +287,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         publish_url,
         publish_as_client,
         hosts,
+        attach,
         ..connection
     })?;
     Some(Written {
@@ -330,4 +366,27 @@ fn read_codeartifact(section: Section<'_>) -> Option<CodeArtifact> {
         region: region?.0,
         endpoint: endpoint?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_with_credentials_is_for_the_configuration_unless_it_says_otherwise() {
+        for (url, attach, may) in [
+            ("https://npm.example/", None, true),
+            ("https://npm.example/", Some(Attach::Configuration), false),
+            ("https://ci:secret@npm.example/", None, false),
+            ("https://ci:secret@npm.example/", Some(Attach::Api), true),
+            // A signature is a credential, too.
+            ("https://npm.example/?signature=secret", None, false),
+        ] {
+            let connection = Connection {
+                attach,
+                ..Connection::new("npm", Format::Npm, url).unwrap()
+            };
+            assert_eq!(connection.may_be_attached_by_api(), may, "{url} {attach:?}");
+        }
+    }
 }

@@ -594,6 +594,7 @@ mod tests {
             (connection(&format!("auth = {{ header = {{ name = \"a b\", value = {secret} }} }}")), "`a b` is no name of a header"),
             (connection(&format!("auth = {{ bearer = {secret} }}")).replace("https://", "https://u:p@"), "`connection.url` has a user"),
             (connection("publish_auth = \"client\""), "t.toml:6: `connection.publish_auth` is about publishes that are passed on"),
+            (connection("attach = \"all\""), "t.toml:6: `connection.attach` has to be \"configuration\" or \"api\""),
             (format!("{n}{n}"), "t.toml:6: there are two connections `n`"),
             ("[[repository]]\nname = \"r\"\n[[retain]]\npackages = [\"npm:*\"]\nrepository = \"rr\"\nkeep_last = 1\n".to_owned(), "t.toml:6: there is no repository `rr`; did you mean `r`?"),
             ("[[retain]]\npackages = [\"npm:*\"]\nkeep_last = 0\n".to_owned(), "`retain.keep_last` has to be at least 1"),

@@ -1,5 +1,6 @@
 //! What Larder exists for: documents and assets of a repository, by one decision at both doors.
 
+mod admitted;
 mod ahead;
 mod asset;
 mod decision;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
+pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};

@@ -1,23 +1,20 @@
 //! `/v1/…`: the CodeArtifact API, for who signs its requests.
 
-use std::sync::{Arc, Mutex};
-
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::handle::unstalled;
-use super::reply::{self, Answer, Head};
-use crate::Larder;
-use crate::access::{self, Caller, Door, Pass, body_sha256, sigv4};
+use super::answer::Asked;
+use super::reply::{self, Answer};
+use super::request_body::unstalled;
+use crate::access::{Caller, Door, Permissions, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
 use crate::problem::{Kind, Problem};
-use crate::repository::{Snapshot, drain};
+use crate::repository::drain;
 use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
@@ -31,21 +28,20 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256
 
 /// Answers a call; failures too are answers, in the model's shapes.
 pub async fn answer(
-    larder: &Arc<Larder>,
-    snapshot: &Arc<Snapshot>,
-    head: &Head<'_>,
-    parts: &Parts,
+    asked: Asked<'_>,
+    operation: Option<Operation>,
     body: Incoming,
     root: &str,
 ) -> Answer {
+    let head = asked.head();
     let mut record = Record {
         time: clock::now().to_string(),
         address: head.peer.address.to_string(),
         method: head.method.to_string(),
-        path: parts.uri.path().to_owned(),
+        path: asked.parts.uri.path().to_owned(),
         ..Record::default()
     };
-    let answered = call(larder, snapshot, head, parts, body, root, &mut record).await;
+    let answered = call(asked, operation, body, root, &mut record).await;
     let answer = match answered {
         Ok(answer) => {
             record.allowed = true;
@@ -63,21 +59,22 @@ pub async fn answer(
         }
     };
     record.status = answer.response.status().as_u16();
-    larder.audit.note(record).await;
+    asked.larder.audit.note(record).await;
     answer
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the API's operations ask for their own permissions"
+)]
 async fn call(
-    larder: &Arc<Larder>,
-    snapshot: &Arc<Snapshot>,
-    head: &Head<'_>,
-    parts: &Parts,
+    asked: Asked<'_>,
+    operation: Option<Operation>,
     body: Incoming,
     root: &str,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let path = parts.uri.path();
-    let operation = Operation::of(head.method, path);
+    let (larder, snapshot, head) = (asked.larder, asked.snapshot, asked.head());
     let patience = snapshot.config.upload.stall_timeout;
     // An asset is read once who sends it is known; its digest is among what is signed.
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
@@ -94,7 +91,7 @@ async fn call(
         Some(_) => head.text(CONTENT_SHA256).to_owned(),
         None => body_sha256(&words),
     };
-    let caller = match signer(larder, snapshot, head, parts, &body_sha256) {
+    let caller = match signer(asked, &body_sha256) {
         Ok(caller) => caller,
         Err(problem) => {
             if let Some(asset) = asset {
@@ -106,27 +103,21 @@ async fn call(
     let operation = operation.ok_or_else(Failure::no_operation)?;
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
-    let call = Call::read(parts.uri.query(), &words)?;
+    let call = Call::read(asked.parts.uri.query(), &words)?;
     record.repository = call.named("repository");
     record.package = call.named("package");
     let api = Api {
         snapshot,
-        reader: &larder.reader,
-        publisher: &larder.publisher,
+        reader: larder.repositories.reader(),
+        publisher: larder.repositories.publisher(),
         registry: &larder.registry,
-        pass: Pass {
-            access: &larder.access,
-            domain: &snapshot.config.domain,
-            caller: &caller,
-            from: access::From {
-                address: head.peer.address,
-                over_tls: head.peer.over_tls,
-                user_agent: head.text(http::header::USER_AGENT),
-            },
-            // Whoever may read: what the API changes and tells is for who is known.
-            is_open: false,
-            by: Mutex::default(),
-        },
+        pass: Permissions::new(
+            &larder.access,
+            &snapshot.config,
+            &caller,
+            asked.client(),
+            Door::Api,
+        ),
         root,
     };
     let answered = match asset {
@@ -136,7 +127,7 @@ async fn call(
         }
         None => api.answer(operation, &call).await,
     };
-    record.by = api.pass.last_by();
+    record.by = api.pass.last_reason();
     match answered? {
         codeartifact::Answer::Words(value) => {
             let mut answer = json(StatusCode::OK, &value);
@@ -144,7 +135,7 @@ async fn call(
             Ok(answer)
         }
         codeartifact::Answer::Asset { reply, headers } => {
-            let mut answer = reply::asset(head, *reply, &larder.tasks);
+            let mut answer = reply::asset(&head, *reply, &larder.tasks);
             answer.again = None;
             for (name, value) in headers {
                 answer.header(HeaderName::from_static(name), &value);
@@ -155,19 +146,13 @@ async fn call(
 }
 
 /// Who signed the call.
-fn signer(
-    larder: &Larder,
-    snapshot: &Snapshot,
-    head: &Head<'_>,
-    parts: &Parts,
-    body_sha256: &str,
-) -> Result<Caller, Problem> {
+fn signer(asked: Asked<'_>, body_sha256: &str) -> Result<Caller, Problem> {
+    let (access, parts, head) = (&asked.larder.access, asked.parts, asked.head());
     let authorization = head.presented.authorization();
     if !sigv4::Claim::is_one(authorization) {
         // A machine's token stands for its holder here as well, for who has no access key.
-        let (said, door) = (head.presented.said(), Door::Api);
-        let address = head.peer.address;
-        return larder.access.admit(&snapshot.config, &said, address, door);
+        let (config, presented) = (&asked.snapshot.config, head.presented.credential());
+        return access.identify(config, &presented, head.peer.address, Door::Api);
     }
     let request = sigv4::Request {
         method: head.method.as_str(),
@@ -178,7 +163,7 @@ fn signer(
         body_sha256,
     };
     let address = head.peer.address;
-    larder.access.admit_signed(authorization, &request, address)
+    access.identify_signed(authorization, &request, address)
 }
 
 /// The answer to a call that is not looked into.

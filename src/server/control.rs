@@ -1,5 +1,6 @@
 //! The operator's commands and the runs' leases: by a Unix socket in the data directory, which the
-//! system opens to its owner alone. Nothing of this can be reached by the network.
+//! system opens to its owner alone. Nothing of this can be reached by the network. A run's lease is
+//! its connection: it ends when that does.
 
 use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
@@ -22,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::account::{Account, Entry, Subject};
-use super::handle::{told, unstalled};
+use super::handle::told;
 use super::reply::{self, Answer, Body};
+use super::request_body::unstalled;
 use super::{health, listener};
 use crate::format::query_of;
 use crate::problem::{Decider, Problem};
@@ -50,7 +52,8 @@ const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pieces of a bundle that wait for who reads them.
 const PIECES_AHEAD_MAX: usize = 8;
 
-/// Commanders at once: commands, and the runs that hold a lease.
+/// Commanders at once: commands, and the runs that hold a lease. They are counted by themselves and
+/// take no place of the sockets that serve.
 const COMMANDERS_MAX: usize = 1024;
 
 /// The socket in the data directory, which only its owner can open.
@@ -90,7 +93,8 @@ impl Control {
         };
         loop {
             match socket.accept().await {
-                Ok((socket, _)) => return Commander { socket, place },
+                Ok((socket, _)) if is_of_owner(&socket) => return Commander { socket, place },
+                Ok(_) => warn!("Another user came to the socket for commands and was not let in"),
                 Err(error) => {
                     warn!(%error, "A socket for commands could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -131,6 +135,19 @@ impl Control {
             self.larder.store.shut();
         }
     }
+}
+
+/// Whether the user at the other end is the one that Larder runs as, or root. The socket's folder lets
+/// nobody else in; this holds where somebody opens it all the same.
+fn is_of_owner(socket: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    socket
+        .peer_cred()
+        .is_ok_and(|peer| may_command(peer.uid(), own))
+}
+
+fn may_command(user: u32, own: u32) -> bool {
+    user == own || user == 0
 }
 
 async fn handle(
@@ -183,7 +200,7 @@ async fn answer(
             let patience = larder.snapshot().config.upload.stall_timeout;
             import(larder, query, unstalled(body, patience)).await
         }
-        (&Method::GET, ["decide"]) => health::decide(larder, &|_| Ok(()), query).await,
+        (&Method::GET, ["decide"]) => decide(larder, query).await,
         (&Method::GET, ["run", run]) => {
             let repository = query_of(query).remove("repository").unwrap_or_default();
             reply::json(&larder.report(run, &repository)?)
@@ -196,19 +213,46 @@ async fn answer(
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator, whom the system lets in"
+)]
 async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Problem> {
     match command {
         Command::Repositories(command) => {
             let snapshot = larder.snapshot();
-            reply::json(&larder.publisher.execute(&snapshot, command).await?)
+            reply::json(
+                &larder
+                    .repositories
+                    .publisher()
+                    .execute(&snapshot, command)
+                    .await?,
+            )
         }
         Command::Access(command) => reply::json(&larder.administer(command).await?),
         Command::AirGap(command) => {
             let snapshot = larder.snapshot();
-            reply::json(&airgap::execute(&larder.reader, &snapshot, command).await?)
+            reply::json(&airgap::execute(larder.repositories.reader(), &snapshot, command).await?)
         }
         Command::Upkeep(command) => reply::json(&larder.upkeep(command).await?),
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator, whom the system lets in"
+)]
+async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Problem> {
+    let health::Question {
+        repository,
+        package,
+        version,
+    } = health::Question::read(query)?;
+    let snapshot = larder.snapshot();
+    let repository = snapshot.repository(&repository)?;
+    let reader = larder.repositories.reader();
+    let explained = reader.explain(&snapshot, repository, &package, &version);
+    health::decision(&explained.await?)
 }
 
 /// An answer that begins and does not end before Larder does: the run's leaving is the message.
@@ -275,4 +319,22 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
     let body = body.map_err(|_| Problem::invalid("the command is too long, or ended early"))?;
     serde_json::from_slice(&body.to_bytes())
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_user_and_root_may_command() {
+        for (user, own, may) in [
+            (1000, 1000, true),
+            (0, 1000, true),
+            (0, 0, true),
+            (1000, 0, false),
+            (1001, 1000, false),
+        ] {
+            assert_eq!(may_command(user, own), may, "{user} at {own}");
+        }
+    }
 }

@@ -3,12 +3,19 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::access::{Access, Said};
+use crate::access::{Access, PresentedCredential};
 use crate::connection::Outbound;
+
+/// Some clients leave out the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// NuGet's clients push with it.
 static API_KEY: HeaderName = HeaderName::from_static("x-nuget-apikey");
@@ -16,15 +23,15 @@ static API_KEY: HeaderName = HeaderName::from_static("x-nuget-apikey");
 /// npm's one-time password, which is for the registry behind and nothing to us.
 static OTP: HeaderName = HeaderName::from_static("npm-otp");
 
-/// What a request carried to say who sends it. It is taken out of the headers before anything else
-/// sees them, so that it goes nowhere but through here.
+/// The headers of a request that say who sends it. They are taken out before anything else sees the
+/// headers, so that they go nowhere but through here.
 #[derive(Default)]
-pub struct Presented {
+pub struct CredentialHeaders {
     authorization: Vec<HeaderValue>,
     api_key: Vec<HeaderValue>,
 }
 
-impl Presented {
+impl CredentialHeaders {
     /// Takes it out of the headers.
     pub fn take(headers: &mut HeaderMap) -> Self {
         let mut all = |name: &HeaderName| {
@@ -47,12 +54,12 @@ impl Presented {
         }
     }
 
-    /// What of it may be one of our credentials: a bearer's token, the password of any user
-    /// (CodeArtifact's is `aws`), the user where there is no password, an API key.
-    pub fn said(&self) -> Said<'_> {
+    /// The credential in the headers: a bearer's token, the password of any user (CodeArtifact's is
+    /// `aws`), the user where there is no password, an API key.
+    pub fn credential(&self) -> PresentedCredential<'_> {
         // Two of one kind may be read in two ways.
         if self.authorization.len() > 1 || self.api_key.len() > 1 {
-            return Said::Unknown;
+            return PresentedCredential::Unknown;
         }
         let authorization = self.authorization.first().map(|value| credential(value));
         let api_key = self.api_key.first().map(|key| match key.to_str() {
@@ -60,25 +67,25 @@ impl Presented {
             Ok(key) => Word::Token(Cow::Borrowed(key)),
             Err(_) => Word::Unknown,
         });
-        let mut said = Said::Nothing;
+        let mut said = PresentedCredential::Nothing;
         for word in [authorization, api_key].into_iter().flatten() {
             said = match (said, word) {
                 (said, Word::Empty) => said,
-                (Said::Tokens(mut tokens), Word::Token(token)) => {
+                (PresentedCredential::Tokens(mut tokens), Word::Token(token)) => {
                     tokens.push(token);
-                    Said::Tokens(tokens)
+                    PresentedCredential::Tokens(tokens)
                 }
-                (_, Word::Token(token)) => Said::Tokens(vec![token]),
-                (Said::Nothing, Word::Unknown) => Said::Unknown,
+                (_, Word::Token(token)) => PresentedCredential::Tokens(vec![token]),
+                (PresentedCredential::Nothing, Word::Unknown) => PresentedCredential::Unknown,
                 (said, Word::Unknown) => said,
             };
         }
         said
     }
 
-    /// Whether it says nothing at all: neither who it is nor, wrongly, who it is not.
+    /// Whether the request has no credential, right or wrong.
     pub fn is_nothing(&self) -> bool {
-        matches!(self.said(), Said::Nothing)
+        matches!(self.credential(), PresentedCredential::Nothing)
     }
 
     /// What of the request may go on to a registry: the headers that are not about this socket, and
@@ -102,36 +109,51 @@ impl Presented {
 
 enum Word<'a> {
     Token(Cow<'a, str>),
-    /// The header is there and says nothing, as NuGet's clients send `Basic Og==`.
+    /// The header is there without a credential: NuGet's clients send `Basic Og==`.
     Empty,
     Unknown,
 }
 
 fn credential(authorization: &HeaderValue) -> Word<'_> {
-    let Ok(said) = authorization.to_str() else {
+    let Ok(text) = authorization.to_str() else {
         return Word::Unknown;
     };
-    let (scheme, value) = said.split_once(' ').unwrap_or((said, ""));
+    let (scheme, value) = text.split_once(' ').unwrap_or((text, ""));
     let value = value.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
         return word(Cow::Borrowed(value));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
-        return if said.trim().is_empty() {
+        return if text.trim().is_empty() {
             Word::Empty
         } else {
             Word::Unknown
         };
     }
-    let decoded = STANDARD.decode(value).ok();
-    let Some(pair) = decoded.and_then(|bytes| String::from_utf8(bytes).ok()) else {
-        return Word::Unknown;
+    match BASE64.decode(value) {
+        Ok(pair) => of_pair(&pair),
+        Err(_) => Word::Unknown,
+    }
+}
+
+/// Reads `user:password`. The user may be in any encoding (RFC 7617 §2 leaves it open), and tokens are
+/// ASCII.
+fn of_pair(pair: &[u8]) -> Word<'static> {
+    let Some(colon) = memchr::memchr(b':', pair) else {
+        return if pair.is_empty() {
+            Word::Empty
+        } else {
+            Word::Unknown
+        };
     };
-    match pair.split_once(':') {
-        Some((user, "")) => word(Cow::Owned(user.to_owned())),
-        Some((_, password)) => word(Cow::Owned(password.to_owned())),
-        None if pair.is_empty() => Word::Empty,
-        None => Word::Unknown,
+    let (user, password) = pair.split_at(colon);
+    let token = match password.strip_prefix(b":").unwrap_or_default() {
+        [] => user,
+        password => password,
+    };
+    match String::from_utf8(token.to_vec()) {
+        Ok(token) => word(Cow::Owned(token)),
+        Err(_) => Word::Unknown,
     }
 }
 
@@ -144,8 +166,8 @@ fn word(text: Cow<'_, str>) -> Word<'_> {
 }
 
 /// Whether the value has one of our tokens in it, in any of the ways in which clients write them: as
-/// it is, behind a scheme or a name, or within `user:password` in base64; or whether it signs a
-/// request to us.
+/// it is, behind a scheme or a name, or within `user:password` in base64, whatever the user's encoding;
+/// or whether it signs a request to us.
 fn is_ours(value: &HeaderValue, access: &Access) -> bool {
     let text = String::from_utf8_lossy(value.as_bytes());
     if text.trim_start().starts_with("AWS4-") {
@@ -156,8 +178,8 @@ fn is_ours(value: &HeaderValue, access: &Access) -> bool {
             .any(|word| access.has_our_form(word))
     };
     let decoded = |word: &str| {
-        let bytes = STANDARD.decode(word).ok()?;
-        String::from_utf8(bytes).ok()
+        let bytes = BASE64.decode(word).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     has(&text)
         || text
@@ -182,7 +204,11 @@ mod tests {
     }
 
     fn basic(pair: &str) -> String {
-        format!("Basic {}", STANDARD.encode(pair))
+        basic_of(pair.as_bytes())
+    }
+
+    fn basic_of(pair: &[u8]) -> String {
+        format!("Basic {}", BASE64.encode(pair))
     }
 
     #[test]
@@ -195,6 +221,23 @@ mod tests {
             (vec![("authorization", &basic("__token__:t"))], Some(&["t"])),
             (vec![("authorization", &basic("t:"))], Some(&["t"])),
             (vec![("authorization", &basic("aws:a:b"))], Some(&["a:b"])),
+            (vec![("authorization", &basic("jürgen:t"))], Some(&["t"])),
+            // ISO-8859-1, as older libraries send it.
+            (
+                vec![("authorization", &basic_of(b"j\xfcrgen:t"))],
+                Some(&["t"]),
+            ),
+            (
+                vec![("authorization", &basic_of(b"\xff\xfe:t"))],
+                Some(&["t"]),
+            ),
+            // A password or token that is no text is none of ours.
+            (vec![("authorization", &basic_of(b"aws:\xfc"))], None),
+            (vec![("authorization", &basic_of(b"\xfc:"))], None),
+            (
+                vec![("authorization", basic("aws:t").trim_end_matches('='))],
+                Some(&["t"]),
+            ),
             (vec![("x-nuget-apikey", "t")], Some(&["t"])),
             (
                 vec![("authorization", &basic("aws:t")), ("x-nuget-apikey", "az")],
@@ -221,11 +264,11 @@ mod tests {
                 Some(&["t"]),
             ),
         ] {
-            let presented = Presented::take(&mut with(&headers));
-            let said = match presented.said() {
-                Said::Nothing => Some(Vec::new()),
-                Said::Tokens(tokens) => Some(tokens),
-                Said::Unknown => None,
+            let presented = CredentialHeaders::take(&mut with(&headers));
+            let said = match presented.credential() {
+                PresentedCredential::Nothing => Some(Vec::new()),
+                PresentedCredential::Tokens(tokens) => Some(tokens),
+                PresentedCredential::Unknown => None,
             };
             assert_eq!(said.as_deref(), tokens.map(owned).as_deref(), "{headers:?}");
         }
@@ -243,7 +286,7 @@ mod tests {
             ("x-nuget-apikey", "c"),
             ("accept", "d"),
         ]);
-        let presented = Presented::take(&mut headers);
+        let presented = CredentialHeaders::take(&mut headers);
         assert_eq!(headers, with(&[("accept", "d")]));
         assert_eq!(presented.authorization(), "", "there are two");
     }

@@ -1,42 +1,34 @@
 //! `POST /-/oidc/token`: an identity token of a CI for one of Larder's.
 
-use std::sync::Arc;
-
 use http::header::ORIGIN;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::handle::Line;
-use super::reply::{self, Answer, Head};
-use crate::Larder;
+use super::answer::Asked;
+use super::audit::Line;
+use super::reply::{self, Answer};
 use crate::access::GET_TOKEN;
 use crate::problem::{Decider, Problem};
-use crate::repository::Snapshot;
 
 const BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Deserialize)]
-struct Asked {
+struct IdentityToken {
     token: String,
 }
 
 #[derive(Serialize)]
-struct Given {
+struct Exchanged {
     token: String,
     expires: Timestamp,
     principal: String,
 }
 
 /// Takes `{"token": …}`, and answers with a token, until when it holds, and for whom.
-pub async fn answer(
-    larder: &Arc<Larder>,
-    snapshot: &Arc<Snapshot>,
-    head: &Head<'_>,
-    body: Incoming,
-    line: &mut Line,
-) -> Result<Answer, Problem> {
+pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result<Answer, Problem> {
+    let (larder, snapshot, head) = (asked.larder, asked.snapshot, asked.head());
     if head.headers.contains_key(ORIGIN) {
         return Err(Problem::denied(
             Decider::Larder,
@@ -49,15 +41,15 @@ pub async fn answer(
         .await
         .map_err(|_| Problem::invalid("the body did not come in time"))?
         .map_err(|_| Problem::invalid("the body is too long, or ended early"))?;
-    let asked: Asked = serde_json::from_slice(&body.to_bytes())
+    let identity: IdentityToken = serde_json::from_slice(&body.to_bytes())
         .map_err(|_| Problem::invalid("the body has to be {\"token\": \"…\"}"))?;
     let exchanged = larder
         .access
-        .exchange(&snapshot.config, &asked.token, head.peer.address);
+        .exchange(&snapshot.config, &identity.token, head.peer.address);
     let (principal, issued) = exchanged.await?;
     line.principal = principal.to_string();
     line.by = "[[oidc]]".to_owned();
-    reply::json(&Given {
+    reply::json(&Exchanged {
         token: issued.token,
         expires: issued.expires,
         principal: principal.to_string(),

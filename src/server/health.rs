@@ -1,13 +1,13 @@
 //! `/-/live`, `/-/ready`, `/-/metrics` and `/-/decide`.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 
 use super::reply::{Answer, json, text};
 use crate::Larder;
 use crate::format::{package as package_of, query_of};
+use crate::package::PackageId;
 use crate::problem::Problem;
+use crate::repository::Explanation;
 
 pub fn live() -> Answer {
     text(StatusCode::OK, "live\n")
@@ -39,28 +39,31 @@ pub fn front() -> Answer {
     )
 }
 
-/// `?repository=public&package=npm:left-pad&version=1.3.0`; `permit` says whether who asks may read
-/// the repository.
-pub async fn decide(
-    larder: &Arc<Larder>,
-    permit: &(dyn Fn(&str) -> Result<(), Problem> + Send + Sync),
-    query: Option<&str>,
-) -> Result<Answer, Problem> {
-    let mut query = query_of(query);
-    let mut take = |name: &str| {
-        query
-            .remove(name)
-            .ok_or_else(|| Problem::invalid(format!("`{name}` is missing in the query")))
-    };
-    let (repository, package, version) = (take("repository")?, take("package")?, take("version")?);
-    let snapshot = larder.snapshot();
-    let package = package_of(&package)?;
-    let repository = snapshot.repository(&repository)?;
-    permit(&repository.name)?;
-    json(
-        &larder
-            .reader
-            .explain(&snapshot, repository, &package, &version)
-            .await?,
-    )
+/// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`.
+pub struct Question {
+    pub repository: String,
+    pub package: PackageId,
+    pub version: String,
+}
+
+impl Question {
+    /// Reads the query.
+    pub fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut query = query_of(query);
+        let mut take = |name: &str| {
+            query
+                .remove(name)
+                .ok_or_else(|| Problem::invalid(format!("`{name}` is missing in the query")))
+        };
+        Ok(Self {
+            repository: take("repository")?,
+            package: package_of(&take("package")?)?,
+            version: take("version")?,
+        })
+    }
+}
+
+/// Why a version is served or not.
+pub fn decision(explanation: &Explanation) -> Result<Answer, Problem> {
+    json(explanation)
 }

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::HOST;
-use http::{HeaderValue, Request, Version};
+use http::request::Parts;
+use http::{HeaderValue, Version};
 
 use crate::config::Config;
 use crate::problem::{Decider, Kind, Problem};
@@ -30,21 +31,21 @@ impl Host {
     ///
     /// # Errors
     /// Where none is said that has to be, several are, or what is said is no host.
-    pub fn of<B>(request: &Request<B>, reached: SocketAddr) -> Result<Self, Problem> {
-        let mut fields = request.headers().get_all(HOST).iter();
+    pub fn of(request: &Parts, reached: SocketAddr) -> Result<Self, Problem> {
+        let mut fields = request.headers.get_all(HOST).iter();
         let field = fields.next().map(Self::read).transpose()?;
         if fields.next().is_some() {
             return Err(Problem::invalid("the request has more than one `Host`"));
         }
-        if let Some(authority) = request.uri().authority() {
-            if !matches!(request.uri().scheme_str(), None | Some("http" | "https")) {
+        if let Some(authority) = request.uri.authority() {
+            if !matches!(request.uri.scheme_str(), None | Some("http" | "https")) {
                 return Err(Problem::invalid(
                     "an absolute address has to begin with http: or https:",
                 ));
             }
             return Self::parse(authority.as_str());
         }
-        match (field, request.version()) {
+        match (field, request.version) {
             (Some(host), _) => Ok(host),
             (None, Version::HTTP_09 | Version::HTTP_10) => Self::parse(&reached.to_string()),
             (None, _) => Err(Problem::invalid("the request names no host")),
@@ -173,6 +174,8 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
     use crate::config::{Learned, Source, load};
 
@@ -183,7 +186,7 @@ mod tests {
         for field in fields {
             request = request.header(HOST, *field);
         }
-        let request = request.body(()).unwrap();
+        let request = request.body(()).unwrap().into_parts().0;
         Host::of(&request, REACHED.into())
             .map(|host| host.as_str().to_owned())
             .map_err(|problem| problem.kind)
@@ -221,6 +224,25 @@ mod tests {
             );
         }
         assert_eq!(of(new, "/a", &["a b"]), Err(Kind::Invalid));
+    }
+
+    #[test]
+    fn an_absolute_target_has_a_scheme_of_the_web() {
+        let field = ["a.example"];
+        for (target, is_answered) in [
+            ("http://b.example/a", true),
+            ("HTTPS://b.example/a", true),
+            ("ftp://b.example/a", false),
+            ("file://b.example/a", false),
+            ("ws://b.example/a", false),
+            ("httpx://b.example/a", false),
+        ] {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let host = of(version, target, &field);
+                let expected = is_answered.then(|| "b.example".to_owned());
+                assert_eq!(host, expected.ok_or(Kind::Invalid), "{target}");
+            }
+        }
     }
 
     #[test]

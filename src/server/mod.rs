@@ -1,7 +1,9 @@
 //! HTTP: sockets in, answers out. The only room, beside `/v1`, that knows statuses and headers.
 
 mod account;
+mod answer;
 mod api;
+mod audit;
 mod control;
 mod credential;
 mod exchange;
@@ -10,10 +12,14 @@ mod health;
 mod host;
 mod listener;
 mod peer;
+mod publish;
+mod read;
 mod ready;
 mod reply;
+mod request_body;
 mod route;
 mod tls;
 mod workers;
 
 pub use listener::{ListenError, Listener};
+pub use route::paths;

@@ -7,14 +7,16 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AGE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 use moka::sync::Cache;
 
 use super::account::{Account, Entry};
 use super::host::Host;
 use super::reply::{Answer, Body};
+use super::route::Route;
 use crate::Larder;
 use crate::access::Principal;
 use crate::clock;
@@ -22,7 +24,7 @@ use crate::package::BlobId;
 use crate::repository::Lasting;
 use crate::store::WeakBlob;
 use crate::store::rendered::Rendered;
-use crate::telemetry::{RUN_TAG, Who};
+use crate::telemetry::Who;
 
 /// Longer requests are not remembered.
 const KEY_BYTES_MAX: usize = 2048;
@@ -82,22 +84,22 @@ pub struct Answers {
 }
 
 /// Names the request of whom it is, where its answer may be one that was given before.
-pub fn key<B>(
-    request: &Request<B>,
+pub fn key(
+    request: &Parts,
+    route: &Route<'_>,
     over_tls: bool,
     host: &Host,
     principal: &Principal,
 ) -> Option<Key> {
-    let path = request.uri().path_and_query()?.as_str();
-    let headers = request.headers();
-    let is_plain = request.method() == Method::GET
-        && !path.starts_with("/-/")
-        && !path.starts_with("/v1/")
+    let path = request.uri.path_and_query()?.as_str();
+    let headers = &request.headers;
+    let is_plain = request.method == Method::GET
+        && route.is_shared()
         && path.len() <= KEY_BYTES_MAX
         && ![IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE]
             .iter()
             .any(|name| headers.contains_key(name));
-    if !is_plain || is_tagged(headers) {
+    if !is_plain {
         return None;
     }
     let mut key = Vec::with_capacity(path.len() + 160);
@@ -116,13 +118,6 @@ pub fn key<B>(
     (key.len() <= KEY_BYTES_MAX).then(|| key.into())
 }
 
-/// Whether npm asks within a `larder run`, which is counted by itself.
-fn is_tagged(headers: &HeaderMap) -> bool {
-    headers
-        .get(USER_AGENT)
-        .is_some_and(|agent| memchr::memmem::find(agent.as_bytes(), RUN_TAG.as_bytes()).is_some())
-}
-
 impl Answers {
     #[must_use]
     pub fn new(count_max: usize) -> Self {
@@ -133,11 +128,11 @@ impl Answers {
     }
 
     /// The answer to a request of that name, where it still holds.
-    pub fn again<B>(
+    pub fn again(
         &self,
         larder: &Arc<Larder>,
         key: &Key,
-        request: &Request<B>,
+        uri: &Uri,
         over_tls: bool,
         who: &Who,
         started: Instant,
@@ -162,7 +157,7 @@ impl Answers {
             entry: Arc::clone(&ready.entry),
             who: who.clone(),
             method: Method::GET,
-            uri: request.uri().clone(),
+            uri: uri.clone(),
             started,
             run: None,
         };
@@ -201,19 +196,24 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::Request;
 
-    fn request(path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    use super::*;
+    use crate::server::route::RunTag;
+
+    fn request(path: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap()
+        request.body(()).unwrap().into_parts().0
     }
 
-    fn name(request: &Request<()>, over_tls: bool, principal: &Principal) -> Option<Key> {
+    fn name(request: &Parts, over_tls: bool, principal: &Principal) -> Option<Key> {
         let host = Host::of(request, ([127, 0, 0, 1], 1).into()).unwrap();
-        key(request, over_tls, &host, principal)
+        let tag = RunTag::of(&request.headers);
+        let route = Route::find(&request.method, request.uri.path(), tag);
+        key(request, &route, over_tls, &host, principal)
     }
 
     #[test]

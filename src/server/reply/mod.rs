@@ -23,7 +23,7 @@ pub use change::{changed, forwarded};
 pub use document::{checksum, document, document_checksum};
 pub use problem::problem;
 
-use super::credential::Presented;
+use super::credential::CredentialHeaders;
 use super::peer::Peer;
 use super::ready::Again;
 use crate::fetch::Outcome;
@@ -38,7 +38,7 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// All but what is `presented`.
     pub headers: &'a HeaderMap,
-    pub presented: &'a Presented,
+    pub presented: &'a CredentialHeaders,
     pub peer: Peer,
 }
 
@@ -244,7 +244,7 @@ mod tests {
             let head = Head {
                 method: &Method::GET,
                 headers: &headers,
-                presented: &Presented::default(),
+                presented: &CredentialHeaders::default(),
                 peer: Peer::at([127, 0, 0, 1].into(), false),
             };
             assert_eq!(head.holds("\"a\"", Some(date)), holds, "{value}");

@@ -223,7 +223,7 @@ async fn a_receiver_that_fails_and_stalls_gets_everything_in_order_in_the_end() 
         package: package.to_string(),
         versions: vec!["1.0.1".into()],
     };
-    let publisher = &larder.larder.publisher;
+    let publisher = larder.larder.repositories.publisher();
     publisher.execute(&snapshot, delete).await.unwrap();
     let events = events(&receiver.wait_for(4).await);
     let told: Vec<_> = events

@@ -2,12 +2,14 @@
 //! by the tools of AWS.
 
 mod api;
+mod attach;
 mod aws;
 mod event;
 mod expiry;
 mod formats;
 mod group;
 mod oidc;
+mod routes;
 mod sidecar;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! The commands, as a user runs them.
 
+mod control;
 mod encrypt;
 mod log;
 mod many_files;

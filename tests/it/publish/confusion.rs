@@ -212,7 +212,8 @@ async fn a_name_stays_ours_when_its_last_version_is_deleted() {
     let snapshot = larder.larder.snapshot();
     larder
         .larder
-        .publisher
+        .repositories
+        .publisher()
         .execute(&snapshot, command)
         .await
         .unwrap();

@@ -412,7 +412,8 @@ async fn the_same_catalog_works_on_postgresql() {
     let package = larder::format::package("npm:acme-lib").unwrap();
     larder
         .larder
-        .publisher
+        .repositories
+        .publisher()
         .set_status(
             "team",
             &package,

@@ -279,7 +279,8 @@ async fn spool(larder: &TestLarder) -> Vec<larder::store::packages::Spooled> {
     let snapshot = larder.larder.snapshot();
     let outcome = larder
         .larder
-        .publisher
+        .repositories
+        .publisher()
         .execute(&snapshot, Command::Spool)
         .await
         .unwrap();
@@ -336,7 +337,8 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     let retry = Command::SpoolRetry { id: None };
     larder
         .larder
-        .publisher
+        .repositories
+        .publisher()
         .execute(&snapshot, retry)
         .await
         .unwrap();

@@ -126,7 +126,8 @@ async fn a_version_that_a_nearer_source_hides_is_not_taken_from_a_farther_one() 
     .expect(201);
     larder
         .larder
-        .publisher
+        .repositories
+        .publisher()
         .set_status(
             "team",
             &package,

@@ -226,7 +226,7 @@ async fn metadata_is_served_beside_its_wheel_and_an_unlisted_version_is_yanked()
 
     let package = larder::format::package("pypi:acme-lib").unwrap();
     let set = async |status| {
-        let publisher = &larder.larder.publisher;
+        let publisher = larder.larder.repositories.publisher();
         publisher
             .set_status("team", &package, vec!["1.0".to_owned()], status)
             .await

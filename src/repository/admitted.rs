@@ -1,0 +1,207 @@
+//! Repositories as requests use them: a request's admission opens the one that it asked for, to read
+//! or to change.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    AssetReply, Body, Cached, Changed, DocumentReply, Encodings, Explanation, Forwarded, Publisher,
+    Reader, Repository, Sent, Snapshot, Submission,
+};
+use crate::access::{Admitted, ToChange, ToRead};
+use crate::config::CredentialScope;
+use crate::connection::Connection;
+use crate::format::{Address, Change, DocumentId, Target};
+use crate::package::{Algorithm, AssetId, Format, Location, PackageId};
+use crate::problem::Problem;
+
+/// What all repositories are read and changed by. A client's request gets at one of them by its
+/// [`Admitted`] alone.
+pub struct Repositories {
+    reader: Arc<Reader>,
+    publisher: Arc<Publisher>,
+}
+
+impl Repositories {
+    #[must_use]
+    pub fn new(reader: Arc<Reader>, publisher: Arc<Publisher>) -> Self {
+        Self { reader, publisher }
+    }
+
+    /// Reads for Larder itself, for its operator, and for the API, whose operations ask for their own
+    /// permissions. Never for a request of a client of a format.
+    #[must_use]
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
+    /// Changes packages for the same as [`Repositories::reader`].
+    #[must_use]
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    /// The repository that the request may read.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn readable<'a>(
+        &'a self,
+        snapshot: &'a Arc<Snapshot>,
+        admitted: &Admitted<'_, ToRead>,
+    ) -> Result<ReadableRepository<'a>, Problem> {
+        Ok(ReadableRepository {
+            reader: &self.reader,
+            snapshot,
+            repository: snapshot.repository(admitted.repository())?,
+        })
+    }
+
+    /// The repository that the request may change.
+    ///
+    /// # Errors
+    /// Where there is none of that name.
+    pub fn changeable<'a>(
+        &'a self,
+        snapshot: &'a Arc<Snapshot>,
+        admitted: Admitted<'a, ToChange>,
+    ) -> Result<ChangeableRepository<'a>, Problem> {
+        Ok(ChangeableRepository {
+            publisher: &self.publisher,
+            snapshot,
+            repository: snapshot.repository(admitted.repository())?,
+            admitted,
+        })
+    }
+}
+
+/// A repository that a request was admitted to read.
+pub struct ReadableRepository<'a> {
+    reader: &'a Arc<Reader>,
+    snapshot: &'a Arc<Snapshot>,
+    repository: &'a Repository,
+}
+
+impl ReadableRepository<'_> {
+    /// # Errors
+    /// As [`Reader::document`].
+    pub async fn document(
+        &self,
+        id: &DocumentId,
+        address: &Address,
+        encodings: &Encodings,
+    ) -> Result<DocumentReply, Problem> {
+        self.reader
+            .document(self.snapshot, self.repository, id, address, encodings)
+            .await
+    }
+
+    /// # Errors
+    /// As [`Reader::asset`].
+    pub async fn asset(&self, asset: &AssetId) -> Result<AssetReply, Problem> {
+        self.reader
+            .asset(self.snapshot, self.repository, asset)
+            .await
+    }
+
+    /// # Errors
+    /// As [`Reader::checksum`].
+    pub async fn checksum(
+        &self,
+        asset: &AssetId,
+        algorithm: Algorithm,
+    ) -> Result<(String, Cached), Problem> {
+        self.reader
+            .checksum(self.snapshot, self.repository, asset, algorithm)
+            .await
+    }
+
+    /// # Errors
+    /// As [`Reader::alias`].
+    pub async fn alias(&self, format: Format, path: &str) -> Result<Target, Problem> {
+        self.reader.alias(self.repository, format, path).await
+    }
+
+    /// # Errors
+    /// As [`Reader::question`].
+    pub async fn question(
+        &self,
+        format: Format,
+        location: &Location,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, Problem> {
+        let (snapshot, repository) = (self.snapshot, self.repository);
+        self.reader
+            .question(snapshot, repository, format, location, content_type, body)
+            .await
+    }
+
+    /// # Errors
+    /// As [`Reader::explain`].
+    pub async fn explain(
+        &self,
+        package: &PackageId,
+        version: &str,
+    ) -> Result<Explanation, Problem> {
+        self.reader
+            .explain(self.snapshot, self.repository, package, version)
+            .await
+    }
+}
+
+/// A repository that a request was admitted to change.
+pub struct ChangeableRepository<'a> {
+    publisher: &'a Arc<Publisher>,
+    snapshot: &'a Arc<Snapshot>,
+    repository: &'a Repository,
+    admitted: Admitted<'a, ToChange>,
+}
+
+impl ChangeableRepository<'_> {
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        self.repository
+    }
+
+    /// Makes the change to the repository's own packages. Where the body names the package, the caller
+    /// is asked for its permission once that is read.
+    ///
+    /// # Errors
+    /// As [`Publisher::change`].
+    pub async fn change(
+        &self,
+        format: Format,
+        change: Change,
+        body: Body,
+        content_type: &str,
+    ) -> Result<Changed, Problem> {
+        let permit = |package: &PackageId| self.admitted.permit(package);
+        let submission = Submission {
+            format,
+            change,
+            body,
+            content_type,
+            permit: &permit,
+        };
+        self.publisher
+            .change(self.snapshot, self.repository, submission)
+            .await
+    }
+
+    /// # Errors
+    /// As [`Publisher::forward`].
+    pub async fn forward(
+        &self,
+        to: &Arc<Connection>,
+        change: &Change,
+        sent: Sent,
+        within: Option<&CredentialScope>,
+        spool: bool,
+    ) -> Result<Forwarded, Problem> {
+        self.publisher
+            .forward(self.repository, to, change, sent, within, spool)
+            .await
+    }
+}

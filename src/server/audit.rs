@@ -1,0 +1,78 @@
+//! The record of who changed what, and of who was refused.
+
+use std::sync::Arc;
+
+use http::{Method, Uri};
+
+use super::account::Subject;
+use super::peer::Peer;
+use crate::Larder;
+use crate::access::policy::Decision;
+use crate::access::{Action, Principal, READ};
+use crate::clock;
+use crate::problem::{Kind, Problem};
+use crate::telemetry::{Record, Run};
+
+/// What is known of a request when it ends.
+#[derive(Default)]
+pub struct Line {
+    pub subject: Subject,
+    pub run: Option<Arc<Run>>,
+    /// The same caller is admitted again, whatever the time and its address.
+    pub is_lasting: bool,
+    pub principal: String,
+    pub action: Option<Action>,
+    /// The reason of the decision that admitted the request.
+    pub by: String,
+}
+
+impl Line {
+    /// Notes who asks to do what.
+    pub fn asked(&mut self, principal: &Principal, action: Action) {
+        self.principal = principal.to_string();
+        self.action = Some(action);
+    }
+
+    /// Notes the decision that admitted the request.
+    pub fn admitted(&mut self, decision: &Decision) {
+        self.is_lasting = decision.is_lasting;
+        self.by = decision.why.to_string();
+    }
+
+    /// Writes the record of a change or a refusal. A request without credentials that is told to send
+    /// some is neither: clients begin with one.
+    pub async fn audit(
+        &self,
+        larder: &Larder,
+        peer: Peer,
+        (method, uri): (&Method, &Uri),
+        status: u16,
+        problem: Option<&Problem>,
+    ) {
+        let is_change = !matches!(self.action, None | Some(READ));
+        let refused = problem.filter(|problem| {
+            matches!(
+                problem.kind,
+                Kind::Denied | Kind::Unauthenticated | Kind::TooMany { .. } | Kind::Unverified
+            )
+        });
+        if !is_change && refused.is_none() {
+            return;
+        }
+        let record = Record {
+            time: clock::now().to_string(),
+            principal: self.principal.clone(),
+            address: peer.address.to_string(),
+            action: self.action.map_or("", Action::as_str).to_owned(),
+            method: method.to_string(),
+            path: uri.path().to_owned(),
+            repository: self.subject.repository.clone(),
+            package: self.subject.package.clone(),
+            allowed: problem.is_none(),
+            status,
+            by: problem.map_or_else(|| self.by.clone(), |problem| problem.decider.to_string()),
+            message: problem.map(|it| it.message.clone()).unwrap_or_default(),
+        };
+        larder.audit.note(record).await;
+    }
+}
