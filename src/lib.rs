@@ -278,7 +278,8 @@ impl Larder {
         let snapshot = self.snapshot();
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
-        self.repositories.reader().upkeep(&snapshot, command).await
+        let upkeep = upkeep::Upkeep::new(self.repositories.reader(), &snapshot);
+        upkeep.execute(command).await
     }
 
     /// What a run got, and the upstreams that its lockfiles should name.

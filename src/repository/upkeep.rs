@@ -124,28 +124,35 @@ fn pattern(text: &str) -> Result<Pattern, Problem> {
     Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
 }
 
-impl Reader {
+/// An operator's work on the store, under one configuration.
+pub struct Upkeep<'a> {
+    reader: &'a Arc<Reader>,
+    snapshot: &'a Arc<Snapshot>,
+}
+
+impl<'a> Upkeep<'a> {
+    #[must_use]
+    pub fn new(reader: &'a Arc<Reader>, snapshot: &'a Arc<Snapshot>) -> Self {
+        Self { reader, snapshot }
+    }
+
     /// Carries the command out.
     ///
     /// # Errors
     /// Where what it names cannot be read, or the store fails.
-    pub async fn upkeep(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        command: Command,
-    ) -> Result<Outcome, Problem> {
-        let store = self.fetcher.store();
+    pub async fn execute(&self, command: Command) -> Result<Outcome, Problem> {
+        let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         match command {
             Command::Pins => self.pins().await,
             Command::Pin { patterns } => {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
-                let pinned = store.pin(&patterns?, &[], &snapshot.formats()).await;
+                let pinned = store.pin(&patterns?, &[], &self.snapshot.formats()).await;
                 pinned.map_err(failed)?;
                 self.pins().await
             }
             Command::Unpin { patterns } => {
-                let removed = store.pin(&[], &patterns, &snapshot.formats()).await;
+                let removed = store.pin(&[], &patterns, &self.snapshot.formats()).await;
                 let removed = removed.map_err(failed)?;
                 match patterns.iter().find(|it| !removed.contains(it)) {
                     None => self.pins().await,
@@ -153,10 +160,10 @@ impl Reader {
                         .advice("`larder pin` without a pattern lists what is")),
                 }
             }
-            Command::Verify { anew, repair } => self.verify(snapshot, anew, repair).await,
+            Command::Verify { anew, repair } => self.verify(anew, repair).await,
             Command::Gc { dry_run } => {
                 let waste = store
-                    .collect_garbage(&snapshot.config.report, dry_run)
+                    .collect_garbage(&self.snapshot.config.report, dry_run)
                     .await;
                 let waste = waste.map_err(failed)?;
                 Ok(Outcome::Waste { waste, dry_run })
@@ -190,13 +197,13 @@ impl Reader {
     }
 
     async fn kept(&self) -> Result<Kept, Problem> {
-        let kept = self.fetcher.store().catalog().kept_size().await;
+        let kept = self.reader.fetcher.store().catalog().kept_size().await;
         let (files, bytes) = kept.map_err(failed)?;
         Ok(Kept { files, bytes })
     }
 
     async fn pins(&self) -> Result<Outcome, Problem> {
-        let pins = self.fetcher.store().catalog().pins().await;
+        let pins = self.reader.fetcher.store().catalog().pins().await;
         Ok(Outcome::Pins {
             pins: pins.map_err(failed)?,
             kept: self.kept().await?,
@@ -204,13 +211,8 @@ impl Reader {
     }
 
     /// One step, from where the last one ended.
-    async fn verify(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        anew: bool,
-        repair: bool,
-    ) -> Result<Outcome, Problem> {
-        let store = self.fetcher.store();
+    async fn verify(&self, anew: bool, repair: bool) -> Result<Outcome, Problem> {
+        let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         let after = if anew {
             None
@@ -240,7 +242,7 @@ impl Reader {
             match store.examine(id).await.map_err(failed)? {
                 Health::Whole => {}
                 health => {
-                    let damage = self.damage(snapshot, id, health, repair).await?;
+                    let damage = self.damage(id, health, repair).await?;
                     step.damaged.push(damage);
                 }
             }
@@ -252,14 +254,8 @@ impl Reader {
         Ok(Outcome::Verified(step))
     }
 
-    async fn damage(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        id: BlobId,
-        health: Health,
-        repair: bool,
-    ) -> Result<Damage, Problem> {
-        let store = self.fetcher.store();
+    async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
+        let store = self.reader.fetcher.store();
         let assets = store.catalog().assets_of(id).await.map_err(failed)?;
         let mut names = store.packages().assets_of(id).await.map_err(failed)?;
         let is_only_here = assets.is_empty() && !names.is_empty();
@@ -290,7 +286,7 @@ impl Reader {
         connections.sort_unstable();
         connections.dedup();
         for connection in connections {
-            self.fetcher.renew(connection).await;
+            self.reader.fetcher.renew(connection).await;
         }
         damage.message = if assets.is_empty() && !is_published {
             damage.is_repaired = true;
@@ -298,7 +294,7 @@ impl Reader {
         } else {
             let mut said = ONLY_HERE.to_owned();
             for key in &assets {
-                match self.fetch_again(snapshot, key, id).await {
+                match self.fetch_again(key, id).await {
                     Ok(()) => {
                         damage.is_repaired = true;
                         said = format!("fetched again from {}", key.connection);
@@ -316,24 +312,23 @@ impl Reader {
     }
 
     /// Fetches an asset through any repository that draws on its connection.
-    async fn fetch_again(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        key: &AssetKey,
-        id: BlobId,
-    ) -> Result<(), Problem> {
+    async fn fetch_again(&self, key: &AssetKey, id: BlobId) -> Result<(), Problem> {
         let mut said = Problem::invalid(format!(
             "no repository draws on {}, from which it came",
             key.connection
         ));
-        for repository in snapshot.repositories() {
+        for repository in self.snapshot.repositories() {
             if !repository
                 .connections()
                 .any(|it| *it.name == *key.connection)
             {
                 continue;
             }
-            match self.gather_asset(snapshot, repository, &key.asset).await {
+            match self
+                .reader
+                .gather_asset(self.snapshot, repository, &key.asset)
+                .await
+            {
                 Ok(gathered) if gathered.blob.id() == id => return Ok(()),
                 Ok(_) => said = Problem::invalid("the registry has other bytes now"),
                 Err(problem) => said = problem,
