@@ -163,7 +163,8 @@ async fn a_token_of_ours_goes_to_no_registry() {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
-    let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+    let basic_of = |pair: &[u8]| format!("Basic {}", STANDARD.encode(pair));
+    let basic = |pair: &str| basic_of(pair.as_bytes());
     for required in [true, false] {
         let upstream = Upstream::start().await;
         let access = format!("[access]\nrequired = {required}\n");
@@ -181,6 +182,17 @@ async fn a_token_of_ours_goes_to_no_registry() {
             ("authorization", format!("Bearer {token}")),
             ("authorization", basic(&format!("aws:{token}"))),
             ("authorization", basic(&format!("{token}:"))),
+            // A user's name in ISO-8859-1, and a pair without padding.
+            (
+                "authorization",
+                basic_of(&[b"j\xfcrgen:", token.as_bytes()].concat()),
+            ),
+            (
+                "authorization",
+                basic(&format!("aws:{token}"))
+                    .trim_end_matches('=')
+                    .to_owned(),
+            ),
             ("x-nuget-apikey", token.clone()),
         ];
         let doors = [
