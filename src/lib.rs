@@ -33,7 +33,9 @@ use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
-use repository::{Publisher, Reader, Registry, Snapshot, upkeep};
+use repository::{
+    BodyReceiver, Committer, Forwarder, Manager, Publisher, Reader, Registry, Snapshot, upkeep,
+};
 use store::Store;
 use store::packages::Packages;
 use store::rendered::RenderedCache;
@@ -126,6 +128,9 @@ pub struct Larder {
     deliverer: Arc<Deliverer>,
     pub reader: Arc<Reader>,
     pub publisher: Arc<Publisher>,
+    pub forwarder: Arc<Forwarder>,
+    pub manager: Arc<Manager>,
+    committer: Arc<Committer>,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
@@ -170,10 +175,15 @@ impl Larder {
         let audit = Audit::open(config.access.audit.as_deref(), &metrics.audit_missed)
             .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;
-        let publisher = Publisher::new(&reader, &config.upload);
+        let receiver = BodyReceiver::new(&store, &config.upload);
+        let committer = Committer::new(&reader);
+        let forwarder = Forwarder::new(&reader, &receiver, &committer);
         Ok(Arc::new(Self {
+            publisher: Publisher::new(&reader, &receiver, &committer),
+            manager: Manager::new(&reader, &receiver, &committer, &forwarder),
             reader,
-            publisher,
+            forwarder,
+            committer,
             access,
             store,
             metrics,
@@ -193,7 +203,7 @@ impl Larder {
     /// done in a moment does not begin with it.
     pub fn work_off_spool(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.publisher
+        self.forwarder
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
     }
 
@@ -311,7 +321,7 @@ impl Larder {
         Importer {
             store: Arc::clone(&self.store),
             reader: Arc::clone(&self.reader),
-            publisher: Arc::clone(&self.publisher),
+            committer: Arc::clone(&self.committer),
             snapshot: self.snapshot(),
             trusted,
         }

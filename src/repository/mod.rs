@@ -3,9 +3,12 @@
 mod ahead;
 mod asset;
 mod chain;
+mod change;
 mod document;
 mod encoding;
 mod evidence;
+#[cfg(test)]
+mod fixture;
 mod forward;
 mod gather;
 mod generic;
@@ -18,6 +21,8 @@ mod question;
 mod receive;
 mod registry;
 mod render;
+mod retain;
+mod revise;
 mod source;
 pub mod upkeep;
 
@@ -28,15 +33,17 @@ use moka::future::Cache;
 use tokio::sync::Semaphore;
 
 pub use asset::{AssetBody, AssetReply};
+pub use change::Committer;
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting, is_hit};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::{Explanation, PackageFacts};
-pub use forward::{Forwarded, Passed, Sent};
+pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, Known};
 pub use generic::Addition;
 pub use inspect::Words;
-pub use publish::{Changed, Permit, Publisher, Submission, drain};
-pub use receive::{Body, piped};
+pub use manage::Manager;
+pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
+pub use receive::{Body, BodyReceiver, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
@@ -59,7 +66,7 @@ pub struct Reader {
     render_places: Arc<Semaphore>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
     ahead: Ahead,
-    own: OwnPackages,
+    own: Arc<OwnPackages>,
     /// Which connections promise digests in resources smaller than a package's document.
     promising: Cache<String, bool>,
 }
@@ -86,7 +93,10 @@ impl Reader {
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
             ahead,
-            own: OwnPackages::new(fetcher.store().packages(), config.cache.facts_memory),
+            own: Arc::new(OwnPackages::new(
+                fetcher.store().packages(),
+                config.cache.facts_memory,
+            )),
             promising: Cache::builder()
                 .max_capacity(1024)
                 .time_to_live(PROMISING_FOR)
@@ -100,7 +110,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the package catalog cannot be read.
-    pub async fn look(&self) -> Result<(), sqlx::Error> {
+    pub async fn look(&self) -> Result<(), crate::store::packages::Error> {
         self.own.look().await
     }
 

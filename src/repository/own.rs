@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use moka::future::Cache;
 
+use super::publish::not_ours;
 use crate::clock;
 use crate::fetch::Currency;
 use crate::package::{Listing, Origin, PackageId, Release};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
-use crate::store::packages::{Manifests, Packages};
+use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
@@ -81,7 +82,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn look(&self) -> Result<(), sqlx::Error> {
+    pub async fn look(&self) -> Result<(), packages::Error> {
         if !self.packages.is_shared()
             && self.packages.counts().await?.is_empty()
             && !self.packages.has_restrictions().await?
@@ -118,11 +119,8 @@ impl OwnPackages {
             .packages
             .listing(repository, package, Manifests::Left)
             .await;
-        let listing = listing
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
-        let restrictions = self.packages.restrictions(repository, package).await;
-        let restrictions = restrictions
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+        let listing = listing?;
+        let restrictions = self.packages.restrictions(repository, package).await?;
         let until = if self.packages.is_shared() {
             clock::unix_now() + SHARED_FOR
         } else {
@@ -134,6 +132,20 @@ impl OwnPackages {
             self.held.invalidate(&key).await;
         }
         Ok(held)
+    }
+
+    /// What the repository itself has of a package that it has to have.
+    ///
+    /// # Errors
+    /// Where it has none, or the catalog cannot be read.
+    pub async fn listing(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Arc<Listing>, Problem> {
+        let held = self.of(repository, package).await?;
+        let listing = held.listing.clone();
+        listing.ok_or_else(|| not_ours(repository, package))
     }
 
     /// Of a listing the one version alone, with its manifest, and the tags that point to it.
@@ -149,8 +161,7 @@ impl OwnPackages {
         let manifest = self
             .packages
             .manifest(repository, &listing.package, version)
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            .await?;
         let Some((release, manifest)) = listing.release(version).zip(manifest) else {
             return Ok(None);
         };
@@ -177,10 +188,10 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Option<Listing>, Problem> {
-        self.packages
+        let packages = &self.packages;
+        Ok(packages
             .listing(repository, package, Manifests::Read)
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))
+            .await?)
     }
 
     /// On which side the repository's package is, without reading all of it; `None` where it never
@@ -196,8 +207,7 @@ impl OwnPackages {
         if self.is_empty() {
             return Ok(None);
         }
-        let origin = self.packages.origin(repository, package).await;
-        origin.map_err(|error| Problem::internal("the package catalog cannot be read", error))
+        Ok(self.packages.origin(repository, package).await?)
     }
 
     /// A repository is gone with all its packages.

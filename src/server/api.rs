@@ -113,6 +113,7 @@ async fn call(
         snapshot,
         reader: &larder.reader,
         publisher: &larder.publisher,
+        manager: &larder.manager,
         registry: &larder.registry,
         pass: Pass {
             access: &larder.access,

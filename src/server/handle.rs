@@ -31,7 +31,9 @@ use crate::connection::{self, Connection};
 use crate::format::{Address, Ask, Change, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Encodings, Publish, Repository, Sent, Snapshot, Submission, drain};
+use crate::repository::{
+    ChangeRecord, Encodings, Publish, Repository, Sent, Snapshot, Submission, drain,
+};
 use crate::task;
 use crate::telemetry::{RUN_TAG, Record, Run, Who};
 
@@ -52,6 +54,19 @@ pub struct Line {
     pub principal: String,
     pub action: Option<Action>,
     pub by: String,
+}
+
+impl Line {
+    /// Takes up what became known of a change while it was made.
+    fn note(&mut self, record: ChangeRecord) {
+        if let Some(package) = record.package {
+            self.subject.package = package.to_string();
+        }
+        self.subject.version = record.version;
+        if !record.by.is_empty() {
+            self.by = record.by;
+        }
+    }
 }
 
 /// Writes down who changed what, and who was refused. Who only asks without saying who it is, as
@@ -83,6 +98,7 @@ async fn audit(
         path: uri.path().to_owned(),
         repository: line.subject.repository.clone(),
         package: line.subject.package.clone(),
+        version: line.subject.version.clone(),
         allowed: problem.is_none(),
         status,
         by: problem.map_or_else(|| line.by.clone(), |problem| problem.decider.to_string()),
@@ -391,6 +407,11 @@ async fn answer(
     let action = access::action_of(&target);
     line.action = Some(action);
     line.principal = caller.principal.to_string();
+    if let Target::Change(change) = &target
+        && let Some(package) = change.package()
+    {
+        line.subject.package = package.to_string();
+    }
     let body = match asked.permit(action, &target) {
         Ok(decision) => {
             line.is_lasting = decision.is_lasting;
@@ -518,10 +539,6 @@ impl Asked<'_> {
         body: crate::repository::Body,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
-        line.subject.package = change
-            .package()
-            .map(ToString::to_string)
-            .unwrap_or_default();
         // A page in somebody's browser may send requests to this machine; it always says so.
         if self.head.headers.contains_key(ORIGIN) {
             return Err(Problem::denied(
@@ -541,8 +558,10 @@ impl Asked<'_> {
         let Some((to, spool)) = forwards else {
             let permit = |package: &PackageId| {
                 let name = &self.repository.name;
-                self.pass.to_package(PUBLISH, name, package).map(drop)
+                let decision = self.pass.to_package(PUBLISH, name, package)?;
+                Ok(decision.why.to_string())
             };
+            let mut record = ChangeRecord::default();
             let changed = self
                 .larder
                 .publisher
@@ -555,10 +574,12 @@ impl Asked<'_> {
                         body,
                         content_type: self.head.text(CONTENT_TYPE),
                         permit: &permit,
+                        record: &mut record,
                     },
                 )
-                .await?;
-            return Ok(reply::changed(changed, format));
+                .await;
+            line.note(record);
+            return Ok(reply::changed(changed?, format));
         };
         // A run points clients here that the configuration knows nothing of: where a publish takes the
         // client's own credential along, it has to be one for that registry.
@@ -579,7 +600,7 @@ impl Asked<'_> {
         };
         let forwarded = self
             .larder
-            .publisher
+            .forwarder
             .forward(self.repository, to, &change, sent, within.as_ref(), spool)
             .await?;
         Ok(reply::forwarded(forwarded, format))

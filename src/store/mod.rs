@@ -12,6 +12,7 @@ pub mod packages;
 mod pieces;
 pub mod private;
 mod reclaim;
+mod recording;
 pub mod rendered;
 mod reseal;
 mod seal;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
@@ -33,6 +34,7 @@ pub use door::Door;
 pub use incoming::{Incoming, Keeping, Verified};
 pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
+pub use recording::Recording;
 pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
 pub use upkeep::{Health, Waste};
@@ -148,6 +150,8 @@ pub struct Store {
     packages: Packages,
     /// Read by those who keep bytes and record them, written by those who let go of some.
     recording: Arc<RwLock<()>>,
+    /// What changes keep that have not said yet what becomes of it.
+    unsettled: recording::Unsettled,
     /// Read by those who read all that there is: nothing is evicted meanwhile.
     reading: Arc<RwLock<()>>,
     /// One bundle at a time.
@@ -216,13 +220,14 @@ impl Store {
         usage::start(tasks, &usage);
         let wishes = Arc::new(Wishes::new(catalog.clone(), config.report.wishes_max));
         wish::start(tasks, &wishes);
-        Ok(Arc::new(Self {
+        let store = Arc::new(Self {
             directory: directory.to_owned(),
             blobs,
             partial,
             catalog,
             packages,
             recording,
+            unsettled: recording::Unsettled::default(),
             reading,
             importing: tokio::sync::Mutex::default(),
             space,
@@ -234,7 +239,9 @@ impl Store {
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
-        }))
+        });
+        recording::start(&store);
+        Ok(store)
     }
 
     #[must_use]
@@ -253,18 +260,17 @@ impl Store {
         &self.packages
     }
 
-    /// To be held from keeping bytes for good until they are recorded: nothing is let go of
-    /// meanwhile.
-    pub async fn recording(&self) -> RwLockReadGuard<'_, ()> {
-        self.recording.read().await
-    }
-
     /// Lets those of the blobs be evicted that nothing published needs any more.
     ///
     /// # Errors
     /// Where a catalog fails.
     pub async fn let_go(&self, blobs: &[BlobId]) -> Result<(), Error> {
         let _alone = self.recording.write().await;
+        self.let_go_alone(blobs).await
+    }
+
+    /// The same for who holds off all changes.
+    async fn let_go_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds(*blob).await?

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::Packages;
+use super::{Error, Packages, rows};
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
@@ -19,15 +19,13 @@ pub(super) fn time(ms: i64) -> Timestamp {
 const ASSET_COLUMNS: &str =
     "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
 
-fn asset(row: &AnyRow) -> Result<(String, ReleaseAsset), sqlx::Error> {
+fn asset(row: &AnyRow) -> Result<(String, ReleaseAsset), Error> {
     let text = |index: usize| row.try_get::<String, _>(index).map(String::into_boxed_str);
-    let blob: Vec<u8> = row.try_get(2)?;
-    let blob = BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))?;
     Ok((
         row.try_get(1)?,
         ReleaseAsset {
             file: text(0)?,
-            blob,
+            blob: rows::blob(row, 2)?,
             size: u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0),
             md5: text(4)?,
             sha1: text(5)?,
@@ -40,7 +38,7 @@ fn asset(row: &AnyRow) -> Result<(String, ReleaseAsset), sqlx::Error> {
     ))
 }
 
-fn summary(row: &AnyRow) -> Result<Summary, sqlx::Error> {
+fn summary(row: &AnyRow) -> Result<Summary, Error> {
     Ok(Summary {
         package: row.try_get(0)?,
         origin: Origin::parse(&row.try_get::<String, _>(1)?),
@@ -68,7 +66,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         manifests: Manifests,
-    ) -> Result<Option<Listing>, sqlx::Error> {
+    ) -> Result<Option<Listing>, Error> {
         let name = package.to_string();
         // One view of all the tables, though somebody publishes meanwhile.
         let mut transaction = self
@@ -144,7 +142,7 @@ impl Packages {
         let tags = rows
             .iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<BTreeMap<String, String>, sqlx::Error>>()?;
+            .collect::<Result<BTreeMap<String, String>, Error>>()?;
         transaction.commit().await?;
         Ok(Some(Listing {
             package: package.clone(),
@@ -164,7 +162,7 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
-    ) -> Result<Option<Origin>, sqlx::Error> {
+    ) -> Result<Option<Origin>, Error> {
         let row = sqlx::query("SELECT origin FROM package WHERE repository = $1 AND package = $2")
             .bind(repository)
             .bind(package.to_string())
@@ -182,14 +180,14 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
-    ) -> Result<String, sqlx::Error> {
+    ) -> Result<String, Error> {
         let row =
             sqlx::query("SELECT description FROM package WHERE repository = $1 AND package = $2")
                 .bind(repository)
                 .bind(package.to_string())
                 .fetch_optional(&self.pool)
                 .await?;
-        row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))
+        Ok(row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))?)
     }
 
     /// Packages of the repository in the order of their names, `limit` of them behind `after`.
@@ -202,7 +200,7 @@ impl Packages {
         format: Option<Format>,
         after: &str,
         limit: usize,
-    ) -> Result<Vec<Summary>, sqlx::Error> {
+    ) -> Result<Vec<Summary>, Error> {
         let (from, to) = format.map_or_else(
             || (String::new(), "~".to_owned()),
             |format| (format!("{format}:"), format!("{format};")),
@@ -234,7 +232,7 @@ impl Packages {
         words: &str,
         skip: usize,
         limit: usize,
-    ) -> Result<(Vec<Summary>, u64), sqlx::Error> {
+    ) -> Result<(Vec<Summary>, u64), Error> {
         let like = words
             .to_lowercase()
             .split_whitespace()
@@ -294,7 +292,7 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn counts(&self) -> Result<HashMap<String, u64>, sqlx::Error> {
+    pub async fn counts(&self) -> Result<HashMap<String, u64>, Error> {
         let rows = sqlx::query("SELECT repository, COUNT(*) FROM package GROUP BY repository")
             .fetch_all(&self.pool)
             .await?;
@@ -315,7 +313,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Vec<Dependency>, sqlx::Error> {
+    ) -> Result<Vec<Dependency>, Error> {
         let rows = sqlx::query(
             "SELECT kind, name, requirement FROM package_dependency \
              WHERE repository = $1 AND package = $2 AND version = $3 ORDER BY position",
@@ -345,7 +343,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         self.of_version("manifest", repository, package, version)
             .await
     }
@@ -359,7 +357,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         self.of_version("readme", repository, package, version)
             .await
     }
@@ -370,7 +368,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         let sql = format!(
             "SELECT {column} FROM package_version WHERE repository = $1 AND package = $2 AND version = $3"
         );
@@ -380,14 +378,14 @@ impl Packages {
             .bind(version)
             .fetch_optional(&self.pool)
             .await?;
-        row.map_or(Ok(None), |row| row.try_get(0))
+        Ok(row.map_or(Ok(None), |row| row.try_get(0))?)
     }
 
     /// The published assets whose bytes a blob is: `npm:left-pad/left-pad-1.3.0.tgz`.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn assets_of(&self, blob: BlobId) -> Result<Vec<String>, sqlx::Error> {
+    pub async fn assets_of(&self, blob: BlobId) -> Result<Vec<String>, Error> {
         let rows = sqlx::query("SELECT DISTINCT package, file FROM package_asset WHERE blob = $1")
             .bind(blob.as_bytes().to_vec())
             .fetch_all(&self.pool)
@@ -407,7 +405,7 @@ impl Packages {
     pub(in crate::store) async fn needed(
         &self,
         mut each: impl FnMut(BlobId, u64),
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let mut rows =
             sqlx::query("SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool")
                 .fetch(&self.pool);

@@ -1,18 +1,26 @@
 //! The rows that make up a package, each written in somebody's transaction.
 
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::change::{NewRelease, Newer};
-use super::random_name;
+use super::change::NewRelease;
+use super::{Error, random_name};
 use crate::clock;
-use crate::package::{BlobId, ReleaseAsset, Status};
+use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
+
+/// The blob whose SHA-256 the column has.
+pub(super) fn blob(row: &AnyRow, column: usize) -> Result<BlobId, Error> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    BlobId::from_slice(&bytes)
+        .ok_or_else(|| sqlx::Error::Decode("the column has no SHA-256".into()).into())
+}
 
 pub(super) async fn insert_version(
     transaction: &mut AnyConnection,
     repository: &str,
     name: &str,
     new: &NewRelease,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     let position = sqlx::query(
         "SELECT COALESCE(MAX(position), 0) + 1 FROM package_version WHERE repository = $1 AND package = $2",
     )
@@ -61,7 +69,7 @@ pub(super) async fn insert_asset(
     name: &str,
     version: &str,
     asset: &ReleaseAsset,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO package_asset (repository, package, file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
@@ -90,16 +98,16 @@ pub(super) async fn became_latest(
     repository: &str,
     name: &str,
     new: &NewRelease,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
+    let protocol = new.package.format().protocol();
     let before = sqlx::query("SELECT latest FROM package WHERE repository = $1 AND package = $2")
         .bind(repository)
         .bind(name)
         .fetch_one(&mut *transaction)
         .await?
         .try_get::<String, _>(0)?;
-    let is_latest =
-        new.status == Status::Published && (before.is_empty() || newer(&new.version, &before));
+    let is_newer = before.is_empty() || protocol.is_newer(&new.version, &before);
+    let is_latest = new.status == Status::Published && is_newer;
     let (latest, description) = if is_latest {
         (new.version.as_str(), new.description.as_str())
     } else {
@@ -129,7 +137,7 @@ pub(super) async fn renew(
     repository: &str,
     name: &str,
     version: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "UPDATE package_version SET revision = $4 WHERE repository = $1 AND package = $2 AND version = $3",
     )
@@ -142,42 +150,47 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Another revision for the package.
+/// Gives the package another revision, where there is one, and it is in the revision that is named.
+/// Says whether that was so.
 pub(super) async fn touch(
     transaction: &mut AnyConnection,
     repository: &str,
     name: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE package SET revision = $3, changed_at = $4 WHERE repository = $1 AND package = $2",
+    revision: Option<&str>,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE package SET revision = $3, changed_at = $4 \
+         WHERE repository = $1 AND package = $2 AND ($5 = '' OR revision = $5)",
     )
     .bind(repository)
     .bind(name)
     .bind(random_name())
     .bind(clock::unix_ms_now())
+    .bind(revision.unwrap_or_default())
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Counts the versions anew, and finds the newest listed one.
 pub(super) async fn count(
     transaction: &mut AnyConnection,
     repository: &str,
-    name: &str,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
+    package: &PackageId,
+) -> Result<(), Error> {
+    let (name, protocol) = (package.to_string(), package.format().protocol());
     let rows = sqlx::query(
         "SELECT version, status FROM package_version WHERE repository = $1 AND package = $2",
     )
     .bind(repository)
-    .bind(name)
+    .bind(&name)
     .fetch_all(&mut *transaction)
     .await?;
     let mut latest = String::new();
     for row in &rows {
         let (version, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if status == Status::Published.as_str() && (latest.is_empty() || newer(&version, &latest)) {
+        let is_newer = latest.is_empty() || protocol.is_newer(&version, &latest);
+        if status == Status::Published.as_str() && is_newer {
             latest = version;
         }
     }
@@ -199,7 +212,7 @@ pub(super) async fn put_tag(
     name: &str,
     tag: &str,
     version: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO package_tag (repository, package, tag, version) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (repository, package, tag) DO UPDATE SET version = excluded.version",
@@ -219,7 +232,7 @@ pub(super) async fn drop_assets(
     repository: &str,
     name: &str,
     version: &str,
-) -> Result<Vec<BlobId>, sqlx::Error> {
+) -> Result<Vec<BlobId>, Error> {
     let rows = sqlx::query(
         "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
     )
@@ -236,10 +249,5 @@ pub(super) async fn drop_assets(
     .bind(version)
     .execute(transaction)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let blob: Vec<u8> = row.try_get(0)?;
-            BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))
-        })
-        .collect()
+    rows.iter().map(|row| blob(row, 0)).collect()
 }

@@ -32,7 +32,7 @@ pub struct Spooled {
 
 const COLUMNS: &str = "id, repository, connection, method, path, headers, blob, size, queued_at, attempts, next_at, said";
 
-fn spooled(row: &AnyRow) -> Result<Spooled, sqlx::Error> {
+fn spooled(row: &AnyRow) -> Result<Spooled, Error> {
     let number = |index: usize| row.try_get::<i64, _>(index);
     Ok(Spooled {
         id: row.try_get(0)?,
@@ -84,7 +84,7 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn spooled(&self) -> Result<Vec<Spooled>, sqlx::Error> {
+    pub async fn spooled(&self) -> Result<Vec<Spooled>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM spool WHERE place = $1 ORDER BY queued_at, id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(self.place.as_str())

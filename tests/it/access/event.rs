@@ -222,9 +222,10 @@ async fn a_receiver_that_fails_and_stalls_gets_everything_in_order_in_the_end() 
         repository: "team".into(),
         package: package.to_string(),
         versions: vec!["1.0.1".into()],
+        from: Vec::new(),
     };
-    let publisher = &larder.larder.publisher;
-    publisher.execute(&snapshot, delete).await.unwrap();
+    let manager = &larder.larder.manager;
+    manager.execute(&snapshot, delete).await.unwrap();
     let events = events(&receiver.wait_for(4).await);
     let told: Vec<_> = events
         .iter()
