@@ -224,7 +224,7 @@ impl Committer {
 
     /// Lets files be evicted that nothing published needs any more.
     async fn release(&self, blobs: &[BlobId]) {
-        if let Err(error) = self.store.let_go(blobs).await {
+        if let Err(error) = self.store.release_blobs(blobs).await {
             tracing::warn!(%error, "Files that are no longer published stay until the next start");
         }
     }
@@ -275,6 +275,7 @@ mod tests {
     use crate::clock;
     use crate::format::upload::Inspected;
     use crate::package::{Algorithm, Digests, Origin, ReleaseAsset, Status};
+    use crate::store::packages::Managed;
 
     fn digests(text: &str) -> Digests {
         let mut digester = crate::package::Digester::new(&Algorithm::ALL);
@@ -391,7 +392,7 @@ mod tests {
     #[tokio::test]
     async fn a_deleted_repository_takes_its_packages_along() {
         let fixture = Fixture::open(TEAM).await;
-        let made = crate::store::packages::Managed {
+        let made = Managed {
             name: "made".to_owned(),
             ..Default::default()
         };

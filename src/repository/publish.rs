@@ -13,7 +13,7 @@ use crate::clock;
 use crate::format::upload::{Inspected, Upload};
 use crate::format::{Change, DocumentId, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
-use crate::problem::{Decider, Problem};
+use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Entry, Way};
 use crate::store::Verified;
 use crate::store::packages::{NewRelease, Step};
@@ -281,8 +281,10 @@ impl Publisher {
             self.may_publish(door.snapshot, door.repository, &package)
                 .await?;
         }
-        let mut change = PackageChange::of(&door.repository.name, &package);
-        if inspected.is_addition {
+        let repository = &door.repository.name;
+        let mut change = PackageChange::of(repository, &package);
+        let is_addition = inspected.is_addition;
+        if is_addition {
             change = change.step(Step::Require {
                 version: version.clone(),
             });
@@ -290,10 +292,16 @@ impl Publisher {
         let (release, files) = self.release_of_file(inspected, file, &named_by).await?;
         change = change.keep(files).step(Step::Record(Box::new(release)));
         if matches!(named_by, NamedBy::LastPath(_)) {
-            let versions = vec![version];
+            let versions = vec![version.clone()];
             change = change.step(Step::Finish { versions });
         }
-        let applied = self.committer.commit(change).await?;
+        let applied = self.committer.commit(change).await;
+        let applied = applied.map_err(|problem| match problem.kind {
+            Kind::NotFound if is_addition => Problem::invalid(format!(
+                "{package} {version} is not in `{repository}`: symbols follow their package"
+            )),
+            _ => problem,
+        })?;
         Ok(if applied.recorded.is_empty() {
             Changed::Done
         } else {
@@ -494,7 +502,6 @@ mod tests {
 
     use super::super::fixture::{Fixture, TEAM, tool};
     use super::*;
-    use crate::problem::Kind;
 
     const VERSION: &str = "1.0";
 

@@ -264,13 +264,13 @@ impl Store {
     ///
     /// # Errors
     /// Where a catalog fails.
-    pub async fn let_go(&self, blobs: &[BlobId]) -> Result<(), Error> {
+    pub async fn release_blobs(&self, blobs: &[BlobId]) -> Result<(), Error> {
         let _alone = self.recording.write().await;
-        self.let_go_alone(blobs).await
+        self.release_alone(blobs).await
     }
 
-    /// The same for who holds off all changes.
-    async fn let_go_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
+    /// Lets blobs be evicted that nothing needs, for a caller who holds off all changes.
+    async fn release_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds(*blob).await?
@@ -440,7 +440,7 @@ impl Store {
             self.hold(row.blob).await?;
         }
         if let Some(replaced) = kept.replaced {
-            self.let_go(&[replaced]).await?;
+            self.release_blobs(&[replaced]).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::outbox::Outbox;
 use super::rows::{
@@ -229,7 +229,7 @@ impl Edit<'_> {
     }
 
     async fn find_status(&mut self, version: &str) -> Result<Option<Status>, Error> {
-        let row = sqlx::query(
+        let status = sqlx::query_scalar(
             "SELECT status FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
         )
         .bind(self.repository)
@@ -237,9 +237,7 @@ impl Edit<'_> {
         .bind(version)
         .fetch_optional(&mut *self.transaction)
         .await?;
-        let word: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
-        // A word of a later version of Larder: neither listed nor served.
-        Ok(word.map(|word| word.parse().unwrap_or(Status::Archived)))
+        Ok(status)
     }
 
     /// The status of a version that has to be there.
@@ -337,7 +335,7 @@ impl Edit<'_> {
         .bind(self.repository)
         .bind(&self.name)
         .bind(version)
-        .bind(to.as_str())
+        .bind(to)
         .bind(random_name())
         .execute(&mut *self.transaction)
         .await?;
@@ -395,7 +393,7 @@ impl Edit<'_> {
     }
 
     async fn drop_staged(&mut self, file: &str) -> Result<(), Error> {
-        let row = sqlx::query(
+        let blob: Option<BlobId> = sqlx::query_scalar(
             "DELETE FROM package_asset WHERE repository = $1 AND package = $2 AND file = $3 AND staged = 1 RETURNING blob",
         )
         .bind(self.repository)
@@ -403,10 +401,8 @@ impl Edit<'_> {
         .bind(file)
         .fetch_optional(&mut *self.transaction)
         .await?;
-        if let Some(row) = row {
-            self.applied.freed.push(super::rows::blob(&row, 0)?);
-            self.is_changed = true;
-        }
+        self.is_changed |= blob.is_some();
+        self.applied.freed.extend(blob);
         Ok(())
     }
 
@@ -449,8 +445,8 @@ impl Edit<'_> {
         )
         .bind(self.repository)
         .bind(&self.name)
-        .bind(said.publish.as_str())
-        .bind(said.upstream.as_str())
+        .bind(said.publish)
+        .bind(said.upstream)
         .execute(&mut *self.transaction)
         .await?;
         self.is_changed = true;
@@ -467,7 +463,7 @@ impl Edit<'_> {
         )
         .bind(self.repository)
         .bind(&self.name)
-        .bind(origin.as_str())
+        .bind(origin)
         .bind(random_name())
         .bind(clock::unix_ms_now())
         .execute(&mut *self.transaction)
@@ -483,7 +479,7 @@ impl Edit<'_> {
     ) -> Result<Vec<&'n ReleaseAsset>, Error> {
         let mut fresh = Vec::with_capacity(new.assets.len());
         for asset in &new.assets {
-            let there = sqlx::query(
+            let there: Option<BlobId> = sqlx::query_scalar(
                 "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND file = $3",
             )
             .bind(self.repository)
@@ -492,7 +488,7 @@ impl Edit<'_> {
             .fetch_optional(&mut *self.transaction)
             .await?;
             match there {
-                Some(row) if super::rows::blob(&row, 0)? == asset.blob => {}
+                Some(blob) if blob == asset.blob => {}
                 Some(_) => {
                     return Err(self.refused(Refusal::Exists {
                         file: asset.file.to_string(),

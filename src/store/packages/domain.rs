@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::outbox::Outbox;
 use super::{Error, Packages, access};
@@ -23,18 +23,14 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn domain_facts(&self) -> Result<DomainFacts, Error> {
-        let created = sqlx::query("SELECT COALESCE(MIN(created_at), 0) FROM repository")
-            .fetch_one(&self.pool)
-            .await?;
-        let size = sqlx::query(
-            "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM \
-             (SELECT MIN(size) AS size FROM package_asset GROUP BY blob) AS blobs",
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        let created_at = "SELECT COALESCE(MIN(created_at), 0) FROM repository";
+        let asset_bytes = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM \
+             (SELECT MIN(size) AS size FROM package_asset GROUP BY blob) AS blobs";
         Ok(DomainFacts {
-            created_at: created.try_get(0)?,
-            asset_bytes: size.try_get(0)?,
+            created_at: sqlx::query_scalar(created_at).fetch_one(&self.pool).await?,
+            asset_bytes: sqlx::query_scalar(asset_bytes)
+                .fetch_one(&self.pool)
+                .await?,
         })
     }
 
@@ -43,12 +39,9 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn created_at(&self) -> Result<HashMap<String, i64>, Error> {
-        let rows = sqlx::query("SELECT name, created_at FROM repository")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect()
+        let sql = "SELECT name, created_at FROM repository";
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// The tags of a resource, by ARN.
@@ -56,14 +49,12 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn resource_tags(&self, resource: &str) -> Result<Vec<(String, String)>, Error> {
-        let rows =
-            sqlx::query("SELECT tag, value FROM resource_tag WHERE resource = $1 ORDER BY tag")
-                .bind(resource)
-                .fetch_all(&self.pool)
-                .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect()
+        let sql = "SELECT tag, value FROM resource_tag WHERE resource = $1 ORDER BY tag";
+        let tags = sqlx::query_as(sql)
+            .bind(resource)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(tags)
     }
 
     /// Sets tags of a resource and takes others away.
@@ -120,12 +111,14 @@ pub(super) async fn drop_policy_and_tags(
         .bind(resource)
         .execute(&mut *transaction)
         .await?;
-    let policy = sqlx::query("DELETE FROM policy WHERE resource = $1 RETURNING revision")
+    let sql = "DELETE FROM policy WHERE resource = $1 RETURNING revision";
+    let policy: Option<String> = sqlx::query_scalar(sql)
         .bind(resource)
         .fetch_optional(&mut *transaction)
         .await?;
-    let Some(policy) = policy else { return Ok(()) };
-    let revision: String = policy.try_get(0)?;
+    let Some(revision) = policy else {
+        return Ok(());
+    };
     access::changed(transaction).await?;
     let detail = json!({ "operationType": "Deleted", "policyRevision": revision });
     outbox

@@ -2,6 +2,7 @@
 
 mod access;
 mod change;
+mod column;
 mod domain;
 mod error;
 mod group;
@@ -122,7 +123,7 @@ impl Packages {
         let found = sqlx::query(
             "SELECT 1 FROM package_asset WHERE blob = $1 UNION ALL SELECT 1 FROM spool WHERE blob = $1 LIMIT 1",
         )
-        .bind(blob.as_bytes().to_vec())
+        .bind(blob)
         .fetch_optional(&self.pool)
         .await?;
         Ok(found.is_some())

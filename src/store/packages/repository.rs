@@ -4,7 +4,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::domain::{drop_policy_and_tags, set_tags};
 use super::group::write_group;
-use super::{Error, Packages, rows};
+use super::{Error, Packages};
 use crate::package::{BlobId, PackageId};
 use crate::rule::{Group, Restrictions, Way};
 
@@ -33,10 +33,8 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn repositories_number(&self) -> Result<i64, Error> {
-        let row = sqlx::query("SELECT number FROM access_state WHERE id = 2")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(row.try_get(0)?)
+        let sql = "SELECT number FROM access_state WHERE id = 2";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }
 
     /// All repositories that were made by the API.
@@ -102,7 +100,8 @@ impl Packages {
         let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
-        let rows = sqlx::query("SELECT DISTINCT blob FROM package_asset WHERE repository = $1")
+        let sql = "SELECT DISTINCT blob FROM package_asset WHERE repository = $1";
+        let blobs = sqlx::query_scalar(sql)
             .bind(name)
             .fetch_all(&mut *transaction)
             .await?;
@@ -136,8 +135,7 @@ impl Packages {
             .await?;
         transaction.commit().await?;
         outbox.written.notify_waiters();
-        let blobs = rows.iter().map(|row| rows::blob(row, 0));
-        Ok(blobs.collect::<Result<_, _>>()?)
+        Ok(blobs)
     }
 
     /// What was said of a package's origins.
@@ -149,20 +147,14 @@ impl Packages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Option<Restrictions>, Error> {
-        let row = sqlx::query(
+        let said: Option<(Way, Way)> = sqlx::query_as(
             "SELECT publish, upstream FROM package_restriction WHERE repository = $1 AND package = $2",
         )
         .bind(repository)
         .bind(package.to_string())
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| {
-            Ok(Restrictions {
-                publish: Way::parse(&row.try_get::<String, _>(0)?),
-                upstream: Way::parse(&row.try_get::<String, _>(1)?),
-            })
-        })
-        .transpose()
+        Ok(said.map(|(publish, upstream)| Restrictions { publish, upstream }))
     }
 
     /// Whether anything was said of any package's origins.

@@ -1,19 +1,12 @@
 //! The rows that make up a package, each written in somebody's transaction.
 
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::change::NewRelease;
+use super::column::{Count, Flag, Millis};
 use super::{Error, random_name};
 use crate::clock;
 use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
-
-/// The blob whose SHA-256 the column has.
-pub(super) fn blob(row: &AnyRow, column: usize) -> Result<BlobId, Error> {
-    let bytes: Vec<u8> = row.try_get(column)?;
-    BlobId::from_slice(&bytes)
-        .ok_or_else(|| sqlx::Error::Decode("the column has no SHA-256".into()).into())
-}
 
 pub(super) async fn insert_version(
     transaction: &mut AnyConnection,
@@ -21,14 +14,13 @@ pub(super) async fn insert_version(
     name: &str,
     new: &NewRelease,
 ) -> Result<(), Error> {
-    let position = sqlx::query(
+    let position: i64 = sqlx::query_scalar(
         "SELECT COALESCE(MAX(position), 0) + 1 FROM package_version WHERE repository = $1 AND package = $2",
     )
     .bind(repository)
     .bind(name)
     .fetch_one(&mut *transaction)
-    .await?
-    .try_get::<i64, _>(0)?;
+    .await?;
     sqlx::query(
         "INSERT INTO package_version (repository, package, version, position, status, origin, revision, published_at, manifest, readme) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -37,10 +29,10 @@ pub(super) async fn insert_version(
     .bind(name)
     .bind(new.version.as_str())
     .bind(position)
-    .bind(new.status.as_str())
-    .bind(new.origin.as_str())
+    .bind(new.status)
+    .bind(new.origin)
     .bind(random_name())
-    .bind(new.published.as_millisecond())
+    .bind(Millis(new.published))
     .bind(new.manifest.as_str())
     .bind(new.readme.clone())
     .execute(&mut *transaction)
@@ -78,15 +70,15 @@ pub(super) async fn insert_asset(
     .bind(name)
     .bind(&*asset.file)
     .bind(version)
-    .bind(asset.blob.as_bytes().to_vec())
-    .bind(i64::try_from(asset.size).unwrap_or(i64::MAX))
+    .bind(asset.blob)
+    .bind(Count(asset.size))
     .bind(&*asset.md5)
     .bind(&*asset.sha1)
     .bind(&*asset.sha512)
     .bind(&*asset.media_type)
-    .bind(asset.published.as_millisecond())
+    .bind(Millis(asset.published))
     .bind(&*asset.facts)
-    .bind(i64::from(asset.staged))
+    .bind(Flag(asset.staged))
     .execute(transaction)
     .await?;
     Ok(())
@@ -100,12 +92,12 @@ pub(super) async fn became_latest(
     new: &NewRelease,
 ) -> Result<(), Error> {
     let protocol = new.package.format().protocol();
-    let before = sqlx::query("SELECT latest FROM package WHERE repository = $1 AND package = $2")
+    let sql = "SELECT latest FROM package WHERE repository = $1 AND package = $2";
+    let before: String = sqlx::query_scalar(sql)
         .bind(repository)
         .bind(name)
         .fetch_one(&mut *transaction)
-        .await?
-        .try_get::<String, _>(0)?;
+        .await?;
     let is_newer = before.is_empty() || protocol.is_newer(&new.version, &before);
     let is_latest = new.status == Status::Published && is_newer;
     let (latest, description) = if is_latest {
@@ -123,7 +115,7 @@ pub(super) async fn became_latest(
     .bind(repository)
     .bind(name)
     .bind(latest)
-    .bind(i64::from(is_latest))
+    .bind(Flag(is_latest))
     .bind(description)
     .bind(format!("{name} {} {}", new.description, new.keywords).to_lowercase())
     .execute(transaction)
@@ -179,7 +171,7 @@ pub(super) async fn count(
     package: &PackageId,
 ) -> Result<(), Error> {
     let (name, protocol) = (package.to_string(), package.format().protocol());
-    let rows = sqlx::query(
+    let rows: Vec<(String, Status)> = sqlx::query_as(
         "SELECT version, status FROM package_version WHERE repository = $1 AND package = $2",
     )
     .bind(repository)
@@ -187,10 +179,10 @@ pub(super) async fn count(
     .fetch_all(&mut *transaction)
     .await?;
     let mut latest = String::new();
-    for row in &rows {
-        let (version, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let versions = Count(rows.len() as u64);
+    for (version, status) in rows {
         let is_newer = latest.is_empty() || protocol.is_newer(&version, &latest);
-        if status == Status::Published.as_str() && is_newer {
+        if status == Status::Published && is_newer {
             latest = version;
         }
     }
@@ -199,7 +191,7 @@ pub(super) async fn count(
     )
     .bind(repository)
     .bind(name)
-    .bind(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+    .bind(versions)
     .bind(latest)
     .execute(transaction)
     .await?;
@@ -233,7 +225,7 @@ pub(super) async fn drop_assets(
     name: &str,
     version: &str,
 ) -> Result<Vec<BlobId>, Error> {
-    let rows = sqlx::query(
+    let blobs = sqlx::query_scalar(
         "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
     )
     .bind(repository)
@@ -249,5 +241,5 @@ pub(super) async fn drop_assets(
     .bind(version)
     .execute(transaction)
     .await?;
-    rows.iter().map(|row| blob(row, 0)).collect()
+    Ok(blobs)
 }
