@@ -42,7 +42,7 @@ impl PackageChange {
 
     /// Refused where the package is in another revision by then.
     #[must_use]
-    pub fn from_revision(mut self, revision: &str) -> Self {
+    pub fn expecting_revision(mut self, revision: &str) -> Self {
         self.revision = Some(revision.to_owned());
         self
     }
@@ -363,7 +363,7 @@ mod tests {
         record(&fixture, "2.0", "two").await.unwrap();
         let manifests = BTreeMap::from([("1.0".to_owned(), "{}".to_owned())]);
         let change = PackageChange::of("team", &tool())
-            .from_revision(&before.revision)
+            .expecting_revision(&before.revision)
             .step(Step::Amend { manifests });
         let problem = fixture.committer.commit(change).await.unwrap_err();
         assert_eq!(problem.kind, Kind::Conflict);

@@ -516,6 +516,7 @@ mod tests {
         archive.finish().unwrap().into_inner()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "a `Permit` may refuse")]
     fn let_in(_: &PackageId) -> Result<String, Problem> {
         Ok("statement `CiPublishes`".to_owned())
     }

@@ -69,7 +69,7 @@ impl Manager {
         if !dry_run && !versions.is_empty() {
             // What the rules were held against.
             let change = PackageChange::of(&repository.name, package)
-                .from_revision(&listing.revision)
+                .expecting_revision(&listing.revision)
                 .step(Step::Delete {
                     versions,
                     from: Vec::new(),

@@ -34,7 +34,7 @@ impl Publisher {
             .collect();
         // Made from the manifests of this revision.
         let change = PackageChange::of(&repository.name, package)
-            .from_revision(&listing.revision)
+            .expecting_revision(&listing.revision)
             .step(Step::Amend { manifests });
         self.committer.commit(change).await?;
         Ok(Changed::Done)
@@ -62,7 +62,8 @@ impl Publisher {
             .filter(|release| !amendment.deprecated.contains_key(&*release.version))
             .map(|release| release.version.to_string())
             .collect();
-        let change = PackageChange::of(&repository.name, package).from_revision(&listing.revision);
+        let change =
+            PackageChange::of(&repository.name, package).expecting_revision(&listing.revision);
         let mut change = change.step(Step::SetStatus {
             versions: gone,
             from: vec![Status::Published],
@@ -101,7 +102,7 @@ impl Publisher {
                 .advice("`larder delete` deletes versions of every status"));
         }
         let change = PackageChange::of(&repository.name, package)
-            .from_revision(&listing.revision)
+            .expecting_revision(&listing.revision)
             .step(Step::SetStatus {
                 versions,
                 from: OFFERED.to_vec(),

@@ -357,14 +357,14 @@ impl Store {
     /// Where a catalog fails.
     pub async fn settle(&self) -> Result<(), Error> {
         let _alone = self.recording.write().await;
-        Ok(reclaim::settle(
+        reclaim::settle(
             &self.tasks,
             &self.catalog,
             &self.packages,
             &self.space,
             &self.blobs,
         )
-        .await?)
+        .await
     }
 
     /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.

@@ -278,7 +278,7 @@ impl Edit<'_> {
             operation,
             changes,
         );
-        Ok(told.await?)
+        told.await
     }
 
     async fn finish(&mut self, version: &str) -> Result<(), Error> {
