@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::chain::{Link, Taken};
 use super::document::{Cached, Lasting, own_cached};
 use super::evidence::{permit, promises_of};
-use super::own::Held;
+use super::own::OwnPackage;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
@@ -136,7 +136,7 @@ impl Reader {
         self: &Arc<Self>,
         snapshot: &Snapshot,
         repository: &str,
-        held: &Held,
+        held: &OwnPackage,
         asset: &AssetId,
     ) -> Result<Option<AssetReply>, Problem> {
         let Some(found) = own_facts(snapshot, repository, held, asset)? else {
@@ -513,7 +513,7 @@ fn outside(
 fn own_facts<'a>(
     snapshot: &Snapshot,
     repository: &str,
-    held: &'a Held,
+    held: &'a OwnPackage,
     asset: &AssetId,
 ) -> Result<Option<&'a ReleaseAsset>, Problem> {
     let found = held

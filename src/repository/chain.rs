@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evidence::PackageFacts;
-use super::own::Held;
+use super::own::OwnPackage;
 use super::source::Source;
 use super::{Reader, Repository, Snapshot};
 use crate::connection::Connection;
@@ -16,7 +16,7 @@ use crate::rule::{Control, Entrance};
 /// Versions that nearer sources have: farther ones' are not taken in their place.
 #[derive(Clone, Default)]
 pub(super) struct Taken {
-    own: Vec<Arc<Held>>,
+    own: Vec<Arc<OwnPackage>>,
     outside: Vec<Arc<PackageFacts>>,
 }
 
@@ -61,7 +61,7 @@ impl Taken {
 pub(super) enum Link {
     Own {
         repository: Arc<str>,
-        held: Arc<Held>,
+        held: Arc<OwnPackage>,
     },
     Outside(Arc<Connection>),
 }

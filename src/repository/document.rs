@@ -337,7 +337,7 @@ impl Reader {
         self: &Arc<Self>,
         asked: &Asked<'_>,
         repository: &str,
-        held: &super::own::Held,
+        held: &super::own::OwnPackage,
     ) -> Result<Option<Part>, Problem> {
         let Some(listing) = &held.listing else {
             return Ok(None);

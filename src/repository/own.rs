@@ -1,4 +1,4 @@
-//! What repositories have of their own, as it is known of late.
+//! What repositories have of their own, with what was read of late kept in memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ type Key = (Box<str>, PackageId);
 const SHARED_FOR: i64 = 2;
 
 /// What a repository has of one package, which may be nothing.
-pub struct Held {
+pub struct OwnPackage {
     /// Without manifests.
     pub listing: Option<Arc<Listing>>,
     /// What was said of its origins.
@@ -32,7 +32,7 @@ pub struct Held {
     versions: OnceLock<HashSet<String>>,
 }
 
-impl Held {
+impl OwnPackage {
     /// Whether the version is one of ours, whatever its status.
     pub fn has_version(&self, version: &str) -> bool {
         let Some(listing) = &self.listing else {
@@ -51,12 +51,12 @@ impl Held {
 /// The package catalog, with what was read of it of late in memory.
 pub struct OwnPackages {
     packages: Packages,
-    held: Cache<Key, Arc<Held>>,
+    held: Cache<Key, Arc<OwnPackage>>,
     /// Counts changes: what was read before one is not remembered after it.
     changes: AtomicU64,
-    /// Nothing was ever published here, which spares asking.
+    /// Whether nothing was ever published here: then the catalog is not asked.
     is_empty: AtomicBool,
-    nothing: Arc<Held>,
+    nothing: Arc<OwnPackage>,
 }
 
 impl OwnPackages {
@@ -65,16 +65,16 @@ impl OwnPackages {
             packages: packages.clone(),
             held: Cache::builder()
                 .max_capacity(memory)
-                .weigher(|_: &Key, held: &Arc<Held>| {
+                .weigher(|_: &Key, held: &Arc<OwnPackage>| {
                     held.listing
                         .as_ref()
                         .map_or(300, |listing| listing.weight())
                 })
-                .eviction_listener(|_, held: Arc<Held>, _| held.currency.end())
+                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.currency.end())
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
-            nothing: Arc::new(held(None, None, i64::MAX)),
+            nothing: Arc::new(own_package(None, None, i64::MAX)),
         }
     }
 
@@ -104,7 +104,11 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn of(&self, repository: &str, package: &PackageId) -> Result<Arc<Held>, Problem> {
+    pub async fn of(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Arc<OwnPackage>, Problem> {
         if self.is_empty() {
             return Ok(Arc::clone(&self.nothing));
         }
@@ -126,7 +130,7 @@ impl OwnPackages {
         } else {
             i64::MAX
         };
-        let held = Arc::new(held(listing.map(Arc::new), restrictions, until));
+        let held = Arc::new(own_package(listing.map(Arc::new), restrictions, until));
         self.held.insert(key.clone(), Arc::clone(&held)).await;
         if self.changes.load(Ordering::Acquire) != before {
             self.held.invalidate(&key).await;
@@ -148,7 +152,7 @@ impl OwnPackages {
         listing.ok_or_else(|| not_ours(repository, package))
     }
 
-    /// Of a listing the one version alone, with its manifest, and the tags that point to it.
+    /// One version of a listing alone, with its manifest, and the tags that point to it.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
@@ -179,7 +183,7 @@ impl OwnPackages {
         }))
     }
 
-    /// The same with all manifests, read anew.
+    /// What the repository itself has of the package, with all manifests, read anew.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
@@ -210,7 +214,7 @@ impl OwnPackages {
         Ok(self.packages.origin(repository, package).await?)
     }
 
-    /// A repository is gone with all its packages.
+    /// Forgets all packages of a repository that is gone.
     pub async fn forget(&self, repository: &str) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let gone: Vec<Key> = self
@@ -224,7 +228,7 @@ impl OwnPackages {
         }
     }
 
-    /// The package changed: nobody is given what it was.
+    /// Forgets a package that changed: nobody is given what it was.
     pub async fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.held
@@ -236,8 +240,12 @@ impl OwnPackages {
     }
 }
 
-fn held(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>, until: i64) -> Held {
-    Held {
+fn own_package(
+    listing: Option<Arc<Listing>>,
+    restrictions: Option<Restrictions>,
+    until: i64,
+) -> OwnPackage {
+    OwnPackage {
         listing,
         restrictions,
         currency: Currency::default(),
