@@ -33,7 +33,10 @@ use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
-use repository::{Publisher, Reader, Registry, Repositories, Snapshot, upkeep};
+use repository::{
+    BodyReceiver, Committer, Forwarder, Manager, Publisher, Reader, Registry, Repositories,
+    Snapshot, upkeep,
+};
 use store::Store;
 use store::packages::Packages;
 use store::rendered::RenderedCache;
@@ -125,6 +128,9 @@ pub struct Larder {
     pub registry: Arc<Registry>,
     deliverer: Arc<Deliverer>,
     pub repositories: Repositories,
+    pub forwarder: Arc<Forwarder>,
+    pub manager: Arc<Manager>,
+    committer: Arc<Committer>,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
@@ -170,9 +176,18 @@ impl Larder {
         let audit = Audit::open(config.access.audit.as_deref(), &metrics.audit_missed)
             .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;
-        let publisher = Publisher::new(&reader, &config.upload);
+        let receiver = BodyReceiver::new(&store, &config.upload);
+        let committer = Committer::new(&reader);
+        let forwarder = Forwarder::new(&reader, &receiver, &committer);
         Ok(Arc::new(Self {
-            repositories: Repositories::new(reader, publisher),
+            manager: Manager::new(&reader, &receiver, &committer, &forwarder),
+            repositories: Repositories::new(
+                Arc::clone(&reader),
+                Publisher::new(&reader, &receiver, &committer),
+                Arc::clone(&forwarder),
+            ),
+            forwarder,
+            committer,
             access,
             store,
             metrics,
@@ -192,8 +207,7 @@ impl Larder {
     /// done in a moment does not begin with it.
     pub fn work_off_spool(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.repositories
-            .publisher()
+        self.forwarder
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
     }
 
@@ -312,7 +326,7 @@ impl Larder {
         Importer {
             store: Arc::clone(&self.store),
             reader: Arc::clone(self.repositories.reader()),
-            publisher: Arc::clone(self.repositories.publisher()),
+            committer: Arc::clone(&self.committer),
             snapshot: self.snapshot(),
             trusted,
         }

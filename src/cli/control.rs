@@ -148,11 +148,7 @@ impl Hand {
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
     carry_out(config, command, async |larder, command| {
         let snapshot = larder.snapshot();
-        larder
-            .repositories
-            .publisher()
-            .execute(&snapshot, command)
-            .await
+        larder.manager.execute(&snapshot, command).await
     })
     .await
 }

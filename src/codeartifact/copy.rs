@@ -78,7 +78,7 @@ impl Api<'_> {
             package: package.to_string(),
             versions: chosen.clone(),
         };
-        self.publisher.execute(self.snapshot, command).await?;
+        self.manager.execute(self.snapshot, command).await?;
         let now = self.versions(target, &package).await?;
         for version in now.iter().filter(|one| chosen.contains(&one.version)) {
             fates.succeeded(version, version.status.as_str());

@@ -54,7 +54,7 @@ impl Api<'_> {
         let operation = Operation::DescribeDomain;
         self.pass
             .to(operation.action(), &Resource::domain(self.domain()))?;
-        let facts = self.publisher.domain_facts().await?;
+        let facts = self.manager.domain_facts().await?;
         let mut described = object(self.domain_summary(facts.created_at));
         if let Some(described) = described.as_object_mut() {
             let count = self.snapshot.repositories().count();
@@ -71,7 +71,7 @@ impl Api<'_> {
         let may = self
             .pass
             .to(operation.action(), &Resource::domain(self.domain()));
-        let facts = self.publisher.domain_facts().await?;
+        let facts = self.manager.domain_facts().await?;
         let all: Vec<Value> = may
             .is_ok()
             .then(|| object(self.domain_summary(facts.created_at)))

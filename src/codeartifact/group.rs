@@ -106,12 +106,8 @@ impl Api<'_> {
             created_at: clock::unix_ms_now(),
             settings: Settings::default(),
         };
-        let created = self.registry.create_group(group).await;
+        let created = self.registry.create_group(group, &tags).await;
         created.map_err(|problem| about(problem, &pattern))?;
-        if !tags.is_empty() {
-            let arn = Resource::package_group(self.domain(), pattern.as_str()).arn;
-            self.publisher.set_resource_tags(&arn, &tags, &[]).await?;
-        }
         self.group_now(&pattern)
     }
 
@@ -141,10 +137,6 @@ impl Api<'_> {
         let described = self.group_now(&pattern)?;
         let deleted = self.registry.delete_group(pattern.as_str()).await;
         deleted.map_err(|problem| about(problem, &pattern))?;
-        let arn = Resource::package_group(self.domain(), pattern.as_str()).arn;
-        let tags = self.publisher.resource_tags(&arn).await?;
-        let keys: Vec<String> = tags.into_iter().map(|(key, _)| key).collect();
-        self.publisher.set_resource_tags(&arn, &[], &keys).await?;
         Ok(described)
     }
 
@@ -239,7 +231,7 @@ impl Api<'_> {
                     limit: LOOKED_THROUGH,
                 };
                 let Outcome::Packages { packages } =
-                    self.publisher.execute(self.snapshot, command).await?
+                    self.manager.execute(self.snapshot, command).await?
                 else {
                     break;
                 };

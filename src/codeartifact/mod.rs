@@ -25,7 +25,7 @@ pub use operation::Operation;
 use crate::access::{Permissions, Resource};
 use crate::config::Domain;
 use crate::package::PackageId;
-use crate::repository::{AssetReply, Publisher, Reader, Registry, Repository, Snapshot};
+use crate::repository::{AssetReply, Manager, Publisher, Reader, Registry, Repository, Snapshot};
 
 /// What an operation answers.
 pub enum Answer {
@@ -43,6 +43,7 @@ pub struct Api<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub reader: &'a Arc<Reader>,
     pub publisher: &'a Arc<Publisher>,
+    pub manager: &'a Arc<Manager>,
     pub registry: &'a Arc<Registry>,
     pub pass: Permissions<'a>,
     /// `https://packages.corp.example`, without a slash at its end.

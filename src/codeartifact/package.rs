@@ -61,7 +61,7 @@ impl Api<'_> {
                 limit: LOOKED_THROUGH,
             };
             let Outcome::Packages { packages: found } =
-                self.publisher.execute(self.snapshot, command).await?
+                self.manager.execute(self.snapshot, command).await?
             else {
                 break;
             };
@@ -138,7 +138,7 @@ impl Api<'_> {
                 "a setting of the configuration ([[origin]]) names {package}, and decides"
             )));
         }
-        self.publisher
+        self.manager
             .restrict(&repository.name, &package, said)
             .await?;
         let origin = self.origin_configuration(repository, &package).await?;
@@ -152,8 +152,9 @@ impl Api<'_> {
             repository: repository.name.clone(),
             package: package.to_string(),
             versions: Vec::new(),
+            from: Vec::new(),
         };
-        let deleted = self.publisher.execute(self.snapshot, command).await;
+        let deleted = self.manager.execute(self.snapshot, command).await;
         deleted.map_err(|problem| of_package(problem.into(), &package))?;
         let [format, namespace, name] = named(&package);
         Ok(words([(
@@ -172,7 +173,7 @@ impl Api<'_> {
             repository: repository.name.clone(),
             package: package.to_string(),
         };
-        match self.publisher.execute(self.snapshot, command).await {
+        match self.manager.execute(self.snapshot, command).await {
             Ok(Outcome::Versions { versions }) => Ok(versions),
             Ok(_) => Ok(Vec::new()),
             Err(problem) => Err(of_package(problem.into(), package)),

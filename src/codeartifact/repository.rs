@@ -35,7 +35,7 @@ impl Api<'_> {
     async fn described(&self, name: &str) -> Answered {
         let snapshot = self.registry.snapshot();
         let repository = repository_in(&snapshot, name)?;
-        let created = self.publisher.created_at().await?;
+        let created = self.manager.created_at().await?;
         let created_at = created.get(name).copied().unwrap_or(0);
         let mut described = object(self.summary(repository, created_at));
         let managed = self.registry.managed(name).await;
@@ -84,12 +84,8 @@ impl Api<'_> {
             upstreams,
             connections: Vec::new(),
         };
-        let created = self.registry.create(new).await;
+        let created = self.registry.create(new, &tags).await;
         created.map_err(|problem| Failure::of(problem).about("repository", name))?;
-        if !tags.is_empty() {
-            let arn = Resource::repository(self.domain(), name).arn;
-            self.publisher.set_resource_tags(&arn, &tags, &[]).await?;
-        }
         self.described(name).await
     }
 
@@ -127,18 +123,10 @@ impl Api<'_> {
         self.may_in_repository(Operation::DeleteRepository, call)?;
         let name = call.required("repository")?;
         let described = self.described(name).await?;
-        let deleted = self.publisher.delete_repository(self.registry, name).await;
+        let deleted = self.manager.delete_repository(self.registry, name).await;
         deleted.map_err(|problem| Failure::of(problem).about("repository", name))?;
-        let resource = Resource::repository(self.domain(), name);
-        // Its policy and tags were about nothing else.
-        if self.pass.access.policy(&resource).is_some() {
-            self.pass.access.delete_policy(&resource, None).await?;
-        }
-        let tags = self.publisher.resource_tags(&resource.arn).await?;
-        let keys: Vec<String> = tags.into_iter().map(|(key, _)| key).collect();
-        self.publisher
-            .set_resource_tags(&resource.arn, &[], &keys)
-            .await?;
+        // Its policy went with it.
+        self.pass.access.reread().await?;
         Ok(described)
     }
 
@@ -199,7 +187,7 @@ impl Api<'_> {
             self.pass.to(operation.action(), &domain)?;
         }
         let administrator = call.optional("administrator-account");
-        let created = self.publisher.created_at().await?;
+        let created = self.manager.created_at().await?;
         let mut all: Vec<_> = self
             .snapshot
             .repositories()

@@ -41,7 +41,7 @@ impl Api<'_> {
 
     pub(super) async fn list_tags(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::ListTagsForResource, call)?;
-        let tags = self.publisher.resource_tags(&resource.arn).await?;
+        let tags = self.manager.resource_tags(&resource.arn).await?;
         let tags: Vec<Value> = tags
             .into_iter()
             .map(|(key, value)| object([("key", key.into()), ("value", value.into())]))
@@ -52,7 +52,7 @@ impl Api<'_> {
     pub(super) async fn tag_resource(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::TagResource, call)?;
         let tags = call.tags()?;
-        let before = self.publisher.resource_tags(&resource.arn).await?;
+        let before = self.manager.resource_tags(&resource.arn).await?;
         let new = tags
             .iter()
             .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
@@ -61,7 +61,7 @@ impl Api<'_> {
                 "a resource has at most {TAGS_MAX} tags"
             )));
         }
-        self.publisher
+        self.manager
             .set_resource_tags(&resource.arn, &tags, &[])
             .await?;
         Ok(words([]))
@@ -70,7 +70,7 @@ impl Api<'_> {
     pub(super) async fn untag_resource(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::UntagResource, call)?;
         let keys = call.words("tagKeys")?;
-        self.publisher
+        self.manager
             .set_resource_tags(&resource.arn, &[], &keys)
             .await?;
         Ok(words([]))

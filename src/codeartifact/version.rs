@@ -12,7 +12,7 @@ use crate::package::{AssetId, Format, Origin, PackageId, Status};
 use crate::repository::manage::{Asset, Command, Version};
 use crate::repository::{Addition, Body, Repository};
 
-const STATUSES: &[&str] = &[
+pub(super) const STATUSES: &[&str] = &[
     "Published",
     "Unfinished",
     "Unlisted",
@@ -204,7 +204,7 @@ impl Api<'_> {
             .version(Operation::DescribePackageVersion, call)
             .await?;
         let said = self
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let manifest: Value = serde_json::from_str(&said.manifest).unwrap_or_default();
@@ -267,7 +267,7 @@ impl Api<'_> {
         let operation = Operation::ListPackageVersionDependencies;
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let dependencies: Vec<Value> = said
@@ -302,7 +302,7 @@ impl Api<'_> {
         let operation = Operation::GetPackageVersionReadme;
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let readme = said.readme.ok_or_else(|| {
@@ -421,7 +421,7 @@ impl Api<'_> {
         package: &PackageId,
         fates: &mut Fates,
     ) -> Result<Vec<Version>, Failure> {
-        let expected = call.one_of("expectedStatus", STATUSES)?;
+        let expected = call.expected_status()?;
         let named = call.versions()?;
         let mut versions = self.versions(repository, package).await?;
         let mut chosen = Vec::with_capacity(named.len());
@@ -437,7 +437,7 @@ impl Api<'_> {
             if let Some(revision) = revision.filter(|revision| *revision != version.revision) {
                 let why = format!("it is in revision {}, not {revision}", version.revision);
                 fates.failed(&wanted, "MISMATCHED_REVISION", why);
-            } else if let Some(status) = expected.filter(|it| *it != version.status.as_str()) {
+            } else if let Some(status) = expected.filter(|it| *it != version.status) {
                 let why = format!("it is {}, not {status}", version.status);
                 fates.failed(&wanted, "MISMATCHED_STATUS", why);
             } else {
@@ -479,9 +479,11 @@ impl Api<'_> {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: vec![version.version.clone()],
+                // The one that was looked at: where it is another by then, the call hears of it.
+                from: vec![version.status],
                 status,
             };
-            match self.publisher.execute(self.snapshot, command).await {
+            match self.manager.execute(self.snapshot, command).await {
                 Ok(_) => {}
                 Err(problem) => {
                     fates.failed(&version.version, "NOT_ALLOWED", problem.sentence());
@@ -510,8 +512,9 @@ impl Api<'_> {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: chosen.iter().map(|one| one.version.clone()).collect(),
+                from: call.expected_status()?.into_iter().collect(),
             };
-            self.publisher.execute(self.snapshot, command).await?;
+            self.manager.execute(self.snapshot, command).await?;
         }
         for version in &chosen {
             fates.succeeded(version, "Deleted");

@@ -9,7 +9,7 @@ use super::decision::View;
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
 use super::evidence::unreadable;
 use super::lookup::{Candidate, Lookup};
-use super::own::Held;
+use super::own::OwnPackage;
 use super::render::{OwnSource, Rendering, upstream};
 use super::source::Publish;
 use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
@@ -289,7 +289,7 @@ impl<'a> DocumentRequest<'a> {
     async fn own_part(
         &self,
         repository: &str,
-        held: &Held,
+        held: &OwnPackage,
         shadowed: ShadowedVersions,
     ) -> Result<Option<Part>, Problem> {
         let Some(listing) = &held.listing else {

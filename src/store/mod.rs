@@ -13,6 +13,7 @@ pub mod packages;
 mod pieces;
 pub mod private;
 mod reclaim;
+mod recording;
 pub mod rendered;
 mod reseal;
 mod seal;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
@@ -34,6 +35,7 @@ pub use door::Door;
 pub use incoming::{Incoming, Keeping, Verified};
 pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
+pub use recording::Recording;
 pub use reseal::{Progress as ResealProgress, Resealed};
 pub use space::NotKept;
 pub use upkeep::{Health, Waste};
@@ -149,6 +151,8 @@ pub struct Store {
     packages: Packages,
     /// Read by those who keep bytes and record them, written by those who let go of some.
     recording: Arc<RwLock<()>>,
+    /// What changes keep that have not said yet what becomes of it.
+    unsettled: recording::Unsettled,
     /// Read by those who read all that there is: nothing is evicted meanwhile.
     reading: Arc<RwLock<()>>,
     /// One bundle at a time.
@@ -216,7 +220,7 @@ impl Store {
         reclaim::start(
             tasks, &catalog, &packages, &space, &held, &blobs, &recording, &reading, &evictions,
         );
-        Ok(Arc::new(Self {
+        let store = Arc::new(Self {
             usage: Usage::start(&catalog, tasks),
             wishes: Wishes::start(&catalog, config.report.wishes_max, tasks),
             outside_names,
@@ -226,6 +230,7 @@ impl Store {
             catalog,
             packages,
             recording,
+            unsettled: recording::Unsettled::default(),
             reading,
             importing: tokio::sync::Mutex::default(),
             space,
@@ -235,7 +240,9 @@ impl Store {
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
             lock,
-        }))
+        });
+        recording::start(&store);
+        Ok(store)
     }
 
     #[must_use]
@@ -254,18 +261,17 @@ impl Store {
         &self.packages
     }
 
-    /// To be held from keeping bytes for good until they are recorded: nothing is let go of
-    /// meanwhile.
-    pub async fn recording(&self) -> RwLockReadGuard<'_, ()> {
-        self.recording.read().await
-    }
-
     /// Lets those of the blobs be evicted that nothing published needs any more.
     ///
     /// # Errors
     /// Where a catalog fails.
-    pub async fn let_go(&self, blobs: &[BlobId]) -> Result<(), Error> {
+    pub async fn release_blobs(&self, blobs: &[BlobId]) -> Result<(), Error> {
         let _alone = self.recording.write().await;
+        self.release_alone(blobs).await
+    }
+
+    /// Lets blobs be evicted that nothing needs, for a caller who holds off all changes.
+    async fn release_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds(*blob).await?
@@ -352,14 +358,14 @@ impl Store {
     /// Where a catalog fails.
     pub async fn settle(&self) -> Result<(), Error> {
         let _alone = self.recording.write().await;
-        Ok(reclaim::settle(
+        reclaim::settle(
             &self.tasks,
             &self.catalog,
             &self.packages,
             &self.space,
             &self.blobs,
         )
-        .await?)
+        .await
     }
 
     /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.
@@ -435,7 +441,7 @@ impl Store {
             self.hold(row.blob).await?;
         }
         if let Some(replaced) = kept.replaced {
-            self.let_go(&[replaced]).await?;
+            self.release_blobs(&[replaced]).await?;
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ pub async fn settle(
     packages: &Packages,
     space: &Space,
     blobs: &Path,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), super::Error> {
     let mut kept: HashSet<BlobId> = catalog.kept_blobs().await?.into_iter().collect();
     let mut missing = HashMap::new();
     for blob in catalog.held_blobs().await? {

@@ -183,7 +183,14 @@ refused("ResourceNotFoundException", 404, "DisassociateExternalConnection", **LI
 call("CreateRepository", **{**D, "repository": "more"}, upstreams=[{"repositoryName": "another"}])
 refused("ConflictException", 409, "DeleteRepository", **NEW)
 call("DeleteRepository", **{**D, "repository": "more"})
+policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "codeartifact:*", "Resource": "*"}]})
+call("PutRepositoryPermissionsPolicy", **NEW, policyDocument=policy)
 assert call("DeleteRepository", **NEW)["repository"]["name"] == "another"
+# Another of its name begins with nothing of it.
+call("CreateRepository", **NEW)
+assert call("ListTagsForResource", resourceArn=made["arn"])["tags"] == []
+refused("ResourceNotFoundException", 404, "GetRepositoryPermissionsPolicy", **NEW)
+call("DeleteRepository", **NEW)
 refused("ResourceNotFoundException", 404, "DeleteRepository", **NEW)
 refused("ValidationException", 400, "DeleteRepository", **R)
 

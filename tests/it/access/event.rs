@@ -222,9 +222,10 @@ async fn a_receiver_that_fails_and_stalls_gets_everything_in_order_in_the_end() 
         repository: "team".into(),
         package: package.to_string(),
         versions: vec!["1.0.1".into()],
+        from: Vec::new(),
     };
-    let publisher = larder.larder.repositories.publisher();
-    publisher.execute(&snapshot, delete).await.unwrap();
+    let manager = &larder.larder.manager;
+    manager.execute(&snapshot, delete).await.unwrap();
     let events = events(&receiver.wait_for(4).await);
     let told: Vec<_> = events
         .iter()
@@ -356,6 +357,50 @@ async fn an_event_survives_a_restart_and_refusals_and_policies_are_told_into_a_f
     assert_eq!(records[1]["allowed"], false);
     let said = root.trim_start_matches("Bearer ");
     assert!(!audit.contains(said), "a token is in the audit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_names_what_a_body_alone_names_whether_it_is_taken_or_refused() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let larder = TestLarder::start_and(
+        &upstream,
+        &format!("{TEAM}{GUARDED}audit = \"{}\"\n", audit.display()),
+    )
+    .await;
+    let ci = "arn:aws:iam::123456789012:user/ci";
+    super::policy(
+        &larder,
+        Some("team"),
+        &json!({ "Version": "2012-10-17", "Statement": [{
+            "Sid": "CiPublishes", "Effect": "Allow", "Principal": { "AWS": ci },
+            "Action": "codeartifact:PublishPackageVersion", "Resource": "*",
+        }] }),
+    )
+    .await;
+    let allowed = "statement `CiPublishes` of the policy of repository `team`";
+    let refused = "no statement of any policy allows it";
+    for (principal, status, by) in [("reader", 403, refused), ("ci", 201, allowed)] {
+        let (_, token) = token(&larder, principal).await;
+        let bearer = format!("Bearer {token}");
+        let put = reqwest::Method::PUT;
+        let package = crate::support::nuget::nupkg("Acme.Own", "1.0.0", &[]);
+        larder
+            .send(
+                put,
+                "/nuget/team/api/v2/package",
+                &[("authorization", bearer.as_str())],
+                Some(package.into()),
+            )
+            .await
+            .expect(status);
+        let lines = std::fs::read_to_string(&audit).unwrap();
+        let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        assert_eq!(last["package"], "nuget:acme.own", "{lines}");
+        assert_eq!(last["version"], "1.0.0");
+        assert_eq!(last["by"], by);
+    }
 }
 
 #[tokio::test]

@@ -409,19 +409,10 @@ async fn the_same_catalog_works_on_postgresql() {
         "{:?}",
         answers.iter().map(|it| it.status).collect::<Vec<_>>()
     );
-    let package = larder::format::package("npm:acme-lib").unwrap();
+    let unlisted = larder::package::Status::Unlisted;
     larder
-        .larder
-        .repositories
-        .publisher()
-        .set_status(
-            "team",
-            &package,
-            vec!["1.1.0".to_owned()],
-            larder::package::Status::Unlisted,
-        )
-        .await
-        .unwrap();
+        .set_status("team", "npm:acme-lib", "1.1.0", unlisted)
+        .await;
     let data = larder.stop().await;
     let larder = TestLarder::in_dir(&text, data).await;
     assert_eq!(super::npm_versions(&larder, "acme-lib").await, ["1.0.0"]);

@@ -291,8 +291,7 @@ async fn spool(larder: &TestLarder) -> Vec<larder::store::packages::Spooled> {
     let snapshot = larder.larder.snapshot();
     let outcome = larder
         .larder
-        .repositories
-        .publisher()
+        .manager
         .execute(&snapshot, Command::Spool)
         .await
         .unwrap();
@@ -349,8 +348,7 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     let retry = Command::SpoolRetry { id: None };
     larder
         .larder
-        .repositories
-        .publisher()
+        .manager
         .execute(&snapshot, retry)
         .await
         .unwrap();

@@ -76,6 +76,28 @@ pub fn config(upstream: &Upstream, more: &str) -> String {
 pub const IMPATIENT: &str = "[fetch]\nretries = 2\npatience = \"3s\"\nstale_after = \"2s\"\nread_timeout = \"1s\"\nrest = \"100ms\"\n[cache]\nrendered_disk = 0\nmin_free = 0\n";
 
 impl TestLarder {
+    /// Gives a version of a package of one's own another status, as `larder status` does.
+    pub async fn set_status(
+        &self,
+        repository: &str,
+        package: &str,
+        version: &str,
+        status: larder::package::Status,
+    ) {
+        let command = larder::repository::manage::Command::Status {
+            repository: repository.to_owned(),
+            package: package.to_owned(),
+            versions: vec![version.to_owned()],
+            from: Vec::new(),
+            status,
+        };
+        let manager = &self.larder.manager;
+        manager
+            .execute(&self.larder.snapshot(), command)
+            .await
+            .unwrap();
+    }
+
     pub async fn start(upstream: &Upstream) -> Self {
         Self::with(&config(upstream, IMPATIENT)).await
     }
