@@ -120,7 +120,8 @@ async fn start(folder: &std::path::Path) -> (Arc<Larder>, String, CancellationTo
 
 async fn fill(larder: &Larder, releases: impl Iterator<Item = NewRelease>) -> Duration {
     let started = Instant::now();
-    let newer = |version: &str, than: &str| Format::Npm.protocol().is_newer(version, than);
+    let protocol = Format::Npm.protocol();
+    let newer = |version: &str, than: &str| protocol.compare_choice(version, than).is_gt();
     let releases: Vec<NewRelease> = releases.collect();
     for chunk in releases.chunks(CHUNK) {
         larder

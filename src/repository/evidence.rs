@@ -65,7 +65,7 @@ impl Reader {
         let protocol = connection.format.protocol();
         let Evidence::Documents(alternatives) = protocol.evidence(package, dates) else {
             return Ok(Arc::new(PackageFacts {
-                facts: Facts::default(),
+                facts: Facts::new(connection.format, Vec::new()),
                 documents: Vec::new(),
             }));
         };
@@ -104,7 +104,7 @@ impl Reader {
             documents.push(document.row.blob);
         }
         let facts = Arc::new(PackageFacts {
-            facts: Facts::new(assets),
+            facts: Facts::new(connection.format, assets),
             documents,
         });
         self.facts.insert(key, Arc::clone(&facts)).await;
@@ -365,6 +365,7 @@ impl Reader {
         let rules = &snapshot.config.rules;
         let now = clock::now();
         let concern = rules.concern(package, now);
+        let wanted = package.format().protocol().known_version(version);
         let mut published = None;
         let mut found = None;
         let mut origin = Origin::External;
@@ -373,7 +374,7 @@ impl Reader {
             match link {
                 Link::Own { repository, held } => {
                     let listing = held.listing.as_ref();
-                    if let Some(release) = listing.and_then(|listing| listing.release(version)) {
+                    if let Some(release) = listing.and_then(|listing| listing.find(&wanted)) {
                         published = Some(release.published);
                         origin = release.origin;
                         found = Some(repository.to_string());

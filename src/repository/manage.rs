@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::Retention;
 use crate::format::package;
 use crate::package::{
-    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary,
+    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary, VersionId,
 };
 use crate::problem::{Decider, Problem};
 use crate::store::packages::{Delivery, NewRelease, Spooled};
@@ -208,7 +208,9 @@ impl Publisher {
                 versions,
             } => {
                 let (from, to) = (snapshot.repository(&from)?, snapshot.repository(&to)?);
-                self.copy(from, to, &package(&name)?, &versions).await
+                let package = package(&name)?;
+                let versions = read_versions(&package, &versions)?;
+                self.copy(from, to, &package, &versions).await
             }
             Command::Status {
                 repository,
@@ -217,8 +219,11 @@ impl Publisher {
                 status,
             } => {
                 let repository = snapshot.repository(&repository)?;
+                let package = package(&name)?;
+                let listing = self.listing(repository, &package).await?;
+                let versions = stored(repository, &listing, &versions)?;
                 let versions = self
-                    .set_status(&repository.name, &package(&name)?, versions, status)
+                    .set_status(&repository.name, &package, versions, status)
                     .await?;
                 Ok(Outcome::Changed { versions })
             }
@@ -231,15 +236,10 @@ impl Publisher {
                 let package = package(&name)?;
                 let listing = self.listing(repository, &package).await?;
                 let all = listing.versions.iter().map(|it| it.version.to_string());
-                let chosen: Vec<String> = if versions.is_empty() {
+                let chosen = if versions.is_empty() {
                     all.collect()
                 } else {
-                    for version in &versions {
-                        if listing.release(version).is_none() {
-                            return Err(absent(repository, &package, version));
-                        }
-                    }
-                    versions
+                    stored(repository, &listing, &versions)?
                 };
                 self.delete(&repository.name, &package, &chosen).await?;
                 Ok(Outcome::Changed { versions: chosen })
@@ -385,7 +385,7 @@ impl Publisher {
         from: &Repository,
         to: &Repository,
         package: &PackageId,
-        versions: &[String],
+        versions: &[VersionId],
     ) -> Result<Outcome, Problem> {
         let mut releases = Vec::new();
         for version in versions {
@@ -427,15 +427,16 @@ impl Publisher {
         &self,
         from: &Repository,
         package: &PackageId,
-        version: &str,
+        version: &VersionId,
     ) -> Result<Option<NewRelease>, Problem> {
         for name in from.own_names() {
             let Some(listing) = self.reader.own.whole(name, package).await? else {
                 continue;
             };
-            let Some(release) = listing.release(version) else {
+            let Some(release) = listing.find(version) else {
                 continue;
             };
+            let version = &*release.version;
             if !release.status.is_served() {
                 return Err(Problem::invalid(format!(
                     "{package} {version} is {} in `{name}`: only what is served is copied",
@@ -567,15 +568,8 @@ fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
         .iter()
         .filter(|release| !matches!(release.status, Status::Disposed | Status::Unfinished))
         .collect();
-    versions.sort_by(|a, b| {
-        if protocol.is_newer(&a.version, &b.version) {
-            std::cmp::Ordering::Less
-        } else if protocol.is_newer(&b.version, &a.version) {
-            std::cmp::Ordering::Greater
-        } else {
-            std::cmp::Ordering::Equal
-        }
-    });
+    // The newest first; a prerelease stands before its release, and counts as any version does.
+    versions.sort_by(|a, b| protocol.compare(&b.version, &a.version));
     let now = clock::now();
     versions
         .into_iter()
@@ -635,9 +629,32 @@ fn own_version(repository: &str, listing: &Listing, release: &Release) -> Versio
     }
 }
 
-fn absent(repository: &Repository, package: &PackageId, version: &str) -> Problem {
-    Problem::not_found(
-        Decider::Repository(repository.name.clone()),
-        format!("there is no {package} {version} in `{}`", repository.name),
-    )
+/// Versions of the package as people write them, each once.
+fn read_versions(package: &PackageId, texts: &[String]) -> Result<Vec<VersionId>, Problem> {
+    let mut versions = Vec::with_capacity(texts.len());
+    for text in texts {
+        let version = package.format().protocol().version(text)?;
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    Ok(versions)
+}
+
+/// The versions of the listing that are meant, in the spelling in which they are kept.
+fn stored(
+    repository: &Repository,
+    listing: &Listing,
+    texts: &[String],
+) -> Result<Vec<String>, Problem> {
+    let package = &listing.package;
+    let kept = |version: VersionId| match listing.find(&version) {
+        Some(release) => Ok(release.version.to_string()),
+        None => Err(Problem::not_found(
+            Decider::Repository(repository.name.clone()),
+            format!("there is no {package} {version} in `{}`", repository.name),
+        )),
+    };
+    let versions = read_versions(package, texts)?;
+    versions.into_iter().map(kept).collect()
 }

@@ -173,7 +173,12 @@ impl Publisher {
                 version,
                 status,
             } => self
-                .set_status(&repository.name, &package, vec![version], status)
+                .set_status(
+                    &repository.name,
+                    &package,
+                    vec![version.to_string()],
+                    status,
+                )
                 .await
                 .map(|_| Changed::Done),
         }
@@ -645,9 +650,10 @@ pub(super) fn release_of(
     }
 }
 
-/// Which of two versions of the format is the newer.
+/// Which of two versions of the format is rather the latest.
 pub(super) fn newer(format: Format) -> impl Fn(&str, &str) -> bool + Send + Sync {
-    move |version, than| format.protocol().is_newer(version, than)
+    let protocol = format.protocol();
+    move |version, than| protocol.compare_choice(version, than).is_gt()
 }
 
 fn file_name(asset: &AssetId) -> &str {

@@ -99,10 +99,7 @@ fn found<'a>(
 
 fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut versions = elements(parts, "versions", |node| node.text().to_lowercase())?;
-    versions.sort_by(|a, b| {
-        let bare = |text: &str| text.trim_matches('"').to_owned();
-        version::compare(&bare(a), &bare(b)).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    versions.sort_by(|a, b| version::compare(a.trim_matches('"'), b.trim_matches('"')));
     Ok(format!("{{\"versions\":[{}]}}", versions.join(",")).into_bytes())
 }
 

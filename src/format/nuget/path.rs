@@ -2,10 +2,10 @@
 
 use http::Method;
 
-use super::{Registrations, View, name, version};
+use super::{Nuget, Registrations, View, name, version};
 use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
+use crate::{Ask, Change, DocumentId, Protocol as _, Target, View as AnyView, path};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
@@ -51,7 +51,7 @@ fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
         ["api", "v2", "package" | "symbolpackage"] if ask.method == Method::PUT => Ok(Change::Form),
         ["api", "v2", "package", id, version] if ask.method != Method::PUT => Ok(Change::Status {
             package: name::parse(id)?,
-            version: version::normalised(version),
+            version: Nuget.version(version)?,
             status: if ask.method == Method::DELETE {
                 Status::Unlisted
             } else {
