@@ -1,7 +1,7 @@
 //! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod edit;
 pub mod generic;
 pub mod json;

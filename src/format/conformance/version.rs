@@ -1,4 +1,4 @@
-//! What every format has to hold to, whatever it speaks.
+//! Versions: one total order, one spelling.
 
 use std::cmp::Ordering;
 
