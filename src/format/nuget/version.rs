@@ -31,8 +31,12 @@ pub fn normalised(text: &str) -> String {
 }
 
 fn split(text: &str) -> Option<([u64; 4], &str)> {
-    let without_build = text.split('+').next()?;
+    let (without_build, build) = text.split_once('+').unwrap_or((text, ""));
     let (numbers, prerelease) = without_build.split_once('-').unwrap_or((without_build, ""));
+    let is_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !prerelease.chars().chain(build.chars()).all(is_label) {
+        return None;
+    }
     let mut parsed = [0; 4];
     let mut places = parsed.iter_mut();
     for number in numbers.split('.') {
@@ -96,8 +100,21 @@ mod tests {
             ("1.0.0.0", "1.0.0"),
             ("1.2.3.4-Beta.1+sha", "1.2.3.4-beta.1"),
             ("odd", "odd"),
+            (" 1.0-rc +b", "1.0-rc +b"),
         ] {
             assert_eq!(normalised(text), normal);
+        }
+    }
+
+    #[test]
+    fn a_label_has_letters_digits_and_hyphens_alone() {
+        for text in ["1.0-rc.1+b-1", "1.0.0.1-RC", "1.0+b"] {
+            assert!(is_version(text), "{text}");
+        }
+        for text in [
+            "1.0-r\0c", "1.0-a/b", "1.0-../x", "1.0-a b", "1.0+b c", "1.0-ä",
+        ] {
+            assert!(!is_version(text), "{text:?}");
         }
     }
 

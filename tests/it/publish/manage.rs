@@ -7,6 +7,7 @@ use crate::support::npm::{publish, tarball, version};
 use crate::support::nuget::nupkg;
 use crate::support::pypi;
 use crate::support::tool::said;
+use crate::support::until;
 use crate::support::{Upstream, integrity};
 
 const MORE: &str = "[[repository]]\nname = \"release\"\nupstreams = [\"public\"]\n[[retain]]\npackages = [\"npm:acme-*\"]\nrepository = \"team\"\nkeep_last = 2\n";
@@ -352,9 +353,11 @@ async fn commands_come_in_however_long_the_data_directorys_name_is() {
     let at = ["--data-dir", data.as_str()];
     let mut command = setup.command(&["serve", "--listen", "127.0.0.1:0"]);
     let mut child = command.args(at).spawn().unwrap();
-    while larder::store::holder(std::path::Path::new(&data)).is_none_or(|it| it.address.is_none()) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let holder = || larder::store::holder(std::path::Path::new(&data));
+    until("Larder serves", async || {
+        holder().is_some_and(|it| it.address.is_some())
+    })
+    .await;
     let listed = setup.command(&["list"]).args(at).output().await.unwrap();
     assert!(listed.status.success(), "{}", said(&listed));
     child.kill().await.unwrap();
