@@ -73,6 +73,7 @@ fn document(format: Format, url: &str, served_at: &str, media_type: &str, data: 
         media_type,
         url: &url,
         served_at,
+        is_well_formed: false,
     };
     conformance::rendering(protocol, &recorded, &hides);
     conformance::addresses(protocol, &recorded);

@@ -170,6 +170,7 @@ impl Publisher {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the piece is waited for at once")]
     async fn attempt(
         &self,
         to: &Arc<Connection>,

@@ -116,6 +116,7 @@ fn each(holds: impl Fn(&dyn crate::Protocol, &Recorded<'_>)) {
                 media_type,
                 url: &Url::parse(url).unwrap(),
                 served_at,
+                is_well_formed: true,
             },
         );
     }
