@@ -14,7 +14,7 @@ use larder_format::maven::pom::Pom;
 use larder_format::package::{Algorithm, Digester, Format, VersionId};
 use larder_format::rule::{GroupPattern, Pattern};
 use larder_format::upload::Upload;
-use larder_format::{Ask, LeadInput, Protocol, Target, Upstream};
+use larder_format::{Ask, DocumentId, LeadInput, Protocol, Target, Upstream};
 use url::Url;
 
 const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::DELETE, Method::POST];
@@ -97,11 +97,13 @@ fn leads(protocol: &dyn Protocol, of: &Target, url: &Url, media_type: &str, data
         shows: None,
     });
     for lead in found.unwrap_or_default() {
-        if let Target::Document(id) = lead.target {
-            if let Some(package) = id.package {
-                let again = protocol.package(&package.full_name());
-                assert_eq!(again.ok(), Some(package), "a lead's name is none");
-            }
+        if let Target::Document(DocumentId {
+            package: Some(package),
+            ..
+        }) = lead.target
+        {
+            let again = protocol.package(&package.full_name());
+            assert_eq!(again.ok(), Some(package), "a lead's name is none");
         }
     }
 }

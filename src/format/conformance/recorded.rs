@@ -94,7 +94,7 @@ fn documents() -> Vec<Document> {
     ]
 }
 
-/// Asks it of each document, with its name for what fails.
+/// Asks it of each document.
 fn each(holds: impl Fn(&dyn crate::Protocol, &Recorded<'_>)) {
     for (format, served_at, url, media_type, body) in documents() {
         let protocol = format.protocol();
@@ -107,7 +107,6 @@ fn each(holds: impl Fn(&dyn crate::Protocol, &Recorded<'_>)) {
         let Ok(Target::Document(document)) = target else {
             panic!("{served_at}: {target:?}");
         };
-        println!("{format} {served_at}");
         holds(
             protocol,
             &Recorded {
