@@ -1,6 +1,8 @@
 //! Fuzz targets as plain functions: bytes in, and a panic where a law does not hold. `fuzz/run`
 //! builds and runs them with libFuzzer, on the stable toolchain.
 
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "whole")]
 pub mod whole;
 
