@@ -355,7 +355,7 @@ impl Access {
     ///
     /// # Errors
     /// The refusal, with the statement that decides.
-    pub fn authorise(
+    fn authorise(
         &self,
         principal: &Principal,
         action: Action,

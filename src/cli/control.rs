@@ -226,6 +226,10 @@ pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<Stri
         .protocol()
         .package(name)
         .map_err(|problem| Usage(problem.message))?;
+    if let Some(version) = &version {
+        let read = format.protocol().version(version);
+        read.map_err(|problem| Usage(problem.message))?;
+    }
     Ok((package, version))
 }
 

@@ -1,6 +1,6 @@
 //! Copies of versions from one repository to another.
 
-use super::version::Fates;
+use super::version::{Fates, is_named};
 use super::{Answered, Api, Call, Failure, Operation};
 use crate::access::{READ, Resource};
 use crate::package::Origin;
@@ -40,12 +40,13 @@ impl Api<'_> {
         let mut fates = Fates::default();
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
+            let is_wanted = is_named(&package, &wanted)?;
             let found = there
                 .iter()
-                .find(|one| one.version == wanted && is_here(one));
+                .find(|one| is_wanted(&one.version) && is_here(one));
             let has_it = before
                 .iter()
-                .find(|one| one.version == wanted && one.is_own && one.repository == target.name);
+                .find(|one| is_wanted(&one.version) && one.is_own && one.repository == target.name);
             match (found, has_it) {
                 (None, _) => {
                     let why = format!("`{from}` has no {package} {wanted}");
@@ -63,7 +64,7 @@ impl Api<'_> {
                     let why = format!("`{to}` has {package} {wanted} already, with other files");
                     fates.failed(&wanted, "ALREADY_EXISTS", why);
                 }
-                (Some(_), _) => chosen.push(wanted),
+                (Some(found), _) => chosen.push(found.version.clone()),
             }
         }
         if fates.have_failures() {

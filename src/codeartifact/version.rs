@@ -1,7 +1,5 @@
 //! Package versions: what they are, what they have, and what becomes of them.
 
-use std::cmp::Ordering;
-
 use serde_json::{Map, Value};
 
 use super::package::named;
@@ -28,6 +26,16 @@ fn algorithm(name: &str) -> &'static str {
         "sha512" => "SHA-512",
         _ => "SHA-256",
     }
+}
+
+/// Whether a version is the one that the caller wrote, in whatever spelling.
+pub(super) fn is_named(
+    package: &PackageId,
+    wanted: &str,
+) -> Result<impl Fn(&str) -> bool + use<>, Failure> {
+    let protocol = package.format().protocol();
+    let wanted = protocol.version(wanted)?;
+    Ok(move |version: &str| protocol.known_version(version) == wanted)
 }
 
 /// A file's name as CodeArtifact has it: npm's one tarball is `package.tgz`.
@@ -115,16 +123,7 @@ impl Api<'_> {
         let origin = call.one_of("originType", &["INTERNAL", "EXTERNAL", "UNKNOWN"])?;
         let mut versions = self.versions(repository, &package).await?;
         let protocol = package.format().protocol();
-        let newest_first = |a: &Version, b: &Version| {
-            if protocol.is_newer(&a.version, &b.version) {
-                Ordering::Less
-            } else if protocol.is_newer(&b.version, &a.version) {
-                Ordering::Greater
-            } else {
-                a.version.cmp(&b.version)
-            }
-        };
-        versions.sort_by(newest_first);
+        versions.sort_by(|a, b| protocol.compare_choice(&b.version, &a.version));
         let tagged = versions
             .iter()
             .find(|version| version.tags.iter().any(|tag| tag == "latest"));
@@ -176,7 +175,8 @@ impl Api<'_> {
         let (repository, package) = self.may_to_package(operation, call)?;
         let wanted = call.required("version")?;
         let versions = self.versions(repository, &package).await?;
-        let version = versions.into_iter().find(|one| one.version == wanted);
+        let is_wanted = is_named(&package, wanted)?;
+        let version = versions.into_iter().find(|one| is_wanted(&one.version));
         let version = version.ok_or_else(|| {
             Failure::absent(
                 "package-version",
@@ -426,8 +426,13 @@ impl Api<'_> {
         let mut versions = self.versions(repository, package).await?;
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
+            let is_wanted = is_named(package, &wanted)?;
+            // Two spellings of one version are one.
+            if chosen.iter().any(|one: &Version| is_wanted(&one.version)) {
+                continue;
+            }
             let found = versions.iter().position(|one| {
-                one.version == wanted && one.repository == repository.name && one.is_own
+                is_wanted(&one.version) && one.repository == repository.name && one.is_own
             });
             let Some(version) = found.map(|at| versions.swap_remove(at)) else {
                 let why = format!("`{}` itself has no {package} {wanted}", repository.name);

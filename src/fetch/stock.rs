@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Fetcher;
 use crate::connection::Connection;
-use crate::package::PackageId;
+use crate::package::{PackageId, VersionId};
 use crate::problem::Problem;
 use crate::store::catalog::AssetKey;
 
@@ -20,8 +20,8 @@ pub(super) struct StockKey {
 #[derive(Debug, Default)]
 pub struct Stock {
     files: BTreeSet<String>,
-    /// Those of which more is here than what is read beforehand, in one spelling.
-    versions: HashSet<String>,
+    /// Those of which more is here than what is read beforehand.
+    versions: HashSet<VersionId>,
     /// When it was looked up, by [`crate::store::Store::evictions`].
     evictions: u64,
 }
@@ -35,8 +35,7 @@ impl Stock {
         };
         for (version, file) in rows {
             if protocol.carries(&file) {
-                let version = protocol.version_key(&version).into_owned();
-                stock.versions.insert(version);
+                stock.versions.insert(protocol.known_version(&version));
             }
             stock.files.insert(file);
         }
@@ -50,8 +49,8 @@ impl Stock {
 
     #[must_use]
     pub fn has_version(&self, package: &PackageId, version: &str) -> bool {
-        let key = package.format().protocol().version_key(version);
-        self.versions.contains(key.as_ref())
+        let version = package.format().protocol().known_version(version);
+        self.versions.contains(&version)
     }
 
     /// The files, in one order.

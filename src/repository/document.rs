@@ -295,13 +295,9 @@ impl<'a> DocumentRequest<'a> {
         let Some(listing) = &held.listing else {
             return Ok(None);
         };
-        let version = self
-            .id
-            .view
-            .format()
-            .protocol()
-            .version_of_document(self.id);
-        let release = version.and_then(|version| listing.release(version));
+        let protocol = self.id.view.format().protocol();
+        let version = protocol.version_of_document(self.id);
+        let release = version.and_then(|it| listing.find(&protocol.known_version(it)));
         if let (Some(lookup), Some(release)) = (&self.lookup, release) {
             lookup.permit(&Candidate::own(repository, release))?;
         }

@@ -190,6 +190,7 @@ impl Forwarder {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the piece is waited for at once")]
     async fn attempt(
         &self,
         to: &Arc<Connection>,

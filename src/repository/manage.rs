@@ -13,7 +13,7 @@ use super::source::Source;
 use super::{Reader, Repository, Snapshot};
 use crate::format::package;
 use crate::package::{
-    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary,
+    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary, VersionId,
 };
 use crate::problem::{Decider, Problem};
 use crate::store::Store;
@@ -244,7 +244,9 @@ impl Manager {
                 versions,
             } => {
                 let (from, to) = (snapshot.repository(&from)?, snapshot.repository(&to)?);
-                self.copy(from, to, &package(&name)?, &versions).await
+                let package = package(&name)?;
+                let versions = read_versions(&package, &versions)?;
+                self.copy(from, to, &package, &versions).await
             }
             Command::Status {
                 repository,
@@ -254,12 +256,14 @@ impl Manager {
                 status,
             } => {
                 let repository = snapshot.repository(&repository)?;
+                let package = package(&name)?;
+                let listing = self.reader.own.listing(&repository.name, &package).await?;
                 let step = Step::SetStatus {
-                    versions,
+                    versions: stored(repository, &listing, &versions)?,
                     from,
                     to: status,
                 };
-                let change = PackageChange::of(&repository.name, &package(&name)?).step(step);
+                let change = PackageChange::of(&repository.name, &package).step(step);
                 let versions = self.committer.commit(change).await?.changed;
                 Ok(Outcome::Changed { versions })
             }
@@ -276,7 +280,7 @@ impl Manager {
                 let versions = if versions.is_empty() {
                     all.collect()
                 } else {
-                    versions
+                    stored(repository, &listing, &versions)?
                 };
                 let step = Step::Delete { versions, from };
                 let change = PackageChange::of(&repository.name, &package).step(step);
@@ -408,7 +412,7 @@ impl Manager {
         from: &Repository,
         to: &Repository,
         package: &PackageId,
-        versions: &[String],
+        versions: &[VersionId],
     ) -> Result<Outcome, Problem> {
         let mut change = PackageChange::of(&to.name, package);
         for version in versions {
@@ -429,15 +433,16 @@ impl Manager {
         &self,
         from: &Repository,
         package: &PackageId,
-        version: &str,
+        version: &VersionId,
     ) -> Result<Option<NewRelease>, Problem> {
         for name in from.own_names() {
             let Some(listing) = self.reader.own.whole(name, package).await? else {
                 continue;
             };
-            let Some(release) = listing.release(version) else {
+            let Some(release) = listing.find(version) else {
                 continue;
             };
+            let version = &*release.version;
             if !release.status.is_served() {
                 return Err(Problem::invalid(format!(
                     "{package} {version} is {} in `{name}`: only what is served is copied",
@@ -505,6 +510,36 @@ fn own_version(repository: &str, listing: &Listing, release: &Release) -> Versio
             })
             .collect(),
     }
+}
+
+/// Versions of the package as people write them, each once.
+fn read_versions(package: &PackageId, texts: &[String]) -> Result<Vec<VersionId>, Problem> {
+    let mut versions = Vec::with_capacity(texts.len());
+    for text in texts {
+        let version = package.format().protocol().version(text)?;
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    Ok(versions)
+}
+
+/// The versions of the listing that are meant, in the spelling in which they are kept.
+fn stored(
+    repository: &Repository,
+    listing: &Listing,
+    texts: &[String],
+) -> Result<Vec<String>, Problem> {
+    let package = &listing.package;
+    let kept = |version: VersionId| match listing.find(&version) {
+        Some(release) => Ok(release.version.to_string()),
+        None => Err(Problem::not_found(
+            Decider::Repository(repository.name.clone()),
+            format!("there is no {package} {version} in `{}`", repository.name),
+        )),
+    };
+    let versions = read_versions(package, texts)?;
+    versions.into_iter().map(kept).collect()
 }
 
 #[cfg(test)]

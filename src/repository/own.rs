@@ -11,7 +11,7 @@ use super::Repository;
 use super::publish::not_ours;
 use crate::clock;
 use crate::fetch::Currency;
-use crate::package::{Format, Listing, Origin, PackageId, Release};
+use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
 use crate::store::packages::{self, Manifests, Packages};
@@ -30,7 +30,7 @@ pub struct OwnPackage {
     pub currency: Currency,
     /// Until when it may be relied upon; seconds since 1970.
     pub until: i64,
-    versions: OnceLock<HashSet<String>>,
+    versions: OnceLock<HashSet<VersionId>>,
 }
 
 impl OwnPackage {
@@ -42,10 +42,10 @@ impl OwnPackage {
         let protocol = listing.package.format().protocol();
         let versions = self.versions.get_or_init(|| {
             let all = listing.versions.iter();
-            all.map(|release| protocol.version_key(&release.version).into_owned())
+            all.map(|release| protocol.known_version(&release.version))
                 .collect()
         });
-        versions.contains(protocol.version_key(version).as_ref())
+        versions.contains(&protocol.known_version(version))
     }
 }
 

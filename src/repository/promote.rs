@@ -12,7 +12,7 @@ use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
 use crate::format::upload::{Inspected, Upload};
-use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status};
+use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status, VersionId};
 use crate::problem::{Decider, Problem};
 use crate::store::catalog::AssetKey;
 use crate::store::packages::NewRelease;
@@ -24,7 +24,7 @@ impl Manager {
         &self,
         from: &Repository,
         package: &PackageId,
-        version: &str,
+        version: &VersionId,
     ) -> Result<NewRelease, Problem> {
         let mut release: Option<NewRelease> = None;
         for connection in from.connections_of(package.format()) {
@@ -32,12 +32,14 @@ impl Manager {
             let pulled = catalog.pulled_assets(&connection.name, package).await;
             let pulled =
                 pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-            for (_, file, ..) in pulled.iter().filter(|(of, ..)| of == version) {
+            let protocol = connection.format.protocol();
+            let is_wanted = |of: &str| protocol.known_version(of) == *version;
+            for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
                 let asset = AssetId {
                     package: package.clone(),
                     file: file.as_str().into(),
                 };
-                self.add(connection, &asset, version, &mut release).await?;
+                self.add(connection, &asset, of, &mut release).await?;
             }
             if release.is_some() {
                 break;

@@ -209,9 +209,9 @@ impl Publisher {
                 version,
                 status,
             } => {
-                door.record.version.clone_from(&version);
+                door.record.version = version.to_string();
                 let step = Step::SetStatus {
-                    versions: vec![version],
+                    versions: vec![version.to_string()],
                     from: OFFERED.to_vec(),
                     to: status,
                 };
@@ -551,7 +551,7 @@ mod tests {
             give(&fixture, before).await;
             let change = Change::Status {
                 package: tool(),
-                version: VERSION.to_owned(),
+                version: Format::Generic.protocol().known_version(VERSION),
                 status: to,
             };
             let (_, changed) = fixture.change(Format::Generic, change, b"", &let_in).await;

@@ -97,15 +97,8 @@ fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
         .iter()
         .filter(|release| !matches!(release.status, Status::Disposed | Status::Unfinished))
         .collect();
-    versions.sort_by(|a, b| {
-        if protocol.is_newer(&a.version, &b.version) {
-            std::cmp::Ordering::Less
-        } else if protocol.is_newer(&b.version, &a.version) {
-            std::cmp::Ordering::Greater
-        } else {
-            std::cmp::Ordering::Equal
-        }
-    });
+    // The newest first; a prerelease stands before its release, and counts as any version does.
+    versions.sort_by(|a, b| protocol.compare(&b.version, &a.version));
     let now = clock::now();
     versions
         .into_iter()

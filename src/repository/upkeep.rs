@@ -187,10 +187,12 @@ impl<'a> Upkeep<'a> {
                 version,
             } => {
                 let package = package(&name)?;
-                let pulls = catalog
-                    .pulls(&package.to_string(), version.as_deref())
-                    .await;
-                let pulls = pulls.map_err(failed)?;
+                let protocol = package.format().protocol();
+                let wanted = version.map(|text| protocol.version(&text)).transpose()?;
+                let pulls = catalog.pulls(&package.to_string()).await;
+                let mut pulls = pulls.map_err(failed)?;
+                let is_wanted = |version| wanted.as_ref().is_none_or(|wanted| *wanted == version);
+                pulls.retain(|pull| is_wanted(protocol.known_version(&pull.version)));
                 Ok(Outcome::Pulls { pulls })
             }
         }

@@ -15,7 +15,7 @@ use crate::package::{BlobId, PackageId};
 use crate::rule::Pattern;
 
 /// Why a row holds its blob: a set of these.
-pub const PINNED: i64 = 1;
+const PINNED: i64 = 1;
 pub const RETAINED: i64 = 2;
 /// It came in a bundle: nobody here can fetch it again.
 pub const IMPORTED: i64 = 4;

@@ -98,7 +98,7 @@ pub(super) async fn became_latest(
         .bind(name)
         .fetch_one(&mut *transaction)
         .await?;
-    let is_newer = before.is_empty() || protocol.is_newer(&new.version, &before);
+    let is_newer = before.is_empty() || protocol.compare_choice(&new.version, &before).is_gt();
     let is_latest = new.status == Status::Published && is_newer;
     let (latest, description) = if is_latest {
         (new.version.as_str(), new.description.as_str())
@@ -181,7 +181,7 @@ pub(super) async fn count(
     let mut latest = String::new();
     let versions = Count(rows.len() as u64);
     for (version, status) in rows {
-        let is_newer = latest.is_empty() || protocol.is_newer(&version, &latest);
+        let is_newer = latest.is_empty() || protocol.compare_choice(&version, &latest).is_gt();
         if status.0 == Status::Published && is_newer {
             latest = version;
         }

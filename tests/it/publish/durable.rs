@@ -10,6 +10,7 @@ use super::{TEAM, npm_document, npm_put};
 use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
+use crate::support::until;
 use crate::support::{TestLarder, Upstream, integrity, pypi};
 
 /// Numbers that look random, the same for the same seed.
@@ -181,9 +182,10 @@ async fn what_is_published_is_never_evicted_and_counts_for_no_bound() {
             .await
             .expect(200);
     }
-    while larder.larder.store.used_bytes() > 40 * 1024 {
-        tokio::task::yield_now().await;
-    }
+    until("the cache is within its bound", async || {
+        larder.larder.store.used_bytes() <= 40 * 1024
+    })
+    .await;
     let data = larder.stop().await;
     // The cache's own rows may be deleted; what is published does not depend on them.
     std::fs::remove_file(data.path().join("larder.sqlite")).unwrap();

@@ -7,6 +7,7 @@ use super::{npm_document, npm_versions};
 use crate::command::{LARDER, Setup};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, said, succeeded};
+use crate::support::until;
 use crate::support::{Fault, Reply, TestLarder, Upstream, nuget, pypi};
 
 const FORWARD: &str = "[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\npublish = [\"forward:up:npm\", \"forward:up:pypi\", \"forward:up:maven\", \"forward:up:nuget\"]\n";
@@ -352,9 +353,10 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
         .execute(&snapshot, retry)
         .await
         .unwrap();
-    while !spool(&larder).await.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("the spool is empty", async || {
+        spool(&larder).await.is_empty()
+    })
+    .await;
     let sent: Vec<String> = upstream
         .seen()
         .into_iter()

@@ -147,9 +147,10 @@ impl TestLarder {
         let kept = std::mem::replace(&mut self.data, TempDir::new().unwrap());
         drop(self);
         // The directory's lock goes with the last socket's task that holds the store.
-        while larder::store::holder(kept.path()).is_some() {
-            tokio::task::yield_now().await;
-        }
+        super::until("the directory's lock is free", async || {
+            larder::store::holder(kept.path()).is_none()
+        })
+        .await;
         kept
     }
 
@@ -210,9 +211,10 @@ impl TestLarder {
     pub async fn assert_nothing_kept(&self) {
         assert_eq!(self.blobs(), 0);
         let partial = self.data.path().join("partial");
-        while files_below(&partial) > 0 {
-            tokio::task::yield_now().await;
-        }
+        super::until("nothing half done is left", async || {
+            files_below(&partial) == 0
+        })
+        .await;
     }
 }
 
@@ -258,9 +260,10 @@ impl TestLarder {
     pub async fn assert_nothing_kept_of_assets(&self) {
         assert!(self.blobs() <= 1, "{} blobs", self.blobs());
         let partial = self.data.path().join("partial");
-        while files_below(&partial) > 0 {
-            tokio::task::yield_now().await;
-        }
+        super::until("nothing half done is left", async || {
+            files_below(&partial) == 0
+        })
+        .await;
     }
 }
 
@@ -274,8 +277,9 @@ impl TestLarder {
             .join("blobs/sha256")
             .join(&name[..2])
             .join(&name);
-        while file.exists() != stored {
-            tokio::task::yield_now().await;
-        }
+        super::until("the blob is stored, or gone", async || {
+            file.exists() == stored
+        })
+        .await;
     }
 }
