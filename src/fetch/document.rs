@@ -237,7 +237,7 @@ impl Fetcher {
             Arc::new(Document {
                 row: known.row.clone(),
                 content: Content::Stored(blob),
-                outcome: known.outcome.clone(),
+                outcome: known.outcome,
                 url: known.url.clone(),
                 currency: known.currency.clone(),
             })
@@ -477,7 +477,7 @@ impl Fetcher {
         let known = Known {
             row: document.row.clone(),
             url: document.url.clone(),
-            outcome: document.outcome.clone(),
+            outcome: document.outcome,
             currency: Currency::default(),
         };
         self.documents.insert(key.clone(), Arc::new(known)).await;

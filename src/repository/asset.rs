@@ -271,12 +271,12 @@ impl AssetRequest<'_> {
     ) -> Result<AssetReply, Problem> {
         let (reader, lookup) = (self.reader, &self.lookup);
         reader.asked_for_asset(lookup, connection, self.asset);
-        let reply = self.from_connection(connection, shadowed).await?;
+        let reply = self.answer_of(connection, shadowed).await?;
         reader.seen_outside(connection, lookup.package);
         Ok(reply)
     }
 
-    async fn from_connection(
+    async fn answer_of(
         &self,
         connection: &Arc<Connection>,
         shadowed: &ShadowedVersions,

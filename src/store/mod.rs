@@ -50,7 +50,7 @@ use catalog::usage::Usage;
 use catalog::wish::Wishes;
 use catalog::{AssetKey, AssetRow, Catalog, DocumentRow, hold};
 use map::Windows;
-use packages::{OutsideNames, Packages};
+use packages::{OutsideNames, Packages, SeenOutside};
 use seal::Sealer;
 use space::Space;
 
@@ -683,9 +683,12 @@ async fn learn_outside_names(catalog: &Catalog, packages: &Packages) -> Result<(
         let Some(last) = page.last().cloned() else {
             return Ok(());
         };
-        let names: Vec<(String, String)> = page
+        let names: Vec<SeenOutside> = page
             .into_iter()
-            .map(|pulled| (pulled.connection, pulled.package))
+            .map(|pulled| SeenOutside {
+                connection: pulled.connection,
+                package: pulled.package,
+            })
             .collect();
         packages.keep_outside_names(&names).await?;
         after = Some(last);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const LINES_MAX: usize = 700;
 /// Those that are longer today; each may only become shorter.
-const LONGER: [(&str, usize); 1] = [("src/server/handle.rs", 748)];
+const LONGER: [(&str, usize); 0] = [];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

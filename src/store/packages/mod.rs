@@ -27,7 +27,7 @@ pub use change::{Applied, NewRelease, Step};
 pub use domain::DomainFacts;
 pub use error::{Error, Refusal};
 pub use outbox::Delivery;
-pub use outside::OutsideNames;
+pub use outside::{OutsideNames, SeenOutside};
 pub use read::Manifests;
 pub use repository::Managed;
 pub use spool::Spooled;

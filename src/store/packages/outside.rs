@@ -23,10 +23,17 @@ const NOTED_MAX: u64 = 100_000;
 
 type Name = (Box<str>, PackageId);
 
+/// A name as a row has it.
+pub struct SeenOutside {
+    pub connection: String,
+    /// `npm:@scope/name`.
+    pub package: String,
+}
+
 /// The names that were seen outside.
 pub struct OutsideNames {
     packages: Packages,
-    notes: Arc<Notes<Name, ()>>,
+    notes: Arc<Notes<Name, i64>>,
     noted: Cache<Name, ()>,
 }
 
@@ -34,17 +41,20 @@ impl OutsideNames {
     pub(in crate::store) fn start(packages: &Packages, tasks: &Tasks) -> Arc<Self> {
         let noted: Cache<Name, ()> = Cache::new(NOTED_MAX);
         let (writer, seen) = (packages.clone(), noted.clone());
-        let write = move |batch: HashMap<Name, ()>| {
+        let write = move |batch: HashMap<Name, i64>| {
             let (packages, noted) = (writer.clone(), seen.clone());
             async move {
-                let names: Vec<(String, String)> = batch
-                    .keys()
-                    .map(|(connection, package)| (connection.to_string(), package.to_string()))
-                    .collect();
+                let name = |(connection, package): &Name| SeenOutside {
+                    connection: connection.to_string(),
+                    package: package.to_string(),
+                };
+                let names: Vec<SeenOutside> = batch.keys().map(name).collect();
                 let written = packages.keep_outside_names(&names).await;
                 if written.is_err() {
                     // They are noted anew when they are seen again.
-                    batch.keys().for_each(|name| noted.invalidate(name));
+                    for name in batch.keys() {
+                        noted.invalidate(name);
+                    }
                 }
                 written.map_err(Into::into)
             }
@@ -60,7 +70,11 @@ impl OutsideNames {
     /// Notes that the connection has a version of the package.
     pub fn note(&self, connection: &str, package: &PackageId) {
         let name: Name = (connection.into(), package.clone());
-        if !self.noted.contains_key(&name) && self.notes.note(name.clone(), (), |(), ()| ()) {
+        if !self.noted.contains_key(&name)
+            && self
+                .notes
+                .note(name.clone(), clock::unix_ms_now(), |_, _| ())
+        {
             self.noted.insert(name, ());
         }
     }
@@ -95,9 +109,13 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_outside_names(&self, names: &[(String, String)]) -> Result<(), Error> {
+    pub async fn keep_outside_names(&self, names: &[SeenOutside]) -> Result<(), Error> {
         let (_place, mut transaction) = self.begin().await?;
-        for (connection, package) in names {
+        for SeenOutside {
+            connection,
+            package,
+        } in names
+        {
             sqlx::query(
                 "INSERT INTO outside_name (connection, package, seen_at) VALUES ($1, $2, $3) \
                  ON CONFLICT DO NOTHING",
