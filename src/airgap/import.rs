@@ -253,7 +253,7 @@ impl Importer {
         row: &AssetRow,
         runtime: &Handle,
     ) -> Result<Option<AssetRow>, Problem> {
-        let here = runtime.block_on(self.store.catalog().asset(key));
+        let here = runtime.block_on(self.store.catalog().assets().find(key));
         match here.map_err(failed)? {
             Some(here) if here.blob != row.blob => Err(Problem::new(
                 Kind::Conflict,
@@ -373,7 +373,7 @@ impl Importer {
                     let dates = [(date.version, date.published)];
                     let catalog = self.store.catalog();
                     runtime
-                        .block_on(catalog.keep_publish_dates(connection, &package, &dates))
+                        .block_on(catalog.publish_dates().keep(connection, &package, &dates))
                         .map_err(failed)?;
                 }
                 Entry::Release(release) => {
@@ -435,7 +435,7 @@ impl Importer {
     ) -> Result<(), Problem> {
         let row = document.row()?;
         let catalog = self.store.catalog();
-        let here = catalog.document(connection, &document.key).await;
+        let here = catalog.documents().find(connection, &document.key).await;
         let here = here.map_err(failed)?;
         if here.is_some_and(|here| here.checked_at > row.checked_at) {
             report.documents_older += 1;

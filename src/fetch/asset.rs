@@ -83,7 +83,7 @@ impl Fetcher {
         let row = match self.assets.get(key).await {
             Some(row) => row,
             None => {
-                let row = self.store.catalog().asset(key).await;
+                let row = self.store.catalog().assets().find(key).await;
                 match row.map_err(|error| Problem::internal("the catalog cannot be read", error))? {
                     Some(row) => {
                         let row = Arc::new(row);
@@ -379,7 +379,14 @@ impl Fetcher {
             return Ok(promised);
         }
         // Nothing is promised: what was seen first is the measure.
-        let pinned = self.store.catalog().asset(&wanted.key).await.ok().flatten();
+        let pinned = self
+            .store
+            .catalog()
+            .assets()
+            .find(&wanted.key)
+            .await
+            .ok()
+            .flatten();
         Ok(pinned
             .and_then(|row| {
                 crate::package::Digest::from_hex(Algorithm::Sha256, &row.blob.to_hex()).ok()

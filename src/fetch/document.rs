@@ -249,7 +249,8 @@ impl Fetcher {
         let row = self
             .store
             .catalog()
-            .document(&key.connection, &key.key)
+            .documents()
+            .find(&key.connection, &key.key)
             .await;
         let row = row.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let Some(known) = row.and_then(|row| {

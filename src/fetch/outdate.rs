@@ -13,6 +13,7 @@ impl Fetcher {
         let concerns = |key: &str| keys.is_none_or(|keys| keys.iter().any(|it| it == key));
         self.store
             .catalog()
+            .documents()
             .outdate(connection, keys)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be written", error))?;

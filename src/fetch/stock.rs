@@ -112,7 +112,8 @@ impl Fetcher {
         let rows = self
             .store
             .catalog()
-            .held_files(&connection.name, package)
+            .assets()
+            .files_here(&connection.name, package)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let stock = Arc::new(Stock::new(package, rows, evictions));

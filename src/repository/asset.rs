@@ -107,7 +107,8 @@ impl Reader {
                 .fetcher
                 .store()
                 .catalog()
-                .alias(&connection.name, path)
+                .aliases()
+                .target(&connection.name, path)
                 .await;
             let target =
                 target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;

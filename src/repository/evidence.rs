@@ -401,7 +401,8 @@ impl EvidenceReader {
     ) -> Result<HashMap<String, Timestamp>, Problem> {
         let catalog = self.fetcher.store().catalog();
         let mut known = catalog
-            .publish_dates(&connection.name, package)
+            .publish_dates()
+            .of_package(&connection.name, package)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let protocol = connection.format.protocol();
@@ -443,7 +444,8 @@ impl EvidenceReader {
             .cloned()
             .collect();
         if let Err(error) = catalog
-            .keep_publish_dates(&connection.name, package, &lasting)
+            .publish_dates()
+            .keep(&connection.name, package, &lasting)
             .await
         {
             warn!(%error, "Publish dates were not written");

@@ -27,7 +27,10 @@ impl Publisher {
         let mut release: Option<NewRelease> = None;
         for connection in from.connections_of(package.format()) {
             let catalog = self.store().catalog();
-            let pulled = catalog.pulled_assets(&connection.name, package).await;
+            let pulled = catalog
+                .assets()
+                .files_pulled(&connection.name, package)
+                .await;
             let pulled =
                 pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
             for (_, file, ..) in pulled.iter().filter(|(of, ..)| of == version) {

@@ -162,14 +162,22 @@ impl Reader {
                 Ok(Outcome::Waste { waste, dry_run })
             }
             Command::Report { days, top } => {
-                let (files, bytes) = catalog.blobs_sum().await.map_err(failed)?;
+                let (files, bytes) = catalog.blobs().total().await.map_err(failed)?;
                 store.flush().await;
                 Ok(Outcome::Report(Box::new(Report {
                     days,
-                    traffic: catalog.traffic(days).await.map_err(failed)?,
-                    egress: catalog.egress(days).await.map_err(failed)?,
-                    largest: catalog.sizes(false, top).await.map_err(failed)?,
-                    least_used: catalog.sizes(true, top).await.map_err(failed)?,
+                    traffic: catalog.reports().traffic(days).await.map_err(failed)?,
+                    egress: catalog.reports().egress(days).await.map_err(failed)?,
+                    largest: catalog
+                        .reports()
+                        .package_sizes(false, top)
+                        .await
+                        .map_err(failed)?,
+                    least_used: catalog
+                        .reports()
+                        .package_sizes(true, top)
+                        .await
+                        .map_err(failed)?,
                     files,
                     bytes,
                     kept: self.kept().await?,
@@ -181,6 +189,7 @@ impl Reader {
             } => {
                 let package = package(&name)?;
                 let pulls = catalog
+                    .reports()
                     .pulls(&package.to_string(), version.as_deref())
                     .await;
                 let pulls = pulls.map_err(failed)?;
@@ -190,13 +199,13 @@ impl Reader {
     }
 
     async fn kept(&self) -> Result<Kept, Problem> {
-        let kept = self.fetcher.store().catalog().kept_size().await;
+        let kept = self.fetcher.store().catalog().blobs().kept_total().await;
         let (files, bytes) = kept.map_err(failed)?;
         Ok(Kept { files, bytes })
     }
 
     async fn pins(&self) -> Result<Outcome, Problem> {
-        let pins = self.fetcher.store().catalog().pins().await;
+        let pins = self.fetcher.store().catalog().holds().pins().await;
         Ok(Outcome::Pins {
             pins: pins.map_err(failed)?,
             kept: self.kept().await?,
@@ -215,16 +224,17 @@ impl Reader {
         let after = if anew {
             None
         } else {
-            catalog.progress(VERIFY).await.map_err(failed)?
+            catalog.work().of(VERIFY).await.map_err(failed)?
         };
         let mut after = after
             .and_then(|name| hex::decode(name).ok())
             .and_then(|bytes| BlobId::from_slice(&bytes));
         let page = catalog
-            .blobs_here(after, BLOBS_AT_ONCE)
+            .blobs()
+            .after(after, BLOBS_AT_ONCE)
             .await
             .map_err(failed)?;
-        let (_, bytes_in_all) = catalog.blobs_sum().await.map_err(failed)?;
+        let (_, bytes_in_all) = catalog.blobs().total().await.map_err(failed)?;
         let mut step = Verified {
             is_done: page.len() < BLOBS_AT_ONCE,
             bytes_in_all,
@@ -247,7 +257,7 @@ impl Reader {
             after = Some(id);
         }
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
-        let noted = catalog.set_progress(VERIFY, state.as_deref()).await;
+        let noted = catalog.work().set(VERIFY, state.as_deref()).await;
         noted.map_err(failed)?;
         Ok(Outcome::Verified(step))
     }
@@ -260,7 +270,7 @@ impl Reader {
         repair: bool,
     ) -> Result<Damage, Problem> {
         let store = self.fetcher.store();
-        let assets = store.catalog().assets_of(id).await.map_err(failed)?;
+        let assets = store.catalog().assets().of_blob(id).await.map_err(failed)?;
         let mut names = store.packages().assets_of(id).await.map_err(failed)?;
         let is_only_here = assets.is_empty() && !names.is_empty();
         names.extend(assets.iter().map(|key| key.asset.to_string()));

@@ -283,12 +283,12 @@ impl Verified {
         let content = kept.map_err(full_or_broken)?;
         match keeping {
             Keeping::Cached => {
-                if keeper.catalog.add_blob(id, size).await? {
+                if keeper.catalog.blobs().add(id, size).await? {
                     keeper.space.add(size);
                 }
             }
             Keeping::Published | Keeping::Staged => {
-                if keeper.catalog.keep_blob(id, size).await? {
+                if keeper.catalog.blobs().keep(id, size).await? {
                     keeper.space.remove(size);
                 }
             }

@@ -205,7 +205,7 @@ impl Store {
         let space = Arc::new(Space::new(
             directory,
             &config.cache,
-            catalog.blob_bytes().await?,
+            catalog.blobs().evictable_bytes().await?,
         ));
         let outside_names = OutsideNames::start(&packages, tasks);
         learn_outside_names(&catalog, &packages).await?;
@@ -217,8 +217,8 @@ impl Store {
             tasks, &catalog, &packages, &space, &held, &blobs, &recording, &reading, &evictions,
         );
         Ok(Arc::new(Self {
-            usage: Usage::start(&catalog, tasks),
-            wishes: Wishes::start(&catalog, config.report.wishes_max, tasks),
+            usage: Usage::start(catalog.blobs(), tasks),
+            wishes: Wishes::start(catalog.wishes(config.report.wishes_max), tasks),
             outside_names,
             directory: directory.to_owned(),
             blobs,
@@ -268,8 +268,8 @@ impl Store {
         let _alone = self.recording.write().await;
         for blob in blobs {
             if !self.packages.needs(*blob).await?
-                && !self.catalog.holds(*blob).await?
-                && let Some(size) = self.catalog.let_go(*blob).await?
+                && !self.catalog.holds().is_held(*blob).await?
+                && let Some(size) = self.catalog.blobs().let_go(*blob).await?
             {
                 self.space.add(size);
             }
@@ -318,7 +318,7 @@ impl Store {
     /// # Errors
     /// Where the catalog fails.
     pub async fn stage(&self, blob: BlobId) -> Result<(), Error> {
-        Ok(self.catalog.stage(blob).await?)
+        Ok(self.catalog.staged().add(blob).await?)
     }
 
     /// What was staged is visible now.
@@ -326,7 +326,7 @@ impl Store {
     /// # Errors
     /// Where the catalog fails.
     pub async fn unstage(&self) -> Result<(), Error> {
-        Ok(self.catalog.unstage().await?)
+        Ok(self.catalog.staged().clear().await?)
     }
 
     /// Takes away what came in bundles of which nothing is visible.
@@ -334,9 +334,9 @@ impl Store {
     /// # Errors
     /// Where a catalog fails.
     pub async fn discard_staged(&self) -> Result<u64, Error> {
-        let staged = self.catalog.staged().await?;
+        let staged = self.catalog.staged().all().await?;
         let freed = self.discard(&staged).await?;
-        self.catalog.unstage().await?;
+        self.catalog.staged().clear().await?;
         self.settle().await?;
         Ok(freed)
     }
@@ -396,8 +396,9 @@ impl Store {
         let package = &key.asset.package;
         let held = self
             .catalog
-            .held_of_asset(&key.connection, package, &row.version);
-        let kept = self.catalog.keep_asset(key, row, held).await?;
+            .holds()
+            .of_asset(&key.connection, package, &row.version);
+        let kept = self.catalog.assets().keep(key, row, held).await?;
         if kept.is_held {
             self.hold(row.blob).await?;
         }
@@ -416,7 +417,7 @@ impl Store {
         package: Option<&PackageId>,
         row: &DocumentRow,
     ) -> Result<(), Error> {
-        let held = self.catalog.held_of_document(connection, package);
+        let held = self.catalog.holds().of_document(connection, package);
         self.record_held(connection, key, row, held).await
     }
 
@@ -429,7 +430,8 @@ impl Store {
     ) -> Result<(), Error> {
         let kept = self
             .catalog
-            .keep_document(connection, key, row, held)
+            .documents()
+            .keep(connection, key, row, held)
             .await?;
         if kept.is_held {
             self.hold(row.blob).await?;
@@ -441,7 +443,7 @@ impl Store {
     }
 
     async fn hold(&self, blob: BlobId) -> Result<(), Error> {
-        if let Some(size) = self.catalog.keep_known(blob).await? {
+        if let Some(size) = self.catalog.blobs().keep_known(blob).await? {
             self.space.remove(size);
         }
         Ok(())
@@ -453,7 +455,11 @@ impl Store {
     /// # Errors
     /// Where a catalog fails.
     pub async fn record_imported(&self, assets: &[(AssetKey, AssetRow)]) -> Result<bool, Error> {
-        let is_new = self.catalog.keep_version(assets, hold::IMPORTED).await?;
+        let is_new = self
+            .catalog
+            .assets()
+            .keep_version(assets, hold::IMPORTED)
+            .await?;
         for (_, row) in assets {
             self.hold(row.blob).await?;
         }
@@ -483,8 +489,8 @@ impl Store {
         remove: &[String],
         formats: &HashMap<String, Format>,
     ) -> Result<Vec<String>, Error> {
-        let removed = self.catalog.change_pins(add, remove).await?;
-        self.catalog.hold_anew(formats).await?;
+        let removed = self.catalog.holds().change_pins(add, remove).await?;
+        self.catalog.holds().write_anew(formats).await?;
         self.settle().await?;
         Ok(removed)
     }
@@ -501,13 +507,13 @@ impl Store {
     ) -> Result<(), Error> {
         let names: Vec<&str> = connections.iter().map(String::as_str).collect();
         let names = names.join(" ");
-        self.catalog.set_retained(connections);
+        self.catalog.holds().set_retained(connections);
         // What the last start retained stands in the rows.
-        let before = self.catalog.progress(RETAINED).await?;
+        let before = self.catalog.work().of(RETAINED).await?;
         if before.unwrap_or_default() != names {
-            self.catalog.hold_anew(formats).await?;
+            self.catalog.holds().write_anew(formats).await?;
             self.settle().await?;
-            self.catalog.set_progress(RETAINED, Some(&names)).await?;
+            self.catalog.work().set(RETAINED, Some(&names)).await?;
         }
         Ok(())
     }
@@ -520,7 +526,7 @@ impl Store {
         let Some(blob) = self.blob(id).await? else {
             return Ok(false);
         };
-        if self.catalog.keep_blob(id, blob.size()).await? {
+        if self.catalog.blobs().keep(id, blob.size()).await? {
             self.space.remove(blob.size());
         }
         // Between looking and keeping it may have been evicted; its name says so.
@@ -618,12 +624,12 @@ impl Store {
     /// # Errors
     /// Where the disk or the catalog fails.
     pub async fn digest(&self, blob: &Blob, algorithm: Algorithm) -> Result<Digest, Error> {
-        if let Some(known) = self.catalog.digest(blob.id(), algorithm).await? {
+        if let Some(known) = self.catalog.blobs().digest(blob.id(), algorithm).await? {
             return Ok(known);
         }
         let digests = blob.digests(&self.tasks, &[algorithm]).await?;
         let digest = digests.get(algorithm).ok_or(Error::Stopped)?;
-        self.catalog.keep_digest(blob.id(), &digest).await?;
+        self.catalog.blobs().keep_digest(blob.id(), &digest).await?;
         Ok(digest)
     }
 
@@ -643,7 +649,7 @@ impl Store {
         if page.is_empty() {
             return;
         }
-        if let Err(error) = self.catalog.write_down(page, bounds).await {
+        if let Err(error) = self.catalog.reports().add(page, bounds).await {
             tracing::warn!(%error, "What was asked for is not written down");
         }
     }
@@ -673,7 +679,7 @@ async fn learn_outside_names(catalog: &Catalog, packages: &Packages) -> Result<(
     }
     let mut after = None;
     loop {
-        let page = catalog.packages_here(after.as_ref(), PAGE).await?;
+        let page = catalog.assets().packages_here(after.as_ref(), PAGE).await?;
         let Some(last) = page.last().cloned() else {
             return Ok(());
         };

@@ -66,9 +66,9 @@ pub async fn settle(
     space: &Space,
     blobs: &Path,
 ) -> Result<(), sqlx::Error> {
-    let mut kept: HashSet<BlobId> = catalog.kept_blobs().await?.into_iter().collect();
+    let mut kept: HashSet<BlobId> = catalog.blobs().kept().await?.into_iter().collect();
     let mut missing = HashMap::new();
-    for blob in catalog.held_blobs().await? {
+    for blob in catalog.holds().blobs().await? {
         if !kept.remove(&blob) {
             missing.insert(blob, None);
         }
@@ -82,21 +82,21 @@ pub async fn settle(
         })
         .await?;
     for blob in kept {
-        if let Some(size) = catalog.let_go(blob).await? {
+        if let Some(size) = catalog.blobs().let_go(blob).await? {
             space.add(size);
         }
     }
     debug!(held, needed = missing.len(), "The two catalogs agree");
     let mut unknown = Vec::new();
     for (blob, size) in missing {
-        match (catalog.keep_known(blob).await?, size) {
+        match (catalog.blobs().keep_known(blob).await?, size) {
             (Some(size), _) => space.remove(size),
             (None, Some(size)) => unknown.push((blob, size)),
             (None, None) => {}
         }
     }
     for (blob, size) in here(tasks, blobs, unknown).await {
-        if catalog.keep_blob(blob, size).await? {
+        if catalog.blobs().keep(blob, size).await? {
             space.remove(size);
         }
     }
@@ -125,7 +125,7 @@ pub async fn discard(
 ) -> Result<u64, sqlx::Error> {
     let mut freed = 0;
     for chunk in unneeded.chunks(BATCH as usize) {
-        let gone = catalog.forget_blobs(chunk).await?;
+        let gone = catalog.blobs().forget(chunk).await?;
         let paths = gone.iter().flat_map(|(id, ..)| paths_of(blobs, *id));
         let paths: Vec<PathBuf> = paths.collect();
         let _ = tasks.spawn_blocking(move || unlink(&paths)).await;
@@ -156,7 +156,7 @@ async fn reclaim(
     while space.surplus() > 0 {
         // Not while somebody reads all that there is.
         let _alone = reading.write().await;
-        let coldest = catalog.take_coldest(BATCH, space.surplus()).await?;
+        let coldest = catalog.blobs().take_coldest(BATCH, space.surplus()).await?;
         if coldest.is_empty() {
             break;
         }

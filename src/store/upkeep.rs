@@ -88,7 +88,7 @@ impl Store {
             Ok(())
         });
         laid.await.map_err(|_| Error::Stopped)??;
-        if let Some((size, was_kept)) = self.catalog.lose_blob(id).await?
+        if let Some((size, was_kept)) = self.catalog.blobs().lose(id).await?
             && !was_kept
         {
             self.space.remove(size);
@@ -111,7 +111,7 @@ impl Store {
         let mut waste = Waste::default();
         let mut unneeded = Vec::new();
         let before = clock::unix_ms_now() - i64::try_from(YOUNG.as_millis()).unwrap_or(i64::MAX);
-        for (id, size) in self.catalog.unnamed_blobs(before).await? {
+        for (id, size) in self.catalog.blobs().unnamed(before).await? {
             if !self.packages.needs(id).await? {
                 unneeded.push(id);
                 waste.unnamed += 1;
@@ -126,7 +126,7 @@ impl Store {
         let mut known = HashSet::new();
         let mut after = None;
         loop {
-            let page = self.catalog.blobs_here(after, 10_000).await?;
+            let page = self.catalog.blobs().after(after, 10_000).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (id, _) in page {
@@ -136,7 +136,7 @@ impl Store {
                     continue;
                 }
                 waste.gone += 1;
-                if !dry_run && let Some((size, false)) = self.catalog.lose_blob(id).await? {
+                if !dry_run && let Some((size, false)) = self.catalog.blobs().lose(id).await? {
                     self.space.remove(size);
                 }
             }
@@ -146,7 +146,7 @@ impl Store {
             .filter(|file| file.is_old && file.id.is_none_or(|id| !known.contains(&id)));
         self.sweep(stray.collect(), dry_run, &mut waste).await?;
         self.evicted();
-        waste.old_lines = self.catalog.old_lines(bounds, !dry_run).await?;
+        waste.old_lines = self.catalog.reports().old_lines(bounds, !dry_run).await?;
         Ok(waste)
     }
 
@@ -163,7 +163,7 @@ impl Store {
         let mut paths = Vec::new();
         for file in stray {
             let is_needed = match file.of {
-                Some(id) => self.packages.needs(id).await? || self.catalog.has_blob(id).await?,
+                Some(id) => self.packages.needs(id).await? || self.catalog.blobs().has(id).await?,
                 None => false,
             };
             if !is_needed {

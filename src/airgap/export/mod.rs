@@ -95,7 +95,7 @@ pub async fn export(
 
 /// When the last export began that ended well; seconds since 1970.
 async fn last(store: &Store) -> Result<Option<i64>, Problem> {
-    let state = store.catalog().progress(LAST).await;
+    let state = store.catalog().work().of(LAST).await;
     let state = state.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
     Ok(state.and_then(|state| state.parse().ok()))
 }
@@ -107,7 +107,8 @@ async fn last(store: &Store) -> Result<Option<i64>, Problem> {
 pub async fn exported(store: &Store, created: i64) -> Result<(), Problem> {
     let noted = store
         .catalog()
-        .set_progress(LAST, Some(&created.to_string()))
+        .work()
+        .set(LAST, Some(&created.to_string()))
         .await;
     noted.map_err(|error| Problem::internal("the catalog cannot be written", error))
 }
