@@ -326,7 +326,7 @@ impl Reader {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let blob = match self.fetcher.asset_at_rest(&key).await? {
+        let blob = match self.fetcher.assets().at_rest(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
                 let repository = step.snapshot.repository(&step.repository)?;
@@ -337,10 +337,10 @@ impl Reader {
                     return Ok(Vec::new());
                 }
                 let wanted = evidence.wanted(connection, key.clone(), facts).await?;
-                if let (Phase::Failed(problem), _) = self.fetcher.fetch(&wanted).await {
+                if let (Phase::Failed(problem), _) = self.fetcher.assets().fetch(&wanted).await {
                     return Err(problem);
                 }
-                let Some((row, Some(blob))) = self.fetcher.asset_at_rest(&key).await? else {
+                let Some((row, Some(blob))) = self.fetcher.assets().at_rest(&key).await? else {
                     return Ok(Vec::new());
                 };
                 if step.depth > 0 {

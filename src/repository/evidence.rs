@@ -101,6 +101,7 @@ impl EvidenceReader {
     ) -> Result<Arc<Document>, Problem> {
         let url = self.locate(connection, &resource.location).await?;
         self.fetcher
+            .documents()
             .freshen(
                 connection,
                 Sought {
@@ -124,6 +125,7 @@ impl EvidenceReader {
             return Ok(None);
         };
         self.fetcher
+            .documents()
             .freshen(
                 connection,
                 Sought {
@@ -205,6 +207,7 @@ impl EvidenceReader {
         for resource in alternatives {
             if self
                 .fetcher
+                .documents()
                 .stored(connection, &resource.key)
                 .await?
                 .is_some()

@@ -64,7 +64,7 @@ impl Publisher {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let Some((row, Some(blob))) = self.reader.fetcher.asset_at_rest(&key).await? else {
+        let Some((row, Some(blob))) = self.reader.fetcher.assets().at_rest(&key).await? else {
             return Ok(());
         };
         let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
