@@ -285,7 +285,7 @@ impl AssetFetcher {
             .keep(Keeping::Cached)
             .await
             .map_err(|error| ending(error, wanted))?;
-        match self.store.record_asset(&wanted.key, &row).await {
+        match self.store.records().add_asset(&wanted.key, &row).await {
             Ok(true) => self.tell_pulled(&wanted.key, &row.version),
             Ok(false) => {}
             Err(error) => warn!(%error, "An asset's row was not written"),

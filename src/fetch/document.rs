@@ -500,7 +500,8 @@ impl DocumentFetcher {
         let package = connection.format.protocol().package_of(&key.key);
         if let Err(error) = self
             .store
-            .record_document(&key.connection, &key.key, package.as_ref(), &document.row)
+            .records()
+            .add_document(&key.connection, &key.key, package.as_ref(), &document.row)
             .await
         {
             warn!(%error, "A document's row was not written");

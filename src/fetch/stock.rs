@@ -24,7 +24,7 @@ pub struct Stock {
     files: BTreeSet<String>,
     /// Those of which more is here than what is read beforehand, in one spelling.
     versions: HashSet<String>,
-    /// When it was looked up, by [`crate::store::Store::evictions`].
+    /// When it was looked up, by [`crate::store::BlobRetention::evictions`].
     evictions: u64,
 }
 
@@ -109,7 +109,7 @@ impl Stocks {
             connection: connection.name.as_str().into(),
             package: package.clone(),
         };
-        let evictions = self.store.evictions();
+        let evictions = self.store.retention().evictions();
         if let Some(stock) = self.known.get(&key).await
             && stock.evictions == evictions
         {

@@ -133,7 +133,7 @@ impl Publisher {
             next_at: clock::unix_ms_now() + ms(self.upload.answer_timeout) + 5_000,
             said: String::new(),
         };
-        let recording = self.store().recording().await;
+        let recording = self.store().retention().recording().await;
         let blob = verified
             .keep(Keeping::Published)
             .await

@@ -399,7 +399,7 @@ impl Publisher {
             };
             releases.push(release);
         }
-        let recording = self.store().recording().await;
+        let recording = self.store().retention().recording().await;
         for asset in releases.iter().flat_map(|release| &release.assets) {
             let kept = self.store().keep_for_good(asset.blob).await;
             let is_here =

@@ -291,7 +291,7 @@ impl Publisher {
     ) -> Result<Changed, Problem> {
         let now = clock::now();
         let package = inspected.package.clone();
-        let recording = self.store().recording().await;
+        let recording = self.store().retention().recording().await;
         let size = file.size();
         let digests = file.digests().clone();
         let blob = file.keep(Keeping::Published).await.map_err(broken)?;
@@ -355,7 +355,7 @@ impl Publisher {
 
     /// Bytes that nothing needs any more may be evicted.
     pub(super) async fn let_go(&self, blobs: &[BlobId]) {
-        if let Err(error) = self.store().let_go(blobs).await {
+        if let Err(error) = self.store().retention().let_go(blobs).await {
             tracing::warn!(%error, "Bytes that are no longer published stay until the next start");
         }
     }
@@ -574,7 +574,7 @@ impl Publisher {
     /// Where the repository has it with other bytes, or its bytes are gone.
     pub async fn take_in(&self, repository: &str, release: &NewRelease) -> Result<bool, Problem> {
         let package = &release.package;
-        let recording = self.store().recording().await;
+        let recording = self.store().retention().recording().await;
         for asset in &release.assets {
             let kept = self.store().keep_for_good(asset.blob).await;
             let is_here =

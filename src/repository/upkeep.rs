@@ -140,12 +140,18 @@ impl Reader {
             Command::Pins => self.pins().await,
             Command::Pin { patterns } => {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
-                let pinned = store.pin(&patterns?, &[], &snapshot.formats()).await;
+                let pinned = store
+                    .retention()
+                    .pin(&patterns?, &[], &snapshot.formats())
+                    .await;
                 pinned.map_err(failed)?;
                 self.pins().await
             }
             Command::Unpin { patterns } => {
-                let removed = store.pin(&[], &patterns, &snapshot.formats()).await;
+                let removed = store
+                    .retention()
+                    .pin(&[], &patterns, &snapshot.formats())
+                    .await;
                 let removed = removed.map_err(failed)?;
                 match patterns.iter().find(|it| !removed.contains(it)) {
                     None => self.pins().await,
@@ -247,7 +253,7 @@ impl Reader {
             }
             step.checked += 1;
             step.bytes += size;
-            match store.examine(id).await.map_err(failed)? {
+            match store.files().examine(id).await.map_err(failed)? {
                 Health::Whole => {}
                 health => {
                     let damage = self.damage(snapshot, id, health, repair).await?;
@@ -295,7 +301,7 @@ impl Reader {
         if !repair {
             return Ok(damage);
         }
-        let is_published = store.lay_aside(id).await.map_err(failed)?;
+        let is_published = store.retention().lay_aside(id).await.map_err(failed)?;
         let mut connections: Vec<&str> = assets.iter().map(|key| &*key.connection).collect();
         connections.sort_unstable();
         connections.dedup();
@@ -320,7 +326,7 @@ impl Reader {
             said
         };
         if damage.is_repaired && is_published {
-            store.settle().await.map_err(failed)?;
+            store.retention().settle().await.map_err(failed)?;
         }
         Ok(damage)
     }

@@ -99,8 +99,8 @@ impl<'a> Writer<'a> {
         Ok(Self {
             store,
             choice,
-            manifest: Hashed::new(store.scratch()?),
-            sbom: begin_bill(Hashed::new(store.scratch()?))?,
+            manifest: Hashed::new(store.directory().scratch()?),
+            sbom: begin_bill(Hashed::new(store.directory().scratch()?))?,
             met: Met::default(),
             blobs: 0,
             bytes: 0,

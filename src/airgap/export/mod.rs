@@ -72,7 +72,7 @@ pub async fn export(
         None
     };
     let choice = Choice::of(snapshot, &order, since)?;
-    let reading = store.reading().await;
+    let reading = store.retention().reading().await;
     let tasks = store.tasks().clone();
     let (store, snapshot) = (Arc::clone(store), Arc::clone(snapshot));
     let prepared = tasks
@@ -119,7 +119,7 @@ fn failed(error: impl std::fmt::Display) -> Problem {
 
 /// The key that signs: the configuration's, else the data directory's own.
 fn signing_key(store: &Store, snapshot: &Snapshot) -> Result<SigningKey, Problem> {
-    let own = || store.bundle_key(SigningKey::make);
+    let own = || store.directory().bundle_key(SigningKey::make);
     let pem = match &snapshot.config.bundle.key {
         Some(key) => key.clone(),
         None => own().map_err(failed)?,
