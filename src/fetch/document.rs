@@ -271,7 +271,7 @@ impl DocumentFetcher {
             Arc::new(Document {
                 row: known.row.clone(),
                 content: Content::Stored(blob),
-                outcome: known.outcome.clone(),
+                outcome: known.outcome,
                 url: known.url.clone(),
                 currency: known.currency.clone(),
             })
@@ -514,7 +514,7 @@ impl DocumentFetcher {
         let known = Known {
             row: document.row.clone(),
             url: document.url.clone(),
-            outcome: document.outcome.clone(),
+            outcome: document.outcome,
             currency: Currency::default(),
         };
         self.known.insert(key.clone(), Arc::new(known)).await;

@@ -7,6 +7,8 @@ mod outcome;
 mod pass;
 mod promise;
 mod stock;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
