@@ -20,7 +20,7 @@ use larder::config::{Learned, Source, load};
 use larder::package::{Digester, Format, Origin, ReleaseAsset, Status};
 use larder::repository::manage::Command;
 use larder::server::Listener;
-use larder::store::packages::NewRelease;
+use larder::store::packages::{NewRelease, Step};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -120,15 +120,15 @@ async fn start(folder: &std::path::Path) -> (Arc<Larder>, String, CancellationTo
 
 async fn fill(larder: &Larder, releases: impl Iterator<Item = NewRelease>) -> Duration {
     let started = Instant::now();
-    let newer = |version: &str, than: &str| Format::Npm.protocol().is_newer(version, than);
     let releases: Vec<NewRelease> = releases.collect();
-    for chunk in releases.chunks(CHUNK) {
-        larder
-            .store
-            .packages()
-            .copy("team", chunk, &newer)
-            .await
-            .unwrap();
+    for of_package in releases.chunk_by(|a, b| a.package == b.package) {
+        for chunk in of_package.chunks(CHUNK) {
+            let record = |new: &NewRelease| Step::Record(Box::new(new.clone()));
+            let steps: Vec<Step> = chunk.iter().map(record).collect();
+            let packages = larder.store.packages();
+            let package = &chunk[0].package;
+            packages.apply("team", package, None, &steps).await.unwrap();
+        }
     }
     started.elapsed()
 }
@@ -234,12 +234,7 @@ async fn main() {
             limit,
         };
         let started = Instant::now();
-        larder
-            .repositories
-            .publisher()
-            .execute(&snapshot, command)
-            .await
-            .unwrap();
+        larder.manager.execute(&snapshot, command).await.unwrap();
         started.elapsed()
     };
     told(
@@ -256,12 +251,7 @@ async fn main() {
         package: "npm:acme-many".to_owned(),
     };
     let started = Instant::now();
-    larder
-        .repositories
-        .publisher()
-        .execute(&snapshot, show)
-        .await
-        .unwrap();
+    larder.manager.execute(&snapshot, show).await.unwrap();
     told("list 10,000 versions with their files", started.elapsed());
     told(
         "search in 100,000 packages",

@@ -33,7 +33,10 @@ use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
 use problem::{Decider, Kind, Problem};
-use repository::{Publisher, Reader, Registry, Repositories, Snapshot, upkeep};
+use repository::{
+    BodyReceiver, Committer, Forwarder, Manager, Publisher, Reader, Registry, Repositories,
+    Snapshot, upkeep,
+};
 use store::Store;
 use store::packages::Packages;
 use store::rendered::RenderedCache;
@@ -128,6 +131,9 @@ pub struct Larder {
     pub registry: Arc<Registry>,
     deliverer: Arc<Deliverer>,
     pub repositories: Repositories,
+    pub forwarder: Arc<Forwarder>,
+    pub manager: Arc<Manager>,
+    committer: Arc<Committer>,
     pub store: Arc<Store>,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
@@ -173,9 +179,18 @@ impl Larder {
         let audit = Audit::open(config.access.audit.as_deref(), &metrics.audit_missed)
             .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;
-        let publisher = Publisher::new(&reader, &config.upload);
+        let receiver = BodyReceiver::new(&store, &config.upload);
+        let committer = Committer::new(&reader);
+        let forwarder = Forwarder::new(&reader, &receiver, &committer);
         Ok(Arc::new(Self {
-            repositories: Repositories::new(reader, publisher),
+            manager: Manager::new(&reader, &receiver, &committer, &forwarder),
+            repositories: Repositories::new(
+                Arc::clone(&reader),
+                Publisher::new(&reader, &receiver, &committer),
+                Arc::clone(&forwarder),
+            ),
+            forwarder,
+            committer,
             access,
             store,
             metrics,
@@ -195,8 +210,7 @@ impl Larder {
     /// done in a moment does not begin with it.
     pub fn work_off_spool(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.repositories
-            .publisher()
+        self.forwarder
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
     }
 
@@ -281,7 +295,8 @@ impl Larder {
         let snapshot = self.snapshot();
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
-        self.repositories.reader().upkeep(&snapshot, command).await
+        let upkeep = upkeep::Upkeep::new(self.repositories.reader(), &snapshot);
+        upkeep.execute(command).await
     }
 
     /// What a run got, and the upstreams that its lockfiles should name.
@@ -314,7 +329,7 @@ impl Larder {
         Importer {
             store: Arc::clone(&self.store),
             reader: Arc::clone(self.repositories.reader()),
-            publisher: Arc::clone(self.repositories.publisher()),
+            committer: Arc::clone(&self.committer),
             snapshot: self.snapshot(),
             trusted,
         }

@@ -7,9 +7,9 @@ use super::policy::{Circumstances, Known, Policy, Why};
 use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token, unreadable};
 use crate::clock;
 use crate::config::nearest;
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::secret::Secret;
-use crate::store::packages::{self, AccessKey, MachineToken, PolicyRow, random_name};
+use crate::store::packages::{AccessKey, MachineToken, PolicyRow, random_name};
 
 /// The longest that a signed token holds, in seconds.
 pub const TOKEN_SECONDS_MAX: i64 = 43_200;
@@ -159,7 +159,7 @@ impl Access {
                     clock::unix_ms_now() - TOKEN_SECONDS_MAX * 1000
                 };
                 let added = self.packages.add_signing_key(&secret, false, keep_after);
-                added.await.map_err(unwritable)?;
+                added.await?;
                 self.reread().await?;
                 Ok(Outcome::Done)
             }
@@ -251,7 +251,7 @@ impl Access {
             created_at: now,
             expires_at: expires_in.map(|seconds| now.saturating_add(seconds.saturating_mul(1000))),
         };
-        self.packages.add_token(&row).await.map_err(unwritable)?;
+        self.packages.add_token(&row).await?;
         self.reread().await?;
         Ok(Outcome::Token {
             id: row.id,
@@ -271,7 +271,7 @@ impl Access {
             )
             .map_err(|why| Problem::invalid(format!("the token holds nothing: {why}")))?;
             let revoked = self.packages.revoke(&claims.jti, claims.exp * 1000);
-            revoked.await.map_err(unwritable)?;
+            revoked.await?;
             self.reread().await?;
             return Ok(Outcome::Done);
         }
@@ -286,11 +286,7 @@ impl Access {
     }
 
     async fn drop_credential(&self, id: &str) -> Result<Outcome, Problem> {
-        let dropped = self
-            .packages
-            .drop_credential(id)
-            .await
-            .map_err(unwritable)?;
+        let dropped = self.packages.drop_credential(id).await?;
         self.reread().await?;
         if dropped {
             return Ok(Outcome::Done);
@@ -311,7 +307,7 @@ impl Access {
             principal: principal.to_string(),
             created_at: clock::unix_ms_now(),
         };
-        self.packages.add_key(&key).await.map_err(unwritable)?;
+        self.packages.add_key(&key).await?;
         self.reread().await?;
         Ok(Outcome::Key {
             access_key_id: key.id,
@@ -353,8 +349,7 @@ impl Access {
         let row = self
             .packages
             .set_policy(&resource.arn, Some(document), revision)
-            .await
-            .map_err(unwritable)?;
+            .await?;
         self.reread().await?;
         Ok(row)
     }
@@ -371,8 +366,7 @@ impl Access {
         let row = self
             .packages
             .set_policy(&resource.arn, None, revision)
-            .await
-            .map_err(unwritable)?;
+            .await?;
         self.reread().await?;
         Ok(row)
     }
@@ -455,17 +449,4 @@ fn no_policy(resource: &Resource) -> Problem {
         Decider::Larder,
         format!("{} has no policy of its own", resource.arn),
     )
-}
-
-fn unwritable(error: packages::Error) -> Problem {
-    match error {
-        packages::Error::Absent(what) => {
-            Problem::not_found(Decider::Larder, format!("there is no {what}"))
-        }
-        error @ packages::Error::Revision(_) => {
-            Problem::new(Kind::Conflict, Decider::Larder, error.to_string())
-                .advice("read it again, and try again")
-        }
-        error => Problem::internal("tokens and policies cannot be written", error),
-    }
 }

@@ -163,7 +163,11 @@ impl Access {
         });
     }
 
-    async fn reread(&self) -> Result<(), Problem> {
+    /// Takes up what changed in the package catalog.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn reread(&self) -> Result<(), Problem> {
         let rows = self.packages.access().await.map_err(unreadable)?;
         self.book.store(Arc::new(Book::new(rows)));
         Ok(())
@@ -351,7 +355,7 @@ impl Access {
     ///
     /// # Errors
     /// The refusal, with the statement that decides.
-    pub fn authorise(
+    fn authorise(
         &self,
         principal: &Principal,
         action: Action,

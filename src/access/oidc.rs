@@ -237,6 +237,10 @@ fn note(
 }
 
 /// An issuer's keys, by way of its discovery document.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "issuers are asked by a client of their own"
+)]
 async fn fetch(http: &OnceCell<reqwest::Client>, issuer: &str) -> Result<Arc<JwkSet>, Refused> {
     let http = http.get_or_try_init(|| async {
         reqwest::Client::builder()

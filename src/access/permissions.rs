@@ -61,14 +61,14 @@ impl<Purpose> Admitted<'_, Purpose> {
 }
 
 impl Admitted<'_, ToChange> {
-    /// Decides about the package that a publish names in its body.
+    /// Decides about the package that a publish names in its body, and says what lets it in.
     ///
     /// # Errors
     /// The refusal.
-    pub fn permit(&self, package: &PackageId) -> Result<(), Problem> {
-        self.permissions
-            .to_package(PUBLISH, self.repository, package)
-            .map(drop)
+    pub fn permit(&self, package: &PackageId) -> Result<String, Problem> {
+        let permissions = self.permissions;
+        let decision = permissions.to_package(PUBLISH, self.repository, package)?;
+        Ok(decision.why.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::secret::Secret;
 
 /// How far a request's date may be from ours: until then it could be sent again, later not.
-pub const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
+const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 

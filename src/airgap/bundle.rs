@@ -331,7 +331,7 @@ impl Release {
 
     /// # Errors
     /// Where it names no package.
-    pub fn package_id(&self) -> Result<PackageId, Problem> {
+    fn package_id(&self) -> Result<PackageId, Problem> {
         format::package(&self.package)
     }
 }

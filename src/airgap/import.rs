@@ -22,7 +22,7 @@ use super::seal::Unsealing;
 use super::signature::is_signed;
 use crate::package::{Algorithm, BlobId, Digest, Digester, Expected};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Publisher, Reader, Snapshot};
+use crate::repository::{Committer, Reader, Snapshot};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{Keeping, Store};
 
@@ -82,7 +82,7 @@ struct Places {
 pub struct Importer {
     pub store: Arc<Store>,
     pub reader: Arc<Reader>,
-    pub publisher: Arc<Publisher>,
+    pub committer: Arc<Committer>,
     pub snapshot: Arc<Snapshot>,
     /// Public keys whose bundles are taken in, beside those of the configuration.
     pub trusted: Vec<String>,
@@ -378,7 +378,7 @@ impl Importer {
                 }
                 Entry::Release(release) => {
                     let new = release.new_release()?;
-                    let done = self.publisher.take_in(&release.repository, &new);
+                    let done = self.committer.take_in(&release.repository, new);
                     if runtime.block_on(done)? {
                         report.releases_added += 1;
                     } else {

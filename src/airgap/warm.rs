@@ -1,6 +1,5 @@
 //! Fetching what lists need, by the same doors and the same decision as what clients ask for.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -154,20 +153,7 @@ impl Warmer<'_> {
             let trouble = self.missing(what, "no source has such a version for these machines");
             warmed.troubles.push(trouble);
         }
-        versions.sort_by(|a, b| {
-            let newer = |one: &str, than: &str| match (is_release(one), is_release(than)) {
-                (true, false) => true,
-                (false, true) => false,
-                _ => protocol.is_newer(one, than),
-            };
-            if newer(a, b) {
-                Ordering::Less
-            } else if newer(b, a) {
-                Ordering::Greater
-            } else {
-                Ordering::Equal
-            }
-        });
+        versions.sort_by(|a, b| protocol.compare_choice(b, a));
         versions.dedup();
         for (index, version) in versions.into_iter().take(NEWEST_TRIED_MAX).enumerate() {
             let mut tried = Warmed {
@@ -202,8 +188,8 @@ impl Warmer<'_> {
         warmed: &mut Warmed,
     ) {
         let protocol = package.format().protocol();
-        let key = protocol.version_key(version);
-        let is_it = |other: &str| protocol.version_key(other) == key;
+        let wanted = protocol.known_version(version);
+        let is_it = |other: &str| protocol.known_version(other) == wanted;
         if known.own.iter().any(|own| is_it(own)) {
             warmed.present += 1;
             return;
@@ -393,10 +379,4 @@ fn differs(package: &PackageId, facts: &AssetFacts, file: &File) -> Trouble {
             file.digest
         ),
     }
-}
-
-/// Whether a version is none of those that come before a release.
-fn is_release(version: &str) -> bool {
-    let plain = version.replace("post", "");
-    !plain.contains(|c: char| c.is_ascii_alphabetic()) && !plain.contains('-')
 }

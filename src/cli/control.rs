@@ -148,11 +148,7 @@ impl Hand {
 pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
     carry_out(config, command, async |larder, command| {
         let snapshot = larder.snapshot();
-        larder
-            .repositories
-            .publisher()
-            .execute(&snapshot, command)
-            .await
+        larder.manager.execute(&snapshot, command).await
     })
     .await
 }
@@ -230,6 +226,10 @@ pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<Stri
         .protocol()
         .package(name)
         .map_err(|problem| Usage(problem.message))?;
+    if let Some(version) = &version {
+        let read = format.protocol().version(version);
+        read.map_err(|problem| Usage(problem.message))?;
+    }
     Ok((package, version))
 }
 

@@ -37,6 +37,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         repository,
         package: package.to_string(),
         versions,
+        from: Vec::new(),
     };
     let outcome = control::execute(config, command).await?;
     control::show(&global, &outcome, |outcome| match outcome {

@@ -67,6 +67,10 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 /// Writes the bundle beside its name, which it gets once it is whole.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
 async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u64)> {
     let mut name = out
         .file_name()

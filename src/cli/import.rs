@@ -26,6 +26,10 @@ pub struct Arguments {
     trust: Vec<String>,
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = settings::config(&global, None).await?;
     let file = tokio::fs::File::open(&arguments.file)

@@ -61,6 +61,10 @@ enum Action {
     },
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {

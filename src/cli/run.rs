@@ -47,6 +47,7 @@ enum Server {
     },
 }
 
+#[allow(clippy::disallowed_methods, reason = "a run waits for what it starts")]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let listen = Some("127.0.0.1:0".to_owned());
     let (mut config, remarks) = settings::learned(&global, listen, &Format::SERVED).await?;
@@ -131,6 +132,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 /// Finds the Larder that holds the data directory, or starts a private one.
+#[allow(clippy::disallowed_methods, reason = "a run waits for what it starts")]
 async fn server(
     mut config: Config,
     run: &str,

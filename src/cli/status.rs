@@ -39,6 +39,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         repository,
         package: package.to_string(),
         versions,
+        from: Vec::new(),
         status,
     };
     let outcome = control::execute(config, command).await?;

@@ -166,6 +166,10 @@ async fn warm(
 }
 
 /// The needs with Maven's projects and artifacts closed over.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a command waits for it, and has no tasks"
+)]
 pub(super) async fn resolved(
     hand: &Hand,
     repository: &str,

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::Failure;
+use super::version::STATUSES;
 use crate::format::query_of;
-use crate::package::{Format, PackageId};
+use crate::package::{Format, PackageId, Status, UnknownStatus};
 
 /// The formats that the model has and Larder does not serve.
 const OTHER_FORMATS: &[&str] = &["ruby", "swift", "cargo"];
@@ -104,6 +105,13 @@ impl Call {
                 words.join(", ")
             ))),
         }
+    }
+
+    /// The status that the named versions are expected to have, where one is said.
+    pub(super) fn expected_status(&self) -> Result<Option<Status>, Failure> {
+        let word = self.one_of("expectedStatus", STATUSES)?;
+        let status = word.map(str::parse).transpose();
+        status.map_err(|error: UnknownStatus| Failure::field(error.to_string()))
     }
 
     /// The versions that are named, each once; with the revision that is expected of them, where

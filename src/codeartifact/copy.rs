@@ -1,6 +1,6 @@
 //! Copies of versions from one repository to another.
 
-use super::version::{Fates, VersionCalls};
+use super::version::{Fates, VersionCalls, is_named};
 use super::{Answered, Call, Failure, Operation};
 use crate::access::{READ, Resource};
 use crate::package::Origin;
@@ -47,12 +47,13 @@ impl VersionCalls<'_> {
         let mut fates = Fates::default();
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
+            let is_wanted = is_named(&package, &wanted)?;
             let found = there
                 .iter()
-                .find(|one| one.version == wanted && is_here(one));
+                .find(|one| is_wanted(&one.version) && is_here(one));
             let has_it = before
                 .iter()
-                .find(|one| one.version == wanted && one.is_own && one.repository == target.name);
+                .find(|one| is_wanted(&one.version) && one.is_own && one.repository == target.name);
             match (found, has_it) {
                 (None, _) => {
                     let why = format!("`{from}` has no {package} {wanted}");
@@ -70,7 +71,7 @@ impl VersionCalls<'_> {
                     let why = format!("`{to}` has {package} {wanted} already, with other files");
                     fates.failed(&wanted, "ALREADY_EXISTS", why);
                 }
-                (Some(_), _) => chosen.push(wanted),
+                (Some(found), _) => chosen.push(found.version.clone()),
             }
         }
         if fates.have_failures() {
@@ -85,10 +86,7 @@ impl VersionCalls<'_> {
             package: package.to_string(),
             versions: chosen.clone(),
         };
-        self.api
-            .publisher
-            .execute(self.api.snapshot, command)
-            .await?;
+        self.api.manager.execute(self.api.snapshot, command).await?;
         let now = self.api.versions(target, &package).await?;
         for version in now.iter().filter(|one| chosen.contains(&one.version)) {
             fates.succeeded(version, version.status.as_str());

@@ -65,7 +65,7 @@ impl DomainCalls<'_> {
         self.api
             .pass
             .to(operation.action(), &Resource::domain(self.api.domain()))?;
-        let facts = self.api.publisher.domain_facts().await?;
+        let facts = self.api.manager.domain_facts().await?;
         let mut described = object(self.summary(facts.created_at));
         if let Some(described) = described.as_object_mut() {
             let count = self.api.snapshot.repositories().count();
@@ -83,7 +83,7 @@ impl DomainCalls<'_> {
             .api
             .pass
             .to(operation.action(), &Resource::domain(self.api.domain()));
-        let facts = self.api.publisher.domain_facts().await?;
+        let facts = self.api.manager.domain_facts().await?;
         let all: Vec<Value> = may
             .is_ok()
             .then(|| object(self.summary(facts.created_at)))

@@ -108,15 +108,8 @@ impl GroupCalls<'_> {
             created_at: clock::unix_ms_now(),
             settings: Settings::default(),
         };
-        let created = self.api.registry.create_group(group).await;
+        let created = self.api.registry.create_group(group, &tags).await;
         created.map_err(|problem| about(problem, &pattern))?;
-        if !tags.is_empty() {
-            let arn = Resource::package_group(self.api.domain(), pattern.as_str()).arn;
-            self.api
-                .publisher
-                .set_resource_tags(&arn, &tags, &[])
-                .await?;
-        }
         self.described_now(&pattern)
     }
 
@@ -146,13 +139,6 @@ impl GroupCalls<'_> {
         let described = self.described_now(&pattern)?;
         let deleted = self.api.registry.delete_group(pattern.as_str()).await;
         deleted.map_err(|problem| about(problem, &pattern))?;
-        let arn = Resource::package_group(self.api.domain(), pattern.as_str()).arn;
-        let tags = self.api.publisher.resource_tags(&arn).await?;
-        let keys: Vec<String> = tags.into_iter().map(|(key, _)| key).collect();
-        self.api
-            .publisher
-            .set_resource_tags(&arn, &[], &keys)
-            .await?;
         Ok(described)
     }
 
@@ -246,11 +232,8 @@ impl GroupCalls<'_> {
                     after: after.clone(),
                     limit: LOOKED_THROUGH,
                 };
-                let Outcome::Packages { packages } = self
-                    .api
-                    .publisher
-                    .execute(self.api.snapshot, command)
-                    .await?
+                let Outcome::Packages { packages } =
+                    self.api.manager.execute(self.api.snapshot, command).await?
                 else {
                     break;
                 };

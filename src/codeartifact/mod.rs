@@ -34,7 +34,9 @@ use crate::access::{Permissions, Resource};
 use crate::config::Domain;
 use crate::package::PackageId;
 use crate::repository::manage::{Command, Outcome, Version};
-use crate::repository::{AssetReply, Body, Publisher, Reader, Registry, Repository, Snapshot};
+use crate::repository::{
+    AssetReply, Body, Manager, Publisher, Reader, Registry, Repository, Snapshot,
+};
 
 /// What an operation answers.
 pub enum Answer {
@@ -52,6 +54,7 @@ pub struct Api<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub reader: &'a Arc<Reader>,
     pub publisher: &'a Arc<Publisher>,
+    pub manager: &'a Arc<Manager>,
     pub registry: &'a Arc<Registry>,
     pub pass: Permissions<'a>,
     /// `https://packages.corp.example`, without a slash at its end.
@@ -219,7 +222,7 @@ impl Api<'_> {
             repository: repository.name.clone(),
             package: package.to_string(),
         };
-        match self.publisher.execute(self.snapshot, command).await {
+        match self.manager.execute(self.snapshot, command).await {
             Ok(Outcome::Versions { versions }) => Ok(versions),
             Ok(_) => Ok(Vec::new()),
             Err(problem) => Err(of_package(problem.into(), package)),

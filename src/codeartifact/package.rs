@@ -68,11 +68,8 @@ impl PackageCalls<'_> {
                 after: after.clone(),
                 limit: LOOKED_THROUGH,
             };
-            let Outcome::Packages { packages: found } = self
-                .api
-                .publisher
-                .execute(self.api.snapshot, command)
-                .await?
+            let Outcome::Packages { packages: found } =
+                self.api.manager.execute(self.api.snapshot, command).await?
             else {
                 break;
             };
@@ -150,7 +147,7 @@ impl PackageCalls<'_> {
             )));
         }
         self.api
-            .publisher
+            .manager
             .restrict(&repository.name, &package, said)
             .await?;
         let origin = self.origin_configuration(repository, &package).await?;
@@ -164,8 +161,9 @@ impl PackageCalls<'_> {
             repository: repository.name.clone(),
             package: package.to_string(),
             versions: Vec::new(),
+            from: Vec::new(),
         };
-        let deleted = self.api.publisher.execute(self.api.snapshot, command).await;
+        let deleted = self.api.manager.execute(self.api.snapshot, command).await;
         deleted.map_err(|problem| of_package(problem.into(), &package))?;
         let [format, namespace, name] = named(&package);
         Ok(words([(

@@ -41,7 +41,7 @@ impl RepositoryCalls<'_> {
     async fn described(&self, name: &str) -> Answered {
         let snapshot = self.api.registry.snapshot();
         let repository = repository_in(&snapshot, name)?;
-        let created = self.api.publisher.created_at().await?;
+        let created = self.api.manager.created_at().await?;
         let created_at = created.get(name).copied().unwrap_or(0);
         let mut described = object(self.summary(repository, created_at));
         let managed = self.api.registry.managed(name).await;
@@ -91,15 +91,8 @@ impl RepositoryCalls<'_> {
             upstreams,
             connections: Vec::new(),
         };
-        let created = self.api.registry.create(new).await;
+        let created = self.api.registry.create(new, &tags).await;
         created.map_err(|problem| Failure::of(problem).about("repository", name))?;
-        if !tags.is_empty() {
-            let arn = Resource::repository(self.api.domain(), name).arn;
-            self.api
-                .publisher
-                .set_resource_tags(&arn, &tags, &[])
-                .await?;
-        }
         self.described(name).await
     }
 
@@ -142,21 +135,12 @@ impl RepositoryCalls<'_> {
         let described = self.described(name).await?;
         let deleted = self
             .api
-            .publisher
+            .manager
             .delete_repository(self.api.registry, name)
             .await;
         deleted.map_err(|problem| Failure::of(problem).about("repository", name))?;
-        let resource = Resource::repository(self.api.domain(), name);
-        // Its policy and tags were about nothing else.
-        if self.api.pass.access.policy(&resource).is_some() {
-            self.api.pass.access.delete_policy(&resource, None).await?;
-        }
-        let tags = self.api.publisher.resource_tags(&resource.arn).await?;
-        let keys: Vec<String> = tags.into_iter().map(|(key, _)| key).collect();
-        self.api
-            .publisher
-            .set_resource_tags(&resource.arn, &[], &keys)
-            .await?;
+        // Its policy went with it.
+        self.api.pass.access.reread().await?;
         Ok(described)
     }
 
@@ -217,7 +201,7 @@ impl RepositoryCalls<'_> {
             self.api.pass.to(operation.action(), &domain)?;
         }
         let administrator = call.optional("administrator-account");
-        let created = self.api.publisher.created_at().await?;
+        let created = self.api.manager.created_at().await?;
         let mut all: Vec<_> = self
             .api
             .snapshot

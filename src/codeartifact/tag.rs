@@ -44,7 +44,7 @@ impl TagCalls<'_> {
 
     pub(super) async fn list(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::ListTagsForResource, call)?;
-        let tags = self.api.publisher.resource_tags(&resource.arn).await?;
+        let tags = self.api.manager.resource_tags(&resource.arn).await?;
         let tags: Vec<Value> = tags
             .into_iter()
             .map(|(key, value)| object([("key", key.into()), ("value", value.into())]))
@@ -55,7 +55,7 @@ impl TagCalls<'_> {
     pub(super) async fn add(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::TagResource, call)?;
         let tags = call.tags()?;
-        let before = self.api.publisher.resource_tags(&resource.arn).await?;
+        let before = self.api.manager.resource_tags(&resource.arn).await?;
         let new = tags
             .iter()
             .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
@@ -65,7 +65,7 @@ impl TagCalls<'_> {
             )));
         }
         self.api
-            .publisher
+            .manager
             .set_resource_tags(&resource.arn, &tags, &[])
             .await?;
         Ok(words([]))
@@ -75,7 +75,7 @@ impl TagCalls<'_> {
         let resource = self.tagged(Operation::UntagResource, call)?;
         let keys = call.words("tagKeys")?;
         self.api
-            .publisher
+            .manager
             .set_resource_tags(&resource.arn, &[], &keys)
             .await?;
         Ok(words([]))

@@ -1,7 +1,5 @@
 //! Package versions: what they are, what they have, and what becomes of them.
 
-use std::cmp::Ordering;
-
 use serde_json::{Map, Value};
 
 use super::package::named;
@@ -12,7 +10,7 @@ use crate::package::{AssetId, Format, Origin, PackageId, Status};
 use crate::repository::manage::{Asset, Command, Version};
 use crate::repository::{Addition, Body, Repository};
 
-const STATUSES: &[&str] = &[
+pub(super) const STATUSES: &[&str] = &[
     "Published",
     "Unfinished",
     "Unlisted",
@@ -28,6 +26,16 @@ fn algorithm(name: &str) -> &'static str {
         "sha512" => "SHA-512",
         _ => "SHA-256",
     }
+}
+
+/// Whether a version is the one that the caller wrote, in whatever spelling.
+pub(super) fn is_named(
+    package: &PackageId,
+    wanted: &str,
+) -> Result<impl Fn(&str) -> bool + use<>, Failure> {
+    let protocol = package.format().protocol();
+    let wanted = protocol.version(wanted)?;
+    Ok(move |version: &str| protocol.known_version(version) == wanted)
 }
 
 /// A file's name as CodeArtifact has it: npm's one tarball is `package.tgz`.
@@ -122,16 +130,7 @@ impl VersionCalls<'_> {
         let origin = call.one_of("originType", &["INTERNAL", "EXTERNAL", "UNKNOWN"])?;
         let mut versions = self.api.versions(repository, &package).await?;
         let protocol = package.format().protocol();
-        let newest_first = |a: &Version, b: &Version| {
-            if protocol.is_newer(&a.version, &b.version) {
-                Ordering::Less
-            } else if protocol.is_newer(&b.version, &a.version) {
-                Ordering::Greater
-            } else {
-                a.version.cmp(&b.version)
-            }
-        };
-        versions.sort_by(newest_first);
+        versions.sort_by(|a, b| protocol.compare_choice(&b.version, &a.version));
         let tagged = versions
             .iter()
             .find(|version| version.tags.iter().any(|tag| tag == "latest"));
@@ -183,7 +182,8 @@ impl VersionCalls<'_> {
         let (repository, package) = self.api.may_to_package(operation, call)?;
         let wanted = call.required("version")?;
         let versions = self.api.versions(repository, &package).await?;
-        let version = versions.into_iter().find(|one| one.version == wanted);
+        let is_wanted = is_named(&package, wanted)?;
+        let version = versions.into_iter().find(|one| is_wanted(&one.version));
         let version = version.ok_or_else(|| {
             Failure::absent(
                 "package-version",
@@ -212,7 +212,7 @@ impl VersionCalls<'_> {
             .await?;
         let said = self
             .api
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let manifest: Value = serde_json::from_str(&said.manifest).unwrap_or_default();
@@ -276,7 +276,7 @@ impl VersionCalls<'_> {
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
             .api
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let dependencies: Vec<Value> = said
@@ -312,7 +312,7 @@ impl VersionCalls<'_> {
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
             .api
-            .publisher
+            .manager
             .words_of(repository, &package, &version.version)
             .await?;
         let readme = said.readme.ok_or_else(|| {
@@ -432,13 +432,18 @@ impl VersionCalls<'_> {
         package: &PackageId,
         fates: &mut Fates,
     ) -> Result<Vec<Version>, Failure> {
-        let expected = call.one_of("expectedStatus", STATUSES)?;
+        let expected = call.expected_status()?;
         let named = call.versions()?;
         let mut versions = self.api.versions(repository, package).await?;
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
+            let is_wanted = is_named(package, &wanted)?;
+            // Two spellings of one version are one.
+            if chosen.iter().any(|one: &Version| is_wanted(&one.version)) {
+                continue;
+            }
             let found = versions.iter().position(|one| {
-                one.version == wanted && one.repository == repository.name && one.is_own
+                is_wanted(&one.version) && one.repository == repository.name && one.is_own
             });
             let Some(version) = found.map(|at| versions.swap_remove(at)) else {
                 let why = format!("`{}` itself has no {package} {wanted}", repository.name);
@@ -448,7 +453,7 @@ impl VersionCalls<'_> {
             if let Some(revision) = revision.filter(|revision| *revision != version.revision) {
                 let why = format!("it is in revision {}, not {revision}", version.revision);
                 fates.failed(&wanted, "MISMATCHED_REVISION", why);
-            } else if let Some(status) = expected.filter(|it| *it != version.status.as_str()) {
+            } else if let Some(status) = expected.filter(|it| *it != version.status) {
                 let why = format!("it is {}, not {status}", version.status);
                 fates.failed(&wanted, "MISMATCHED_STATUS", why);
             } else {
@@ -490,9 +495,11 @@ impl VersionCalls<'_> {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: vec![version.version.clone()],
+                // The one that was looked at: where it is another by then, the call hears of it.
+                from: vec![version.status],
                 status,
             };
-            match self.api.publisher.execute(self.api.snapshot, command).await {
+            match self.api.manager.execute(self.api.snapshot, command).await {
                 Ok(_) => {}
                 Err(problem) => {
                     fates.failed(&version.version, "NOT_ALLOWED", problem.sentence());
@@ -521,11 +528,9 @@ impl VersionCalls<'_> {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: chosen.iter().map(|one| one.version.clone()).collect(),
+                from: call.expected_status()?.into_iter().collect(),
             };
-            self.api
-                .publisher
-                .execute(self.api.snapshot, command)
-                .await?;
+            self.api.manager.execute(self.api.snapshot, command).await?;
         }
         for version in &chosen {
             fates.succeeded(version, "Deleted");

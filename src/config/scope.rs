@@ -87,7 +87,7 @@ impl CredentialScope {
 
     /// `host` or `host:port`, over http and https; without a port, for the default port of either.
     #[must_use]
-    pub fn of_authority(authority: &str) -> Option<Self> {
+    fn of_authority(authority: &str) -> Option<Self> {
         if authority.contains(['/', '\\', '?', '#']) {
             return None;
         }

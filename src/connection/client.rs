@@ -15,9 +15,9 @@ use url::Url;
 use super::breaker::{Breaker, Failure};
 use super::cdn_loop::{CDN_LOOP, LoopId};
 use super::credential::Credential;
-use super::error::Error;
+use super::error::{Error, transport};
 use super::forward::{Forwarder, forwarder};
-use super::reach::{LeadsInside, Reach};
+use super::reach::Reach;
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
@@ -244,6 +244,7 @@ pub struct Connection {
 impl Connection {
     /// # Errors
     /// Where a certificate or a credential cannot be used.
+    #[allow(clippy::disallowed_methods, reason = "this is the door to registries")]
     pub fn new(
         config: &config::Connection,
         all: &config::Config,
@@ -663,39 +664,6 @@ async fn said(mut response: reqwest::Response) -> String {
         .split_whitespace()
         .collect();
     words.join(" ").chars().take(600).collect()
-}
-
-/// The innermost cause.
-pub(super) fn causes(error: &dyn std::error::Error) -> Option<String> {
-    let mut innermost = error.source()?;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    Some(innermost.to_string())
-}
-
-pub(super) fn transport(error: &reqwest::Error) -> Error {
-    if let Some(host) = LeadsInside::caused(error) {
-        return Error::Inside {
-            host: host.to_owned(),
-        };
-    }
-    if error.is_timeout() && !error.is_connect() {
-        return Error::TimedOut;
-    }
-    // The causes say what the sentence does not; the URL, which may be a secret, is left out.
-    let cause = causes(error).unwrap_or_default();
-    if error.is_connect() {
-        Error::Unreachable { cause }
-    } else if error.is_request() {
-        Error::Unanswered { cause }
-    } else {
-        Error::Body(if cause.is_empty() {
-            "it broke off".to_owned()
-        } else {
-            cause
-        })
-    }
 }
 
 #[allow(

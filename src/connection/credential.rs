@@ -201,7 +201,7 @@ impl Rented {
                 .http
                 .execute(request)
                 .await
-                .map_err(|error| no_token(super::client::transport(&error).to_string()))?;
+                .map_err(|error| no_token(super::error::transport(&error).to_string()))?;
             let mut body = Vec::new();
             while let Ok(Some(piece)) = response.chunk().await {
                 body.extend_from_slice(&piece);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reach::LeadsInside;
 use crate::problem::{Decider, Kind, Problem};
 
 /// Why there is no answer to use.
@@ -154,5 +155,38 @@ impl Error {
             | Self::Body(_) => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
                 .advice("try again, or run `larder check`"),
         }
+    }
+}
+
+/// The innermost cause.
+pub(super) fn causes(error: &dyn std::error::Error) -> Option<String> {
+    let mut innermost = error.source()?;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    Some(innermost.to_string())
+}
+
+pub(super) fn transport(error: &reqwest::Error) -> Error {
+    if let Some(host) = LeadsInside::caused(error) {
+        return Error::Inside {
+            host: host.to_owned(),
+        };
+    }
+    if error.is_timeout() && !error.is_connect() {
+        return Error::TimedOut;
+    }
+    // The causes say what the sentence does not; the URL, which may be a secret, is left out.
+    let cause = causes(error).unwrap_or_default();
+    if error.is_connect() {
+        Error::Unreachable { cause }
+    } else if error.is_request() {
+        Error::Unanswered { cause }
+    } else {
+        Error::Body(if cause.is_empty() {
+            "it broke off".to_owned()
+        } else {
+            cause
+        })
     }
 }

@@ -27,8 +27,8 @@ use rustls_platform_verifier::Verifier;
 
 use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
-use super::client::causes;
 use super::error::Error;
+use super::error::causes;
 use super::reach::{LeadsInside, Reach};
 use crate::package::UpstreamUrl;
 

@@ -45,6 +45,10 @@ impl Sender {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "targets are asked by a client of their own"
+    )]
     async fn http(&self) -> Result<&reqwest::Client, String> {
         let http = self.http.get_or_try_init(|| async {
             // A redirect would carry the event, and its signature, to somebody else.

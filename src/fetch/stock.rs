@@ -6,7 +6,7 @@ use std::sync::Arc;
 use moka::future::Cache;
 
 use crate::connection::Connection;
-use crate::package::PackageId;
+use crate::package::{PackageId, VersionId};
 use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::catalog::AssetKey;
@@ -22,8 +22,8 @@ struct StockKey {
 #[derive(Debug, Default)]
 pub struct Stock {
     files: BTreeSet<String>,
-    /// Those of which more is here than what is read beforehand, in one spelling.
-    versions: HashSet<String>,
+    /// Those of which more is here than what is read beforehand.
+    versions: HashSet<VersionId>,
     /// When it was looked up, by [`crate::store::BlobRetention::evictions`].
     evictions: u64,
 }
@@ -37,8 +37,7 @@ impl Stock {
         };
         for (version, file) in rows {
             if protocol.carries(&file) {
-                let version = protocol.version_key(&version).into_owned();
-                stock.versions.insert(version);
+                stock.versions.insert(protocol.known_version(&version));
             }
             stock.files.insert(file);
         }
@@ -52,8 +51,8 @@ impl Stock {
 
     #[must_use]
     pub fn has_version(&self, package: &PackageId, version: &str) -> bool {
-        let key = package.format().protocol().version_key(version);
-        self.versions.contains(key.as_ref())
+        let version = package.format().protocol().known_version(version);
+        self.versions.contains(&version)
     }
 
     /// The files, in one order.

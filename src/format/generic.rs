@@ -2,6 +2,9 @@
 //! registry outside; the CodeArtifact API writes and reads them (user guide, "Using CodeArtifact
 //! with generic packages").
 
+use std::cmp::Ordering;
+
+use super::maven::Maven;
 use super::upload::{Inspected, Upload};
 use super::{
     Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Own, Protocol, RenderInput,
@@ -113,8 +116,12 @@ impl Protocol for Generic {
     }
 
     /// Maven's order takes any text for a version.
-    fn is_newer(&self, version: &str, than: &str) -> bool {
-        Format::Maven.protocol().is_newer(version, than)
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        Maven.compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        Maven.is_prerelease(version)
     }
 
     fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
@@ -129,11 +136,11 @@ impl Protocol for Generic {
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        Format::Maven.protocol().version_in(version, range)
+        Maven.version_in(version, range)
     }
 
     fn check_range(&self, range: &str) -> Result<(), String> {
-        Format::Maven.protocol().check_range(range)
+        Maven.check_range(range)
     }
 
     fn error(&self, problem: &Problem) -> ErrorBody {

@@ -1,5 +1,7 @@
 //! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod edit;
 pub mod generic;
 pub mod json;
@@ -12,108 +14,32 @@ pub mod problem;
 pub mod pypi;
 mod range;
 pub mod rule;
+mod target;
 pub mod text;
 pub mod upload;
 pub mod xml;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Write};
 
-use http::Method;
 use jiff::Timestamp;
 use url::Url;
 
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise,
-    Status, Summary, UpstreamPath, UpstreamUrl,
+    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, Summary,
+    UpstreamPath, UpstreamUrl, VersionId,
 };
 use crate::problem::Problem;
+pub use target::{Ask, Change, DocumentId, Target, View};
 use upload::{Inspected, Parted, Readable, Upload};
 
 /// Where our own packages' documents say that they come from: a host that there is not.
 pub const OWN: &str = "https://-/";
 
-/// The part of a request that a format reads.
-#[derive(Debug)]
-pub struct Ask<'a> {
-    pub method: &'a Method,
-    /// The path below `/{format}/{repository}/`, still percent-encoded, without the query.
-    pub rest: &'a str,
-    pub query: Option<&'a str>,
-    /// The `Accept` header; empty where there is none.
-    pub accept: &'a str,
-}
-
-/// What a path asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    Document(DocumentId),
-    Asset(AssetId),
-    /// An asset by upstream's own path, which does not show the package; the stored table of
-    /// aliases knows it.
-    Alias(String),
-    /// The digest of an asset, as a file of its own.
-    Checksum(AssetId, Algorithm),
-    /// The digest of a document as we render it.
-    DocumentChecksum(DocumentId, Algorithm),
-    /// Known without asking anybody.
-    Answer {
-        content_type: &'static str,
-        body: String,
-    },
-    /// A question whose body goes to upstream, and whose answer is not kept.
-    Question {
-        location: Location,
-        content_type: &'static str,
-    },
-    /// To the same thing under its right name, relative to the repository's root.
-    Redirect(String),
-    /// A change to what the repository has of its own.
-    Change(Change),
-}
-
-/// What a client wants changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// npm's document: new versions with their tarball in it, or other words about old ones.
-    Document(PackageId),
-    /// npm's document in its next revision: versions that are no longer in it go.
-    Revision {
-        package: PackageId,
-        /// The one that the client read.
-        revision: String,
-    },
-    RemovePackage {
-        package: PackageId,
-        revision: String,
-    },
-    /// What is left to say after [`Change::Revision`] took the version out.
-    RemoveAsset(AssetId),
-    Tag {
-        package: PackageId,
-        tag: String,
-    },
-    Untag {
-        package: PackageId,
-        tag: String,
-    },
-    /// A form with a file in it, or the file itself.
-    Form,
-    /// A file at its own path.
-    File(AssetId),
-    /// What the client says that a file's digest is.
-    Checksum(AssetId, Algorithm),
-    /// The document that ends a version's publishing; we compose our own.
-    Finish(DocumentId),
-    /// The checksum of such a document, which is nothing to us.
-    FinishChecksum(DocumentId, Algorithm),
-    Status {
-        package: PackageId,
-        version: String,
-        status: Status,
-    },
-}
+/// Longer texts than this are no versions.
+const VERSION_BYTES_MAX: usize = 1024;
 
 /// Reads `npm:@scope/name`.
 ///
@@ -127,55 +53,6 @@ pub fn package(text: &str) -> Result<PackageId, Problem> {
         .parse()
         .map_err(|error| Problem::invalid(format!("{error}")))?;
     format.protocol().package(name)
-}
-
-impl Change {
-    /// The package that it is about, where the path shows it.
-    #[must_use]
-    pub fn package(&self) -> Option<&PackageId> {
-        match self {
-            Self::Document(package)
-            | Self::Revision { package, .. }
-            | Self::RemovePackage { package, .. }
-            | Self::Tag { package, .. }
-            | Self::Untag { package, .. }
-            | Self::Status { package, .. } => Some(package),
-            Self::RemoveAsset(asset) | Self::File(asset) | Self::Checksum(asset, _) => {
-                Some(&asset.package)
-            }
-            Self::Finish(id) | Self::FinishChecksum(id, _) => id.package.as_ref(),
-            Self::Form => None,
-        }
-    }
-}
-
-/// A document of one repository, in one of its forms.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DocumentId {
-    pub package: Option<PackageId>,
-    pub view: View,
-}
-
-/// Which of its format's documents a [`DocumentId`] is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum View {
-    Npm(npm::View),
-    Pypi(pypi::View),
-    Maven(maven::View),
-    Nuget(nuget::View),
-}
-
-impl View {
-    /// The format that it is of.
-    #[must_use]
-    pub fn format(&self) -> Format {
-        match self {
-            Self::Npm(_) => Format::Npm,
-            Self::Pypi(_) => Format::Pypi,
-            Self::Maven(_) => Format::Maven,
-            Self::Nuget(_) => Format::Nuget,
-        }
-    }
 }
 
 /// A mutable resource of a connection.
@@ -602,13 +479,51 @@ pub trait Protocol: Send + Sync {
     /// Where one of them is not what the format says.
     fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError>;
 
-    /// One spelling for all that mean the same version.
-    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
+    /// One spelling for all that mean the same version; what is no version stays as it is.
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
         Cow::Borrowed(version)
     }
 
-    /// Whether the first version is the newer one; one that cannot be read is older than any.
-    fn is_newer(&self, version: &str, than: &str) -> bool;
+    /// The order of versions: total, equal where two spell the same version, and with a place for
+    /// what cannot be read. A prerelease stands before its release.
+    fn compare(&self, a: &str, b: &str) -> Ordering;
+
+    /// Whether clients take it only where they are told to: a prerelease, or no version at all.
+    fn is_prerelease(&self, version: &str) -> bool;
+
+    /// The order in which clients choose where nobody tells them: any release is after all
+    /// prereleases.
+    fn compare_choice(&self, a: &str, b: &str) -> Ordering {
+        let is_release = |version| !self.is_prerelease(version);
+        is_release(a)
+            .cmp(&is_release(b))
+            .then_with(|| self.compare(a, b))
+    }
+
+    /// Reads a version as people write it.
+    ///
+    /// # Errors
+    /// Where no version is written so in any format.
+    fn version(&self, text: &str) -> Result<VersionId, Problem> {
+        let text = text.trim();
+        let is_one = !text.is_empty()
+            && text.len() <= VERSION_BYTES_MAX
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+        if is_one {
+            Ok(self.known_version(text))
+        } else {
+            Err(Problem::invalid(format!(
+                "`{}` is no version of {}",
+                text.escape_debug(),
+                self.format()
+            )))
+        }
+    }
+
+    /// The version that a document or a catalog names, whatever it is called there.
+    fn known_version(&self, text: &str) -> VersionId {
+        VersionId::new(self.format(), &self.normal_version(text))
+    }
 
     /// Where a registry of the format takes what is sent to this path below a repository, and the
     /// same below an address that is for publishes alone.

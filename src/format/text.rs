@@ -71,12 +71,18 @@ pub fn xml(bytes: &[u8]) -> Result<Cow<'_, str>, FormatError> {
 }
 
 fn decode<'a>(encoding: &'static Encoding, bytes: &'a [u8]) -> Result<Cow<'a, str>, FormatError> {
-    if encoding == UTF_8 {
-        return Ok(Cow::Borrowed(std::str::from_utf8(bytes)?));
+    let text = if encoding == UTF_8 {
+        Cow::Borrowed(std::str::from_utf8(bytes)?)
+    } else {
+        encoding
+            .decode_without_bom_handling_and_without_replacement(bytes)
+            .ok_or_else(|| FormatError::Xml(format!("it is not in {}", encoding.name())))?
+    };
+    // A reader that drops the second one, too, counts its places from another beginning.
+    if text.starts_with('\u{feff}') {
+        return Err(FormatError::Xml("it begins with two marks".to_owned()));
     }
-    encoding
-        .decode_without_bom_handling_and_without_replacement(bytes)
-        .ok_or_else(|| FormatError::Xml(format!("it is not in {}", encoding.name())))
+    Ok(text)
 }
 
 /// The encoding that an XML declaration names.
@@ -104,6 +110,17 @@ mod tests {
 
     fn wide(text: &str, order: fn(u16) -> [u8; 2]) -> Vec<u8> {
         text.encode_utf16().flat_map(order).collect()
+    }
+
+    #[test]
+    fn two_marks_are_no_document() {
+        for bytes in [
+            "\u{feff}\u{feff}<a/>".as_bytes().to_vec(),
+            wide("\u{feff}\u{feff}<a/>", u16::to_le_bytes),
+            wide("\u{feff}\u{feff}<a/>", u16::to_be_bytes),
+        ] {
+            assert!(xml(&bytes).is_err(), "{bytes:?}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    AssetReply, Body, Cached, Changed, DocumentReply, Encodings, Explanation, Forwarded, Publisher,
-    Reader, Repository, Sent, Snapshot, Submission,
+    AssetReply, Body, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explanation,
+    Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
 use crate::config::CredentialScope;
@@ -21,12 +21,17 @@ use crate::problem::Problem;
 pub struct Repositories {
     reader: Arc<Reader>,
     publisher: Arc<Publisher>,
+    forwarder: Arc<Forwarder>,
 }
 
 impl Repositories {
     #[must_use]
-    pub fn new(reader: Arc<Reader>, publisher: Arc<Publisher>) -> Self {
-        Self { reader, publisher }
+    pub fn new(reader: Arc<Reader>, publisher: Arc<Publisher>, forwarder: Arc<Forwarder>) -> Self {
+        Self {
+            reader,
+            publisher,
+            forwarder,
+        }
     }
 
     /// Reads for Larder itself, for its operator, and for the API, whose operations ask for their own
@@ -69,6 +74,7 @@ impl Repositories {
     ) -> Result<ChangeableRepository<'a>, Problem> {
         Ok(ChangeableRepository {
             publisher: &self.publisher,
+            forwarder: &self.forwarder,
             snapshot,
             repository: snapshot.repository(admitted.repository())?,
             admitted,
@@ -154,6 +160,7 @@ impl ReadableRepository<'_> {
 /// A repository that a request was admitted to change.
 pub struct ChangeableRepository<'a> {
     publisher: &'a Arc<Publisher>,
+    forwarder: &'a Arc<Forwarder>,
     snapshot: &'a Arc<Snapshot>,
     repository: &'a Repository,
     admitted: Admitted<'a, ToChange>,
@@ -176,6 +183,7 @@ impl ChangeableRepository<'_> {
         change: Change,
         body: Body,
         content_type: &str,
+        record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {
         let permit = |package: &PackageId| self.admitted.permit(package);
         let submission = Submission {
@@ -184,6 +192,7 @@ impl ChangeableRepository<'_> {
             body,
             content_type,
             permit: &permit,
+            record,
         };
         self.publisher
             .change(self.snapshot, self.repository, submission)
@@ -191,7 +200,7 @@ impl ChangeableRepository<'_> {
     }
 
     /// # Errors
-    /// As [`Publisher::forward`].
+    /// As [`Forwarder::forward`].
     pub async fn forward(
         &self,
         to: &Arc<Connection>,
@@ -200,7 +209,7 @@ impl ChangeableRepository<'_> {
         within: Option<&CredentialScope>,
         spool: bool,
     ) -> Result<Forwarded, Problem> {
-        self.publisher
+        self.forwarder
             .forward(self.repository, to, change, sent, within, spool)
             .await
     }

@@ -182,7 +182,11 @@ impl Waiting {
                 };
                 let reader = Arc::clone(&reader);
                 own.spawn_until_stop(async move {
-                    if let Err(problem) = reader.go(&step).await {
+                    let walker = Walker {
+                        reader: &reader,
+                        step: &step,
+                    };
+                    if let Err(problem) = walker.go().await {
                         debug!(target = ?step.target, %problem, "Nothing fetched ahead");
                     }
                     drop(place);
@@ -234,9 +238,18 @@ impl Reader {
             depth: 0,
         });
     }
+}
 
-    async fn go(self: &Arc<Self>, step: &Step) -> Result<(), Problem> {
-        if !self.ahead.may_go(&step.connection) {
+/// A step that is taken.
+struct Walker<'a> {
+    reader: &'a Arc<Reader>,
+    step: &'a Step,
+}
+
+impl Walker<'_> {
+    async fn go(&self) -> Result<(), Problem> {
+        let (reader, step) = (self.reader, self.step);
+        if !reader.ahead.may_go(&step.connection) {
             return Ok(());
         }
         let package = match &step.target {
@@ -248,18 +261,18 @@ impl Reader {
         let repository = step.snapshot.repository(&step.repository)?;
         if let Some(package) = package {
             let lookup = Lookup::new(&step.snapshot, repository, package);
-            if !self.may_ask(&lookup, &step.connection).await? {
+            if !reader.may_ask(&lookup, &step.connection).await? {
                 return Ok(());
             }
         }
         let started = Instant::now();
         let leads = match &step.target {
-            Target::Document(id) => self.leads_of_document(step, id, started).await?,
-            Target::Asset(asset) => self.leads_of_asset(step, asset, started).await?,
+            Target::Document(id) => self.leads_of_document(id, started).await?,
+            Target::Asset(asset) => self.leads_of_asset(asset, started).await?,
             _ => Vec::new(),
         };
         for Lead { target, range } in leads {
-            self.ahead.step(Step {
+            reader.ahead.step(Step {
                 snapshot: Arc::clone(&step.snapshot),
                 repository: step.repository.clone(),
                 connection: Arc::clone(&step.connection),
@@ -272,11 +285,11 @@ impl Reader {
     }
 
     async fn leads_of_document(
-        self: &Arc<Self>,
-        step: &Step,
+        &self,
         id: &DocumentId,
         started: Instant,
     ) -> Result<Vec<Lead>, Problem> {
+        let (reader, step) = (self.reader, self.step);
         let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
         let now = clock::now();
         let Some(package) = &id.package else {
@@ -285,15 +298,15 @@ impl Reader {
         let concern = rules.concern(package, now);
         let resource = connection.format.protocol().resource(id, concern.dates);
         let what = package.full_name();
-        let document = self
+        let document = reader
             .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
         if step.depth > 0 && document.outcome == Outcome::Miss {
             self.arrived(connection, &resource.key, document.row.size, started);
         }
-        let bytes = document.bytes(&self.fetcher).await?;
-        let view = self
+        let bytes = document.bytes(&reader.fetcher).await?;
+        let view = reader
             .view(&step.snapshot, connection, id, &document, concern)
             .await?;
         let (owner, of, range) = (
@@ -316,31 +329,31 @@ impl Reader {
     }
 
     async fn leads_of_asset(
-        self: &Arc<Self>,
-        step: &Step,
+        &self,
         asset: &AssetId,
         started: Instant,
     ) -> Result<Vec<Lead>, Problem> {
+        let (reader, step) = (self.reader, self.step);
         let connection = &step.connection;
         let key = AssetKey {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let blob = match self.fetcher.assets().at_rest(&key).await? {
+        let blob = match reader.fetcher.assets().at_rest(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
                 let repository = step.snapshot.repository(&step.repository)?;
                 let lookup = Lookup::new(&step.snapshot, repository, &asset.package);
-                let evidence = &self.evidence;
+                let evidence = &reader.evidence;
                 let facts = evidence.permitted_facts(&lookup, connection, asset).await?;
                 if facts.mutable {
                     return Ok(Vec::new());
                 }
                 let wanted = evidence.wanted(connection, key.clone(), facts).await?;
-                if let (Phase::Failed(problem), _) = self.fetcher.assets().fetch(&wanted).await {
+                if let (Phase::Failed(problem), _) = reader.fetcher.assets().fetch(&wanted).await {
                     return Err(problem);
                 }
-                let Some((row, Some(blob))) = self.fetcher.assets().at_rest(&key).await? else {
+                let Some((row, Some(blob))) = reader.fetcher.assets().at_rest(&key).await? else {
                     return Ok(Vec::new());
                 };
                 if step.depth > 0 {
@@ -350,7 +363,7 @@ impl Reader {
             }
         };
         let bytes = blob
-            .read_all(self.fetcher.tasks())
+            .read_all(reader.fetcher.tasks())
             .await
             .map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
@@ -378,18 +391,20 @@ impl Reader {
         what: &str,
         read: impl FnOnce() -> Result<Vec<Lead>, FormatError> + Send + 'static,
     ) -> Result<Vec<Lead>, Problem> {
-        let place = self.ahead.reading.acquire().await;
+        let reader = self.reader;
+        let place = reader.ahead.reading.acquire().await;
         let _place = place.map_err(|error| Problem::internal("reading stopped", error))?;
-        let read = self.fetcher.tasks().spawn_blocking(read).await;
+        let read = reader.fetcher.tasks().spawn_blocking(read).await;
         read.map_err(|error| Problem::internal("reading a document failed", error))?
             .map_err(|error| unreadable(connection, what, error))
     }
 
     /// Notes what was fetched, and leaves a slow upstream alone.
     fn arrived(&self, connection: &Connection, key: &str, size: u64, started: Instant) {
-        self.ahead.fetched(connection, key, size);
+        self.reader.ahead.fetched(connection, key, size);
         if started.elapsed() > SLOW_AFTER {
-            self.ahead
+            self.reader
+                .ahead
                 .resting
                 .insert(connection.name.as_str().into(), ());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::document::{Cached, Lasting, own_cached};
 use super::evidence::promises_of;
 use super::lookup::{Candidate, Lookup};
-use super::own::Held;
+use super::own::OwnPackage;
 use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
@@ -188,7 +188,7 @@ impl AssetRequest<'_> {
     async fn of_own(
         &self,
         repository: &str,
-        held: &Held,
+        held: &OwnPackage,
         shadowed: &ShadowedVersions,
     ) -> Result<Option<Result<AssetReply, Problem>>, Problem> {
         let Some(found) = self.own_facts(repository, held, shadowed)? else {
@@ -221,7 +221,7 @@ impl AssetRequest<'_> {
     fn own_facts<'h>(
         &self,
         repository: &str,
-        held: &'h Held,
+        held: &'h OwnPackage,
         shadowed: &ShadowedVersions,
     ) -> Result<Option<Result<&'h ReleaseAsset, Problem>>, Problem> {
         let listing = held.listing.as_ref();

@@ -9,7 +9,7 @@ use super::decision::View;
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
 use super::evidence::unreadable;
 use super::lookup::{Candidate, Lookup};
-use super::own::Held;
+use super::own::OwnPackage;
 use super::render::{OwnSource, Rendering, upstream};
 use super::source::Publish;
 use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
@@ -289,19 +289,15 @@ impl<'a> DocumentRequest<'a> {
     async fn own_part(
         &self,
         repository: &str,
-        held: &Held,
+        held: &OwnPackage,
         shadowed: ShadowedVersions,
     ) -> Result<Option<Part>, Problem> {
         let Some(listing) = &held.listing else {
             return Ok(None);
         };
-        let version = self
-            .id
-            .view
-            .format()
-            .protocol()
-            .version_of_document(self.id);
-        let release = version.and_then(|version| listing.release(version));
+        let protocol = self.id.view.format().protocol();
+        let version = protocol.version_of_document(self.id);
+        let release = version.and_then(|it| listing.find(&protocol.known_version(it)));
         if let (Some(lookup), Some(release)) = (&self.lookup, release) {
             lookup.permit(&Candidate::own(repository, release))?;
         }

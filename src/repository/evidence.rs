@@ -152,7 +152,7 @@ impl EvidenceReader {
         let protocol = connection.format.protocol();
         let Evidence::Documents(alternatives) = protocol.evidence(package, dates) else {
             return Ok(Arc::new(PackageFacts {
-                facts: Facts::default(),
+                facts: Facts::new(connection.format, Vec::new()),
                 documents: Vec::new(),
             }));
         };
@@ -191,7 +191,7 @@ impl EvidenceReader {
             documents.push(document.row.blob);
         }
         let facts = Arc::new(PackageFacts {
-            facts: Facts::new(assets),
+            facts: Facts::new(connection.format, assets),
             documents,
         });
         self.facts.insert(key, Arc::clone(&facts)).await;

@@ -103,13 +103,14 @@ impl Reader {
         lookup: &Lookup<'_>,
         version: &str,
     ) -> Result<Found, Problem> {
+        let wanted = &lookup.package.format().protocol().known_version(version);
         let chain = self.chain(lookup).await?;
         let walk = self.walk(&chain, Some(lookup.package));
         let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
             match source {
                 PackageSource::Own { repository, held } => {
                     let listing = held.listing.as_ref();
-                    let release = listing.and_then(|listing| listing.release(version));
+                    let release = listing.and_then(|listing| listing.find(wanted));
                     Ok(release.map(|release| Found {
                         source: repository.to_string(),
                         published: Some(release.published),

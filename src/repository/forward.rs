@@ -8,19 +8,19 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::publish::Publisher;
-use super::receive::Body;
-use super::{Repository, Snapshot};
+use super::change::Committer;
+use super::receive::{Body, BodyReceiver};
+use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
 use crate::connection::{Connection, Error, Forward, ForwardBody, Outbound, answered};
 use crate::format::{Change, Evidence};
 use crate::package::{BlobId, UpstreamUrl};
 use crate::problem::{Decider, Problem};
-use crate::store::Keeping;
-use crate::store::packages::{Spooled, random_name};
+use crate::store::packages::{Packages, Spooled, random_name};
 use crate::task::{PAUSE_MAX, pause_after};
 
 /// A publish as the client sent it.
@@ -46,14 +46,45 @@ pub enum Forwarded {
     Spooled,
 }
 
-impl Publisher {
+/// Passes publishes on to registries outside, and keeps those in the spool that have to wait.
+pub struct Forwarder {
+    reader: Arc<Reader>,
+    receiver: Arc<BodyReceiver>,
+    committer: Arc<Committer>,
+    /// Told when something waits in the spool, or is to be tried.
+    spooling: Notify,
+}
+
+impl Forwarder {
+    #[must_use]
+    pub fn new(
+        reader: &Arc<Reader>,
+        receiver: &Arc<BodyReceiver>,
+        committer: &Arc<Committer>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            reader: Arc::clone(reader),
+            receiver: Arc::clone(receiver),
+            committer: Arc::clone(committer),
+            spooling: Notify::new(),
+        })
+    }
+
+    fn packages(&self) -> &Packages {
+        self.reader.fetcher.store().packages()
+    }
+
+    fn answer_timeout(&self) -> Duration {
+        self.receiver.bounds().answer_timeout
+    }
+
     /// Passes the publish on to the connection. With a scope it carries the client's own credentials,
     /// and goes nowhere that the scope does not cover.
     ///
     /// # Errors
     /// Where upstream is away and the publish cannot wait for it.
     pub async fn forward(
-        self: &Arc<Self>,
+        &self,
         repository: &Repository,
         to: &Arc<Connection>,
         change: &Change,
@@ -61,11 +92,7 @@ impl Publisher {
         within: Option<&CredentialScope>,
         spool: bool,
     ) -> Result<Forwarded, Problem> {
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|error| Problem::internal("publishing stopped", error))?;
+        let _place = self.receiver.place().await?;
         let as_client = within.is_some() || to.publishes_as_client();
         if spool && as_client {
             return Err(Problem::invalid(
@@ -94,7 +121,7 @@ impl Publisher {
                 headers: sent.headers,
                 body: streamed(sent.body),
                 as_client,
-                patience: self.upload.answer_timeout,
+                patience: self.answer_timeout(),
             })
             .await
             .map_err(|error| away(to, &error))?;
@@ -104,13 +131,13 @@ impl Publisher {
 
     /// Takes the publish in whole before it is tried: from then on it is not lost.
     async fn spooled(
-        self: &Arc<Self>,
+        &self,
         repository: &Repository,
         to: &Arc<Connection>,
         change: &Change,
         sent: Sent,
     ) -> Result<Forwarded, Problem> {
-        let verified = self.receive_file(sent.body).await?;
+        let verified = self.receiver.receive_file(sent.body).await?;
         let headers = sent
             .headers
             .headers()
@@ -130,19 +157,12 @@ impl Publisher {
             queued_at: clock::unix_ms_now(),
             attempts: 0,
             // The one who sent it tries first.
-            next_at: clock::unix_ms_now() + ms(self.upload.answer_timeout) + 5_000,
+            next_at: clock::unix_ms_now() + ms(self.answer_timeout()) + 5_000,
             said: String::new(),
         };
-        let recording = self.store().retention().recording().await;
-        let blob = verified
-            .keep(Keeping::Published)
-            .await
-            .map_err(super::receive::broken)?;
-        let kept = self.store().packages().spool(&one, blob.id()).await;
-        drop(recording);
-        kept.map_err(|error| Problem::internal("the publish cannot be written down", error))?;
+        self.committer.spool(one.clone(), verified).await?;
         self.spooling.notify_one();
-        // Those before it go before it.
+        // Publishes to one connection are delivered in the order in which they came.
         let before = self.waiting().await?;
         let is_first = before
             .iter()
@@ -170,6 +190,7 @@ impl Publisher {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the piece is waited for at once")]
     async fn attempt(
         &self,
         to: &Arc<Connection>,
@@ -180,7 +201,7 @@ impl Publisher {
             .ok()
             .and_then(|bytes| BlobId::from_slice(&bytes))
             .ok_or_else(gone)?;
-        let blob = self.store().blob(id).await;
+        let blob = self.reader.fetcher.store().blob(id).await;
         let blob = blob
             .map_err(|error| Problem::internal("a spooled publish cannot be read", error))?
             .ok_or_else(gone)?;
@@ -219,7 +240,7 @@ impl Publisher {
             headers: Outbound::new(headers.iter(), std::iter::empty()),
             body: streamed(pieces.boxed()),
             as_client: false,
-            patience: self.upload.answer_timeout,
+            patience: self.answer_timeout(),
         })
         .await
         .map_err(|error| away(to, &error))
@@ -230,11 +251,11 @@ impl Publisher {
         self: &Arc<Self>,
         current: impl Fn() -> Option<Arc<Snapshot>> + Send + 'static,
     ) {
-        let publisher = Arc::clone(self);
-        self.tasks().spawn_until_stop(async move {
+        let forwarder = Arc::clone(self);
+        self.reader.fetcher.tasks().spawn_until_stop(async move {
             loop {
                 let Some(snapshot) = current() else { return };
-                let pause = match publisher.try_spool(&snapshot).await {
+                let pause = match forwarder.try_spool(&snapshot).await {
                     Ok(next_at) => next_at,
                     Err(problem) => {
                         warn!(%problem, "The spool cannot be worked off");
@@ -243,11 +264,11 @@ impl Publisher {
                 };
                 // What a configuration that changed lets through is seen at the latest attempt's time.
                 match pause {
-                    None => publisher.spooling.notified().await,
+                    None => forwarder.spooling.notified().await,
                     Some(next_at) => {
                         let left = next_at.saturating_sub(clock::unix_ms_now()).max(50);
                         let pause = Duration::from_millis(u64::try_from(left).unwrap_or(50));
-                        let _ = tokio::time::timeout(pause, publisher.spooling.notified()).await;
+                        let _ = tokio::time::timeout(pause, forwarder.spooling.notified()).await;
                     }
                 }
             }
@@ -255,7 +276,7 @@ impl Publisher {
     }
 
     /// Tries what is due; says when something is due next.
-    async fn try_spool(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Option<i64>, Problem> {
+    async fn try_spool(&self, snapshot: &Snapshot) -> Result<Option<i64>, Problem> {
         let now = clock::unix_ms_now();
         let mut blocked = Vec::new();
         for one in self.waiting().await? {
@@ -299,19 +320,27 @@ impl Publisher {
         Ok(first.into_values().min())
     }
 
-    async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
-        let waiting = self.store().packages().spooled().await;
-        waiting.map_err(|error| Problem::internal("the spool cannot be read", error))
+    /// All publishes that wait here, in the order in which they came.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
+        Ok(self.packages().spooled().await?)
     }
 
     async fn put_off(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
         let next_at = clock::unix_ms_now() + ms(pause_after(one.attempts));
-        let put_off = self
-            .store()
-            .packages()
-            .put_off(&one.id, next_at, said)
-            .await;
-        put_off.map_err(|error| Problem::internal("the spool cannot be written", error))
+        Ok(self.packages().put_off(&one.id, next_at, said).await?)
+    }
+
+    /// Has what waits be tried at once: one publish, or all.
+    ///
+    /// # Errors
+    /// Where the catalog fails.
+    pub async fn retry(&self, id: Option<&str>) -> Result<(), Problem> {
+        self.packages().hurry(id).await?;
+        self.spooling.notify_one();
+        Ok(())
     }
 
     /// Takes a publish out of the spool: it is through, or given up.
@@ -319,13 +348,8 @@ impl Publisher {
     /// # Errors
     /// Where there is none of that id.
     pub async fn unspool(&self, id: &str) -> Result<(), Problem> {
-        let blob = self.store().packages().unspool(id).await;
-        let blob = blob.map_err(|error| {
-            Problem::not_found(Decider::Larder, error.to_string())
-                .advice("`larder spool` lists what waits")
-        })?;
-        self.let_go(&[blob]).await;
-        Ok(())
+        let gone = self.committer.unspool(id).await;
+        gone.map_err(|problem| problem.advice("`larder spool` lists what waits"))
     }
 
     async fn publish_url(&self, to: &Arc<Connection>, path: &str) -> Result<UpstreamUrl, Problem> {
@@ -412,4 +436,65 @@ fn away(to: &Connection, error: &Error) -> Problem {
     problem.advice(
         "try again, or say `spool = true` for the repository, so that it waits for its upstream",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TEAM};
+    use super::*;
+
+    fn waiting(id: &str, blob: BlobId) -> Spooled {
+        Spooled {
+            id: id.to_owned(),
+            repository: "team".to_owned(),
+            connection: "up".to_owned(),
+            method: "PUT".to_owned(),
+            path: "acme".to_owned(),
+            headers: Vec::new(),
+            blob: blob.to_hex(),
+            size: 3,
+            queued_at: 0,
+            attempts: 0,
+            next_at: i64::MAX,
+            said: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_keeps_its_bytes_until_it_is_given_up() {
+        let fixture = Fixture::open(TEAM).await;
+        let body = fixture.receiver.take_bytes(b"one").await.unwrap();
+        let one = waiting("a", BlobId::of(b"one"));
+        fixture.committer.spool(one.clone(), body).await.unwrap();
+        assert_eq!(fixture.forwarder.waiting().await.unwrap(), [one]);
+        assert_eq!(fixture.store.used_bytes(), 0);
+        fixture.forwarder.unspool("a").await.unwrap();
+        assert_eq!(fixture.store.used_bytes(), 3);
+        let problem = fixture.forwarder.unspool("a").await.unwrap_err();
+        assert_eq!(problem.kind, crate::problem::Kind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_publish_that_cannot_be_spooled_leaves_no_bytes_behind() {
+        let fixture = Fixture::open(TEAM).await;
+        for (text, is_taken) in [(b"one", true), (b"two", false)] {
+            let body = fixture.receiver.take_bytes(text).await.unwrap();
+            // Two of one id cannot be.
+            let spooled = fixture
+                .committer
+                .spool(waiting("a", BlobId::of(text)), body);
+            assert_eq!(spooled.await.is_ok(), is_taken);
+        }
+        assert_eq!(fixture.store.used_bytes(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_tried_again_is_due_at_once() {
+        let fixture = Fixture::open(TEAM).await;
+        let body = fixture.receiver.take_bytes(b"one").await.unwrap();
+        let one = waiting("a", BlobId::of(b"one"));
+        fixture.committer.spool(one, body).await.unwrap();
+        fixture.forwarder.retry(Some("a")).await.unwrap();
+        assert_eq!(fixture.forwarder.waiting().await.unwrap()[0].next_at, 0);
+    }
 }

@@ -1,9 +1,8 @@
 //! Publishing a version file by file, by the CodeArtifact API: it is unfinished until the last.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::publish::{Changed, Publisher, drain, newer, refused, takes_none};
+use super::publish::{ChangeRecord, Door, NamedBy, Publisher, drain, takes_none};
 use super::receive::{Body, Received};
 use super::{Publish, Repository, Snapshot};
 use crate::format::generic::SHA256;
@@ -29,7 +28,7 @@ impl Publisher {
     /// Where the repository does not take it, the bytes are others than was said, or the version
     /// is published already.
     pub async fn publish_file(
-        self: &Arc<Self>,
+        &self,
         snapshot: &Snapshot,
         repository: &Repository,
         addition: Addition,
@@ -60,37 +59,29 @@ impl Publisher {
                 return Err(problem);
             }
         }
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|error| Problem::internal("publishing stopped", error))?;
+        let _place = self.receiver.place().await?;
         let (_, name) = asset.file.split_once('/').unwrap_or_default();
         let received = Received {
             name: name.to_owned(),
-            file: Some(self.receive_file(body).await?),
+            file: Some(self.receiver.receive_file(body).await?),
             fields: BTreeMap::from([(SHA256.to_owned(), sha256)]),
             ..Received::default()
         };
-        let published = self.publish(
+        let named_by = if is_unfinished {
+            NamedBy::Path(asset)
+        } else {
+            NamedBy::LastPath(asset)
+        };
+        // The call named the package, and was let in before.
+        let mut door = Door {
             snapshot,
             repository,
-            Format::Generic,
-            received,
-            Some(asset),
-            &|_| Ok(()),
-        );
-        let (Changed::Created | Changed::Done) = published.await?;
-        if is_unfinished {
-            return Ok(());
-        }
-        let newer = newer(Format::Generic);
-        let packages = self.store().packages();
-        let done = packages
-            .finish(&repository.name, &package, &[version], &newer)
-            .await;
-        self.reader.own.changed(&repository.name, &package).await;
-        done.map_err(|error| refused(&repository.name, &package, error))
+            permit: &|_| Ok(String::new()),
+            record: &mut ChangeRecord::default(),
+        };
+        self.publish(&mut door, Format::Generic, received, named_by)
+            .await?;
+        Ok(())
     }
 
     /// Whether the version takes the file; it need not where it has it.

@@ -3,16 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::publish::Publisher;
+use super::change::PackageChange;
+use super::manage::Manager;
 use super::{Registry, Repository};
 use crate::package::{Dependency, PackageId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
-use crate::store::packages::DomainFacts;
-
-fn failed(error: sqlx::Error) -> Problem {
-    Problem::internal("the package catalog cannot be read", error)
-}
+use crate::store::packages::{DomainFacts, Step};
 
 /// What a version of our own says of itself, beside its files.
 #[derive(Clone, Debug, Default)]
@@ -23,14 +20,13 @@ pub struct Words {
     pub dependencies: Vec<Dependency>,
 }
 
-impl Publisher {
+impl Manager {
     /// The domain in numbers.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn domain_facts(&self) -> Result<DomainFacts, Problem> {
-        let facts = self.store().packages().domain_facts().await;
-        facts.map_err(failed)
+        Ok(self.packages().domain_facts().await?)
     }
 
     /// When each repository was first seen, in milliseconds since 1970.
@@ -38,7 +34,7 @@ impl Publisher {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn created_at(&self) -> Result<HashMap<String, i64>, Problem> {
-        self.store().packages().created_at().await.map_err(failed)
+        Ok(self.packages().created_at().await?)
     }
 
     /// What the nearest repository that has the version says of it; nothing where none of ours has.
@@ -46,23 +42,20 @@ impl Publisher {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn words_of(
-        self: &Arc<Self>,
+        &self,
         repository: &Repository,
         package: &PackageId,
         version: &str,
     ) -> Result<Words, Problem> {
-        let packages = self.store().packages();
+        let packages = self.packages();
         for name in repository.own_names() {
-            let manifest = packages.manifest(name, package, version).await;
-            let Some(manifest) = manifest.map_err(failed)? else {
+            let Some(manifest) = packages.manifest(name, package, version).await? else {
                 continue;
             };
-            let readme = packages.readme(name, package, version).await;
-            let dependencies = packages.dependencies(name, package, version).await;
             return Ok(Words {
                 manifest,
-                readme: readme.map_err(failed)?,
-                dependencies: dependencies.map_err(failed)?,
+                readme: packages.readme(name, package, version).await?,
+                dependencies: packages.dependencies(name, package, version).await?,
             });
         }
         Ok(Words::default())
@@ -78,24 +71,21 @@ impl Publisher {
         package: &PackageId,
         said: Restrictions,
     ) -> Result<(), Problem> {
-        let done = self
-            .store()
-            .packages()
-            .restrict(repository, package, said)
-            .await;
-        self.reader.own.changed(repository, package).await;
-        done.map_err(|error| Problem::internal("the package catalog cannot be written", error))
+        let change = PackageChange::of(repository, package).step(Step::Restrict(said));
+        self.committer.commit(change).await?;
+        Ok(())
     }
 
     /// Takes a repository that was made by the API away, with all that it has of its own.
     ///
     /// # Errors
     /// Where there is none, or another draws on it.
-    pub async fn delete_repository(&self, registry: &Registry, name: &str) -> Result<(), Problem> {
-        let freed = registry.delete(name).await?;
-        self.reader.own.forget(name).await;
-        self.let_go(&freed).await;
-        Ok(())
+    pub async fn delete_repository(
+        &self,
+        registry: &Arc<Registry>,
+        name: &str,
+    ) -> Result<(), Problem> {
+        self.committer.delete_repository(registry, name).await
     }
 
     /// The tags of a resource, by ARN.
@@ -103,8 +93,7 @@ impl Publisher {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn resource_tags(&self, resource: &str) -> Result<Vec<(String, String)>, Problem> {
-        let tags = self.store().packages().resource_tags(resource).await;
-        tags.map_err(failed)
+        Ok(self.packages().resource_tags(resource).await?)
     }
 
     /// Sets tags of a resource and takes others away.
@@ -117,8 +106,7 @@ impl Publisher {
         set: &[(String, String)],
         taken: &[String],
     ) -> Result<(), Problem> {
-        let packages = self.store().packages();
-        let done = packages.set_resource_tags(resource, set, taken).await;
-        done.map_err(|error| Problem::internal("the package catalog cannot be written", error))
+        let packages = self.packages();
+        Ok(packages.set_resource_tags(resource, set, taken).await?)
     }
 }

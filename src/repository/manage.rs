@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::publish::{Publisher, newer, refused};
+use super::change::{Committer, PackageChange};
+use super::forward::Forwarder;
+use super::receive::BodyReceiver;
 use super::source::Source;
-use super::{Repository, Snapshot};
-use crate::clock;
-use crate::config::Retention;
+use super::{Reader, Repository, Snapshot};
 use crate::format::package;
 use crate::package::{
-    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary,
+    Algorithm, BlobId, Format, Listing, Origin, PackageId, Release, Status, Summary, VersionId,
 };
 use crate::problem::{Decider, Problem};
-use crate::store::packages::{Delivery, NewRelease, Spooled};
+use crate::store::Store;
+use crate::store::packages::{Delivery, NewRelease, Packages, Spooled, Step};
+use crate::task::Tasks;
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub enum Command {
         repository: String,
         package: String,
         versions: Vec<String>,
+        /// The statuses that the versions may come from; none: any.
+        #[serde(default)]
+        from: Vec<Status>,
         status: Status,
     },
     /// The whole package where no versions are named.
@@ -52,6 +57,9 @@ pub enum Command {
         repository: String,
         package: String,
         versions: Vec<String>,
+        /// The statuses that the versions may have; none: any.
+        #[serde(default)]
+        from: Vec<Status>,
     },
     /// Deletes what the configuration does not keep.
     Retain {
@@ -165,19 +173,47 @@ pub struct Deleted {
     pub size: u64,
 }
 
-/// Packages that are looked through at once.
-const PAGE: usize = 1000;
+/// Carries out what an operator, or a caller of the API, does to repositories.
+pub struct Manager {
+    pub(super) reader: Arc<Reader>,
+    pub(super) receiver: Arc<BodyReceiver>,
+    pub(super) committer: Arc<Committer>,
+    forwarder: Arc<Forwarder>,
+}
 
-impl Publisher {
+impl Manager {
+    #[must_use]
+    pub fn new(
+        reader: &Arc<Reader>,
+        receiver: &Arc<BodyReceiver>,
+        committer: &Arc<Committer>,
+        forwarder: &Arc<Forwarder>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            reader: Arc::clone(reader),
+            receiver: Arc::clone(receiver),
+            committer: Arc::clone(committer),
+            forwarder: Arc::clone(forwarder),
+        })
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        self.reader.fetcher.store()
+    }
+
+    pub(super) fn packages(&self) -> &Packages {
+        self.store().packages()
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        self.reader.fetcher.tasks()
+    }
+
     /// Carries the command out.
     ///
     /// # Errors
     /// Where what it names is not there, or cannot be changed so.
-    pub async fn execute(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        command: Command,
-    ) -> Result<Outcome, Problem> {
+    pub async fn execute(&self, snapshot: &Snapshot, command: Command) -> Result<Outcome, Problem> {
         match command {
             Command::List {
                 repository,
@@ -208,75 +244,71 @@ impl Publisher {
                 versions,
             } => {
                 let (from, to) = (snapshot.repository(&from)?, snapshot.repository(&to)?);
-                self.copy(from, to, &package(&name)?, &versions).await
+                let package = package(&name)?;
+                let versions = read_versions(&package, &versions)?;
+                self.copy(from, to, &package, &versions).await
             }
             Command::Status {
                 repository,
                 package: name,
                 versions,
+                from,
                 status,
             } => {
                 let repository = snapshot.repository(&repository)?;
-                let versions = self
-                    .set_status(&repository.name, &package(&name)?, versions, status)
-                    .await?;
+                let package = package(&name)?;
+                let listing = self.reader.own.listing(&repository.name, &package).await?;
+                let step = Step::SetStatus {
+                    versions: stored(repository, &listing, &versions)?,
+                    from,
+                    to: status,
+                };
+                let change = PackageChange::of(&repository.name, &package).step(step);
+                let versions = self.committer.commit(change).await?.changed;
                 Ok(Outcome::Changed { versions })
             }
             Command::Delete {
                 repository,
                 package: name,
                 versions,
+                from,
             } => {
                 let repository = snapshot.repository(&repository)?;
                 let package = package(&name)?;
-                let listing = self.listing(repository, &package).await?;
+                let listing = self.reader.own.listing(&repository.name, &package).await?;
                 let all = listing.versions.iter().map(|it| it.version.to_string());
-                let chosen: Vec<String> = if versions.is_empty() {
+                let versions = if versions.is_empty() {
                     all.collect()
                 } else {
-                    for version in &versions {
-                        if listing.release(version).is_none() {
-                            return Err(absent(repository, &package, version));
-                        }
-                    }
-                    versions
+                    stored(repository, &listing, &versions)?
                 };
-                self.delete(&repository.name, &package, &chosen).await?;
-                Ok(Outcome::Changed { versions: chosen })
+                let step = Step::Delete { versions, from };
+                let change = PackageChange::of(&repository.name, &package).step(step);
+                let versions = self.committer.commit(change).await?.changed;
+                Ok(Outcome::Changed { versions })
             }
             Command::Retain { dry_run } => self.retain(snapshot, dry_run).await,
-            Command::Spool => self.spool_list().await,
+            Command::Spool => {
+                let waiting = self.forwarder.waiting().await?;
+                Ok(Outcome::Spool { waiting })
+            }
             Command::SpoolRetry { id } => {
-                let hurried = self.store().packages().hurry(id.as_deref()).await;
-                hurried.map_err(|error| Problem::internal("the spool cannot be written", error))?;
-                self.spooling.notify_one();
+                self.forwarder.retry(id.as_deref()).await?;
                 Ok(Outcome::Done)
             }
             Command::Events { state, limit } => {
-                let packages = self.store().packages();
-                let deliveries = packages.deliveries(state.as_deref(), limit).await;
-                let deliveries = deliveries
-                    .map_err(|error| Problem::internal("the events cannot be read", error))?;
+                let deliveries = self.packages().deliveries(state.as_deref(), limit).await?;
                 Ok(Outcome::Events { deliveries })
             }
             Command::EventsReplay { event } => {
-                let replayed = self.store().packages().replay(event.as_deref()).await;
-                let count = replayed
-                    .map_err(|error| Problem::internal("the events cannot be written", error))?;
+                let count = self.packages().replay(event.as_deref()).await?;
                 Ok(Outcome::Replayed { count })
             }
             Command::SpoolDrop { id } => {
-                self.unspool(&id).await?;
+                self.forwarder.unspool(&id).await?;
                 Ok(Outcome::Done)
             }
         }
-    }
-
-    async fn spool_list(&self) -> Result<Outcome, Problem> {
-        let waiting = self.store().packages().spooled().await;
-        let waiting =
-            waiting.map_err(|error| Problem::internal("the spool cannot be read", error))?;
-        Ok(Outcome::Spool { waiting })
     }
 
     /// What the repository has, its own before what was pulled through it, by name.
@@ -291,12 +323,7 @@ impl Publisher {
         let mut found = BTreeMap::new();
         for source in &repository.sources {
             let page = match source {
-                Source::Own(name) => self
-                    .store()
-                    .packages()
-                    .list(name, format, after, limit)
-                    .await
-                    .map_err(failed)?,
+                Source::Own(name) => self.packages().list(name, format, after, limit).await?,
                 Source::Connection(connection)
                     if format.is_none_or(|format| format == connection.format) =>
                 {
@@ -385,45 +412,24 @@ impl Publisher {
 
     /// Copies versions that one repository has into another; no bytes move.
     async fn copy(
-        self: &Arc<Self>,
+        &self,
         from: &Repository,
         to: &Repository,
         package: &PackageId,
-        versions: &[String],
+        versions: &[VersionId],
     ) -> Result<Outcome, Problem> {
-        let mut releases = Vec::new();
+        let mut change = PackageChange::of(&to.name, package);
         for version in versions {
             let release = match self.own_release(from, package, version).await? {
                 Some(release) => release,
                 None => self.pulled_release(from, package, version).await?,
             };
-            releases.push(release);
+            change = change.record_stored(release);
         }
-        let recording = self.store().retention().recording().await;
-        for asset in releases.iter().flat_map(|release| &release.assets) {
-            let kept = self.store().keep_for_good(asset.blob).await;
-            let is_here =
-                kept.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
-            if !is_here {
-                return Err(Problem::not_found(
-                    Decider::Repository(from.name.clone()),
-                    format!("the bytes of {package} {} are not here", asset.file),
-                )
-                .advice("fetch it once through the repository, then copy it"));
-            }
-        }
-        let newer = newer(package.format());
-        let done = self
-            .store()
-            .packages()
-            .copy(&to.name, &releases, &newer)
-            .await;
-        drop(recording);
-        self.reader.own.changed(&to.name, package).await;
-        let copied = done.map_err(|error| refused(&to.name, package, error))?;
+        let applied = self.committer.commit(change).await?;
         Ok(Outcome::Copied {
-            copied: copied.copied,
-            same: copied.same,
+            copied: applied.recorded,
+            same: applied.same,
         })
     }
 
@@ -431,23 +437,23 @@ impl Publisher {
         &self,
         from: &Repository,
         package: &PackageId,
-        version: &str,
+        version: &VersionId,
     ) -> Result<Option<NewRelease>, Problem> {
         for name in from.own_names() {
             let Some(listing) = self.reader.own.whole(name, package).await? else {
                 continue;
             };
-            let Some(release) = listing.release(version) else {
+            let Some(release) = listing.find(version) else {
                 continue;
             };
+            let version = &*release.version;
             if !release.status.is_served() {
                 return Err(Problem::invalid(format!(
                     "{package} {version} is {} in `{name}`: only what is served is copied",
                     release.status
                 )));
             }
-            let packages = self.store().packages();
-            let failed = |error| Problem::internal("the package catalog cannot be read", error);
+            let packages = self.packages();
             let tags = listing.tags.iter();
             return Ok(Some(NewRelease {
                 package: package.clone(),
@@ -456,16 +462,10 @@ impl Publisher {
                 status: release.status,
                 published: release.published,
                 manifest: release.manifest.to_string(),
-                readme: packages
-                    .readme(name, package, version)
-                    .await
-                    .map_err(failed)?,
-                description: packages.description(name, package).await.map_err(failed)?,
+                readme: packages.readme(name, package, version).await?,
+                description: packages.description(name, package).await?,
                 keywords: String::new(),
-                dependencies: packages
-                    .dependencies(name, package, version)
-                    .await
-                    .map_err(failed)?,
+                dependencies: packages.dependencies(name, package, version).await?,
                 assets: release.served().cloned().collect(),
                 tags: tags
                     .filter(|(_, tagged)| tagged.as_str() == version)
@@ -476,129 +476,6 @@ impl Publisher {
         }
         Ok(None)
     }
-
-    async fn delete(
-        &self,
-        repository: &str,
-        package: &PackageId,
-        versions: &[String],
-    ) -> Result<(), Problem> {
-        let newer = newer(package.format());
-        let done = self
-            .store()
-            .packages()
-            .delete(repository, package, versions, &newer)
-            .await;
-        self.reader.own.changed(repository, package).await;
-        let freed = done.map_err(|error| refused(repository, package, error))?;
-        self.let_go(&freed).await;
-        Ok(())
-    }
-
-    /// Deletes the versions that no rule of retention keeps, or says which they would be.
-    async fn retain(&self, snapshot: &Snapshot, dry_run: bool) -> Result<Outcome, Problem> {
-        let mut deleted = Vec::new();
-        for repository in snapshot.repositories() {
-            let of_repository = |rule: &&Retention| {
-                rule.repository
-                    .as_ref()
-                    .is_none_or(|name| *name == repository.name)
-            };
-            let rules: Vec<&Retention> = snapshot
-                .config
-                .retain
-                .iter()
-                .filter(of_repository)
-                .collect();
-            if rules.is_empty() {
-                continue;
-            }
-            let mut after = String::new();
-            loop {
-                let page = self
-                    .store()
-                    .packages()
-                    .list(&repository.name, None, &after, PAGE)
-                    .await
-                    .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-                let Some(last) = page.last() else { break };
-                after = last.package.clone();
-                for one in &page {
-                    let package = package(&one.package)?;
-                    let rule = rules
-                        .iter()
-                        .find(|rule| rule.packages.iter().any(|it| it.names(&package)));
-                    if let Some(rule) = rule {
-                        deleted.extend(self.expire(repository, &package, rule, dry_run).await?);
-                    }
-                }
-            }
-        }
-        Ok(Outcome::Retained { deleted, dry_run })
-    }
-
-    async fn expire(
-        &self,
-        repository: &Repository,
-        package: &PackageId,
-        rule: &Retention,
-        dry_run: bool,
-    ) -> Result<Vec<Deleted>, Problem> {
-        let listing = self.listing(repository, package).await?;
-        let expired: Vec<&Release> = expired(&listing, rule);
-        let versions: Vec<String> = expired.iter().map(|it| it.version.to_string()).collect();
-        if !dry_run && !versions.is_empty() {
-            self.delete(&repository.name, package, &versions).await?;
-        }
-        Ok(expired
-            .into_iter()
-            .map(|release| Deleted {
-                repository: repository.name.clone(),
-                package: package.to_string(),
-                version: release.version.to_string(),
-                size: release.assets.iter().map(|asset| asset.size).sum(),
-            })
-            .collect())
-    }
-}
-
-/// The versions that the rule does not keep: each of its conditions keeps by itself. What a tag
-/// points to stays.
-fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
-    let protocol = listing.package.format().protocol();
-    let mut versions: Vec<&Release> = listing
-        .versions
-        .iter()
-        .filter(|release| !matches!(release.status, Status::Disposed | Status::Unfinished))
-        .collect();
-    versions.sort_by(|a, b| {
-        if protocol.is_newer(&a.version, &b.version) {
-            std::cmp::Ordering::Less
-        } else if protocol.is_newer(&b.version, &a.version) {
-            std::cmp::Ordering::Greater
-        } else {
-            std::cmp::Ordering::Equal
-        }
-    });
-    let now = clock::now();
-    versions
-        .into_iter()
-        .enumerate()
-        .filter(|(index, release)| {
-            let among_last = rule.keep_last.is_some_and(|count| *index < count);
-            let is_young = rule.keep_newer_than.is_some_and(|age| {
-                now.duration_since(release.published)
-                    .try_into()
-                    .is_ok_and(|passed: std::time::Duration| passed < age)
-            });
-            let is_tagged = listing
-                .tags
-                .values()
-                .any(|tagged| *tagged == *release.version);
-            !among_last && !is_young && !is_tagged
-        })
-        .map(|(_, release)| release)
-        .collect()
 }
 
 /// What is pulled through is in another revision with each file that comes.
@@ -639,9 +516,120 @@ fn own_version(repository: &str, listing: &Listing, release: &Release) -> Versio
     }
 }
 
-fn absent(repository: &Repository, package: &PackageId, version: &str) -> Problem {
-    Problem::not_found(
-        Decider::Repository(repository.name.clone()),
-        format!("there is no {package} {version} in `{}`", repository.name),
-    )
+/// Versions of the package as people write them, each once.
+fn read_versions(package: &PackageId, texts: &[String]) -> Result<Vec<VersionId>, Problem> {
+    let mut versions = Vec::with_capacity(texts.len());
+    for text in texts {
+        let version = package.format().protocol().version(text)?;
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    Ok(versions)
+}
+
+/// The versions of the listing that are meant, in the spelling in which they are kept.
+fn stored(
+    repository: &Repository,
+    listing: &Listing,
+    texts: &[String],
+) -> Result<Vec<String>, Problem> {
+    let package = &listing.package;
+    let kept = |version: VersionId| match listing.find(&version) {
+        Some(release) => Ok(release.version.to_string()),
+        None => Err(Problem::not_found(
+            Decider::Repository(repository.name.clone()),
+            format!("there is no {package} {version} in `{}`", repository.name),
+        )),
+    };
+    let versions = read_versions(package, texts)?;
+    versions.into_iter().map(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TEAM, tool};
+    use super::*;
+    use crate::problem::Kind;
+
+    const TWO: &str = "[[repository]]\nname = \"other\"\npublish = \"local\"\n";
+
+    fn delete(versions: &[&str], from: &[Status]) -> Command {
+        Command::Delete {
+            repository: "team".to_owned(),
+            package: tool().to_string(),
+            versions: versions.iter().map(ToString::to_string).collect(),
+            from: from.to_vec(),
+        }
+    }
+
+    async fn versions(fixture: &Fixture, repository: &str) -> Vec<String> {
+        let listing = fixture.reader.own.listing(repository, &tool()).await;
+        let listing = listing.unwrap();
+        let versions = listing.versions.iter();
+        versions
+            .map(|release| release.version.to_string())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_command_takes_versions_from_the_status_that_it_names_alone() {
+        let fixture = Fixture::open(TEAM).await;
+        fixture.publish(&tool(), "1.0", "one").await;
+        let execute = async |command| fixture.manager.execute(&fixture.snapshot(), command).await;
+        let problem = execute(delete(&["1.0"], &[Status::Archived]))
+            .await
+            .unwrap_err();
+        assert_eq!(problem.kind, Kind::Conflict);
+        assert_eq!(versions(&fixture, "team").await, ["1.0"]);
+        let problem = execute(delete(&["9.9"], &[])).await.unwrap_err();
+        assert_eq!(problem.kind, Kind::NotFound);
+        execute(delete(&["1.0"], &[Status::Published]))
+            .await
+            .unwrap();
+        assert!(versions(&fixture, "team").await.is_empty());
+        // Its bytes are the cache's now.
+        assert_eq!(fixture.store.used_bytes(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_package_keeps_its_name_on_its_side() {
+        let fixture = Fixture::open(TEAM).await;
+        fixture.publish(&tool(), "1.0", "one").await;
+        let all = delete(&[], &[]);
+        fixture
+            .manager
+            .execute(&fixture.snapshot(), all)
+            .await
+            .unwrap();
+        let origin = fixture.reader.own.origin("team", &tool()).await.unwrap();
+        assert_eq!(origin, Some(Origin::Internal));
+    }
+
+    #[tokio::test]
+    async fn copies_name_the_same_bytes() {
+        let fixture = Fixture::open(&format!("{TEAM}{TWO}")).await;
+        fixture.publish(&tool(), "1.0", "one").await;
+        let copy = || Command::Copy {
+            from: "team".to_owned(),
+            to: "other".to_owned(),
+            package: tool().to_string(),
+            versions: vec!["1.0".to_owned()],
+        };
+        for (new, known) in [(1, 0), (0, 1)] {
+            let done = fixture.manager.execute(&fixture.snapshot(), copy()).await;
+            let Outcome::Copied { copied, same } = done.unwrap() else {
+                panic!("a copy says what was copied")
+            };
+            assert_eq!((copied.len(), same.len()), (new, known));
+        }
+        let all = delete(&[], &[]);
+        fixture
+            .manager
+            .execute(&fixture.snapshot(), all)
+            .await
+            .unwrap();
+        assert_eq!(versions(&fixture, "other").await, ["1.0"]);
+        assert_eq!(fixture.store.used_bytes(), 0);
+    }
 }

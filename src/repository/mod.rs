@@ -3,11 +3,14 @@
 mod admitted;
 mod ahead;
 mod asset;
+mod change;
 mod decision;
 mod document;
 mod encoding;
 mod evidence;
 mod explain;
+#[cfg(test)]
+mod fixture;
 mod forward;
 mod gather;
 mod generic;
@@ -21,6 +24,8 @@ mod question;
 mod receive;
 mod registry;
 mod render;
+mod retain;
+mod revise;
 mod source;
 mod source_chain;
 pub mod upkeep;
@@ -32,16 +37,18 @@ use moka::future::Cache;
 
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
+pub use change::Committer;
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::PackageFacts;
 pub use explain::Explanation;
-pub use forward::{Forwarded, Passed, Sent};
+pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, Known};
 pub use generic::Addition;
 pub use inspect::Words;
-pub use publish::{Changed, Permit, Publisher, Submission, drain};
-pub use receive::{Body, piped};
+pub use manage::Manager;
+pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
+pub use receive::{Body, BodyReceiver, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
@@ -105,7 +112,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the package catalog cannot be read.
-    pub async fn look(&self) -> Result<(), sqlx::Error> {
+    pub async fn look(&self) -> Result<(), crate::store::packages::Error> {
         self.own.look().await
     }
 

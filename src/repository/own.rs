@@ -1,4 +1,4 @@
-//! What repositories have of their own, as it is known of late.
+//! What repositories have of their own, with what was read of late kept in memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use moka::future::Cache;
 
 use super::Repository;
+use super::publish::not_ours;
 use crate::clock;
 use crate::fetch::Currency;
-use crate::package::{Format, Listing, Origin, PackageId, Release};
+use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
-use crate::store::packages::{Manifests, Packages};
+use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
@@ -21,7 +22,7 @@ type Key = (Box<str>, PackageId);
 const SHARED_FOR: i64 = 2;
 
 /// What a repository has of one package, which may be nothing.
-pub struct Held {
+pub struct OwnPackage {
     /// Without manifests.
     pub listing: Option<Arc<Listing>>,
     /// What was said of its origins.
@@ -29,10 +30,10 @@ pub struct Held {
     pub currency: Currency,
     /// Until when it may be relied upon; seconds since 1970.
     pub until: i64,
-    versions: OnceLock<HashSet<String>>,
+    versions: OnceLock<HashSet<VersionId>>,
 }
 
-impl Held {
+impl OwnPackage {
     /// Whether the version is one of ours, whatever its status.
     pub fn has_version(&self, version: &str) -> bool {
         let Some(listing) = &self.listing else {
@@ -41,22 +42,22 @@ impl Held {
         let protocol = listing.package.format().protocol();
         let versions = self.versions.get_or_init(|| {
             let all = listing.versions.iter();
-            all.map(|release| protocol.version_key(&release.version).into_owned())
+            all.map(|release| protocol.known_version(&release.version))
                 .collect()
         });
-        versions.contains(protocol.version_key(version).as_ref())
+        versions.contains(&protocol.known_version(version))
     }
 }
 
 /// The package catalog, with what was read of it of late in memory.
 pub struct OwnPackages {
     packages: Packages,
-    held: Cache<Key, Arc<Held>>,
+    held: Cache<Key, Arc<OwnPackage>>,
     /// Counts changes: what was read before one is not remembered after it.
     changes: AtomicU64,
-    /// Nothing was ever published here, which spares asking.
+    /// Whether nothing was ever published here: then the catalog is not asked.
     is_empty: AtomicBool,
-    nothing: Arc<Held>,
+    nothing: Arc<OwnPackage>,
 }
 
 impl OwnPackages {
@@ -65,16 +66,16 @@ impl OwnPackages {
             packages: packages.clone(),
             held: Cache::builder()
                 .max_capacity(memory)
-                .weigher(|_: &Key, held: &Arc<Held>| {
+                .weigher(|_: &Key, held: &Arc<OwnPackage>| {
                     held.listing
                         .as_ref()
                         .map_or(300, |listing| listing.weight())
                 })
-                .eviction_listener(|_, held: Arc<Held>, _| held.currency.end())
+                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.currency.end())
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
-            nothing: Arc::new(held(None, None, i64::MAX)),
+            nothing: Arc::new(own_package(None, None, i64::MAX)),
         }
     }
 
@@ -82,7 +83,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn look(&self) -> Result<(), sqlx::Error> {
+    pub async fn look(&self) -> Result<(), packages::Error> {
         if !self.packages.is_shared()
             && self.packages.counts().await?.is_empty()
             && !self.packages.has_restrictions().await?
@@ -104,7 +105,11 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn of(&self, repository: &str, package: &PackageId) -> Result<Arc<Held>, Problem> {
+    pub async fn of(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Arc<OwnPackage>, Problem> {
         if self.is_empty() {
             return Ok(Arc::clone(&self.nothing));
         }
@@ -119,17 +124,14 @@ impl OwnPackages {
             .packages
             .listing(repository, package, Manifests::Left)
             .await;
-        let listing = listing
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
-        let restrictions = self.packages.restrictions(repository, package).await;
-        let restrictions = restrictions
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+        let listing = listing?;
+        let restrictions = self.packages.restrictions(repository, package).await?;
         let until = if self.packages.is_shared() {
             clock::unix_now() + SHARED_FOR
         } else {
             i64::MAX
         };
-        let held = Arc::new(held(listing.map(Arc::new), restrictions, until));
+        let held = Arc::new(own_package(listing.map(Arc::new), restrictions, until));
         self.held.insert(key.clone(), Arc::clone(&held)).await;
         if self.changes.load(Ordering::Acquire) != before {
             self.held.invalidate(&key).await;
@@ -137,7 +139,21 @@ impl OwnPackages {
         Ok(held)
     }
 
-    /// Of a listing the one version alone, with its manifest, and the tags that point to it.
+    /// What the repository itself has of a package that it has to have.
+    ///
+    /// # Errors
+    /// Where it has none, or the catalog cannot be read.
+    pub async fn listing(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Arc<Listing>, Problem> {
+        let held = self.of(repository, package).await?;
+        let listing = held.listing.clone();
+        listing.ok_or_else(|| not_ours(repository, package))
+    }
+
+    /// One version of a listing alone, with its manifest, and the tags that point to it.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
@@ -150,8 +166,7 @@ impl OwnPackages {
         let manifest = self
             .packages
             .manifest(repository, &listing.package, version)
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            .await?;
         let Some((release, manifest)) = listing.release(version).zip(manifest) else {
             return Ok(None);
         };
@@ -169,7 +184,7 @@ impl OwnPackages {
         }))
     }
 
-    /// The same with all manifests, read anew.
+    /// What the repository itself has of the package, with all manifests, read anew.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
@@ -178,10 +193,10 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Option<Listing>, Problem> {
-        self.packages
+        let packages = &self.packages;
+        Ok(packages
             .listing(repository, package, Manifests::Read)
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))
+            .await?)
     }
 
     /// On which side the repository's package is, without reading all of it; `None` where it never
@@ -197,8 +212,7 @@ impl OwnPackages {
         if self.is_empty() {
             return Ok(None);
         }
-        let origin = self.packages.origin(repository, package).await;
-        origin.map_err(|error| Problem::internal("the package catalog cannot be read", error))
+        Ok(self.packages.origin(repository, package).await?)
     }
 
     /// Whether these repositories have no package of the format.
@@ -214,9 +228,7 @@ impl OwnPackages {
             return Ok(true);
         }
         for name in repository.own_names() {
-            let first = self.packages.list(name, Some(format), "", 1).await;
-            let first = first
-                .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            let first = self.packages.list(name, Some(format), "", 1).await?;
             if !first.is_empty() {
                 return Ok(false);
             }
@@ -224,7 +236,7 @@ impl OwnPackages {
         Ok(true)
     }
 
-    /// A repository is gone with all its packages.
+    /// Forgets all packages of a repository that is gone.
     pub async fn forget(&self, repository: &str) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let gone: Vec<Key> = self
@@ -238,7 +250,7 @@ impl OwnPackages {
         }
     }
 
-    /// The package changed: nobody is given what it was.
+    /// Forgets a package that changed: nobody is given what it was.
     pub async fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.held
@@ -250,8 +262,12 @@ impl OwnPackages {
     }
 }
 
-fn held(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>, until: i64) -> Held {
-    Held {
+fn own_package(
+    listing: Option<Arc<Listing>>,
+    restrictions: Option<Restrictions>,
+    until: i64,
+) -> OwnPackage {
+    OwnPackage {
         listing,
         restrictions,
         currency: Currency::default(),

@@ -5,24 +5,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Repository;
-use super::publish::{Publisher, release_of};
+use super::change::not_kept;
+use super::manage::Manager;
+use super::publish::release_of;
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
 use crate::format::upload::{Inspected, Upload};
-use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status};
+use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status, VersionId};
 use crate::problem::{Decider, Problem};
 use crate::store::catalog::AssetKey;
 use crate::store::packages::NewRelease;
 use crate::store::{Blob, Keeping};
 
-impl Publisher {
+impl Manager {
     /// A version that was pulled through one of the repository's connections.
     pub(super) async fn pulled_release(
-        self: &Arc<Self>,
+        &self,
         from: &Repository,
         package: &PackageId,
-        version: &str,
+        version: &VersionId,
     ) -> Result<NewRelease, Problem> {
         let mut release: Option<NewRelease> = None;
         for connection in from.connections_of(package.format()) {
@@ -33,12 +35,14 @@ impl Publisher {
                 .await;
             let pulled =
                 pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-            for (_, file, ..) in pulled.iter().filter(|(of, ..)| of == version) {
+            let protocol = connection.format.protocol();
+            let is_wanted = |of: &str| protocol.known_version(of) == *version;
+            for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
                 let asset = AssetId {
                     package: package.clone(),
                     file: file.as_str().into(),
                 };
-                self.add(connection, &asset, version, &mut release).await?;
+                self.add(connection, &asset, of, &mut release).await?;
             }
             if release.is_some() {
                 break;
@@ -85,10 +89,14 @@ impl Publisher {
         let Some(inspected) = inspected else {
             return Ok(());
         };
-        assets.extend(
-            self.keep_extracted(&inspected.extracted, Keeping::Cached, published)
-                .await?,
-        );
+        for part in &inspected.extracted {
+            let file = self.receiver.take_bytes(&part.bytes).await?;
+            let (digests, size) = (file.digests().clone(), file.size());
+            // Cached until the change keeps it for good, as the file that it stands in is.
+            file.keep(Keeping::Cached).await.map_err(not_kept)?;
+            let asset = ReleaseAsset::new(&part.file, &digests, size, part.media_type, published);
+            assets.push(asset);
+        }
         match release {
             Some(release) => release.assets.extend(assets),
             None => {
@@ -155,7 +163,7 @@ impl Publisher {
         {
             return Ok(None);
         }
-        let words_max = self.upload.document_bytes_max;
+        let words_max = self.receiver.bounds().document_bytes_max;
         let (asset, digests) = (asset.clone(), digests.clone());
         let mut bytes = blob.reader();
         let inspected = self

@@ -1,32 +1,37 @@
-//! Changes to what repositories have of their own: published, tagged, given a status, taken away.
+//! What clients publish to a repository and change of its own packages.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore};
 
-use super::receive::{Body, Received, broken, whole};
+use super::change::{Committer, PackageChange};
+use super::receive::{Body, BodyReceiver, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
-use crate::config;
-use crate::format::npm;
-use crate::format::upload::{Extracted, Inspected, Upload};
+use crate::format::upload::{Inspected, Upload};
 use crate::format::{Change, DocumentId, OWN, Upstream};
-use crate::package::{
-    Algorithm, AssetId, BlobId, Format, Listing, Origin, PackageId, ReleaseAsset, Status,
-};
-use crate::problem::{Decider, Problem};
+use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
+use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Entry, Way};
-use crate::store::packages::{self, NewRelease, Outcome};
-use crate::store::{Keeping, Store, Verified};
+use crate::store::Verified;
+use crate::store::packages::{NewRelease, Step};
 use crate::task::Tasks;
 
-/// Whether who publishes may do so under a package's name, which some clients say in the body alone.
-pub type Permit<'a> = dyn Fn(&PackageId) -> Result<(), Problem> + Send + Sync + 'a;
+/// Whether who publishes may do so under a package's name, which some clients say in the body alone;
+/// gives what let it in, in words.
+pub type Permit<'a> = dyn Fn(&PackageId) -> Result<String, Problem> + Send + Sync + 'a;
+
+/// What is known of a change when it ends, whatever came of it: for the audit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeRecord {
+    pub package: Option<PackageId>,
+    /// Empty where the change is about several versions, or none.
+    pub version: String,
+    /// What let it in, in words; empty where the path had named the package already.
+    pub by: String,
+}
 
 /// A change as a client sent it.
 pub struct Submission<'a> {
@@ -35,15 +40,44 @@ pub struct Submission<'a> {
     pub body: Body,
     pub content_type: &'a str,
     pub permit: &'a Permit<'a>,
+    pub record: &'a mut ChangeRecord,
 }
 
-/// Takes publishes.
+/// Where a client publishes to, and whether it may.
+pub(super) struct Door<'a> {
+    pub snapshot: &'a Snapshot,
+    pub repository: &'a Repository,
+    pub permit: &'a Permit<'a>,
+    pub record: &'a mut ChangeRecord,
+}
+
+/// What names the package of a file that came in.
+pub(super) enum NamedBy {
+    /// The file itself: it is a version.
+    File,
+    /// Its path: it is one of the files of a version, which waits for the others.
+    Path(AssetId),
+    /// Its path: it is the last of the files of a version.
+    LastPath(AssetId),
+}
+
+impl NamedBy {
+    fn asset(&self) -> Option<&AssetId> {
+        match self {
+            Self::File => None,
+            Self::Path(asset) | Self::LastPath(asset) => Some(asset),
+        }
+    }
+}
+
+/// The statuses between which clients move versions. All others are an operator's, and stay.
+pub(super) const OFFERED: [Status; 2] = [Status::Published, Status::Unlisted];
+
+/// Takes publishes and the other changes that clients make.
 pub struct Publisher {
     pub(super) reader: Arc<Reader>,
-    pub(super) upload: config::Upload,
-    pub(super) places: Semaphore,
-    /// Told when something waits in the spool, or is to be tried.
-    pub(super) spooling: Notify,
+    pub(super) receiver: Arc<BodyReceiver>,
+    pub(super) committer: Arc<Committer>,
 }
 
 /// What came of a change.
@@ -57,20 +91,19 @@ pub enum Changed {
 
 impl Publisher {
     #[must_use]
-    pub fn new(reader: &Arc<Reader>, upload: &config::Upload) -> Arc<Self> {
+    pub fn new(
+        reader: &Arc<Reader>,
+        receiver: &Arc<BodyReceiver>,
+        committer: &Arc<Committer>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             reader: Arc::clone(reader),
-            upload: upload.clone(),
-            places: Semaphore::new(upload.at_once),
-            spooling: Notify::new(),
+            receiver: Arc::clone(receiver),
+            committer: Arc::clone(committer),
         })
     }
 
-    pub(super) fn store(&self) -> &Arc<Store> {
-        self.reader.fetcher.store()
-    }
-
-    pub(super) fn tasks(&self) -> &Tasks {
+    fn tasks(&self) -> &Tasks {
         self.reader.fetcher.tasks()
     }
 
@@ -80,7 +113,7 @@ impl Publisher {
     /// Where the repository does not take it, what was sent is not what it says it is, or it is
     /// there already with other bytes.
     pub async fn change(
-        self: &Arc<Self>,
+        &self,
         snapshot: &Snapshot,
         repository: &Repository,
         submission: Submission<'_>,
@@ -91,32 +124,37 @@ impl Publisher {
             body,
             content_type,
             permit,
+            record,
         } = submission;
+        record.package = change.package().cloned();
         if !matches!(repository.publish, Publish::Local) {
             drain(body).await;
             return Err(takes_none(repository));
         }
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|error| Problem::internal("publishing stopped", error))?;
+        let _place = self.receiver.place().await?;
+        let mut door = Door {
+            snapshot,
+            repository,
+            permit,
+            record,
+        };
         match change {
             Change::Document(package) => {
                 if let Err(problem) = self.may_publish(snapshot, repository, &package).await {
                     drain(body).await;
                     return Err(problem);
                 }
-                let received = self.receive_parted(format.protocol(), body).await?;
+                let received = self.receiver.receive_parted(format.protocol(), body);
+                let received = received.await?;
                 if received.file.is_none() {
                     return self.amend(repository, &package, &received.words).await;
                 }
-                self.publish(snapshot, repository, format, received, None, permit)
+                self.publish(&mut door, format, received, NamedBy::File)
                     .await
             }
             Change::Form => {
-                let received = self.receive_form(body, content_type).await?;
-                self.publish(snapshot, repository, format, received, None, permit)
+                let received = self.receiver.receive_form(body, content_type).await?;
+                self.publish(&mut door, format, received, NamedBy::File)
                     .await
             }
             Change::File(asset) => {
@@ -126,57 +164,71 @@ impl Publisher {
                     return Err(problem);
                 }
                 let received = Received {
-                    file: Some(self.receive_file(body).await?),
+                    file: Some(self.receiver.receive_file(body).await?),
                     name: file_name(&asset).to_owned(),
                     ..Received::default()
                 };
-                self.publish(snapshot, repository, format, received, Some(asset), permit)
+                self.publish(&mut door, format, received, NamedBy::Path(asset))
                     .await
             }
             Change::Checksum(asset, algorithm) => {
-                let said = self.receive_words(body).await?;
+                let said = self.receiver.receive_words(body).await?;
                 self.checksum(repository, &asset, algorithm, &said).await
             }
             Change::Finish(id) => {
-                let words = self.receive_words(body).await?;
+                let words = self.receiver.receive_words(body).await?;
                 self.finish(repository, &id, &words).await
             }
             Change::FinishChecksum(..) => {
-                self.receive_words(body).await?;
+                self.receiver.receive_words(body).await?;
                 Ok(Changed::Done)
             }
             Change::Revision { package, revision } => {
-                let words = self.receive_words(body).await?;
+                let words = self.receiver.receive_words(body).await?;
                 self.revise(repository, &package, &revision, &words).await
             }
             Change::RemovePackage { package, revision } => {
-                let listing = self.listing(repository, &package).await?;
-                is_revision(&listing, &revision)?;
-                let all = listing.versions.iter();
-                let versions = all.map(|release| release.version.to_string()).collect();
-                self.set_status(&repository.name, &package, versions, Status::Disposed)
-                    .await
-                    .map(|_| Changed::Done)
+                self.remove(repository, &package, &revision).await
             }
             // The revision before it took the version out; its tarball went with it.
             Change::RemoveAsset(_) => Ok(Changed::Done),
             Change::Tag { package, tag } => {
-                let words = self.receive_words(body).await?;
+                let words = self.receiver.receive_words(body).await?;
                 let version: String = serde_json::from_slice(&words).map_err(|_| {
                     Problem::invalid("the body of a tag is its version, as a JSON string")
                 })?;
-                self.tag(repository, package, tag, Some(version)).await
+                door.record.version.clone_from(&version);
+                self.step(repository, &package, Step::Tag { tag, version })
+                    .await
             }
-            Change::Untag { package, tag } => self.tag(repository, package, tag, None).await,
+            Change::Untag { package, tag } => {
+                self.step(repository, &package, Step::Untag { tag }).await
+            }
             Change::Status {
                 package,
                 version,
                 status,
-            } => self
-                .set_status(&repository.name, &package, vec![version], status)
-                .await
-                .map(|_| Changed::Done),
+            } => {
+                door.record.version = version.to_string();
+                let step = Step::SetStatus {
+                    versions: vec![version.to_string()],
+                    from: OFFERED.to_vec(),
+                    to: status,
+                };
+                self.step(repository, &package, step).await
+            }
         }
+    }
+
+    async fn step(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+        step: Step,
+    ) -> Result<Changed, Problem> {
+        let change = PackageChange::of(&repository.name, package).step(step);
+        self.committer.commit(change).await?;
+        Ok(Changed::Done)
     }
 
     /// Whether origin control lets versions of the package be published here.
@@ -211,42 +263,88 @@ impl Publisher {
         )))
     }
 
-    /// Looks into what came in, keeps it, and records it.
+    /// Looks into what came in, keeps it, and records it: the one moment at which it becomes visible.
     pub(super) async fn publish(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        repository: &Repository,
+        &self,
+        door: &mut Door<'_>,
         format: Format,
         received: Received,
-        asset: Option<AssetId>,
-        permit: &Permit<'_>,
+        named_by: NamedBy,
     ) -> Result<Changed, Problem> {
-        let is_at_path = asset.is_some();
+        let asset = named_by.asset().cloned();
         let (inspected, file) = self.inspect(format, received, asset).await?;
-        let package = inspected.package.clone();
-        permit(&package)?;
-        if !is_at_path {
-            self.may_publish(snapshot, repository, &package).await?;
+        let (package, version) = (inspected.package.clone(), inspected.version.clone());
+        door.record.package = Some(package.clone());
+        door.record.version.clone_from(&version);
+        door.record.by = (door.permit)(&package)?;
+        if matches!(named_by, NamedBy::File) {
+            self.may_publish(door.snapshot, door.repository, &package)
+                .await?;
         }
-        if inspected.is_addition {
-            let listing = self.reader.own.of(&repository.name, &package).await?;
-            let has_version = listing
-                .listing
-                .as_ref()
-                .is_some_and(|listing| listing.release(&inspected.version).is_some());
-            if !has_version {
-                return Err(Problem::invalid(format!(
-                    "{package} {} is not in `{}`: symbols follow their package",
-                    inspected.version, repository.name
-                )));
-            }
+        let repository = &door.repository.name;
+        let mut change = PackageChange::of(repository, &package);
+        let is_addition = inspected.is_addition;
+        if is_addition {
+            change = change.step(Step::Require {
+                version: version.clone(),
+            });
         }
-        let (publisher, name) = (Arc::clone(self), repository.name.clone());
-        // A client that leaves now leaves nothing half done.
-        self.tasks()
-            .spawn(async move { publisher.record(&name, inspected, file, is_at_path).await })
-            .await
-            .map_err(|error| Problem::internal("recording a publish failed", error))?
+        let (release, files) = self.release_of_file(inspected, file, &named_by).await?;
+        change = change.keep(files).step(Step::Record(Box::new(release)));
+        if matches!(named_by, NamedBy::LastPath(_)) {
+            let versions = vec![version.clone()];
+            change = change.step(Step::Finish { versions });
+        }
+        let applied = self.committer.commit(change).await;
+        let applied = applied.map_err(|problem| match problem.kind {
+            Kind::NotFound if is_addition => Problem::invalid(format!(
+                "{package} {version} is not in `{repository}`: symbols follow their package"
+            )),
+            _ => problem,
+        })?;
+        Ok(if applied.recorded.is_empty() {
+            Changed::Done
+        } else {
+            Changed::Created
+        })
+    }
+
+    /// What is recorded of a file, and the files to keep: itself, and those that stand in it.
+    async fn release_of_file(
+        &self,
+        inspected: Inspected,
+        file: Verified,
+        named_by: &NamedBy,
+    ) -> Result<(NewRelease, Vec<Verified>), Problem> {
+        let now = clock::now();
+        let is_staged = !matches!(named_by, NamedBy::File);
+        let media_type = inspected.media_type;
+        let mut assets = vec![ReleaseAsset {
+            facts: inspected.facts.as_str().into(),
+            staged: is_staged,
+            ..ReleaseAsset::new(
+                &inspected.file,
+                file.digests(),
+                file.size(),
+                media_type,
+                now,
+            )
+        }];
+        let mut files = vec![file];
+        for part in &inspected.extracted {
+            let file = self.receiver.take_bytes(&part.bytes).await?;
+            let (digests, size) = (file.digests(), file.size());
+            let asset = ReleaseAsset::new(&part.file, digests, size, part.media_type, now);
+            assets.push(asset);
+            files.push(file);
+        }
+        let status = if is_staged {
+            Status::Unfinished
+        } else {
+            Status::Published
+        };
+        let release = release_of(inspected, Origin::Internal, status, now, assets);
+        Ok((release, files))
     }
 
     async fn inspect(
@@ -262,7 +360,7 @@ impl Publisher {
             words,
         } = received;
         let file = file.ok_or_else(|| Problem::invalid("there is no file in what was sent"))?;
-        let words_max = self.upload.document_bytes_max;
+        let words_max = self.receiver.bounds().document_bytes_max;
         let inspected = self.tasks().spawn_blocking(move || {
             let mut bytes = file.reader();
             let inspected = format.protocol().inspect(&mut Upload {
@@ -281,151 +379,6 @@ impl Publisher {
             .map_err(|error| Problem::internal("looking into a publish failed", error))?
     }
 
-    /// Keeps the bytes and records the version: the one moment at which it becomes visible.
-    async fn record(
-        &self,
-        repository: &str,
-        inspected: Inspected,
-        file: Verified,
-        is_staged: bool,
-    ) -> Result<Changed, Problem> {
-        let now = clock::now();
-        let package = inspected.package.clone();
-        let recording = self.store().retention().recording().await;
-        let size = file.size();
-        let digests = file.digests().clone();
-        let blob = file.keep(Keeping::Published).await.map_err(broken)?;
-        let mut blobs = vec![blob.id()];
-        let mut assets = vec![ReleaseAsset {
-            facts: inspected.facts.as_str().into(),
-            staged: is_staged,
-            ..ReleaseAsset::new(&inspected.file, &digests, size, inspected.media_type, now)
-        }];
-        let extracted = self
-            .keep_extracted(&inspected.extracted, Keeping::Published, now)
-            .await?;
-        blobs.extend(extracted.iter().map(|asset| asset.blob));
-        assets.extend(extracted);
-        let status = if is_staged {
-            Status::Unfinished
-        } else {
-            Status::Published
-        };
-        let new = release_of(inspected, Origin::Internal, status, now, assets);
-        let newer = newer(package.format());
-        let recorded = self
-            .store()
-            .packages()
-            .record(repository, &new, &newer)
-            .await;
-        drop(recording);
-        self.reader.own.changed(repository, &package).await;
-        match recorded {
-            Ok(Outcome::Recorded) => Ok(Changed::Created),
-            Ok(Outcome::Same) => Ok(Changed::Done),
-            Err(error) => {
-                self.let_go(&blobs).await;
-                Err(refused(repository, &package, error))
-            }
-        }
-    }
-
-    /// Keeps the files that stand in another, as files of their own.
-    pub(super) async fn keep_extracted(
-        &self,
-        extracted: &[Extracted],
-        keeping: Keeping,
-        published: Timestamp,
-    ) -> Result<Vec<ReleaseAsset>, Problem> {
-        let mut assets = Vec::with_capacity(extracted.len());
-        for one in extracted {
-            let mut incoming = self.incoming().await?;
-            self.write(&mut incoming, Bytes::copy_from_slice(&one.bytes))
-                .await?;
-            let verified = whole(incoming).await?;
-            let (size, digests) = (verified.size(), verified.digests().clone());
-            verified.keep(keeping).await.map_err(broken)?;
-            let media_type = one.media_type;
-            assets.push(ReleaseAsset::new(
-                &one.file, &digests, size, media_type, published,
-            ));
-        }
-        Ok(assets)
-    }
-
-    /// Bytes that nothing needs any more may be evicted.
-    pub(super) async fn let_go(&self, blobs: &[BlobId]) {
-        if let Err(error) = self.store().retention().let_go(blobs).await {
-            tracing::warn!(%error, "Bytes that are no longer published stay until the next start");
-        }
-    }
-
-    /// `npm deprecate`: other words about versions that are here.
-    async fn amend(
-        &self,
-        repository: &Repository,
-        package: &PackageId,
-        words: &[u8],
-    ) -> Result<Changed, Problem> {
-        let listing = self.whole_listing(&repository.name, package).await?;
-        let Some(amendment) = npm::upload::amendment(words)? else {
-            return Err(Problem::invalid(
-                "the document names no versions; owners are not kept here",
-            ));
-        };
-        let manifests: BTreeMap<String, String> = amendment
-            .deprecated
-            .iter()
-            .filter_map(|(version, word)| {
-                let release = listing.release(version)?;
-                let manifest = npm::upload::deprecated(&release.manifest, word)?;
-                Some((version.clone(), manifest))
-            })
-            .collect();
-        let done = self
-            .store()
-            .packages()
-            .amend(&repository.name, package, &manifests)
-            .await;
-        self.reader.own.changed(&repository.name, package).await;
-        done.map_err(|error| refused(&repository.name, package, error))?;
-        Ok(Changed::Done)
-    }
-
-    /// `npm unpublish`: versions that the next revision no longer has are disposed of, and its tags
-    /// are the tags.
-    async fn revise(
-        self: &Arc<Self>,
-        repository: &Repository,
-        package: &PackageId,
-        revision: &str,
-        words: &[u8],
-    ) -> Result<Changed, Problem> {
-        let listing = self.listing(repository, package).await?;
-        is_revision(&listing, revision)?;
-        let Some(amendment) = npm::upload::amendment(words)? else {
-            return Err(Problem::invalid(
-                "the document names no versions; owners are not kept here",
-            ));
-        };
-        let gone: Vec<String> = listing
-            .versions
-            .iter()
-            .filter(|release| release.status == Status::Published)
-            .filter(|release| !amendment.deprecated.contains_key(&*release.version))
-            .map(|release| release.version.to_string())
-            .collect();
-        self.set_status(&repository.name, package, gone, Status::Disposed)
-            .await?;
-        for (tag, version) in amendment.tags.unwrap_or_default() {
-            if listing.tags.get(&tag) != Some(&version) && listing.release(&version).is_some() {
-                self.tag(repository, package.clone(), tag, Some(version))
-                    .await?;
-            }
-        }
-        Ok(Changed::Done)
-    }
-
     /// What the client says that a file's digest is: it has to be that.
     async fn checksum(
         &self,
@@ -434,7 +387,8 @@ impl Publisher {
         algorithm: Algorithm,
         said: &[u8],
     ) -> Result<Changed, Problem> {
-        let listing = self.listing(repository, &asset.package).await?;
+        let listing = self.reader.own.listing(&repository.name, &asset.package);
+        let listing = listing.await?;
         let (_, found) = listing.asset(&asset.file).ok_or_else(|| {
             Problem::invalid(format!("{asset} has to be there before its checksum"))
         })?;
@@ -444,16 +398,9 @@ impl Publisher {
             return Ok(Changed::Created);
         }
         if found.staged {
-            let packages = self.store().packages();
-            let dropped = packages
-                .drop_staged(&repository.name, &asset.package, &asset.file)
-                .await;
-            self.reader
-                .own
-                .changed(&repository.name, &asset.package)
-                .await;
-            dropped.map_err(|error| refused(&repository.name, &asset.package, error))?;
-            self.let_go(&[found.blob]).await;
+            let file = asset.file.to_string();
+            self.step(repository, &asset.package, Step::DropStaged { file })
+                .await?;
         }
         Err(Problem::invalid(format!(
             "{asset} has the {} {}, and was said to have {said}",
@@ -487,138 +434,26 @@ impl Publisher {
             .protocol()
             .versions(id, &upstream)
             .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
-        let newer = newer(package.format());
-        let done = self
-            .store()
-            .packages()
-            .finish(&repository.name, package, &versions, &newer)
-            .await;
-        self.reader.own.changed(&repository.name, package).await;
-        done.map_err(|error| refused(&repository.name, package, error))?;
+        self.step(repository, package, Step::Finish { versions })
+            .await?;
         Ok(Changed::Created)
-    }
-
-    async fn tag(
-        &self,
-        repository: &Repository,
-        package: PackageId,
-        tag: String,
-        version: Option<String>,
-    ) -> Result<Changed, Problem> {
-        let done = self
-            .store()
-            .packages()
-            .tag(&repository.name, &package, &tag, version.as_deref())
-            .await;
-        self.reader.own.changed(&repository.name, &package).await;
-        done.map_err(|error| refused(&repository.name, &package, error))?;
-        Ok(Changed::Done)
-    }
-
-    /// Gives versions another status, and says which had another.
-    ///
-    /// # Errors
-    /// Where one of them is not there, or was disposed of.
-    pub async fn set_status(
-        &self,
-        repository: &str,
-        package: &PackageId,
-        versions: Vec<String>,
-        status: Status,
-    ) -> Result<Vec<String>, Problem> {
-        let newer = newer(package.format());
-        let done = self
-            .store()
-            .packages()
-            .set_status(repository, package, &versions, status, &newer)
-            .await;
-        self.reader.own.changed(repository, package).await;
-        let (changed, freed) = done.map_err(|error| refused(repository, package, error))?;
-        self.let_go(&freed).await;
-        Ok(changed)
-    }
-
-    pub(super) async fn listing(
-        &self,
-        repository: &Repository,
-        package: &PackageId,
-    ) -> Result<Arc<Listing>, Problem> {
-        let held = self.reader.own.of(&repository.name, package).await?;
-        held.listing
-            .clone()
-            .ok_or_else(|| not_ours(&repository.name, package))
-    }
-
-    /// The same with the versions' manifests.
-    async fn whole_listing(
-        &self,
-        repository: &str,
-        package: &PackageId,
-    ) -> Result<Listing, Problem> {
-        let listing = self.reader.own.whole(repository, package).await?;
-        listing.ok_or_else(|| not_ours(repository, package))
     }
 }
 
-fn not_ours(repository: &str, package: &PackageId) -> Problem {
+pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {
     Problem::not_found(
         Decider::Repository(repository.to_owned()),
         format!("{package} is not among the packages of `{repository}`"),
     )
 }
 
-impl Publisher {
-    /// Takes in a version whose bytes are here already; says whether it is new.
-    ///
-    /// # Errors
-    /// Where the repository has it with other bytes, or its bytes are gone.
-    pub async fn take_in(&self, repository: &str, release: &NewRelease) -> Result<bool, Problem> {
-        let package = &release.package;
-        let recording = self.store().retention().recording().await;
-        for asset in &release.assets {
-            let kept = self.store().keep_for_good(asset.blob).await;
-            let is_here =
-                kept.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
-            if !is_here {
-                return Err(Problem::internal(
-                    format!("the bytes of {package} {} are gone", asset.file),
-                    "no such blob",
-                ));
-            }
-        }
-        let newer = newer(package.format());
-        let done = self
-            .store()
-            .packages()
-            .record(repository, release, &newer)
-            .await;
-        drop(recording);
-        self.reader.own.changed(repository, package).await;
-        let outcome = done.map_err(|error| refused(repository, package, error))?;
-        Ok(outcome == Outcome::Recorded)
-    }
-}
-
-/// Reads what is refused, for a while: a client that is still sending does not hear.
+/// Reads the rest of a refused body, for a while: a client that is still sending hears no answer.
 pub async fn drain(mut body: Body) {
     let all = async { while let Some(Ok(_)) = body.next().await {} };
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
 const DRAINED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// The change has to be one of the document that there is.
-fn is_revision(listing: &Listing, revision: &str) -> Result<(), Problem> {
-    if revision.strip_prefix("1-") == Some(listing.revision.as_str()) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        crate::problem::Kind::Conflict,
-        Decider::Larder,
-        format!("{} has changed meanwhile", listing.package),
-    )
-    .advice("read it again, and try again"))
-}
 
 /// What is recorded of a file that was looked into.
 pub(super) fn release_of(
@@ -645,11 +480,6 @@ pub(super) fn release_of(
     }
 }
 
-/// Which of two versions of the format is the newer.
-pub(super) fn newer(format: Format) -> impl Fn(&str, &str) -> bool + Send + Sync {
-    move |version, than| format.protocol().is_newer(version, than)
-}
-
 fn file_name(asset: &AssetId) -> &str {
     asset
         .file
@@ -666,28 +496,105 @@ pub(super) fn takes_none(repository: &Repository) -> Problem {
     .advice("say publish = \"local\" or publish = \"forward:CONNECTION\" for it in the configuration, or publish through `larder run`")
 }
 
-pub(super) fn refused(repository: &str, package: &PackageId, error: packages::Error) -> Problem {
-    let decider = Decider::Repository(repository.to_owned());
-    let conflict = |message: String| {
-        Problem::new(crate::problem::Kind::Conflict, decider.clone(), message)
-            .advice("publish another version")
-    };
-    match error {
-        packages::Error::Exists { file } => conflict(format!(
-            "{package}: {file} already exists, with other bytes; what is published stays as it is"
-        )),
-        packages::Error::Taken { version } => conflict(format!(
-            "{package} {version} already exists; what is published stays as it is"
-        )),
-        packages::Error::Disposed { version } => conflict(format!(
-            "{package} {version} was disposed of, and its number is not given again"
-        )),
-        error @ packages::Error::Revision(_) => {
-            Problem::new(crate::problem::Kind::Conflict, decider, error.to_string())
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::fixture::{Fixture, TEAM, tool};
+    use super::*;
+
+    const VERSION: &str = "1.0";
+
+    fn nupkg(id: &str) -> Vec<u8> {
+        let nuspec = format!(
+            "<package><metadata><id>{id}</id><version>1.0.0</version><authors>a</authors><description>d</description></metadata></package>"
+        );
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(format!("{id}.nuspec"), options).unwrap();
+        archive.write_all(nuspec.as_bytes()).unwrap();
+        archive.finish().unwrap().into_inner()
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "a `Permit` may refuse")]
+    fn let_in(_: &PackageId) -> Result<String, Problem> {
+        Ok("statement `CiPublishes`".to_owned())
+    }
+
+    async fn give(fixture: &Fixture, status: Status) {
+        let step = Step::SetStatus {
+            versions: vec![VERSION.to_owned()],
+            from: Vec::new(),
+            to: status,
+        };
+        let change = PackageChange::of("team", &tool()).step(step);
+        fixture.committer.commit(change).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn clients_move_versions_between_published_and_unlisted_alone() {
+        use Status::{Archived, Disposed, Published, Unfinished, Unlisted};
+        let fixture = Fixture::open(TEAM).await;
+        fixture.publish(&tool(), VERSION, "one").await;
+        let table = [
+            (Published, Unlisted, Unlisted),
+            (Unlisted, Unlisted, Unlisted),
+            (Unlisted, Published, Published),
+            (Archived, Unlisted, Archived),
+            (Archived, Published, Archived),
+            (Unfinished, Unlisted, Unfinished),
+            (Unfinished, Published, Unfinished),
+            // The last one: it is for good.
+            (Disposed, Published, Disposed),
+        ];
+        for (before, to, after) in table {
+            give(&fixture, before).await;
+            let change = Change::Status {
+                package: tool(),
+                version: Format::Generic.protocol().known_version(VERSION),
+                status: to,
+            };
+            let (_, changed) = fixture.change(Format::Generic, change, b"", &let_in).await;
+            let listing = fixture.reader.own.listing("team", &tool()).await.unwrap();
+            let status = listing.release(VERSION).unwrap().status;
+            assert_eq!(status, after, "{before} to {to}");
+            let kind = changed.err().map(|problem| problem.kind);
+            let is_told = kind == Some(Kind::Conflict);
+            assert_eq!(is_told, before == after && before != to, "{before} to {to}");
         }
-        packages::Error::Absent(what) => Problem::not_found(decider, format!("there is no {what}")),
-        error @ packages::Error::Sql(_) => {
-            Problem::internal("the package catalog cannot be written", error)
-        }
+    }
+
+    #[tokio::test]
+    async fn what_a_file_is_of_is_known_for_the_audit_whether_it_is_taken_or_refused() {
+        let fixture = Fixture::open(TEAM).await;
+        let package = crate::format::package("nuget:acme.lib").unwrap();
+        let refuse = |package: &PackageId| -> Result<String, Problem> {
+            Err(Problem::denied(Decider::Larder, package.to_string()))
+        };
+        let bytes = nupkg("Acme.Lib");
+        let (record, changed) = fixture
+            .change(Format::Nuget, Change::Form, &bytes, &refuse)
+            .await;
+        assert_eq!(changed.unwrap_err().kind, Kind::Denied);
+        assert_eq!(record.package.as_ref(), Some(&package));
+        assert_eq!((record.version.as_str(), record.by.as_str()), ("1.0.0", ""));
+        assert!(fixture.reader.own.listing("team", &package).await.is_err());
+
+        let (record, changed) = fixture
+            .change(Format::Nuget, Change::Form, &bytes, &let_in)
+            .await;
+        assert_eq!(changed.unwrap(), Changed::Created);
+        assert_eq!(record.package.as_ref(), Some(&package));
+        assert_eq!(record.by, "statement `CiPublishes`");
+    }
+
+    #[tokio::test]
+    async fn a_file_by_file_version_is_published_with_its_last_file() {
+        let fixture = Fixture::open(TEAM).await;
+        fixture.publish(&tool(), VERSION, "one").await;
+        let listing = fixture.reader.own.listing("team", &tool()).await.unwrap();
+        let release = listing.release(VERSION).unwrap();
+        assert_eq!(release.status, Status::Published);
+        assert!(release.assets.iter().all(|asset| !asset.staged));
     }
 }

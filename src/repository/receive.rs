@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
-use super::publish::Publisher;
+use super::change::not_kept;
+use crate::config;
 use crate::format::Protocol;
 use crate::format::upload::Parted;
 use crate::package::{Algorithm, Expected};
 use crate::problem::{Decider, Kind, Problem};
-use crate::store::{Error, Incoming, Keeping, Verified};
+use crate::store::{Error, Incoming, Keeping, Store, Verified};
+use crate::task::Tasks;
 
 /// A request's body, piece by piece.
 pub type Body = BoxStream<'static, std::io::Result<Bytes>>;
@@ -29,20 +32,58 @@ const PIECES_AHEAD: usize = 8;
 #[derive(Default)]
 pub struct Received {
     pub file: Option<Verified>,
-    /// As it was called, without folders.
+    /// The file's name, without folders.
     pub name: String,
     pub fields: BTreeMap<String, String>,
     pub words: Vec<u8>,
 }
 
-impl Publisher {
+/// Takes bodies of publishes in, a bounded number at once, each within its bounds.
+pub struct BodyReceiver {
+    store: Arc<Store>,
+    bounds: config::Upload,
+    places: Semaphore,
+}
+
+impl BodyReceiver {
+    #[must_use]
+    pub fn new(store: &Arc<Store>, bounds: &config::Upload) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::clone(store),
+            bounds: bounds.clone(),
+            places: Semaphore::new(bounds.at_once),
+        })
+    }
+
+    fn tasks(&self) -> &Tasks {
+        self.store.tasks()
+    }
+
+    pub(super) fn bounds(&self) -> &config::Upload {
+        &self.bounds
+    }
+
+    /// A place among the publishes that are taken in at once.
+    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let place = self.places.acquire().await;
+        place.map_err(|error| Problem::internal("publishing stopped", error))
+    }
+
+    /// Bytes that are at hand, as a file.
+    pub(super) async fn take_bytes(&self, bytes: &[u8]) -> Result<Verified, Problem> {
+        let mut incoming = self.incoming().await?;
+        self.write(&mut incoming, Bytes::copy_from_slice(bytes))
+            .await?;
+        verified(incoming).await
+    }
+
     /// A file that is the body.
     pub(super) async fn receive_file(&self, mut body: Body) -> Result<Verified, Problem> {
         let mut incoming = self.incoming().await?;
         while let Some(piece) = body.next().await {
             self.write(&mut incoming, piece.map_err(cut)?).await?;
         }
-        whole(incoming).await
+        verified(incoming).await
     }
 
     /// Words that are the body.
@@ -86,7 +127,7 @@ impl Publisher {
                 while let Some(piece) = field.chunk().await.map_err(wrong)? {
                     self.write(&mut incoming, piece).await?;
                 }
-                received.file = Some(whole(incoming).await?);
+                received.file = Some(verified(incoming).await?);
                 continue;
             }
             // A field without a value takes room too.
@@ -118,11 +159,11 @@ impl Publisher {
             runtime: Handle::current(),
             failed: None,
         };
-        let words_max = self.upload.document_bytes_max;
+        let words_max = self.bounds.document_bytes_max;
         let parting = self.tasks().spawn_blocking(move || {
             let parted = protocol.part(&mut reader, &mut file, words_max);
             match (parted, file.failed) {
-                (_, Some(error)) => Err(broken(error)),
+                (_, Some(error)) => Err(not_kept(error)),
                 (Ok(parted), None) => Ok((parted, file.incoming)),
                 (Err(problem), None) => Err(problem),
             }
@@ -133,7 +174,7 @@ impl Publisher {
                 sent += piece.len() as u64;
             }
             // Base64 takes a third more than what it stands for.
-            if sent / 4 * 3 > self.upload.body_bytes_max {
+            if sent / 4 * 3 > self.bounds.body_bytes_max {
                 return Err(self.too_large());
             }
             if !writer.write(piece).await {
@@ -165,29 +206,29 @@ impl Publisher {
             )));
         }
         Ok(Received {
-            file: Some(whole(incoming).await?),
+            file: Some(verified(incoming).await?),
             name,
             words,
             fields: BTreeMap::new(),
         })
     }
 
-    pub(super) async fn incoming(&self) -> Result<Incoming, Problem> {
-        self.store()
+    async fn incoming(&self) -> Result<Incoming, Problem> {
+        self.store
             .incoming(None, &Algorithm::ALL, Keeping::Published)
             .await
-            .map_err(broken)
+            .map_err(not_kept)
     }
 
-    pub(super) async fn write(&self, incoming: &mut Incoming, piece: Bytes) -> Result<(), Problem> {
-        if incoming.sent() + piece.len() as u64 > self.upload.body_bytes_max {
+    async fn write(&self, incoming: &mut Incoming, piece: Bytes) -> Result<(), Problem> {
+        if incoming.sent() + piece.len() as u64 > self.bounds.body_bytes_max {
             return Err(self.too_large());
         }
-        incoming.write(piece).await.map_err(broken)
+        incoming.write(piece).await.map_err(not_kept)
     }
 
     fn words_fit(&self, length: usize) -> Result<(), Problem> {
-        let max = self.upload.document_bytes_max;
+        let max = self.bounds.document_bytes_max;
         if length as u64 <= max {
             return Ok(());
         }
@@ -205,35 +246,20 @@ impl Publisher {
             Decider::Larder,
             format!(
                 "the file has more than {} bytes",
-                self.upload.body_bytes_max
+                self.bounds.body_bytes_max
             ),
         )
         .advice("raise `upload.body_bytes_max`")
     }
 }
 
-pub(super) async fn whole(incoming: Incoming) -> Result<Verified, Problem> {
-    incoming.verify(&Expected::none()).await.map_err(broken)
+async fn verified(incoming: Incoming) -> Result<Verified, Problem> {
+    incoming.verify(&Expected::none()).await.map_err(not_kept)
 }
 
 /// The client's body ended before its end.
 fn cut(error: std::io::Error) -> Problem {
     Problem::invalid("the request's body ended early").caused_by(error)
-}
-
-/// The disk does not take what came.
-pub(super) fn broken(error: Error) -> Problem {
-    match error {
-        Error::NotKept(why) => Problem::new(
-            Kind::Unavailable {
-                retry_after: std::time::Duration::from_secs(60),
-            },
-            Decider::Larder,
-            format!("there is no room for what is published ({})", why.as_str()),
-        )
-        .advice("make room on the disk of the data directory"),
-        error => Problem::internal("what is published cannot be written", error),
-    }
 }
 
 /// A body's pieces for a reader that blocks, of which `ahead` may wait.
@@ -311,5 +337,59 @@ impl Write for FileWriter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TEAM, body};
+    use super::*;
+
+    const SMALL: &str = "[upload]\nbody_bytes_max = 8\ndocument_bytes_max = 8\n";
+
+    #[tokio::test]
+    async fn bodies_and_words_have_bounds() {
+        let fixture = Fixture::open(&format!("{SMALL}{TEAM}")).await;
+        let receiver = &fixture.receiver;
+        let file = receiver.receive_file(body(b"12345678")).await.unwrap();
+        assert_eq!(file.size(), 8);
+        let larger = receiver.receive_file(body(b"123456789")).await;
+        assert_eq!(larger.err().unwrap().kind, Kind::TooLarge);
+        assert_eq!(
+            receiver.receive_words(body(b"words")).await.unwrap(),
+            b"words"
+        );
+        let longer = receiver.receive_words(body(b"123456789")).await;
+        assert_eq!(longer.unwrap_err().kind, Kind::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn a_body_cut_short_is_no_file() {
+        let fixture = Fixture::open(TEAM).await;
+        let receiver = &fixture.receiver;
+        let pieces = [
+            Ok(Bytes::from_static(b"half")),
+            Err(std::io::ErrorKind::ConnectionReset.into()),
+        ];
+        let cut = receiver.receive_file(futures_util::stream::iter(pieces).boxed());
+        assert_eq!(cut.await.err().unwrap().kind, Kind::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_form_has_its_file_without_folders_and_its_fields() {
+        let fixture = Fixture::open(TEAM).await;
+        let receiver = &fixture.receiver;
+        let form = "--x\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nacme\r\n\
+                    --x\r\nContent-Disposition: form-data; name=\"content\"; filename=\"C:\\a/acme.whl\"\r\n\r\nbytes\r\n--x--\r\n";
+        let received = receiver
+            .receive_form(body(form.as_bytes()), "multipart/form-data; boundary=x")
+            .await
+            .unwrap();
+        assert_eq!(received.name, "acme.whl");
+        assert_eq!(
+            received.fields.get("name").map(String::as_str),
+            Some("acme")
+        );
+        assert_eq!(received.file.unwrap().size(), 5);
     }
 }

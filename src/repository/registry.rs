@@ -9,7 +9,7 @@ use tracing::{error, warn};
 use super::Snapshot;
 use crate::config::{Config, Repository as Written, is_repository_name};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Group, Groups};
+use crate::rule::{Entry, Group, Groups};
 use crate::store::packages::{Managed, Packages};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
@@ -24,19 +24,11 @@ pub struct Registry {
 }
 
 struct Parts {
-    /// As it was read.
+    /// The configuration file's part, before repositories made by the API are added.
     config: Config,
     managed: Vec<Managed>,
     groups: Arc<Groups>,
     number: i64,
-}
-
-fn unreadable(error: sqlx::Error) -> Problem {
-    Problem::internal("the repositories cannot be read", error)
-}
-
-fn unwritable(error: crate::store::packages::Error) -> Problem {
-    Problem::internal("the repositories cannot be written", error)
 }
 
 impl Registry {
@@ -49,9 +41,9 @@ impl Registry {
         packages: &Packages,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, Problem> {
-        let managed = packages.managed().await.map_err(unreadable)?;
-        let number = packages.repositories_number().await.map_err(unreadable)?;
-        let groups = Arc::new(packages.groups().await.map_err(unreadable)?);
+        let managed = packages.managed().await?;
+        let number = packages.repositories_number().await?;
+        let groups = Arc::new(packages.groups().await?);
         let whole = with_managed(&config, &managed);
         let snapshot = Snapshot::new(whole, &groups, None, metrics).map_err(Problem::invalid)?;
         packages.tell(&snapshot.config);
@@ -88,14 +80,13 @@ impl Registry {
     }
 
     async fn reread(&self) -> Result<(), Problem> {
-        let number = self.packages.repositories_number().await;
-        let number = number.map_err(unreadable)?;
+        let number = self.packages.repositories_number().await?;
         let mut parts = self.parts.lock().await;
         if number == parts.number {
             return Ok(());
         }
-        parts.managed = self.packages.managed().await.map_err(unreadable)?;
-        parts.groups = Arc::new(self.packages.groups().await.map_err(unreadable)?);
+        parts.managed = self.packages.managed().await?;
+        parts.groups = Arc::new(self.packages.groups().await?);
         parts.number = number;
         self.compose(&parts)
     }
@@ -139,7 +130,7 @@ impl Registry {
 
     async fn register(&self) -> Result<(), Problem> {
         let names = self.snapshot().repository_names();
-        self.packages.register(&names).await.map_err(unwritable)
+        Ok(self.packages.register(&names).await?)
     }
 
     /// What was said of the repository where it was made by the API.
@@ -148,11 +139,11 @@ impl Registry {
         parts.managed.iter().find(|it| it.name == name).cloned()
     }
 
-    /// Makes a repository.
+    /// Makes a repository with these tags.
     ///
     /// # Errors
     /// Where there is one of that name, or what it draws on is not there.
-    pub async fn create(&self, new: Managed) -> Result<(), Problem> {
+    pub async fn create(&self, new: Managed, tags: &[(String, String)]) -> Result<(), Problem> {
         if !is_repository_name(&new.name) {
             return Err(Problem::invalid(format!(
                 "`{}` is no repository name: lower-case letters, digits, `-`, `_` and `.`, a letter or digit first",
@@ -163,7 +154,7 @@ impl Registry {
         if self.snapshot().repository(&new.name).is_ok() {
             return Err(conflict(format!("there is a repository `{}`", new.name)));
         }
-        self.put(&mut parts, new).await?;
+        self.put(&mut parts, new, tags).await?;
         drop(parts);
         self.register().await
     }
@@ -180,7 +171,7 @@ impl Registry {
         let mut parts = self.parts.lock().await;
         let mut changed = self.one(&parts, name)?;
         change(&mut changed)?;
-        self.put(&mut parts, changed).await
+        self.put(&mut parts, changed, &[]).await
     }
 
     fn one(&self, parts: &Parts, name: &str) -> Result<Managed, Problem> {
@@ -195,27 +186,36 @@ impl Registry {
         )
     }
 
-    async fn put(&self, parts: &mut Parts, one: Managed) -> Result<(), Problem> {
+    async fn put(
+        &self,
+        parts: &mut Parts,
+        one: Managed,
+        tags: &[(String, String)],
+    ) -> Result<(), Problem> {
         let mut managed = parts.managed.clone();
         managed.retain(|it| it.name != one.name);
         managed.push(one.clone());
         check(&parts.config, &managed)?;
-        self.packages.put_managed(&one).await.map_err(unwritable)?;
+        self.packages.put_managed(&one, tags).await?;
         parts.managed = managed;
         self.compose(parts)
     }
 
-    /// Makes a package group.
+    /// Makes a package group with these tags.
     ///
     /// # Errors
     /// Where there is one of that pattern.
-    pub async fn create_group(&self, group: Group) -> Result<(), Problem> {
+    pub async fn create_group(
+        &self,
+        group: Group,
+        tags: &[(String, String)],
+    ) -> Result<(), Problem> {
         let mut parts = self.parts.lock().await;
         let pattern = group.pattern.as_str();
         if parts.groups.get(pattern).is_some() {
             return Err(conflict(format!("there is a package group `{pattern}`")));
         }
-        self.put_group(&mut parts, group, "Created").await
+        self.put_group(&mut parts, group, tags, "Created").await
     }
 
     /// Changes a package group; gives it as it is then.
@@ -230,7 +230,7 @@ impl Registry {
         let mut parts = self.parts.lock().await;
         let mut group = group_of(&parts.groups, pattern)?.clone();
         let done = change(&mut group)?;
-        self.put_group(&mut parts, group, "Updated").await?;
+        self.put_group(&mut parts, group, &[], "Updated").await?;
         Ok(done)
     }
 
@@ -238,21 +238,15 @@ impl Registry {
         &self,
         parts: &mut Parts,
         group: Group,
+        tags: &[(String, String)],
         operation: &str,
     ) -> Result<(), Problem> {
-        let put = self.packages.put_group(&group, operation).await;
-        put.map_err(unwritable)?;
-        let others = parts.groups.iter();
-        let mut all: Vec<Group> = others
-            .filter(|it| it.pattern != group.pattern)
-            .cloned()
-            .collect();
-        all.push(group);
-        parts.groups = Arc::new(Groups::new(all));
+        self.packages.put_group(&group, tags, operation).await?;
+        parts.groups = Arc::new(with_groups(&parts.groups, vec![group]));
         self.compose(parts)
     }
 
-    /// Takes a package group away; those below it are then below the one above it.
+    /// Takes a package group away, with its tags; those below it are then below the one above it.
     ///
     /// # Errors
     /// Where there is none, or it is the one above all.
@@ -263,16 +257,16 @@ impl Registry {
                 "the package group `/*` has all packages and stays",
             ));
         }
-        let dropped = self.packages.drop_group(pattern).await;
-        dropped.map_err(unwritable)?;
+        self.packages.drop_group(pattern).await?;
         let others = parts.groups.iter();
         let others = others.filter(|it| it.pattern.as_str() != pattern);
         parts.groups = Arc::new(Groups::new(others.cloned().collect()));
         self.compose(&parts)
     }
 
-    /// Takes a repository that was made by the API away, with all that it has of its own; gives the
-    /// blobs that nobody may need any more.
+    /// Takes a repository that was made by the API away, with all that it has of its own, its policy
+    /// and its tags, and out of the lists of package groups. Gives the blobs that nobody may need any
+    /// more.
     ///
     /// # Errors
     /// Where there is none, or another draws on it.
@@ -287,8 +281,10 @@ impl Registry {
                 other.name
             )));
         }
-        let freed = self.packages.drop_managed(name).await.map_err(unwritable)?;
+        let groups = without_repository(&parts.groups, name);
+        let freed = self.packages.drop_managed(name, &groups).await?;
         parts.managed.retain(|it| it.name != name);
+        parts.groups = Arc::new(with_groups(&parts.groups, groups));
         self.compose(&parts)?;
         Ok(freed)
     }
@@ -306,6 +302,27 @@ pub fn group_of<'a>(groups: &'a Groups, pattern: &str) -> Result<&'a Group, Prob
             format!("there is no package group `{pattern}`"),
         )
     })
+}
+
+/// The groups, with these in the place of those of their patterns.
+fn with_groups(groups: &Groups, new: Vec<Group>) -> Groups {
+    let is_replaced = |old: &&Group| !new.iter().any(|it| it.pattern == old.pattern);
+    let kept: Vec<Group> = groups.iter().filter(is_replaced).cloned().collect();
+    Groups::new(kept.into_iter().chain(new).collect())
+}
+
+/// The groups that let packages into the repository by its name, as they are without it: another of
+/// the name must not inherit that.
+fn without_repository(groups: &Groups, name: &str) -> Vec<Group> {
+    let without = |group: &Group| {
+        let mut group = group.clone();
+        let mut is_named = false;
+        for entry in Entry::ALL {
+            is_named |= group.settings.of_mut(entry).repositories.remove(name);
+        }
+        is_named.then_some(group)
+    };
+    groups.iter().filter_map(without).collect()
 }
 
 fn conflict(message: String) -> Problem {
@@ -348,4 +365,76 @@ fn check(config: &Config, managed: &[Managed]) -> Result<(), Problem> {
     crate::config::resolved(all, &config.connections)
         .map(drop)
         .map_err(|why| Problem::invalid(why.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, TEAM};
+    use super::*;
+    use crate::rule::{Mode, Settings};
+
+    fn tags() -> Vec<(String, String)> {
+        vec![("team".to_owned(), "build".to_owned())]
+    }
+
+    fn group(pattern: &str, repository: &str) -> Group {
+        let mut settings = Settings::default();
+        let setting = settings.of_mut(Entry::Publish);
+        setting.mode = Mode::AllowSpecificRepositories;
+        setting.repositories.insert(repository.to_owned());
+        Group {
+            pattern: pattern.parse().unwrap(),
+            contact: String::new(),
+            description: String::new(),
+            created_at: 0,
+            settings,
+        }
+    }
+
+    fn made() -> Managed {
+        Managed {
+            name: "made".to_owned(),
+            ..Managed::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repository_takes_policy_tags_and_its_place_in_groups_along() {
+        let fixture = Fixture::open(TEAM).await;
+        let (registry, packages) = (&fixture.registry, fixture.store.packages());
+        let domain = &fixture.snapshot().config.domain;
+        let of_domain = |kind: &str, name: &str| {
+            let (region, owner, domain) = (&domain.region, &domain.owner, &domain.name);
+            format!("arn:aws:codeartifact:{region}:{owner}:{kind}/{domain}{name}")
+        };
+        let (arn, group_arn) = (
+            of_domain("repository", "/made"),
+            of_domain("package-group", "/npm/acme/*"),
+        );
+        registry.create(made(), &tags()).await.unwrap();
+        let new = group("/npm/acme/*", "made");
+        registry.create_group(new, &tags()).await.unwrap();
+        packages.set_policy(&arn, Some("{}"), None).await.unwrap();
+        assert_eq!(packages.resource_tags(&arn).await.unwrap(), tags());
+        assert_eq!(packages.resource_tags(&group_arn).await.unwrap(), tags());
+        let before = packages.access_number().await.unwrap();
+
+        registry.delete("made").await.unwrap();
+        assert!(packages.resource_tags(&arn).await.unwrap().is_empty());
+        assert!(packages.access().await.unwrap().policies.is_empty());
+        assert!(packages.access_number().await.unwrap() > before);
+        for groups in [
+            packages.groups().await.unwrap(),
+            Groups::clone(&fixture.snapshot().groups),
+        ] {
+            let group = groups.get("/npm/acme/*").unwrap();
+            assert!(group.settings.of(Entry::Publish).repositories.is_empty());
+        }
+        // Another of the name begins with nothing.
+        registry.create(made(), &[]).await.unwrap();
+        assert!(packages.resource_tags(&arn).await.unwrap().is_empty());
+
+        registry.delete_group("/npm/acme/*").await.unwrap();
+        assert!(packages.resource_tags(&group_arn).await.unwrap().is_empty());
+    }
 }

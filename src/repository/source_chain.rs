@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Repository;
 use super::evidence::{EvidenceReader, PackageFacts};
 use super::lookup::Lookup;
-use super::own::{Held, OwnPackages};
+use super::own::{OwnPackage, OwnPackages};
 use super::source::Source;
 use crate::connection::Connection;
 use crate::fetch::Currency;
@@ -18,7 +18,7 @@ use crate::rule::Entrance;
 /// Versions that nearer sources have: farther ones' are not taken in their place.
 #[derive(Clone, Default)]
 pub(super) struct ShadowedVersions {
-    own: Vec<Arc<Held>>,
+    own: Vec<Arc<OwnPackage>>,
     outside: Vec<Arc<PackageFacts>>,
 }
 
@@ -68,7 +68,7 @@ impl ShadowedVersions {
 pub(super) enum PackageSource {
     Own {
         repository: Arc<str>,
-        held: Arc<Held>,
+        held: Arc<OwnPackage>,
     },
     Outside(Arc<Connection>),
 }

@@ -124,17 +124,24 @@ fn pattern(text: &str) -> Result<Pattern, Problem> {
     Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
 }
 
-impl Reader {
+/// An operator's work on the store, under one configuration.
+pub struct Upkeep<'a> {
+    reader: &'a Arc<Reader>,
+    snapshot: &'a Arc<Snapshot>,
+}
+
+impl<'a> Upkeep<'a> {
+    #[must_use]
+    pub fn new(reader: &'a Arc<Reader>, snapshot: &'a Arc<Snapshot>) -> Self {
+        Self { reader, snapshot }
+    }
+
     /// Carries the command out.
     ///
     /// # Errors
     /// Where what it names cannot be read, or the store fails.
-    pub async fn upkeep(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        command: Command,
-    ) -> Result<Outcome, Problem> {
-        let store = self.fetcher.store();
+    pub async fn execute(&self, command: Command) -> Result<Outcome, Problem> {
+        let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         match command {
             Command::Pins => self.pins().await,
@@ -142,7 +149,7 @@ impl Reader {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
                 let pinned = store
                     .retention()
-                    .pin(&patterns?, &[], &snapshot.formats())
+                    .pin(&patterns?, &[], &self.snapshot.formats())
                     .await;
                 pinned.map_err(failed)?;
                 self.pins().await
@@ -150,7 +157,7 @@ impl Reader {
             Command::Unpin { patterns } => {
                 let removed = store
                     .retention()
-                    .pin(&[], &patterns, &snapshot.formats())
+                    .pin(&[], &patterns, &self.snapshot.formats())
                     .await;
                 let removed = removed.map_err(failed)?;
                 match patterns.iter().find(|it| !removed.contains(it)) {
@@ -159,10 +166,10 @@ impl Reader {
                         .advice("`larder pin` without a pattern lists what is")),
                 }
             }
-            Command::Verify { anew, repair } => self.verify(snapshot, anew, repair).await,
+            Command::Verify { anew, repair } => self.verify(anew, repair).await,
             Command::Gc { dry_run } => {
                 let waste = store
-                    .collect_garbage(&snapshot.config.report, dry_run)
+                    .collect_garbage(&self.snapshot.config.report, dry_run)
                     .await;
                 let waste = waste.map_err(failed)?;
                 Ok(Outcome::Waste { waste, dry_run })
@@ -194,24 +201,32 @@ impl Reader {
                 version,
             } => {
                 let package = package(&name)?;
-                let pulls = catalog
-                    .reports()
-                    .pulls(&package.to_string(), version.as_deref())
-                    .await;
-                let pulls = pulls.map_err(failed)?;
+                let protocol = package.format().protocol();
+                let wanted = version.map(|text| protocol.version(&text)).transpose()?;
+                let pulls = catalog.reports().pulls(&package.to_string()).await;
+                let mut pulls = pulls.map_err(failed)?;
+                let is_wanted = |version| wanted.as_ref().is_none_or(|wanted| *wanted == version);
+                pulls.retain(|pull| is_wanted(protocol.known_version(&pull.version)));
                 Ok(Outcome::Pulls { pulls })
             }
         }
     }
 
     async fn kept(&self) -> Result<Kept, Problem> {
-        let kept = self.fetcher.store().catalog().blobs().kept_total().await;
+        let kept = self
+            .reader
+            .fetcher
+            .store()
+            .catalog()
+            .blobs()
+            .kept_total()
+            .await;
         let (files, bytes) = kept.map_err(failed)?;
         Ok(Kept { files, bytes })
     }
 
     async fn pins(&self) -> Result<Outcome, Problem> {
-        let pins = self.fetcher.store().catalog().holds().pins().await;
+        let pins = self.reader.fetcher.store().catalog().holds().pins().await;
         Ok(Outcome::Pins {
             pins: pins.map_err(failed)?,
             kept: self.kept().await?,
@@ -219,13 +234,8 @@ impl Reader {
     }
 
     /// One step, from where the last one ended.
-    async fn verify(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        anew: bool,
-        repair: bool,
-    ) -> Result<Outcome, Problem> {
-        let store = self.fetcher.store();
+    async fn verify(&self, anew: bool, repair: bool) -> Result<Outcome, Problem> {
+        let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         let after = if anew {
             None
@@ -256,7 +266,7 @@ impl Reader {
             match store.files().examine(id).await.map_err(failed)? {
                 Health::Whole => {}
                 health => {
-                    let damage = self.damage(snapshot, id, health, repair).await?;
+                    let damage = self.damage(id, health, repair).await?;
                     step.damaged.push(damage);
                 }
             }
@@ -268,14 +278,8 @@ impl Reader {
         Ok(Outcome::Verified(step))
     }
 
-    async fn damage(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        id: BlobId,
-        health: Health,
-        repair: bool,
-    ) -> Result<Damage, Problem> {
-        let store = self.fetcher.store();
+    async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
+        let store = self.reader.fetcher.store();
         let assets = store.catalog().assets().of_blob(id).await.map_err(failed)?;
         let mut names = store.packages().assets_of(id).await.map_err(failed)?;
         let is_only_here = assets.is_empty() && !names.is_empty();
@@ -306,7 +310,7 @@ impl Reader {
         connections.sort_unstable();
         connections.dedup();
         for connection in connections {
-            self.fetcher.renew(connection).await;
+            self.reader.fetcher.renew(connection).await;
         }
         damage.message = if assets.is_empty() && !is_published {
             damage.is_repaired = true;
@@ -314,7 +318,7 @@ impl Reader {
         } else {
             let mut said = ONLY_HERE.to_owned();
             for key in &assets {
-                match self.fetch_again(snapshot, key, id).await {
+                match self.fetch_again(key, id).await {
                     Ok(()) => {
                         damage.is_repaired = true;
                         said = format!("fetched again from {}", key.connection);
@@ -332,24 +336,23 @@ impl Reader {
     }
 
     /// Fetches an asset through any repository that draws on its connection.
-    async fn fetch_again(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        key: &AssetKey,
-        id: BlobId,
-    ) -> Result<(), Problem> {
+    async fn fetch_again(&self, key: &AssetKey, id: BlobId) -> Result<(), Problem> {
         let mut said = Problem::invalid(format!(
             "no repository draws on {}, from which it came",
             key.connection
         ));
-        for repository in snapshot.repositories() {
+        for repository in self.snapshot.repositories() {
             if !repository
                 .connections()
                 .any(|it| *it.name == *key.connection)
             {
                 continue;
             }
-            match self.gather_asset(snapshot, repository, &key.asset).await {
+            match self
+                .reader
+                .gather_asset(self.snapshot, repository, &key.asset)
+                .await
+            {
                 Ok(gathered) if gathered.blob.id() == id => return Ok(()),
                 Ok(_) => said = Problem::invalid("the registry has other bytes now"),
                 Err(problem) => said = problem,

@@ -282,6 +282,9 @@ async fn in_repository(
     line.asked(&caller.principal, action);
     match target {
         Target::Change(change) => {
+            if let Some(package) = change.package() {
+                line.subject.package = package.to_string();
+            }
             let within = within(&change, repository, place.format);
             let admitted = match permissions.admit_to_change(action, &repository.name, within) {
                 Ok(admitted) => admitted,

@@ -110,6 +110,7 @@ async fn call(
         snapshot,
         reader: larder.repositories.reader(),
         publisher: larder.repositories.publisher(),
+        manager: &larder.manager,
         registry: &larder.registry,
         pass: Permissions::new(
             &larder.access,

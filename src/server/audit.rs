@@ -11,6 +11,7 @@ use crate::access::policy::Decision;
 use crate::access::{Action, Principal, READ};
 use crate::clock;
 use crate::problem::{Kind, Problem};
+use crate::repository::ChangeRecord;
 use crate::telemetry::{Record, Run};
 
 /// What is known of a request when it ends.
@@ -37,6 +38,17 @@ impl Line {
     pub fn admitted(&mut self, decision: &Decision) {
         self.is_lasting = decision.is_lasting;
         self.by = decision.why.to_string();
+    }
+
+    /// Notes what became known of a change while it was made.
+    pub fn changed(&mut self, record: ChangeRecord) {
+        if let Some(package) = record.package {
+            self.subject.package = package.to_string();
+        }
+        self.subject.version = record.version;
+        if !record.by.is_empty() {
+            self.by = record.by;
+        }
     }
 
     /// Writes the record of a change or a refusal. A request without credentials that is told to send
@@ -68,6 +80,7 @@ impl Line {
             path: uri.path().to_owned(),
             repository: self.subject.repository.clone(),
             package: self.subject.package.clone(),
+            version: self.subject.version.clone(),
             allowed: problem.is_none(),
             status,
             by: problem.map_or_else(|| self.by.clone(), |problem| problem.decider.to_string()),

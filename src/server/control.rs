@@ -225,13 +225,7 @@ async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Probl
     match command {
         Command::Repositories(command) => {
             let snapshot = larder.snapshot();
-            reply::json(
-                &larder
-                    .repositories
-                    .publisher()
-                    .execute(&snapshot, command)
-                    .await?,
-            )
+            reply::json(&larder.manager.execute(&snapshot, command).await?)
         }
         Command::Access(command) => reply::json(&larder.administer(command).await?),
         Command::AirGap(command) => {

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::format::Change;
 use crate::package::Format;
 use crate::problem::{Decider, Problem};
-use crate::repository::{Body, ChangeableRepository, Publish, Sent};
+use crate::repository::{Body, ChangeRecord, ChangeableRepository, Publish, Sent};
 use crate::telemetry::Run;
 
 /// A change that was admitted.
@@ -34,10 +34,6 @@ impl Publishing<'_> {
         body: Body,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
-        line.subject.package = change
-            .package()
-            .map(ToString::to_string)
-            .unwrap_or_default();
         let (head, format) = (self.asked.head(), self.format);
         // A page in somebody's browser may send requests to this machine; it always says so.
         if head.headers.contains_key(ORIGIN) {
@@ -55,11 +51,13 @@ impl Publishing<'_> {
             Publish::Deny | Publish::Local => None,
         };
         let Some((to, spool)) = forwards else {
+            let (content_type, mut record) = (head.text(CONTENT_TYPE), ChangeRecord::default());
             let changed = self
                 .repository
-                .change(format, change, body, head.text(CONTENT_TYPE))
-                .await?;
-            return Ok(reply::changed(changed, format));
+                .change(format, change, body, content_type, &mut record)
+                .await;
+            line.changed(record);
+            return Ok(reply::changed(changed?, format));
         };
         // A run points clients here that the configuration knows nothing of: where a publish takes the
         // client's own credential along, it has to be one for that registry.

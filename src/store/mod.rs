@@ -15,6 +15,7 @@ mod notes;
 pub mod packages;
 mod pieces;
 pub mod private;
+mod recording;
 mod records;
 pub mod rendered;
 mod reseal;
@@ -38,6 +39,7 @@ pub use imports::Imports;
 pub use incoming::{Incoming, Keeping, Verified};
 pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
+pub use recording::Recording;
 pub use records::Records;
 pub use reseal::{Progress as ResealProgress, Resealed};
 pub use retention::BlobRetention;
@@ -103,6 +105,8 @@ pub struct Store {
     catalog: Catalog,
     packages: Packages,
     retention: Arc<BlobRetention>,
+    /// What changes keep that have not said yet what becomes of it.
+    unsettled: recording::Unsettled,
     records: Records,
     imports: Imports,
     space: Arc<Space>,
@@ -140,7 +144,7 @@ impl Store {
         learn_outside_names(&catalog, &packages).await?;
         let retention = BlobRetention::new(&files, &catalog, &packages, &space);
         retention.start(tasks);
-        Ok(Arc::new(Self {
+        let store = Arc::new(Self {
             records: Records::new(&catalog, &retention),
             imports: Imports::new(&catalog, &retention),
             usage: Usage::start(catalog.blobs(), tasks),
@@ -151,10 +155,13 @@ impl Store {
             catalog,
             packages,
             retention,
+            unsettled: recording::Unsettled::default(),
             space,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
-        }))
+        });
+        recording::start(&store);
+        Ok(store)
     }
 
     #[must_use]

@@ -95,7 +95,7 @@ impl Records {
             self.retention.hold(row.blob).await?;
         }
         if let Some(replaced) = kept.replaced {
-            self.retention.let_go(&[replaced]).await?;
+            self.retention.release_blobs(&[replaced]).await?;
         }
         Ok(())
     }

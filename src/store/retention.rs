@@ -75,7 +75,7 @@ impl BlobRetention {
 
     /// To be held from keeping bytes for good until they are recorded: nothing is let go of
     /// meanwhile.
-    pub async fn recording(&self) -> RwLockReadGuard<'_, ()> {
+    pub(super) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.recording.read().await
     }
 
@@ -154,8 +154,13 @@ impl BlobRetention {
     ///
     /// # Errors
     /// Where a catalog fails.
-    pub async fn let_go(&self, blobs: &[BlobId]) -> Result<(), Error> {
+    pub async fn release_blobs(&self, blobs: &[BlobId]) -> Result<(), Error> {
         let _alone = self.alone().await;
+        self.release_alone(blobs).await
+    }
+
+    /// Lets blobs be evicted that nothing needs, for a caller who holds off all changes.
+    pub(super) async fn release_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds().is_held(*blob).await?

@@ -92,7 +92,7 @@ async fn only_a_blob_that_is_here_is_kept_for_good() {
     assert_eq!(it.store.used_bytes(), 0);
     let stranger = BlobId::of(b"x");
     assert!(!it.store.keep_for_good(stranger).await.unwrap());
-    it.store.retention().let_go(&[id]).await.unwrap();
+    it.store.retention().release_blobs(&[id]).await.unwrap();
     assert_eq!(it.store.used_bytes(), 3);
 }
 

@@ -42,6 +42,8 @@ pub struct Record {
     pub path: String,
     pub repository: String,
     pub package: String,
+    /// Empty where the request is about several versions, or none.
+    pub version: String,
     pub allowed: bool,
     pub status: u16,
     /// The statement, rule, repository or other that decided.

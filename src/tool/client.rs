@@ -16,6 +16,10 @@ use crate::repository::Explanation;
 use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this asks the running Larder alone"
+)]
 fn http() -> reqwest::ClientBuilder {
     crate::use_ring();
     reqwest::Client::builder()

@@ -23,6 +23,10 @@ fn user_settings() -> Option<PathBuf> {
 
 /// The repository that Maven would ask for what has no other: a mirror of `central` in
 /// `settings.xml`, with its server's credentials, else the one that Maven itself is delivered with.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a command waits for it, and has no tasks"
+)]
 pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
     let settings = user_settings()
         .and_then(|file| read(&file))

@@ -19,3 +19,4 @@ mod command;
 mod invariants;
 mod publish;
 mod support;
+mod tidy;

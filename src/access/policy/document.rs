@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::condition::Condition;
 
 /// The largest policy that is taken; CodeArtifact's own bound, in bytes.
-pub const POLICY_BYTES_MAX: usize = 7168;
+const POLICY_BYTES_MAX: usize = 7168;
 
 /// Why a text is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

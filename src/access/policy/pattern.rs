@@ -43,7 +43,7 @@ impl Pattern {
     }
 
     /// Adds a policy's own text.
-    pub fn push_wild(&mut self, text: &str) {
+    fn push_wild(&mut self, text: &str) {
         self.0.extend(text.chars().map(|c| match c {
             '*' => Piece::Any,
             '?' => Piece::One,

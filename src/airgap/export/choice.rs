@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Order;
 use crate::connection::Connection;
 use crate::format;
-use crate::package::PackageId;
+use crate::package::{PackageId, VersionId};
 use crate::problem::Problem;
 use crate::repository::Snapshot;
 
@@ -14,8 +14,8 @@ use crate::repository::Snapshot;
 pub struct Choice {
     pub connections: HashMap<String, Arc<Connection>>,
     pub repositories: BTreeSet<String>,
-    /// By package, its versions by their keys; none: all.
-    versions: Option<HashMap<String, Option<HashSet<String>>>>,
+    /// By package, its versions; none: all.
+    versions: Option<HashMap<String, Option<HashSet<VersionId>>>>,
     pub since: Option<i64>,
 }
 
@@ -30,18 +30,13 @@ impl Choice {
             .flat_map(|repository| repository.connections())
             .map(|it| (it.name.clone(), Arc::clone(it)));
         let versions = order.wants.as_ref().map(|wants| {
-            let mut versions = HashMap::<String, Option<HashSet<String>>>::new();
+            let mut versions = HashMap::<String, Option<HashSet<VersionId>>>::new();
             for want in wants {
                 let of = versions.entry(want.package.clone());
                 let held = of.or_insert_with(|| Some(HashSet::new()));
                 match (&want.version, format::package(&want.package), held) {
                     (Some(version), Ok(package), Some(versions)) => {
-                        let key = package
-                            .format()
-                            .protocol()
-                            .version_key(version)
-                            .into_owned();
-                        versions.insert(key);
+                        versions.insert(package.format().protocol().known_version(version));
                     }
                     (None, _, held) => *held = None,
                     _ => {}
@@ -74,9 +69,8 @@ impl Choice {
         match versions.get(&package.to_string()) {
             None => false,
             Some(None) => true,
-            Some(Some(keys)) => {
-                let key = package.format().protocol().version_key(version);
-                keys.contains(key.as_ref())
+            Some(Some(versions)) => {
+                versions.contains(&package.format().protocol().known_version(version))
             }
         }
     }

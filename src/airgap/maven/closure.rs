@@ -376,15 +376,7 @@ impl Closure {
             None => !version.ends_with("-SNAPSHOT"),
             Some(range) => range.contains(version) == Some(true),
         });
-        fitting
-            .reduce(|newest, one| {
-                if Maven.is_newer(one, newest) {
-                    one
-                } else {
-                    newest
-                }
-            })
-            .cloned()
+        fitting.max_by(|a, b| Maven.compare(a, b)).cloned()
     }
 }
 

@@ -55,7 +55,7 @@ fn artifact(listing: &Listing) -> Option<String> {
 /// The newest of all, the newest release, and all in their order.
 pub fn versioning(versions: &[&str], updated: &str) -> String {
     let mut versions = versions.to_vec();
-    versions.sort_by(|a, b| version::compare(a, b).unwrap_or_else(|| a.cmp(b)));
+    versions.sort_by(|a, b| version::compare(a, b));
     let mut out = String::from("  <versioning>\n");
     if let Some(latest) = versions.last() {
         out.push_str(&format!("    <latest>{}</latest>\n", escape(*latest)));

@@ -123,7 +123,7 @@ fn filter(metadata: &Metadata<'_>, shown: impl Fn(&str) -> bool) -> Option<Vec<u
             .iter()
             .map(|element| element.text.as_str())
             .filter(|version| shown(version) && !(release_only && version.ends_with("-SNAPSHOT")))
-            .max_by(|a, b| version::compare(a, b).unwrap_or(std::cmp::Ordering::Equal))
+            .max_by(|a, b| version::compare(a, b))
     };
     for (path, release_only) in [
         ("metadata/versioning/latest", false),

@@ -12,6 +12,8 @@ pub mod pom;
 mod upload;
 pub mod version;
 
+use std::cmp::Ordering;
+
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId,
     Promise, UpstreamPath,
@@ -206,8 +208,12 @@ impl Protocol for Maven {
         merge::merge(parts)
     }
 
-    fn is_newer(&self, version: &str, than: &str) -> bool {
-        version::compare(version, than).is_some_and(std::cmp::Ordering::is_gt)
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
     }
 
     fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {

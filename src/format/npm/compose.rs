@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::View;
+use super::version::newest;
 use crate::json::quoted;
 use crate::package::{Algorithm, Listing, Release, Status, Summary};
 use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
@@ -79,7 +80,7 @@ fn packument(listing: &Listing) -> Vec<u8> {
         .collect();
     // Clients do not go on without it.
     if !tags.iter().any(|(tag, _)| *tag == "latest")
-        && let Some(newest) = super::version::newest(listed(listing).map(|it| &*it.version))
+        && let Some(newest) = newest(listed(listing).map(|it| &*it.version))
     {
         tags.push(("latest", newest));
     }

@@ -227,7 +227,10 @@ mod tests {
             base: &base,
             directory: None,
         };
-        let facts = crate::package::Facts::new(facts(&package, &upstream).unwrap().assets);
+        let facts = crate::package::Facts::new(
+            crate::package::Format::Npm,
+            facts(&package, &upstream).unwrap().assets,
+        );
         let newest = facts.file("left-pad-1.3.0.tgz").unwrap();
         let Expectation::Known(expected) = &newest.expectation else {
             panic!("1.3.0 has an integrity")

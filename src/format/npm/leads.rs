@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use nodejs_semver::{Range, Version};
 use serde::Deserialize;
 
-use super::{View, name};
+use super::{View, name, version};
 use crate::json::{Member, Node};
 use crate::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
 
@@ -93,21 +93,16 @@ fn choose<'a, 'b>(
         return named(tagged);
     }
     let range = Range::parse(range).ok()?;
-    let takes = |text: &str| {
-        let version = Version::parse(text).ok()?;
-        version.satisfies(&range).then_some(version)
-    };
-    if let Some(latest) = tags.get("latest").filter(|latest| takes(latest).is_some())
+    let takes = |text: &str| Version::parse(text).is_ok_and(|version| version.satisfies(&range));
+    if let Some(latest) = tags.get("latest").filter(|latest| takes(latest))
         && let Some(latest) = named(latest)
     {
         return Some(latest);
     }
     versions
         .iter()
-        .filter_map(|member| Some((takes(&member.name)?, member)))
-        .filter(|(_, member)| input.shows(&member.name))
-        .max_by(|(a, _), (b, _)| a.cmp(b))
-        .map(|(_, member)| member)
+        .filter(|member| takes(&member.name) && input.shows(&member.name))
+        .max_by(|a, b| version::compare(&a.name, &b.name))
 }
 
 /// What is wanted from the registry; addresses of other places are not.

@@ -19,6 +19,8 @@ use crate::package::{
 };
 use crate::problem::Problem;
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 
@@ -222,8 +224,16 @@ impl Protocol for Npm {
         merge::merge(document, parts)
     }
 
-    fn is_newer(&self, one: &str, than: &str) -> bool {
-        one != than && version::newest([than, one].into_iter()) == Some(one)
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(version::normalised(version))
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
     }
 
     fn asked_about(&self, body: &[u8]) -> Vec<String> {

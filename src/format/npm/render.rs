@@ -9,7 +9,9 @@ use url::Url;
 use super::{SHORT_TYPE, View, facts, name, scan, short, version};
 use crate::edit::Edits;
 use crate::json::{Member, Node, quoted};
+
 use crate::package::PackageId;
+use crate::path::encode;
 use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View as AnyView};
 
 const JSON: &str = "application/json";
@@ -255,7 +257,9 @@ fn this_tarball(
     };
     let file = facts::file(package, version, &url);
     if !input.address.kept {
-        let place = format!("{}{}/-/{file}", input.address.base, name_path(package));
+        let (base, name) = (&input.address.base, name_path(package));
+        // What an upstream calls a version may be no name in a path.
+        let place = format!("{base}{name}/-/{}", encode(&file));
         edits.replace(value.range(), quoted(&place));
     } else if facts::usual_file(package, &url).is_none() {
         // The client puts our host before upstream's path; where that path does not show the
@@ -270,9 +274,10 @@ fn this_tarball(
 
 fn attestations(input: &RenderInput<'_>, package: &PackageId, version: &str) -> String {
     quoted(&format!(
-        "{}-/npm/v1/attestations/{}@{version}",
+        "{}-/npm/v1/attestations/{}@{}",
         input.address.base,
         name::encoded(package),
+        encode(version),
     ))
 }
 
@@ -460,6 +465,38 @@ mod tests {
             );
         assert_ne!(body, FULL);
         assert_eq!(back, FULL);
+    }
+
+    /// No registry takes such a version; what a hostile one has must not lead elsewhere.
+    #[test]
+    fn what_a_version_is_called_stays_in_its_segment() {
+        let odd = "1.0?.5#/../x";
+        let packument = format!(
+            r#"{{"name":"@a/b","versions":{{"{odd}":{{"dist":{{"tarball":"https://cdn.example/x.tgz"}}}}}}}}"#
+        );
+        let base = Url::parse("https://up.example/npm/").unwrap();
+        let document = DocumentId {
+            package: Some(name::parse("@a/b").unwrap()),
+            view: AnyView::Npm(View::Packument),
+        };
+        let rendering = render(&RenderInput {
+            document: &document,
+            upstream: Upstream {
+                bytes: packument.as_bytes(),
+                media_type: "application/json",
+                url: &base,
+                base: &base,
+                directory: None,
+            },
+            address: &ours(),
+            shows: None,
+            is_only_source: true,
+        });
+        let body = String::from_utf8(rendering.unwrap().body.unwrap()).unwrap();
+        assert!(
+            body.contains("/@a/b/-/b-1.0%3F.5%23%2F..%2Fx.tgz"),
+            "{body}"
+        );
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! npm's version scheme: semver, read as loosely as npm reads it.
 
+use std::cmp::Ordering;
+
 use nodejs_semver::{Range, Version};
+
+use super::Npm;
+use crate::Protocol as _;
 
 /// A range of npm's: comparators that all have to hold, in one of several alternatives. The library
 /// passes over what it cannot read in a range, which a rule must not; so it is given one comparator
@@ -122,13 +127,36 @@ pub fn is_version(text: &str) -> bool {
     Version::parse(text).is_ok()
 }
 
+/// The version as npm's registry has it, without the `v` or `=` that people write before it.
+pub fn normalised(text: &str) -> &str {
+    let bare = text.trim().trim_start_matches(['v', '=', ' ']);
+    if Version::parse(bare).is_ok() {
+        bare
+    } else {
+        text
+    }
+}
+
+/// SemVer's order, then that of the build metadata, then that of the letters. What is no version is
+/// older than any.
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let build = |version: &Option<Version>| version.as_ref().map(|it| it.build().to_vec());
+    let (a, b) = (normalised(a), normalised(b));
+    let (read, other) = (Version::parse(a).ok(), Version::parse(b).ok());
+    read.cmp(&other)
+        .then_with(|| build(&read).cmp(&build(&other)))
+        .then_with(|| a.cmp(b))
+}
+
+/// Also what is no version.
+pub fn is_prerelease(version: &str) -> bool {
+    Version::parse(version).map_or(true, |version| version.is_prerelease())
+}
+
 /// The version that a tag should point to when its own is hidden: the newest one, a prerelease
 /// only where there is nothing else.
 pub fn newest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    versions
-        .filter_map(|text| Version::parse(text).ok().map(|version| (version, text)))
-        .max_by(|(a, _), (b, _)| (!a.is_prerelease(), a).cmp(&(!b.is_prerelease(), b)))
-        .map(|(_, text)| text)
+    versions.max_by(|a, b| Npm.compare_choice(a, b))
 }
 
 #[cfg(test)]

@@ -84,9 +84,7 @@ fn shown(listing: &Listing) -> Vec<&Release> {
         .iter()
         .filter(|release| release.status.is_served())
         .collect();
-    shown.sort_by(|a, b| {
-        version::compare(&a.version, &b.version).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    shown.sort_by(|a, b| version::compare(&a.version, &b.version));
     shown
 }
 

@@ -35,8 +35,16 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
         View::ServiceIndex => list(&parts, "resources", |node| text(node, "@type")),
         View::Search { .. } => found(&parts, |node| text(node, "id")),
         View::Autocomplete { .. } => found(&parts, |node| node.text().to_lowercase()),
-        // Pages are told apart by their addresses, which carry no version twice.
-        _ => list(&parts, "items", |node| text(node, "@id")),
+        _ => list(&parts, "items", page),
+    }
+}
+
+/// What a page is told apart by. Those of several sources may have one address; with their leaves
+/// in them they are several pages all the same, since no two sources show one version.
+fn page(node: &Node<'_>) -> String {
+    match node.get_in_any_case("items") {
+        Ok(Some(_)) => node.text().to_lowercase(),
+        _ => text(node, "@id"),
     }
 }
 
@@ -113,10 +121,7 @@ fn pages(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
 
 fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut versions = elements(parts, "versions", |node| node.text().to_lowercase())?;
-    versions.sort_by(|a, b| {
-        let bare = |text: &str| text.trim_matches('"').to_owned();
-        version::compare(&bare(a), &bare(b)).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    versions.sort_by(|a, b| version::compare(a.trim_matches('"'), b.trim_matches('"')));
     Ok(format!("{{\"versions\":[{}]}}", versions.join(",")).into_bytes())
 }
 

@@ -14,6 +14,7 @@ mod upload;
 mod version;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use serde::Deserialize;
 use url::Url;
@@ -357,17 +358,16 @@ impl Protocol for Nuget {
         merge::merge(document, parts)
     }
 
-    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
         Cow::Owned(version::normalised(version))
     }
 
-    /// A prerelease is older than any release, as clients choose.
-    fn is_newer(&self, one: &str, than: &str) -> bool {
-        match (version::is_prerelease(one), version::is_prerelease(than)) {
-            (false, true) => true,
-            (true, false) => false,
-            _ => version::compare(one, than).is_some_and(std::cmp::Ordering::is_gt),
-        }
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
     }
 
     fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {

@@ -2,10 +2,10 @@
 
 use http::Method;
 
-use super::{Registrations, View, name, version};
+use super::{Nuget, Registrations, View, name};
 use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
+use crate::{Ask, Change, DocumentId, Protocol as _, Target, View as AnyView, path};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
@@ -19,7 +19,7 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
         ["v3", "flat", id, "index.json"] => Ok(document(Some(name::parse(id)?), View::FlatIndex)),
         ["v3", "flat", id, version, file] => Ok(Target::Asset(AssetId {
             package: name::parse(id)?,
-            file: format!("{}/{}", version::normalised(version), file.to_lowercase()).into(),
+            file: format!("{}/{}", Nuget.version(version)?, file.to_lowercase()).into(),
         })),
         ["v3", "query"] => Ok(document(None, View::Search { query: query() })),
         ["v3", "autocomplete"] => Ok(document(None, View::Autocomplete { query: query() })),
@@ -45,7 +45,7 @@ fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
         ["api", "v2", "package" | "symbolpackage"] if ask.method == Method::PUT => Ok(Change::Form),
         ["api", "v2", "package", id, version] if ask.method != Method::PUT => Ok(Change::Status {
             package: name::parse(id)?,
-            version: version::normalised(version),
+            version: Nuget.version(version)?,
             status: if ask.method == Method::DELETE {
                 Status::Unlisted
             } else {
@@ -122,7 +122,14 @@ mod tests {
         ] {
             assert_eq!(get(rest).unwrap(), target, "{rest}");
         }
-        for rest in ["", "v3", "v3/flat", "v3/unknown/a/b", "v3/flat/../../etc"] {
+        for rest in [
+            "",
+            "v3",
+            "v3/flat",
+            "v3/unknown/a/b",
+            "v3/flat/../../etc",
+            "v3/flat/a/%20/a.nupkg",
+        ] {
             assert!(get(rest).is_err(), "{rest}");
         }
     }

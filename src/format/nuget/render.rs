@@ -6,11 +6,13 @@ use url::Url;
 
 use super::registration::{self, string};
 use super::service::{self, Addresses};
-use super::{View, name, version};
+use super::{Nuget, View, name, version};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
-use crate::{Alias, FormatError, RenderInput, Rendering, Subject, View as AnyView, query_of};
+use crate::{
+    Alias, FormatError, Protocol as _, RenderInput, Rendering, Subject, View as AnyView, query_of,
+};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -346,12 +348,7 @@ fn search_result(
         return Ok(false);
     }
     if !shown(&newest) {
-        let best = left.iter().max_by(|a, b| {
-            let stable = |version: &str| !version::is_prerelease(version);
-            stable(a)
-                .cmp(&stable(b))
-                .then(version::compare(a, b).unwrap_or(std::cmp::Ordering::Equal))
-        });
+        let best = left.iter().max_by(|a, b| Nuget.compare_choice(a, b));
         if let Some(best) = best {
             set(edits, result, "version", quoted(best))?;
         }

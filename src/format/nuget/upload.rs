@@ -79,7 +79,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         .map_err(|error| Problem::invalid(format!("{file} is no nuspec: {error}")))?;
     let package = name::parse(metadata.id.trim())?;
     let version = version::normalised(metadata.version.trim());
-    if version::compare(&version, &version).is_none() {
+    if !version::is_version(&version) {
         return Err(Problem::invalid(format!(
             "`{}` in {file} is no version as NuGet reads it",
             metadata.version

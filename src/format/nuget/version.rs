@@ -8,7 +8,7 @@ use nodejs_semver::Version;
 use crate::range::{Range, Scheme};
 
 const SCHEME: Scheme = Scheme {
-    compare,
+    compare: precedence,
     has_unions: false,
 };
 
@@ -31,8 +31,12 @@ pub fn normalised(text: &str) -> String {
 }
 
 fn split(text: &str) -> Option<([u64; 4], &str)> {
-    let without_build = text.split('+').next()?;
+    let (without_build, build) = text.split_once('+').unwrap_or((text, ""));
     let (numbers, prerelease) = without_build.split_once('-').unwrap_or((without_build, ""));
+    let is_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !prerelease.chars().chain(build.chars()).all(is_label) {
+        return None;
+    }
     let mut parsed = [0; 4];
     let mut places = parsed.iter_mut();
     for number in numbers.split('.') {
@@ -41,25 +45,37 @@ fn split(text: &str) -> Option<([u64; 4], &str)> {
     Some((parsed, prerelease))
 }
 
+/// Also what is no version.
 pub fn is_prerelease(text: &str) -> bool {
-    text.split('+')
-        .next()
-        .is_some_and(|text| text.contains('-'))
+    split(text.trim()).is_none_or(|(_, label)| !label.is_empty())
 }
 
-pub fn compare(a: &str, b: &str) -> Option<Ordering> {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let ((a, a_pre), (b, b_pre)) = (split(&a)?, split(&b)?);
-    // The order of prerelease labels is SemVer's; the numbers are compared here.
-    let label = |prerelease: &str| {
-        let text = if prerelease.is_empty() {
-            "0.0.0".to_owned()
-        } else {
-            format!("0.0.0-{prerelease}")
-        };
-        Version::parse(text).ok()
+/// The numbers, and the label in SemVer's order of labels; none where it is no version.
+fn read(text: &str) -> Option<([u64; 4], Version)> {
+    let lower = text.trim().to_lowercase();
+    let (numbers, prerelease) = split(&lower)?;
+    let label = if prerelease.is_empty() {
+        "0.0.0".to_owned()
+    } else {
+        format!("0.0.0-{prerelease}")
     };
-    Some(a.cmp(&b).then(label(a_pre)?.cmp(&label(b_pre)?)))
+    Some((numbers, Version::parse(label).ok()?))
+}
+
+/// `None` where one of the two is no version.
+fn precedence(a: &str, b: &str) -> Option<Ordering> {
+    Some(read(a)?.cmp(&read(b)?))
+}
+
+/// The order of all texts: what is no version is older than any, and of two that come at one place
+/// the letters decide.
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let letters = || normalised(a).cmp(&normalised(b));
+    read(a).cmp(&read(b)).then_with(letters)
+}
+
+pub fn is_version(text: &str) -> bool {
+    read(text).is_some()
 }
 
 pub fn in_range(version: &str, range: &str) -> Option<bool> {
@@ -84,8 +100,21 @@ mod tests {
             ("1.0.0.0", "1.0.0"),
             ("1.2.3.4-Beta.1+sha", "1.2.3.4-beta.1"),
             ("odd", "odd"),
+            (" 1.0-rc +b", "1.0-rc +b"),
         ] {
             assert_eq!(normalised(text), normal);
+        }
+    }
+
+    #[test]
+    fn a_label_has_letters_digits_and_hyphens_alone() {
+        for text in ["1.0-rc.1+b-1", "1.0.0.1-RC", "1.0+b"] {
+            assert!(is_version(text), "{text}");
+        }
+        for text in [
+            "1.0-r\0c", "1.0-a/b", "1.0-../x", "1.0-a b", "1.0+b c", "1.0-ä",
+        ] {
+            assert!(!is_version(text), "{text:?}");
         }
     }
 
@@ -97,7 +126,7 @@ mod tests {
             ("1.0.0.1", "1.0.0", Ordering::Greater),
             ("1.0", "1.0.0.0", Ordering::Equal),
         ] {
-            assert_eq!(compare(a, b), Some(order), "{a} {b}");
+            assert_eq!(compare(a, b), order, "{a} {b}");
         }
         assert_eq!(in_range("13.0.3", "[13.0.0,14)"), Some(true));
         assert_eq!(in_range("13.0.3", "<13"), Some(false));

@@ -4,7 +4,7 @@ use std::fmt;
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Algorithm, Expected, PackageId, UpstreamPath};
+use super::{Algorithm, Expected, Format, PackageId, UpstreamPath, VersionId};
 
 /// One file of a package, by its path below the package in Larder's own addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,24 +80,27 @@ pub struct AssetFacts {
 }
 
 /// What one connection's evidence says of a whole package.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Facts {
+    format: Format,
     assets: Vec<AssetFacts>,
     by_file: HashMap<Box<str>, u32>,
-    by_version: HashMap<Box<str>, u32>,
+    by_version: HashMap<VersionId, u32>,
 }
 
 impl Facts {
     /// The first of two assets of one name stands.
     #[must_use]
-    pub fn new(assets: Vec<AssetFacts>) -> Self {
+    pub fn new(format: Format, assets: Vec<AssetFacts>) -> Self {
         let mut by_file = HashMap::with_capacity(assets.len());
         let mut by_version = HashMap::with_capacity(assets.len());
         for (index, asset) in (0u32..).zip(&assets) {
             by_file.entry(asset.file.clone()).or_insert(index);
-            by_version.entry(asset.version.clone()).or_insert(index);
+            let version = format.protocol().known_version(&asset.version);
+            by_version.entry(version).or_insert(index);
         }
         Self {
+            format,
             assets,
             by_file,
             by_version,
@@ -113,11 +116,12 @@ impl Facts {
         self.at(self.by_file.get(file))
     }
 
-    /// Any asset of the version: those of one version share what rules ask about in the formats
+    /// Any asset of the version, however it is spelled: those of one version share what rules ask about in the formats
     /// that decide by version.
     #[must_use]
     pub fn version(&self, version: &str) -> Option<&AssetFacts> {
-        self.at(self.by_version.get(version))
+        let version = self.format.protocol().known_version(version);
+        self.at(self.by_version.get(&version))
     }
 
     fn at(&self, index: Option<&u32>) -> Option<&AssetFacts> {

@@ -6,6 +6,7 @@ mod format;
 mod id;
 mod release;
 mod upstream;
+mod version;
 
 pub use asset::{AssetFacts, AssetId, Expectation, Facts, Location, Promise};
 pub use digest::{Algorithm, BlobId, Digest, DigestError, Digester, Digests, Expected};
@@ -15,3 +16,4 @@ pub use release::{
     Dependency, Listing, Origin, Release, ReleaseAsset, Status, Summary, UnknownStatus,
 };
 pub use upstream::{UpstreamPath, UpstreamUrl, encode_segment, is_risky_segment};
+pub use version::VersionId;

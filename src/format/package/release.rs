@@ -5,7 +5,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, BlobId, Digest, Digests, PackageId};
+use super::{Algorithm, BlobId, Digest, Digests, PackageId, VersionId};
 
 /// On which side a package or version came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -212,6 +212,16 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The version, however its publisher spelled it.
+    #[must_use]
+    pub fn find(&self, version: &VersionId) -> Option<&Release> {
+        let protocol = self.package.format().protocol();
+        self.versions
+            .iter()
+            .find(|release| protocol.known_version(&release.version) == *version)
+    }
+
+    /// The version in the spelling in which it is kept.
     #[must_use]
     pub fn release(&self, version: &str) -> Option<&Release> {
         self.versions

@@ -9,8 +9,16 @@ use crate::path;
 /// Stands before the host of an upstream that speaks plain HTTP.
 const PLAIN: &str = "+http/";
 
+/// Stands before an address that nothing can be fetched from.
+const NOWHERE: &str = "+nowhere/";
+
 /// The address, decoded: what an asset's path is compared with.
 pub fn file(url: &Url) -> String {
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    if !has_host || !matches!(url.scheme(), "http" | "https") {
+        // Without a host its path comes first, and may be a reference to another server.
+        return format!("{NOWHERE}{url}");
+    }
     let authority = authority(url);
     let path = percent_decode_str(url.path()).decode_utf8_lossy();
     let plain = if url.scheme() == "http" { PLAIN } else { "" };
@@ -54,6 +62,26 @@ pub fn with_ending(url: &Url, ending: &str) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_address_leads_to_another_server() {
+        let page = Url::parse("http://l.example/pypi/r/simple/a/").unwrap();
+        for text in [
+            "x:////evil.example/a-1.0.whl",
+            "x:/evil.example/a-1.0.whl",
+            "x:evil",
+            "file:///a-1.0.whl",
+            "ftp://evil.example/a-1.0.whl",
+            "https://files.example//p/a-1.0.whl",
+        ] {
+            let url = Url::parse(text).unwrap();
+            let printed = page.join(&relative(&url)).unwrap();
+            assert!(
+                printed.as_str().starts_with(page.as_str()),
+                "{text}: {printed}"
+            );
+        }
+    }
 
     #[test]
     fn addresses_are_relative_and_lead_back() {

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{JSON_TYPE, View};
+use super::version::normalised;
+use super::{JSON_TYPE, Pypi, View};
 use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
-use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView};
+use crate::{DocumentId, FormatError, OWN, Own, Protocol as _, Search, View as AnyView};
 
 /// What is stored of a file beside its digests.
 #[derive(Default, Deserialize)]
@@ -123,18 +124,12 @@ fn legacy(listing: &Listing, version: Option<&str>) -> Result<Option<Vec<u8>>, F
             .collect()
     };
     let chosen = match version {
-        Some(version) => shown(listing).find(|release| {
-            super::render::version_key(&release.version) == super::render::version_key(version)
-        }),
+        Some(version) => {
+            shown(listing).find(|release| normalised(&release.version) == normalised(version))
+        }
         None => shown(listing)
             .filter(|release| release.status == Status::Published)
-            .reduce(|best, one| {
-                if super::is_newer(&one.version, &best.version) {
-                    one
-                } else {
-                    best
-                }
-            }),
+            .max_by(|a, b| Pypi.compare_choice(&a.version, &b.version)),
     };
     let Some(chosen) = chosen else {
         return Ok(None);

@@ -14,12 +14,11 @@ mod page;
 mod path;
 mod render;
 mod upload;
+mod version;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::io::Write;
-use std::str::FromStr as _;
-
-use pep440_rs::{Version, VersionSpecifiers};
 
 use super::upload::{Inspected, Readable, Upload};
 use super::{
@@ -255,12 +254,16 @@ impl Protocol for Pypi {
         merge::merge(document, parts)
     }
 
-    fn version_key<'a>(&self, version: &'a str) -> Cow<'a, str> {
-        Cow::Owned(render::version_key(version))
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        version::normalised(version)
     }
 
-    fn is_newer(&self, version: &str, than: &str) -> bool {
-        is_newer(version, than)
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
     }
 
     fn published_at(&self, _rest: &str) -> (Location, UpstreamPath) {
@@ -273,49 +276,16 @@ impl Protocol for Pypi {
     }
 
     fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        if range.trim() == "*" {
-            return Some(true);
-        }
-        let specifiers = specifiers(range).ok()?;
-        let version = Version::from_str(version).ok()?;
-        // PEP 440 keeps 2.0rc1 out of `<2.0`; a rule that denies below 2.0 means it too.
-        Some(
-            specifiers.contains(&version)
-                || (version.any_prerelease() && specifiers.contains(&version.only_release())),
-        )
+        version::in_range(version, range)
     }
 
     fn check_range(&self, range: &str) -> Result<(), String> {
-        if range.trim() == "*" {
-            return Ok(());
-        }
-        specifiers(range).map(|_| ())
+        version::check_range(range)
     }
 
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
     }
-}
-
-/// PEP 440's specifiers; a version alone is that version.
-fn specifiers(range: &str) -> Result<VersionSpecifiers, String> {
-    let range = range.trim();
-    let bare = range.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let exact = format!("=={range}");
-    let text = if bare { &exact } else { range };
-    if !text.is_empty() && text.split(',').any(|one| one.trim().is_empty()) {
-        return Err("a specifier is missing between two commas or at an end".to_owned());
-    }
-    VersionSpecifiers::from_str(text).map_err(|_| "it is no list of PEP 440 specifiers".to_owned())
-}
-
-/// A final release is newer than any prerelease, as installers choose.
-fn is_newer(version: &str, than: &str) -> bool {
-    let rank = |text: &str| {
-        let version = Version::from_str(text).ok()?;
-        Some((!version.any_prerelease(), version))
-    };
-    rank(version) > rank(than)
 }
 
 fn known(digests: &crate::package::Expected) -> Expectation {
@@ -331,31 +301,5 @@ fn project(package: &PackageId) -> Resource {
         key: format!("simple:{}", package.name()),
         location: Location::Path(UpstreamPath::new(&format!("{}/", package.name()))),
         accept: ACCEPT,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_pep_440_specifiers() {
-        for (version, range, taken) in [
-            ("2.19.1", "<2.20", Some(true)),
-            ("2.20", "<2.20", Some(false)),
-            ("1.0", "1.0", Some(true)),
-            ("1.0.post1", "==1.0", Some(false)),
-            ("1.4.2", "~=1.4", Some(true)),
-            ("1.0", ">=1,<2", Some(true)),
-            ("not a version", "<1", None),
-            ("1.0", "<<1", None),
-            ("1.0", ">=1,", None),
-            ("1.0", ">=1,,<2", None),
-            ("1.0", ">=1 <2", None),
-            ("1.0", "1.0 foo", None),
-            ("1.0", ">=1.0 <", None),
-        ] {
-            assert_eq!(Pypi.version_in(version, range), taken, "{version} {range}");
-        }
     }
 }

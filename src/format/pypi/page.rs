@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::render::version_key;
+use super::version::normalised;
 use super::{html, name};
 use crate::json::Node;
 use crate::package::{Algorithm, Digest, Expected, PackageId};
@@ -72,7 +72,7 @@ pub fn version<'a>(package: &PackageId, name: &'a str, url: &Url) -> &'a str {
     let last = last_segment(url);
     let by_address = name::version_of(package.name(), &last);
     match (by_name, by_address) {
-        (Some(by_name), Some(by_address)) if version_key(by_name) != version_key(by_address) => "",
+        (Some(by_name), Some(by_address)) if normalised(by_name) != normalised(by_address) => "",
         (by_name, _) => by_name.unwrap_or_default(),
     }
 }

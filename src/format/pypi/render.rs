@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr as _;
 
-use pep440_rs::Version;
 use serde_json::{Map, Value, json};
 
 use super::page::{self, File, Page};
+use super::version::normalised;
 use super::{Form, address};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
@@ -91,7 +90,7 @@ fn edit_json(
         // PEP 700: the list of versions must agree with what is left, though it may name
         // versions that never had a file.
         if let Some(versions) = Node::object_document(input.upstream.bytes)?.get("versions") {
-            let version = |file: &File| version_key(file.version(package));
+            let version = |file: &File| normalised(file.version(package)).into_owned();
             let all: BTreeSet<_> = page.files.iter().map(version).collect();
             let left: BTreeSet<_> = left(page, shown).map(version).collect();
             let versions = versions.elements()?;
@@ -100,28 +99,12 @@ fn edit_json(
                 let key = versions
                     .get(index)
                     .and_then(Node::string)
-                    .map(|version| version_key(&version));
+                    .map(|version| normalised(&version).into_owned());
                 key.is_none_or(|key| left.contains(&key) || !all.contains(&key))
             });
         }
     }
     Ok(edits.apply(input.upstream.bytes))
-}
-
-/// One spelling for a version, so that `1.0` and `1.0.0` are the same.
-pub fn version_key(version: &str) -> String {
-    let Ok(version) = Version::from_str(version) else {
-        return version.to_owned();
-    };
-    let text = version.to_string();
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if plain {
-        text.trim_end_matches(".0").to_owned()
-    } else {
-        text
-    }
 }
 
 fn edit_html(input: &RenderInput<'_>, page: &Page, shown: &[bool]) -> Option<Vec<u8>> {

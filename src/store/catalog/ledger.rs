@@ -230,21 +230,16 @@ impl Reports {
             .collect())
     }
 
-    /// Who took the package's version, or any of it, the latest first.
+    /// Who took which version of the package, the latest first.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn pulls(
-        &self,
-        package: &str,
-        version: Option<&str>,
-    ) -> Result<Vec<Pull>, sqlx::Error> {
+    pub async fn pulls(&self, package: &str) -> Result<Vec<Pull>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT day, who, repository, version, last_at, times, bytes FROM pull \
-             WHERE package = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY last_at DESC, who",
+             WHERE package = ? ORDER BY last_at DESC, who",
         )
         .bind(package)
-        .bind(version)
         .fetch_all(&self.pool)
         .await?;
         Ok(rows

@@ -7,6 +7,9 @@ use super::{Error, Packages, random_name};
 use crate::clock;
 use crate::secret::Secret;
 
+/// The detail type of events about policies.
+pub(super) const POLICY_CHANGE: &str = "Larder Policy Change";
+
 /// A key that signs tokens.
 #[derive(Clone, Debug)]
 pub struct SigningKey {
@@ -69,18 +72,18 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access_number(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query("SELECT number FROM access_state WHERE id = 1")
+    pub async fn access_number(&self) -> Result<i64, Error> {
+        let row = sqlx::query("SELECT number FROM access_state WHERE id = 1")
             .fetch_one(&self.pool)
-            .await?
-            .try_get(0)
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Reads all of it.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access(&self) -> Result<AccessRows, sqlx::Error> {
+    pub async fn access(&self) -> Result<AccessRows, Error> {
         let number = self.access_number().await?;
         let mut rows = AccessRows {
             number,
@@ -269,7 +272,7 @@ impl Packages {
             .bind(resource)
             .fetch_optional(&mut *transaction)
             .await?
-            .map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?)))
+            .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
             .transpose()?;
         let now: Option<&(String, String)> = before.as_ref();
         if let Some(said) = revision
@@ -307,7 +310,7 @@ impl Packages {
             "policyRevision": row.revision,
         });
         outbox
-            .happened(&mut transaction, "Larder Policy Change", resource, detail)
+            .happened(&mut transaction, POLICY_CHANGE, resource, detail)
             .await?;
         transaction.commit().await?;
         outbox.written.notify_waiters();
@@ -316,7 +319,7 @@ impl Packages {
 }
 
 /// Has other processes notice.
-async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), Error> {
     sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 1")
         .execute(transaction)
         .await?;

@@ -1,8 +1,10 @@
 //! Package groups.
 
 use serde_json::json;
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 
+use super::domain::{drop_policy_and_tags, set_tags};
+use super::outbox::Outbox;
 use super::repository::changed;
 use super::{Error, Packages};
 use crate::rule::{Group, Groups};
@@ -16,13 +18,13 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn groups(&self) -> Result<Groups, sqlx::Error> {
+    pub async fn groups(&self) -> Result<Groups, Error> {
         let rows = sqlx::query(
             "SELECT pattern, contact, description, created_at, settings FROM package_group",
         )
         .fetch_all(&self.pool)
         .await?;
-        let groups: Result<Vec<Group>, sqlx::Error> = rows
+        let groups: Result<Vec<Group>, Error> = rows
             .iter()
             .map(|row| {
                 let settings: String = row.try_get(4)?;
@@ -38,36 +40,33 @@ impl Packages {
         Ok(Groups::new(groups?))
     }
 
-    /// Puts a group in the place of the one of its pattern, or beside the others.
+    /// Puts a group in the place of the one of its pattern, or beside the others, and sets these tags
+    /// of it.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_group(&self, group: &Group, operation: &str) -> Result<(), Error> {
-        let settings = json!(group.settings).to_string();
+    pub async fn put_group(
+        &self,
+        group: &Group,
+        tags: &[(String, String)],
+        operation: &str,
+    ) -> Result<(), Error> {
         let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
-        sqlx::query(
-            "INSERT INTO package_group (pattern, contact, description, created_at, settings) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (pattern) DO UPDATE SET contact = excluded.contact, \
-             description = excluded.description, settings = excluded.settings",
+        set_tags(
+            &mut transaction,
+            &outbox.group_arn(group.pattern.as_str()),
+            tags,
         )
-        .bind(group.pattern.as_str())
-        .bind(group.contact.as_str())
-        .bind(group.description.as_str())
-        .bind(group.created_at)
-        .bind(settings)
-        .execute(&mut *transaction)
         .await?;
-        outbox
-            .group_changed(&mut transaction, group.pattern.as_str(), operation)
-            .await?;
+        write_group(&mut transaction, &outbox, group, operation).await?;
         transaction.commit().await?;
         outbox.written.notify_waiters();
         Ok(())
     }
 
-    /// Takes a group away.
+    /// Takes a group away, with its tags.
     ///
     /// # Errors
     /// Where the database fails.
@@ -79,6 +78,7 @@ impl Packages {
             .bind(pattern)
             .execute(&mut *transaction)
             .await?;
+        drop_policy_and_tags(&mut transaction, &outbox, &outbox.group_arn(pattern)).await?;
         outbox
             .group_changed(&mut transaction, pattern, "Deleted")
             .await?;
@@ -86,4 +86,28 @@ impl Packages {
         outbox.written.notify_waiters();
         Ok(())
     }
+}
+
+/// Writes a group's row, and the event that tells of it.
+pub(super) async fn write_group(
+    transaction: &mut AnyConnection,
+    outbox: &Outbox,
+    group: &Group,
+    operation: &str,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO package_group (pattern, contact, description, created_at, settings) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (pattern) DO UPDATE SET contact = excluded.contact, \
+         description = excluded.description, settings = excluded.settings",
+    )
+    .bind(group.pattern.as_str())
+    .bind(group.contact.as_str())
+    .bind(group.description.as_str())
+    .bind(group.created_at)
+    .bind(json!(group.settings).to_string())
+    .execute(&mut *transaction)
+    .await?;
+    outbox
+        .group_changed(transaction, group.pattern.as_str(), operation)
+        .await
 }

@@ -2,7 +2,9 @@
 
 mod access;
 mod change;
+mod column;
 mod domain;
+mod error;
 mod group;
 mod outbox;
 mod outside;
@@ -21,8 +23,9 @@ use sqlx::{Any, AnyPool, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
-pub use change::{Copied, NewRelease, Outcome};
+pub use change::{Applied, NewRelease, Step};
 pub use domain::DomainFacts;
+pub use error::{Error, Refusal};
 pub use outbox::Delivery;
 pub use outside::OutsideNames;
 pub use read::Manifests;
@@ -31,24 +34,8 @@ pub use spool::Spooled;
 
 use crate::package::BlobId;
 use crate::secret::Secret;
+use column::Column;
 use outbox::Outbox;
-
-/// How a change to the catalog can fail.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the package catalog: {0}")]
-    Sql(#[from] sqlx::Error),
-    #[error("{file} is published already, with other bytes")]
-    Exists { file: String },
-    #[error("{version} is published already")]
-    Taken { version: String },
-    #[error("{version} was disposed of; its number is not given again")]
-    Disposed { version: String },
-    #[error("there is no {0}")]
-    Absent(String),
-    #[error("{0} is in another revision than the one that was named")]
-    Revision(String),
-}
 
 /// The package catalog; clones share it.
 #[derive(Clone)]
@@ -135,17 +122,17 @@ impl Packages {
     }
 
     /// Whether a package version or a waiting publish needs the blob.
-    pub(super) async fn needs(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
+    pub(super) async fn needs(&self, blob: BlobId) -> Result<bool, Error> {
         let found = sqlx::query(
             "SELECT 1 FROM package_asset WHERE blob = $1 UNION ALL SELECT 1 FROM spool WHERE blob = $1 LIMIT 1",
         )
-        .bind(blob.as_bytes().to_vec())
+        .bind(Column(blob))
         .fetch_optional(&self.pool)
         .await?;
         Ok(found.is_some())
     }
 
-    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), sqlx::Error> {
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), Error> {
         let place = self
             .writers
             .acquire()

@@ -60,6 +60,16 @@ impl Outbox {
         format!("arn:aws:codeartifact:{}:{}:{what}", self.region, self.owner)
     }
 
+    /// The name of a repository's policy and tags.
+    pub(super) fn repository_arn(&self, name: &str) -> String {
+        self.arn(&format!("repository/{}/{name}", self.domain))
+    }
+
+    /// The name of a package group's tags.
+    pub(super) fn group_arn(&self, pattern: &str) -> String {
+        self.arn(&format!("package-group/{}{pattern}", self.domain))
+    }
+
     /// Writes an event about a package version.
     pub(super) async fn version_changed(
         &self,
@@ -69,7 +79,7 @@ impl Outbox {
         version: &str,
         operation: Operation,
         changes: Changes,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         if self.is_closed() {
             return Ok(());
         }
@@ -81,7 +91,7 @@ impl Outbox {
         .bind(version)
         .fetch_optional(&mut *transaction)
         .await?
-        .map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?)))
+        .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
         .transpose()?;
         let (state, revision): (String, String) =
             now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
@@ -102,7 +112,7 @@ impl Outbox {
         version: Version<'_>,
         operation: Operation,
         changes: Changes,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let Version {
             repository,
             package,
@@ -153,7 +163,7 @@ impl Outbox {
         detail_type: &'static str,
         what: &str,
         mut detail: Value,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         if self.is_closed() {
             return Ok(());
         }
@@ -184,7 +194,7 @@ impl Outbox {
         transaction: &mut AnyConnection,
         name: &str,
         operation: &str,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let what = format!("repository/{}/{name}", self.domain);
         let detail = json!({ "repositoryName": name, "operationType": operation });
         self.happened(transaction, "Larder Repository Change", &what, detail)
@@ -197,18 +207,14 @@ impl Outbox {
         transaction: &mut AnyConnection,
         pattern: &str,
         operation: &str,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let what = format!("package-group/{}{pattern}", self.domain);
         let detail = json!({ "packageGroup": pattern, "operationType": operation });
         self.happened(transaction, "Larder Package Group Change", &what, detail)
             .await
     }
 
-    async fn write(
-        &self,
-        transaction: &mut AnyConnection,
-        event: Event,
-    ) -> Result<(), sqlx::Error> {
+    async fn write(&self, transaction: &mut AnyConnection, event: Event) -> Result<(), Error> {
         let envelope = Envelope {
             version: "0",
             id: event.id.clone(),
@@ -286,15 +292,15 @@ fn parts(package: &str) -> (&str, Option<&str>, &str) {
     }
 }
 
-async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query(
+async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, Error> {
+    let row = sqlx::query(
         "INSERT INTO event_sequence (subject, number) VALUES ($1, 1) \
          ON CONFLICT (subject) DO UPDATE SET number = event_sequence.number + 1 RETURNING number",
     )
     .bind(subject)
     .fetch_one(transaction)
-    .await?
-    .try_get(0)
+    .await?;
+    Ok(row.try_get(0)?)
 }
 
 /// An event on its way to one target.
@@ -318,7 +324,7 @@ pub struct Delivery {
 const COLUMNS: &str =
     "event, target, subject, document, created_at, state, attempts, next_at, said";
 
-fn delivery(row: &AnyRow) -> Result<Delivery, sqlx::Error> {
+fn delivery(row: &AnyRow) -> Result<Delivery, Error> {
     Ok(Delivery {
         event: row.try_get(0)?,
         target: row.try_get(1)?,
@@ -393,12 +399,7 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn due(
-        &self,
-        target: &str,
-        now: i64,
-        limit: usize,
-    ) -> Result<Vec<Delivery>, sqlx::Error> {
+    pub async fn due(&self, target: &str, now: i64, limit: usize) -> Result<Vec<Delivery>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM delivery d WHERE target = $1 AND state = 'waiting' AND next_at <= $2 \
              AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.target = d.target AND e.state = 'waiting' \
@@ -417,12 +418,14 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn next_due(&self, target: &str) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query("SELECT MIN(next_at) FROM delivery WHERE target = $1 AND state = 'waiting'")
-            .bind(target)
-            .fetch_one(&self.pool)
-            .await?
-            .try_get(0)
+    pub async fn next_due(&self, target: &str) -> Result<Option<i64>, Error> {
+        let row = sqlx::query(
+            "SELECT MIN(next_at) FROM delivery WHERE target = $1 AND state = 'waiting'",
+        )
+        .bind(target)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Notes how far a delivery is, unless another process was first; says whether it was noted.
@@ -463,7 +466,7 @@ impl Packages {
         &self,
         state: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Delivery>, sqlx::Error> {
+    ) -> Result<Vec<Delivery>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM delivery WHERE state = $1 OR $1 = '' ORDER BY created_at DESC, number DESC LIMIT $2"
         );

@@ -9,7 +9,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use sqlx::Row as _;
 
-use super::Packages;
+use super::{Error, Packages};
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::notes::Notes;
@@ -69,11 +69,7 @@ impl OutsideNames {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn is_known(
-        &self,
-        connections: &[&str],
-        package: &PackageId,
-    ) -> Result<bool, sqlx::Error> {
+    pub async fn is_known(&self, connections: &[&str], package: &PackageId) -> Result<bool, Error> {
         let is_noted = |connection: &&&str| {
             self.noted
                 .contains_key(&((**connection).into(), package.clone()))
@@ -99,7 +95,7 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_outside_names(&self, names: &[(String, String)]) -> Result<(), sqlx::Error> {
+    pub async fn keep_outside_names(&self, names: &[(String, String)]) -> Result<(), Error> {
         let (_place, mut transaction) = self.begin().await?;
         for (connection, package) in names {
             sqlx::query(
@@ -112,14 +108,14 @@ impl Packages {
             .execute(&mut *transaction)
             .await?;
         }
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 
     /// Whether there is any row at all.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn has_outside_names(&self) -> Result<bool, sqlx::Error> {
+    pub async fn has_outside_names(&self) -> Result<bool, Error> {
         let row =
             sqlx::query("SELECT COUNT(*) FROM (SELECT 1 FROM outside_name LIMIT 1) AS any_row")
                 .fetch_one(&self.pool)
@@ -127,11 +123,7 @@ impl Packages {
         Ok(row.try_get::<i64, _>(0)? > 0)
     }
 
-    async fn is_outside_name(
-        &self,
-        connection: &str,
-        package: &PackageId,
-    ) -> Result<bool, sqlx::Error> {
+    async fn is_outside_name(&self, connection: &str, package: &PackageId) -> Result<bool, Error> {
         let found =
             sqlx::query("SELECT 1 FROM outside_name WHERE connection = $1 AND package = $2")
                 .bind(connection)

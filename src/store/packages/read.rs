@@ -3,51 +3,99 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
-use jiff::Timestamp;
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use sqlx::FromRow;
 
-use super::Packages;
+use super::column::{Column, Count, Flag, Millis};
+use super::{Error, Packages};
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
 
-pub(super) fn time(ms: i64) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or_default()
-}
-
 const ASSET_COLUMNS: &str =
     "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
 
-fn asset(row: &AnyRow) -> Result<(String, ReleaseAsset), sqlx::Error> {
-    let text = |index: usize| row.try_get::<String, _>(index).map(String::into_boxed_str);
-    let blob: Vec<u8> = row.try_get(2)?;
-    let blob = BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))?;
-    Ok((
-        row.try_get(1)?,
-        ReleaseAsset {
-            file: text(0)?,
-            blob,
-            size: u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0),
-            md5: text(4)?,
-            sha1: text(5)?,
-            sha512: text(6)?,
-            media_type: text(7)?,
-            published: time(row.try_get(8)?),
-            facts: text(9)?,
-            staged: row.try_get::<i64, _>(10)? != 0,
-        },
-    ))
+#[derive(FromRow)]
+struct AssetRow {
+    file: String,
+    version: String,
+    blob: Column<BlobId>,
+    size: Count,
+    md5: String,
+    sha1: String,
+    sha512: String,
+    media_type: String,
+    published_at: Millis,
+    facts: String,
+    staged: Flag,
 }
 
-fn summary(row: &AnyRow) -> Result<Summary, sqlx::Error> {
-    Ok(Summary {
-        package: row.try_get(0)?,
-        origin: Origin::parse(&row.try_get::<String, _>(1)?),
-        description: row.try_get(2)?,
-        latest: row.try_get(3)?,
-        versions: u64::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0),
-    })
+impl From<AssetRow> for ReleaseAsset {
+    fn from(row: AssetRow) -> Self {
+        Self {
+            file: row.file.into(),
+            blob: row.blob.0,
+            size: row.size.0,
+            md5: row.md5.into(),
+            sha1: row.sha1.into(),
+            sha512: row.sha512.into(),
+            media_type: row.media_type.into(),
+            published: row.published_at.0,
+            facts: row.facts.into(),
+            staged: row.staged.0,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct VersionRow {
+    version: String,
+    status: Column<Status>,
+    origin: Column<Origin>,
+    published_at: Millis,
+    manifest: String,
+    revision: String,
+}
+
+impl From<VersionRow> for Release {
+    fn from(row: VersionRow) -> Self {
+        Self {
+            version: row.version.into(),
+            status: row.status.0,
+            origin: row.origin.0,
+            published: row.published_at.0,
+            manifest: row.manifest.into(),
+            revision: row.revision.into(),
+            assets: Vec::new(),
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct PackageRow {
+    origin: Column<Origin>,
+    revision: String,
+    changed_at: Millis,
+}
+
+#[derive(FromRow)]
+struct SummaryRow {
+    package: String,
+    origin: Column<Origin>,
+    description: String,
+    latest: String,
+    versions: Count,
+}
+
+impl From<SummaryRow> for Summary {
+    fn from(row: SummaryRow) -> Self {
+        Self {
+            package: row.package,
+            origin: row.origin.0,
+            description: row.description,
+            latest: row.latest,
+            versions: row.versions.0,
+        }
+    }
 }
 
 /// Whether a listing has its versions' manifests, which are most of its bytes.
@@ -68,7 +116,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         manifests: Manifests,
-    ) -> Result<Option<Listing>, sqlx::Error> {
+    ) -> Result<Option<Listing>, Error> {
         let name = package.to_string();
         // One view of all the tables, though somebody publishes meanwhile.
         let mut transaction = self
@@ -79,7 +127,7 @@ impl Packages {
                 "BEGIN"
             })
             .await?;
-        let head = sqlx::query(
+        let head: Option<PackageRow> = sqlx::query_as(
             "SELECT origin, revision, changed_at FROM package WHERE repository = $1 AND package = $2",
         )
         .bind(repository)
@@ -92,67 +140,49 @@ impl Packages {
             Manifests::Read => "manifest",
         };
         let sql = format!(
-            "SELECT version, status, origin, published_at, {manifest}, revision FROM package_version \
+            "SELECT version, status, origin, published_at, {manifest} AS manifest, revision FROM package_version \
              WHERE repository = $1 AND package = $2 ORDER BY position"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let rows: Vec<VersionRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(repository)
             .bind(&name)
             .fetch_all(&mut *transaction)
             .await?;
-        let mut versions = Vec::with_capacity(rows.len());
-        let mut places = HashMap::with_capacity(rows.len());
-        for (place, row) in rows.iter().enumerate() {
-            let version: String = row.try_get(0)?;
-            let status: String = row.try_get(1)?;
-            versions.push(Release {
-                version: version.as_str().into(),
-                // A word of a later version of Larder hides the version rather than showing it.
-                status: status.parse().unwrap_or(Status::Archived),
-                origin: Origin::parse(&row.try_get::<String, _>(2)?),
-                published: time(row.try_get(3)?),
-                manifest: row.try_get::<String, _>(4)?.into(),
-                revision: row.try_get::<String, _>(5)?.into(),
-                assets: Vec::new(),
-            });
-            places.insert(version, place);
-        }
+        let mut versions: Vec<Release> = rows.into_iter().map(Release::from).collect();
+        let places: HashMap<Box<str>, usize> = versions
+            .iter()
+            .enumerate()
+            .map(|(place, release)| (release.version.clone(), place))
+            .collect();
         let sql = format!(
             "SELECT {ASSET_COLUMNS} FROM package_asset WHERE repository = $1 AND package = $2 ORDER BY file"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let rows: Vec<AssetRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(repository)
             .bind(&name)
             .fetch_all(&mut *transaction)
             .await?;
-        for row in &rows {
-            let (version, asset) = asset(row)?;
-            let release = places
-                .get(&version)
-                .and_then(|place| versions.get_mut(*place));
-            if let Some(release) = release {
-                release.assets.push(asset);
+        for row in rows {
+            let place = places.get(row.version.as_str());
+            if let Some(release) = place.and_then(|place| versions.get_mut(*place)) {
+                release.assets.push(row.into());
             }
         }
-        let rows = sqlx::query(
+        let tags: Vec<(String, String)> = sqlx::query_as(
             "SELECT tag, version FROM package_tag WHERE repository = $1 AND package = $2",
         )
         .bind(repository)
         .bind(&name)
         .fetch_all(&mut *transaction)
         .await?;
-        let tags = rows
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<BTreeMap<String, String>, sqlx::Error>>()?;
         transaction.commit().await?;
         Ok(Some(Listing {
             package: package.clone(),
-            origin: Origin::parse(&head.try_get::<String, _>(0)?),
-            revision: head.try_get(1)?,
-            changed: time(head.try_get(2)?),
+            origin: head.origin.0,
+            revision: head.revision,
+            changed: head.changed_at.0,
             versions,
-            tags,
+            tags: tags.into_iter().collect(),
         }))
     }
 
@@ -164,14 +194,14 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
-    ) -> Result<Option<Origin>, sqlx::Error> {
-        let row = sqlx::query("SELECT origin FROM package WHERE repository = $1 AND package = $2")
+    ) -> Result<Option<Origin>, Error> {
+        let sql = "SELECT origin FROM package WHERE repository = $1 AND package = $2";
+        let origin: Option<Column<Origin>> = sqlx::query_scalar(sql)
             .bind(repository)
             .bind(package.to_string())
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| Ok(Origin::parse(&row.try_get::<String, _>(0)?)))
-            .transpose()
+        Ok(origin.map(|origin| origin.0))
     }
 
     /// What the newest version says that the package is; empty where there is none.
@@ -182,14 +212,14 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
-    ) -> Result<String, sqlx::Error> {
-        let row =
-            sqlx::query("SELECT description FROM package WHERE repository = $1 AND package = $2")
-                .bind(repository)
-                .bind(package.to_string())
-                .fetch_optional(&self.pool)
-                .await?;
-        row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))
+    ) -> Result<String, Error> {
+        let sql = "SELECT description FROM package WHERE repository = $1 AND package = $2";
+        let description: Option<String> = sqlx::query_scalar(sql)
+            .bind(repository)
+            .bind(package.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(description.unwrap_or_default())
     }
 
     /// Packages of the repository in the order of their names, `limit` of them behind `after`.
@@ -202,12 +232,12 @@ impl Packages {
         format: Option<Format>,
         after: &str,
         limit: usize,
-    ) -> Result<Vec<Summary>, sqlx::Error> {
+    ) -> Result<Vec<Summary>, Error> {
         let (from, to) = format.map_or_else(
             || (String::new(), "~".to_owned()),
             |format| (format!("{format}:"), format!("{format};")),
         );
-        let rows = sqlx::query(
+        let rows: Vec<SummaryRow> = sqlx::query_as(
             "SELECT package, origin, description, latest, versions FROM package \
              WHERE repository = $1 AND package > $2 AND package >= $3 AND package < $4 \
              ORDER BY package LIMIT $5",
@@ -219,7 +249,7 @@ impl Packages {
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(summary).collect()
+        Ok(rows.into_iter().map(Summary::from).collect())
     }
 
     /// Packages with a listed version in which the words are found in their order, `limit` of them after the
@@ -234,7 +264,7 @@ impl Packages {
         words: &str,
         skip: usize,
         limit: usize,
-    ) -> Result<(Vec<Summary>, u64), sqlx::Error> {
+    ) -> Result<(Vec<Summary>, u64), Error> {
         let like = words
             .to_lowercase()
             .split_whitespace()
@@ -251,14 +281,14 @@ impl Packages {
         for repository in repositories {
             if is_one {
                 let sql = format!("SELECT COUNT(*) FROM package {filter}");
-                let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                let count: Count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                     .bind(*repository)
                     .bind(&from)
                     .bind(&to)
                     .bind(&like)
                     .fetch_one(&self.pool)
                     .await?;
-                total = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+                total = count.0;
             }
             let (limit, skip) = if is_one {
                 (limit, skip)
@@ -269,7 +299,7 @@ impl Packages {
                 "SELECT package, origin, description, latest, versions FROM package {filter} \
                  ORDER BY package LIMIT $5 OFFSET $6"
             );
-            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            let mut rows = sqlx::query_as::<_, SummaryRow>(sqlx::AssertSqlSafe(sql))
                 .bind(*repository)
                 .bind(&from)
                 .bind(&to)
@@ -278,7 +308,7 @@ impl Packages {
                 .bind(i64::try_from(skip).unwrap_or(i64::MAX))
                 .fetch(&self.pool);
             while let Some(row) = rows.try_next().await? {
-                let one = summary(&row)?;
+                let one = Summary::from(row);
                 // The nearest repository's word stands.
                 found.entry(one.package.clone()).or_insert(one);
             }
@@ -294,16 +324,11 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn counts(&self) -> Result<HashMap<String, u64>, sqlx::Error> {
-        let rows = sqlx::query("SELECT repository, COUNT(*) FROM package GROUP BY repository")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let count = row.try_get::<i64, _>(1)?;
-                Ok((row.try_get(0)?, u64::try_from(count).unwrap_or(0)))
-            })
-            .collect()
+    pub async fn counts(&self) -> Result<HashMap<String, u64>, Error> {
+        let sql = "SELECT repository, COUNT(*) FROM package GROUP BY repository";
+        let rows: Vec<(String, Count)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        let counts = rows.into_iter().map(|(name, count)| (name, count.0));
+        Ok(counts.collect())
     }
 
     /// What a version needs, in the order in which it says so.
@@ -315,8 +340,8 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Vec<Dependency>, sqlx::Error> {
-        let rows = sqlx::query(
+    ) -> Result<Vec<Dependency>, Error> {
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
             "SELECT kind, name, requirement FROM package_dependency \
              WHERE repository = $1 AND package = $2 AND version = $3 ORDER BY position",
         )
@@ -325,15 +350,12 @@ impl Packages {
         .bind(version)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Dependency {
-                    kind: row.try_get(0)?,
-                    name: row.try_get(1)?,
-                    requirement: row.try_get(2)?,
-                })
-            })
-            .collect()
+        let dependency = |(kind, name, requirement)| Dependency {
+            kind,
+            name,
+            requirement,
+        };
+        Ok(rows.into_iter().map(dependency).collect())
     }
 
     /// What documents say of a version; `None` where there is no such version.
@@ -345,7 +367,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         self.of_version("manifest", repository, package, version)
             .await
     }
@@ -359,7 +381,7 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         self.of_version("readme", repository, package, version)
             .await
     }
@@ -370,34 +392,33 @@ impl Packages {
         repository: &str,
         package: &PackageId,
         version: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<String>, Error> {
         let sql = format!(
             "SELECT {column} FROM package_version WHERE repository = $1 AND package = $2 AND version = $3"
         );
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let text: Option<Option<String>> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
             .bind(repository)
             .bind(package.to_string())
             .bind(version)
             .fetch_optional(&self.pool)
             .await?;
-        row.map_or(Ok(None), |row| row.try_get(0))
+        Ok(text.flatten())
     }
 
     /// The published assets whose bytes a blob is: `npm:left-pad/left-pad-1.3.0.tgz`.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn assets_of(&self, blob: BlobId) -> Result<Vec<String>, sqlx::Error> {
-        let rows = sqlx::query("SELECT DISTINCT package, file FROM package_asset WHERE blob = $1")
-            .bind(blob.as_bytes().to_vec())
+    pub async fn assets_of(&self, blob: BlobId) -> Result<Vec<String>, Error> {
+        let sql = "SELECT DISTINCT package, file FROM package_asset WHERE blob = $1";
+        let rows: Vec<(String, String)> = sqlx::query_as(sql)
+            .bind(Column(blob))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| {
-                let (package, file): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                Ok(format!("{package}/{file}"))
-            })
-            .collect()
+        let assets = rows.into_iter();
+        Ok(assets
+            .map(|(package, file)| format!("{package}/{file}"))
+            .collect())
     }
 
     /// Every blob that a package version or a waiting publish needs, with its size.
@@ -407,14 +428,11 @@ impl Packages {
     pub(in crate::store) async fn needed(
         &self,
         mut each: impl FnMut(BlobId, u64),
-    ) -> Result<(), sqlx::Error> {
-        let mut rows =
-            sqlx::query("SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool")
-                .fetch(&self.pool);
-        while let Some(row) = rows.try_next().await? {
-            if let Some(blob) = BlobId::from_slice(&row.try_get::<Vec<u8>, _>(0)?) {
-                each(blob, u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0));
-            }
+    ) -> Result<(), Error> {
+        let sql = "SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool";
+        let mut rows = sqlx::query_as::<_, (Column<BlobId>, Count)>(sql).fetch(&self.pool);
+        while let Some((blob, size)) = rows.try_next().await? {
+            each(blob.0, size.0);
         }
         Ok(())
     }

@@ -2,9 +2,12 @@
 
 use sqlx::{AnyConnection, Row as _};
 
+use super::column::Column;
+use super::domain::{drop_policy_and_tags, set_tags};
+use super::group::write_group;
 use super::{Error, Packages};
 use crate::package::{BlobId, PackageId};
-use crate::rule::{Restrictions, Way};
+use crate::rule::{Group, Restrictions, Way};
 
 /// A repository that was made by the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,18 +33,16 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn repositories_number(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query("SELECT number FROM access_state WHERE id = 2")
-            .fetch_one(&self.pool)
-            .await?
-            .try_get(0)
+    pub async fn repositories_number(&self) -> Result<i64, Error> {
+        let sql = "SELECT number FROM access_state WHERE id = 2";
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }
 
     /// All repositories that were made by the API.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn managed(&self) -> Result<Vec<Managed>, sqlx::Error> {
+    pub async fn managed(&self) -> Result<Vec<Managed>, Error> {
         let rows = sqlx::query(
             "SELECT name, description, upstreams, connections FROM managed_repository ORDER BY name",
         )
@@ -59,11 +60,12 @@ impl Packages {
             .collect()
     }
 
-    /// Puts a repository in the place of the one of its name, or beside the others.
+    /// Puts a repository in the place of the one of its name, or beside the others, and sets these
+    /// tags of it.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_managed(&self, one: &Managed) -> Result<(), Error> {
+    pub async fn put_managed(&self, one: &Managed, tags: &[(String, String)]) -> Result<(), Error> {
         let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
@@ -78,6 +80,7 @@ impl Packages {
         .bind(text(&one.connections))
         .execute(&mut *transaction)
         .await?;
+        set_tags(&mut transaction, &outbox.repository_arn(&one.name), tags).await?;
         outbox
             .repository_changed(&mut transaction, &one.name, "Updated")
             .await?;
@@ -86,16 +89,20 @@ impl Packages {
         Ok(())
     }
 
-    /// Takes a repository away with all that it has of its own, and gives the blobs that nobody may
-    /// need any more.
+    /// Takes a repository away with its packages, policy and tags, and puts these groups in the
+    /// place of those that name it. Gives the blobs that nobody may need any more.
+    ///
+    /// Publishes that wait for an upstream stay: they were accepted. So do the numbers of events, so
+    /// that those of another repository of the name go on from there.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn drop_managed(&self, name: &str) -> Result<Vec<BlobId>, Error> {
+    pub async fn drop_managed(&self, name: &str, groups: &[Group]) -> Result<Vec<BlobId>, Error> {
         let outbox = self.outbox.load_full();
         let (_place, mut transaction) = self.begin().await?;
         changed(&mut transaction).await?;
-        let rows = sqlx::query("SELECT DISTINCT blob FROM package_asset WHERE repository = $1")
+        let sql = "SELECT DISTINCT blob FROM package_asset WHERE repository = $1";
+        let blobs: Vec<Column<BlobId>> = sqlx::query_scalar(sql)
             .bind(name)
             .fetch_all(&mut *transaction)
             .await?;
@@ -120,18 +127,16 @@ impl Packages {
                 .execute(&mut *transaction)
                 .await?;
         }
+        drop_policy_and_tags(&mut transaction, &outbox, &outbox.repository_arn(name)).await?;
+        for group in groups {
+            write_group(&mut transaction, &outbox, group, "Updated").await?;
+        }
         outbox
             .repository_changed(&mut transaction, name, "Deleted")
             .await?;
         transaction.commit().await?;
         outbox.written.notify_waiters();
-        rows.iter()
-            .map(|row| {
-                let blob: Vec<u8> = row.try_get(0)?;
-                BlobId::from_slice(&blob)
-                    .ok_or_else(|| sqlx::Error::Protocol("no blob".into()).into())
-            })
-            .collect()
+        Ok(blobs.into_iter().map(|blob| blob.0).collect())
     }
 
     /// What was said of a package's origins.
@@ -142,61 +147,34 @@ impl Packages {
         &self,
         repository: &str,
         package: &PackageId,
-    ) -> Result<Option<Restrictions>, sqlx::Error> {
-        let row = sqlx::query(
+    ) -> Result<Option<Restrictions>, Error> {
+        let said: Option<(Column<Way>, Column<Way>)> = sqlx::query_as(
             "SELECT publish, upstream FROM package_restriction WHERE repository = $1 AND package = $2",
         )
         .bind(repository)
         .bind(package.to_string())
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| {
-            Ok(Restrictions {
-                publish: Way::parse(&row.try_get::<String, _>(0)?),
-                upstream: Way::parse(&row.try_get::<String, _>(1)?),
-            })
-        })
-        .transpose()
+        Ok(said.map(|(publish, upstream)| Restrictions {
+            publish: publish.0,
+            upstream: upstream.0,
+        }))
     }
 
     /// Whether anything was said of any package's origins.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn has_restrictions(&self) -> Result<bool, sqlx::Error> {
+    pub async fn has_restrictions(&self) -> Result<bool, Error> {
         let found = sqlx::query("SELECT 1 FROM package_restriction LIMIT 1")
             .fetch_optional(&self.pool)
             .await?;
         Ok(found.is_some())
     }
-
-    /// Says what holds of a package's origins.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn restrict(
-        &self,
-        repository: &str,
-        package: &PackageId,
-        said: Restrictions,
-    ) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO package_restriction (repository, package, publish, upstream) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (repository, package) DO UPDATE SET publish = excluded.publish, upstream = excluded.upstream",
-        )
-        .bind(repository)
-        .bind(package.to_string())
-        .bind(said.publish.as_str())
-        .bind(said.upstream.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction.commit().await?)
-    }
 }
 
 /// Has other processes notice.
-pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), Error> {
     sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 2")
         .execute(transaction)
         .await?;

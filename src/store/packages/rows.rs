@@ -1,26 +1,26 @@
 //! The rows that make up a package, each written in somebody's transaction.
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
-use super::change::{NewRelease, Newer};
-use super::random_name;
+use super::change::NewRelease;
+use super::column::{Column, Count, Flag, Millis};
+use super::{Error, random_name};
 use crate::clock;
-use crate::package::{BlobId, ReleaseAsset, Status};
+use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
 
 pub(super) async fn insert_version(
     transaction: &mut AnyConnection,
     repository: &str,
     name: &str,
     new: &NewRelease,
-) -> Result<(), sqlx::Error> {
-    let position = sqlx::query(
+) -> Result<(), Error> {
+    let position: i64 = sqlx::query_scalar(
         "SELECT COALESCE(MAX(position), 0) + 1 FROM package_version WHERE repository = $1 AND package = $2",
     )
     .bind(repository)
     .bind(name)
     .fetch_one(&mut *transaction)
-    .await?
-    .try_get::<i64, _>(0)?;
+    .await?;
     sqlx::query(
         "INSERT INTO package_version (repository, package, version, position, status, origin, revision, published_at, manifest, readme) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -29,10 +29,10 @@ pub(super) async fn insert_version(
     .bind(name)
     .bind(new.version.as_str())
     .bind(position)
-    .bind(new.status.as_str())
-    .bind(new.origin.as_str())
+    .bind(Column(new.status))
+    .bind(Column(new.origin))
     .bind(random_name())
-    .bind(new.published.as_millisecond())
+    .bind(Millis(new.published))
     .bind(new.manifest.as_str())
     .bind(new.readme.clone())
     .execute(&mut *transaction)
@@ -61,7 +61,7 @@ pub(super) async fn insert_asset(
     name: &str,
     version: &str,
     asset: &ReleaseAsset,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO package_asset (repository, package, file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
@@ -70,15 +70,15 @@ pub(super) async fn insert_asset(
     .bind(name)
     .bind(&*asset.file)
     .bind(version)
-    .bind(asset.blob.as_bytes().to_vec())
-    .bind(i64::try_from(asset.size).unwrap_or(i64::MAX))
+    .bind(Column(asset.blob))
+    .bind(Count(asset.size))
     .bind(&*asset.md5)
     .bind(&*asset.sha1)
     .bind(&*asset.sha512)
     .bind(&*asset.media_type)
-    .bind(asset.published.as_millisecond())
+    .bind(Millis(asset.published))
     .bind(&*asset.facts)
-    .bind(i64::from(asset.staged))
+    .bind(Flag(asset.staged))
     .execute(transaction)
     .await?;
     Ok(())
@@ -90,16 +90,16 @@ pub(super) async fn became_latest(
     repository: &str,
     name: &str,
     new: &NewRelease,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
-    let before = sqlx::query("SELECT latest FROM package WHERE repository = $1 AND package = $2")
+) -> Result<(), Error> {
+    let protocol = new.package.format().protocol();
+    let sql = "SELECT latest FROM package WHERE repository = $1 AND package = $2";
+    let before: String = sqlx::query_scalar(sql)
         .bind(repository)
         .bind(name)
         .fetch_one(&mut *transaction)
-        .await?
-        .try_get::<String, _>(0)?;
-    let is_latest =
-        new.status == Status::Published && (before.is_empty() || newer(&new.version, &before));
+        .await?;
+    let is_newer = before.is_empty() || protocol.compare_choice(&new.version, &before).is_gt();
+    let is_latest = new.status == Status::Published && is_newer;
     let (latest, description) = if is_latest {
         (new.version.as_str(), new.description.as_str())
     } else {
@@ -115,7 +115,7 @@ pub(super) async fn became_latest(
     .bind(repository)
     .bind(name)
     .bind(latest)
-    .bind(i64::from(is_latest))
+    .bind(Flag(is_latest))
     .bind(description)
     .bind(format!("{name} {} {}", new.description, new.keywords).to_lowercase())
     .execute(transaction)
@@ -129,7 +129,7 @@ pub(super) async fn renew(
     repository: &str,
     name: &str,
     version: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "UPDATE package_version SET revision = $4 WHERE repository = $1 AND package = $2 AND version = $3",
     )
@@ -142,42 +142,47 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Another revision for the package.
+/// Gives the package another revision, where there is one, and it is in the revision that is named.
+/// Says whether that was so.
 pub(super) async fn touch(
     transaction: &mut AnyConnection,
     repository: &str,
     name: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE package SET revision = $3, changed_at = $4 WHERE repository = $1 AND package = $2",
+    revision: Option<&str>,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE package SET revision = $3, changed_at = $4 \
+         WHERE repository = $1 AND package = $2 AND ($5 = '' OR revision = $5)",
     )
     .bind(repository)
     .bind(name)
     .bind(random_name())
     .bind(clock::unix_ms_now())
+    .bind(revision.unwrap_or_default())
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Counts the versions anew, and finds the newest listed one.
 pub(super) async fn count(
     transaction: &mut AnyConnection,
     repository: &str,
-    name: &str,
-    newer: &Newer,
-) -> Result<(), sqlx::Error> {
-    let rows = sqlx::query(
+    package: &PackageId,
+) -> Result<(), Error> {
+    let (name, protocol) = (package.to_string(), package.format().protocol());
+    let rows: Vec<(String, Column<Status>)> = sqlx::query_as(
         "SELECT version, status FROM package_version WHERE repository = $1 AND package = $2",
     )
     .bind(repository)
-    .bind(name)
+    .bind(&name)
     .fetch_all(&mut *transaction)
     .await?;
     let mut latest = String::new();
-    for row in &rows {
-        let (version, status): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if status == Status::Published.as_str() && (latest.is_empty() || newer(&version, &latest)) {
+    let versions = Count(rows.len() as u64);
+    for (version, status) in rows {
+        let is_newer = latest.is_empty() || protocol.compare_choice(&version, &latest).is_gt();
+        if status.0 == Status::Published && is_newer {
             latest = version;
         }
     }
@@ -186,7 +191,7 @@ pub(super) async fn count(
     )
     .bind(repository)
     .bind(name)
-    .bind(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+    .bind(versions)
     .bind(latest)
     .execute(transaction)
     .await?;
@@ -199,7 +204,7 @@ pub(super) async fn put_tag(
     name: &str,
     tag: &str,
     version: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO package_tag (repository, package, tag, version) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (repository, package, tag) DO UPDATE SET version = excluded.version",
@@ -219,8 +224,8 @@ pub(super) async fn drop_assets(
     repository: &str,
     name: &str,
     version: &str,
-) -> Result<Vec<BlobId>, sqlx::Error> {
-    let rows = sqlx::query(
+) -> Result<Vec<BlobId>, Error> {
+    let blobs: Vec<Column<BlobId>> = sqlx::query_scalar(
         "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND version = $3",
     )
     .bind(repository)
@@ -236,10 +241,5 @@ pub(super) async fn drop_assets(
     .bind(version)
     .execute(transaction)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let blob: Vec<u8> = row.try_get(0)?;
-            BlobId::from_slice(&blob).ok_or_else(|| sqlx::Error::Protocol("no blob".into()))
-        })
-        .collect()
+    Ok(blobs.into_iter().map(|blob| blob.0).collect())
 }

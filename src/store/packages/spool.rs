@@ -1,9 +1,9 @@
 //! Publishes that wait for their upstream.
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use sqlx::FromRow;
 
+use super::column::{Column, Count};
 use super::{Error, Packages};
 use crate::package::BlobId;
 
@@ -32,22 +32,40 @@ pub struct Spooled {
 
 const COLUMNS: &str = "id, repository, connection, method, path, headers, blob, size, queued_at, attempts, next_at, said";
 
-fn spooled(row: &AnyRow) -> Result<Spooled, sqlx::Error> {
-    let number = |index: usize| row.try_get::<i64, _>(index);
-    Ok(Spooled {
-        id: row.try_get(0)?,
-        repository: row.try_get(1)?,
-        connection: row.try_get(2)?,
-        method: row.try_get(3)?,
-        path: row.try_get(4)?,
-        headers: serde_json::from_str(&row.try_get::<String, _>(5)?).unwrap_or_default(),
-        blob: hex::encode(row.try_get::<Vec<u8>, _>(6)?),
-        size: u64::try_from(number(7)?).unwrap_or(0),
-        queued_at: number(8)?,
-        attempts: u32::try_from(number(9)?).unwrap_or(u32::MAX),
-        next_at: number(10)?,
-        said: row.try_get(11)?,
-    })
+#[derive(FromRow)]
+struct SpooledRow {
+    id: String,
+    repository: String,
+    connection: String,
+    method: String,
+    path: String,
+    /// JSON.
+    headers: String,
+    blob: Column<BlobId>,
+    size: Count,
+    queued_at: i64,
+    attempts: i64,
+    next_at: i64,
+    said: String,
+}
+
+impl From<SpooledRow> for Spooled {
+    fn from(row: SpooledRow) -> Self {
+        Self {
+            id: row.id,
+            repository: row.repository,
+            connection: row.connection,
+            method: row.method,
+            path: row.path,
+            headers: serde_json::from_str(&row.headers).unwrap_or_default(),
+            blob: row.blob.0.to_hex(),
+            size: row.size.0,
+            queued_at: row.queued_at,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            next_at: row.next_at,
+            said: row.said,
+        }
+    }
 }
 
 impl Packages {
@@ -67,8 +85,8 @@ impl Packages {
             .bind(one.method.as_str())
             .bind(one.path.as_str())
             .bind(serde_json::to_string(&one.headers).unwrap_or_default())
-            .bind(blob.as_bytes().to_vec())
-            .bind(i64::try_from(one.size).unwrap_or(i64::MAX))
+            .bind(Column(blob))
+            .bind(Count(one.size))
             .bind(one.queued_at)
             .bind(i64::from(one.attempts))
             .bind(one.next_at)
@@ -84,13 +102,13 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn spooled(&self) -> Result<Vec<Spooled>, sqlx::Error> {
+    pub async fn spooled(&self) -> Result<Vec<Spooled>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM spool WHERE place = $1 ORDER BY queued_at, id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let rows: Vec<SpooledRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(self.place.as_str())
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(spooled).collect()
+        Ok(rows.into_iter().map(Spooled::from).collect())
     }
 
     /// Notes what became of an attempt, and when there is to be another.
@@ -129,17 +147,13 @@ impl Packages {
     /// Where there is none of that id, or the database fails.
     pub async fn unspool(&self, id: &str) -> Result<BlobId, Error> {
         let (_place, mut transaction) = self.begin().await?;
-        let row = sqlx::query("SELECT blob FROM spool WHERE id = $1")
+        let sql = "DELETE FROM spool WHERE id = $1 RETURNING blob";
+        let blob: Option<Column<BlobId>> = sqlx::query_scalar(sql)
             .bind(id)
             .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or_else(|| Error::Absent(format!("spooled publish `{id}`")))?;
-        let blob: Vec<u8> = row.try_get(0)?;
-        sqlx::query("DELETE FROM spool WHERE id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
             .await?;
+        let blob = blob.ok_or_else(|| Error::Absent(format!("spooled publish `{id}`")))?;
         transaction.commit().await?;
-        BlobId::from_slice(&blob).ok_or_else(|| Error::Absent(format!("spooled publish `{id}`")))
+        Ok(blob.0)
     }
 }

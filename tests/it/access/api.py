@@ -119,10 +119,12 @@ assert asset["assetName"] == "package.tgz" and asset["packageVersionRevision"] =
 refused("ResourceNotFoundException", 404, "GetPackageVersionAsset", **one, asset="nothing.zip")
 needs = call("ListPackageVersionDependencies", **{**R, "format": "pypi", "package": "acme-lib", "packageVersion": "1.0"})
 assert needs["dependencies"][0]["package"] == "six", needs
+spelled = call("DescribePackageVersion", **{**R, "format": "pypi", "package": "acme-lib", "packageVersion": "1.0.0"})
+assert spelled["packageVersion"]["version"] == "1.0", spelled
 refused("ResourceNotFoundException", 404, "GetPackageVersionReadme", **one)
 
 # What becomes of versions.
-unlisted = call("UpdatePackageVersionsStatus", **UI, versions=["1.9.0", "8.8.8"], targetStatus="Unlisted", expectedStatus="Published")
+unlisted = call("UpdatePackageVersionsStatus", **UI, versions=["v1.9.0", "1.9.0", "8.8.8"], targetStatus="Unlisted", expectedStatus="Published")
 assert unlisted["successfulVersions"]["1.9.0"]["status"] == "Unlisted", unlisted
 assert unlisted["failedVersions"]["8.8.8"]["errorCode"] == "NOT_FOUND", unlisted
 stale = call("UpdatePackageVersionsStatus", **UI, versions=["1.9.0"], versionRevisions={"1.9.0": "old"}, targetStatus="Archived")
@@ -183,7 +185,14 @@ refused("ResourceNotFoundException", 404, "DisassociateExternalConnection", **LI
 call("CreateRepository", **{**D, "repository": "more"}, upstreams=[{"repositoryName": "another"}])
 refused("ConflictException", 409, "DeleteRepository", **NEW)
 call("DeleteRepository", **{**D, "repository": "more"})
+policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "codeartifact:*", "Resource": "*"}]})
+call("PutRepositoryPermissionsPolicy", **NEW, policyDocument=policy)
 assert call("DeleteRepository", **NEW)["repository"]["name"] == "another"
+# Another of its name begins with nothing of it.
+call("CreateRepository", **NEW)
+assert call("ListTagsForResource", resourceArn=made["arn"])["tags"] == []
+refused("ResourceNotFoundException", 404, "GetRepositoryPermissionsPolicy", **NEW)
+call("DeleteRepository", **NEW)
 refused("ResourceNotFoundException", 404, "DeleteRepository", **NEW)
 refused("ValidationException", 400, "DeleteRepository", **R)
 

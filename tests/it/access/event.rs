@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::{GUARDED, guarded_and, token};
 use crate::publish::{TEAM, npm_document};
+use crate::support::eventually;
 use crate::support::npm::{publish, tarball, version};
 use crate::support::{Reply, TestLarder, Upstream};
 
@@ -222,9 +223,10 @@ async fn a_receiver_that_fails_and_stalls_gets_everything_in_order_in_the_end() 
         repository: "team".into(),
         package: package.to_string(),
         versions: vec!["1.0.1".into()],
+        from: Vec::new(),
     };
-    let publisher = larder.larder.repositories.publisher();
-    publisher.execute(&snapshot, delete).await.unwrap();
+    let manager = &larder.larder.manager;
+    manager.execute(&snapshot, delete).await.unwrap();
     let events = events(&receiver.wait_for(4).await);
     let told: Vec<_> = events
         .iter()
@@ -258,18 +260,11 @@ async fn what_nobody_takes_is_put_aside_and_can_be_sent_again() {
     let larder = TestLarder::start_and(&upstream, &format!("{TEAM}{target}")).await;
     assert_eq!(put(&larder, "acme", "1.0.0", &[]).await, 201);
     let packages = larder.larder.store.packages();
-    let dead = async {
-        loop {
-            let dead = packages.deliveries(Some("dead"), 10).await.unwrap();
-            if let Some(one) = dead.into_iter().next() {
-                return one;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let dead = tokio::time::timeout(Duration::from_secs(10), dead)
-        .await
-        .unwrap();
+    let dead = eventually("an event is put aside", async || {
+        let dead = packages.deliveries(Some("dead"), 10).await.unwrap();
+        dead.into_iter().next()
+    })
+    .await;
     assert!(dead.said.starts_with("500"), "{}", dead.said);
     assert_eq!(packages.replay(None).await.unwrap(), 1);
     let taken = receiver.wait_for(1).await;
@@ -313,22 +308,15 @@ async fn an_event_survives_a_restart_and_refusals_and_policies_are_told_into_a_f
         &json!({ "Effect": "Allow", "Principal": "*", "Action": "*" }),
     )
     .await;
-    let lines = async {
-        loop {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            let lines: Vec<Value> = text
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .collect();
-            if lines.len() >= 3 {
-                return lines;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let lines = tokio::time::timeout(Duration::from_secs(20), lines)
-        .await
-        .unwrap();
+    let lines = eventually("three events are in the file", async || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (lines.len() >= 3).then_some(lines)
+    })
+    .await;
     let of = |kind: &str| {
         let found = lines.iter().find(|event| event["detail-type"] == kind);
         found.unwrap_or_else(|| panic!("{lines:?}")).clone()
@@ -356,6 +344,50 @@ async fn an_event_survives_a_restart_and_refusals_and_policies_are_told_into_a_f
     assert_eq!(records[1]["allowed"], false);
     let said = root.trim_start_matches("Bearer ");
     assert!(!audit.contains(said), "a token is in the audit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_names_what_a_body_alone_names_whether_it_is_taken_or_refused() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let larder = TestLarder::start_and(
+        &upstream,
+        &format!("{TEAM}{GUARDED}audit = \"{}\"\n", audit.display()),
+    )
+    .await;
+    let ci = "arn:aws:iam::123456789012:user/ci";
+    super::policy(
+        &larder,
+        Some("team"),
+        &json!({ "Version": "2012-10-17", "Statement": [{
+            "Sid": "CiPublishes", "Effect": "Allow", "Principal": { "AWS": ci },
+            "Action": "codeartifact:PublishPackageVersion", "Resource": "*",
+        }] }),
+    )
+    .await;
+    let allowed = "statement `CiPublishes` of the policy of repository `team`";
+    let refused = "no statement of any policy allows it";
+    for (principal, status, by) in [("reader", 403, refused), ("ci", 201, allowed)] {
+        let (_, token) = token(&larder, principal).await;
+        let bearer = format!("Bearer {token}");
+        let put = reqwest::Method::PUT;
+        let package = crate::support::nuget::nupkg("Acme.Own", "1.0.0", &[]);
+        larder
+            .send(
+                put,
+                "/nuget/team/api/v2/package",
+                &[("authorization", bearer.as_str())],
+                Some(package.into()),
+            )
+            .await
+            .expect(status);
+        let lines = std::fs::read_to_string(&audit).unwrap();
+        let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        assert_eq!(last["package"], "nuget:acme.own", "{lines}");
+        assert_eq!(last["version"], "1.0.0");
+        assert_eq!(last["by"], by);
+    }
 }
 
 #[tokio::test]
@@ -495,15 +527,10 @@ async fn a_bus_and_a_topic_get_events_with_a_signature() {
         .unwrap();
     assert_eq!(answered.status(), 201);
     let requests = async |of: &Upstream, count: usize| {
-        let all = async {
-            while of.seen().len() < count {
-                tokio::task::yield_now().await;
-            }
-            of.seen()
-        };
-        tokio::time::timeout(Duration::from_secs(20), all)
-            .await
-            .unwrap()
+        eventually("so many requests have come", async || {
+            Some(of.seen()).filter(|seen| seen.len() >= count)
+        })
+        .await
     };
     let host = |of: &Upstream| of.url().trim_start_matches("http://").to_owned();
     let published = &requests(&topics, 1).await[0];

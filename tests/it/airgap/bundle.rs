@@ -11,6 +11,7 @@ use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::said;
+use crate::support::until;
 use crate::support::{Reply, Upstream, noise, pypi};
 
 /// A side with some packages of two formats, one of them of its own.
@@ -58,9 +59,10 @@ pub async fn full() -> (Upstream, Setup, String) {
 }
 
 pub async fn wait_until_free(setup: &Setup) {
-    while larder::store::holder(Path::new(&setup.at("data"))).is_some() {
-        tokio::task::yield_now().await;
-    }
+    until("the directory's lock is free", async || {
+        larder::store::holder(Path::new(&setup.at("data"))).is_none()
+    })
+    .await;
 }
 
 /// What lies in a data directory's store, and what its catalogs list.
@@ -325,10 +327,11 @@ async fn a_running_server_goes_on_with_a_bundle_whose_bearer_was_lost() {
     let request = closed.control().post(url);
     let bearer = tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send());
     let blobs = closed.at("data/blobs");
-    while files_below(Path::new(&blobs)) < 5 {
-        assert!(!bearer.is_finished(), "{:?}", bearer.await);
-        tokio::task::yield_now().await;
-    }
+    until("five files are staged", async || {
+        assert!(!bearer.is_finished(), "it is over before");
+        files_below(Path::new(&blobs)) >= 5
+    })
+    .await;
     bearer.abort();
     let came = files(Path::new(&blobs));
     let listed = told(&closed, &["list", "--format", "maven"]).await;
@@ -377,12 +380,11 @@ async fn a_new_export_has_what_came_in_since_and_a_lists_export_what_it_needs() 
     told(&open, &["export", "--out", &open.at("1"), "--new"]).await;
     assert_eq!(names("1"), ["npm:a", "npm:b"]);
     // Times are told apart by the second: what came within the last one's is in the next, too.
-    loop {
+    until("nothing is new", async || {
         told(&open, &["export", "--out", &open.at("2"), "--new"]).await;
-        if names("2").is_empty() {
-            break;
-        }
-    }
+        names("2").is_empty()
+    })
+    .await;
     warm("npm:c@1.0.0\n").await;
     let head = told(&open, &["export", "--out", &open.at("3"), "--new"]).await;
     assert_eq!(names("3"), ["npm:c"]);
@@ -474,13 +476,14 @@ async fn peak(setup: &Setup, arguments: &[&str]) -> (u64, Vec<u8>) {
         .unwrap();
     let status = format!("/proc/{}/status", child.id().unwrap());
     let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
+    until("the command ends", async || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
         peak = peak.max(now.unwrap_or(0));
-        tokio::task::yield_now().await;
-    }
+        child.try_wait().unwrap().is_some()
+    })
+    .await;
     let output = child.wait_with_output().await.unwrap();
     assert!(output.status.success());
     (peak, output.stdout)

@@ -12,6 +12,7 @@ use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
 use crate::support::tool::{Tool, said, succeeded};
+use crate::support::until;
 use crate::support::{Upstream, nuget, pypi};
 
 /// Warms the list, carries everything over, cuts every line, and serves on the closed side, at the
@@ -247,9 +248,10 @@ async fn uv_sync_locked() {
     let index = format!("{}/pypi/public/simple/", first.url);
     run(&tool, &index, &["lock"]).await;
     drop(first);
-    while larder::store::holder(Path::new(&open.at("data"))).is_some() {
-        tokio::task::yield_now().await;
-    }
+    until("the directory's lock is free", async || {
+        larder::store::holder(Path::new(&open.at("data"))).is_none()
+    })
+    .await;
     let list = tool.folder.path().join("uv.lock");
     let warmed = told(&open, &["warm", list.to_str().unwrap()]).await;
     assert!(warmed["fetched"].as_u64().unwrap() >= 2, "{warmed}");

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::open_side;
 use crate::support::npm::{publish, version};
 use crate::support::tool::{Tool, said, succeeded};
+use crate::support::until;
 use crate::support::{TestLarder, Upstream, nuget, pypi};
 
 fn versions(document: &Value) -> Vec<String> {
@@ -197,9 +198,10 @@ async fn what_is_missing_is_answered_at_once_and_remembered() {
         .await
         .expect(200);
     // Its row is written behind its last byte. What is here is wished for no more.
-    while larder.larder.store.wishes().list().await.unwrap().len() > 2 {
-        tokio::task::yield_now().await;
-    }
+    until("what is here is wished for no more", async || {
+        larder.larder.store.wishes().list().await.unwrap().len() <= 2
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
 use crate::support::tool::said;
+use crate::support::until;
 use crate::support::{Reply, Upstream, noise, sha256};
 
 const KIB: usize = 1024;
@@ -48,9 +49,11 @@ async fn crowd(url: &str, repository: &str, setup: &Setup, sure: u64) {
     for number in 2..12 {
         get(url, repository, number).await;
     }
-    while blob(setup, &jar(sure)).exists() {
+    until("the oldest file is evicted", async || {
         get(url, repository, 11).await;
-    }
+        !blob(setup, &jar(sure)).exists()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

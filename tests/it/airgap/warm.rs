@@ -7,6 +7,7 @@ use crate::command::{LARDER, Setup};
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{said, succeeded};
+use crate::support::until;
 use crate::support::{Fault, Reply, Upstream, integrity, nuget, pypi, sha256};
 
 fn lockfile(packages: &[(&str, &str)]) -> String {
@@ -266,9 +267,10 @@ async fn killed_in_its_midst_it_goes_on_where_it_was() {
             .command(&["warm", &list, "--at-once", "4"])
             .spawn()
             .unwrap();
-        while upstream.count_ending(&[".tgz"]) < stop_after && child.try_wait().unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
+        until("so many files are asked for, or all", async || {
+            upstream.count_ending(&[".tgz"]) >= stop_after || child.try_wait().unwrap().is_some()
+        })
+        .await;
         child.kill().await.unwrap();
         kills += 1;
         fetched = upstream.count_ending(&[".tgz"]);

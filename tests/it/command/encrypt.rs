@@ -10,6 +10,7 @@ use super::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::tool::said;
+use crate::support::until;
 use crate::support::{Fault, KIB, Reply, Upstream, noise, sha1};
 
 const JAR: &str = "/maven2/org/x/big/1/big-1.jar";
@@ -120,9 +121,7 @@ async fn sealed_blobs_are_served_whole_and_in_ranges_and_nothing_of_them_lies_pl
         assert_eq!(both.1, (206, Bytes::copy_from_slice(&jar[100..400_100])));
     };
     let opening = async {
-        while upstream.count(JAR) == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("upstream is asked", async || upstream.count(JAR) > 0).await;
         gate.notify_one();
     };
     tokio::join!(opened, opening);

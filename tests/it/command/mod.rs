@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::support::Upstream;
+use crate::support::eventually;
 use crate::support::npm::{publish, version};
 use crate::support::tool::Tool;
 
@@ -93,15 +94,13 @@ impl Setup {
 
     /// Waits until the lock file says where it is served.
     pub async fn address(&self) -> String {
-        loop {
+        eventually("the lock file has an address", async || {
             // Read as a file: who asks for the lock is in the way of the one that takes it.
             let text = std::fs::read_to_string(self.at("data/larder.lock")).unwrap_or_default();
             let holder: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            if let Some(url) = holder["address"].as_str() {
-                return url.to_owned();
-            }
-            tokio::task::yield_now().await;
-        }
+            holder["address"].as_str().map(str::to_owned)
+        })
+        .await
     }
 
     /// On a port of the test's choice.

@@ -3,6 +3,7 @@
 
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
+use crate::support::until;
 use crate::support::{Fault, Reply, TestLarder, Upstream, nuget, pypi};
 
 async fn larder(upstream: &Upstream, tables: &str) -> TestLarder {
@@ -12,17 +13,16 @@ async fn larder(upstream: &Upstream, tables: &str) -> TestLarder {
 
 /// Waits until upstream was asked for the path.
 async fn until_asked(upstream: &Upstream, path: &str) {
-    while upstream.count(path) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("upstream is asked", async || upstream.count(path) > 0).await;
 }
 
 /// Waits until as many documents were fetched ahead.
 async fn until_fetched(larder: &TestLarder, count: u64) {
     let line = format!("larder_ahead_total{{outcome=\"fetched\"}} {count}");
-    while !larder.larder.metrics.text().contains(&line) {
-        tokio::task::yield_now().await;
-    }
+    until("so many documents are fetched ahead", async || {
+        larder.larder.metrics.text().contains(&line)
+    })
+    .await;
 }
 
 fn chain(upstream: &Upstream) {
@@ -112,9 +112,10 @@ async fn an_upstream_in_trouble_is_left_alone() {
         upstream.fault(path, Fault::Status(429, Some(60)));
     }
     larder.get("/npm/public/a").await.expect(200);
-    while upstream.count_ending(&["/npm/b", "/npm/c", "/npm/old", "/npm/new"]) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("one of the four is asked for", async || {
+        upstream.count_ending(&["/npm/b", "/npm/c", "/npm/old", "/npm/new"]) > 0
+    })
+    .await;
     let text = larder.larder.metrics.text();
     assert!(!text.contains("outcome=\"fetched\""), "{text}");
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{Version, publish, version};
+use crate::support::until;
 use crate::support::{Reply, TestLarder, Upstream, noise, nuget, pypi, sha1};
 
 const RULES: &str = "[[rule]]\nname = \"exception\"\naction = \"allow\"\npackages = [\"npm:left-pad@3.0.0\"]\nexpires = \"2999-01-01\"\n\
@@ -347,9 +348,10 @@ async fn an_answer_that_is_given_again_ends_with_the_document_that_it_was_made_f
     publish(&upstream, "left-pad", &both);
     let new = "/npm/public/left-pad/-/left-pad-1.4.0.tgz";
     // What was checked a moment ago is not asked about again.
-    while larder.get(new).await.status != 200 {
-        tokio::task::yield_now().await;
-    }
+    until("the new file is served", async || {
+        larder.get(new).await.status == 200
+    })
+    .await;
     let shown = larder.get("/npm/public/left-pad").await.expect(200);
     assert_eq!(shown.json()["versions"].as_object().unwrap().len(), 2);
 }

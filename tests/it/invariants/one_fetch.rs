@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::support::larder::Answer;
 use crate::support::npm::{publish, version};
+use crate::support::until;
 use crate::support::{Fault, KIB, Reply, TestLarder, Upstream, noise, sha1};
 
 const JAR: &str = "/maven2/org/x/big/1.0/big-1.0.jar";
@@ -107,9 +108,7 @@ async fn a_download_that_nobody_waits_for_is_finished_all_the_same() {
     let larder = TestLarder::start(&upstream).await;
     big(&upstream, 1024 * KIB);
     drop(larder.open(OURS).await);
-    while larder.blobs() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the file is kept", async || larder.blobs() > 0).await;
     upstream.vanish();
     larder.get(OURS).await.expect(200);
 }

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
+use crate::support::until;
 use crate::support::{Fault, Reply, TestLarder, Upstream};
 
 const TARBALL: &str = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
@@ -41,14 +42,13 @@ async fn documents_are_served_stale_and_blobs_for_ever_while_upstream_is_away() 
     assert!(away.json()["error"].as_str().unwrap().contains("up:npm"));
     upstream.come_back().await;
     publish(&upstream, "never-seen", &[version("1.0.0", &[])]);
-    loop {
-        // The connection may rest a little after its failures.
+    // The connection may rest a little after its failures.
+    until("upstream is asked again", async || {
         let back = larder.get("/npm/public/never-seen").await;
-        if back.status == 200 {
-            break;
-        }
-        assert_eq!(back.status, 503);
-    }
+        assert!(matches!(back.status, 200 | 503), "{}", back.status);
+        back.status == 200
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,14 +71,14 @@ async fn a_stale_document_is_served_while_upstream_is_asked_where_upstream_lets_
     assert!(meanwhile.text().contains("1.0.0"));
     assert!(meanwhile.header("cache-status").contains("being asked"));
     gate.notify_one();
-    while !larder
-        .get("/npm/public/brisk")
-        .await
-        .text()
-        .contains("2.0.0")
-    {
-        tokio::task::yield_now().await;
-    }
+    until("the new version is shown", async || {
+        larder
+            .get("/npm/public/brisk")
+            .await
+            .text()
+            .contains("2.0.0")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::npm::{publish, version};
+use crate::support::until;
 use crate::support::{Reply, TestLarder, Upstream};
 
 #[tokio::test]
@@ -244,9 +245,10 @@ async fn tls_is_served_and_a_new_certificate_is_taken_up() {
         assert!(file.unwrap().bytes().await.unwrap() == jar, "other bytes");
     }
     let second = make();
-    while get(second.clone(), document).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    until("a second socket is served", async || {
+        get(second.clone(), document).await.is_ok()
+    })
+    .await;
 }
 
 /// The status, and the authorities of the tarballs that a document names.

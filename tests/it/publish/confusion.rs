@@ -208,12 +208,12 @@ async fn a_name_stays_ours_when_its_last_version_is_deleted() {
         repository: "team".to_owned(),
         package: package.to_string(),
         versions: Vec::new(),
+        from: Vec::new(),
     };
     let snapshot = larder.larder.snapshot();
     larder
         .larder
-        .repositories
-        .publisher()
+        .manager
         .execute(&snapshot, command)
         .await
         .unwrap();

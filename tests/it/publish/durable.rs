@@ -10,6 +10,7 @@ use super::{TEAM, npm_document, npm_put};
 use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
+use crate::support::until;
 use crate::support::{TestLarder, Upstream, integrity, pypi};
 
 /// Numbers that look random, the same for the same seed.
@@ -181,9 +182,10 @@ async fn what_is_published_is_never_evicted_and_counts_for_no_bound() {
             .await
             .expect(200);
     }
-    while larder.larder.store.used_bytes() > 40 * 1024 {
-        tokio::task::yield_now().await;
-    }
+    until("the cache is within its bound", async || {
+        larder.larder.store.used_bytes() <= 40 * 1024
+    })
+    .await;
     let data = larder.stop().await;
     // The cache's own rows may be deleted; what is published does not depend on them.
     std::fs::remove_file(data.path().join("larder.sqlite")).unwrap();
@@ -409,19 +411,10 @@ async fn the_same_catalog_works_on_postgresql() {
         "{:?}",
         answers.iter().map(|it| it.status).collect::<Vec<_>>()
     );
-    let package = larder::format::package("npm:acme-lib").unwrap();
+    let unlisted = larder::package::Status::Unlisted;
     larder
-        .larder
-        .repositories
-        .publisher()
-        .set_status(
-            "team",
-            &package,
-            vec!["1.1.0".to_owned()],
-            larder::package::Status::Unlisted,
-        )
-        .await
-        .unwrap();
+        .set_status("team", "npm:acme-lib", "1.1.0", unlisted)
+        .await;
     let data = larder.stop().await;
     let larder = TestLarder::in_dir(&text, data).await;
     assert_eq!(super::npm_versions(&larder, "acme-lib").await, ["1.0.0"]);

@@ -7,6 +7,7 @@ use super::{npm_document, npm_versions};
 use crate::command::{LARDER, Setup};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, said, succeeded};
+use crate::support::until;
 use crate::support::{Fault, Reply, TestLarder, Upstream, nuget, pypi};
 
 const FORWARD: &str = "[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\npublish = [\"forward:up:npm\", \"forward:up:pypi\", \"forward:up:maven\", \"forward:up:nuget\"]\n";
@@ -163,7 +164,8 @@ async fn a_token_of_ours_goes_to_no_registry() {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
-    let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+    let basic_of = |pair: &[u8]| format!("Basic {}", STANDARD.encode(pair));
+    let basic = |pair: &str| basic_of(pair.as_bytes());
     for required in [true, false] {
         let upstream = Upstream::start().await;
         let access = format!("[access]\nrequired = {required}\n");
@@ -181,6 +183,17 @@ async fn a_token_of_ours_goes_to_no_registry() {
             ("authorization", format!("Bearer {token}")),
             ("authorization", basic(&format!("aws:{token}"))),
             ("authorization", basic(&format!("{token}:"))),
+            // A user's name in ISO-8859-1, and a pair without padding.
+            (
+                "authorization",
+                basic_of(&[b"j\xfcrgen:", token.as_bytes()].concat()),
+            ),
+            (
+                "authorization",
+                basic(&format!("aws:{token}"))
+                    .trim_end_matches('=')
+                    .to_owned(),
+            ),
             ("x-nuget-apikey", token.clone()),
         ];
         let doors = [
@@ -279,8 +292,7 @@ async fn spool(larder: &TestLarder) -> Vec<larder::store::packages::Spooled> {
     let snapshot = larder.larder.snapshot();
     let outcome = larder
         .larder
-        .repositories
-        .publisher()
+        .manager
         .execute(&snapshot, Command::Spool)
         .await
         .unwrap();
@@ -337,14 +349,14 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     let retry = Command::SpoolRetry { id: None };
     larder
         .larder
-        .repositories
-        .publisher()
+        .manager
         .execute(&snapshot, retry)
         .await
         .unwrap();
-    while !spool(&larder).await.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("the spool is empty", async || {
+        spool(&larder).await.is_empty()
+    })
+    .await;
     let sent: Vec<String> = upstream
         .seen()
         .into_iter()

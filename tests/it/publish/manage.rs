@@ -4,7 +4,10 @@ use super::{TEAM, npm_document};
 use crate::command::{Served, Setup};
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
+use crate::support::nuget::nupkg;
+use crate::support::pypi;
 use crate::support::tool::said;
+use crate::support::until;
 use crate::support::{Upstream, integrity};
 
 const MORE: &str = "[[repository]]\nname = \"release\"\nupstreams = [\"public\"]\n[[retain]]\npackages = [\"npm:acme-*\"]\nrepository = \"team\"\nkeep_last = 2\n";
@@ -36,6 +39,10 @@ async fn larder(setup: &Setup, arguments: &[&str]) -> String {
     let output = setup.run(arguments).await;
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     said(&output)
+}
+
+async fn said_of(setup: &Setup, arguments: &[&str]) -> String {
+    said(&setup.run(arguments).await)
 }
 
 async fn stop(mut served: Served) {
@@ -162,6 +169,85 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
     );
 }
 
+/// Publishes a file of PyPI's or NuGet's, as its client does.
+async fn put_file(served: &Served, path: &str, file: &str, content: &[u8]) {
+    let mut body = format!(
+        "--B\r\nContent-Disposition: form-data; name=\"content\"; filename=\"{file}\"\r\n\r\n"
+    )
+    .into_bytes();
+    body.extend_from_slice(content);
+    body.extend_from_slice(b"\r\n--B--\r\n");
+    let method = if path.starts_with("/nuget") {
+        reqwest::Method::PUT
+    } else {
+        reqwest::Method::POST
+    };
+    let request = reqwest::Client::new()
+        .request(method, format!("{}{path}", served.url))
+        .header("content-type", "multipart/form-data; boundary=B");
+    let response = request.body(body).send().await.unwrap();
+    assert!(response.status().is_success(), "{file}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_meant_however_it_is_written() {
+    let (_upstream, setup) = setup().await;
+    let served = setup.serve().await;
+    assert_eq!(put(&served, "acme-lib", "1.2.0").await, 201);
+    let push = "/nuget/team/api/v2/package";
+    for version in ["1.0", "2.0.0-Beta.1", "3.0.0+build.5"] {
+        put_file(&served, push, "a.nupkg", &nupkg("Acme.Lib", version, &[])).await;
+    }
+    let wheel = pypi::wheel("acme-lib", "1.0rc1", &[]);
+    let file = "acme_lib-1.0rc1-py3-none-any.whl";
+    put_file(&served, "/pypi/team/", file, &wheel).await;
+    for (written, kept) in [
+        ("npm:acme-lib@v1.2.0", "npm:acme-lib 1.2.0"),
+        ("nuget:Acme.Lib@1.0.0.0", "nuget:acme.lib 1.0.0"),
+        ("nuget:acme.lib@2.0.0-BETA.1", "nuget:acme.lib 2.0.0-beta.1"),
+        ("nuget:Acme.Lib@3.0+build.7", "nuget:acme.lib 3.0.0"),
+        ("pypi:Acme_Lib@1.0.0-RC1", "pypi:acme-lib 1.0rc1"),
+    ] {
+        let copy = ["copy", written, "--from", "team", "--to", "release"];
+        let said = larder(&setup, &copy).await;
+        assert!(said.contains(&format!("{kept}: copied")), "{said}");
+        let hide = ["status", written, "--set", "archived", "--repository"];
+        let said = larder(&setup, &[&hide[..], &["team"]].concat()).await;
+        assert!(said.contains(&format!("{kept}: Archived")), "{said}");
+        let who = ["who-decides", written, "--repository", "team"];
+        let who = said_of(&setup, &who).await;
+        assert!(who.contains("its status is Archived"), "{who}");
+        let delete = ["delete", written, "--repository", "team"];
+        let said = larder(&setup, &delete).await;
+        assert!(said.contains(&format!("{kept}: deleted")), "{said}");
+    }
+    for wrong in ["nuget:Acme.Lib@1 0", "nuget:Acme.Lib@", "npm:acme-lib@a/b"] {
+        let delete = ["delete", wrong, "--repository", "team"];
+        assert_eq!(setup.run(&delete).await.status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_counts_a_prerelease_as_any_version_and_lets_the_oldest_go() {
+    let (_upstream, setup) = setup().await;
+    let served = setup.serve().await;
+    // The last one published is tagged `latest`, and stays for that.
+    for version in ["1.9.0", "2.0.0-rc.1", "1.10.0", "2.0.0-rc.2", "0.1.0"] {
+        assert_eq!(put(&served, "acme-lib", version).await, 201);
+    }
+    let said = larder(&setup, &["retain", "--dry-run"]).await;
+    for (version, goes) in [
+        ("2.0.0-rc.2", false),
+        ("2.0.0-rc.1", false),
+        ("1.10.0", true),
+        ("1.9.0", true),
+        ("0.1.0", false),
+    ] {
+        let line = format!("npm:acme-lib {version} in `team`: would go");
+        assert_eq!(said.contains(&line), goes, "{version}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_from_outside_is_promoted_and_stays_when_its_registry_goes() {
     let (upstream, setup) = setup().await;
@@ -267,9 +353,11 @@ async fn commands_come_in_however_long_the_data_directorys_name_is() {
     let at = ["--data-dir", data.as_str()];
     let mut command = setup.command(&["serve", "--listen", "127.0.0.1:0"]);
     let mut child = command.args(at).spawn().unwrap();
-    while larder::store::holder(std::path::Path::new(&data)).is_none_or(|it| it.address.is_none()) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let holder = || larder::store::holder(std::path::Path::new(&data));
+    until("Larder serves", async || {
+        holder().is_some_and(|it| it.address.is_some())
+    })
+    .await;
     let listed = setup.command(&["list"]).args(at).output().await.unwrap();
     assert!(listed.status.success(), "{}", said(&listed));
     child.kill().await.unwrap();

@@ -124,18 +124,10 @@ async fn a_version_that_a_nearer_source_hides_is_not_taken_from_a_farther_one() 
     )
     .await
     .expect(201);
+    let archived = larder::package::Status::Archived;
     larder
-        .larder
-        .repositories
-        .publisher()
-        .set_status(
-            "team",
-            &package,
-            vec!["0.9.0".to_owned()],
-            larder::package::Status::Archived,
-        )
-        .await
-        .unwrap();
+        .set_status("team", &package.to_string(), "0.9.0", archived)
+        .await;
     let document = larder.get("/npm/team/lib").await.expect(200).json();
     assert_eq!(sorted(&document["versions"]), ["1.0.0"]);
     larder

@@ -82,6 +82,37 @@ async fn nuget_pushes_installs_back_unlists_and_is_refused_other_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn delete_and_relist_leave_what_an_operator_archived_as_it_is() {
+    use larder::package::Status;
+    let (_upstream, larder) = team().await;
+    let package = nupkg("Acme.Own", "1.0.0", &[]);
+    let put = reqwest::Method::PUT;
+    larder
+        .send(put, "/nuget/team/api/v2/package", &[], Some(package.into()))
+        .await
+        .expect(201);
+    let path = "/nuget/team/api/v2/package/Acme.Own/1.0.0";
+    let file = "/nuget/team/v3/flat/acme.own/1.0.0/acme.own.1.0.0.nupkg";
+    let own = "nuget:acme.own";
+    larder
+        .set_status("team", own, "1.0.0", Status::Archived)
+        .await;
+    for method in [reqwest::Method::DELETE, reqwest::Method::POST] {
+        let told = larder.send(method, path, &[], None).await.expect(409);
+        assert!(told.text().contains("is Archived in `team`, and stays so"));
+        larder.get(file).await.expect(404);
+    }
+    larder
+        .set_status("team", own, "1.0.0", Status::Published)
+        .await;
+    larder
+        .send(reqwest::Method::DELETE, path, &[], None)
+        .await
+        .expect(200);
+    larder.get(file).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_is_no_package_is_refused_and_symbols_follow_their_package() {
     let (_upstream, larder) = team().await;
     let put = async |path: &str, body: Vec<u8>| {

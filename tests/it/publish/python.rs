@@ -224,13 +224,10 @@ async fn metadata_is_served_beside_its_wheel_and_an_unlisted_version_is_yanked()
     assert!(metadata.text().contains("Requires-Dist: left-pad>=1"));
     assert_eq!(entry["core-metadata"]["sha256"], sha256(metadata.bytes()));
 
-    let package = larder::format::package("pypi:acme-lib").unwrap();
     let set = async |status| {
-        let publisher = larder.larder.repositories.publisher();
-        publisher
-            .set_status("team", &package, vec!["1.0".to_owned()], status)
-            .await
-            .unwrap()
+        larder
+            .set_status("team", "pypi:acme-lib", "1.0", status)
+            .await;
     };
     use larder::package::Status;
     set(Status::Unlisted).await;

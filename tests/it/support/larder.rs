@@ -76,6 +76,28 @@ pub fn config(upstream: &Upstream, more: &str) -> String {
 pub const IMPATIENT: &str = "[fetch]\nretries = 2\npatience = \"3s\"\nstale_after = \"2s\"\nread_timeout = \"1s\"\nrest = \"100ms\"\n[cache]\nrendered_disk = 0\nmin_free = 0\n";
 
 impl TestLarder {
+    /// Gives a version of a package of one's own another status, as `larder status` does.
+    pub async fn set_status(
+        &self,
+        repository: &str,
+        package: &str,
+        version: &str,
+        status: larder::package::Status,
+    ) {
+        let command = larder::repository::manage::Command::Status {
+            repository: repository.to_owned(),
+            package: package.to_owned(),
+            versions: vec![version.to_owned()],
+            from: Vec::new(),
+            status,
+        };
+        let manager = &self.larder.manager;
+        manager
+            .execute(&self.larder.snapshot(), command)
+            .await
+            .unwrap();
+    }
+
     pub async fn start(upstream: &Upstream) -> Self {
         Self::with(&config(upstream, IMPATIENT)).await
     }
@@ -125,9 +147,10 @@ impl TestLarder {
         let kept = std::mem::replace(&mut self.data, TempDir::new().unwrap());
         drop(self);
         // The directory's lock goes with the last socket's task that holds the store.
-        while larder::store::holder(kept.path()).is_some() {
-            tokio::task::yield_now().await;
-        }
+        super::until("the directory's lock is free", async || {
+            larder::store::holder(kept.path()).is_none()
+        })
+        .await;
         kept
     }
 
@@ -188,9 +211,10 @@ impl TestLarder {
     pub async fn assert_nothing_kept(&self) {
         assert_eq!(self.blobs(), 0);
         let partial = self.data.path().join("partial");
-        while files_below(&partial) > 0 {
-            tokio::task::yield_now().await;
-        }
+        super::until("nothing half done is left", async || {
+            files_below(&partial) == 0
+        })
+        .await;
     }
 }
 
@@ -236,9 +260,10 @@ impl TestLarder {
     pub async fn assert_nothing_kept_of_assets(&self) {
         assert!(self.blobs() <= 1, "{} blobs", self.blobs());
         let partial = self.data.path().join("partial");
-        while files_below(&partial) > 0 {
-            tokio::task::yield_now().await;
-        }
+        super::until("nothing half done is left", async || {
+            files_below(&partial) == 0
+        })
+        .await;
     }
 }
 
@@ -252,8 +277,9 @@ impl TestLarder {
             .join("blobs/sha256")
             .join(&name[..2])
             .join(&name);
-        while file.exists() != stored {
-            tokio::task::yield_now().await;
-        }
+        super::until("the blob is stored, or gone", async || {
+            file.exists() == stored
+        })
+        .await;
     }
 }

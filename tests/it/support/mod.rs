@@ -13,6 +13,32 @@ pub use upstream::{Fault, Reply, Upstream};
 
 pub const KIB: usize = 1024;
 
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Looks again and again until there is something; a test that waits in vain says for what.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+/// Looks again and again until it holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    eventually(what, async || holds().await.then_some(())).await;
+}
+
+use std::time::Duration;
+
 use sha2::Digest as _;
 
 pub fn sha256(bytes: &[u8]) -> String {

@@ -152,12 +152,10 @@ impl Upstream {
 
     /// Back at the same address, with the same contents.
     pub async fn come_back(&mut self) {
-        let listener = loop {
-            match TcpListener::bind(&self.address).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
+        let listener = super::eventually("the address is free", async || {
+            TcpListener::bind(&self.address).await.ok()
+        })
+        .await;
         *self = Self::on(listener, Arc::clone(&self.state));
     }
 
