@@ -109,7 +109,10 @@ async fn retain(store: &Store, snapshot: &Snapshot) -> Result<(), store::Error> 
     let retained = repositories.filter(|repository| repository.retain);
     let connections = retained.flat_map(|repository| repository.connections());
     let connections = connections.map(str::to_owned).collect();
-    store.retain(connections, &snapshot.formats()).await
+    store
+        .retention()
+        .retain(connections, &snapshot.formats())
+        .await
 }
 
 /// How often what was asked for is written down.

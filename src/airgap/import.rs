@@ -97,7 +97,7 @@ impl Importer {
     /// from what came.
     pub fn import(&self, bundle: impl Read) -> Result<Report, Problem> {
         let runtime = Handle::current();
-        let _alone = runtime.block_on(self.store.importing());
+        let _alone = runtime.block_on(self.store.imports().take_turn());
         let lost = Cell::new(None);
         let source = Source {
             bundle,
@@ -110,7 +110,7 @@ impl Importer {
             ))
             .advice("import it again: what came is kept, and not taken in a second time")),
             (Err(problem), None) => {
-                let discarded = runtime.block_on(self.store.discard_staged());
+                let discarded = runtime.block_on(self.store.imports().discard_staged());
                 discarded.map_err(failed)?;
                 Err(problem)
             }
@@ -142,7 +142,7 @@ impl Importer {
         let head_bytes = small(&mut next(HEAD)?)?;
         let signature = small(&mut next(SIGNATURE)?)?;
         let head = self.trust(&head_bytes, &signature)?;
-        let mut manifest = self.store.scratch().map_err(failed)?;
+        let mut manifest = self.store.directory().scratch().map_err(failed)?;
         copy_checked(&mut next(MANIFEST)?, &head.manifest, &mut manifest)?;
         let places = self.places(&manifest, runtime)?;
         copy_checked(&mut next(SBOM)?, &head.sbom, &mut std::io::sink())?;
@@ -253,7 +253,7 @@ impl Importer {
         row: &AssetRow,
         runtime: &Handle,
     ) -> Result<Option<AssetRow>, Problem> {
-        let here = runtime.block_on(self.store.catalog().asset(key));
+        let here = runtime.block_on(self.store.catalog().assets().find(key));
         match here.map_err(failed)? {
             Some(here) if here.blob != row.blob => Err(Problem::new(
                 Kind::Conflict,
@@ -309,7 +309,7 @@ impl Importer {
         runtime.block_on(async {
             let verified = incoming.verify(&expected).await.map_err(unkept)?;
             // Noted first: what is kept and not noted would stay.
-            self.store.stage(id).await.map_err(failed)?;
+            self.store.imports().stage(id).await.map_err(failed)?;
             verified.keep(Keeping::Staged).await.map_err(unkept)?;
             Ok(())
         })
@@ -317,11 +317,11 @@ impl Importer {
 
     /// Whether the blob is here, and stays while the bundle comes in.
     async fn is_here(&self, id: BlobId, size: u64) -> Result<bool, Problem> {
-        let blob = self.store.look_at(id).await.map_err(failed)?;
+        let blob = self.store.files().open(id).await.map_err(failed)?;
         if blob.is_none_or(|blob| blob.size() != size) {
             return Ok(false);
         }
-        self.store.stage(id).await.map_err(failed)?;
+        self.store.imports().stage(id).await.map_err(failed)?;
         self.store.keep_for_good(id).await.map_err(failed)
     }
 
@@ -373,7 +373,7 @@ impl Importer {
                     let dates = [(date.version, date.published)];
                     let catalog = self.store.catalog();
                     runtime
-                        .block_on(catalog.keep_publish_dates(connection, &package, &dates))
+                        .block_on(catalog.publish_dates().keep(connection, &package, &dates))
                         .map_err(failed)?;
                 }
                 Entry::Release(release) => {
@@ -390,9 +390,9 @@ impl Importer {
         }
         self.show_version(&mut version, &mut report, runtime)?;
         runtime.block_on(async {
-            self.store.unstage().await.map_err(failed)?;
+            self.store.imports().unstage().await.map_err(failed)?;
             // What was here already was kept until now, and is so no longer than it has to be.
-            self.store.settle().await.map_err(failed)?;
+            self.store.retention().settle().await.map_err(failed)?;
             for connection in places.connections.values() {
                 self.reader.fetcher().renew(connection).await;
             }
@@ -421,7 +421,7 @@ impl Importer {
             shown.push((key, row));
         }
         let is_new = runtime
-            .block_on(self.store.record_imported(&shown))
+            .block_on(self.store.records().add_imported_version(&shown))
             .map_err(failed)?;
         report.versions_added += u64::from(is_new);
         Ok(())
@@ -435,14 +435,15 @@ impl Importer {
     ) -> Result<(), Problem> {
         let row = document.row()?;
         let catalog = self.store.catalog();
-        let here = catalog.document(connection, &document.key).await;
+        let here = catalog.documents().find(connection, &document.key).await;
         let here = here.map_err(failed)?;
         if here.is_some_and(|here| here.checked_at > row.checked_at) {
             report.documents_older += 1;
             return Ok(());
         }
         self.store
-            .record_imported_document(connection, &document.key, &row)
+            .records()
+            .add_imported_document(connection, &document.key, &row)
             .await
             .map_err(failed)?;
         report.documents_added += 1;

@@ -171,7 +171,7 @@ async fn server(
     };
     let listener = Listener::bind(&larder).await?;
     let address = listener.url();
-    larder.store.announce(&address);
+    larder.store.directory().announce(&address);
     let begun = larder.runs.run(run);
     if let Some(grant) = grant {
         let _ = begun.publish.set(grant);

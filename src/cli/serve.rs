@@ -37,7 +37,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let stop = CancellationToken::new();
     // Whoever reads where it serves may send a signal at once.
     on_signals(Arc::clone(&larder), global, arguments, stop.clone())?;
-    larder.store.announce(&listener.url());
+    larder.store.directory().announce(&listener.url());
     info!(address = listener.url(), "Serving {}", listener.url());
     listener.serve(stop).await;
     larder.stop().await;

@@ -1,25 +1,28 @@
 //! Copies of versions from one repository to another.
 
-use super::version::{Fates, is_named};
-use super::{Answered, Api, Call, Failure, Operation};
+use super::version::{Fates, VersionCalls, is_named};
+use super::{Answered, Call, Failure, Operation};
 use crate::access::{READ, Resource};
 use crate::package::Origin;
 use crate::repository::manage::{Command, Version};
 
-impl Api<'_> {
-    /// All of them or none: where one cannot be copied, the others are skipped.
-    pub(super) async fn copy_package_versions(&self, call: &Call) -> Answered {
+impl VersionCalls<'_> {
+    /// Copies all of them or none: where one cannot be copied, the others are skipped.
+    pub(super) async fn copy(&self, call: &Call) -> Answered {
         let operation = Operation::CopyPackageVersions;
         let (from, to) = (
             call.required("source-repository")?,
             call.required("destination-repository")?,
         );
         let package = call.package()?;
-        let domain = self.domain();
-        self.pass
+        let domain = self.api.domain();
+        self.api
+            .pass
             .to(operation.action(), &Resource::package(domain, to, &package))?;
-        self.pass.to(READ, &Resource::repository(domain, from))?;
-        let (source, target) = (self.repository(from)?, self.repository(to)?);
+        self.api
+            .pass
+            .to(READ, &Resource::repository(domain, from))?;
+        let (source, target) = (self.api.repository(from)?, self.api.repository(to)?);
         if source.name == target.name {
             return Err(Failure::field(
                 "the source and the destination are one repository",
@@ -31,8 +34,12 @@ impl Api<'_> {
             ));
         }
         let named = call.versions()?;
-        let there = self.versions(source, &package).await?;
-        let before = self.versions(target, &package).await.unwrap_or_default();
+        let there = self.api.versions(source, &package).await?;
+        let before = self
+            .api
+            .versions(target, &package)
+            .await
+            .unwrap_or_default();
         let with_upstreams = call.flag("includeFromUpstream");
         let is_here = |one: &Version| {
             with_upstreams || one.origin == Origin::External || one.repository == source.name
@@ -79,8 +86,8 @@ impl Api<'_> {
             package: package.to_string(),
             versions: chosen.clone(),
         };
-        self.manager.execute(self.snapshot, command).await?;
-        let now = self.versions(target, &package).await?;
+        self.api.manager.execute(self.api.snapshot, command).await?;
+        let now = self.api.versions(target, &package).await?;
         for version in now.iter().filter(|one| chosen.contains(&one.version)) {
             fates.succeeded(version, version.status.as_str());
         }

@@ -10,11 +10,17 @@ use crate::access::{Action, Resource};
 /// The shortest time for which a token is given, in seconds.
 const TOKEN_SECONDS_MIN: i64 = 900;
 
-impl Api<'_> {
-    pub(super) fn get_authorization_token(&self, call: &Call) -> Answered {
+/// Operations about the domain and its tokens.
+pub(super) struct DomainCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl DomainCalls<'_> {
+    pub(super) fn token(&self, call: &Call) -> Answered {
         let operation = Operation::GetAuthorizationToken;
-        self.pass
-            .to(operation.action(), &Resource::domain(self.domain()))?;
+        self.api
+            .pass
+            .to(operation.action(), &Resource::domain(self.api.domain()))?;
         let seconds = match call.optional("duration").map(str::parse::<i64>) {
             // With access keys that do not expire, 0 leaves as much as there is.
             None | Some(Ok(0)) => TOKEN_SECONDS_MAX,
@@ -28,19 +34,23 @@ impl Api<'_> {
             }
         };
         // A grant of AWS's needs both; a denial of either is one.
-        self.pass.unless_denied(
+        self.api.pass.unless_denied(
             Action::GetServiceBearerToken,
-            &Resource::domain(self.domain()),
+            &Resource::domain(self.api.domain()),
         )?;
-        let issued = self.pass.access.token_for(self.pass.caller, seconds)?;
+        let issued = self
+            .api
+            .pass
+            .access
+            .token_for(self.api.pass.caller, seconds)?;
         Ok(words([
             ("authorizationToken", issued.token.into()),
             ("expiration", time(issued.expires.as_millisecond())),
         ]))
     }
 
-    fn domain_summary(&self, created_at: i64) -> [(&'static str, Value); 5] {
-        let domain = self.domain();
+    fn summary(&self, created_at: i64) -> [(&'static str, Value); 5] {
+        let domain = self.api.domain();
         [
             ("name", domain.name.as_str().into()),
             ("owner", domain.owner.as_str().into()),
@@ -50,14 +60,15 @@ impl Api<'_> {
         ]
     }
 
-    pub(super) async fn describe_domain(&self) -> Answered {
+    pub(super) async fn describe(&self) -> Answered {
         let operation = Operation::DescribeDomain;
-        self.pass
-            .to(operation.action(), &Resource::domain(self.domain()))?;
-        let facts = self.manager.domain_facts().await?;
-        let mut described = object(self.domain_summary(facts.created_at));
+        self.api
+            .pass
+            .to(operation.action(), &Resource::domain(self.api.domain()))?;
+        let facts = self.api.manager.domain_facts().await?;
+        let mut described = object(self.summary(facts.created_at));
         if let Some(described) = described.as_object_mut() {
-            let count = self.snapshot.repositories().count();
+            let count = self.api.snapshot.repositories().count();
             described.insert("repositoryCount".to_owned(), count.into());
             described.insert("assetSizeBytes".to_owned(), facts.asset_bytes.into());
         }
@@ -65,16 +76,17 @@ impl Api<'_> {
     }
 
     /// The domain, for who may be told of it.
-    pub(super) async fn list_domains(&self, call: &Call) -> Answered {
+    pub(super) async fn list(&self, call: &Call) -> Answered {
         let page = Page::of_body(call)?;
         let operation = Operation::ListDomains;
         let may = self
+            .api
             .pass
-            .to(operation.action(), &Resource::domain(self.domain()));
-        let facts = self.manager.domain_facts().await?;
+            .to(operation.action(), &Resource::domain(self.api.domain()));
+        let facts = self.api.manager.domain_facts().await?;
         let all: Vec<Value> = may
             .is_ok()
-            .then(|| object(self.domain_summary(facts.created_at)))
+            .then(|| object(self.summary(facts.created_at)))
             .into_iter()
             .collect();
         let (domains, next) = page.cut(all, |_| "")?;

@@ -22,7 +22,12 @@ const LOOKED_THROUGH: usize = 1000;
 /// Repositories of the lists of those that versions may come into.
 type Lists = BTreeMap<&'static str, BTreeSet<String>>;
 
-impl Api<'_> {
+/// Operations about package groups.
+pub(super) struct GroupCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl GroupCalls<'_> {
     /// The pattern that the call names, once the caller may do this to its group.
     fn may_to_group(&self, operation: Operation, call: &Call) -> Result<GroupPattern, Failure> {
         let text = call
@@ -31,18 +36,18 @@ impl Api<'_> {
         let pattern: GroupPattern = text
             .parse()
             .map_err(|why: crate::rule::NoPattern| Failure::field(why.to_string()))?;
-        let resource = Resource::package_group(self.domain(), text);
-        self.pass.to(operation.action(), &resource)?;
+        let resource = Resource::package_group(self.api.domain(), text);
+        self.api.pass.to(operation.action(), &resource)?;
         Ok(pattern)
     }
 
     fn reference(&self, pattern: &str) -> Value {
-        let arn = Resource::package_group(self.domain(), pattern).arn;
+        let arn = Resource::package_group(self.api.domain(), pattern).arn;
         object([("arn", arn.into()), ("pattern", pattern.into())])
     }
 
-    fn group_described(&self, groups: &Groups, group: &Group) -> Value {
-        let domain = self.domain();
+    fn described(&self, groups: &Groups, group: &Group) -> Value {
+        let domain = self.api.domain();
         let pattern = group.pattern.as_str();
         let parent = groups.parent(&group.pattern);
         let restrictions: Map<String, Value> = Entry::ALL
@@ -83,16 +88,13 @@ impl Api<'_> {
     }
 
     /// The group as it is now, whatever it was when the call began.
-    fn group_now(&self, pattern: &GroupPattern) -> Answered {
-        let groups = &self.registry.snapshot().groups;
+    fn described_now(&self, pattern: &GroupPattern) -> Answered {
+        let groups = &self.api.registry.snapshot().groups;
         let group = group_in(groups, pattern)?;
-        Ok(words([(
-            "packageGroup",
-            self.group_described(groups, group),
-        )]))
+        Ok(words([("packageGroup", self.described(groups, group))]))
     }
 
-    pub(super) async fn create_package_group(&self, call: &Call) -> Answered {
+    pub(super) async fn create(&self, call: &Call) -> Answered {
         let pattern = self.may_to_group(Operation::CreatePackageGroup, call)?;
         let tags = if call.has("tags") {
             call.tags()?
@@ -106,20 +108,20 @@ impl Api<'_> {
             created_at: clock::unix_ms_now(),
             settings: Settings::default(),
         };
-        let created = self.registry.create_group(group, &tags).await;
+        let created = self.api.registry.create_group(group, &tags).await;
         created.map_err(|problem| about(problem, &pattern))?;
-        self.group_now(&pattern)
+        self.described_now(&pattern)
     }
 
-    pub(super) fn describe_package_group(&self, call: &Call) -> Answered {
+    pub(super) fn describe(&self, call: &Call) -> Answered {
         let pattern = self.may_to_group(Operation::DescribePackageGroup, call)?;
-        self.group_now(&pattern)
+        self.described_now(&pattern)
     }
 
-    pub(super) async fn update_package_group(&self, call: &Call) -> Answered {
+    pub(super) async fn update(&self, call: &Call) -> Answered {
         let pattern = self.may_to_group(Operation::UpdatePackageGroup, call)?;
         let (contact, description) = (contact(call)?, call.description()?);
-        let changed = self.registry.change_group(pattern.as_str(), |group| {
+        let changed = self.api.registry.change_group(pattern.as_str(), |group| {
             if let Some(contact) = contact {
                 group.contact = contact;
             }
@@ -129,20 +131,20 @@ impl Api<'_> {
             Ok(())
         });
         changed.await.map_err(|problem| about(problem, &pattern))?;
-        self.group_now(&pattern)
+        self.described_now(&pattern)
     }
 
-    pub(super) async fn delete_package_group(&self, call: &Call) -> Answered {
+    pub(super) async fn delete(&self, call: &Call) -> Answered {
         let pattern = self.may_to_group(Operation::DeletePackageGroup, call)?;
-        let described = self.group_now(&pattern)?;
-        let deleted = self.registry.delete_group(pattern.as_str()).await;
+        let described = self.described_now(&pattern)?;
+        let deleted = self.api.registry.delete_group(pattern.as_str()).await;
         deleted.map_err(|problem| about(problem, &pattern))?;
         Ok(described)
     }
 
-    pub(super) fn list_package_groups(&self, operation: Operation, call: &Call) -> Answered {
+    pub(super) fn list(&self, operation: Operation, call: &Call) -> Answered {
         let page = Page::of(call)?;
-        let groups = &self.snapshot.groups;
+        let groups = &self.api.snapshot.groups;
         let found: Vec<&Group> = if operation == Operation::ListSubPackageGroups {
             let above = self.may_to_group(operation, call)?;
             group_in(groups, &above)?;
@@ -152,8 +154,8 @@ impl Api<'_> {
                 .filter(|group| parent(group) == Some(&above))
                 .collect()
         } else {
-            let domain = Resource::domain(self.domain());
-            self.pass.to(operation.action(), &domain)?;
+            let domain = Resource::domain(self.api.domain());
+            self.api.pass.to(operation.action(), &domain)?;
             let prefix = call.optional("prefix").unwrap_or_default();
             groups
                 .iter()
@@ -163,7 +165,7 @@ impl Api<'_> {
         let (found, next) = page.cut(found, |group| group.pattern.as_str())?;
         let found: Vec<Value> = found
             .into_iter()
-            .map(|group| self.group_described(groups, group))
+            .map(|group| self.described(groups, group))
             .collect();
         Ok(words([
             ("packageGroups", found.into()),
@@ -171,17 +173,17 @@ impl Api<'_> {
         ]))
     }
 
-    pub(super) fn get_associated_package_group(&self, call: &Call) -> Answered {
+    pub(super) fn of_package(&self, call: &Call) -> Answered {
         let operation = Operation::GetAssociatedPackageGroup;
-        let domain = Resource::domain(self.domain());
-        self.pass.to(operation.action(), &domain)?;
+        let domain = Resource::domain(self.api.domain());
+        self.api.pass.to(operation.action(), &domain)?;
         let package = call.package()?;
-        let groups = &self.snapshot.groups;
+        let groups = &self.api.snapshot.groups;
         let Some((group, association)) = groups.of(&package) else {
             return Err(Failure::field(format!("{package} is in no package group")));
         };
         Ok(words([
-            ("packageGroup", self.group_described(groups, group)),
+            ("packageGroup", self.described(groups, group)),
             ("associationType", association.as_str().into()),
         ]))
     }
@@ -191,7 +193,7 @@ impl Api<'_> {
         let pattern = self.may_to_group(operation, call)?;
         let page = Page::of(call)?;
         let word = call.required("originRestrictionType")?;
-        let group = group_in(&self.snapshot.groups, &pattern)?;
+        let group = group_in(&self.api.snapshot.groups, &pattern)?;
         let setting = group.settings.of(entry(word)?);
         let all: Vec<&String> = setting.repositories.iter().collect();
         let (all, next) = page.cut(all, |name| name.as_str())?;
@@ -203,10 +205,10 @@ impl Api<'_> {
     }
 
     /// The packages of all repositories that are in the group; as if there were one, for a preview.
-    pub(super) async fn list_associated_packages(&self, call: &Call) -> Answered {
+    pub(super) async fn list_packages(&self, call: &Call) -> Answered {
         let pattern = self.may_to_group(Operation::ListAssociatedPackages, call)?;
         let page = Page::of(call)?;
-        let mut groups = Groups::clone(&self.snapshot.groups);
+        let mut groups = Groups::clone(&self.api.snapshot.groups);
         if call.optional("preview") == Some("true") && groups.get(pattern.as_str()).is_none() {
             let mut all: Vec<Group> = groups.iter().cloned().collect();
             all.push(Group {
@@ -221,7 +223,7 @@ impl Api<'_> {
         group_in(&groups, &pattern)?;
         // Of all that there are, no more than a page and one are held.
         let mut found: BTreeMap<String, Association> = BTreeMap::new();
-        for repository in self.snapshot.repositories() {
+        for repository in self.api.snapshot.repositories() {
             let mut after = page.after.clone().unwrap_or_default();
             loop {
                 let command = Command::List {
@@ -231,7 +233,7 @@ impl Api<'_> {
                     limit: LOOKED_THROUGH,
                 };
                 let Outcome::Packages { packages } =
-                    self.manager.execute(self.snapshot, command).await?
+                    self.api.manager.execute(self.api.snapshot, command).await?
                 else {
                     break;
                 };
@@ -275,20 +277,20 @@ impl Api<'_> {
         Ok(words([("packages", packages?.into()), ("nextToken", next)]))
     }
 
-    pub(super) async fn update_group_origin(&self, call: &Call) -> Answered {
+    pub(super) async fn update_origin(&self, call: &Call) -> Answered {
         let operation = Operation::UpdatePackageGroupOriginConfiguration;
         let pattern = self.may_to_group(operation, call)?;
         let modes = modes(call)?;
         let adds = self.allowed(call, "addAllowedRepositories")?;
         let removes = self.allowed(call, "removeAllowedRepositories")?;
-        let changed = self.registry.change_group(pattern.as_str(), |group| {
+        let changed = self.api.registry.change_group(pattern.as_str(), |group| {
             update(group, &modes, &adds, &removes)
         });
         let updates = changed.await.map_err(|problem| about(problem, &pattern))?;
-        let groups = &self.registry.snapshot().groups;
+        let groups = &self.api.registry.snapshot().groups;
         let group = group_in(groups, &pattern)?;
         Ok(words([
-            ("packageGroup", self.group_described(groups, group)),
+            ("packageGroup", self.described(groups, group)),
             ("allowedRepositoryUpdates", updates),
         ]))
     }
@@ -304,7 +306,7 @@ impl Api<'_> {
                     "`{list}` has a `repositoryName` and an `originRestrictionType` in each"
                 )));
             };
-            self.repository(name)?;
+            self.api.repository(name)?;
             let of = lists.entry(entry(word)?.as_str()).or_default();
             of.insert(name.to_owned());
         }

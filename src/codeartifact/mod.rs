@@ -22,10 +22,21 @@ pub use call::Call;
 pub use error::{Failure, shape};
 pub use operation::Operation;
 
+use domain::DomainCalls;
+use group::GroupCalls;
+use package::{PackageCalls, of_package};
+use policy::PolicyCalls;
+use repository::RepositoryCalls;
+use tag::TagCalls;
+use version::VersionCalls;
+
 use crate::access::{Permissions, Resource};
 use crate::config::Domain;
 use crate::package::PackageId;
-use crate::repository::{AssetReply, Manager, Publisher, Reader, Registry, Repository, Snapshot};
+use crate::repository::manage::{Command, Outcome, Version};
+use crate::repository::{
+    AssetReply, Body, Manager, Publisher, Reader, Registry, Repository, Snapshot,
+};
 
 /// What an operation answers.
 pub enum Answer {
@@ -85,54 +96,71 @@ impl Api<'_> {
         if !operation.is_about_no_domain() {
             self.check_domain(call)?;
         }
+        let domains = DomainCalls { api: self };
+        let repositories = RepositoryCalls { api: self };
+        let packages = PackageCalls { api: self };
+        let versions = VersionCalls { api: self };
+        let groups = GroupCalls { api: self };
+        let policies = PolicyCalls { api: self };
+        let tags = TagCalls { api: self };
         match operation {
-            O::GetAuthorizationToken => self.get_authorization_token(call),
-            O::DescribeDomain => self.describe_domain().await,
-            O::ListDomains => self.list_domains(call).await,
-            O::DescribeRepository => self.describe_repository(call).await,
-            O::CreateRepository => self.create_repository(call).await,
-            O::UpdateRepository => self.update_repository(call).await,
-            O::DeleteRepository => self.delete_repository(call).await,
-            O::AssociateExternalConnection => self.associate(operation, call).await,
-            O::DisassociateExternalConnection => self.associate(operation, call).await,
-            O::PutPackageOriginConfiguration => self.put_package_origin(call).await,
-            O::ListRepositories => self.list_repositories(operation, call).await,
-            O::ListRepositoriesInDomain => self.list_repositories(operation, call).await,
-            O::GetRepositoryEndpoint => self.get_repository_endpoint(call),
-            O::GetDomainPermissionsPolicy => self.get_policy(operation, call),
-            O::GetRepositoryPermissionsPolicy => self.get_policy(operation, call),
-            O::PutDomainPermissionsPolicy => self.put_policy(operation, call).await,
-            O::PutRepositoryPermissionsPolicy => self.put_policy(operation, call).await,
-            O::DeleteDomainPermissionsPolicy => self.delete_policy(operation, call).await,
-            O::DeleteRepositoryPermissionsPolicy => self.delete_policy(operation, call).await,
-            O::ListPackages => self.list_packages(call).await,
-            O::DescribePackage => self.describe_package(call).await,
-            O::DeletePackage => self.delete_package(call).await,
-            O::ListPackageVersions => self.list_package_versions(call).await,
-            O::DescribePackageVersion => self.describe_package_version(call).await,
-            O::ListPackageVersionAssets => self.list_package_version_assets(call).await,
-            O::ListPackageVersionDependencies => self.list_package_version_dependencies(call).await,
-            O::GetPackageVersionReadme => self.get_package_version_readme(call).await,
-            O::GetPackageVersionAsset => self.get_package_version_asset(call).await,
-            O::UpdatePackageVersionsStatus => self.update_package_versions_status(call).await,
-            O::DisposePackageVersions => self.dispose_package_versions(call).await,
-            O::DeletePackageVersions => self.delete_package_versions(call).await,
-            O::CopyPackageVersions => self.copy_package_versions(call).await,
-            O::ListTagsForResource => self.list_tags(call).await,
-            O::TagResource => self.tag_resource(call).await,
-            O::UntagResource => self.untag_resource(call).await,
-            O::CreatePackageGroup => self.create_package_group(call).await,
-            O::DescribePackageGroup => self.describe_package_group(call),
-            O::UpdatePackageGroup => self.update_package_group(call).await,
-            O::DeletePackageGroup => self.delete_package_group(call).await,
-            O::UpdatePackageGroupOriginConfiguration => self.update_group_origin(call).await,
-            O::ListPackageGroups => self.list_package_groups(operation, call),
-            O::ListSubPackageGroups => self.list_package_groups(operation, call),
-            O::ListAssociatedPackages => self.list_associated_packages(call).await,
-            O::ListAllowedRepositoriesForGroup => self.list_allowed_repositories(call),
-            O::GetAssociatedPackageGroup => self.get_associated_package_group(call),
+            O::GetAuthorizationToken => domains.token(call),
+            O::DescribeDomain => domains.describe().await,
+            O::ListDomains => domains.list(call).await,
+            O::DescribeRepository => repositories.describe(call).await,
+            O::CreateRepository => repositories.create(call).await,
+            O::UpdateRepository => repositories.update(call).await,
+            O::DeleteRepository => repositories.delete(call).await,
+            O::AssociateExternalConnection => repositories.associate(operation, call).await,
+            O::DisassociateExternalConnection => repositories.associate(operation, call).await,
+            O::ListRepositories => repositories.list(operation, call).await,
+            O::ListRepositoriesInDomain => repositories.list(operation, call).await,
+            O::GetRepositoryEndpoint => repositories.endpoint(call),
+            O::GetDomainPermissionsPolicy => policies.get(operation, call),
+            O::GetRepositoryPermissionsPolicy => policies.get(operation, call),
+            O::PutDomainPermissionsPolicy => policies.put(operation, call).await,
+            O::PutRepositoryPermissionsPolicy => policies.put(operation, call).await,
+            O::DeleteDomainPermissionsPolicy => policies.delete(operation, call).await,
+            O::DeleteRepositoryPermissionsPolicy => policies.delete(operation, call).await,
+            O::ListPackages => packages.list(call).await,
+            O::DescribePackage => packages.describe(call).await,
+            O::DeletePackage => packages.delete(call).await,
+            O::PutPackageOriginConfiguration => packages.put_origin(call).await,
+            O::ListPackageVersions => versions.list(call).await,
+            O::DescribePackageVersion => versions.describe(call).await,
+            O::ListPackageVersionAssets => versions.list_assets(call).await,
+            O::ListPackageVersionDependencies => versions.list_dependencies(call).await,
+            O::GetPackageVersionReadme => versions.readme(call).await,
+            O::GetPackageVersionAsset => versions.asset(call).await,
+            O::UpdatePackageVersionsStatus => versions.update_status(call).await,
+            O::DisposePackageVersions => versions.dispose(call).await,
+            O::DeletePackageVersions => versions.delete(call).await,
+            O::CopyPackageVersions => versions.copy(call).await,
+            O::ListTagsForResource => tags.list(call).await,
+            O::TagResource => tags.add(call).await,
+            O::UntagResource => tags.remove(call).await,
+            O::CreatePackageGroup => groups.create(call).await,
+            O::DescribePackageGroup => groups.describe(call),
+            O::UpdatePackageGroup => groups.update(call).await,
+            O::DeletePackageGroup => groups.delete(call).await,
+            O::UpdatePackageGroupOriginConfiguration => groups.update_origin(call).await,
+            O::ListPackageGroups => groups.list(operation, call),
+            O::ListSubPackageGroups => groups.list(operation, call),
+            O::ListAssociatedPackages => groups.list_packages(call).await,
+            O::ListAllowedRepositoriesForGroup => groups.list_allowed_repositories(call),
+            O::GetAssociatedPackageGroup => groups.of_package(call),
             other => Err(Failure::not_answered(other)),
         }
+    }
+
+    /// Takes a file of a generic package's version, whose SHA-256 is said in hexadecimal.
+    ///
+    /// # Errors
+    /// In the model's shapes, by [`shape`].
+    pub async fn publish(&self, call: &Call, body: Body, sha256: &str) -> Answered {
+        self.check_domain(call)?;
+        let versions = VersionCalls { api: self };
+        versions.publish(call, body, sha256).await
     }
 
     fn domain(&self) -> &Domain {
@@ -182,6 +210,23 @@ impl Api<'_> {
 
     fn repository(&self, name: &str) -> Result<&Arc<Repository>, Failure> {
         repository_in(self.snapshot, name)
+    }
+
+    /// The versions of a package, with their files.
+    async fn versions(
+        &self,
+        repository: &Repository,
+        package: &PackageId,
+    ) -> Result<Vec<Version>, Failure> {
+        let command = Command::Show {
+            repository: repository.name.clone(),
+            package: package.to_string(),
+        };
+        match self.manager.execute(self.snapshot, command).await {
+            Ok(Outcome::Versions { versions }) => Ok(versions),
+            Ok(_) => Ok(Vec::new()),
+            Err(problem) => Err(of_package(problem.into(), package)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::format::package as package_of;
 use crate::package::PackageId;
 use crate::problem::Kind;
 use crate::repository::Repository;
-use crate::repository::manage::{Command, Outcome, Version};
+use crate::repository::manage::{Command, Outcome};
 use crate::rule::{Restrictions, Way};
 
 /// Packages that are looked through at once for a filter.
@@ -23,13 +23,21 @@ pub(super) fn named(package: &PackageId) -> [(&'static str, Value); 3] {
     ]
 }
 
-impl Api<'_> {
+/// Operations about packages.
+pub(super) struct PackageCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl PackageCalls<'_> {
     async fn origin_configuration(
         &self,
         repository: &Repository,
         package: &PackageId,
     ) -> Result<Value, Failure> {
-        let control = self.reader.control(self.snapshot, repository, package);
+        let control = self
+            .api
+            .reader
+            .control(self.api.snapshot, repository, package);
         let control = control.await?;
         Ok(object([(
             "restrictions",
@@ -40,9 +48,9 @@ impl Api<'_> {
         )]))
     }
 
-    pub(super) async fn list_packages(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::ListPackages, call)?;
-        let repository = self.repository(call.required("repository")?)?;
+    pub(super) async fn list(&self, call: &Call) -> Answered {
+        self.api.may_in_repository(Operation::ListPackages, call)?;
+        let repository = self.api.repository(call.required("repository")?)?;
         let page = Page::of(call)?;
         let format = call.format()?;
         let namespace = call.optional("namespace");
@@ -61,7 +69,7 @@ impl Api<'_> {
                 limit: LOOKED_THROUGH,
             };
             let Outcome::Packages { packages: found } =
-                self.manager.execute(self.snapshot, command).await?
+                self.api.manager.execute(self.api.snapshot, command).await?
             else {
                 break;
             };
@@ -103,9 +111,9 @@ impl Api<'_> {
         Ok(words([("packages", packages.into()), ("nextToken", next)]))
     }
 
-    pub(super) async fn describe_package(&self, call: &Call) -> Answered {
-        let (repository, package) = self.may_to_package(Operation::DescribePackage, call)?;
-        self.versions(repository, &package).await?;
+    pub(super) async fn describe(&self, call: &Call) -> Answered {
+        let (repository, package) = self.api.may_to_package(Operation::DescribePackage, call)?;
+        self.api.versions(repository, &package).await?;
         let origin = self.origin_configuration(repository, &package).await?;
         let [format, namespace, (_, name)] = named(&package);
         Ok(words([(
@@ -119,9 +127,9 @@ impl Api<'_> {
         )]))
     }
 
-    pub(super) async fn put_package_origin(&self, call: &Call) -> Answered {
+    pub(super) async fn put_origin(&self, call: &Call) -> Answered {
         let operation = Operation::PutPackageOriginConfiguration;
-        let (repository, package) = self.may_to_package(operation, call)?;
+        let (repository, package) = self.api.may_to_package(operation, call)?;
         let way = |name| match call.within("restrictions", name) {
             Some(word @ ("ALLOW" | "BLOCK")) => Ok(Way::parse(word)),
             _ => Err(Failure::field(format!(
@@ -132,21 +140,22 @@ impl Api<'_> {
             publish: way("publish")?,
             upstream: way("upstream")?,
         };
-        self.versions(repository, &package).await?;
-        if self.snapshot.config.origins.settles(&package) {
+        self.api.versions(repository, &package).await?;
+        if self.api.snapshot.config.origins.settles(&package) {
             return Err(Failure::field(format!(
                 "a setting of the configuration ([[origin]]) names {package}, and decides"
             )));
         }
-        self.manager
+        self.api
+            .manager
             .restrict(&repository.name, &package, said)
             .await?;
         let origin = self.origin_configuration(repository, &package).await?;
         Ok(words([("originConfiguration", origin)]))
     }
 
-    pub(super) async fn delete_package(&self, call: &Call) -> Answered {
-        let (repository, package) = self.may_to_package(Operation::DeletePackage, call)?;
+    pub(super) async fn delete(&self, call: &Call) -> Answered {
+        let (repository, package) = self.api.may_to_package(Operation::DeletePackage, call)?;
         let origin = self.origin_configuration(repository, &package).await?;
         let command = Command::Delete {
             repository: repository.name.clone(),
@@ -154,30 +163,13 @@ impl Api<'_> {
             versions: Vec::new(),
             from: Vec::new(),
         };
-        let deleted = self.manager.execute(self.snapshot, command).await;
+        let deleted = self.api.manager.execute(self.api.snapshot, command).await;
         deleted.map_err(|problem| of_package(problem.into(), &package))?;
         let [format, namespace, name] = named(&package);
         Ok(words([(
             "deletedPackage",
             object([format, namespace, name, ("originConfiguration", origin)]),
         )]))
-    }
-
-    /// The versions of a package, with their files.
-    pub(super) async fn versions(
-        &self,
-        repository: &Repository,
-        package: &PackageId,
-    ) -> Result<Vec<Version>, Failure> {
-        let command = Command::Show {
-            repository: repository.name.clone(),
-            package: package.to_string(),
-        };
-        match self.manager.execute(self.snapshot, command).await {
-            Ok(Outcome::Versions { versions }) => Ok(versions),
-            Ok(_) => Ok(Vec::new()),
-            Err(problem) => Err(of_package(problem.into(), package)),
-        }
     }
 }
 
@@ -188,7 +180,7 @@ fn last_of(packages: &[(String, Value)]) -> String {
         .unwrap_or_default()
 }
 
-fn of_package(failure: Failure, package: &PackageId) -> Failure {
+pub(super) fn of_package(failure: Failure, package: &PackageId) -> Failure {
     if failure.problem.kind == Kind::NotFound {
         failure.about("package", &package.full_name())
     } else {

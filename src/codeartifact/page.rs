@@ -76,3 +76,48 @@ impl Page {
         Ok((page, token))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+    fn cut(query: &str) -> Result<(Vec<&'static str>, Value), Failure> {
+        let call = Call::read(Some(query), b"").unwrap();
+        Page::of(&call)?.cut(ALL.to_vec(), |name| name)
+    }
+
+    #[test]
+    fn pages_follow_each_other_to_the_last() {
+        let mut query = "max-results=2".to_owned();
+        let mut pages = Vec::new();
+        loop {
+            let (page, token) = cut(&query).unwrap();
+            pages.push(page);
+            let Some(token) = token.as_str() else { break };
+            query = format!("max-results=2&next-token={token}");
+        }
+        assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
+    }
+
+    #[test]
+    fn a_page_is_asked_for_within_bounds_and_by_a_token_of_ours() {
+        for query in ["max-results=0", "max-results=1001", "max-results=x"] {
+            assert!(cut(query).is_err(), "{query}");
+        }
+        assert!(cut("next-token=!").is_err());
+        let gone = Page::token("z");
+        let query = format!("next-token={}", gone.as_str().unwrap());
+        assert!(cut(&query).is_err());
+        assert_eq!(cut("").unwrap(), (ALL.to_vec(), Value::Null));
+    }
+
+    #[test]
+    fn a_page_in_the_body_is_bounded_as_well() {
+        let page = |body: &str| Page::of_body(&Call::read(None, body.as_bytes()).unwrap());
+        assert_eq!(page("").unwrap().size, PAGE);
+        assert_eq!(page(r#"{"maxResults":7}"#).unwrap().size, 7);
+        assert!(page(r#"{"maxResults":1001}"#).is_err());
+    }
+}

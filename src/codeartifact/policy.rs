@@ -15,7 +15,12 @@ fn shown(row: PolicyRow) -> Answer {
     )])
 }
 
-impl Api<'_> {
+/// Operations about resource policies.
+pub(super) struct PolicyCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl PolicyCalls<'_> {
     /// What the policy is attached to, once the caller may do this.
     fn attached(&self, operation: Operation, call: &Call) -> Result<Resource, Failure> {
         use Operation as O;
@@ -26,25 +31,25 @@ impl Api<'_> {
                 | O::DeleteRepositoryPermissionsPolicy
         );
         let resource = if is_of_repository {
-            Resource::repository(self.domain(), call.required("repository")?)
+            Resource::repository(self.api.domain(), call.required("repository")?)
         } else {
-            Resource::domain(self.domain())
+            Resource::domain(self.api.domain())
         };
-        self.pass.to(operation.action(), &resource)?;
+        self.api.pass.to(operation.action(), &resource)?;
         if let Some(name) = &resource.repository {
-            self.repository(name)?;
+            self.api.repository(name)?;
         }
         Ok(resource)
     }
 
-    pub(super) fn get_policy(&self, operation: Operation, call: &Call) -> Answered {
+    pub(super) fn get(&self, operation: Operation, call: &Call) -> Answered {
         let resource = self.attached(operation, call)?;
         let kind = if resource.repository.is_some() {
             "repository"
         } else {
             "domain"
         };
-        let row = self.pass.access.policy(&resource).ok_or_else(|| {
+        let row = self.api.pass.access.policy(&resource).ok_or_else(|| {
             Failure::absent(
                 kind,
                 &resource.arn,
@@ -54,11 +59,12 @@ impl Api<'_> {
         Ok(shown(row))
     }
 
-    pub(super) async fn put_policy(&self, operation: Operation, call: &Call) -> Answered {
+    pub(super) async fn put(&self, operation: Operation, call: &Call) -> Answered {
         let resource = self.attached(operation, call)?;
         let document = call.required("policyDocument")?;
-        let names = self.registry.snapshot().repository_names();
+        let names = self.api.registry.snapshot().repository_names();
         let row = self
+            .api
             .pass
             .access
             .put_policy(&resource, document, call.word("policyRevision"), &names)
@@ -66,9 +72,10 @@ impl Api<'_> {
         Ok(shown(row))
     }
 
-    pub(super) async fn delete_policy(&self, operation: Operation, call: &Call) -> Answered {
+    pub(super) async fn delete(&self, operation: Operation, call: &Call) -> Answered {
         let resource = self.attached(operation, call)?;
         let row = self
+            .api
             .pass
             .access
             .delete_policy(&resource, call.optional("policy-revision"))

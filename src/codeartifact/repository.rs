@@ -10,9 +10,14 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Repository;
 use crate::store::packages::Managed;
 
-impl Api<'_> {
+/// Operations about repositories.
+pub(super) struct RepositoryCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl RepositoryCalls<'_> {
     fn summary(&self, repository: &Repository, created_at: i64) -> [(&'static str, Value); 6] {
-        let domain = self.domain();
+        let domain = self.api.domain();
         [
             ("name", repository.name.as_str().into()),
             ("administratorAccount", domain.owner.as_str().into()),
@@ -26,19 +31,20 @@ impl Api<'_> {
         ]
     }
 
-    pub(super) async fn describe_repository(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::DescribeRepository, call)?;
+    pub(super) async fn describe(&self, call: &Call) -> Answered {
+        self.api
+            .may_in_repository(Operation::DescribeRepository, call)?;
         self.described(call.required("repository")?).await
     }
 
     /// The repository as it is now, whatever it was when the call began.
     async fn described(&self, name: &str) -> Answered {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.api.registry.snapshot();
         let repository = repository_in(&snapshot, name)?;
-        let created = self.manager.created_at().await?;
+        let created = self.api.manager.created_at().await?;
         let created_at = created.get(name).copied().unwrap_or(0);
         let mut described = object(self.summary(repository, created_at));
-        let managed = self.registry.managed(name).await;
+        let managed = self.api.registry.managed(name).await;
         let written = snapshot.config.repositories.iter();
         let written = written.into_iter().find(|it| it.name == name);
         if let (Some(described), Some(written)) = (described.as_object_mut(), written) {
@@ -68,8 +74,9 @@ impl Api<'_> {
         Ok(words([("repository", described)]))
     }
 
-    pub(super) async fn create_repository(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::CreateRepository, call)?;
+    pub(super) async fn create(&self, call: &Call) -> Answered {
+        self.api
+            .may_in_repository(Operation::CreateRepository, call)?;
         let name = call.required("repository")?;
         let tags = if call.has("tags") {
             call.tags()?
@@ -84,7 +91,7 @@ impl Api<'_> {
             upstreams,
             connections: Vec::new(),
         };
-        let created = self.registry.create(new, &tags).await;
+        let created = self.api.registry.create(new, &tags).await;
         created.map_err(|problem| Failure::of(problem).about("repository", name))?;
         self.described(name).await
     }
@@ -93,19 +100,21 @@ impl Api<'_> {
     /// may read it may then read them.
     fn may_be_upstreams(&self, names: &[String]) -> Result<(), Failure> {
         for name in names {
-            let resource = Resource::repository(self.domain(), name);
-            self.pass
+            let resource = Resource::repository(self.api.domain(), name);
+            self.api
+                .pass
                 .to(Action::AssociateWithDownstreamRepository, &resource)?;
         }
         Ok(())
     }
 
-    pub(super) async fn update_repository(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::UpdateRepository, call)?;
+    pub(super) async fn update(&self, call: &Call) -> Answered {
+        self.api
+            .may_in_repository(Operation::UpdateRepository, call)?;
         let name = call.required("repository")?;
         let (description, upstreams) = (call.description()?, call.upstreams()?);
         self.may_be_upstreams(upstreams.as_deref().unwrap_or_default())?;
-        let changed = self.registry.change(name, |repository| {
+        let changed = self.api.registry.change(name, |repository| {
             if let Some(description) = description {
                 repository.description = description;
             }
@@ -119,23 +128,28 @@ impl Api<'_> {
         self.described(name).await
     }
 
-    pub(super) async fn delete_repository(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::DeleteRepository, call)?;
+    pub(super) async fn delete(&self, call: &Call) -> Answered {
+        self.api
+            .may_in_repository(Operation::DeleteRepository, call)?;
         let name = call.required("repository")?;
         let described = self.described(name).await?;
-        let deleted = self.manager.delete_repository(self.registry, name).await;
+        let deleted = self
+            .api
+            .manager
+            .delete_repository(self.api.registry, name)
+            .await;
         deleted.map_err(|problem| Failure::of(problem).about("repository", name))?;
         // Its policy went with it.
-        self.pass.access.reread().await?;
+        self.api.pass.access.reread().await?;
         Ok(described)
     }
 
     /// Adds a connection to a repository, or takes it from it.
     pub(super) async fn associate(&self, operation: Operation, call: &Call) -> Answered {
-        self.may_in_repository(operation, call)?;
+        self.api.may_in_repository(operation, call)?;
         let name = call.required("repository")?;
         let connection = call.required("external-connection")?;
-        let known = &self.snapshot.config.connections;
+        let known = &self.api.snapshot.config.connections;
         let Some(configured) = known.iter().find(|it| it.name == connection) else {
             let names: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
             return Err(Failure::field(format!(
@@ -147,7 +161,7 @@ impl Api<'_> {
         if adds && !configured.may_be_attached_by_api() {
             return Err(for_the_configuration(connection).into());
         }
-        let changed = self.registry.change(name, |repository| {
+        let changed = self.api.registry.change(name, |repository| {
             let at = repository
                 .connections
                 .iter()
@@ -179,24 +193,25 @@ impl Api<'_> {
     }
 
     /// The repositories, for who may be told of them.
-    pub(super) async fn list_repositories(&self, operation: Operation, call: &Call) -> Answered {
+    pub(super) async fn list(&self, operation: Operation, call: &Call) -> Answered {
         let page = Page::of(call)?;
         let prefix = call.optional("repository-prefix").unwrap_or_default();
-        let domain = Resource::domain(self.domain());
+        let domain = Resource::domain(self.api.domain());
         if operation == Operation::ListRepositoriesInDomain {
-            self.pass.to(operation.action(), &domain)?;
+            self.api.pass.to(operation.action(), &domain)?;
         }
         let administrator = call.optional("administrator-account");
-        let created = self.manager.created_at().await?;
+        let created = self.api.manager.created_at().await?;
         let mut all: Vec<_> = self
+            .api
             .snapshot
             .repositories()
             .filter(|it| it.name.starts_with(prefix))
-            .filter(|_| administrator.is_none_or(|account| account == self.domain().owner))
+            .filter(|_| administrator.is_none_or(|account| account == self.api.domain().owner))
             .filter(|it| {
-                let resource = Resource::repository(self.domain(), &it.name);
+                let resource = Resource::repository(self.api.domain(), &it.name);
                 operation == Operation::ListRepositoriesInDomain
-                    || self.pass.to(operation.action(), &resource).is_ok()
+                    || self.api.pass.to(operation.action(), &resource).is_ok()
             })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -211,13 +226,14 @@ impl Api<'_> {
         ]))
     }
 
-    pub(super) fn get_repository_endpoint(&self, call: &Call) -> Answered {
-        self.may_in_repository(Operation::GetRepositoryEndpoint, call)?;
-        let repository = self.repository(call.required("repository")?)?;
+    pub(super) fn endpoint(&self, call: &Call) -> Answered {
+        self.api
+            .may_in_repository(Operation::GetRepositoryEndpoint, call)?;
+        let repository = self.api.repository(call.required("repository")?)?;
         call.required("format")?;
         call.one_of("endpointType", &["dualstack", "ipv4"])?;
         let format = call.format()?.unwrap_or(Format::Npm);
-        let endpoint = format!("{}/{format}/{}/", self.root, repository.name);
+        let endpoint = format!("{}/{format}/{}/", self.api.root, repository.name);
         Ok(words([("repositoryEndpoint", endpoint.into())]))
     }
 }

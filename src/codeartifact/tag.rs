@@ -8,21 +8,24 @@ use crate::access::Resource;
 /// Tags of one resource.
 const TAGS_MAX: usize = 50;
 
-impl Api<'_> {
+/// Operations about tags.
+pub(super) struct TagCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl TagCalls<'_> {
     /// The resource that the call names, once the caller may do this.
     fn tagged(&self, operation: Operation, call: &Call) -> Result<Resource, Failure> {
         let arn = call.required("resourceArn")?;
-        let domain = Resource::domain(self.domain());
-        let repositories = self.snapshot.repositories();
-        let mut all = repositories
-            .map(|it| Resource::repository(self.domain(), &it.name))
-            .chain([domain])
-            .chain(
-                self.snapshot
-                    .groups
-                    .iter()
-                    .map(|group| Resource::package_group(self.domain(), group.pattern.as_str())),
-            );
+        let domain = Resource::domain(self.api.domain());
+        let repositories = self.api.snapshot.repositories();
+        let mut all =
+            repositories
+                .map(|it| Resource::repository(self.api.domain(), &it.name))
+                .chain([domain])
+                .chain(self.api.snapshot.groups.iter().map(|group| {
+                    Resource::package_group(self.api.domain(), group.pattern.as_str())
+                }));
         let found = all.find(|resource| resource.arn == arn).ok_or_else(|| {
             Failure::absent(
                 "repository",
@@ -35,13 +38,13 @@ impl Api<'_> {
             arn: arn.to_owned(),
             repository: found.as_ref().ok().and_then(|it| it.repository.clone()),
         };
-        self.pass.to(operation.action(), &asked)?;
+        self.api.pass.to(operation.action(), &asked)?;
         found
     }
 
-    pub(super) async fn list_tags(&self, call: &Call) -> Answered {
+    pub(super) async fn list(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::ListTagsForResource, call)?;
-        let tags = self.manager.resource_tags(&resource.arn).await?;
+        let tags = self.api.manager.resource_tags(&resource.arn).await?;
         let tags: Vec<Value> = tags
             .into_iter()
             .map(|(key, value)| object([("key", key.into()), ("value", value.into())]))
@@ -49,10 +52,10 @@ impl Api<'_> {
         Ok(words([("tags", tags.into())]))
     }
 
-    pub(super) async fn tag_resource(&self, call: &Call) -> Answered {
+    pub(super) async fn add(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::TagResource, call)?;
         let tags = call.tags()?;
-        let before = self.manager.resource_tags(&resource.arn).await?;
+        let before = self.api.manager.resource_tags(&resource.arn).await?;
         let new = tags
             .iter()
             .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
@@ -61,16 +64,18 @@ impl Api<'_> {
                 "a resource has at most {TAGS_MAX} tags"
             )));
         }
-        self.manager
+        self.api
+            .manager
             .set_resource_tags(&resource.arn, &tags, &[])
             .await?;
         Ok(words([]))
     }
 
-    pub(super) async fn untag_resource(&self, call: &Call) -> Answered {
+    pub(super) async fn remove(&self, call: &Call) -> Answered {
         let resource = self.tagged(Operation::UntagResource, call)?;
         let keys = call.words("tagKeys")?;
-        self.manager
+        self.api
+            .manager
             .set_resource_tags(&resource.arn, &[], &keys)
             .await?;
         Ok(words([]))

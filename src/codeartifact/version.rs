@@ -114,14 +114,21 @@ fn origin_of(repository: &Repository, package: &PackageId, version: &Version) ->
     object([("domainEntryPoint", entry), ("originType", kind.into())])
 }
 
-impl Api<'_> {
-    pub(super) async fn list_package_versions(&self, call: &Call) -> Answered {
-        let (repository, package) = self.may_to_package(Operation::ListPackageVersions, call)?;
+/// Operations about versions of packages.
+pub(super) struct VersionCalls<'a> {
+    pub api: &'a Api<'a>,
+}
+
+impl VersionCalls<'_> {
+    pub(super) async fn list(&self, call: &Call) -> Answered {
+        let (repository, package) = self
+            .api
+            .may_to_package(Operation::ListPackageVersions, call)?;
         let page = Page::of(call)?;
         let status = call.one_of("status", STATUSES)?;
         let sort = call.one_of("sortBy", &["PUBLISHED_TIME"])?;
         let origin = call.one_of("originType", &["INTERNAL", "EXTERNAL", "UNKNOWN"])?;
-        let mut versions = self.versions(repository, &package).await?;
+        let mut versions = self.api.versions(repository, &package).await?;
         let protocol = package.format().protocol();
         versions.sort_by(|a, b| protocol.compare_choice(&b.version, &a.version));
         let tagged = versions
@@ -172,9 +179,9 @@ impl Api<'_> {
         operation: Operation,
         call: &Call,
     ) -> Result<(&Repository, PackageId, Version), Failure> {
-        let (repository, package) = self.may_to_package(operation, call)?;
+        let (repository, package) = self.api.may_to_package(operation, call)?;
         let wanted = call.required("version")?;
-        let versions = self.versions(repository, &package).await?;
+        let versions = self.api.versions(repository, &package).await?;
         let is_wanted = is_named(&package, wanted)?;
         let version = versions.into_iter().find(|one| is_wanted(&one.version));
         let version = version.ok_or_else(|| {
@@ -199,11 +206,12 @@ impl Api<'_> {
         ]
     }
 
-    pub(super) async fn describe_package_version(&self, call: &Call) -> Answered {
+    pub(super) async fn describe(&self, call: &Call) -> Answered {
         let (repository, package, version) = self
             .version(Operation::DescribePackageVersion, call)
             .await?;
         let said = self
+            .api
             .manager
             .words_of(repository, &package, &version.version)
             .await?;
@@ -242,7 +250,7 @@ impl Api<'_> {
         )]))
     }
 
-    pub(super) async fn list_package_version_assets(&self, call: &Call) -> Answered {
+    pub(super) async fn list_assets(&self, call: &Call) -> Answered {
         let operation = Operation::ListPackageVersionAssets;
         let (_, package, version) = self.version(operation, call).await?;
         let (assets, next) =
@@ -263,10 +271,11 @@ impl Api<'_> {
         ]))
     }
 
-    pub(super) async fn list_package_version_dependencies(&self, call: &Call) -> Answered {
+    pub(super) async fn list_dependencies(&self, call: &Call) -> Answered {
         let operation = Operation::ListPackageVersionDependencies;
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
+            .api
             .manager
             .words_of(repository, &package, &version.version)
             .await?;
@@ -298,10 +307,11 @@ impl Api<'_> {
         ]))
     }
 
-    pub(super) async fn get_package_version_readme(&self, call: &Call) -> Answered {
+    pub(super) async fn readme(&self, call: &Call) -> Answered {
         let operation = Operation::GetPackageVersionReadme;
         let (repository, package, version) = self.version(operation, call).await?;
         let said = self
+            .api
             .manager
             .words_of(repository, &package, &version.version)
             .await?;
@@ -323,7 +333,7 @@ impl Api<'_> {
         ]))
     }
 
-    pub(super) async fn get_package_version_asset(&self, call: &Call) -> Answered {
+    pub(super) async fn asset(&self, call: &Call) -> Answered {
         let operation = Operation::GetPackageVersionAsset;
         let wanted = call.required("asset")?;
         let (repository, package, version) = self.version(operation, call).await?;
@@ -349,7 +359,11 @@ impl Api<'_> {
             package: package.clone(),
             file: asset.file.as_str().into(),
         };
-        let reply = self.reader.asset(self.snapshot, repository, &id).await?;
+        let reply = self
+            .api
+            .reader
+            .asset(self.api.snapshot, repository, &id)
+            .await?;
         Ok(Answer::Asset {
             reply: Box::new(reply),
             headers: vec![
@@ -363,14 +377,10 @@ impl Api<'_> {
         })
     }
 
-    /// A file of a generic package's version, whose SHA-256 is said in hexadecimal.
-    ///
-    /// # Errors
-    /// In the model's shapes.
-    pub async fn publish_package_version(&self, call: &Call, body: Body, sha256: &str) -> Answered {
-        self.check_domain(call)?;
+    /// Takes a file of a generic package's version, whose SHA-256 is said in hexadecimal.
+    pub(super) async fn publish(&self, call: &Call, body: Body, sha256: &str) -> Answered {
         let operation = Operation::PublishPackageVersion;
-        let (repository, package) = self.may_to_package(operation, call)?;
+        let (repository, package) = self.api.may_to_package(operation, call)?;
         if package.format() != Format::Generic {
             return Err(Failure::field(
                 "only packages of the format generic are published here: the others by their own clients",
@@ -387,11 +397,12 @@ impl Api<'_> {
             is_unfinished: call.optional("unfinished") == Some("true"),
         };
         let published = self
+            .api
             .publisher
-            .publish_file(self.snapshot, repository, addition)
+            .publish_file(self.api.snapshot, repository, addition)
             .await;
         published.map_err(|problem| Failure::of(problem).about("package-version", version))?;
-        let mut versions = self.versions(repository, &package).await?.into_iter();
+        let mut versions = self.api.versions(repository, &package).await?.into_iter();
         let found = versions.find(|it| it.version == version).ok_or_else(|| {
             Failure::absent("package-version", version, "the version has gone meanwhile")
         })?;
@@ -423,7 +434,7 @@ impl Api<'_> {
     ) -> Result<Vec<Version>, Failure> {
         let expected = call.expected_status()?;
         let named = call.versions()?;
-        let mut versions = self.versions(repository, package).await?;
+        let mut versions = self.api.versions(repository, package).await?;
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
             let is_wanted = is_named(package, &wanted)?;
@@ -452,7 +463,7 @@ impl Api<'_> {
         Ok(chosen)
     }
 
-    pub(super) async fn update_package_versions_status(&self, call: &Call) -> Answered {
+    pub(super) async fn update_status(&self, call: &Call) -> Answered {
         let target = call.one_of("targetStatus", STATUSES)?;
         let target = target.ok_or_else(|| Failure::field("`targetStatus` is missing"))?;
         if target == Status::Disposed.as_str() {
@@ -464,14 +475,14 @@ impl Api<'_> {
             .await
     }
 
-    pub(super) async fn dispose_package_versions(&self, call: &Call) -> Answered {
+    pub(super) async fn dispose(&self, call: &Call) -> Answered {
         let target = Status::Disposed.as_str();
         self.give_status(Operation::DisposePackageVersions, call, target)
             .await
     }
 
     async fn give_status(&self, operation: Operation, call: &Call, target: &str) -> Answered {
-        let (repository, package) = self.may_to_package(operation, call)?;
+        let (repository, package) = self.api.may_to_package(operation, call)?;
         let status: Status = target
             .parse()
             .map_err(|error| Failure::field(format!("{error}")))?;
@@ -488,14 +499,14 @@ impl Api<'_> {
                 from: vec![version.status],
                 status,
             };
-            match self.manager.execute(self.snapshot, command).await {
+            match self.api.manager.execute(self.api.snapshot, command).await {
                 Ok(_) => {}
                 Err(problem) => {
                     fates.failed(&version.version, "NOT_ALLOWED", problem.sentence());
                 }
             }
         }
-        let now = self.versions(repository, &package).await?;
+        let now = self.api.versions(repository, &package).await?;
         for version in &chosen {
             let changed = now.iter().find(|one| one.version == version.version);
             if let Some(changed) = changed.filter(|one| one.status == status) {
@@ -505,9 +516,9 @@ impl Api<'_> {
         Ok(fates.answer())
     }
 
-    pub(super) async fn delete_package_versions(&self, call: &Call) -> Answered {
+    pub(super) async fn delete(&self, call: &Call) -> Answered {
         let operation = Operation::DeletePackageVersions;
-        let (repository, package) = self.may_to_package(operation, call)?;
+        let (repository, package) = self.api.may_to_package(operation, call)?;
         let mut fates = Fates::default();
         let chosen = self
             .expected(call, repository, &package, &mut fates)
@@ -519,7 +530,7 @@ impl Api<'_> {
                 versions: chosen.iter().map(|one| one.version.clone()).collect(),
                 from: call.expected_status()?.into_iter().collect(),
             };
-            self.manager.execute(self.snapshot, command).await?;
+            self.api.manager.execute(self.api.snapshot, command).await?;
         }
         for version in &chosen {
             fates.succeeded(version, "Deleted");

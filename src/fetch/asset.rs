@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use moka::future::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Fetcher;
 use super::document::media_type;
 use super::outcome::Outcome;
+use super::promise::PromiseReader;
+use super::stock::Stocks;
+use super::store_problem;
 use crate::clock;
+use crate::config;
 use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
-    self, Arrival, Blob, Head, Incoming, Keeping, Leader, NotKept, Phase, Progress,
+    self, Arrival, Arrivals, Blob, Head, Incoming, Keeping, Leader, NotKept, Phase, Progress, Store,
 };
+use crate::task::Tasks;
 
 /// An asset to be fetched: what evidence says of it, with its addresses resolved.
 #[derive(Clone)]
@@ -71,23 +75,60 @@ pub struct Landed {
     is_new: bool,
 }
 
-impl Fetcher {
+/// Fetches assets, each once however many want it.
+pub struct AssetFetcher {
+    pub(super) store: Arc<Store>,
+    pub(super) tasks: Tasks,
+    pub(super) config: config::Fetch,
+    pub(super) promises: PromiseReader,
+    stocks: Stocks,
+    rows: Cache<AssetKey, Arc<AssetRow>>,
+    /// Real 404s of late.
+    absent: Cache<AssetKey, Problem>,
+    arrivals: Arrivals<AssetKey, Landed>,
+}
+
+impl AssetFetcher {
+    /// `rows_max` bounds what is known in memory of assets.
+    pub(super) fn new(
+        store: &Arc<Store>,
+        config: &config::Config,
+        tasks: &Tasks,
+        promises: &PromiseReader,
+        stocks: &Stocks,
+        rows_max: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::clone(store),
+            tasks: tasks.clone(),
+            config: config.fetch.clone(),
+            promises: promises.clone(),
+            stocks: stocks.clone(),
+            rows: Cache::new(rows_max),
+            absent: Cache::builder()
+                .max_capacity(rows_max)
+                .time_to_live(config.cache.absent_for)
+                .build(),
+            arrivals: Arrivals::new(tasks.clone()),
+        })
+    }
+
     /// The asset as it was fetched before: its row, and its blob where that is still here.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
-    pub async fn asset(
+    pub async fn find(
         &self,
         key: &AssetKey,
     ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
-        let row = match self.assets.get(key).await {
+        let row = match self.rows.get(key).await {
             Some(row) => row,
             None => {
-                let row = self.store.catalog().asset(key).await;
+                let row = self.store.catalog().assets().find(key).await;
                 match row.map_err(|error| Problem::internal("the catalog cannot be read", error))? {
                     Some(row) => {
                         let row = Arc::new(row);
-                        self.assets.insert(key.clone(), Arc::clone(&row)).await;
+                        self.rows.insert(key.clone(), Arc::clone(&row)).await;
                         row
                     }
                     None => return Ok(None),
@@ -100,22 +141,22 @@ impl Fetcher {
         Ok(Some((row, blob)))
     }
 
-    /// The same once a download that may be under way is over.
+    /// The asset as it was fetched before, once a download that may be under way is over.
     ///
     /// # Errors
-    /// As [`Fetcher::asset`].
-    pub async fn asset_at_rest(
+    /// As [`AssetFetcher::find`].
+    pub async fn at_rest(
         &self,
         key: &AssetKey,
     ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
         self.arrivals.over(key).await;
-        self.asset(key).await
+        self.find(key).await
     }
 
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
     pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> (Phase<Landed>, Outcome) {
-        if let Some(problem) = self.absent_assets.get(&wanted.key).await {
+        if let Some(problem) = self.absent.get(&wanted.key).await {
             return (Phase::Failed(problem), Outcome::Hit);
         }
         let (fetcher, job) = (Arc::clone(self), wanted.clone());
@@ -135,7 +176,7 @@ impl Fetcher {
 
     async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Landed>) {
         // Another download may have ended between the look and this one's start.
-        if let Ok(Some((row, Some(blob)))) = self.asset(&wanted.key).await {
+        if let Ok(Some((row, Some(blob)))) = self.find(&wanted.key).await {
             leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
             return;
         }
@@ -152,7 +193,7 @@ impl Fetcher {
                     && !wanted.is_guess()
                     && !wanted.connection.offline
                 {
-                    self.absent_assets
+                    self.absent
                         .insert(wanted.key.clone(), problem.clone())
                         .await;
                 }
@@ -173,7 +214,7 @@ impl Fetcher {
         let name = &wanted.connection.name;
         let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
         // What holds the digests and the content are asked for at once.
-        let ask = self.asset_ask(wanted, HeaderMap::new());
+        let ask = self.ask_for(wanted, HeaderMap::new());
         let (ahead, known) = if wanted.is_guess() {
             let (opened, expected) =
                 tokio::join!(wanted.connection.ask(&ask), self.expected(wanted));
@@ -220,7 +261,8 @@ impl Fetcher {
         let expected = expected.map_err(failed)?;
         let verified = incoming.verify(&expected).await.map_err(|error| {
             if error.is_unverified() {
-                self.unverified(&wanted.connection, &wanted.what(), &error);
+                self.promises
+                    .note_broken(&wanted.connection, &wanted.what(), &error);
             }
             ending(error, wanted)
         })?;
@@ -243,16 +285,14 @@ impl Fetcher {
             .keep(Keeping::Cached)
             .await
             .map_err(|error| ending(error, wanted))?;
-        match self.store.record_asset(&wanted.key, &row).await {
+        match self.store.records().add_asset(&wanted.key, &row).await {
             Ok(true) => self.tell_pulled(&wanted.key, &row.version),
             Ok(false) => {}
             Err(error) => warn!(%error, "An asset's row was not written"),
         }
         let row = Arc::new(row);
-        self.assets
-            .insert(wanted.key.clone(), Arc::clone(&row))
-            .await;
-        self.restock(&wanted.key).await;
+        self.rows.insert(wanted.key.clone(), Arc::clone(&row)).await;
+        self.stocks.forget(&wanted.key).await;
         Ok((blob, row))
     }
 
@@ -272,7 +312,7 @@ impl Fetcher {
         });
     }
 
-    pub(super) fn asset_ask(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {
+    pub(super) fn ask_for(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {
         Ask {
             headers,
             identity: true,
@@ -338,7 +378,7 @@ impl Fetcher {
         }
         let mut opened = wanted
             .connection
-            .ask(&self.asset_ask(wanted, headers))
+            .ask(&self.ask_for(wanted, headers))
             .await?;
         if opened.status == StatusCode::PARTIAL_CONTENT {
             let begins = opened
@@ -370,7 +410,8 @@ impl Fetcher {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
             Expectation::Promised(_) | Expectation::Required(_) => {
-                self.promised(&wanted.connection, wanted.promises.clone())
+                self.promises
+                    .read(&wanted.connection, wanted.promises.clone())
                     .await?
             }
             Expectation::FirstSeen => Expected::none(),
@@ -379,7 +420,14 @@ impl Fetcher {
             return Ok(promised);
         }
         // Nothing is promised: what was seen first is the measure.
-        let pinned = self.store.catalog().asset(&wanted.key).await.ok().flatten();
+        let pinned = self
+            .store
+            .catalog()
+            .assets()
+            .find(&wanted.key)
+            .await
+            .ok()
+            .flatten();
         Ok(pinned
             .and_then(|row| {
                 crate::package::Digest::from_hex(Algorithm::Sha256, &row.blob.to_hex()).ok()
@@ -388,51 +436,22 @@ impl Fetcher {
             .collect())
     }
 
-    /// Reads the resources that hold digests: all but MD5 at once, and that where nothing else is.
-    ///
-    /// # Errors
-    /// Where upstream did not say whether there is one.
-    pub async fn promised(
-        &self,
-        connection: &Arc<Connection>,
-        promises: Vec<(Promise, UpstreamUrl)>,
-    ) -> Result<Expected, Error> {
-        let (weak, strong): (Vec<_>, Vec<_>) = promises
-            .into_iter()
-            .partition(|(promise, _)| promise.algorithm == Some(Algorithm::Md5));
-        let mut outage = None;
-        for promises in [strong, weak] {
-            let asked = promises
-                .iter()
-                .map(|(promise, url)| self.promise(connection, promise, url));
-            let mut expected = Expected::none();
-            for answer in join_all(asked).await {
-                match answer {
-                    Ok(found) => found
-                        .iter()
-                        .for_each(|digest| expected.push(digest.clone())),
-                    Err(error) if error.is_outage() => outage = Some(error),
-                    Err(_) => {}
-                }
-            }
-            if let Some(strongest) = expected.strongest() {
-                return Ok(Expected::from_iter([strongest.clone()]));
+    /// Forgets what is held in memory of the connection's assets.
+    pub(super) async fn forget(&self, connection: &str) {
+        for (key, _) in &self.rows {
+            if *key.connection == *connection {
+                self.rows.invalidate(key.as_ref()).await;
             }
         }
-        // Where upstream did not say whether there is a digest, nothing is taken unchecked.
-        outage.map_or(Ok(Expected::none()), Err)
     }
 
-    async fn promise(
-        &self,
-        connection: &Arc<Connection>,
-        promise: &Promise,
-        url: &UpstreamUrl,
-    ) -> Result<Expected, Error> {
-        const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
-        let ask = Ask::get(url.clone(), "*/*", self.config.patience);
-        let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
-        Ok(connection.format.protocol().promised(promise, &body))
+    /// Forgets which assets the connection lately did not have.
+    pub(super) async fn forget_absent(&self, connection: &str) {
+        for (key, _) in &self.absent {
+            if *key.connection == *connection {
+                self.absent.invalidate(key.as_ref()).await;
+            }
+        }
     }
 }
 
@@ -457,7 +476,7 @@ fn ending(error: store::Error, wanted: &Wanted) -> Ending {
     match error {
         store::Error::NotKept(why) => Ending::Unkept(why),
         error if error.is_unverified() => Ending::Problem(unverified(wanted, error)),
-        error => Ending::Problem(Fetcher::store_problem(error, &wanted.what())),
+        error => Ending::Problem(store_problem(error, &wanted.what())),
     }
 }
 

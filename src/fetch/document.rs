@@ -7,18 +7,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use moka::future::Cache;
 use tracing::{info, warn};
 use url::Url;
 
 use super::outcome::Outcome;
-use super::{Fetcher, ResourceKey};
+use super::promise::PromiseReader;
+use super::{Fetcher, ResourceKey, store_problem};
 use crate::clock;
+use crate::config;
 use crate::connection::{Ask, Connection, Error, Opened};
 use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
-use crate::store::{self, Blob, Keeping};
-use crate::telemetry::Metrics;
+use crate::store::{self, Blob, Keeping, Store};
+use crate::task::{Flights, Tasks};
 
 /// After this long a document is fetched anew whatever its validators say: a registry that
 /// answers 304 for ever would keep a package without its new versions.
@@ -80,13 +83,6 @@ pub struct Known {
     currency: Currency,
 }
 
-impl Known {
-    /// It is known no more.
-    pub(super) fn end(&self) {
-        self.currency.end();
-    }
-}
-
 impl Document {
     /// The bytes, all of them.
     ///
@@ -136,7 +132,45 @@ struct Job {
     what: String,
 }
 
-impl Fetcher {
+/// Fetches documents, each once however many want it.
+pub struct DocumentFetcher {
+    store: Arc<Store>,
+    config: config::Fetch,
+    /// For how long a document is fresh of which upstream never said so.
+    pub(super) fresh_for: Duration,
+    promises: PromiseReader,
+    known: Cache<ResourceKey, Arc<Known>>,
+    /// Real 404s of late.
+    absent: Cache<ResourceKey, ()>,
+    flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
+}
+
+impl DocumentFetcher {
+    /// `rows_max` bounds what is known in memory of documents.
+    pub(super) fn new(
+        store: &Arc<Store>,
+        config: &config::Config,
+        tasks: &Tasks,
+        promises: &PromiseReader,
+        rows_max: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::clone(store),
+            config: config.fetch.clone(),
+            fresh_for: config.cache.fresh_for,
+            promises: promises.clone(),
+            known: Cache::builder()
+                .max_capacity(rows_max)
+                .eviction_listener(|_, known: Arc<Known>, _| known.currency.end())
+                .build(),
+            absent: Cache::builder()
+                .max_capacity(rows_max)
+                .time_to_live(config.cache.absent_for)
+                .build(),
+            flights: Flights::new(tasks.clone()),
+        })
+    }
+
     /// The document, as fresh as asked for.
     ///
     /// # Errors
@@ -155,7 +189,7 @@ impl Fetcher {
         if self.absent.get(&key).await.is_some() && sought.freshen == Freshen::AsCached {
             return Err(Error::Absent.problem(&connection.name, what));
         }
-        let known = self.known(&key).await?;
+        let known = self.find(&key).await?;
         let now = clock::unix_now();
         if let Some(known) = &known {
             let fresh = match sought.freshen {
@@ -180,7 +214,7 @@ impl Fetcher {
         };
         let fetcher = Arc::clone(self);
         let mut leads = false;
-        let flight = self.document_flights.join(&key, || {
+        let flight = self.flights.join(&key, || {
             leads = true;
             async move { fetcher.update(job, known).await }
         });
@@ -218,11 +252,11 @@ impl Fetcher {
             connection: connection.name.as_str().into(),
             key: key.into(),
         };
-        self.known(&key).await
+        self.find(&key).await
     }
 
-    async fn known(&self, key: &ResourceKey) -> Result<Option<Arc<Document>>, Problem> {
-        let known = match self.documents.get(key).await {
+    async fn find(&self, key: &ResourceKey) -> Result<Option<Arc<Document>>, Problem> {
+        let known = match self.known.get(key).await {
             Some(known) => known,
             None => match self.recall(key).await? {
                 Some(known) => known,
@@ -249,7 +283,8 @@ impl Fetcher {
         let row = self
             .store
             .catalog()
-            .document(&key.connection, &key.key)
+            .documents()
+            .find(&key.connection, &key.key)
             .await;
         let row = row.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let Some(known) = row.and_then(|row| {
@@ -263,7 +298,7 @@ impl Fetcher {
         }) else {
             return Ok(None);
         };
-        self.documents.insert(key.clone(), Arc::clone(&known)).await;
+        self.known.insert(key.clone(), Arc::clone(&known)).await;
         Ok(Some(known))
     }
 
@@ -275,8 +310,8 @@ impl Fetcher {
         let started = tokio::time::Instant::now();
         // Another flight may have landed between the look and this one's start.
         if known.is_none()
-            && self.documents.contains_key(&job.key)
-            && let Some(landed) = self.known(&job.key).await?
+            && self.known.contains_key(&job.key)
+            && let Some(landed) = self.find(&job.key).await?
             && landed.is_fresh(clock::unix_now())
         {
             return Ok(landed);
@@ -393,7 +428,8 @@ impl Fetcher {
                 let expected = self.promised_of(job).await.map_err(Taking::Failed)?;
                 let verified = incoming.verify(&expected).await.map_err(|error| {
                     if error.is_unverified() {
-                        self.unverified(&job.connection, &job.what, &error);
+                        self.promises
+                            .note_broken(&job.connection, &job.what, &error);
                     }
                     taking(error, &job.what)
                 })?;
@@ -457,14 +493,15 @@ impl Fetcher {
             let url = job.connection.locate(&promise.location)?;
             Some((promise.clone(), url))
         });
-        self.promised(&job.connection, located.collect()).await
+        self.promises.read(&job.connection, located.collect()).await
     }
 
     async fn remember(&self, connection: &Connection, key: &ResourceKey, document: &Arc<Document>) {
         let package = connection.format.protocol().package_of(&key.key);
         if let Err(error) = self
             .store
-            .record_document(&key.connection, &key.key, package.as_ref(), &document.row)
+            .records()
+            .add_document(&key.connection, &key.key, package.as_ref(), &document.row)
             .await
         {
             warn!(%error, "A document's row was not written");
@@ -480,13 +517,26 @@ impl Fetcher {
             outcome: document.outcome,
             currency: Currency::default(),
         };
-        self.documents.insert(key.clone(), Arc::new(known)).await;
+        self.known.insert(key.clone(), Arc::new(known)).await;
     }
 
-    pub(super) fn unverified(&self, connection: &Connection, what: &str, error: &store::Error) {
-        let metrics: &Metrics = &self.metrics;
-        metrics.unverified.inc();
-        warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
+    /// Forgets what is held in memory of those of the connection's documents whose keys `concerns`
+    /// says yes to. Their answers end, and their rows are read again.
+    pub(super) async fn forget(&self, connection: &str, concerns: impl Fn(&str) -> bool) {
+        for (key, _) in &self.known {
+            if *key.connection == *connection && concerns(&key.key) {
+                self.known.invalidate(key.as_ref()).await;
+            }
+        }
+    }
+
+    /// Forgets which documents the connection lately did not have.
+    pub(super) async fn forget_absent(&self, connection: &str) {
+        for (key, ()) in &self.absent {
+            if *key.connection == *connection {
+                self.absent.invalidate(key.as_ref()).await;
+            }
+        }
     }
 }
 
@@ -508,7 +558,7 @@ fn taking(error: store::Error, what: &str) -> Taking {
             .caused_by(error),
         ),
         store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
-        error => Taking::Refused(Fetcher::store_problem(error, what)),
+        error => Taking::Refused(store_problem(error, what)),
     }
 }
 

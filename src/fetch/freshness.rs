@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, EXPIRES};
 use http::{HeaderMap, Method, Request, Response};
 use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
 
-use super::Fetcher;
+use super::DocumentFetcher;
 use crate::clock;
 use crate::connection::{Connection, Opened};
 use crate::store::catalog::DocumentRow;
@@ -23,7 +23,7 @@ pub(super) struct Validity {
     pub stale_for: Duration,
 }
 
-impl Fetcher {
+impl DocumentFetcher {
     pub(super) fn validity(
         &self,
         connection: &Connection,

@@ -4,28 +4,26 @@ mod asset;
 mod document;
 mod freshness;
 mod outcome;
-mod outdate;
 mod pass;
+mod promise;
 mod stock;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use moka::future::Cache;
-
-pub use asset::{Landed, Wanted};
-pub use document::{Content, Currency, Document, Freshen, Known, Sought};
+pub use asset::{AssetFetcher, Landed, Wanted};
+pub use document::{Content, Currency, Document, DocumentFetcher, Freshen, Sought};
 pub use outcome::Outcome;
 pub use pass::Pass;
-pub use stock::Stock;
+pub use promise::PromiseReader;
+pub use stock::{Stock, Stocks};
 
 use crate::config;
 use crate::problem::Problem;
-use crate::store::catalog::{AssetKey, AssetRow};
-use crate::store::{Arrivals, Store};
-use crate::task::{Flights, Tasks};
+use crate::store::{self, Store};
+use crate::task::Tasks;
 use crate::telemetry::Metrics;
-use stock::StockKey;
 
 /// A resource of a connection, by both names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,22 +32,14 @@ pub struct ResourceKey {
     pub key: Box<str>,
 }
 
-/// Fetches, each once however many ask for it.
+/// Fetches documents and assets, and knows what both rest on.
 pub struct Fetcher {
     store: Arc<Store>,
     tasks: Tasks,
-    config: config::Fetch,
-    fresh_for: Duration,
-    metrics: Arc<Metrics>,
-    documents: Cache<ResourceKey, Arc<Known>>,
-    document_flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
-    /// Real 404s of late.
-    absent: Cache<ResourceKey, ()>,
-    absent_assets: Cache<AssetKey, Problem>,
-    assets: Cache<AssetKey, Arc<AssetRow>>,
-    /// Of offline connections.
-    stocks: Cache<StockKey, Arc<Stock>>,
-    arrivals: Arrivals<AssetKey, Landed>,
+    documents: Arc<DocumentFetcher>,
+    assets: Arc<AssetFetcher>,
+    promises: PromiseReader,
+    stocks: Stocks,
 }
 
 impl Fetcher {
@@ -62,28 +52,15 @@ impl Fetcher {
     ) -> Arc<Self> {
         // A row takes some hundred bytes; the bound is that of what is known of packages.
         let rows_max = config.cache.facts_memory / 1024;
+        let promises = PromiseReader::new(&config.fetch, metrics);
+        let stocks = Stocks::new(store, rows_max);
         Arc::new(Self {
             store: Arc::clone(store),
             tasks: tasks.clone(),
-            config: config.fetch.clone(),
-            fresh_for: config.cache.fresh_for,
-            metrics: Arc::clone(metrics),
-            documents: Cache::builder()
-                .max_capacity(rows_max)
-                .eviction_listener(|_, known: Arc<Known>, _| known.end())
-                .build(),
-            document_flights: Flights::new(tasks.clone()),
-            absent: Cache::builder()
-                .max_capacity(rows_max)
-                .time_to_live(config.cache.absent_for)
-                .build(),
-            absent_assets: Cache::builder()
-                .max_capacity(rows_max)
-                .time_to_live(config.cache.absent_for)
-                .build(),
-            assets: Cache::new(rows_max),
-            stocks: Cache::new(rows_max),
-            arrivals: Arrivals::new(tasks.clone()),
+            documents: DocumentFetcher::new(store, config, tasks, &promises, rows_max),
+            assets: AssetFetcher::new(store, config, tasks, &promises, &stocks, rows_max),
+            promises,
+            stocks,
         })
     }
 
@@ -97,8 +74,63 @@ impl Fetcher {
         &self.tasks
     }
 
-    /// What a download's end has to be checked against, and how the store's failure reads.
-    fn store_problem(error: crate::store::Error, what: &str) -> Problem {
-        Problem::internal(format!("{what} could not be stored"), error)
+    /// Mutable resources.
+    #[must_use]
+    pub fn documents(&self) -> &Arc<DocumentFetcher> {
+        &self.documents
     }
+
+    /// Immutable resources.
+    #[must_use]
+    pub fn assets(&self) -> &Arc<AssetFetcher> {
+        &self.assets
+    }
+
+    /// Digests that are resources themselves.
+    #[must_use]
+    pub fn promises(&self) -> &PromiseReader {
+        &self.promises
+    }
+
+    /// What offline connections have to offer.
+    #[must_use]
+    pub fn stocks(&self) -> &Stocks {
+        &self.stocks
+    }
+
+    /// Has these documents of the connection asked for anew, or all of them, and forgets what the
+    /// connection lately did not have: a publish made them old.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be written.
+    pub async fn outdate(&self, connection: &str, keys: Option<&[String]>) -> Result<(), Problem> {
+        let concerns = |key: &str| keys.is_none_or(|keys| keys.iter().any(|it| it == key));
+        self.store
+            .catalog()
+            .documents()
+            .outdate(connection, keys)
+            .await
+            .map_err(|error| Problem::internal("the catalog cannot be written", error))?;
+        self.documents.forget(connection, concerns).await;
+        self.forget_absent(connection).await;
+        Ok(())
+    }
+
+    /// Forgets what is held in memory of the connection: more of it is here than was.
+    pub async fn renew(&self, connection: &str) {
+        self.documents.forget(connection, |_| true).await;
+        self.assets.forget(connection).await;
+        self.stocks.forget_all(connection).await;
+        self.forget_absent(connection).await;
+    }
+
+    async fn forget_absent(&self, connection: &str) {
+        self.documents.forget_absent(connection).await;
+        self.assets.forget_absent(connection).await;
+    }
+}
+
+/// How a failure of the store reads where it ends a download.
+fn store_problem(error: store::Error, what: &str) -> Problem {
+    Problem::internal(format!("{what} could not be stored"), error)
 }

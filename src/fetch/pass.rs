@@ -9,8 +9,7 @@ use http::HeaderMap;
 use http::header::LAST_MODIFIED;
 use tokio::sync::mpsc;
 
-use super::Fetcher;
-use super::asset::{Wanted, unverified};
+use super::asset::{AssetFetcher, Wanted, unverified};
 use super::document::media_type;
 use crate::package::Digester;
 use crate::problem::Problem;
@@ -25,14 +24,14 @@ pub struct Pass {
     pub pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 }
 
-impl Fetcher {
+impl AssetFetcher {
     /// Opens a download for one client alone.
     ///
     /// # Errors
     /// Where upstream does not give it.
     pub async fn pass(self: &Arc<Self>, wanted: &Wanted) -> Result<Pass, Problem> {
         let what = wanted.key.asset.to_string();
-        let ask = self.asset_ask(wanted, HeaderMap::new());
+        let ask = self.ask_for(wanted, HeaderMap::new());
         let mut opened = wanted
             .connection
             .ask(&ask)
@@ -87,7 +86,9 @@ impl Fetcher {
                     promised,
                     found: found.map_or_else(String::new, |found| found.to_string()),
                 };
-                fetcher.unverified(&wanted.connection, &what, &error);
+                fetcher
+                    .promises
+                    .note_broken(&wanted.connection, &what, &error);
                 let _ = sender.send(Err(unverified(&wanted, error))).await;
                 return;
             }

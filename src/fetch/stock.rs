@@ -3,17 +3,19 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::Fetcher;
+use moka::future::Cache;
+
 use crate::connection::Connection;
 use crate::package::{PackageId, VersionId};
 use crate::problem::Problem;
+use crate::store::Store;
 use crate::store::catalog::AssetKey;
 
 /// What a stock is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct StockKey {
-    pub connection: Box<str>,
-    pub package: PackageId,
+struct StockKey {
+    connection: Box<str>,
+    package: PackageId,
 }
 
 /// The files of a package that a connection has in the store.
@@ -22,7 +24,7 @@ pub struct Stock {
     files: BTreeSet<String>,
     /// Those of which more is here than what is read beforehand.
     versions: HashSet<VersionId>,
-    /// When it was looked up, by [`crate::store::Store::evictions`].
+    /// When it was looked up, by [`crate::store::BlobRetention::evictions`].
     evictions: u64,
 }
 
@@ -59,41 +61,45 @@ impl Stock {
     }
 }
 
-impl Fetcher {
-    /// More of the asset's package is here than was.
-    pub(super) async fn restock(&self, key: &AssetKey) {
+/// What offline connections have of packages, of late; clones share it.
+#[derive(Clone)]
+pub struct Stocks {
+    store: Arc<Store>,
+    known: Cache<StockKey, Arc<Stock>>,
+}
+
+impl Stocks {
+    /// `stocks_max` bounds what is known in memory.
+    pub(super) fn new(store: &Arc<Store>, stocks_max: u64) -> Self {
+        Self {
+            store: Arc::clone(store),
+            known: Cache::new(stocks_max),
+        }
+    }
+
+    /// Forgets the stock of the asset's package: more of it is here than was.
+    pub(super) async fn forget(&self, key: &AssetKey) {
         let key = StockKey {
             connection: key.connection.clone(),
             package: key.asset.package.clone(),
         };
-        self.stocks.invalidate(&key).await;
+        self.known.invalidate(&key).await;
     }
 
-    /// Forgets what is held in memory of the connection: more of it is here than was.
-    pub async fn renew(&self, connection: &str) {
-        for (key, _) in &self.documents {
+    /// Forgets what the connection has.
+    pub(super) async fn forget_all(&self, connection: &str) {
+        for (key, _) in &self.known {
             if *key.connection == *connection {
-                self.documents.invalidate(key.as_ref()).await;
+                self.known.invalidate(key.as_ref()).await;
             }
         }
-        for (key, _) in &self.assets {
-            if *key.connection == *connection {
-                self.assets.invalidate(key.as_ref()).await;
-            }
-        }
-        for (key, _) in &self.stocks {
-            if *key.connection == *connection {
-                self.stocks.invalidate(key.as_ref()).await;
-            }
-        }
-        self.forget_absent(connection).await;
     }
 
     /// What of the package is here.
     ///
     /// # Errors
     /// Where the catalog fails.
-    pub async fn stock(
+    pub async fn of_package(
         &self,
         connection: &Connection,
         package: &PackageId,
@@ -102,8 +108,8 @@ impl Fetcher {
             connection: connection.name.as_str().into(),
             package: package.clone(),
         };
-        let evictions = self.store.evictions();
-        if let Some(stock) = self.stocks.get(&key).await
+        let evictions = self.store.retention().evictions();
+        if let Some(stock) = self.known.get(&key).await
             && stock.evictions == evictions
         {
             return Ok(stock);
@@ -111,11 +117,12 @@ impl Fetcher {
         let rows = self
             .store
             .catalog()
-            .held_files(&connection.name, package)
+            .assets()
+            .files_here(&connection.name, package)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let stock = Arc::new(Stock::new(package, rows, evictions));
-        self.stocks.insert(key, Arc::clone(&stock)).await;
+        self.known.insert(key, Arc::clone(&stock)).await;
         Ok(stock)
     }
 }

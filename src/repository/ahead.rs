@@ -339,7 +339,7 @@ impl Walker<'_> {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let blob = match reader.fetcher.asset_at_rest(&key).await? {
+        let blob = match reader.fetcher.assets().at_rest(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
                 let repository = step.snapshot.repository(&step.repository)?;
@@ -350,10 +350,10 @@ impl Walker<'_> {
                     return Ok(Vec::new());
                 }
                 let wanted = evidence.wanted(connection, key.clone(), facts).await?;
-                if let (Phase::Failed(problem), _) = reader.fetcher.fetch(&wanted).await {
+                if let (Phase::Failed(problem), _) = reader.fetcher.assets().fetch(&wanted).await {
                     return Err(problem);
                 }
-                let Some((row, Some(blob))) = reader.fetcher.asset_at_rest(&key).await? else {
+                let Some((row, Some(blob))) = reader.fetcher.assets().at_rest(&key).await? else {
                     return Ok(Vec::new());
                 };
                 if step.depth > 0 {

@@ -107,7 +107,8 @@ impl Reader {
                 .fetcher
                 .store()
                 .catalog()
-                .alias(&connection.name, path)
+                .aliases()
+                .target(&connection.name, path)
                 .await;
             let target =
                 target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
@@ -283,7 +284,7 @@ impl AssetRequest<'_> {
     ) -> Result<AssetReply, Problem> {
         let (reader, lookup) = (self.reader, &self.lookup);
         let key = self.key(connection);
-        let kept = reader.fetcher.asset(&key).await?;
+        let kept = reader.fetcher.assets().find(&key).await?;
         if let Some((row, Some(blob))) = kept.as_ref()
             && (row.published.is_some() || !lookup.concern.dates)
         {
@@ -337,7 +338,11 @@ impl AssetRequest<'_> {
             return Ok(None);
         }
         for document in &documents {
-            let stored = reader.fetcher.stored(connection, &document.key).await?;
+            let stored = reader
+                .fetcher
+                .documents()
+                .stored(connection, &document.key)
+                .await?;
             if stored.is_some() {
                 return Ok(None);
             }
@@ -350,7 +355,10 @@ impl AssetRequest<'_> {
             // Whether this registry has such resources is seen once, before content is asked for.
             let wanted = evidence.wanted(connection, key.clone(), facts.clone());
             // Whatever goes wrong here, the package's document is still to be asked.
-            let asked = reader.fetcher.promised(connection, wanted.await?.promises);
+            let asked = reader
+                .fetcher
+                .promises()
+                .read(connection, wanted.await?.promises);
             let Ok(expected) = asked.await else {
                 return Ok(None);
             };
@@ -371,7 +379,7 @@ impl AssetRequest<'_> {
         connection: &Arc<Connection>,
         wanted: &Wanted,
     ) -> Result<AssetReply, Problem> {
-        let (phase, outcome) = self.reader.fetcher.fetch(wanted).await;
+        let (phase, outcome) = self.reader.fetcher.assets().fetch(wanted).await;
         match phase {
             Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
             Phase::Arriving(arrival) => {
@@ -389,7 +397,7 @@ impl AssetRequest<'_> {
                 Err(Problem::internal("a guess is not passed on", "no room"))
             }
             Phase::Unkept(why) => {
-                let pass = self.reader.fetcher.pass(wanted).await?;
+                let pass = self.reader.fetcher.assets().pass(wanted).await?;
                 Ok(AssetReply {
                     media_type: pass.head.media_type.clone(),
                     last_modified: pass.head.last_modified.clone(),
@@ -414,6 +422,7 @@ impl AssetRequest<'_> {
         let what = self.asset.to_string();
         let document = reader
             .fetcher
+            .documents()
             .freshen(
                 connection,
                 Sought {
@@ -472,14 +481,14 @@ impl AssetRequest<'_> {
         let (reader, asset) = (self.reader, self.asset);
         let held = if facts.mutable {
             let key = mutable_key(asset);
-            let stored = reader.fetcher.stored(connection, &key).await?;
+            let stored = reader.fetcher.documents().stored(connection, &key).await?;
             stored.and_then(|document| match &document.content {
                 Content::Stored(blob) => Some(blob.clone()),
                 Content::Passing(_) => None,
             })
         } else {
             let key = self.key(connection);
-            let at_rest = reader.fetcher.asset_at_rest(&key).await?;
+            let at_rest = reader.fetcher.assets().at_rest(&key).await?;
             at_rest.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {

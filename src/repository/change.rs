@@ -224,7 +224,7 @@ impl Committer {
 
     /// Lets files be evicted that nothing published needs any more.
     async fn release(&self, blobs: &[BlobId]) {
-        if let Err(error) = self.store.release_blobs(blobs).await {
+        if let Err(error) = self.store.retention().release_blobs(blobs).await {
             tracing::warn!(%error, "Files that are no longer published stay until the next start");
         }
     }

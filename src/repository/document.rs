@@ -585,7 +585,12 @@ impl Reader {
         let mut view = View::new(snapshot, concern);
         view.directory = self.evidence.directory(connection).await?;
         if let Some(package) = id.package.as_ref().filter(|_| connection.offline) {
-            view.stock = Some(self.fetcher.stock(connection, package).await?);
+            view.stock = Some(
+                self.fetcher
+                    .stocks()
+                    .of_package(connection, package)
+                    .await?,
+            );
         }
         // Names and versions stand in the document itself; dates may not.
         let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {

@@ -101,6 +101,7 @@ impl EvidenceReader {
     ) -> Result<Arc<Document>, Problem> {
         let url = self.locate(connection, &resource.location).await?;
         self.fetcher
+            .documents()
             .freshen(
                 connection,
                 Sought {
@@ -124,6 +125,7 @@ impl EvidenceReader {
             return Ok(None);
         };
         self.fetcher
+            .documents()
             .freshen(
                 connection,
                 Sought {
@@ -205,6 +207,7 @@ impl EvidenceReader {
         for resource in alternatives {
             if self
                 .fetcher
+                .documents()
                 .stored(connection, &resource.key)
                 .await?
                 .is_some()
@@ -401,7 +404,8 @@ impl EvidenceReader {
     ) -> Result<HashMap<String, Timestamp>, Problem> {
         let catalog = self.fetcher.store().catalog();
         let mut known = catalog
-            .publish_dates(&connection.name, package)
+            .publish_dates()
+            .of_package(&connection.name, package)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
         let protocol = connection.format.protocol();
@@ -443,7 +447,8 @@ impl EvidenceReader {
             .cloned()
             .collect();
         if let Err(error) = catalog
-            .keep_publish_dates(&connection.name, package, &lasting)
+            .publish_dates()
+            .keep(&connection.name, package, &lasting)
             .await
         {
             warn!(%error, "Publish dates were not written");

@@ -198,7 +198,7 @@ impl Reader {
             asset: asset.clone(),
         };
         arrival.over().await?;
-        match self.fetcher.asset_at_rest(&key).await? {
+        match self.fetcher.assets().at_rest(&key).await? {
             Some((_, Some(blob))) => Ok(Gathered { blob, is_new }),
             _ => Err(Problem::new(
                 Kind::Upstream,

@@ -329,7 +329,8 @@ impl Manager {
                 {
                     let catalog = self.store().catalog();
                     catalog
-                        .pulled(&connection.name, after, limit)
+                        .assets()
+                        .packages_pulled(&connection.name, after, limit)
                         .await
                         .map_err(failed)?
                 }
@@ -363,7 +364,10 @@ impl Manager {
                 }
                 Source::Connection(connection) if connection.format == package.format() => {
                     let catalog = self.store().catalog();
-                    let pulled = catalog.pulled_assets(&connection.name, package).await;
+                    let pulled = catalog
+                        .assets()
+                        .files_pulled(&connection.name, package)
+                        .await;
                     let pulled = pulled
                         .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
                     for (version, file, size, blob) in pulled {

@@ -29,7 +29,10 @@ impl Manager {
         let mut release: Option<NewRelease> = None;
         for connection in from.connections_of(package.format()) {
             let catalog = self.store().catalog();
-            let pulled = catalog.pulled_assets(&connection.name, package).await;
+            let pulled = catalog
+                .assets()
+                .files_pulled(&connection.name, package)
+                .await;
             let pulled =
                 pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
             let protocol = connection.format.protocol();
@@ -65,7 +68,7 @@ impl Manager {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let Some((row, Some(blob))) = self.reader.fetcher.asset_at_rest(&key).await? else {
+        let Some((row, Some(blob))) = self.reader.fetcher.assets().at_rest(&key).await? else {
             return Ok(());
         };
         let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;

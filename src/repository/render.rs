@@ -335,7 +335,8 @@ impl Renderer {
                 .fetcher
                 .store()
                 .catalog()
-                .keep_aliases(&connection.name, &aliases)
+                .aliases()
+                .keep(&connection.name, &aliases)
                 .await;
             kept.map_err(|error| {
                 Problem::internal("the document's addresses could not be written down", error)

@@ -147,12 +147,18 @@ impl<'a> Upkeep<'a> {
             Command::Pins => self.pins().await,
             Command::Pin { patterns } => {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
-                let pinned = store.pin(&patterns?, &[], &self.snapshot.formats()).await;
+                let pinned = store
+                    .retention()
+                    .pin(&patterns?, &[], &self.snapshot.formats())
+                    .await;
                 pinned.map_err(failed)?;
                 self.pins().await
             }
             Command::Unpin { patterns } => {
-                let removed = store.pin(&[], &patterns, &self.snapshot.formats()).await;
+                let removed = store
+                    .retention()
+                    .pin(&[], &patterns, &self.snapshot.formats())
+                    .await;
                 let removed = removed.map_err(failed)?;
                 match patterns.iter().find(|it| !removed.contains(it)) {
                     None => self.pins().await,
@@ -169,14 +175,22 @@ impl<'a> Upkeep<'a> {
                 Ok(Outcome::Waste { waste, dry_run })
             }
             Command::Report { days, top } => {
-                let (files, bytes) = catalog.blobs_sum().await.map_err(failed)?;
+                let (files, bytes) = catalog.blobs().total().await.map_err(failed)?;
                 store.flush().await;
                 Ok(Outcome::Report(Box::new(Report {
                     days,
-                    traffic: catalog.traffic(days).await.map_err(failed)?,
-                    egress: catalog.egress(days).await.map_err(failed)?,
-                    largest: catalog.sizes(false, top).await.map_err(failed)?,
-                    least_used: catalog.sizes(true, top).await.map_err(failed)?,
+                    traffic: catalog.reports().traffic(days).await.map_err(failed)?,
+                    egress: catalog.reports().egress(days).await.map_err(failed)?,
+                    largest: catalog
+                        .reports()
+                        .package_sizes(false, top)
+                        .await
+                        .map_err(failed)?,
+                    least_used: catalog
+                        .reports()
+                        .package_sizes(true, top)
+                        .await
+                        .map_err(failed)?,
                     files,
                     bytes,
                     kept: self.kept().await?,
@@ -189,7 +203,7 @@ impl<'a> Upkeep<'a> {
                 let package = package(&name)?;
                 let protocol = package.format().protocol();
                 let wanted = version.map(|text| protocol.version(&text)).transpose()?;
-                let pulls = catalog.pulls(&package.to_string()).await;
+                let pulls = catalog.reports().pulls(&package.to_string()).await;
                 let mut pulls = pulls.map_err(failed)?;
                 let is_wanted = |version| wanted.as_ref().is_none_or(|wanted| *wanted == version);
                 pulls.retain(|pull| is_wanted(protocol.known_version(&pull.version)));
@@ -199,13 +213,20 @@ impl<'a> Upkeep<'a> {
     }
 
     async fn kept(&self) -> Result<Kept, Problem> {
-        let kept = self.reader.fetcher.store().catalog().kept_size().await;
+        let kept = self
+            .reader
+            .fetcher
+            .store()
+            .catalog()
+            .blobs()
+            .kept_total()
+            .await;
         let (files, bytes) = kept.map_err(failed)?;
         Ok(Kept { files, bytes })
     }
 
     async fn pins(&self) -> Result<Outcome, Problem> {
-        let pins = self.reader.fetcher.store().catalog().pins().await;
+        let pins = self.reader.fetcher.store().catalog().holds().pins().await;
         Ok(Outcome::Pins {
             pins: pins.map_err(failed)?,
             kept: self.kept().await?,
@@ -219,16 +240,17 @@ impl<'a> Upkeep<'a> {
         let after = if anew {
             None
         } else {
-            catalog.progress(VERIFY).await.map_err(failed)?
+            catalog.work().of(VERIFY).await.map_err(failed)?
         };
         let mut after = after
             .and_then(|name| hex::decode(name).ok())
             .and_then(|bytes| BlobId::from_slice(&bytes));
         let page = catalog
-            .blobs_here(after, BLOBS_AT_ONCE)
+            .blobs()
+            .after(after, BLOBS_AT_ONCE)
             .await
             .map_err(failed)?;
-        let (_, bytes_in_all) = catalog.blobs_sum().await.map_err(failed)?;
+        let (_, bytes_in_all) = catalog.blobs().total().await.map_err(failed)?;
         let mut step = Verified {
             is_done: page.len() < BLOBS_AT_ONCE,
             bytes_in_all,
@@ -241,7 +263,7 @@ impl<'a> Upkeep<'a> {
             }
             step.checked += 1;
             step.bytes += size;
-            match store.examine(id).await.map_err(failed)? {
+            match store.files().examine(id).await.map_err(failed)? {
                 Health::Whole => {}
                 health => {
                     let damage = self.damage(id, health, repair).await?;
@@ -251,14 +273,14 @@ impl<'a> Upkeep<'a> {
             after = Some(id);
         }
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
-        let noted = catalog.set_progress(VERIFY, state.as_deref()).await;
+        let noted = catalog.work().set(VERIFY, state.as_deref()).await;
         noted.map_err(failed)?;
         Ok(Outcome::Verified(step))
     }
 
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
         let store = self.reader.fetcher.store();
-        let assets = store.catalog().assets_of(id).await.map_err(failed)?;
+        let assets = store.catalog().assets().of_blob(id).await.map_err(failed)?;
         let mut names = store.packages().assets_of(id).await.map_err(failed)?;
         let is_only_here = assets.is_empty() && !names.is_empty();
         names.extend(assets.iter().map(|key| key.asset.to_string()));
@@ -283,7 +305,7 @@ impl<'a> Upkeep<'a> {
         if !repair {
             return Ok(damage);
         }
-        let is_published = store.lay_aside(id).await.map_err(failed)?;
+        let is_published = store.retention().lay_aside(id).await.map_err(failed)?;
         let mut connections: Vec<&str> = assets.iter().map(|key| &*key.connection).collect();
         connections.sort_unstable();
         connections.dedup();
@@ -308,7 +330,7 @@ impl<'a> Upkeep<'a> {
             said
         };
         if damage.is_repaired && is_published {
-            store.settle().await.map_err(failed)?;
+            store.retention().settle().await.map_err(failed)?;
         }
         Ok(damage)
     }

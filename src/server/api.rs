@@ -124,7 +124,7 @@ async fn call(
     let answered = match asset {
         Some(asset) => {
             let sha256 = body_sha256.to_lowercase();
-            api.publish_package_version(&call, asset, &sha256).await
+            api.publish(&call, asset, &sha256).await
         }
         None => api.answer(operation, &call).await,
     };

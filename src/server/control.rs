@@ -73,7 +73,11 @@ pub struct Commander {
 impl Control {
     /// Opens the socket. Where that fails, Larder serves all the same.
     pub fn open(larder: &Arc<Larder>) -> Self {
-        let socket = larder.store.listen().and_then(UnixListener::from_std);
+        let socket = larder
+            .store
+            .directory()
+            .listen()
+            .and_then(UnixListener::from_std);
         if let Err(error) = &socket {
             warn!(%error, "The socket for commands cannot be opened; everything else is served");
         }
@@ -132,7 +136,7 @@ impl Control {
     /// Takes no more commands.
     pub fn close(self) {
         if self.socket.is_some() {
-            self.larder.store.shut();
+            self.larder.store.directory().shut();
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
 use super::content::{Content, Reader, Writer};
+use super::files::BlobFiles;
 use super::map::Windows;
 use super::seal::Seal;
 use super::space::{NotKept, Space};
@@ -48,10 +49,9 @@ impl Drop for Partial {
 }
 
 struct Keeper {
-    blobs: PathBuf,
+    files: BlobFiles,
     catalog: Catalog,
     space: Arc<Space>,
-    windows: Windows,
     tasks: Tasks,
 }
 
@@ -100,8 +100,8 @@ impl Incoming {
         algorithms: &[Algorithm],
     ) -> Result<Self, Error> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = store.partial.join(number.to_string());
-        let sealer = store.sealer.clone();
+        let path = store.directory.partial().join(number.to_string());
+        let sealer = store.files.sealer().cloned();
         let opened = store
             .tasks
             .spawn_blocking(move || {
@@ -144,10 +144,9 @@ impl Incoming {
             sent: 0,
             size,
             keeper: Keeper {
-                blobs: store.blobs.clone(),
+                files: store.files.clone(),
                 catalog: store.catalog.clone(),
                 space: Arc::clone(&store.space),
-                windows: store.held.windows.clone(),
                 tasks: store.tasks.clone(),
             },
         })
@@ -159,7 +158,7 @@ impl Incoming {
         Growing {
             content: self.partial.content(None),
             written: self.written.clone(),
-            windows: self.keeper.windows.clone(),
+            windows: self.keeper.files.windows().clone(),
         }
     }
 
@@ -262,8 +261,8 @@ impl Verified {
         } = self;
         let id = digests.blob;
         let path = match &partial.seal {
-            None => blob::path(&keeper.blobs, id),
-            Some(_) => blob::sealed_path(&keeper.blobs, id),
+            None => blob::path(keeper.files.folder(), id),
+            Some(_) => blob::sealed_path(keeper.files.folder(), id),
         };
         let kept = keeper
             .tasks
@@ -283,17 +282,17 @@ impl Verified {
         let content = kept.map_err(full_or_broken)?;
         match keeping {
             Keeping::Cached => {
-                if keeper.catalog.add_blob(id, size).await? {
+                if keeper.catalog.blobs().add(id, size).await? {
                     keeper.space.add(size);
                 }
             }
             Keeping::Published | Keeping::Staged => {
-                if keeper.catalog.keep_blob(id, size).await? {
+                if keeper.catalog.blobs().keep(id, size).await? {
                     keeper.space.remove(size);
                 }
             }
         }
-        Ok(Blob::of(id, size, content, &keeper.windows))
+        Ok(Blob::of(id, size, content, keeper.files.windows()))
     }
 }
 

@@ -4,7 +4,10 @@ mod arrival;
 mod blob;
 pub mod catalog;
 mod content;
+mod directory;
 mod door;
+mod files;
+mod imports;
 mod incoming;
 mod lock;
 mod map;
@@ -12,44 +15,44 @@ mod notes;
 pub mod packages;
 mod pieces;
 pub mod private;
-mod reclaim;
 mod recording;
+mod records;
 pub mod rendered;
 mod reseal;
+mod retention;
 mod seal;
 mod space;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
-use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use moka::sync::Cache;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
 pub use content::Reader;
+pub use directory::DataDirectory;
 pub use door::Door;
+pub use files::{BlobFiles, Health};
+pub use imports::Imports;
 pub use incoming::{Incoming, Keeping, Verified};
 pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
 pub use recording::Recording;
+pub use records::Records;
 pub use reseal::{Progress as ResealProgress, Resealed};
+pub use retention::BlobRetention;
 pub use space::NotKept;
-pub use upkeep::{Health, Waste};
+pub use upkeep::Waste;
 
 use crate::config;
-use crate::package::{Algorithm, BlobId, Digest, Format, PackageId};
-use crate::rule::Pattern;
-use crate::secret::Secret;
+use crate::package::{Algorithm, BlobId, Digest};
 use crate::task::Tasks;
 use crate::telemetry::Ledger;
+use catalog::Catalog;
 use catalog::usage::Usage;
 use catalog::wish::Wishes;
-use catalog::{AssetKey, AssetRow, Catalog, DocumentRow, hold};
-use map::Windows;
 use packages::{OutsideNames, Packages, SeenOutside};
 use seal::Sealer;
 use space::Space;
@@ -95,78 +98,23 @@ impl Error {
     }
 }
 
-/// Under which name the connections are remembered whose files are never evicted.
-const RETAINED: &str = "retain";
-
-/// Files that stay open for the next request.
-const OPEN_MAX: u64 = 1024;
-
-/// Blobs of late: small ones in memory, larger ones open, and their pages mapped.
-#[derive(Clone)]
-struct Held {
-    small: Cache<BlobId, Blob>,
-    small_bytes_max: u64,
-    open: Cache<BlobId, Blob>,
-    windows: Windows,
-}
-
-impl Held {
-    fn new(config: &config::Cache) -> Self {
-        Self {
-            small: Cache::builder()
-                .max_capacity(config.blob_memory)
-                .weigher(|_: &BlobId, blob: &Blob| u32::try_from(blob.size()).unwrap_or(u32::MAX))
-                .build(),
-            small_bytes_max: config.small_blob,
-            open: Cache::new(OPEN_MAX),
-            windows: Windows::new(config.blob_mapped),
-        }
-    }
-
-    fn get(&self, id: BlobId) -> Option<Blob> {
-        self.small.get(&id).or_else(|| self.open.get(&id))
-    }
-
-    fn hold(&self, blob: &Blob) {
-        if blob.in_hand().is_some() {
-            self.small.insert(blob.id(), blob.clone());
-        } else {
-            self.open.insert(blob.id(), blob.clone());
-        }
-    }
-
-    /// Lets go of a blob that was evicted, so that its file's space is free.
-    fn forget(&self, id: BlobId) {
-        self.small.invalidate(&id);
-        self.open.invalidate(&id);
-    }
-}
-
-/// The blobs, the catalog, and what keeps both within their bounds.
+/// The blobs, the catalogs, and what keeps both within their bounds.
 pub struct Store {
-    directory: PathBuf,
-    blobs: PathBuf,
-    partial: PathBuf,
+    directory: DataDirectory,
+    files: BlobFiles,
     catalog: Catalog,
     packages: Packages,
-    /// Read by those who keep bytes and record them, written by those who let go of some.
-    recording: Arc<RwLock<()>>,
+    retention: Arc<BlobRetention>,
     /// What changes keep that have not said yet what becomes of it.
     unsettled: recording::Unsettled,
-    /// Read by those who read all that there is: nothing is evicted meanwhile.
-    reading: Arc<RwLock<()>>,
-    /// One bundle at a time.
-    importing: tokio::sync::Mutex<()>,
+    records: Records,
+    imports: Imports,
     space: Arc<Space>,
     usage: Usage,
     wishes: Wishes,
     outside_names: Arc<OutsideNames>,
-    held: Held,
-    evictions: Arc<AtomicU64>,
-    sealer: Option<Arc<Sealer>>,
     pieces_ahead_max: usize,
     tasks: Tasks,
-    lock: Lock,
 }
 
 impl Store {
@@ -174,72 +122,43 @@ impl Store {
     ///
     /// # Errors
     /// Where the directory cannot be written, another process holds it, or the catalog is broken.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub async fn open(
         directory: &Path,
         config: &config::Config,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        let failed = |what| {
-            move |cause| Error::Directory {
-                path: directory.to_owned(),
-                what,
-                cause,
-            }
-        };
-        private::folder(directory).map_err(failed("cannot be made"))?;
-        let lock = Lock::take(directory)?;
-        private::narrow(directory);
-        let blobs = directory.join("blobs/sha256");
-        let partial = directory.join("partial");
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(failed("cannot be written"))?;
-        }
-        for folder in [&blobs, &partial] {
-            private::folder(folder).map_err(failed("cannot be written"))?;
-        }
-        let sealer = Sealer::open(directory, config.encryption.as_ref())?.map(Arc::new);
-        let catalog = Catalog::open(&directory.join("larder.sqlite")).await?;
+        let directory = DataDirectory::take(directory)?;
+        let path = directory.path();
+        let sealer = Sealer::open(path, config.encryption.as_ref())?.map(Arc::new);
+        let files = BlobFiles::new(directory.blobs(), sealer, &config.cache, tasks);
+        let catalog = Catalog::open(&path.join("larder.sqlite")).await?;
         let packages = Packages::open(
-            &directory.join("packages.sqlite"),
+            &path.join("packages.sqlite"),
             config.packages.database.as_ref(),
-            lock::identity(directory).map_err(failed("cannot be written"))?,
+            directory.identity()?,
         )
         .await?;
-        let space = Arc::new(Space::new(
-            directory,
-            &config.cache,
-            catalog.blob_bytes().await?,
-        ));
+        let used = catalog.blobs().evictable_bytes().await?;
+        let space = Arc::new(Space::new(path, &config.cache, used));
         let outside_names = OutsideNames::start(&packages, tasks);
         learn_outside_names(&catalog, &packages).await?;
-        let held = Held::new(&config.cache);
-        let recording = Arc::default();
-        let reading = Arc::default();
-        let evictions = Arc::default();
-        reclaim::start(
-            tasks, &catalog, &packages, &space, &held, &blobs, &recording, &reading, &evictions,
-        );
+        let retention = BlobRetention::new(&files, &catalog, &packages, &space);
+        retention.start(tasks);
         let store = Arc::new(Self {
-            usage: Usage::start(&catalog, tasks),
-            wishes: Wishes::start(&catalog, config.report.wishes_max, tasks),
+            records: Records::new(&catalog, &retention),
+            imports: Imports::new(&catalog, &retention),
+            usage: Usage::start(catalog.blobs(), tasks),
+            wishes: Wishes::start(catalog.wishes(config.report.wishes_max), tasks),
             outside_names,
-            directory: directory.to_owned(),
-            blobs,
-            partial,
+            directory,
+            files,
             catalog,
             packages,
-            recording,
+            retention,
             unsettled: recording::Unsettled::default(),
-            reading,
-            importing: tokio::sync::Mutex::default(),
             space,
-            held,
-            evictions,
-            sealer,
             pieces_ahead_max: config.fetch.pieces_ahead_max,
             tasks: tasks.clone(),
-            lock,
         });
         recording::start(&store);
         Ok(store)
@@ -250,6 +169,13 @@ impl Store {
         &self.tasks
     }
 
+    /// The data directory, its lock and its socket.
+    #[must_use]
+    pub fn directory(&self) -> &DataDirectory {
+        &self.directory
+    }
+
+    /// What connections gave, and what of it is here.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -261,300 +187,40 @@ impl Store {
         &self.packages
     }
 
-    /// Lets those of the blobs be evicted that nothing published needs any more.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn release_blobs(&self, blobs: &[BlobId]) -> Result<(), Error> {
-        let _alone = self.recording.write().await;
-        self.release_alone(blobs).await
+    /// The blobs' files.
+    #[must_use]
+    pub fn files(&self) -> &BlobFiles {
+        &self.files
     }
 
-    /// Lets blobs be evicted that nothing needs, for a caller who holds off all changes.
-    async fn release_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
-        for blob in blobs {
-            if !self.packages.needs(*blob).await?
-                && !self.catalog.holds(*blob).await?
-                && let Some(size) = self.catalog.let_go(*blob).await?
-            {
-                self.space.add(size);
-            }
-        }
-        Ok(())
+    /// What stays on the disk, and what goes.
+    #[must_use]
+    pub fn retention(&self) -> &BlobRetention {
+        &self.retention
     }
 
-    /// To be held by who reads all that there is: nothing is evicted meanwhile.
-    pub async fn reading(&self) -> OwnedRwLockReadGuard<()> {
-        Arc::clone(&self.reading).read_owned().await
+    /// Writes down what came in.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
-    /// A file without a name, gone when it is closed.
-    ///
-    /// # Errors
-    /// Where the disk fails.
-    pub fn scratch(&self) -> std::io::Result<std::fs::File> {
-        tempfile::tempfile_in(&self.partial)
+    /// Bundles on their way in.
+    #[must_use]
+    pub fn imports(&self) -> &Imports {
+        &self.imports
     }
 
-    /// What bundles of this data directory are signed by, where the configuration names nothing;
-    /// `make` is asked for one where there is none yet. Blocks.
-    ///
-    /// # Errors
-    /// Where the disk fails.
-    pub fn bundle_key(&self, make: impl FnOnce() -> Option<Secret>) -> std::io::Result<Secret> {
-        lock::bundle_key(&self.directory, make)
+    /// What was asked for offline and is not here.
+    #[must_use]
+    pub fn wishes(&self) -> &Wishes {
+        &self.wishes
     }
 
-    /// The blob, without noting a use or holding it open for others; `None` where it is not here.
-    ///
-    /// # Errors
-    /// Where the disk fails.
-    pub async fn look_at(&self, id: BlobId) -> Result<Option<Blob>, Error> {
-        let (blobs, sealer) = (self.blobs.clone(), self.sealer.clone());
-        let windows = self.held.windows.clone();
-        let opened = self
-            .tasks
-            .spawn_blocking(move || Blob::open(id, &blobs, &windows, sealer.as_deref()))
-            .await;
-        opened.map_err(|_| Error::Stopped)?
-    }
-
-    /// Notes that a blob came in a bundle of which nothing is visible yet.
-    ///
-    /// # Errors
-    /// Where the catalog fails.
-    pub async fn stage(&self, blob: BlobId) -> Result<(), Error> {
-        Ok(self.catalog.stage(blob).await?)
-    }
-
-    /// What was staged is visible now.
-    ///
-    /// # Errors
-    /// Where the catalog fails.
-    pub async fn unstage(&self) -> Result<(), Error> {
-        Ok(self.catalog.unstage().await?)
-    }
-
-    /// Takes away what came in bundles of which nothing is visible.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn discard_staged(&self) -> Result<u64, Error> {
-        let staged = self.catalog.staged().await?;
-        let freed = self.discard(&staged).await?;
-        self.catalog.unstage().await?;
-        self.settle().await?;
-        Ok(freed)
-    }
-
-    /// To be held by who takes a bundle in: one at a time.
-    pub async fn importing(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.importing.lock().await
-    }
-
-    /// Keeps from eviction what is published or held, and nothing else.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn settle(&self) -> Result<(), Error> {
-        let _alone = self.recording.write().await;
-        reclaim::settle(
-            &self.tasks,
-            &self.catalog,
-            &self.packages,
-            &self.space,
-            &self.blobs,
-        )
-        .await
-    }
-
-    /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn discard(&self, blobs: &[BlobId]) -> Result<u64, Error> {
-        let _alone = self.recording.write().await;
-        let mut unneeded = Vec::new();
-        for blob in blobs {
-            if !self.packages.needs(*blob).await? {
-                unneeded.push(*blob);
-            }
-        }
-        let (tasks, blobs) = (&self.tasks, &self.blobs);
-        let freed = reclaim::discard(
-            tasks,
-            &self.catalog,
-            &self.space,
-            &self.held,
-            blobs,
-            &unneeded,
-        )
-        .await;
-        self.evicted();
-        Ok(freed?)
-    }
-
-    /// Writes down an asset that came in; says whether it is the first of its version.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn record_asset(&self, key: &AssetKey, row: &AssetRow) -> Result<bool, Error> {
-        let package = &key.asset.package;
-        let held = self
-            .catalog
-            .held_of_asset(&key.connection, package, &row.version);
-        let kept = self.catalog.keep_asset(key, row, held).await?;
-        if kept.is_held {
-            self.hold(row.blob).await?;
-        }
-        Ok(kept.is_first)
-    }
-
-    /// Writes down a document that came in, in the place of what was there. `package` is the one that
-    /// it is of.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn record_document(
-        &self,
-        connection: &str,
-        key: &str,
-        package: Option<&PackageId>,
-        row: &DocumentRow,
-    ) -> Result<(), Error> {
-        let held = self.catalog.held_of_document(connection, package);
-        self.record_held(connection, key, row, held).await
-    }
-
-    async fn record_held(
-        &self,
-        connection: &str,
-        key: &str,
-        row: &DocumentRow,
-        held: i64,
-    ) -> Result<(), Error> {
-        let kept = self
-            .catalog
-            .keep_document(connection, key, row, held)
-            .await?;
-        if kept.is_held {
-            self.hold(row.blob).await?;
-        }
-        if let Some(replaced) = kept.replaced {
-            self.release_blobs(&[replaced]).await?;
-        }
-        Ok(())
-    }
-
-    async fn hold(&self, blob: BlobId) -> Result<(), Error> {
-        if let Some(size) = self.catalog.keep_known(blob).await? {
-            self.space.remove(size);
-        }
-        Ok(())
-    }
-
-    /// Makes visible what came in a bundle: the assets of one version, all or none; says whether the
-    /// version is new.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn record_imported(&self, assets: &[(AssetKey, AssetRow)]) -> Result<bool, Error> {
-        let is_new = self.catalog.keep_version(assets, hold::IMPORTED).await?;
-        for (_, row) in assets {
-            self.hold(row.blob).await?;
-        }
-        Ok(is_new)
-    }
-
-    /// The same of a document.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn record_imported_document(
-        &self,
-        connection: &str,
-        key: &str,
-        row: &DocumentRow,
-    ) -> Result<(), Error> {
-        self.record_held(connection, key, row, hold::IMPORTED).await
-    }
-
-    /// Pins and unpins packages; says which of the patterns to unpin there were.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn pin(
-        &self,
-        add: &[Pattern],
-        remove: &[String],
-        formats: &HashMap<String, Format>,
-    ) -> Result<Vec<String>, Error> {
-        let removed = self.catalog.change_pins(add, remove).await?;
-        self.catalog.hold_anew(formats).await?;
-        self.settle().await?;
-        Ok(removed)
-    }
-
-    /// Never evicts what comes from these connections, from now on; of all others, what is held for
-    /// another reason alone. `formats` are those of all connections.
-    ///
-    /// # Errors
-    /// Where a catalog fails.
-    pub async fn retain(
-        &self,
-        connections: BTreeSet<String>,
-        formats: &HashMap<String, Format>,
-    ) -> Result<(), Error> {
-        let names: Vec<&str> = connections.iter().map(String::as_str).collect();
-        let names = names.join(" ");
-        self.catalog.set_retained(connections);
-        // What the last start retained stands in the rows.
-        let before = self.catalog.progress(RETAINED).await?;
-        if before.unwrap_or_default() != names {
-            self.catalog.hold_anew(formats).await?;
-            self.settle().await?;
-            self.catalog.set_progress(RETAINED, Some(&names)).await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps a blob that is here from eviction; says whether it is here.
-    ///
-    /// # Errors
-    /// Where the disk or the catalog fails.
-    pub async fn keep_for_good(&self, id: BlobId) -> Result<bool, Error> {
-        let Some(blob) = self.blob(id).await? else {
-            return Ok(false);
-        };
-        if self.catalog.keep_blob(id, blob.size()).await? {
-            self.space.remove(blob.size());
-        }
-        // Between looking and keeping it may have been evicted; its name says so.
-        let paths = [
-            blob::path(&self.blobs, id),
-            blob::sealed_path(&self.blobs, id),
-        ];
-        let exist = move || paths.iter().any(|path| path.exists());
-        let exists = self.tasks.spawn_blocking(exist).await;
-        exists.map_err(|_| Error::Stopped)
-    }
-
-    /// Opens the socket by which the operator's commands come.
-    ///
-    /// # Errors
-    /// Where the disk takes none.
-    pub fn listen(&self) -> std::io::Result<std::os::unix::net::UnixListener> {
-        door::listen(&self.directory)
-    }
-
-    /// Takes the socket's name away: nobody listens there any more.
-    pub fn shut(&self) {
-        door::shut(&self.directory);
-    }
-
-    /// Says in the lock file where this process listens, for those who find the directory held.
-    pub fn announce(&self, address: &str) {
-        self.lock.announce(address);
+    /// The names of packages that are known outside.
+    #[must_use]
+    pub fn outside_names(&self) -> &OutsideNames {
+        &self.outside_names
     }
 
     /// Room for bytes coming in, of `size` if that is known.
@@ -579,39 +245,18 @@ impl Store {
     /// Where the disk fails.
     pub async fn blob(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         self.usage.note(id);
-        if let Some(blob) = self.held.get(id) {
-            return Ok(Some(blob));
-        }
-        let (blobs, windows) = (self.blobs.clone(), self.held.windows.clone());
-        let sealer = self.sealer.clone();
-        let opened = self
-            .tasks
-            .spawn_blocking(move || Blob::open(id, &blobs, &windows, sealer.as_deref()))
-            .await;
-        let Some(mut blob) = opened.map_err(|_| Error::Stopped)?? else {
-            return Ok(None);
-        };
-        if blob.size() <= self.held.small_bytes_max {
-            blob = Blob::in_memory(id, blob.read_all(&self.tasks).await?);
-        }
-        // Somebody else may have opened it meanwhile: one file serves all.
-        if let Some(held) = self.held.get(id) {
-            return Ok(Some(held));
-        }
-        self.held.hold(&blob);
-        Ok(Some(blob))
+        self.files.share(id).await
     }
 
-    /// What was asked for offline and is not here.
-    #[must_use]
-    pub fn wishes(&self) -> &Wishes {
-        &self.wishes
-    }
-
-    /// The names of packages that are known outside.
-    #[must_use]
-    pub fn outside_names(&self) -> &OutsideNames {
-        &self.outside_names
+    /// Keeps a blob that is here from eviction; says whether it is here.
+    ///
+    /// # Errors
+    /// Where the disk or the catalog fails.
+    pub async fn keep_for_good(&self, id: BlobId) -> Result<bool, Error> {
+        match self.blob(id).await? {
+            Some(blob) => self.retention.keep(id, blob.size()).await,
+            None => Ok(false),
+        }
     }
 
     /// Notes a use of a blob that was found without asking for it.
@@ -624,23 +269,13 @@ impl Store {
     /// # Errors
     /// Where the disk or the catalog fails.
     pub async fn digest(&self, blob: &Blob, algorithm: Algorithm) -> Result<Digest, Error> {
-        if let Some(known) = self.catalog.digest(blob.id(), algorithm).await? {
+        if let Some(known) = self.catalog.blobs().digest(blob.id(), algorithm).await? {
             return Ok(known);
         }
         let digests = blob.digests(&self.tasks, &[algorithm]).await?;
         let digest = digests.get(algorithm).ok_or(Error::Stopped)?;
-        self.catalog.keep_digest(blob.id(), &digest).await?;
+        self.catalog.blobs().keep_digest(blob.id(), &digest).await?;
         Ok(digest)
-    }
-
-    /// Grows each time that something was evicted.
-    #[must_use]
-    pub fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Acquire)
-    }
-
-    fn evicted(&self) {
-        self.evictions.fetch_add(1, Ordering::Release);
     }
 
     /// Writes down what was counted of answers and fetches.
@@ -649,7 +284,7 @@ impl Store {
         if page.is_empty() {
             return;
         }
-        if let Err(error) = self.catalog.write_down(page, bounds).await {
+        if let Err(error) = self.catalog.reports().add(page, bounds).await {
             tracing::warn!(%error, "What was asked for is not written down");
         }
     }
@@ -679,7 +314,7 @@ async fn learn_outside_names(catalog: &Catalog, packages: &Packages) -> Result<(
     }
     let mut after = None;
     loop {
-        let page = catalog.packages_here(after.as_ref(), PAGE).await?;
+        let page = catalog.assets().packages_here(after.as_ref(), PAGE).await?;
         let Some(last) = page.last().cloned() else {
             return Ok(());
         };

@@ -100,7 +100,7 @@ impl Recording<'_> {
             kept,
         } = self;
         drop(shared);
-        store.release_blobs(&kept).await?;
+        store.retention().release_blobs(&kept).await?;
         store.unsettled.forget(number);
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Store {
             self.sweep_unsettled().await?;
         }
         Ok(Recording {
-            shared: self.recording.read().await,
+            shared: self.retention.shared().await,
             store: self,
             number: self.unsettled.next.fetch_add(1, Ordering::Relaxed),
             kept: Vec::new(),
@@ -129,12 +129,12 @@ impl Store {
     /// # Errors
     /// Where a catalog fails; the blobs stay in the list then.
     pub async fn sweep_unsettled(&self) -> Result<usize, Error> {
-        let _alone = self.recording.write().await;
+        let _alone = self.retention.alone().await;
         // No change is under way: those that kept these are over.
         let cancelled = self.unsettled.snapshot();
         let mut count = 0;
         for (change, blobs) in cancelled {
-            self.release_alone(&blobs).await?;
+            self.retention.release_alone(&blobs).await?;
             self.unsettled.forget(change);
             count += blobs.len();
         }
@@ -180,7 +180,7 @@ mod tests {
         let tasks = Tasks::default();
         let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
         // What is begun now comes after the start, which lets go of all that no row names.
-        store.settle().await.unwrap();
+        store.retention().settle().await.unwrap();
         store
     }
 
@@ -195,7 +195,7 @@ mod tests {
     }
 
     async fn is_kept(store: &Store, id: BlobId) -> bool {
-        store.catalog().kept_blobs().await.unwrap().contains(&id)
+        store.catalog().blobs().kept().await.unwrap().contains(&id)
     }
 
     #[tokio::test]

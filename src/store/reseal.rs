@@ -40,18 +40,19 @@ impl Store {
     /// # Errors
     /// Where there is no key, or the disk fails.
     pub async fn reseal(&self, plain: bool, progress: &Arc<Progress>) -> Result<Resealed, Error> {
-        let Some(sealer) = self.sealer.clone() else {
+        let Some(sealer) = self.files.sealer().cloned() else {
             return Err(Error::Sealed(
                 "[encryption] in the configuration has no key",
             ));
         };
-        let (blobs, partial) = (self.blobs.clone(), self.partial.join("resealed"));
+        let blobs = self.files.folder().to_owned();
+        let partial = self.directory.partial().join("resealed");
         let progress = Arc::clone(progress);
         let work = move || reseal(&sealer, &blobs, &partial, plain, &progress);
         let done = self.tasks.spawn_blocking(work).await;
         let done = done.map_err(|_| Error::Stopped)??;
         if plain && done.damaged.is_empty() {
-            Sealer::forget(&self.directory)?;
+            Sealer::forget(self.directory.path())?;
         }
         Ok(done)
     }

@@ -1,12 +1,12 @@
-//! Seeing to what lies on the disk: whether it is what it says, and whether anything needs it.
+//! Garbage: files that nothing needs, and rows without their files.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store, blob, reclaim};
+use super::files::FoundFile;
+use super::{Error, Store};
 use crate::clock;
 use crate::config;
 use crate::package::BlobId;
@@ -29,74 +29,7 @@ pub struct Waste {
     pub old_lines: u64,
 }
 
-/// What a stored file turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    Whole,
-    /// Its bytes are not what its name says.
-    Damaged,
-    /// Its row is here, and its file is not.
-    Gone,
-}
-
 impl Store {
-    /// Reads a stored file through.
-    ///
-    /// # Errors
-    /// Where the disk fails.
-    pub async fn examine(&self, id: BlobId) -> Result<Health, Error> {
-        let blob = match self.look_at(id).await {
-            Ok(Some(blob)) => blob,
-            Ok(None) => return Ok(Health::Gone),
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Ok(Health::Damaged);
-            }
-            Err(error) => return Err(error),
-        };
-        match blob.digests(&self.tasks, &[]).await {
-            Ok(digests) if digests.blob == id => Ok(Health::Whole),
-            Ok(_) => Ok(Health::Damaged),
-            // A seal that does not fit.
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Ok(Health::Damaged)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Lays a damaged file aside, under a name that nothing reads, so that it is a miss. Says
-    /// whether what it was is published here.
-    ///
-    /// # Errors
-    /// Where the disk or a catalog fails.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub async fn lay_aside(&self, id: BlobId) -> Result<bool, Error> {
-        let _alone = self.recording.write().await;
-        let is_published = self.packages.needs(id).await?;
-        let (blobs, held) = (self.blobs.clone(), self.held.clone());
-        let laid = self.tasks.spawn_blocking(move || {
-            for path in [blob::path(&blobs, id), blob::sealed_path(&blobs, id)] {
-                let aside = path.with_extension("damaged");
-                match std::fs::rename(&path, &aside) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
-            }
-            held.forget(id);
-            Ok(())
-        });
-        laid.await.map_err(|_| Error::Stopped)??;
-        if let Some((size, was_kept)) = self.catalog.lose_blob(id).await?
-            && !was_kept
-        {
-            self.space.remove(size);
-        }
-        self.evicted();
-        Ok(is_published)
-    }
-
     /// Takes away what nothing needs, or says what that would be.
     ///
     /// # Errors
@@ -107,11 +40,11 @@ impl Store {
         dry_run: bool,
     ) -> Result<Waste, Error> {
         // What a bundle brings is named by no row until it is whole.
-        let _importing = self.importing().await;
+        let _importing = self.imports.take_turn().await;
         let mut waste = Waste::default();
         let mut unneeded = Vec::new();
         let before = clock::unix_ms_now() - i64::try_from(YOUNG.as_millis()).unwrap_or(i64::MAX);
-        for (id, size) in self.catalog.unnamed_blobs(before).await? {
+        for (id, size) in self.catalog.blobs().unnamed(before).await? {
             if !self.packages.needs(id).await? {
                 unneeded.push(id);
                 waste.unnamed += 1;
@@ -119,34 +52,39 @@ impl Store {
             }
         }
         if !dry_run {
-            self.discard(&unneeded).await?;
+            self.retention.discard(&unneeded).await?;
         }
-        let found = self.files().await?;
-        let on_disk: HashSet<BlobId> = found.iter().filter_map(|file| file.id).collect();
+        let found = self.files.list().await?;
+        let on_disk: HashSet<BlobId> = found.iter().filter_map(blob_of).collect();
         let mut known = HashSet::new();
         let mut after = None;
         loop {
-            let page = self.catalog.blobs_here(after, 10_000).await?;
+            let page = self.catalog.blobs().after(after, 10_000).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (id, _) in page {
                 known.insert(id);
                 // What came since the files were listed is no loss.
-                if on_disk.contains(&id) || self.look_at(id).await?.is_some() {
+                if on_disk.contains(&id) || self.files.open(id).await?.is_some() {
                     continue;
                 }
                 waste.gone += 1;
-                if !dry_run && let Some((size, false)) = self.catalog.lose_blob(id).await? {
-                    self.space.remove(size);
+                if !dry_run {
+                    self.retention.forget_lost(id).await?;
                 }
             }
         }
+        let now = clock::system_now();
+        let is_old = |file: &FoundFile| {
+            let age = file.modified.and_then(|at| now.duration_since(at).ok());
+            age.is_some_and(|age| age > YOUNG)
+        };
         let stray = found
             .into_iter()
-            .filter(|file| file.is_old && file.id.is_none_or(|id| !known.contains(&id)));
+            .filter(|file| is_old(file) && blob_of(file).is_none_or(|id| !known.contains(&id)));
         self.sweep(stray.collect(), dry_run, &mut waste).await?;
-        self.evicted();
-        waste.old_lines = self.catalog.old_lines(bounds, !dry_run).await?;
+        self.retention.count_eviction();
+        waste.old_lines = self.catalog.reports().old_lines(bounds, !dry_run).await?;
         Ok(waste)
     }
 
@@ -154,16 +92,16 @@ impl Store {
     /// no row where the catalog was begun anew.
     async fn sweep(
         &self,
-        stray: Vec<Found>,
+        stray: Vec<FoundFile>,
         dry_run: bool,
         waste: &mut Waste,
     ) -> Result<(), Error> {
         // Nothing is published meanwhile.
-        let _alone = self.recording.write().await;
+        let _alone = self.retention.alone().await;
         let mut paths = Vec::new();
         for file in stray {
-            let is_needed = match file.of {
-                Some(id) => self.packages.needs(id).await? || self.catalog.has_blob(id).await?,
+            let is_needed = match file.named {
+                Some(id) => self.packages.needs(id).await? || self.catalog.blobs().has(id).await?,
                 None => false,
             };
             if !is_needed {
@@ -173,54 +111,13 @@ impl Store {
             }
         }
         if !dry_run {
-            let unlinked = self.tasks.spawn_blocking(move || reclaim::unlink(&paths));
-            unlinked.await.map_err(|_| Error::Stopped)?;
+            self.files.unlink_paths(paths).await;
         }
         Ok(())
     }
-
-    /// All files below the blobs' folder.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    async fn files(&self) -> Result<Vec<Found>, Error> {
-        let blobs = self.blobs.clone();
-        let now = clock::system_now();
-        let found = self.tasks.spawn_blocking(move || {
-            let mut found = Vec::new();
-            for folder in std::fs::read_dir(blobs)? {
-                for file in std::fs::read_dir(folder?.path())? {
-                    let file = file?;
-                    let metadata = file.metadata()?;
-                    let path = file.path();
-                    let is_blob = path.extension().is_none_or(|it| it == blob::SEALED);
-                    let name = path.file_stem().and_then(|name| name.to_str());
-                    let bytes = name.and_then(|name| hex::decode(name).ok());
-                    let of = bytes.and_then(|bytes| BlobId::from_slice(&bytes));
-                    let age = metadata
-                        .modified()
-                        .ok()
-                        .and_then(|at| now.duration_since(at).ok());
-                    found.push(Found {
-                        of,
-                        id: of.filter(|_| is_blob),
-                        size: metadata.len(),
-                        is_old: age.is_some_and(|age| age > YOUNG),
-                        path,
-                    });
-                }
-            }
-            Ok::<_, std::io::Error>(found)
-        });
-        Ok(found.await.map_err(|_| Error::Stopped)??)
-    }
 }
 
-/// A file below the blobs' folder.
-struct Found {
-    path: PathBuf,
-    /// The blob that it is.
-    id: Option<BlobId>,
-    /// The blob that its name begins with, also where it was laid aside.
-    of: Option<BlobId>,
-    size: u64,
-    is_old: bool,
+/// The blob that the file is; none where it was laid aside, or is no blob at all.
+fn blob_of(file: &FoundFile) -> Option<BlobId> {
+    file.named.filter(|_| file.is_blob)
 }

@@ -99,8 +99,8 @@ impl<'a> Writer<'a> {
         Ok(Self {
             store,
             choice,
-            manifest: Hashed::new(store.scratch()?),
-            sbom: begin_bill(Hashed::new(store.scratch()?))?,
+            manifest: Hashed::new(store.directory().scratch()?),
+            sbom: begin_bill(Hashed::new(store.directory().scratch()?))?,
             met: Met::default(),
             blobs: 0,
             bytes: 0,
@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
         loop {
             let page = self
                 .runtime
-                .block_on(catalog.packages_here(after.as_ref(), PAGE))
+                .block_on(catalog.assets().packages_here(after.as_ref(), PAGE))
                 .map_err(failed)?;
             let Some(last) = page.last().cloned() else {
                 return Ok(());
@@ -177,7 +177,7 @@ impl<'a> Writer<'a> {
         let catalog = self.store.catalog();
         let assets = self
             .runtime
-            .block_on(catalog.assets_here(connection, package))
+            .block_on(catalog.assets().of_package(connection, package))
             .map_err(failed)?;
         let assets: Vec<_> = assets
             .into_iter()
@@ -191,7 +191,7 @@ impl<'a> Writer<'a> {
         }
         let dates = self
             .runtime
-            .block_on(catalog.publish_dates(connection, package))
+            .block_on(catalog.publish_dates().of_package(connection, package))
             .map_err(failed)?;
         let choice = self.choice;
         let is_in = |row: &AssetRow| choice.is_new(row.first_seen);
@@ -232,7 +232,7 @@ impl<'a> Writer<'a> {
             let catalog = self.store.catalog();
             let page = self
                 .runtime
-                .block_on(catalog.documents_here(place, PAGE))
+                .block_on(catalog.documents().after(place, PAGE))
                 .map_err(failed)?;
             let Some(last) = page.last() else {
                 return Ok(());

@@ -72,7 +72,7 @@ pub async fn export(
         None
     };
     let choice = Choice::of(snapshot, &order, since)?;
-    let reading = store.reading().await;
+    let reading = store.retention().reading().await;
     let tasks = store.tasks().clone();
     let (store, snapshot) = (Arc::clone(store), Arc::clone(snapshot));
     let prepared = tasks
@@ -95,7 +95,7 @@ pub async fn export(
 
 /// When the last export began that ended well; seconds since 1970.
 async fn last(store: &Store) -> Result<Option<i64>, Problem> {
-    let state = store.catalog().progress(LAST).await;
+    let state = store.catalog().work().of(LAST).await;
     let state = state.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
     Ok(state.and_then(|state| state.parse().ok()))
 }
@@ -107,7 +107,8 @@ async fn last(store: &Store) -> Result<Option<i64>, Problem> {
 pub async fn exported(store: &Store, created: i64) -> Result<(), Problem> {
     let noted = store
         .catalog()
-        .set_progress(LAST, Some(&created.to_string()))
+        .work()
+        .set(LAST, Some(&created.to_string()))
         .await;
     noted.map_err(|error| Problem::internal("the catalog cannot be written", error))
 }
@@ -118,7 +119,7 @@ fn failed(error: impl std::fmt::Display) -> Problem {
 
 /// The key that signs: the configuration's, else the data directory's own.
 fn signing_key(store: &Store, snapshot: &Snapshot) -> Result<SigningKey, Problem> {
-    let own = || store.bundle_key(SigningKey::make);
+    let own = || store.directory().bundle_key(SigningKey::make);
     let pem = match &snapshot.config.bundle.key {
         Some(key) => key.clone(),
         None => own().map_err(failed)?,

@@ -132,7 +132,7 @@ pub fn write(
                 continue;
             }
             let blob = Handle::current()
-                .block_on(store.look_at(id))
+                .block_on(store.files().open(id))
                 .map_err(failed)?;
             let blob = blob.filter(|blob| blob.size() == size);
             let Some(blob) = blob else {

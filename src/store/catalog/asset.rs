@@ -1,8 +1,10 @@
+//! Assets: immutable files that connections gave, each row naming the blob that is its bytes.
+
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::Catalog;
+use crate::format;
 use crate::package::{AssetId, BlobId, Origin, PackageId, Summary};
 
 /// An asset of one connection.
@@ -46,10 +48,26 @@ impl AssetRow {
     }
 }
 
-impl Catalog {
+/// A package of which files came through a connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pulled {
+    pub connection: String,
+    /// `npm:@scope/name`.
+    pub package: String,
+}
+
+/// The catalog's assets.
+#[derive(Clone)]
+pub struct Assets {
+    pub(super) pool: SqlitePool,
+}
+
+impl Assets {
+    /// The asset's row, whether or not its bytes are still here.
+    ///
     /// # Errors
     /// Where the database fails.
-    pub async fn asset(&self, key: &AssetKey) -> Result<Option<AssetRow>, sqlx::Error> {
+    pub async fn find(&self, key: &AssetKey) -> Result<Option<AssetRow>, sqlx::Error> {
         let row = sqlx::query(
             "SELECT version, blob, size, media_type, published, last_modified, first_seen, fetch_ms \
              FROM asset WHERE connection = ? AND package = ? AND file = ?",
@@ -62,29 +80,12 @@ impl Catalog {
         Ok(row.and_then(|row| AssetRow::read(&row, 0)))
     }
 
-    /// Whether any asset of the package was ever pulled through the connection.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn has_assets_of(
-        &self,
-        connection: &str,
-        package: &PackageId,
-    ) -> Result<bool, sqlx::Error> {
-        let row = sqlx::query("SELECT 1 FROM asset WHERE connection = ? AND package = ? LIMIT 1")
-            .bind(connection)
-            .bind(package.to_string())
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.is_some())
-    }
-
-    /// Packages of which assets were pulled through the connections, in the order of their names,
+    /// Packages of which assets were pulled through the connection, in the order of their names,
     /// `limit` of them behind `after`.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn pulled(
+    pub async fn packages_pulled(
         &self,
         connection: &str,
         after: &str,
@@ -115,7 +116,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn pulled_assets(
+    pub async fn files_pulled(
         &self,
         connection: &str,
         package: &PackageId,
@@ -141,7 +142,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn held_files(
+    pub async fn files_here(
         &self,
         connection: &str,
         package: &PackageId,
@@ -156,8 +157,83 @@ impl Catalog {
         .await
     }
 
+    /// Packages of which files are here, behind `after`, by connection and name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn packages_here(
+        &self,
+        after: Option<&Pulled>,
+        limit: usize,
+    ) -> Result<Vec<Pulled>, sqlx::Error> {
+        let (connection, package) =
+            after.map_or(("", ""), |it| (it.connection.as_str(), it.package.as_str()));
+        let rows = sqlx::query(
+            "SELECT DISTINCT connection, package FROM asset WHERE (connection, package) > (?, ?) \
+             ORDER BY connection, package LIMIT ?",
+        )
+        .bind(connection)
+        .bind(package)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Pulled {
+                connection: row.get(0),
+                package: row.get(1),
+            })
+            .collect())
+    }
+
+    /// The package's assets whose bytes are here, version by version.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of_package(
+        &self,
+        connection: &str,
+        package: &PackageId,
+    ) -> Result<Vec<(AssetKey, AssetRow)>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT asset.file, version, blob, asset.size, media_type, published, last_modified, first_seen, \
+             fetch_ms FROM asset JOIN blob ON blob.id = asset.blob \
+             WHERE connection = ? AND package = ? ORDER BY version, file",
+        )
+        .bind(connection)
+        .bind(package.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                let asset = AssetId {
+                    package: package.clone(),
+                    file: row.get::<String, _>(0).into(),
+                };
+                let key = AssetKey {
+                    connection: connection.into(),
+                    asset,
+                };
+                Some((key, AssetRow::read(row, 1)?))
+            })
+            .collect())
+    }
+
+    /// The assets whose bytes a blob is.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of_blob(&self, blob: BlobId) -> Result<Vec<AssetKey>, sqlx::Error> {
+        let rows = sqlx::query("SELECT connection, package, file FROM asset WHERE blob = ?")
+            .bind(blob.as_bytes().as_slice())
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.iter().filter_map(asset_key).collect())
+    }
+
     /// Keeps an asset.
-    pub(in crate::store) async fn keep_asset(
+    pub(in crate::store) async fn keep(
         &self,
         key: &AssetKey,
         row: &AssetRow,
@@ -234,5 +310,15 @@ async fn keep_asset(
     Ok(KeptAsset {
         is_first: other.is_none(),
         is_held: row.get::<i64, _>(0) != 0,
+    })
+}
+
+fn asset_key(row: &SqliteRow) -> Option<AssetKey> {
+    Some(AssetKey {
+        connection: row.get::<String, _>(0).into(),
+        asset: AssetId {
+            package: format::package(&row.get::<String, _>(1)).ok()?,
+            file: row.get::<String, _>(2).into(),
+        },
     })
 }

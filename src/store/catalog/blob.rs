@@ -1,12 +1,22 @@
-use sqlx::Row as _;
+//! Blobs: which files are here, how large they are, and which of them are kept from eviction.
 
-use super::Catalog;
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqlitePool};
+
 use crate::clock;
 use crate::package::{Algorithm, BlobId, Digest};
 
-impl Catalog {
+/// The catalog's blobs.
+#[derive(Clone)]
+pub struct Blobs {
+    pub(super) pool: SqlitePool,
+}
+
+impl Blobs {
     /// The sum of all evictable blobs' sizes.
-    pub(in crate::store) async fn blob_bytes(&self) -> Result<u64, sqlx::Error> {
+    pub(in crate::store) async fn evictable_bytes(&self) -> Result<u64, sqlx::Error> {
         let row = sqlx::query("SELECT bytes FROM stored")
             .fetch_one(&self.pool)
             .await?;
@@ -14,7 +24,7 @@ impl Catalog {
     }
 
     /// Whether the blob has a row.
-    pub(in crate::store) async fn has_blob(&self, id: BlobId) -> Result<bool, sqlx::Error> {
+    pub(in crate::store) async fn has(&self, id: BlobId) -> Result<bool, sqlx::Error> {
         let row = sqlx::query("SELECT 1 FROM blob WHERE id = ?")
             .bind(id.as_bytes().as_slice())
             .fetch_optional(&self.pool)
@@ -22,12 +32,8 @@ impl Catalog {
         Ok(row.is_some())
     }
 
-    /// Says whether the blob is new.
-    pub(in crate::store) async fn add_blob(
-        &self,
-        id: BlobId,
-        size: u64,
-    ) -> Result<bool, sqlx::Error> {
+    /// Adds an evictable blob; says whether it is new.
+    pub(in crate::store) async fn add(&self, id: BlobId, size: u64) -> Result<bool, sqlx::Error> {
         let now = clock::unix_ms_now();
         let done = sqlx::query("INSERT INTO blob (id, size, stored_at, used_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(id.as_bytes().as_slice())
@@ -40,11 +46,7 @@ impl Catalog {
     }
 
     /// Keeps the blob from eviction; says whether it was an evictable one before.
-    pub(in crate::store) async fn keep_blob(
-        &self,
-        id: BlobId,
-        size: u64,
-    ) -> Result<bool, sqlx::Error> {
+    pub(in crate::store) async fn keep(&self, id: BlobId, size: u64) -> Result<bool, sqlx::Error> {
         if self.keep_known(id).await?.is_some() {
             return Ok(true);
         }
@@ -81,7 +83,7 @@ impl Catalog {
     }
 
     /// All blobs that are kept from eviction.
-    pub(in crate::store) async fn kept_blobs(&self) -> Result<Vec<BlobId>, sqlx::Error> {
+    pub(in crate::store) async fn kept(&self) -> Result<Vec<BlobId>, sqlx::Error> {
         let rows = sqlx::query("SELECT id FROM blob WHERE kept = 1")
             .fetch_all(&self.pool)
             .await?;
@@ -141,7 +143,7 @@ impl Catalog {
 
     /// Forgets those of the blobs that nothing names, and says which they were, with their sizes and
     /// whether they were kept from eviction.
-    pub(in crate::store) async fn forget_blobs(
+    pub(in crate::store) async fn forget(
         &self,
         blobs: &[BlobId],
     ) -> Result<Vec<(BlobId, u64, bool)>, sqlx::Error> {
@@ -173,7 +175,7 @@ impl Catalog {
 
     /// Forgets a blob whose file is gone, and the documents that it was; an asset's row is a pin and
     /// stays. Says which size it had, and whether it was kept from eviction.
-    pub(in crate::store) async fn lose_blob(
+    pub(in crate::store) async fn lose(
         &self,
         id: BlobId,
     ) -> Result<Option<(u64, bool)>, sqlx::Error> {
@@ -198,34 +200,7 @@ impl Catalog {
         }))
     }
 
-    /// Notes that a blob came in a bundle of which nothing is visible yet.
-    pub(in crate::store) async fn stage(&self, blob: BlobId) -> Result<(), sqlx::Error> {
-        sqlx::query("INSERT INTO staged (blob) VALUES (?) ON CONFLICT DO NOTHING")
-            .bind(blob.as_bytes().as_slice())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// The blobs that came in bundles of which nothing is visible.
-    pub(in crate::store) async fn staged(&self) -> Result<Vec<BlobId>, sqlx::Error> {
-        let rows = sqlx::query("SELECT blob FROM staged")
-            .fetch_all(&self.pool)
-            .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
-            .collect())
-    }
-
-    /// What was staged is visible now.
-    pub(in crate::store) async fn unstage(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM staged")
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
+    /// A further digest of the blob, where it was computed before.
     pub(in crate::store) async fn digest(
         &self,
         blob: BlobId,
@@ -252,4 +227,84 @@ impl Catalog {
             .await?;
         Ok(())
     }
+
+    /// Writes down when blobs were used last; milliseconds since 1970.
+    pub(in crate::store) async fn mark_used(
+        &self,
+        notes: HashMap<BlobId, i64>,
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        for (id, used_at) in notes {
+            sqlx::query("UPDATE blob SET used_at = ?, reused = 1 WHERE id = ?")
+                .bind(used_at)
+                .bind(id.as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await
+    }
+
+    /// Blobs behind `place`, in the order of their names, with their sizes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn after(
+        &self,
+        place: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
+        let place = place.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+        let rows = sqlx::query("SELECT id, size FROM blob WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(place)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.iter().filter_map(blob_and_size).collect())
+    }
+
+    /// How many blobs there are, and their bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn total(&self) -> Result<(u64, u64), sqlx::Error> {
+        let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blob")
+            .fetch_one(&self.pool)
+            .await?;
+        let number = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
+        Ok((number(0), number(1)))
+    }
+
+    /// Blobs from before then (milliseconds since 1970) that no row names, with their sizes;
+    /// published ones may be among them.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn unnamed(&self, before: i64) -> Result<Vec<(BlobId, u64)>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT id, size FROM blob WHERE stored_at < ? \
+             AND NOT EXISTS (SELECT 1 FROM asset WHERE asset.blob = blob.id) \
+             AND NOT EXISTS (SELECT 1 FROM document WHERE document.blob = blob.id)",
+        )
+        .bind(before)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().filter_map(blob_and_size).collect())
+    }
+
+    /// What is never evicted: how many files there are, and their bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn kept_total(&self) -> Result<(u64, u64), sqlx::Error> {
+        let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blob WHERE kept = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        let number = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
+        Ok((number(0), number(1)))
+    }
+}
+
+fn blob_and_size(row: &SqliteRow) -> Option<(BlobId, u64)> {
+    let id = BlobId::from_slice(&row.get::<Vec<u8>, _>(0))?;
+    Some((id, u64::try_from(row.get::<i64, _>(1)).unwrap_or(0)))
 }

@@ -1,7 +1,9 @@
+//! Documents: mutable metadata of connections, each row naming the blob that is its bytes.
+
 use sqlx::Row as _;
+use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::Catalog;
 use crate::package::BlobId;
 
 /// A document: its bytes' name and the validators that came with them.
@@ -47,10 +49,26 @@ impl DocumentRow {
     }
 }
 
-impl Catalog {
+/// A document that is here, and the connection it came through.
+#[derive(Clone, Debug)]
+pub struct StoredDocument {
+    pub connection: String,
+    pub key: String,
+    pub row: DocumentRow,
+}
+
+/// The catalog's documents.
+#[derive(Clone)]
+pub struct Documents {
+    pub(super) pool: SqlitePool,
+}
+
+impl Documents {
+    /// The document's row.
+    ///
     /// # Errors
     /// Where the database fails.
-    pub async fn document(
+    pub async fn find(
         &self,
         connection: &str,
         key: &str,
@@ -64,6 +82,39 @@ impl Catalog {
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.and_then(|row| DocumentRow::read(&row, 0)))
+    }
+
+    /// Documents whose bytes are here, `limit` of them behind `place`, by connection and key.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn after(
+        &self,
+        place: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<Vec<StoredDocument>, sqlx::Error> {
+        let (connection, key) = place.unwrap_or(("", ""));
+        let rows = sqlx::query(
+            "SELECT connection, key, blob, document.size, url, media_type, etag, last_modified, policy, \
+             fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
+             FROM document JOIN blob ON blob.id = document.blob WHERE (connection, key) > (?, ?) \
+             ORDER BY connection, key LIMIT ?",
+        )
+        .bind(connection)
+        .bind(key)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                Some(StoredDocument {
+                    connection: row.get(0),
+                    key: row.get(1),
+                    row: DocumentRow::read(row, 2)?,
+                })
+            })
+            .collect())
     }
 
     /// Has these documents of the connection, or all of them, be asked for anew before they are
@@ -103,13 +154,13 @@ impl Catalog {
 
     /// Keeps a document in the place of what was there. What held it still does; then the blob that
     /// has to be let go of is named.
-    pub(in crate::store) async fn keep_document(
+    pub(in crate::store) async fn keep(
         &self,
         connection: &str,
         key: &str,
         row: &DocumentRow,
         held: i64,
-    ) -> Result<Held, sqlx::Error> {
+    ) -> Result<KeptDocument, sqlx::Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let before =
             sqlx::query("SELECT blob, held FROM document WHERE connection = ? AND key = ?")
@@ -144,7 +195,7 @@ impl Catalog {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Held {
+        Ok(KeptDocument {
             is_held: held != 0,
             replaced: replaced.filter(|blob| held_before != 0 && *blob != row.blob),
         })
@@ -152,7 +203,7 @@ impl Catalog {
 }
 
 /// Whether a document's blob is held, and which one was before it.
-pub(in crate::store) struct Held {
+pub(in crate::store) struct KeptDocument {
     pub is_held: bool,
     pub replaced: Option<BlobId>,
 }

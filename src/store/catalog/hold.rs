@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
-use super::Catalog;
 use crate::clock;
 use crate::format;
 use crate::package::{BlobId, PackageId};
 use crate::rule::Pattern;
 
 /// Why a row holds its blob: a set of these.
-const PINNED: i64 = 1;
+pub const PINNED: i64 = 1;
 pub const RETAINED: i64 = 2;
 /// It came in a bundle: nobody here can fetch it again.
 pub const IMPORTED: i64 = 4;
@@ -30,12 +29,12 @@ pub struct Pin {
 
 /// What holds rows that are still to come.
 #[derive(Default)]
-pub struct Holds {
+struct HoldRules {
     pins: ArcSwap<Vec<Pattern>>,
     retained: ArcSwap<BTreeSet<String>>,
 }
 
-impl Holds {
+impl HoldRules {
     /// Why a row of the connection would be held; of a document that is no package's, the connection
     /// alone says so.
     fn of(&self, connection: &str, package: Option<&PackageId>, version: Option<&str>) -> i64 {
@@ -69,34 +68,54 @@ fn package_of(
     formats.get(connection)?.protocol().package_of(key)
 }
 
-impl Catalog {
-    pub(in crate::store) fn held_of_asset(
+/// The catalog's holds: why rows keep their blobs from eviction.
+#[derive(Clone)]
+pub struct Holds {
+    pool: SqlitePool,
+    rules: Arc<HoldRules>,
+}
+
+impl Holds {
+    pub(super) async fn open(pool: SqlitePool) -> Result<Self, sqlx::Error> {
+        let holds = Self {
+            pool,
+            rules: Arc::default(),
+        };
+        holds.recall_pins().await?;
+        Ok(holds)
+    }
+
+    /// Why an asset that comes in now is held.
+    pub(in crate::store) fn of_asset(
         &self,
         connection: &str,
         package: &PackageId,
         version: &str,
     ) -> i64 {
-        self.holds.of(connection, Some(package), Some(version))
+        self.rules.of(connection, Some(package), Some(version))
     }
 
-    pub(in crate::store) fn held_of_document(
+    /// Why a document that comes in now is held.
+    pub(in crate::store) fn of_document(
         &self,
         connection: &str,
         package: Option<&PackageId>,
     ) -> i64 {
-        self.holds.of(connection, package, None)
+        self.rules.of(connection, package, None)
     }
 
     /// Reads the pins into memory.
-    pub(in crate::store) async fn recall_pins(&self) -> Result<(), sqlx::Error> {
+    async fn recall_pins(&self) -> Result<(), sqlx::Error> {
         let pins = self.pins().await?;
         let patterns = pins
             .iter()
             .filter_map(|pin| Pattern::parse(&pin.pattern).ok());
-        self.holds.pins.store(Arc::new(patterns.collect()));
+        self.rules.pins.store(Arc::new(patterns.collect()));
         Ok(())
     }
 
+    /// The patterns that are pinned, in their order.
+    ///
     /// # Errors
     /// Where the database fails.
     pub async fn pins(&self) -> Result<Vec<Pin>, sqlx::Error> {
@@ -143,22 +162,22 @@ impl Catalog {
 
     /// Holds what comes from these connections from now on.
     pub(in crate::store) fn set_retained(&self, connections: BTreeSet<String>) {
-        self.holds.retained.store(Arc::new(connections));
+        self.rules.retained.store(Arc::new(connections));
     }
 
     /// Writes down anew what pins and repositories hold of what is here. `formats` are the
     /// connections' own.
-    pub(in crate::store) async fn hold_anew(
+    pub(in crate::store) async fn write_anew(
         &self,
         formats: &HashMap<String, crate::package::Format>,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        self.hold_assets_anew(&mut transaction).await?;
-        self.hold_documents_anew(&mut transaction, formats).await?;
+        self.write_assets_anew(&mut transaction).await?;
+        self.write_documents_anew(&mut transaction, formats).await?;
         transaction.commit().await
     }
 
-    async fn hold_assets_anew(
+    async fn write_assets_anew(
         &self,
         transaction: &mut SqliteConnection,
     ) -> Result<(), sqlx::Error> {
@@ -171,7 +190,7 @@ impl Catalog {
             let Ok(id) = format::package(&package) else {
                 continue;
             };
-            let held = self.holds.of(&connection, Some(&id), Some(&version));
+            let held = self.rules.of(&connection, Some(&id), Some(&version));
             sqlx::query(
                 "UPDATE asset SET held = (held & ?) | ? WHERE connection = ? AND package = ? AND version = ? \
                  AND held & 3 <> ?",
@@ -188,7 +207,7 @@ impl Catalog {
         Ok(())
     }
 
-    async fn hold_documents_anew(
+    async fn write_documents_anew(
         &self,
         transaction: &mut SqliteConnection,
         formats: &HashMap<String, crate::package::Format>,
@@ -199,7 +218,7 @@ impl Catalog {
         for row in rows {
             let (connection, key): (String, String) = (row.get(0), row.get(1));
             let package = package_of(formats, &connection, &key);
-            let held = self.holds.of(&connection, package.as_ref(), None);
+            let held = self.rules.of(&connection, package.as_ref(), None);
             sqlx::query(
                 "UPDATE document SET held = (held & ?) | ? WHERE connection = ? AND key = ? AND held & 3 <> ?",
             )
@@ -215,7 +234,7 @@ impl Catalog {
     }
 
     /// Whether a row holds the blob, or a bundle that is coming in.
-    pub(in crate::store) async fn holds(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
+    pub(in crate::store) async fn is_held(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
         let row = sqlx::query(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM asset WHERE blob = ?1 AND held <> 0) \
              OR EXISTS (SELECT 1 FROM document WHERE blob = ?1 AND held <> 0) \
@@ -228,7 +247,7 @@ impl Catalog {
     }
 
     /// All blobs that rows hold, and that are here.
-    pub(in crate::store) async fn held_blobs(&self) -> Result<HashSet<BlobId>, sqlx::Error> {
+    pub(in crate::store) async fn blobs(&self) -> Result<HashSet<BlobId>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT id FROM blob WHERE id IN (SELECT blob FROM asset WHERE held <> 0) \
              OR id IN (SELECT blob FROM document WHERE held <> 0) OR id IN (SELECT blob FROM staged)",
@@ -239,17 +258,5 @@ impl Catalog {
             .iter()
             .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
             .collect())
-    }
-
-    /// What is never evicted: how many files there are, and their bytes.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn kept_size(&self) -> Result<(u64, u64), sqlx::Error> {
-        let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM blob WHERE kept = 1")
-            .fetch_one(&self.pool)
-            .await?;
-        let number = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
-        Ok((number(0), number(1)))
     }
 }

@@ -1,9 +1,8 @@
 //! What was asked for on which day, by whom, and what came from outside.
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
+use sqlx::{Row as _, SqlitePool};
 
-use super::Catalog;
 use crate::clock;
 use crate::config;
 use crate::telemetry::{Page, Who};
@@ -70,9 +69,15 @@ fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-impl Catalog {
+/// The catalog's lines for reports, one a day of each kind.
+#[derive(Clone)]
+pub struct Reports {
+    pub(super) pool: SqlitePool,
+}
+
+impl Reports {
     /// Adds what was counted to today's lines; who pulls beyond the bound goes, the oldest first.
-    pub(in crate::store) async fn write_down(
+    pub(in crate::store) async fn add(
         &self,
         page: Page,
         bounds: &config::Report,
@@ -255,7 +260,11 @@ impl Catalog {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn sizes(&self, by_use: bool, limit: usize) -> Result<Vec<Size>, sqlx::Error> {
+    pub async fn package_sizes(
+        &self,
+        by_use: bool,
+        limit: usize,
+    ) -> Result<Vec<Size>, sqlx::Error> {
         let order = if by_use { "4, 3 DESC" } else { "3 DESC" };
         let sql = format!(
             "SELECT package, COUNT(*), SUM(blob.size), MAX(used_at) / 1000 FROM asset \

@@ -1,33 +1,52 @@
-//! The one SQL database: what every resource of every connection is.
+//! The cache's SQL database: what every resource of every connection is. Each noun has a type of its
+//! own; a [`Catalog`] is all of them over one pool.
 
+mod alias;
 mod asset;
 mod blob;
 mod document;
 pub mod hold;
 pub mod ledger;
-mod names;
-pub mod survey;
+mod progress;
+mod publish_date;
+mod staged;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod wish;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-pub use asset::{AssetKey, AssetRow};
-pub use document::DocumentRow;
+pub use alias::Aliases;
+pub use asset::{AssetKey, AssetRow, Assets, Pulled};
+pub use blob::Blobs;
+pub use document::{DocumentRow, Documents, StoredDocument};
+pub use hold::Holds;
+pub use ledger::Reports;
+pub use progress::LongWork;
+pub use publish_date::PublishDates;
+pub use staged::Staged;
 
 use super::Error;
-use hold::Holds;
+use wish::WishRows;
 
 /// The catalog; clones share it.
 #[derive(Clone)]
 pub struct Catalog {
     pool: SqlitePool,
-    holds: Arc<Holds>,
+    aliases: Aliases,
+    assets: Assets,
+    blobs: Blobs,
+    documents: Documents,
+    holds: Holds,
+    publish_dates: PublishDates,
+    reports: Reports,
+    staged: Staged,
+    work: LongWork,
 }
 
 impl Catalog {
@@ -48,11 +67,78 @@ impl Catalog {
         sqlx::migrate!("src/store/catalog/migrations")
             .run(&pool)
             .await?;
-        let catalog = Self {
+        Ok(Self {
+            aliases: Aliases { pool: pool.clone() },
+            assets: Assets { pool: pool.clone() },
+            blobs: Blobs { pool: pool.clone() },
+            documents: Documents { pool: pool.clone() },
+            holds: Holds::open(pool.clone()).await?,
+            publish_dates: PublishDates { pool: pool.clone() },
+            reports: Reports { pool: pool.clone() },
+            staged: Staged { pool: pool.clone() },
+            work: LongWork { pool: pool.clone() },
             pool,
-            holds: Arc::default(),
-        };
-        catalog.recall_pins().await?;
-        Ok(catalog)
+        })
+    }
+
+    /// Paths that stand for addresses.
+    #[must_use]
+    pub fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
+    /// Immutable files that connections gave.
+    #[must_use]
+    pub fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    /// The files that are here.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Mutable metadata that connections gave.
+    #[must_use]
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// What is never evicted though it came from outside, and why.
+    #[must_use]
+    pub fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// Publish dates that no document has.
+    #[must_use]
+    pub fn publish_dates(&self) -> &PublishDates {
+        &self.publish_dates
+    }
+
+    /// What was asked for on which day, by whom, and what came from outside.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Blobs of a bundle of which nothing is visible yet.
+    pub(super) fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
+    /// What was asked for offline and is not here: no more than `max` lines.
+    pub(super) fn wishes(&self, max: usize) -> WishRows {
+        WishRows {
+            pool: self.pool.clone(),
+            max,
+        }
+    }
+
+    /// How far long work has come.
+    #[must_use]
+    pub fn work(&self) -> &LongWork {
+        &self.work
     }
 }

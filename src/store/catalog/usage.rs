@@ -1,10 +1,9 @@
 //! Uses of blobs: noted in memory, written in batches.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Catalog;
+use super::Blobs;
 use crate::clock;
 use crate::package::BlobId;
 use crate::store::notes::Notes;
@@ -18,11 +17,11 @@ const NOTES_MAX: usize = 10_000;
 pub struct Usage(Arc<Notes<BlobId, i64>>);
 
 impl Usage {
-    pub(in crate::store) fn start(catalog: &Catalog, tasks: &Tasks) -> Self {
-        let catalog = catalog.clone();
+    pub(in crate::store) fn start(blobs: &Blobs, tasks: &Tasks) -> Self {
+        let blobs = blobs.clone();
         let write = move |notes| {
-            let catalog = catalog.clone();
-            async move { catalog.used(notes).await.map_err(Into::into) }
+            let blobs = blobs.clone();
+            async move { blobs.mark_used(notes).await.map_err(Into::into) }
         };
         let what = "uses of blobs";
         Self(Notes::start(tasks, what, EVERY, NOTES_MAX, write))
@@ -35,19 +34,5 @@ impl Usage {
 
     pub(in crate::store) async fn flush(&self) {
         self.0.flush().await;
-    }
-}
-
-impl Catalog {
-    async fn used(&self, notes: HashMap<BlobId, i64>) -> Result<(), sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
-        for (id, used_at) in notes {
-            sqlx::query("UPDATE blob SET used_at = ?, reused = 1 WHERE id = ?")
-                .bind(used_at)
-                .bind(id.as_bytes().as_slice())
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await
     }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
+use sqlx::{Row as _, SqlitePool};
 
-use super::Catalog;
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::notes::Notes;
@@ -48,20 +47,19 @@ struct Wanted {
 
 /// Wishes on their way to the catalog.
 pub struct Wishes {
-    catalog: Catalog,
+    rows: WishRows,
     notes: Arc<Notes<Wanted, u64>>,
 }
 
 impl Wishes {
-    /// `max` bounds the table.
-    pub(in crate::store) fn start(catalog: &Catalog, max: usize, tasks: &Tasks) -> Self {
-        let writer = catalog.clone();
+    pub(in crate::store) fn start(rows: WishRows, tasks: &Tasks) -> Self {
+        let writer = rows.clone();
         let write = move |wanted| {
-            let catalog = writer.clone();
-            async move { catalog.add_wishes(wanted, max).await.map_err(Into::into) }
+            let rows = writer.clone();
+            async move { rows.add(wanted).await.map_err(Into::into) }
         };
         Self {
-            catalog: catalog.clone(),
+            rows,
             notes: Notes::start(tasks, "wishes", EVERY, WAITING_MAX, write),
         }
     }
@@ -84,7 +82,7 @@ impl Wishes {
     /// Where the catalog fails.
     pub async fn list(&self) -> Result<Vec<Wish>, sqlx::Error> {
         self.flush().await;
-        self.catalog.wishes().await
+        self.rows.list().await
     }
 
     /// Forgets all wishes; says how many there were.
@@ -93,7 +91,7 @@ impl Wishes {
     /// Where the catalog fails.
     pub async fn clear(&self) -> Result<u64, sqlx::Error> {
         self.flush().await;
-        self.catalog.clear_wishes().await
+        self.rows.clear().await
     }
 
     pub(in crate::store) async fn flush(&self) {
@@ -101,12 +99,15 @@ impl Wishes {
     }
 }
 
-impl Catalog {
-    async fn add_wishes(
-        &self,
-        wanted: HashMap<Wanted, u64>,
-        max: usize,
-    ) -> Result<(), sqlx::Error> {
+/// The catalog's wishes, no more than `max` of them.
+#[derive(Clone)]
+pub struct WishRows {
+    pub(super) pool: SqlitePool,
+    pub(super) max: usize,
+}
+
+impl WishRows {
+    async fn add(&self, wanted: HashMap<Wanted, u64>) -> Result<(), sqlx::Error> {
         let now = clock::unix_now();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for (wanted, times) in wanted {
@@ -130,13 +131,13 @@ impl Catalog {
             "DELETE FROM wish WHERE (repository, package, version, file) IN (SELECT repository, \
              package, version, file FROM wish ORDER BY last_at DESC LIMIT -1 OFFSET ?)",
         )
-        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .bind(i64::try_from(self.max).unwrap_or(i64::MAX))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await
     }
 
-    async fn wishes(&self) -> Result<Vec<Wish>, sqlx::Error> {
+    async fn list(&self) -> Result<Vec<Wish>, sqlx::Error> {
         let rows = sqlx::query(
             "SELECT repository, package, version, file, first_at, last_at, times FROM wish \
              WHERE NOT EXISTS (SELECT 1 FROM asset JOIN blob ON blob.id = asset.blob \
@@ -159,7 +160,7 @@ impl Catalog {
             .collect())
     }
 
-    async fn clear_wishes(&self) -> Result<u64, sqlx::Error> {
+    async fn clear(&self) -> Result<u64, sqlx::Error> {
         let done = sqlx::query("DELETE FROM wish").execute(&self.pool).await?;
         Ok(done.rows_affected())
     }

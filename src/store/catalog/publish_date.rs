@@ -1,50 +1,24 @@
-//! Aliases of addresses, and publish dates that no document has.
+//! Publish dates that no document has, and that were learned from elsewhere.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use sqlx::Row as _;
+use sqlx::{Row as _, SqlitePool};
 
-use super::Catalog;
-use crate::format::Alias;
 use crate::package::PackageId;
 
-impl Catalog {
-    /// # Errors
-    /// Where the database fails.
-    pub async fn alias(&self, connection: &str, path: &str) -> Result<Option<String>, sqlx::Error> {
-        let row = sqlx::query("SELECT target FROM alias WHERE connection = ? AND path = ?")
-            .bind(connection)
-            .bind(path)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.map(|row| row.get(0)))
-    }
+/// The catalog's publish dates.
+#[derive(Clone)]
+pub struct PublishDates {
+    pub(super) pool: SqlitePool,
+}
 
-    /// # Errors
-    /// Where the database fails.
-    pub async fn keep_aliases(
-        &self,
-        connection: &str,
-        aliases: &[Alias],
-    ) -> Result<(), sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
-        for alias in aliases {
-            sqlx::query("INSERT OR REPLACE INTO alias (connection, path, target) VALUES (?, ?, ?)")
-                .bind(connection)
-                .bind(&alias.path)
-                .bind(&alias.target)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await
-    }
-
+impl PublishDates {
     /// All dates that were learned of a package, by version.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn publish_dates(
+    pub async fn of_package(
         &self,
         connection: &str,
         package: &PackageId,
@@ -62,9 +36,11 @@ impl Catalog {
             .collect())
     }
 
+    /// Keeps what was learned of the package's versions.
+    ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_publish_dates(
+    pub async fn keep(
         &self,
         connection: &str,
         package: &PackageId,

@@ -1,0 +1,82 @@
+//! What bytes have to be, where the registry says so in a resource of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tracing::warn;
+
+use crate::config;
+use crate::connection::{Ask, Connection, Error};
+use crate::package::{Algorithm, Expected, Promise, UpstreamUrl};
+use crate::store;
+use crate::telemetry::Metrics;
+
+/// Reads digests from upstream, and tells where bytes do not have them.
+#[derive(Clone)]
+pub struct PromiseReader {
+    patience: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl PromiseReader {
+    pub(super) fn new(config: &config::Fetch, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            patience: config.patience,
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Reads the resources that hold digests: all but MD5 at once, and that where nothing else is.
+    ///
+    /// # Errors
+    /// Where upstream did not say whether there is one.
+    pub async fn read(
+        &self,
+        connection: &Arc<Connection>,
+        promises: Vec<(Promise, UpstreamUrl)>,
+    ) -> Result<Expected, Error> {
+        let (weak, strong): (Vec<_>, Vec<_>) = promises
+            .into_iter()
+            .partition(|(promise, _)| promise.algorithm == Some(Algorithm::Md5));
+        let mut outage = None;
+        for promises in [strong, weak] {
+            let asked = promises
+                .iter()
+                .map(|(promise, url)| self.read_one(connection, promise, url));
+            let mut expected = Expected::none();
+            for answer in join_all(asked).await {
+                match answer {
+                    Ok(found) => found
+                        .iter()
+                        .for_each(|digest| expected.push(digest.clone())),
+                    Err(error) if error.is_outage() => outage = Some(error),
+                    Err(_) => {}
+                }
+            }
+            if let Some(strongest) = expected.strongest() {
+                return Ok(Expected::from_iter([strongest.clone()]));
+            }
+        }
+        // Where upstream did not say whether there is a digest, nothing is taken unchecked.
+        outage.map_or(Ok(Expected::none()), Err)
+    }
+
+    async fn read_one(
+        &self,
+        connection: &Arc<Connection>,
+        promise: &Promise,
+        url: &UpstreamUrl,
+    ) -> Result<Expected, Error> {
+        const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
+        let ask = Ask::get(url.clone(), "*/*", self.patience);
+        let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
+        Ok(connection.format.protocol().promised(promise, &body))
+    }
+
+    /// Says in the log and the metrics that bytes were not what was promised.
+    pub(super) fn note_broken(&self, connection: &Connection, what: &str, error: &store::Error) {
+        self.metrics.unverified.inc();
+        warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
+    }
+}

@@ -1,0 +1,243 @@
+//! The parts of the catalog over a file of their own: no server, no blobs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::format;
+use crate::package::{AssetId, BlobId, Format};
+use crate::rule::Pattern;
+
+const NPM: &str = "public:npmjs";
+
+struct Fixture {
+    catalog: Catalog,
+    _folder: TempDir,
+}
+
+async fn catalog() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(&folder.path().join("larder.sqlite")).await;
+    Fixture {
+        catalog: catalog.unwrap(),
+        _folder: folder,
+    }
+}
+
+fn document(bytes: &str) -> DocumentRow {
+    DocumentRow {
+        blob: BlobId::of(bytes.as_bytes()),
+        size: bytes.len() as u64,
+        url: "https://npm.registry.example/left-pad".to_owned(),
+        media_type: "application/json".to_owned(),
+        etag: Some("\"1\"".to_owned()),
+        last_modified: None,
+        policy: "{}".to_owned(),
+        fetched_at: 10,
+        checked_at: 20,
+        fresh_until: 30,
+        stale_for: 40,
+        fetch_ms: 5,
+    }
+}
+
+fn asset(package: &str, version: &str, bytes: &str) -> (AssetKey, AssetRow) {
+    let key = AssetKey {
+        connection: NPM.into(),
+        asset: AssetId {
+            package: format::package(package).unwrap(),
+            file: format!("-/file-{version}.tgz").into(),
+        },
+    };
+    let row = AssetRow {
+        version: version.to_owned(),
+        blob: BlobId::of(bytes.as_bytes()),
+        size: bytes.len() as u64,
+        media_type: "application/octet-stream".to_owned(),
+        published: None,
+        last_modified: None,
+        first_seen: 10,
+        fetch_ms: 5,
+    };
+    (key, row)
+}
+
+#[tokio::test]
+async fn an_outdated_document_keeps_its_bytes_and_is_fresh_no_more() {
+    let it = catalog().await;
+    let documents = it.catalog.documents();
+    for key in ["left-pad", "right-pad"] {
+        documents.keep(NPM, key, &document(key), 0).await.unwrap();
+    }
+    let keys = ["left-pad".to_owned()];
+    documents.outdate(NPM, Some(&keys)).await.unwrap();
+    let outdated = documents.find(NPM, "left-pad").await.unwrap().unwrap();
+    assert_eq!(outdated.blob, BlobId::of(b"left-pad"));
+    assert_eq!((outdated.fresh_until, outdated.stale_for), (0, 0));
+    let other = documents.find(NPM, "right-pad").await.unwrap().unwrap();
+    assert_eq!((other.fresh_until, other.stale_for), (30, 40));
+}
+
+#[tokio::test]
+async fn a_document_in_the_place_of_a_held_one_is_held_and_names_what_it_replaced() {
+    let it = catalog().await;
+    let documents = it.catalog.documents();
+    let row = document("1");
+    let first = documents.keep(NPM, "left-pad", &row, hold::PINNED).await;
+    let first = first.unwrap();
+    assert!(first.is_held && first.replaced.is_none());
+    let second = documents.keep(NPM, "left-pad", &document("2"), 0).await;
+    let second = second.unwrap();
+    assert!(second.is_held);
+    assert_eq!(second.replaced, Some(BlobId::of(b"1")));
+}
+
+#[tokio::test]
+async fn an_assets_row_outlives_its_blob() {
+    let it = catalog().await;
+    let (assets, blobs) = (it.catalog.assets(), it.catalog.blobs());
+    let (key, row) = asset("npm:left-pad", "1.3.0", "bytes");
+    blobs.add(row.blob, row.size).await.unwrap();
+    let kept = assets.keep(&key, &row, 0).await.unwrap();
+    assert!(kept.is_first && !kept.is_held);
+    let package = &key.asset.package;
+    assert_eq!(assets.files_here(NPM, package).await.unwrap().len(), 1);
+
+    assert_eq!(blobs.lose(row.blob).await.unwrap(), Some((5, false)));
+    assert!(assets.files_here(NPM, package).await.unwrap().is_empty());
+    assert!(assets.of_package(NPM, package).await.unwrap().is_empty());
+    let found = assets.find(&key).await.unwrap().unwrap();
+    assert_eq!(found.blob, row.blob);
+    assert_eq!(assets.files_pulled(NPM, package).await.unwrap().len(), 1);
+    assert_eq!(assets.of_blob(row.blob).await.unwrap(), [key]);
+}
+
+#[tokio::test]
+async fn packages_are_told_a_page_at_a_time() {
+    let it = catalog().await;
+    let assets = it.catalog.assets();
+    for name in ["npm:a", "npm:b", "npm:c"] {
+        let (key, row) = asset(name, "1.0.0", name);
+        assets.keep(&key, &row, 0).await.unwrap();
+    }
+    let first = assets.packages_here(None, 2).await.unwrap();
+    let rest = assets.packages_here(first.last(), 2).await.unwrap();
+    let names = |page: &[Pulled]| page.iter().map(|it| it.package.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&first), ["npm:a", "npm:b"]);
+    assert_eq!(names(&rest), ["npm:c"]);
+}
+
+#[tokio::test]
+async fn the_blob_used_again_is_evicted_after_those_used_once_and_the_kept_one_never() {
+    let it = catalog().await;
+    let blobs = it.catalog.blobs();
+    let [again, once, kept] = ["again", "once", "kept"].map(|it| BlobId::of(it.as_bytes()));
+    for blob in [again, once, kept] {
+        assert!(blobs.add(blob, 10).await.unwrap());
+    }
+    assert_eq!(blobs.evictable_bytes().await.unwrap(), 30);
+    assert!(blobs.keep(kept, 10).await.unwrap());
+    assert_eq!(blobs.evictable_bytes().await.unwrap(), 20);
+    blobs.mark_used(HashMap::from([(again, 1)])).await.unwrap();
+
+    assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(once, 10)]);
+    assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(again, 10)]);
+    assert!(blobs.take_coldest(64, 10).await.unwrap().is_empty());
+    assert_eq!(blobs.kept_total().await.unwrap(), (1, 10));
+    assert_eq!(blobs.let_go(kept).await.unwrap(), Some(10));
+    assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(kept, 10)]);
+}
+
+#[tokio::test]
+async fn an_evicted_blob_takes_its_document_along() {
+    let it = catalog().await;
+    let row = document("1");
+    it.catalog.blobs().add(row.blob, row.size).await.unwrap();
+    let documents = it.catalog.documents();
+    documents.keep(NPM, "left-pad", &row, 0).await.unwrap();
+    it.catalog.blobs().take_coldest(64, 1).await.unwrap();
+    assert!(documents.find(NPM, "left-pad").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_a_blob_that_nothing_names_is_forgotten() {
+    let it = catalog().await;
+    let blobs = it.catalog.blobs();
+    let (key, row) = asset("npm:left-pad", "1.3.0", "named");
+    let stray = BlobId::of(b"stray");
+    for blob in [row.blob, stray] {
+        blobs.add(blob, 5).await.unwrap();
+    }
+    it.catalog.assets().keep(&key, &row, 0).await.unwrap();
+    let gone = blobs.forget(&[row.blob, stray]).await.unwrap();
+    assert_eq!(gone, [(stray, 5, false)]);
+    assert!(blobs.has(row.blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pin_holds_what_is_here_and_what_comes() {
+    let it = catalog().await;
+    let holds = it.catalog.holds();
+    let (key, row) = asset("npm:left-pad", "1.3.0", "bytes");
+    it.catalog.blobs().add(row.blob, row.size).await.unwrap();
+    it.catalog.assets().keep(&key, &row, 0).await.unwrap();
+    assert!(!holds.is_held(row.blob).await.unwrap());
+
+    let pattern = Pattern::parse("npm:left-pad").unwrap();
+    let none = holds.change_pins(&[pattern], &[]).await.unwrap();
+    assert!(none.is_empty());
+    let formats = HashMap::from([(NPM.to_owned(), Format::Npm)]);
+    holds.write_anew(&formats).await.unwrap();
+    assert!(holds.is_held(row.blob).await.unwrap());
+    let package = &key.asset.package;
+    assert_eq!(holds.of_asset(NPM, package, "2.0.0"), hold::PINNED);
+    assert_eq!(holds.of_document(NPM, Some(package)), hold::PINNED);
+
+    let pins = ["npm:left-pad".to_owned()];
+    assert_eq!(holds.change_pins(&[], &pins).await.unwrap(), pins);
+    holds.write_anew(&formats).await.unwrap();
+    assert!(!holds.is_held(row.blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_bundle_brought_stays_held_when_pins_are_written_anew() {
+    let it = catalog().await;
+    let holds = it.catalog.holds();
+    let version = [asset("npm:left-pad", "1.3.0", "bytes")];
+    let blob = version[0].1.blob;
+    let is_new = it.catalog.assets().keep_version(&version, hold::IMPORTED);
+    assert!(is_new.await.unwrap());
+    holds.write_anew(&HashMap::new()).await.unwrap();
+    assert!(holds.is_held(blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_retained_connection_gives_is_held() {
+    let it = catalog().await;
+    let holds = it.catalog.holds();
+    holds.set_retained(BTreeSet::from([NPM.to_owned()]));
+    assert_eq!(holds.of_document(NPM, None), hold::RETAINED);
+    assert_eq!(holds.of_document("public:pypi", None), 0);
+}
+
+#[tokio::test]
+async fn a_staged_blob_is_held_until_it_is_visible() {
+    let it = catalog().await;
+    let blob = BlobId::of(b"staged");
+    it.catalog.staged().add(blob).await.unwrap();
+    assert_eq!(it.catalog.staged().all().await.unwrap(), [blob]);
+    assert!(it.catalog.holds().is_held(blob).await.unwrap());
+    it.catalog.staged().clear().await.unwrap();
+    assert!(!it.catalog.holds().is_held(blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn long_work_that_is_done_has_no_state() {
+    let it = catalog().await;
+    let work = it.catalog.work();
+    work.set("verify", Some("half")).await.unwrap();
+    assert_eq!(work.of("verify").await.unwrap().as_deref(), Some("half"));
+    work.set("verify", None).await.unwrap();
+    assert_eq!(work.of("verify").await.unwrap(), None);
+}

@@ -1,0 +1,249 @@
+//! The folder of the stored blobs: a file each, plain or sealed, and those of late open or in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use tracing::warn;
+
+use super::map::Windows;
+use super::seal::Sealer;
+use super::{Blob, Error, blob};
+use crate::config;
+use crate::package::BlobId;
+use crate::task::Tasks;
+
+/// Files that stay open for the next request.
+const OPEN_MAX: u64 = 1024;
+
+/// What a stored file turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Whole,
+    /// Its bytes are not what its name says.
+    Damaged,
+    /// Its row is here, and its file is not.
+    Gone,
+}
+
+/// A file below the blobs' folder.
+pub(super) struct FoundFile {
+    pub path: PathBuf,
+    /// The blob that its name begins with, also where it was laid aside.
+    pub named: Option<BlobId>,
+    /// Whether it is that blob.
+    pub is_blob: bool,
+    pub size: u64,
+    pub modified: Option<std::time::SystemTime>,
+}
+
+/// The stored blobs' files; clones share what is open.
+#[derive(Clone)]
+pub struct BlobFiles {
+    folder: PathBuf,
+    sealer: Option<Arc<Sealer>>,
+    windows: Windows,
+    /// Small blobs, in memory.
+    small: Cache<BlobId, Blob>,
+    small_bytes_max: u64,
+    /// Larger ones: open, and their pages mapped.
+    open: Cache<BlobId, Blob>,
+    tasks: Tasks,
+}
+
+impl BlobFiles {
+    pub(super) fn new(
+        folder: &Path,
+        sealer: Option<Arc<Sealer>>,
+        config: &config::Cache,
+        tasks: &Tasks,
+    ) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            sealer,
+            windows: Windows::new(config.blob_mapped),
+            small: Cache::builder()
+                .max_capacity(config.blob_memory)
+                .weigher(|_: &BlobId, blob: &Blob| u32::try_from(blob.size()).unwrap_or(u32::MAX))
+                .build(),
+            small_bytes_max: config.small_blob,
+            open: Cache::new(OPEN_MAX),
+            tasks: tasks.clone(),
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Seals new files, where files are sealed.
+    pub(super) fn sealer(&self) -> Option<&Arc<Sealer>> {
+        self.sealer.as_ref()
+    }
+
+    pub(super) fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// Opens the blob without holding it open for others; `None` where it is not here.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn open(&self, id: BlobId) -> Result<Option<Blob>, Error> {
+        let files = self.clone();
+        let open = move || Blob::open(id, &files.folder, &files.windows, files.sealer.as_deref());
+        let opened = self.tasks.spawn_blocking(open).await;
+        opened.map_err(|_| Error::Stopped)?
+    }
+
+    /// The blob as others hold it open, or opened for them; `None` where it is not here.
+    pub(super) async fn share(&self, id: BlobId) -> Result<Option<Blob>, Error> {
+        if let Some(blob) = self.shared(id) {
+            return Ok(Some(blob));
+        }
+        let Some(mut blob) = self.open(id).await? else {
+            return Ok(None);
+        };
+        let is_small = blob.size() <= self.small_bytes_max;
+        if is_small {
+            blob = Blob::in_memory(id, blob.read_all(&self.tasks).await?);
+        }
+        // Somebody else may have opened it meanwhile: one file serves all.
+        if let Some(shared) = self.shared(id) {
+            return Ok(Some(shared));
+        }
+        let of_late = if is_small { &self.small } else { &self.open };
+        of_late.insert(id, blob.clone());
+        Ok(Some(blob))
+    }
+
+    fn shared(&self, id: BlobId) -> Option<Blob> {
+        self.small.get(&id).or_else(|| self.open.get(&id))
+    }
+
+    /// Lets go of a blob that was evicted, so that its file's space is free.
+    fn close(&self, id: BlobId) {
+        self.small.invalidate(&id);
+        self.open.invalidate(&id);
+    }
+
+    /// Those of the blobs that have a file.
+    ///
+    /// # Errors
+    /// Where Larder stops.
+    pub(super) async fn existing(&self, mut ids: Vec<BlobId>) -> Result<Vec<BlobId>, Error> {
+        let files = self.clone();
+        let looked = self.tasks.spawn_blocking(move || {
+            ids.retain(|id| files.paths(*id).iter().any(|path| path.exists()));
+            ids
+        });
+        looked.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Unlinks the blobs' files. One that cannot be unlinked stays, and the log says so.
+    pub(super) async fn unlink(&self, ids: impl IntoIterator<Item = BlobId>) {
+        let ids: Vec<BlobId> = ids.into_iter().collect();
+        let paths = ids.iter().flat_map(|id| self.paths(*id)).collect();
+        self.unlink_paths(paths).await;
+        for id in ids {
+            self.close(id);
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub(super) async fn unlink_paths(&self, paths: Vec<PathBuf>) {
+        let unlink = move || {
+            for path in paths {
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    warn!(%error, path = %path.display(), "An evicted blob's file stays");
+                }
+            }
+        };
+        let _ = self.tasks.spawn_blocking(unlink).await;
+    }
+
+    /// Gives a damaged blob's file a name that nothing reads.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub(super) async fn lay_aside(&self, id: BlobId) -> Result<(), Error> {
+        let files = self.clone();
+        let laid = self.tasks.spawn_blocking(move || {
+            for path in files.paths(id) {
+                match std::fs::rename(&path, path.with_extension("damaged")) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+            }
+            files.close(id);
+            Ok(())
+        });
+        Ok(laid.await.map_err(|_| Error::Stopped)??)
+    }
+
+    /// Reads a stored file through.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn examine(&self, id: BlobId) -> Result<Health, Error> {
+        let blob = match self.open(id).await {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(Health::Gone),
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Ok(Health::Damaged);
+            }
+            Err(error) => return Err(error),
+        };
+        match blob.digests(&self.tasks, &[]).await {
+            Ok(digests) if digests.blob == id => Ok(Health::Whole),
+            Ok(_) => Ok(Health::Damaged),
+            // A seal that does not fit.
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Ok(Health::Damaged)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All files below the folder.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub(super) async fn list(&self) -> Result<Vec<FoundFile>, Error> {
+        let folder = self.folder.clone();
+        let found = self.tasks.spawn_blocking(move || {
+            let mut found = Vec::new();
+            for folder in std::fs::read_dir(folder)? {
+                for file in std::fs::read_dir(folder?.path())? {
+                    let file = file?;
+                    let metadata = file.metadata()?;
+                    let path = file.path();
+                    let name = path.file_stem().and_then(|name| name.to_str());
+                    let bytes = name.and_then(|name| hex::decode(name).ok());
+                    found.push(FoundFile {
+                        named: bytes.and_then(|bytes| BlobId::from_slice(&bytes)),
+                        is_blob: path.extension().is_none_or(|it| it == blob::SEALED),
+                        size: metadata.len(),
+                        modified: metadata.modified().ok(),
+                        path,
+                    });
+                }
+            }
+            Ok::<_, std::io::Error>(found)
+        });
+        Ok(found.await.map_err(|_| Error::Stopped)??)
+    }
+
+    fn paths(&self, id: BlobId) -> [PathBuf; 2] {
+        [
+            blob::path(&self.folder, id),
+            blob::sealed_path(&self.folder, id),
+        ]
+    }
+}

@@ -1,0 +1,308 @@
+//! What stays on the disk, and what goes: the coldest rows first, then their files. Nobody else
+//! unlinks a blob.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tracing::{debug, info, warn};
+
+use super::Error;
+use super::catalog::Catalog;
+use super::files::BlobFiles;
+use super::packages::Packages;
+use super::space::Space;
+use crate::package::{BlobId, Format};
+use crate::rule::Pattern;
+use crate::task::Tasks;
+
+/// Blobs that are evicted at once.
+const BATCH: u32 = 64;
+
+/// Under which name the connections are remembered whose files are never evicted.
+const RETAINED: &str = "retain";
+
+/// Decides by the two catalogs which files stay.
+pub struct BlobRetention {
+    files: BlobFiles,
+    catalog: Catalog,
+    packages: Packages,
+    space: Arc<Space>,
+    /// Read by those who keep bytes and record them, written by those who let go of some.
+    recording: RwLock<()>,
+    /// Read by those who read all that there is: nothing is evicted meanwhile.
+    reading: Arc<RwLock<()>>,
+    evictions: AtomicU64,
+}
+
+impl BlobRetention {
+    pub(super) fn new(
+        files: &BlobFiles,
+        catalog: &Catalog,
+        packages: &Packages,
+        space: &Arc<Space>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            files: files.clone(),
+            catalog: catalog.clone(),
+            packages: packages.clone(),
+            space: Arc::clone(space),
+            recording: RwLock::default(),
+            reading: Arc::default(),
+            evictions: AtomicU64::default(),
+        })
+    }
+
+    /// Settles what stays, and then evicts whenever there is too little space, until Larder stops.
+    pub(super) fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let retention = Arc::clone(self);
+        tasks.spawn_until_stop(async move {
+            // Nothing is evicted before it is sure what must not be.
+            if let Err(error) = retention.settle().await {
+                warn!(%error, "What is published cannot be told from what is cached: nothing is evicted");
+                return;
+            }
+            loop {
+                retention.space.crowded.notified().await;
+                if let Err(error) = retention.evict().await {
+                    warn!(%error, "Eviction failed, the cache stays larger than it should");
+                }
+                retention.count_eviction();
+            }
+        });
+    }
+
+    /// To be held from keeping bytes for good until they are recorded: nothing is let go of
+    /// meanwhile.
+    pub(super) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.recording.read().await
+    }
+
+    /// To be held by who reads all that there is: nothing is evicted meanwhile.
+    pub async fn reading(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.reading).read_owned().await
+    }
+
+    /// Grows each time that something was evicted.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count_eviction(&self) {
+        self.evictions.fetch_add(1, Ordering::Release);
+    }
+
+    /// Pins and unpins packages; says which of the patterns to unpin there were.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn pin(
+        &self,
+        add: &[Pattern],
+        remove: &[String],
+        formats: &HashMap<String, Format>,
+    ) -> Result<Vec<String>, Error> {
+        let removed = self.catalog.holds().change_pins(add, remove).await?;
+        self.catalog.holds().write_anew(formats).await?;
+        self.settle().await?;
+        Ok(removed)
+    }
+
+    /// Never evicts what comes from these connections, from now on; of all others, what is held for
+    /// another reason alone. `formats` are those of all connections.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn retain(
+        &self,
+        connections: BTreeSet<String>,
+        formats: &HashMap<String, Format>,
+    ) -> Result<(), Error> {
+        let names: Vec<&str> = connections.iter().map(String::as_str).collect();
+        let names = names.join(" ");
+        self.catalog.holds().set_retained(connections);
+        // What the last start retained stands in the rows.
+        let before = self.catalog.work().of(RETAINED).await?;
+        if before.unwrap_or_default() != names {
+            self.catalog.holds().write_anew(formats).await?;
+            self.settle().await?;
+            self.catalog.work().set(RETAINED, Some(&names)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a blob from eviction that a row holds.
+    pub(super) async fn hold(&self, blob: BlobId) -> Result<(), Error> {
+        if let Some(size) = self.catalog.blobs().keep_known(blob).await? {
+            self.space.remove(size);
+        }
+        Ok(())
+    }
+
+    /// Keeps a blob from eviction that somebody found here; says whether it is still here.
+    pub(super) async fn keep(&self, blob: BlobId, size: u64) -> Result<bool, Error> {
+        if self.catalog.blobs().keep(blob, size).await? {
+            self.space.remove(size);
+        }
+        // Between looking and keeping it may have been evicted; its name says so.
+        Ok(!self.files.existing(vec![blob]).await?.is_empty())
+    }
+
+    /// Lets those of the blobs be evicted that nothing published needs any more.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn release_blobs(&self, blobs: &[BlobId]) -> Result<(), Error> {
+        let _alone = self.alone().await;
+        self.release_alone(blobs).await
+    }
+
+    /// Lets blobs be evicted that nothing needs, for a caller who holds off all changes.
+    pub(super) async fn release_alone(&self, blobs: &[BlobId]) -> Result<(), Error> {
+        for blob in blobs {
+            if !self.packages.needs(*blob).await?
+                && !self.catalog.holds().is_held(*blob).await?
+                && let Some(size) = self.catalog.blobs().let_go(*blob).await?
+            {
+                self.space.add(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Agrees the two catalogs, between whose transactions the last process may have ended: what is
+    /// published or held is kept from eviction, and what was kept for a publish that never was is
+    /// not. Published files that no row of the cache names, as where its catalog was begun anew, get
+    /// theirs.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn settle(&self) -> Result<(), Error> {
+        let _alone = self.alone().await;
+        let blobs = self.catalog.blobs();
+        let mut kept: HashSet<BlobId> = blobs.kept().await?.into_iter().collect();
+        let mut missing = HashMap::new();
+        for blob in self.catalog.holds().blobs().await? {
+            if !kept.remove(&blob) {
+                missing.insert(blob, None);
+            }
+        }
+        let held = missing.len();
+        self.packages
+            .needed(|blob, size| {
+                if !kept.remove(&blob) {
+                    missing.insert(blob, Some(size));
+                }
+            })
+            .await?;
+        for blob in kept {
+            if let Some(size) = blobs.let_go(blob).await? {
+                self.space.add(size);
+            }
+        }
+        debug!(held, needed = missing.len(), "The two catalogs agree");
+        let mut unknown = HashMap::new();
+        for (blob, size) in missing {
+            match (blobs.keep_known(blob).await?, size) {
+                (Some(size), _) => self.space.remove(size),
+                (None, Some(size)) => {
+                    unknown.insert(blob, size);
+                }
+                (None, None) => {}
+            }
+        }
+        // A shared package catalog names files of other machines too.
+        let here = self.files.existing(unknown.keys().copied().collect());
+        for blob in here.await? {
+            let size = unknown.get(&blob).copied().unwrap_or_default();
+            if blobs.keep(blob, size).await? {
+                self.space.remove(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.
+    ///
+    /// # Errors
+    /// Where a catalog fails.
+    pub async fn discard(&self, blobs: &[BlobId]) -> Result<u64, Error> {
+        let _alone = self.alone().await;
+        let mut unneeded = Vec::new();
+        for blob in blobs {
+            if !self.packages.needs(*blob).await? {
+                unneeded.push(*blob);
+            }
+        }
+        let freed = self.discard_unneeded(&unneeded).await;
+        self.count_eviction();
+        freed
+    }
+
+    async fn discard_unneeded(&self, unneeded: &[BlobId]) -> Result<u64, Error> {
+        let mut freed = 0;
+        for chunk in unneeded.chunks(BATCH as usize) {
+            let gone = self.catalog.blobs().forget(chunk).await?;
+            self.files.unlink(gone.iter().map(|(id, ..)| *id)).await;
+            for (_, size, was_kept) in gone {
+                if !was_kept {
+                    self.space.remove(size);
+                }
+                freed += size;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Lays a damaged file aside, under a name that nothing reads, so that it is a miss. Says
+    /// whether what it was is published here.
+    ///
+    /// # Errors
+    /// Where the disk or a catalog fails.
+    pub async fn lay_aside(&self, id: BlobId) -> Result<bool, Error> {
+        let _alone = self.alone().await;
+        let is_published = self.packages.needs(id).await?;
+        self.files.lay_aside(id).await?;
+        self.forget_lost(id).await?;
+        self.count_eviction();
+        Ok(is_published)
+    }
+
+    /// Forgets a blob whose file is gone.
+    pub(super) async fn forget_lost(&self, id: BlobId) -> Result<(), Error> {
+        if let Some((size, false)) = self.catalog.blobs().lose(id).await? {
+            self.space.remove(size);
+        }
+        Ok(())
+    }
+
+    /// To be held by who lets go of blobs or files: nothing is published meanwhile.
+    pub(super) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.recording.write().await
+    }
+
+    async fn evict(&self) -> Result<(), Error> {
+        let (mut count, mut freed) = (0u64, 0u64);
+        while self.space.surplus() > 0 {
+            // Not while somebody reads all that there is.
+            let _alone = self.reading.write().await;
+            let surplus = self.space.surplus();
+            let coldest = self.catalog.blobs().take_coldest(BATCH, surplus).await?;
+            if coldest.is_empty() {
+                break;
+            }
+            self.files.unlink(coldest.iter().map(|(id, _)| *id)).await;
+            for (_, size) in coldest {
+                self.space.remove(size);
+                count += 1;
+                freed += size;
+            }
+        }
+        if count > 0 {
+            info!(blobs = count, bytes = freed, "Evicted the coldest blobs");
+        }
+        Ok(())
+    }
+}
