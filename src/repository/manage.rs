@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Committer, PackageChange};
 use super::forward::Forwarder;
+use super::lookup::{Candidate, Lookup};
 use super::receive::BodyReceiver;
 use super::source::Source;
 use super::{Reader, Repository, Snapshot};
@@ -213,7 +214,11 @@ impl Manager {
     ///
     /// # Errors
     /// Where what it names is not there, or cannot be changed so.
-    pub async fn execute(&self, snapshot: &Snapshot, command: Command) -> Result<Outcome, Problem> {
+    pub async fn execute(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        command: Command,
+    ) -> Result<Outcome, Problem> {
         match command {
             Command::List {
                 repository,
@@ -246,7 +251,8 @@ impl Manager {
                 let (from, to) = (snapshot.repository(&from)?, snapshot.repository(&to)?);
                 let package = package(&name)?;
                 let versions = read_versions(&package, &versions)?;
-                self.copy(from, to, &package, &versions).await
+                let lookup = Lookup::new(snapshot, from, &package);
+                self.copy(&lookup, to, &versions).await
             }
             Command::Status {
                 repository,
@@ -413,16 +419,15 @@ impl Manager {
     /// Copies versions that one repository has into another; no bytes move.
     async fn copy(
         &self,
-        from: &Repository,
+        lookup: &Lookup<'_>,
         to: &Repository,
-        package: &PackageId,
         versions: &[VersionId],
     ) -> Result<Outcome, Problem> {
-        let mut change = PackageChange::of(&to.name, package);
+        let mut change = PackageChange::of(&to.name, lookup.package);
         for version in versions {
-            let release = match self.own_release(from, package, version).await? {
+            let release = match self.own_release(lookup, version).await? {
                 Some(release) => release,
-                None => self.pulled_release(from, package, version).await?,
+                None => self.pulled_release(lookup, version).await?,
             };
             change = change.record_stored(release);
         }
@@ -435,10 +440,10 @@ impl Manager {
 
     async fn own_release(
         &self,
-        from: &Repository,
-        package: &PackageId,
+        lookup: &Lookup<'_>,
         version: &VersionId,
     ) -> Result<Option<NewRelease>, Problem> {
+        let (from, package) = (lookup.repository, lookup.package);
         for name in from.own_names() {
             let Some(listing) = self.reader.own.whole(name, package).await? else {
                 continue;
@@ -453,6 +458,7 @@ impl Manager {
                     release.status
                 )));
             }
+            lookup.permit(&Candidate::own(name, release))?;
             let packages = self.packages();
             let tags = listing.tags.iter();
             return Ok(Some(NewRelease {

@@ -4,61 +4,83 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Repository;
 use super::change::not_kept;
+use super::lookup::{Candidate, Lookup};
 use super::manage::Manager;
 use super::publish::release_of;
+use super::source_chain::{PackageSource, ShadowedVersions};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
 use crate::format::upload::{Inspected, Upload};
-use crate::package::{Algorithm, AssetId, Origin, PackageId, ReleaseAsset, Status, VersionId};
+use crate::package::{Algorithm, AssetId, Origin, ReleaseAsset, Status, VersionId};
 use crate::problem::{Decider, Problem};
 use crate::store::catalog::AssetKey;
 use crate::store::packages::NewRelease;
 use crate::store::{Blob, Keeping};
 
 impl Manager {
-    /// A version that was pulled through one of the repository's connections.
+    /// A version that was pulled through one of the repository's connections, where its files would be
+    /// handed out too.
     pub(super) async fn pulled_release(
         &self,
-        from: &Repository,
-        package: &PackageId,
+        lookup: &Lookup<'_>,
         version: &VersionId,
     ) -> Result<NewRelease, Problem> {
-        let mut release: Option<NewRelease> = None;
-        for connection in from.connections_of(package.format()) {
-            let catalog = self.store().catalog();
-            let pulled = catalog
-                .assets()
-                .files_pulled(&connection.name, package)
-                .await;
-            let pulled =
-                pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-            let protocol = connection.format.protocol();
-            let is_wanted = |of: &str| protocol.known_version(of) == *version;
-            for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
-                let asset = AssetId {
-                    package: package.clone(),
-                    file: file.as_str().into(),
-                };
-                self.add(connection, &asset, of, &mut release).await?;
+        let chain = self.reader.chain(lookup).await?;
+        let walk = self.reader.walk(&chain, Some(lookup.package));
+        let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
+            match source {
+                PackageSource::Own { .. } => Ok(None),
+                PackageSource::Outside(connection) => {
+                    let decider = Decider::Connection(connection.name.clone());
+                    let what = format!("{} {version}", lookup.package);
+                    shadowed.permit(decider, &what, version.as_str())?;
+                    self.pulled_from(lookup, &connection, version).await
+                }
             }
-            if release.is_some() {
-                break;
-            }
-        }
-        release.ok_or_else(|| {
+        };
+        let nothing = || {
+            let (from, package) = (&lookup.repository.name, lookup.package);
             Problem::not_found(
-                Decider::Repository(from.name.clone()),
-                format!("`{}` has nothing of {package} {version} here", from.name),
+                Decider::Repository(from.clone()),
+                format!("`{from}` has nothing of {package} {version} here"),
             )
             .advice("fetch it once through the repository, then copy it")
-        })
+        };
+        Ok(walk.first(ask, nothing).await?.value)
+    }
+
+    async fn pulled_from(
+        &self,
+        lookup: &Lookup<'_>,
+        connection: &Arc<Connection>,
+        version: &VersionId,
+    ) -> Result<Option<NewRelease>, Problem> {
+        let mut release = None;
+        let catalog = self.store().catalog();
+        let pulled = catalog
+            .assets()
+            .files_pulled(&connection.name, lookup.package)
+            .await;
+        let pulled =
+            pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+        let protocol = connection.format.protocol();
+        let is_wanted = |of: &str| protocol.known_version(of) == *version;
+        for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
+            let asset = AssetId {
+                package: lookup.package.clone(),
+                file: file.as_str().into(),
+            };
+            self.add(lookup, connection, &asset, of, &mut release)
+                .await?;
+        }
+        Ok(release)
     }
 
     async fn add(
         &self,
+        lookup: &Lookup<'_>,
         connection: &Arc<Connection>,
         asset: &AssetId,
         version: &str,
@@ -71,6 +93,8 @@ impl Manager {
         let Some((row, Some(blob))) = self.reader.fetcher.assets().at_rest(&key).await? else {
             return Ok(());
         };
+        let candidate = Candidate::outside(&connection.name, version, row.published);
+        lookup.permit(&candidate)?;
         let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
         let digests =
             digests.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
