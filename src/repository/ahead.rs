@@ -307,6 +307,7 @@ impl Walker<'_> {
         }
         let bytes = document.bytes(&reader.fetcher).await?;
         let view = reader
+            .evidence
             .view(&step.snapshot, connection, id, &document, concern)
             .await?;
         let (owner, of, range) = (

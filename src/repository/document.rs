@@ -7,17 +7,16 @@ use jiff::Timestamp;
 
 use super::decision::View;
 use super::encoding::{ENCODED_BYTES_MIN, Encoding, Encodings};
-use super::evidence::unreadable;
 use super::lookup::{Candidate, Lookup};
 use super::own::OwnPackage;
-use super::render::{OwnSource, Rendering, upstream};
+use super::render::{OwnSource, Rendering};
 use super::source::Publish;
 use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Currency, Document, Freshen, Outcome};
-use crate::format::{Address, DocumentId, Evidence};
+use crate::format::{Address, DocumentId};
 use crate::package::{BlobId, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
@@ -476,6 +475,7 @@ impl<'a> DocumentRequest<'a> {
             });
         }
         let mut view = reader
+            .evidence
             .view(self.snapshot, connection, id, &document, self.concern)
             .await?;
         view.shadowed = shadowed;
@@ -569,47 +569,6 @@ impl<'a> DocumentRequest<'a> {
             return Ok(false);
         }
         self.reader.own.has_none_of(repository, format).await
-    }
-}
-
-impl Reader {
-    /// All that decides which versions the connection's document shows.
-    pub(super) async fn view(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        connection: &Arc<Connection>,
-        id: &DocumentId,
-        document: &Arc<Document>,
-        concern: Concern,
-    ) -> Result<View, Problem> {
-        let mut view = View::new(snapshot, concern);
-        view.directory = self.evidence.directory(connection).await?;
-        if let Some(package) = id.package.as_ref().filter(|_| connection.offline) {
-            view.stock = Some(
-                self.fetcher
-                    .stocks()
-                    .of_package(connection, package)
-                    .await?,
-            );
-        }
-        // Names and versions stand in the document itself; dates may not.
-        let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
-            return Ok(view);
-        };
-        let protocol = connection.format.protocol();
-        if matches!(protocol.evidence(package, true), Evidence::Path) {
-            let bytes = document.bytes(&self.fetcher).await?;
-            let versions = protocol
-                .versions(id, &upstream(connection, document, &bytes, None))
-                .map_err(|error| unreadable(connection, &package.full_name(), error))?;
-            view.dates = self.evidence.dates(connection, package, &versions).await?;
-        } else {
-            let facts = self
-                .evidence
-                .facts(connection, package, true, Freshen::AsCached);
-            view.facts = Some(facts.await?);
-        }
-        Ok(view)
     }
 }
 

@@ -13,15 +13,18 @@ use tracing::{debug, warn};
 
 use moka::future::Cache;
 
+use super::Snapshot;
+use super::decision::View;
 use super::lookup::{Candidate, Lookup};
-use super::render::RenderPool;
+use super::render::{RenderPool, upstream};
 use crate::connection::{Ask, Connection, Error};
 use crate::fetch::{Document, Fetcher, Freshen, Sought, Wanted};
-use crate::format::{Evidence, FactsPart, FormatError, Resource, Upstream};
+use crate::format::{DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream};
 use crate::package::{
     AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
+use crate::rule::Concern;
 use crate::store::catalog::AssetKey;
 
 /// How many versions' dates are asked for at once, where no document has them.
@@ -388,7 +391,7 @@ impl EvidenceReader {
         let (owner, asset) = (Arc::clone(connection), asset.clone());
         self.pool
             .run(move || {
-                let upstream = super::render::upstream(&owner, &document, &bytes, None);
+                let upstream = upstream(&owner, &document, &bytes, None);
                 owner.format.protocol().fact(&asset, &upstream)
             })
             .await
@@ -455,6 +458,64 @@ impl EvidenceReader {
         }
         known.extend(learned);
         Ok(known)
+    }
+
+    /// The versions that the connection's documents of the package list, where its format has such.
+    pub async fn listed_versions(
+        &self,
+        connection: &Arc<Connection>,
+        package: &PackageId,
+    ) -> Result<Vec<String>, Problem> {
+        let (protocol, what) = (package.format().protocol(), package.full_name());
+        let mut versions = Vec::new();
+        for id in protocol.listings(package) {
+            let resource = protocol.resource(&id, false);
+            let document = self
+                .freshen(connection, &resource, Freshen::AsCached, &what)
+                .await?;
+            let bytes = document.bytes(&self.fetcher).await?;
+            let upstream = upstream(connection, &document, &bytes, None);
+            let named = protocol.versions(&id, &upstream);
+            versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
+        }
+        Ok(versions)
+    }
+
+    /// All that decides which versions the connection's document shows.
+    pub async fn view(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        connection: &Arc<Connection>,
+        id: &DocumentId,
+        document: &Arc<Document>,
+        concern: Concern,
+    ) -> Result<View, Problem> {
+        let mut view = View::new(snapshot, concern);
+        view.directory = self.directory(connection).await?;
+        if let Some(package) = id.package.as_ref().filter(|_| connection.offline) {
+            view.stock = Some(
+                self.fetcher
+                    .stocks()
+                    .of_package(connection, package)
+                    .await?,
+            );
+        }
+        // Names and versions stand in the document itself; dates may not.
+        let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
+            return Ok(view);
+        };
+        let protocol = connection.format.protocol();
+        if matches!(protocol.evidence(package, true), Evidence::Path) {
+            let bytes = document.bytes(&self.fetcher).await?;
+            let versions = protocol
+                .versions(id, &upstream(connection, document, &bytes, None))
+                .map_err(|error| unreadable(connection, &package.full_name(), error))?;
+            view.dates = self.dates(connection, package, &versions).await?;
+        } else {
+            let facts = self.facts(connection, package, true, Freshen::AsCached);
+            view.facts = Some(facts.await?);
+        }
+        Ok(view)
     }
 
     /// What has to be fetched for the asset, with where its digests are promised.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::evidence::{PackageFacts, unreadable};
+use super::evidence::PackageFacts;
 use super::lookup::Lookup;
-use super::render::upstream;
 use super::source_chain::PackageSource;
 use super::{AssetBody, Reader, Repository, Snapshot};
 use crate::connection::Connection;
@@ -141,32 +140,12 @@ impl Reader {
             match source {
                 PackageSource::Own { .. } => Ok(None),
                 PackageSource::Outside(connection) => {
-                    self.listed_at(&connection, package).await.map(Some)
+                    let listed = self.evidence.listed_versions(&connection, package);
+                    listed.await.map(Some)
                 }
             }
         });
         Ok(collected.await?.values.concat())
-    }
-
-    async fn listed_at(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        package: &PackageId,
-    ) -> Result<Vec<String>, Problem> {
-        let (protocol, what) = (package.format().protocol(), package.full_name());
-        let mut versions = Vec::new();
-        for id in protocol.listings(package) {
-            let resource = protocol.resource(&id, false);
-            let document = self
-                .evidence
-                .freshen(connection, &resource, Freshen::AsCached, &what)
-                .await?;
-            let bytes = document.bytes(&self.fetcher).await?;
-            let upstream = upstream(connection, &document, &bytes, None);
-            let named = protocol.versions(&id, &upstream);
-            versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
-        }
-        Ok(versions)
     }
 
     /// The file whole, from the nearest source that has it.
