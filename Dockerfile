@@ -4,6 +4,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 WORKDIR /src
 COPY Cargo.toml Cargo.lock clippy.toml ./
 COPY src src
+COPY fuzz fuzz
 COPY config.example.toml ./
 # Tests and benches are named in Cargo.toml; building the binary needs their files, not their contents.
 # One build gives both: the program without its symbols, and these in a file that debuggers find by its name.
