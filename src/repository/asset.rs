@@ -464,6 +464,7 @@ impl AssetRequest<'_> {
                 PackageSource::Outside(connection) => {
                     let facts = self.facts(&connection, &shadowed).await?;
                     let digest = self.checksum_of(&connection, &facts, algorithm).await?;
+                    self.reader.seen_outside(&connection, self.lookup.package);
                     Ok(Some(Ok(digest)))
                 }
             }

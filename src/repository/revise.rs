@@ -23,6 +23,12 @@ impl Publisher {
         let Some(amendment) = npm::upload::amendment(words)? else {
             return Err(names_no_versions());
         };
+        // What was read earlier would undo what another said since. Other registries' revisions, in
+        // a document that is not of our packages alone, are not ours to compare.
+        let read = amendment.revision.as_deref();
+        if let Some(revision) = read.filter(|it| it.len() == "1-".len() + listing.revision.len()) {
+            is_revision(&listing, revision)?;
+        }
         let manifests: BTreeMap<String, String> = amendment
             .deprecated
             .iter()

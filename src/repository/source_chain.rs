@@ -202,8 +202,8 @@ impl SourceChain {
         self.connections().any(|one| one.name == connection.name)
     }
 
-    /// Whether the walk ends at the source where that has nothing: it is offline, so nobody knows
-    /// what lies there, and a farther source with a line might have another's of that name.
+    /// Whether the walk ends at the source: it is offline, so nobody knows what else lies there, and
+    /// a farther source with a line might have another's of that name.
     fn ends_at(&self, index: usize) -> bool {
         let offline = |source: &PackageSource| source.connection().map(|it| it.offline);
         let mut farther = self.sources.iter().skip(index).map(offline);
@@ -216,6 +216,8 @@ impl SourceChain {
 enum Step {
     /// The source has it.
     Take,
+    /// It has it, and nobody behind it is asked for more.
+    TakeLast,
     /// It has nothing of it: the next is asked.
     Next,
     /// No other source's answer may stand in the place of this one's.
@@ -225,6 +227,7 @@ enum Step {
 /// What one source said is judged here alone. Only what is absent may be looked for farther away.
 fn judge<T>(outcome: &Result<Option<T>, Problem>, ends_here: bool) -> Step {
     match outcome {
+        Ok(Some(_)) if ends_here => Step::TakeLast,
         Ok(Some(_)) => Step::Take,
         Ok(None) => Step::Next,
         Err(problem) if problem.kind == Kind::NotFound && !ends_here => Step::Next,
@@ -274,7 +277,7 @@ impl Walk<'_> {
         for (index, source) in self.chain.sources.iter().enumerate() {
             let outcome = ask(source.clone(), shadowed.clone()).await;
             match (judge(&outcome, self.chain.ends_at(index)), outcome) {
-                (Step::Take, Ok(Some(value))) => {
+                (_, Ok(Some(value))) => {
                     return Ok(First {
                         value,
                         is_nearest_connection,
@@ -313,7 +316,12 @@ impl Walk<'_> {
         for (index, source) in self.chain.sources.iter().enumerate() {
             let outcome = ask(source.clone(), shadowed.clone()).await;
             match (judge(&outcome, self.chain.ends_at(index)), outcome) {
-                (Step::Take, Ok(Some(value))) => collected.values.push(value),
+                (step, Ok(Some(value))) => {
+                    collected.values.push(value);
+                    if step == Step::TakeLast {
+                        break;
+                    }
+                }
                 (Step::Stop, Err(problem)) if problem.kind != Kind::NotFound => {
                     return Err(problem);
                 }
@@ -381,7 +389,8 @@ mod tests {
         let away = |kind| Problem::new(kind, Decider::Larder, "away");
         for (outcome, ends_here, step) in [
             (Ok(Some(())), false, Step::Take),
-            (Ok(Some(())), true, Step::Take),
+            // What an offline one has is all that is shown: what lies behind it cannot be fetched.
+            (Ok(Some(())), true, Step::TakeLast),
             (Ok(None), false, Step::Next),
             (Err(not_found()), false, Step::Next),
             // Offline, with a farther one that has a line.

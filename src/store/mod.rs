@@ -53,7 +53,7 @@ use crate::telemetry::Ledger;
 use catalog::Catalog;
 use catalog::usage::Usage;
 use catalog::wish::Wishes;
-use packages::{OutsideNames, Packages, SeenOutside};
+use packages::{OutsideNames, Packages, SeenOutside, outside};
 use seal::Sealer;
 use space::Space;
 
@@ -140,8 +140,8 @@ impl Store {
         .await?;
         let used = catalog.blobs().evictable_bytes().await?;
         let space = Arc::new(Space::new(path, &config.cache, used));
-        let outside_names = OutsideNames::start(&packages, tasks);
-        learn_outside_names(&catalog, &packages).await?;
+        learn_outside_names(&catalog, &packages, config).await?;
+        let outside_names = OutsideNames::start(&packages, catalog.work(), tasks);
         let retention = BlobRetention::new(&files, &catalog, &packages, &space);
         retention.start(tasks);
         let store = Arc::new(Self {
@@ -303,29 +303,41 @@ impl Store {
     }
 }
 
-/// Rows that are read at once.
-const PAGE: usize = 1000;
-
-/// Where a data directory is from a time in which the cache's catalog alone knew which names are
-/// known outside, they are taken over from it, once.
-async fn learn_outside_names(catalog: &Catalog, packages: &Packages) -> Result<(), Error> {
-    if packages.has_outside_names().await? {
-        return Ok(());
+/// Takes up the names of what came in since names seen outside were written last: all of it where a
+/// data directory is from a time in which the cache's catalog alone knew them, and what a kill left
+/// unwritten.
+async fn learn_outside_names(
+    catalog: &Catalog,
+    packages: &Packages,
+    config: &config::Config,
+) -> Result<(), Error> {
+    let written = catalog.work().of(outside::WRITTEN).await?;
+    let since = written.and_then(|at| at.parse::<i64>().ok());
+    let since = since.map_or(0, |at| at.saturating_sub(WRITTEN_LATE));
+    let pulled = catalog.assets().packages_since(since).await?;
+    let mut names: Vec<SeenOutside> = pulled
+        .into_iter()
+        .map(|pulled| SeenOutside {
+            connection: pulled.connection,
+            package: pulled.package,
+        })
+        .collect();
+    for (connection, key) in catalog.documents().since(since).await? {
+        let of = config.connections.iter().find(|it| it.name == connection);
+        let package = of.and_then(|of| of.format.protocol().package_of(&key));
+        names.extend(package.map(|package| SeenOutside {
+            connection,
+            package: package.to_string(),
+        }));
     }
-    let mut after = None;
-    loop {
-        let page = catalog.assets().packages_here(after.as_ref(), PAGE).await?;
-        let Some(last) = page.last().cloned() else {
-            return Ok(());
-        };
-        let names: Vec<SeenOutside> = page
-            .into_iter()
-            .map(|pulled| SeenOutside {
-                connection: pulled.connection,
-                package: pulled.package,
-            })
-            .collect();
-        packages.keep_outside_names(&names).await?;
-        after = Some(last);
+    for some in names.chunks(NAMES_AT_ONCE) {
+        packages.keep_outside_names(some).await?;
     }
+    Ok(())
 }
+
+/// Names that are written in one transaction.
+const NAMES_AT_ONCE: usize = 1000;
+
+/// For how many seconds a note may have waited when the last ones were written.
+const WRITTEN_LATE: i64 = 60;

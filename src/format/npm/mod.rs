@@ -150,7 +150,10 @@ impl Protocol for Npm {
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
         match &document.view {
-            super::View::Npm(View::Attestations(spec)) => Some(spec.rsplit_once('@')?.1),
+            // A registry has no build metadata, and takes none for another version.
+            super::View::Npm(View::Attestations(spec)) => {
+                spec.rsplit_once('@')?.1.split('+').next()
+            }
             // What is no version is a tag.
             super::View::Npm(View::Manifest(wanted)) => {
                 version::is_version(wanted).then_some(wanted)

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{SHORT_TYPE, View, name};
+use super::{SHORT_TYPE, View, name, version};
 use crate::package::{AssetId, Location, PackageId, UpstreamPath};
 use crate::problem::{Decider, Kind, Problem};
 use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
@@ -91,9 +91,10 @@ fn attestations_at(parts: &[&str]) -> Option<usize> {
 
 fn attestations(parts: &[&str]) -> Result<Target, Problem> {
     let spec = parts.join("/");
+    // Attestations are of a version: by a tag they would be of whichever it is.
     let (package, _version) = spec
         .rsplit_once('@')
-        .filter(|(package, _)| !package.is_empty())
+        .filter(|(package, version)| !package.is_empty() && version::is_version(version))
         .ok_or_else(|| Problem::invalid(format!("`{spec}` is not name@version")))?;
     Ok(document(
         Some(name::parse(package)?),

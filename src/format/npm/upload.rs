@@ -319,6 +319,8 @@ pub struct Amendment {
     pub deprecated: BTreeMap<String, String>,
     /// `None`: the document does not say.
     pub tags: Option<BTreeMap<String, String>>,
+    /// The revision of the document that the client read, where it says so.
+    pub revision: Option<String>,
 }
 
 /// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.
@@ -343,7 +345,12 @@ pub fn amendment(words: &[u8]) -> Result<Option<Amendment>, Problem> {
                 .filter_map(|(tag, version)| Some((tag.clone(), version.as_str()?.to_owned())))
                 .collect()
         });
-    Ok(Some(Amendment { deprecated, tags }))
+    let revision = document.get("_rev").and_then(Value::as_str);
+    Ok(Some(Amendment {
+        deprecated,
+        tags,
+        revision: revision.map(str::to_owned),
+    }))
 }
 
 /// The manifest with another word of deprecation; `None` where it says that already.

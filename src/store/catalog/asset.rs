@@ -220,6 +220,20 @@ impl Assets {
             .collect())
     }
 
+    /// Packages of which files came in since then (seconds since 1970).
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn packages_since(&self, since: i64) -> Result<Vec<Pulled>, sqlx::Error> {
+        let sql = "SELECT DISTINCT connection, package FROM asset WHERE first_seen >= ?";
+        let rows = sqlx::query(sql).bind(since).fetch_all(&self.pool).await?;
+        let pulled = |row: &SqliteRow| Pulled {
+            connection: row.get(0),
+            package: row.get(1),
+        };
+        Ok(rows.iter().map(pulled).collect())
+    }
+
     /// The assets whose bytes a blob is.
     ///
     /// # Errors

@@ -117,6 +117,15 @@ impl Documents {
             .collect())
     }
 
+    /// Connections and keys of documents that came in since then (seconds since 1970).
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn since(&self, since: i64) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let sql = "SELECT connection, key FROM document WHERE fetched_at >= ?";
+        sqlx::query_as(sql).bind(since).fetch_all(&self.pool).await
+    }
+
     /// Has these documents of the connection, or all of them, be asked for anew before they are
     /// served.
     ///

@@ -7,7 +7,7 @@ mod domain;
 mod error;
 mod group;
 mod outbox;
-mod outside;
+pub(super) mod outside;
 mod read;
 mod repository;
 mod rows;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use sqlx::Row as _;
 
 use super::{Error, Packages};
 use crate::clock;
 use crate::package::PackageId;
+use crate::store::catalog::LongWork;
 use crate::store::notes::Notes;
 use crate::task::Tasks;
 
+/// Under which name the catalog remembers when names were written last.
+pub(in crate::store) const WRITTEN: &str = "names seen outside";
 const EVERY: Duration = Duration::from_secs(1);
 /// Names that may wait to be written; at this many they are written at once.
 const WAITING_MAX: usize = 10_000;
@@ -38,19 +40,27 @@ pub struct OutsideNames {
 }
 
 impl OutsideNames {
-    pub(in crate::store) fn start(packages: &Packages, tasks: &Tasks) -> Arc<Self> {
+    pub(in crate::store) fn start(
+        packages: &Packages,
+        work: &LongWork,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
         let noted: Cache<Name, ()> = Cache::new(NOTED_MAX);
-        let (writer, seen) = (packages.clone(), noted.clone());
+        let (writer, seen, work) = (packages.clone(), noted.clone(), work.clone());
         let write = move |batch: HashMap<Name, i64>| {
-            let (packages, noted) = (writer.clone(), seen.clone());
+            let (packages, noted, work) = (writer.clone(), seen.clone(), work.clone());
             async move {
                 let name = |(connection, package): &Name| SeenOutside {
                     connection: connection.to_string(),
                     package: package.to_string(),
                 };
                 let names: Vec<SeenOutside> = batch.keys().map(name).collect();
+                let now = clock::unix_now().to_string();
                 let written = packages.keep_outside_names(&names).await;
-                if written.is_err() {
+                if written.is_ok() {
+                    // What came in before is not looked through at the next start.
+                    work.set(WRITTEN, Some(&now)).await?;
+                } else {
                     // They are noted anew when they are seen again.
                     for name in batch.keys() {
                         noted.invalidate(name);
@@ -127,18 +137,6 @@ impl Packages {
             .await?;
         }
         Ok(transaction.commit().await?)
-    }
-
-    /// Whether there is any row at all.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn has_outside_names(&self) -> Result<bool, Error> {
-        let row =
-            sqlx::query("SELECT COUNT(*) FROM (SELECT 1 FROM outside_name LIMIT 1) AS any_row")
-                .fetch_one(&self.pool)
-                .await?;
-        Ok(row.try_get::<i64, _>(0)? > 0)
     }
 
     async fn is_outside_name(&self, connection: &str, package: &PackageId) -> Result<bool, Error> {

@@ -128,3 +128,48 @@ async fn what_one_source_promises_of_all_its_packages_the_repository_promises_on
         larder.get(&path).await.expect(status);
     }
 }
+
+#[tokio::test]
+async fn what_lies_behind_an_offline_registry_is_shown_by_no_document_that_it_has() {
+    let (near, far) = (Upstream::start().await, Upstream::start().await);
+    publish(&near, "lib", &[version("1.0.0", &[])]);
+    publish(&far, "lib", &[version("1.0.0", &[]), version("3.0.0", &[])]);
+    let text = |offline: bool| {
+        format!(
+            "listen = \"127.0.0.1:0\"\n[ahead]\nenabled = false\n\
+             [[connection]]\nname = \"near\"\nformat = \"npm\"\nurl = \"{}/npm/\"\noffline = {offline}\n\
+             [[connection]]\nname = \"far\"\nformat = \"npm\"\nurl = \"{}/npm/\"\n\
+             [[repository]]\nname = \"near\"\nexternal_connections = [\"near\"]\n\
+             [[repository]]\nname = \"both\"\nexternal_connections = [\"near\", \"far\"]\n",
+            near.url(),
+            far.url(),
+        )
+    };
+    let larder = TestLarder::with(&text(false)).await;
+    larder.get("/npm/near/lib").await.expect(200);
+    larder
+        .get("/npm/near/lib/-/lib-1.0.0.tgz")
+        .await
+        .expect(200);
+    larder.reload(&text(true)).await;
+    far.forget_seen();
+    let document = larder.get("/npm/both/lib").await.expect(200).json();
+    let shown: Vec<&String> = document["versions"].as_object().unwrap().keys().collect();
+    assert_eq!(shown, ["1.0.0"]);
+    larder
+        .get("/npm/both/lib/-/lib-3.0.0.tgz")
+        .await
+        .expect(404);
+    assert!(far.seen().is_empty(), "{:?}", far.seen());
+}
+
+#[tokio::test]
+async fn attestations_are_of_a_version_and_of_nothing_that_might_be_another() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    for spec in ["a@latest", "a@01.0.0", "a"] {
+        let path = format!("/npm/public/-/npm/v1/attestations/{spec}");
+        larder.get(&path).await.expect(400);
+    }
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+}

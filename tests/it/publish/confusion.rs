@@ -270,3 +270,30 @@ async fn a_name_seen_outside_stays_outside_when_the_caches_catalog_is_lost() {
     let refused = super::python::upload(&larder, name, &wheel, &[]).await;
     assert!(refused.expect(403).text().contains("a name from outside"));
 }
+
+#[tokio::test]
+async fn a_name_seen_outside_stays_outside_when_its_row_was_not_written_yet() {
+    let upstream = Upstream::start().await;
+    let text = format!("{}{TEAM}", config(&upstream, IMPATIENT));
+    publish(&upstream, "left-pad", &[version("1.0.0", &[])]);
+    let larder = TestLarder::with(&text).await;
+    larder.get("/npm/team/left-pad").await.expect(200);
+    let data = larder.stop().await;
+    // What a kill leaves: the document in the cache's catalog, and neither row nor mark.
+    let open = |file: &str| format!("sqlite://{}", data.path().join(file).display());
+    let run = async |file: &str, sql: &'static str| {
+        let pool = sqlx::SqlitePool::connect(&open(file)).await.unwrap();
+        sqlx::query(sql).execute(&pool).await.unwrap();
+        pool.close().await;
+    };
+    run("packages.sqlite", "DELETE FROM outside_name").await;
+    run(
+        "larder.sqlite",
+        "UPDATE progress SET state = CAST(strftime('%s') AS INTEGER) - 30",
+    )
+    .await;
+    let larder = TestLarder::in_dir(&text, data).await;
+    let put = npm_document("left-pad", "9.0.0", &tarball("left-pad", "9.0.0", &[]));
+    let refused = npm_put(&larder, "left-pad", put).await;
+    assert!(refused.expect(403).text().contains("a name from outside"));
+}
