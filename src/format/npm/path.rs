@@ -94,7 +94,7 @@ fn attestations(parts: &[&str]) -> Result<Target, Problem> {
     // Attestations are of a version: by a tag they would be of whichever it is.
     let (package, _version) = spec
         .rsplit_once('@')
-        .filter(|(package, version)| !package.is_empty() && version::is_version(version))
+        .filter(|(package, version)| !package.is_empty() && version::is_canonical(version))
         .ok_or_else(|| Problem::invalid(format!("`{spec}` is not name@version")))?;
     Ok(document(
         Some(name::parse(package)?),

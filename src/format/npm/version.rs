@@ -122,6 +122,11 @@ pub fn in_range(version: &str, range: &str) -> Option<bool> {
     Some(range.take(&Version::parse(version).ok()?))
 }
 
+/// Whether the text is a version as a registry spells it: no tag, and no other spelling of one.
+pub fn is_canonical(text: &str) -> bool {
+    Version::parse(text).is_ok_and(|version| version.to_string() == text)
+}
+
 /// Whether the text is a version, and not a tag.
 pub fn is_version(text: &str) -> bool {
     Version::parse(text).is_ok()

@@ -2,7 +2,7 @@
 
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
-use crate::support::{Reply, TestLarder, Upstream, nuget, sha1};
+use crate::support::{Reply, TestLarder, Upstream, nuget, sha1, until};
 
 const BLOCKED: &str = "[[rule]]\nname = \"blocked\"\naction = \"deny\"\n\
     packages = [\"npm:evil\", \"npm:@evil/*\", \"pypi:evil\", \"maven:org.evil:*\", \"nuget:Evil\"]\nreason = \"stolen account\"\n";
@@ -151,6 +151,12 @@ async fn what_lies_behind_an_offline_registry_is_shown_by_no_document_that_it_ha
         .get("/npm/near/lib/-/lib-1.0.0.tgz")
         .await
         .expect(200);
+    // The file's row is written behind the answer.
+    until("the file is here", async || {
+        let again = larder.get("/npm/near/lib/-/lib-1.0.0.tgz").await;
+        again.header("cache-status").contains("larder; hit")
+    })
+    .await;
     larder.reload(&text(true)).await;
     far.forget_seen();
     let document = larder.get("/npm/both/lib").await.expect(200).json();
