@@ -1,5 +1,9 @@
 //! Larder: a pull-through artifact proxy and repository. ARCHITECTURE.md shows the rooms.
 
+// A request goes through many async functions, one within another; whether all of that may move to
+// another thread is more than the compiler follows by itself.
+#![recursion_limit = "256"]
+
 pub mod access;
 pub mod airgap;
 pub mod aws;

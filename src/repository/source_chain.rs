@@ -248,6 +248,15 @@ pub(super) struct Collected<T> {
     pub values: Vec<T>,
     /// Why there is none, where one said so.
     pub absent: Option<Problem>,
+    /// No connection was asked before the one on which the walk ended.
+    is_nearest_connection: bool,
+}
+
+/// How much a walk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    First,
+    All,
 }
 
 /// A walk over the sources of a package, or of what is about no package.
@@ -272,31 +281,19 @@ impl Walk<'_> {
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
         Asking: Future<Output = Result<Option<T>, Problem>>,
     {
-        let (mut shadowed, mut absent) = (ShadowedVersions::default(), self.chain.blocked.clone());
-        let mut is_nearest_connection = true;
-        for (index, source) in self.chain.sources.iter().enumerate() {
-            let outcome = ask(source.clone(), shadowed.clone()).await;
-            match (judge(&outcome, self.chain.ends_at(index)), outcome) {
-                (_, Ok(Some(value))) => {
-                    return Ok(First {
-                        value,
-                        is_nearest_connection,
-                    });
-                }
-                (Step::Stop, Err(problem)) if problem.kind != Kind::NotFound => {
-                    return Err(problem);
-                }
-                (step, outcome) => {
-                    absent = absent.or(outcome.err());
-                    if step == Step::Stop {
-                        break;
-                    }
-                }
-            }
-            is_nearest_connection &= source.connection().is_none();
-            self.pass(index, &mut shadowed).await?;
+        let visited = self.visit(ask, Wanted::First).await?;
+        let Collected {
+            values,
+            absent,
+            is_nearest_connection,
+        } = visited;
+        match values.into_iter().next() {
+            Some(value) => Ok(First {
+                value,
+                is_nearest_connection,
+            }),
+            None => Err(absent.unwrap_or_else(nothing)),
         }
-        Err(absent.unwrap_or_else(nothing))
     }
 
     /// What each source has, the nearest first.
@@ -308,30 +305,39 @@ impl Walk<'_> {
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
         Asking: Future<Output = Result<Option<T>, Problem>>,
     {
+        self.visit(ask, Wanted::All).await
+    }
+
+    async fn visit<T, F, Asking>(&self, ask: F, wanted: Wanted) -> Result<Collected<T>, Problem>
+    where
+        F: Fn(PackageSource, ShadowedVersions) -> Asking,
+        Asking: Future<Output = Result<Option<T>, Problem>>,
+    {
         let mut shadowed = ShadowedVersions::default();
         let mut collected = Collected {
             values: Vec::new(),
             absent: self.chain.blocked.clone(),
+            is_nearest_connection: true,
         };
         for (index, source) in self.chain.sources.iter().enumerate() {
             let outcome = ask(source.clone(), shadowed.clone()).await;
-            match (judge(&outcome, self.chain.ends_at(index)), outcome) {
-                (step, Ok(Some(value))) => {
-                    collected.values.push(value);
-                    if step == Step::TakeLast {
-                        break;
-                    }
+            let step = judge(&outcome, self.chain.ends_at(index));
+            match outcome {
+                Ok(value) => collected.values.extend(value),
+                Err(problem) if problem.kind == Kind::NotFound => {
+                    collected.absent.get_or_insert(problem);
                 }
-                (Step::Stop, Err(problem)) if problem.kind != Kind::NotFound => {
-                    return Err(problem);
-                }
-                (step, outcome) => {
-                    collected.absent = collected.absent.or(outcome.err());
-                    if step == Step::Stop {
-                        break;
-                    }
-                }
+                Err(problem) => return Err(problem),
             }
+            let is_over = match step {
+                Step::Take => wanted == Wanted::First,
+                Step::TakeLast | Step::Stop => true,
+                Step::Next => false,
+            };
+            if is_over {
+                break;
+            }
+            collected.is_nearest_connection &= source.connection().is_none();
             self.pass(index, &mut shadowed).await?;
         }
         Ok(collected)

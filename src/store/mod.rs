@@ -46,6 +46,7 @@ pub use retention::BlobRetention;
 pub use space::NotKept;
 pub use upkeep::Waste;
 
+use crate::clock;
 use crate::config;
 use crate::package::{Algorithm, BlobId, Digest};
 use crate::task::Tasks;
@@ -311,6 +312,7 @@ async fn learn_outside_names(
     packages: &Packages,
     config: &config::Config,
 ) -> Result<(), Error> {
+    let now = clock::unix_now().to_string();
     let written = catalog.work().of(outside::WRITTEN).await?;
     let since = written.and_then(|at| at.parse::<i64>().ok());
     let since = since.map_or(0, |at| at.saturating_sub(WRITTEN_LATE));
@@ -333,6 +335,7 @@ async fn learn_outside_names(
     for some in names.chunks(NAMES_AT_ONCE) {
         packages.keep_outside_names(some).await?;
     }
+    catalog.work().set(outside::WRITTEN, Some(&now)).await?;
     Ok(())
 }
 
