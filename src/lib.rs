@@ -347,7 +347,7 @@ impl Larder {
         }
         let bounds = &self.snapshot().config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
-        self.store.flush().await;
         self.repositories.reader().close().await;
+        self.store.close().await;
     }
 }

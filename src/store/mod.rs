@@ -28,6 +28,7 @@ mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
 pub use blob::{Blob, WeakBlob};
@@ -302,6 +303,16 @@ impl Store {
         self.wishes.flush().await;
         self.outside_names.flush().await;
     }
+
+    /// Writes down what is noted in memory alone and leaves the databases, as long as the directory
+    /// is still this process's: whoever takes it next finds no file that is being written.
+    pub async fn close(&self) {
+        self.flush().await;
+        let closed = async { tokio::join!(self.catalog.close(), self.packages.close()) };
+        if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
+            tracing::warn!("The databases were left while they were being written");
+        }
+    }
 }
 
 /// Takes up the names of what came in since names seen outside were written last: all of it where a
@@ -341,6 +352,9 @@ async fn learn_outside_names(
 
 /// Names that are written in one transaction.
 const NAMES_AT_ONCE: usize = 1000;
+
+/// How long a statement under way is waited for before the databases are left.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// For how many seconds a note may have waited when the last ones were written.
 const WRITTEN_LATE: i64 = 60;

@@ -81,6 +81,11 @@ impl Catalog {
         })
     }
 
+    /// Ends when no connection is open any more; whoever asks afterwards is refused.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Paths that stand for addresses.
     #[must_use]
     pub fn aliases(&self) -> &Aliases {

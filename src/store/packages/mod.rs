@@ -115,6 +115,11 @@ impl Packages {
         })
     }
 
+    /// Ends when no connection is open any more; whoever asks afterwards is refused.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Whether other processes may change it too.
     #[must_use]
     pub fn is_shared(&self) -> bool {
