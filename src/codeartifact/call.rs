@@ -45,6 +45,25 @@ impl Call {
         self.optional(name).unwrap_or_default().to_owned()
     }
 
+    /// The package and the versions that the call names, for the audit: as they are called everywhere
+    /// else where they are well-formed, and as they came where they are not; several versions apart by
+    /// `, `.
+    #[must_use]
+    pub fn about(&self) -> (String, String) {
+        let package = self.package().map(|package| package.to_string());
+        let versions = match self.optional("version") {
+            Some(version) => vec![version.to_owned()],
+            None => self.versions().map_or_else(
+                |_| Vec::new(),
+                |named| named.into_iter().map(|(version, _)| version).collect(),
+            ),
+        };
+        (
+            package.unwrap_or_else(|_| self.named("package")),
+            versions.join(", "),
+        )
+    }
+
     /// A value of the query.
     pub(super) fn optional(&self, name: &str) -> Option<&str> {
         self.query

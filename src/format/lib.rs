@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::package::{
     AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, Summary,
-    UpstreamPath, UpstreamUrl, VersionId,
+    UpstreamPath, UpstreamUrl, VersionId, is_risky_segment,
 };
 use crate::problem::Problem;
 pub use target::{Ask, Change, DocumentId, Target, View};
@@ -508,7 +508,9 @@ pub trait Protocol: Send + Sync {
         let text = text.trim();
         let is_one = !text.is_empty()
             && text.len() <= VERSION_BYTES_MAX
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+            && !text.contains(char::is_whitespace)
+            // It stands in paths, trimmed.
+            && !is_risky_segment(text);
         if is_one {
             Ok(self.known_version(text))
         } else {

@@ -104,6 +104,22 @@ impl Change {
             Self::Form => None,
         }
     }
+
+    /// The version that it is about, where the path shows it.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        let protocol = self.package()?.format().protocol();
+        match self {
+            Self::RemoveAsset(asset) | Self::File(asset) | Self::Checksum(asset, _) => {
+                protocol.version_of(asset)
+            }
+            Self::Finish(id) | Self::FinishChecksum(id, _) => {
+                protocol.version_of_document(id).map(str::to_owned)
+            }
+            Self::Status { version, .. } => Some(version.to_string()),
+            _ => None,
+        }
+    }
 }
 
 /// A document of one repository, in one of its forms.

@@ -1,6 +1,6 @@
 //! What registries outside say of packages: their documents, and the facts that stand in these.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -18,10 +18,10 @@ use super::decision::View;
 use super::lookup::{Candidate, Lookup};
 use super::render::{RenderPool, upstream};
 use crate::connection::{Ask, Connection, Error};
-use crate::fetch::{Document, Fetcher, Freshen, Sought, Wanted};
+use crate::fetch::{Document, Fetcher, Freshen, Sought, Stock, Wanted};
 use crate::format::{DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream};
 use crate::package::{
-    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
+    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl, VersionId,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
@@ -45,6 +45,53 @@ pub struct PackageFacts {
     pub facts: Facts,
     /// The evidence's bytes, by name: what a rendering that depends on them is named by.
     pub documents: Vec<BlobId>,
+}
+
+/// Which versions of a package a source outside has.
+#[derive(Clone)]
+pub(super) enum VersionsOutside {
+    Facts(Arc<PackageFacts>),
+    /// Those that its documents list, and those of which it gave files, listed or not.
+    Listed {
+        package: PackageId,
+        versions: Arc<BTreeSet<VersionId>>,
+        given: Arc<Stock>,
+    },
+}
+
+impl VersionsOutside {
+    pub fn has(&self, version: &str) -> bool {
+        match self {
+            Self::Facts(facts) => facts.facts.version(version).is_some(),
+            Self::Listed {
+                package,
+                versions,
+                given,
+            } => {
+                let id = package.format().protocol().known_version(version);
+                versions.contains(&id) || given.has_version(package, version)
+            }
+        }
+    }
+
+    /// What names these versions among all that decides a rendering.
+    pub fn name(&self, name: &mut Vec<u8>) {
+        match self {
+            Self::Facts(facts) => {
+                let documents = facts.documents.iter();
+                documents.for_each(|blob| name.extend_from_slice(blob.as_bytes()));
+            }
+            Self::Listed {
+                versions, given, ..
+            } => {
+                let versions = versions.iter().map(VersionId::as_str);
+                for word in versions.chain(given.files()) {
+                    name.extend_from_slice(word.as_bytes());
+                    name.push(0);
+                }
+            }
+        }
+    }
 }
 
 /// What registries outside say of packages.
@@ -281,23 +328,45 @@ impl EvidenceReader {
         Ok(facts)
     }
 
-    /// Facts that say which versions the connection has, for those behind it; `None` where they are
-    /// not enumerated, or it has nothing of the package.
+    /// Which versions the connection has, for those behind it; `None` where it has nothing of the
+    /// package.
     pub async fn versions_of(
         &self,
         connection: &Arc<Connection>,
         package: &PackageId,
-    ) -> Result<Option<Arc<PackageFacts>>, Problem> {
+    ) -> Result<Option<VersionsOutside>, Problem> {
         let protocol = connection.format.protocol();
-        if matches!(protocol.evidence(package, false), Evidence::Path) {
-            return Ok(None);
-        }
-        let facts = self.facts(connection, package, false, Freshen::AsCached);
-        match facts.await {
-            Ok(facts) => Ok(Some(facts)),
+        let versions = if matches!(protocol.evidence(package, false), Evidence::Path) {
+            self.versions_listed_or_given(connection, package).await
+        } else {
+            let facts = self.facts(connection, package, false, Freshen::AsCached);
+            facts.await.map(VersionsOutside::Facts)
+        };
+        match versions {
+            Ok(versions) => Ok(Some(versions)),
             Err(problem) if problem.kind == Kind::NotFound => Ok(None),
             Err(problem) => Err(problem),
         }
+    }
+
+    async fn versions_listed_or_given(
+        &self,
+        connection: &Arc<Connection>,
+        package: &PackageId,
+    ) -> Result<VersionsOutside, Problem> {
+        let listed = match self.listed_versions(connection, package).await {
+            // A registry may keep files of which it has no list.
+            Err(problem) if problem.kind == Kind::NotFound => Vec::new(),
+            listed => listed?,
+        };
+        let protocol = package.format().protocol();
+        let versions = listed.iter().map(|it| protocol.known_version(it)).collect();
+        let stocks = self.fetcher.stocks();
+        Ok(VersionsOutside::Listed {
+            package: package.clone(),
+            versions: Arc::new(versions),
+            given: stocks.of_package(connection, package).await?,
+        })
     }
 
     /// Facts of one asset, with its publish date where rules ask for one.

@@ -27,7 +27,7 @@ pub type Permit<'a> = dyn Fn(&PackageId) -> Result<String, Problem> + Send + Syn
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeRecord {
     pub package: Option<PackageId>,
-    /// Empty where the change is about several versions, or none.
+    /// Several apart by `, `; empty where the change is about none.
     pub version: String,
     /// What let it in, in words; empty where the path had named the package already.
     pub by: String,
@@ -127,6 +127,7 @@ impl Publisher {
             record,
         } = submission;
         record.package = change.package().cloned();
+        record.version = change.version().unwrap_or_default();
         if !matches!(repository.publish, Publish::Local) {
             drain(body).await;
             return Err(takes_none(repository));
@@ -185,10 +186,10 @@ impl Publisher {
             }
             Change::Revision { package, revision } => {
                 let words = self.receiver.receive_words(body).await?;
-                self.revise(repository, &package, &revision, &words).await
+                self.revise(&mut door, &package, &revision, &words).await
             }
             Change::RemovePackage { package, revision } => {
-                self.remove(repository, &package, &revision).await
+                self.remove(&mut door, &package, &revision).await
             }
             // The revision before it took the version out; its tarball went with it.
             Change::RemoveAsset(_) => Ok(Changed::Done),
@@ -209,7 +210,6 @@ impl Publisher {
                 version,
                 status,
             } => {
-                door.record.version = version.to_string();
                 let step = Step::SetStatus {
                     versions: vec![version.to_string()],
                     from: OFFERED.to_vec(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Repository;
 use super::change::PackageChange;
-use super::publish::{Changed, OFFERED, Publisher, not_ours};
+use super::publish::{Changed, Door, OFFERED, Publisher, not_ours};
 use crate::format::npm;
 use crate::package::{Listing, PackageId, Status};
 use crate::problem::{Decider, Kind, Problem};
@@ -50,11 +50,12 @@ impl Publisher {
     /// are the tags.
     pub(super) async fn revise(
         &self,
-        repository: &Repository,
+        door: &mut Door<'_>,
         package: &PackageId,
         revision: &str,
         words: &[u8],
     ) -> Result<Changed, Problem> {
+        let repository = door.repository;
         let listing = self.reader.own.listing(&repository.name, package).await?;
         is_revision(&listing, revision)?;
         let Some(amendment) = npm::upload::amendment(words)? else {
@@ -68,6 +69,7 @@ impl Publisher {
             .filter(|release| !amendment.deprecated.contains_key(&*release.version))
             .map(|release| release.version.to_string())
             .collect();
+        door.record.version = gone.join(", ");
         let change =
             PackageChange::of(&repository.name, package).expecting_revision(&listing.revision);
         let mut change = change.step(Step::SetStatus {
@@ -87,10 +89,11 @@ impl Publisher {
     /// `npm unpublish --force`: all versions that are offered are disposed of.
     pub(super) async fn remove(
         &self,
-        repository: &Repository,
+        door: &mut Door<'_>,
         package: &PackageId,
         revision: &str,
     ) -> Result<Changed, Problem> {
+        let repository = door.repository;
         let listing = self.reader.own.listing(&repository.name, package).await?;
         is_revision(&listing, revision)?;
         let offered = listing.versions.iter();
@@ -107,6 +110,7 @@ impl Publisher {
             return Err(Problem::new(Kind::Conflict, decider, message)
                 .advice("`larder delete` deletes versions of every status"));
         }
+        door.record.version = versions.join(", ");
         let change = PackageChange::of(&repository.name, package)
             .expecting_revision(&listing.revision)
             .step(Step::SetStatus {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Repository;
-use super::evidence::{EvidenceReader, PackageFacts};
+use super::evidence::{EvidenceReader, VersionsOutside};
 use super::lookup::Lookup;
 use super::own::{OwnPackage, OwnPackages};
 use super::source::Source;
@@ -19,7 +19,7 @@ use crate::rule::Entrance;
 #[derive(Clone, Default)]
 pub(super) struct ShadowedVersions {
     own: Vec<Arc<OwnPackage>>,
-    outside: Vec<Arc<PackageFacts>>,
+    outside: Vec<VersionsOutside>,
 }
 
 impl ShadowedVersions {
@@ -29,23 +29,20 @@ impl ShadowedVersions {
 
     pub fn has(&self, version: &str) -> bool {
         self.own.iter().any(|held| held.has_version(version))
-            || self
-                .outside
-                .iter()
-                .any(|facts| facts.facts.version(version).is_some())
+            || self.outside.iter().any(|source| source.has(version))
     }
 
     /// What names these versions among all that decides a rendering.
     pub fn name(&self) -> Vec<u8> {
-        let own = self.own.iter().filter_map(|held| {
-            let listing = held.listing.as_ref()?;
-            Some(listing.revision.as_bytes())
-        });
-        let outside = self
-            .outside
+        let mut name = Vec::new();
+        for held in &self.own {
+            let revision = held.listing.as_ref().map(|listing| &listing.revision);
+            name.extend(revision.into_iter().flat_map(|it| it.as_bytes()));
+        }
+        self.outside
             .iter()
-            .flat_map(|facts| facts.documents.iter().map(|blob| &blob.as_bytes()[..]));
-        own.chain(outside).flatten().copied().collect()
+            .for_each(|source| source.name(&mut name));
+        name
     }
 
     /// A version that a nearer source has is not taken from `source`.
@@ -352,8 +349,8 @@ impl Walk<'_> {
         match (source, self.package) {
             (PackageSource::Own { held, .. }, _) => shadowed.own.push(Arc::clone(held)),
             (PackageSource::Outside(connection), Some(package)) => {
-                let facts = self.evidence.versions_of(connection, package).await?;
-                shadowed.outside.extend(facts);
+                let versions = self.evidence.versions_of(connection, package).await?;
+                shadowed.outside.extend(versions);
             }
             (PackageSource::Outside(_), None) => {}
         }

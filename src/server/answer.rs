@@ -285,6 +285,7 @@ async fn in_repository(
             if let Some(package) = change.package() {
                 line.subject.package = package.to_string();
             }
+            line.subject.version = change.version().unwrap_or_default();
             let within = within(&change, repository, place.format);
             let admitted = match permissions.admit_to_change(action, &repository.name, within) {
                 Ok(admitted) => admitted,

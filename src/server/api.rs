@@ -105,7 +105,7 @@ async fn call(
     record.principal = caller.principal.to_string();
     let call = Call::read(asked.parts.uri.query(), &words)?;
     record.repository = call.named("repository");
-    record.package = call.named("package");
+    (record.package, record.version) = call.about();
     let api = Api {
         snapshot,
         reader: larder.repositories.reader(),

@@ -129,6 +129,8 @@ mod tests {
             "v3/unknown/a/b",
             "v3/flat/../../etc",
             "v3/flat/a/%20/a.nupkg",
+            "v3/flat/a/%20./a.nupkg",
+            "v3/flat/a/..%20%20/a.nupkg",
         ] {
             assert!(get(rest).is_err(), "{rest}");
         }

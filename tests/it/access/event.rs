@@ -390,6 +390,73 @@ async fn the_audit_names_what_a_body_alone_names_whether_it_is_taken_or_refused(
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_names_package_and_version_of_every_change() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let (_upstream, larder) = guarded_and(&format!("audit = \"{}\"\n", audit.display())).await;
+    let (_, root) = token(&larder, "root").await;
+    let (_, reader) = token(&larder, "reader").await;
+    let document = crate::publish::npm_document(
+        "acme",
+        "1.0.0",
+        &crate::support::npm::tarball("acme", "1.0.0", &[]),
+    );
+    let last = async |bearer: &str, method: &str, path: &str, body: &[u8]| {
+        let bearer = format!("Bearer {bearer}");
+        let headers = [("authorization", bearer.as_str())];
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        larder
+            .send(method, path, &headers, Some(body.to_vec().into()))
+            .await;
+        let lines = std::fs::read_to_string(&audit).unwrap();
+        let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        let word = |name: &str| last[name].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}", word("package"), word("version"), last["status"])
+    };
+    let jar = "/maven/team/org/acme/lib/1.0/lib-1.0.jar";
+    let nuget = "/nuget/team/api/v2/package/Acme.Lib/1.0";
+    for (who, method, path, body, told) in [
+        (
+            &reader,
+            "PUT",
+            jar,
+            &b"jar"[..],
+            "maven:org.acme:lib 1.0 403",
+        ),
+        (&root, "PUT", jar, b"jar", "maven:org.acme:lib 1.0 201"),
+        (&reader, "DELETE", nuget, b"", "nuget:acme.lib 1.0.0 403"),
+        (
+            &root,
+            "PUT",
+            "/npm/team/acme",
+            &document,
+            "npm:acme 1.0.0 201",
+        ),
+        (
+            &root,
+            "POST",
+            "/v1/package/versions/update_status?domain=my-domain&repository=team&format=npm&package=acme",
+            br#"{"versions":["1.0.0","2.0.0"],"targetStatus":"Published"}"#,
+            "npm:acme 1.0.0, 2.0.0 200",
+        ),
+    ] {
+        assert_eq!(last(who, method, path, body).await, told, "{method} {path}");
+    }
+    let bearer = format!("Bearer {root}");
+    let headers = [("authorization", bearer.as_str())];
+    let document = larder
+        .get_with("/npm/team/acme", &headers)
+        .await
+        .expect(200);
+    let revision = document.json()["_rev"].as_str().unwrap().to_owned();
+    let path = format!("/npm/team/acme/-rev/{revision}");
+    assert_eq!(
+        last(&root, "DELETE", &path, b"").await,
+        "npm:acme 1.0.0 200"
+    );
+}
+
 #[tokio::test]
 async fn refused_credentials_are_in_the_audit_and_first_tries_are_not() {
     let folder = tempfile::TempDir::new().unwrap();

@@ -275,6 +275,44 @@ async fn maven_metadata_of_all_is_one_with_the_right_newest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_maven_version_comes_whole_from_the_nearest_registry_that_has_it() {
+    for is_listed in [true, false] {
+        let (near, far, larder) = two().await;
+        let folder = "org/x/lib/1.0/lib-1.0";
+        let put = |upstream: &Upstream, name: &str, text: &'static str| {
+            upstream.put(&format!("/maven2/{folder}{name}"), Reply::bytes(text));
+        };
+        if is_listed {
+            near.put(
+                "/maven2/org/x/lib/maven-metadata.xml",
+                Reply::typed(
+                    "application/xml",
+                    "<metadata><groupId>org.x</groupId><artifactId>lib</artifactId><versioning><versions><version>1.0</version></versions></versioning></metadata>",
+                ),
+            );
+        }
+        put(&near, ".jar", "near");
+        for file in [".jar", ".pom", ".jar.asc", "-sources.jar", ".module"] {
+            put(&far, file, "far");
+        }
+        put(&far, ".jar.sha512", "0");
+        let other = "org/x/other/1.0/other-1.0.jar";
+        far.put(&format!("/maven2/{other}"), Reply::bytes("far"));
+        let get = async |name: &str| larder.get(&format!("/maven/team/{folder}{name}")).await;
+        // What a registry gave it has, whether its documents list it or not.
+        assert_eq!(get(".jar").await.expect(200).text(), "near");
+        for file in [".pom", ".jar.asc", "-sources.jar", ".module"] {
+            get(file).await.expect(404);
+        }
+        let said = get(".jar.sha512").await.expect(200).text();
+        assert_eq!(said.len(), 128, "of the bytes that are served: {said}");
+        // A version that it does not have is the farther one's.
+        let farther = larder.get(&format!("/maven/team/{other}")).await;
+        assert_eq!(farther.expect(200).text(), "far");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nuget_versions_and_search_of_all_are_one() {
     let (near, far, larder) = two().await;
     nuget::publish(&near, "Acme.Lib", &["1.1.0"], false);
