@@ -21,8 +21,9 @@ use crate::rule::{Action, OriginRules, Rule, Rules};
 /// What is laid over and under the file.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
-    /// Upstreams of the machine's own clients, for formats that the file has no connection of.
-    pub connections: Vec<Connection>,
+    /// Upstreams of the machine's own clients, for formats that the file has no connection of; none
+    /// while the clients have not been asked, and what the file says of such upstreams is believed.
+    pub connections: Option<Vec<Connection>>,
     /// Flags of the command line.
     pub listen: Option<String>,
     pub data_dir: Option<PathBuf>,
@@ -49,17 +50,23 @@ pub fn load(source: &Source, learned: &Learned) -> Result<Config, Faults> {
             let before = source.text.get(..span.start).unwrap_or_default();
             before.bytes().filter(|byte| *byte == b'\n').count() + 1
         });
-        Faults(vec![Fault {
-            place: format!("{}:{line}", source.file),
-            message: error.message().to_owned(),
-        }])
+        Faults {
+            file: source.file.clone(),
+            faults: vec![Fault {
+                place: format!("{}:{line}", source.file),
+                message: error.message().to_owned(),
+            }],
+        }
     })?;
     let config = read(&reading, table.get_ref(), learned);
     let faults = reading.into_faults();
     if faults.is_empty() {
         Ok(config)
     } else {
-        Err(Faults(faults))
+        Err(Faults {
+            file: source.file.clone(),
+            faults,
+        })
     }
 }
 
@@ -117,7 +124,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
     }
     let written = written_connections.iter();
     let mut connections: Vec<Connection> = written.map(|it| it.connection.clone()).collect();
-    for one in &learned.connections {
+    for one in learned.connections.iter().flatten() {
         if !connections
             .iter()
             .any(|own| own.format == one.format || own.name == one.name)
@@ -130,13 +137,13 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
         .into_iter()
         .filter_map(repository::read)
         .collect();
-    let repositories = if written.is_empty() {
-        vec![repository::public(&connections)]
-    } else {
-        repository::resolve(&written, &connections, &|place, message| {
-            reading.fault(place, message)
-        })
-    };
+    let written = repository::with_public(written, &connections);
+    let are_known = learned.connections.is_some();
+    let repositories = repository::resolve(&written, &connections, &|place, fault| {
+        if are_known || !fault.is_about_learned() {
+            reading.fault(place, fault.message);
+        }
+    });
     let takes_publishes_of = |name: &String| {
         let mut all = repositories.iter().map(|it| &it.publish);
         all.any(|publish| matches!(publish, Publish::Forward(to) if to.contains(name)))
@@ -633,10 +640,61 @@ mod tests {
     }
 
     #[test]
+    fn the_built_in_repository_draws_on_what_no_other_names() {
+        let learned = |names: &[&str]| {
+            let formats = names.iter().map(|name| name.parse().unwrap());
+            let connections = formats.map(|format: crate::package::Format| {
+                Connection::new(&format!("public:{format}"), format, "https://up.example/").unwrap()
+            });
+            Learned {
+                data_dir: Some("/data".into()),
+                connections: Some(connections.collect()),
+                ..Learned::default()
+            }
+        };
+        let sources = |text: &str, names: &[&str]| -> Vec<String> {
+            let source = Source {
+                file: "larder.toml".to_owned(),
+                text: text.to_owned(),
+                environment: Vec::new(),
+            };
+            let config = load(&source, &learned(names)).unwrap_or_else(|it| panic!("{it}"));
+            let repositories = config.repositories.iter();
+            let lines = repositories.map(|one| {
+                let connections: Vec<&str> = one.connections().collect();
+                format!("{}: {}", one.name, connections.join(" "))
+            });
+            lines.collect()
+        };
+        let team =
+            "[[repository]]\nname = \"team\"\nupstreams = [\"public\"]\npublish = \"local\"\n";
+        assert_eq!(
+            sources(team, &["pypi", "npm"]),
+            [
+                "team: public:npm public:pypi",
+                "public: public:npm public:pypi"
+            ]
+        );
+        let bare = "[[repository]]\nname = \"public\"\n";
+        assert_eq!(sources(bare, &["npm"]), ["public: public:npm"]);
+        let one = "[[repository]]\nname = \"team\"\nexternal_connections = [\"public:npm\"]\n";
+        assert_eq!(
+            sources(one, &["npm", "pypi"]),
+            ["team: public:npm", "public: public:pypi"]
+        );
+        assert_eq!(sources(one, &["npm"]), ["team: public:npm"]);
+        // Packages of one's own alone, under whatever name.
+        let own = "[[repository]]\nname = \"public\"\npublish = \"local\"\n";
+        assert_eq!(sources(own, &["npm"]), ["public: "]);
+    }
+
+    #[test]
     fn mistakes_are_told_in_the_order_of_their_lines() {
         let said = with("[cache]\nmax_size = \"lots\"\nmax_sise = 1\n[[repository]]\nname = \"Team\"\nupstreams = [\"pub\"]\n[log]\nlevle = \"x\"\n", &[("LARDER_LISTN", "1")]).unwrap_err();
+        assert_eq!(said.lines().next(), Some("6 mistakes in larder.toml"));
         let lines: Vec<&str> = said
             .lines()
+            .skip(1)
             .map(|line| line.split(": ").next().unwrap())
             .collect();
         let at = |line: usize| format!("larder.toml:{line}");

@@ -159,7 +159,8 @@ impl Walk<'_> {
     fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
         let leaf = registration::leaf(&owner)?;
         let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
-        let (Some(id), Some(version)) = (id.or(self.package.clone()), leaf.version) else {
+        // What a package's own document names is a file of that package, whatever else it says.
+        let (Some(id), Some(version)) = (self.package.clone().or(id), leaf.version) else {
             return Err(FormatError::shape(
                 "it names the file of a package without saying which",
             ));
