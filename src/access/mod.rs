@@ -134,7 +134,7 @@ impl Access {
         access.reread().await?;
         if access.book.load().signing.is_empty() {
             let secret = token::signing_secret().map_err(no_randomness)?;
-            let added = packages.add_signing_key(&secret, true, i64::MIN);
+            let added = packages.access().add_signing_key(&secret, true, i64::MIN);
             added.await.map_err(unreadable)?;
             access.reread().await?;
         }
@@ -150,7 +150,7 @@ impl Access {
         tasks.spawn_until_stop(async move {
             loop {
                 tokio::time::sleep(every).await;
-                match access.packages.access_number().await {
+                match access.packages.access().number().await {
                     Ok(number) if number == access.book.load().number => {}
                     Ok(_) => {
                         if let Err(problem) = access.reread().await {
@@ -168,7 +168,7 @@ impl Access {
     /// # Errors
     /// Where the catalog fails.
     pub async fn reread(&self) -> Result<(), Problem> {
-        let rows = self.packages.access().await.map_err(unreadable)?;
+        let rows = self.packages.access().read().await.map_err(unreadable)?;
         self.book.store(Arc::new(Book::new(rows)));
         Ok(())
     }

@@ -299,13 +299,15 @@ impl AssetFetcher {
     /// Tells that a version is here for the first time; nobody waits for that.
     fn tell_pulled(&self, key: &AssetKey, version: &str) {
         let packages = self.store.packages();
-        if !packages.has_listeners() {
+        if !packages.events().has_listeners() {
             return;
         }
         let (packages, key, version) = (packages.clone(), key.clone(), version.to_owned());
         self.tasks.spawn(async move {
             let package = key.asset.package.to_string();
-            let told = packages.tell_pulled(&key.connection, &package, &version);
+            let told = packages
+                .events()
+                .tell_pulled(&key.connection, &package, &version);
             if let Err(error) = told.await {
                 warn!(%error, package, version, "That a version was pulled is not told");
             }

@@ -346,6 +346,7 @@ impl<'a> DocumentRequest<'a> {
         }
         let found = own
             .packages()
+            .releases()
             .search(
                 &repository.own_names(),
                 format,

@@ -281,7 +281,12 @@ impl<'a> Upkeep<'a> {
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
         let store = self.reader.fetcher.store();
         let assets = store.catalog().assets().of_blob(id).await.map_err(failed)?;
-        let mut names = store.packages().assets_of(id).await.map_err(failed)?;
+        let mut names = store
+            .packages()
+            .releases()
+            .assets_of(id)
+            .await
+            .map_err(failed)?;
         let is_only_here = assets.is_empty() && !names.is_empty();
         names.extend(assets.iter().map(|key| key.asset.to_string()));
         names.sort_unstable();

@@ -143,7 +143,7 @@ impl Store {
         let used = catalog.blobs().evictable_bytes().await?;
         let space = Arc::new(Space::new(path, &config.cache, used));
         learn_outside_names(&catalog, &packages, config).await?;
-        let outside_names = OutsideNames::start(&packages, catalog.work(), tasks);
+        let outside_names = OutsideNames::start(packages.outside_names(), catalog.work(), tasks);
         let retention = BlobRetention::new(&files, &catalog, &packages, &space);
         retention.start(tasks);
         let store = Arc::new(Self {
@@ -344,7 +344,7 @@ async fn learn_outside_names(
         }));
     }
     for some in names.chunks(NAMES_AT_ONCE) {
-        packages.keep_outside_names(some).await?;
+        packages.outside_names().keep(some).await?;
     }
     catalog.work().set(outside::WRITTEN, Some(&now)).await?;
     Ok(())

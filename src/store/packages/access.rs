@@ -1,9 +1,12 @@
 //! Tokens, keys and policies, as they lie in the catalog.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
-use super::{Error, Packages, random_name};
+use super::database::Database;
+use super::{Error, random_name};
 use crate::clock;
 use crate::secret::Secret;
 
@@ -67,14 +70,20 @@ pub struct AccessRows {
     pub policies: Vec<PolicyRow>,
 }
 
-impl Packages {
+/// Tokens, keys and policies.
+#[derive(Clone)]
+pub struct AccessRecords {
+    pub(super) database: Arc<Database>,
+}
+
+impl AccessRecords {
     /// Which state of access is in force: another number after each change.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access_number(&self) -> Result<i64, Error> {
+    pub async fn number(&self) -> Result<i64, Error> {
         let row = sqlx::query("SELECT number FROM access_state WHERE id = 1")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.database.pool)
             .await?;
         Ok(row.try_get(0)?)
     }
@@ -83,8 +92,8 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access(&self) -> Result<AccessRows, Error> {
-        let number = self.access_number().await?;
+    pub async fn read(&self) -> Result<AccessRows, Error> {
+        let number = self.number().await?;
         let mut rows = AccessRows {
             number,
             ..AccessRows::default()
@@ -92,7 +101,7 @@ impl Packages {
         let found = sqlx::query(
             "SELECT id, secret, created_at FROM signing_key ORDER BY created_at DESC, id DESC",
         );
-        for row in found.fetch_all(&self.pool).await? {
+        for row in found.fetch_all(&self.database.pool).await? {
             rows.signing.push(SigningKey {
                 id: row.try_get(0)?,
                 secret: Secret::new(&row.try_get::<String, _>(1)?),
@@ -100,13 +109,13 @@ impl Packages {
             });
         }
         let found = sqlx::query("SELECT id FROM revoked_token");
-        for row in found.fetch_all(&self.pool).await? {
+        for row in found.fetch_all(&self.database.pool).await? {
             rows.revoked.push(row.try_get(0)?);
         }
         let found = sqlx::query(
             "SELECT id, hash, principal, note, created_at, expires_at FROM machine_token ORDER BY created_at, id",
         );
-        for row in found.fetch_all(&self.pool).await? {
+        for row in found.fetch_all(&self.database.pool).await? {
             rows.tokens.push(MachineToken {
                 id: row.try_get(0)?,
                 hash: row.try_get(1)?,
@@ -119,7 +128,7 @@ impl Packages {
         let found = sqlx::query(
             "SELECT id, secret, principal, created_at FROM access_key ORDER BY created_at, id",
         );
-        for row in found.fetch_all(&self.pool).await? {
+        for row in found.fetch_all(&self.database.pool).await? {
             rows.keys.push(AccessKey {
                 id: row.try_get(0)?,
                 secret: Secret::new(&row.try_get::<String, _>(1)?),
@@ -128,7 +137,7 @@ impl Packages {
             });
         }
         let found = sqlx::query("SELECT resource, document, revision FROM policy");
-        for row in found.fetch_all(&self.pool).await? {
+        for row in found.fetch_all(&self.database.pool).await? {
             rows.policies.push(PolicyRow {
                 resource: row.try_get(0)?,
                 document: row.try_get(1)?,
@@ -149,7 +158,7 @@ impl Packages {
         only_first: bool,
         keep_after: i64,
     ) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         // On PostgreSQL the row holds off others who would add the first.
         changed(&mut transaction).await?;
         let there = sqlx::query("SELECT COUNT(*) FROM signing_key")
@@ -177,7 +186,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn revoke(&self, id: &str, expires_at: i64) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query("DELETE FROM revoked_token WHERE expires_at < $1")
             .bind(clock::unix_ms_now())
@@ -198,7 +207,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn add_token(&self, token: &MachineToken) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
             "INSERT INTO machine_token (id, hash, principal, note, created_at, expires_at) \
@@ -220,7 +229,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn add_key(&self, key: &AccessKey) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
             "INSERT INTO access_key (id, secret, principal, created_at) VALUES ($1, $2, $3, $4)",
@@ -239,7 +248,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn drop_credential(&self, id: &str) -> Result<bool, Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         let mut count = 0;
         for sql in [
@@ -265,8 +274,8 @@ impl Packages {
         document: Option<&str>,
         revision: Option<&str>,
     ) -> Result<PolicyRow, Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         let before = sqlx::query("SELECT document, revision FROM policy WHERE resource = $1")
             .bind(resource)

@@ -1,28 +1,37 @@
 //! Package groups.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use sqlx::{AnyConnection, Row as _};
 
-use super::domain::{drop_policy_and_tags, set_tags};
+use super::Error;
+use super::database::Database;
 use super::outbox::Outbox;
 use super::repository::changed;
-use super::{Error, Packages};
+use super::tag::{drop_policy_and_tags, set_tags};
 use crate::rule::{Group, Groups};
 
 fn unread(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-impl Packages {
+/// Package groups that something was said of.
+#[derive(Clone)]
+pub struct PackageGroups {
+    pub(super) database: Arc<Database>,
+}
+
+impl PackageGroups {
     /// All groups that something was said of.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn groups(&self) -> Result<Groups, Error> {
+    pub async fn all(&self) -> Result<Groups, Error> {
         let rows = sqlx::query(
             "SELECT pattern, contact, description, created_at, settings FROM package_group",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.database.pool)
         .await?;
         let groups: Result<Vec<Group>, Error> = rows
             .iter()
@@ -45,14 +54,14 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_group(
+    pub async fn put(
         &self,
         group: &Group,
         tags: &[(String, String)],
         operation: &str,
     ) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         set_tags(
             &mut transaction,
@@ -70,9 +79,9 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn drop_group(&self, pattern: &str) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn delete(&self, pattern: &str) -> Result<(), Error> {
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query("DELETE FROM package_group WHERE pattern = $1")
             .bind(pattern)
