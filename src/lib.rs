@@ -239,8 +239,7 @@ impl Larder {
         self.registry.reload(config).await?;
         let snapshot = self.snapshot();
         self.deliverer.reload(&snapshot.config.events);
-        let retained = retain(&self.store, &snapshot).await;
-        retained.map_err(|error| Problem::internal("what is retained is not written down", error))
+        Ok(retain(&self.store, &snapshot).await?)
     }
 
     /// Tells who wants to know that a package was refused: by a rule, because its bytes were not

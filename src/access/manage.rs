@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Circumstances, Known, Policy, Why};
-use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token, unreadable};
+use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token};
 use crate::clock;
 use crate::config::nearest;
 use crate::problem::{Decider, Problem};
@@ -138,7 +138,7 @@ impl Access {
                 expires_in,
             } => self.create_token(&principal, note, expires_in).await,
             Command::TokenList => {
-                let rows = self.packages.access().read().await.map_err(unreadable)?;
+                let rows = self.packages.access().read().await?;
                 let tokens = rows.tokens.into_iter().map(|token| Listed {
                     id: token.id,
                     principal: token.principal,
@@ -168,7 +168,7 @@ impl Access {
             }
             Command::KeyCreate { principal } => self.create_key(&principal).await,
             Command::KeyList => {
-                let rows = self.packages.access().read().await.map_err(unreadable)?;
+                let rows = self.packages.access().read().await?;
                 let keys = rows.keys.into_iter().map(|key| Listed {
                     id: key.id,
                     principal: key.principal,
@@ -283,7 +283,7 @@ impl Access {
         }
         if said.starts_with(token::MACHINE_PREFIX) {
             let hash = token::hash(said);
-            let rows = self.packages.access().read().await.map_err(unreadable)?;
+            let rows = self.packages.access().read().await?;
             let found = rows.tokens.into_iter().find(|token| token.hash == hash);
             let id = found.map(|token| token.id).unwrap_or_default();
             return self.drop_credential(&id).await;

@@ -135,7 +135,7 @@ impl Access {
         if access.book.load().signing.is_empty() {
             let secret = token::signing_secret().map_err(no_randomness)?;
             let added = packages.access().add_signing_key(&secret, true, i64::MIN);
-            added.await.map_err(unreadable)?;
+            added.await?;
             access.reread().await?;
         }
         if packages.is_shared() {
@@ -168,7 +168,7 @@ impl Access {
     /// # Errors
     /// Where the catalog fails.
     pub async fn reread(&self) -> Result<(), Problem> {
-        let rows = self.packages.access().read().await.map_err(unreadable)?;
+        let rows = self.packages.access().read().await?;
         self.book.store(Arc::new(Book::new(rows)));
         Ok(())
     }
@@ -554,8 +554,4 @@ fn too_many() -> Problem {
 
 fn no_randomness(error: getrandom::Error) -> Problem {
     Problem::internal("the system has no randomness to give", error.to_string())
-}
-
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Problem {
-    Problem::internal("tokens and policies cannot be read", error)
 }

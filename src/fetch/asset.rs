@@ -125,7 +125,7 @@ impl AssetFetcher {
             Some(row) => row,
             None => {
                 let row = self.store.catalog().assets().find(key).await;
-                match row.map_err(|error| Problem::internal("the catalog cannot be read", error))? {
+                match row? {
                     Some(row) => {
                         let row = Arc::new(row);
                         self.rows.insert(key.clone(), Arc::clone(&row)).await;
@@ -135,9 +135,7 @@ impl AssetFetcher {
                 }
             }
         };
-        let blob = self.store.blob(row.blob).await;
-        let blob =
-            blob.map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let blob = self.store.blob(row.blob).await?;
         Ok(Some((row, blob)))
     }
 

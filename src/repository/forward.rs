@@ -201,10 +201,8 @@ impl Forwarder {
             .ok()
             .and_then(|bytes| BlobId::from_slice(&bytes))
             .ok_or_else(gone)?;
-        let blob = self.reader.fetcher.store().blob(id).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a spooled publish cannot be read", error))?
-            .ok_or_else(gone)?;
+        let blob = self.reader.fetcher.store().blob(id).await?;
+        let blob = blob.ok_or_else(gone)?;
         let mut headers: HeaderMap = one
             .headers
             .iter()

@@ -386,9 +386,7 @@ impl Manager {
                     let pulled = catalog
                         .assets()
                         .files_pulled(&connection.name, package)
-                        .await;
-                    let pulled = pulled
-                        .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+                        .await?;
                     for (version, file, size, blob) in pulled {
                         let asset = Asset {
                             file,

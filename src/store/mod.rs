@@ -22,6 +22,7 @@ mod reseal;
 mod retention;
 mod seal;
 mod space;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -50,6 +51,7 @@ pub use upkeep::Waste;
 use crate::clock;
 use crate::config;
 use crate::package::{Algorithm, BlobId, Digest};
+use crate::problem::Problem;
 use crate::task::Tasks;
 use crate::telemetry::Ledger;
 use catalog::Catalog;
@@ -71,11 +73,7 @@ pub enum Error {
     #[error("the data directory {path} is held by {holder}", path = path.display())]
     Held { path: PathBuf, holder: Holder },
     #[error("the catalog: {0}")]
-    Catalog(#[from] sqlx::Error),
-    #[error(
-        "the catalog was made by another version of Larder ({0}); say --data-dir with another directory, or remove this one"
-    )]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Catalog(#[from] sql::Error),
     #[error("reading or writing a blob: {0}")]
     Io(#[from] std::io::Error),
     #[error("nothing is kept: {}", .0.as_str())]
@@ -97,6 +95,18 @@ impl Error {
     #[must_use]
     pub fn is_unverified(&self) -> bool {
         matches!(self, Self::Unverified { .. } | Self::Length { .. })
+    }
+}
+
+/// How a failure of the store reads where no outcome of the work says it better.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Catalog(error) => error.into(),
+            Error::Packages(error) => error.into(),
+            Error::Io(_) => Self::internal("a stored file cannot be read or written", error),
+            error => Self::internal("the store failed", error),
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::column::Column;
 use super::outbox::Outbox;
 use super::rows::{
     became_latest, count, drop_assets, insert_asset, insert_version, put_tag, renew, touch,
@@ -15,6 +14,7 @@ use crate::clock;
 use crate::event::{Changes, Operation};
 use crate::package::{BlobId, Dependency, Origin, PackageId, ReleaseAsset, Status};
 use crate::rule::Restrictions;
+use crate::store::sql::Column;
 
 /// A version, or more files of one, to be recorded.
 #[derive(Clone, Debug)]

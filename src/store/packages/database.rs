@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::Error;
 use super::outbox::Outbox;
 use crate::secret::Secret;
-use crate::store::private;
+use crate::store::{private, sql};
 
 /// What all nouns of the package catalog share.
 pub(super) struct Database {
@@ -58,10 +58,12 @@ impl Database {
             });
         let pool = options
             .connect(url.map_or(own.as_str(), Secret::expose))
-            .await?;
+            .await
+            .map_err(Error::from)?;
         sqlx::migrate!("src/store/packages/migrations")
             .run(&pool)
-            .await?;
+            .await
+            .map_err(sql::Error::from)?;
         Ok(Self {
             pool,
             begin: if is_shared {

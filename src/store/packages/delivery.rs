@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use sqlx::FromRow;
 use tokio::sync::Notify;
 
 use super::Error;
 use super::database::Database;
 use crate::clock;
+use crate::store::sql::Count;
 
 /// An event on its way to one target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Delivery {
     pub event: String,
     pub target: String,
@@ -23,6 +23,7 @@ pub struct Delivery {
     pub created_at: i64,
     /// `waiting`, `delivered` or `dead`.
     pub state: String,
+    #[sqlx(try_from = "Count")]
     pub attempts: u32,
     pub next_at: i64,
     /// What the target said last.
@@ -31,20 +32,6 @@ pub struct Delivery {
 
 const COLUMNS: &str =
     "event, target, subject, document, created_at, state, attempts, next_at, said";
-
-fn delivery(row: &AnyRow) -> Result<Delivery, Error> {
-    Ok(Delivery {
-        event: row.try_get(0)?,
-        target: row.try_get(1)?,
-        subject: row.try_get(2)?,
-        document: row.try_get(3)?,
-        created_at: row.try_get(4)?,
-        state: row.try_get(5)?,
-        attempts: u32::try_from(row.try_get::<i64, _>(6)?).unwrap_or(u32::MAX),
-        next_at: row.try_get(7)?,
-        said: row.try_get(8)?,
-    })
-}
 
 /// Events on their way to their targets.
 #[derive(Clone)]
@@ -70,13 +57,13 @@ impl Deliveries {
              AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.target = d.target AND e.state = 'waiting' \
              AND e.subject = d.subject AND e.number < d.number) ORDER BY created_at LIMIT $3"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let deliveries = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(target)
             .bind(now)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(Count(limit as u64))
             .fetch_all(&self.database.pool)
             .await?;
-        rows.iter().map(delivery).collect()
+        Ok(deliveries)
     }
 
     /// When the next event of the target is due; `None` where none waits.
@@ -84,13 +71,13 @@ impl Deliveries {
     /// # Errors
     /// Where the database fails.
     pub async fn next_due(&self, target: &str) -> Result<Option<i64>, Error> {
-        let row = sqlx::query(
+        let next = sqlx::query_scalar(
             "SELECT MIN(next_at) FROM delivery WHERE target = $1 AND state = 'waiting'",
         )
         .bind(target)
         .fetch_one(&self.database.pool)
         .await?;
-        Ok(row.try_get(0)?)
+        Ok(next)
     }
 
     /// Notes how far a delivery is, unless another process was first; says whether it was noted.
@@ -131,12 +118,12 @@ impl Deliveries {
         let sql = format!(
             "SELECT {COLUMNS} FROM delivery WHERE state = $1 OR $1 = '' ORDER BY created_at DESC, number DESC LIMIT $2"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let deliveries = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(state.unwrap_or_default())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(Count(limit as u64))
             .fetch_all(&self.database.pool)
             .await?;
-        rows.iter().map(delivery).collect()
+        Ok(deliveries)
     }
 
     /// Sends an event again, or all that were put aside; says how many.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, FromRow};
 
 use super::Error;
 use super::database::Database;
@@ -14,6 +14,30 @@ use crate::rule::{Group, Groups};
 
 fn unread(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
+}
+
+#[derive(FromRow)]
+struct GroupRow {
+    pattern: String,
+    contact: String,
+    description: String,
+    created_at: i64,
+    /// JSON.
+    settings: String,
+}
+
+impl TryFrom<GroupRow> for Group {
+    type Error = Error;
+
+    fn try_from(row: GroupRow) -> Result<Self, Error> {
+        Ok(Self {
+            pattern: row.pattern.parse().map_err(unread)?,
+            contact: row.contact,
+            description: row.description,
+            created_at: row.created_at,
+            settings: serde_json::from_str(&row.settings).map_err(unread)?,
+        })
+    }
 }
 
 /// Package groups that something was said of.
@@ -28,24 +52,12 @@ impl PackageGroups {
     /// # Errors
     /// Where the database fails.
     pub async fn all(&self) -> Result<Groups, Error> {
-        let rows = sqlx::query(
+        let rows: Vec<GroupRow> = sqlx::query_as(
             "SELECT pattern, contact, description, created_at, settings FROM package_group",
         )
         .fetch_all(&self.database.pool)
         .await?;
-        let groups: Result<Vec<Group>, Error> = rows
-            .iter()
-            .map(|row| {
-                let settings: String = row.try_get(4)?;
-                Ok(Group {
-                    pattern: row.try_get::<String, _>(0)?.parse().map_err(unread)?,
-                    contact: row.try_get(1)?,
-                    description: row.try_get(2)?,
-                    created_at: row.try_get(3)?,
-                    settings: serde_json::from_str(&settings).map_err(unread)?,
-                })
-            })
-            .collect();
+        let groups: Result<Vec<Group>, Error> = rows.into_iter().map(Group::try_from).collect();
         Ok(Groups::new(groups?))
     }
 

@@ -3,7 +3,6 @@
 
 mod access;
 mod change;
-mod column;
 mod database;
 mod delivery;
 mod domain;
@@ -35,9 +34,9 @@ pub use restriction::OriginRestrictions;
 pub use spool::{Spool, Spooled};
 pub use tag::ResourceTags;
 
+use super::sql::Column;
 use crate::package::BlobId;
 use crate::secret::Secret;
-use column::Column;
 use database::Database;
 
 /// The package catalog; clones share it.

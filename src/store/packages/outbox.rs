@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 use tokio::sync::Notify;
 
 use super::database::Database;
@@ -82,18 +82,15 @@ impl Outbox {
         if self.is_closed() {
             return Ok(());
         }
-        let now = sqlx::query(
+        let now: Option<(String, String)> = sqlx::query_as(
             "SELECT status, revision FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
         )
         .bind(repository)
         .bind(package)
         .bind(version)
         .fetch_optional(&mut *transaction)
-        .await?
-        .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
-        .transpose()?;
-        let (state, revision): (String, String) =
-            now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
+        .await?;
+        let (state, revision) = now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
         let version = Version {
             repository,
             package,
@@ -292,14 +289,14 @@ fn parts(package: &str) -> (&str, Option<&str>, &str) {
 }
 
 async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, Error> {
-    let row = sqlx::query(
+    let number = sqlx::query_scalar(
         "INSERT INTO event_sequence (subject, number) VALUES ($1, 1) \
          ON CONFLICT (subject) DO UPDATE SET number = event_sequence.number + 1 RETURNING number",
     )
     .bind(subject)
     .fetch_one(transaction)
     .await?;
-    Ok(row.try_get(0)?)
+    Ok(number)
 }
 
 /// Events as they happen, for those who are told of them.

@@ -8,11 +8,11 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 
 use super::Error;
-use super::column::{Column, Count, Flag, Millis};
 use super::database::Database;
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
+use crate::store::sql::{Column, Count, Flag, Millis};
 
 const ASSET_COLUMNS: &str =
     "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
@@ -256,7 +256,7 @@ impl Releases {
         .bind(after)
         .bind(from)
         .bind(to)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(Count(limit as u64))
         .fetch_all(&self.database.pool)
         .await?;
         Ok(rows.into_iter().map(Summary::from).collect())
@@ -314,8 +314,8 @@ impl Releases {
                 .bind(&from)
                 .bind(&to)
                 .bind(&like)
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .bind(i64::try_from(skip).unwrap_or(i64::MAX))
+                .bind(Count(limit as u64))
+                .bind(Count(skip as u64))
                 .fetch(&self.database.pool);
             while let Some(row) = rows.try_next().await? {
                 let one = Summary::from(row);

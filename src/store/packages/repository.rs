@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, FromRow};
 
 use super::Error;
-use super::column::Column;
 use super::database::Database;
 use super::group::write_group;
 use super::tag::{drop_policy_and_tags, set_tags};
 use crate::clock;
 use crate::package::BlobId;
 use crate::rule::Group;
+use crate::store::sql::Column;
 
 /// A repository that was made by the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,26 @@ pub struct Managed {
     pub upstreams: Vec<String>,
     /// Names of connections, in order.
     pub connections: Vec<String>,
+}
+
+#[derive(FromRow)]
+struct ManagedRow {
+    name: String,
+    description: String,
+    /// JSON, as the connections.
+    upstreams: String,
+    connections: String,
+}
+
+impl From<ManagedRow> for Managed {
+    fn from(row: ManagedRow) -> Self {
+        Self {
+            name: row.name,
+            description: row.description,
+            upstreams: names(&row.upstreams),
+            connections: names(&row.connections),
+        }
+    }
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -84,21 +104,12 @@ impl RepositoryRows {
     /// # Errors
     /// Where the database fails.
     pub async fn managed(&self) -> Result<Vec<Managed>, Error> {
-        let rows = sqlx::query(
+        let rows: Vec<ManagedRow> = sqlx::query_as(
             "SELECT name, description, upstreams, connections FROM managed_repository ORDER BY name",
         )
         .fetch_all(&self.database.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Managed {
-                    name: row.try_get(0)?,
-                    description: row.try_get(1)?,
-                    upstreams: names(&row.try_get::<String, _>(2)?),
-                    connections: names(&row.try_get::<String, _>(3)?),
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().map(Managed::from).collect())
     }
 
     /// Puts a repository in the place of the one of its name, or beside the others, and sets these

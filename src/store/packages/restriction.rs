@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::column::Column;
 use super::database::Database;
 use crate::package::PackageId;
 use crate::rule::{Restrictions, Way};
+use crate::store::sql::Column;
 
 /// What was said of packages' origins.
 #[derive(Clone)]

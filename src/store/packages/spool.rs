@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
 use super::Error;
-use super::column::{Column, Count};
 use super::database::Database;
 use crate::package::BlobId;
+use crate::store::sql::{Column, Count};
 
 /// A publish that was accepted and is still to be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ struct SpooledRow {
     blob: Column<BlobId>,
     size: Count,
     queued_at: i64,
-    attempts: i64,
+    attempts: Count,
     next_at: i64,
     said: String,
 }
@@ -64,7 +64,7 @@ impl From<SpooledRow> for Spooled {
             blob: row.blob.0.to_hex(),
             size: row.size.0,
             queued_at: row.queued_at,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            attempts: row.attempts.into(),
             next_at: row.next_at,
             said: row.said,
         }
@@ -97,7 +97,7 @@ impl Spool {
             .bind(Column(blob))
             .bind(Count(one.size))
             .bind(one.queued_at)
-            .bind(i64::from(one.attempts))
+            .bind(Count(one.attempts.into()))
             .bind(one.next_at)
             .bind(one.said.as_str())
             .bind(self.database.place.as_str())
