@@ -3,6 +3,8 @@
 mod arrival;
 mod blob;
 pub mod catalog;
+#[cfg(test)]
+mod conformance;
 mod content;
 mod directory;
 mod door;
@@ -23,8 +25,6 @@ mod retention;
 mod seal;
 mod space;
 pub mod sql;
-#[cfg(test)]
-mod tests;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
