@@ -19,7 +19,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use tracing::warn;
 
 pub use action::{
     Action, DISPOSE, GET_TOKEN, NoAction, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS,
@@ -146,21 +145,21 @@ impl Access {
 
     /// Takes up what other processes change.
     fn watch(self: &Arc<Self>, config: &config::Access, tasks: &Tasks) {
-        let (access, every) = (Arc::clone(self), config.refresh);
-        tasks.spawn_until_stop(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                match access.packages.access().number().await {
-                    Ok(number) if number == access.book.load().number => {}
-                    Ok(_) => {
-                        if let Err(problem) = access.reread().await {
-                            warn!(%problem, "Tokens and policies are as they were");
-                        }
+        let (reader, every) = (Arc::clone(self), config.refresh);
+        tasks.poll(
+            "tokens and policies",
+            move || every,
+            move || {
+                let access = Arc::clone(&reader);
+                async move {
+                    let number = access.packages.access().number().await?;
+                    if number != access.number() {
+                        access.reread().await?;
                     }
-                    Err(error) => warn!(%error, "Whether tokens or policies changed is not known"),
+                    Ok::<_, Problem>(())
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Takes up what changed in the package catalog.

@@ -67,15 +67,11 @@ impl Registry {
         if !self.packages.is_shared() {
             return;
         }
-        let registry = Arc::clone(self);
-        tasks.spawn_until_stop(async move {
-            loop {
-                let every = registry.snapshot().config.access.refresh;
-                tokio::time::sleep(every).await;
-                if let Err(problem) = registry.reread().await {
-                    warn!(%problem, "The repositories are as they were");
-                }
-            }
+        let (registry, reader) = (Arc::clone(self), Arc::clone(self));
+        let every = move || registry.snapshot().config.access.refresh;
+        tasks.poll("repositories and groups", every, move || {
+            let registry = Arc::clone(&reader);
+            async move { registry.reread().await }
         });
     }
 
