@@ -28,9 +28,9 @@ use rustls_platform_verifier::Verifier;
 use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
 use super::error::Error;
-use super::error::causes;
 use super::reach::{LeadsInside, Reach};
 use crate::package::UpstreamUrl;
+use crate::problem::root_cause;
 
 /// A body on its way upstream.
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -259,7 +259,7 @@ impl Connection {
                     let host = host.to_owned();
                     return Err(Error::Inside { host });
                 }
-                let cause = causes(&error).unwrap_or_else(|| error.to_string());
+                let cause = root_cause(&error).to_string();
                 Err(Error::Unreachable { cause })
             }
         }

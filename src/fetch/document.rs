@@ -91,10 +91,7 @@ impl Document {
     pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
         match &self.content {
             Content::Passing(bytes) => Ok(bytes.clone()),
-            Content::Stored(blob) => blob
-                .read_all(&fetcher.tasks)
-                .await
-                .map_err(|error| Problem::internal("a stored document cannot be read", error)),
+            Content::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
         }
     }
 
@@ -263,9 +260,7 @@ impl DocumentFetcher {
                 None => return Ok(None),
             },
         };
-        let blob = self.store.blob(known.row.blob).await;
-        let blob =
-            blob.map_err(|error| Problem::internal("a stored document cannot be read", error))?;
+        let blob = self.store.blob(known.row.blob).await?;
         // What was evicted is a miss.
         Ok(blob.map(|blob| {
             Arc::new(Document {
@@ -285,8 +280,7 @@ impl DocumentFetcher {
             .catalog()
             .documents()
             .find(&key.connection, &key.key)
-            .await;
-        let row = row.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let Some(known) = row.and_then(|row| {
             let url = Url::parse(&row.url).ok()?;
             Some(Arc::new(Known {

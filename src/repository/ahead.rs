@@ -363,10 +363,7 @@ impl Walker<'_> {
                 blob
             }
         };
-        let bytes = blob
-            .read_all(reader.fetcher.tasks())
-            .await
-            .map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let bytes = blob.read_all(reader.fetcher.tasks()).await?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
         self.reading(connection, &asset.to_string(), move || {
             owner.format.protocol().leads(&LeadInput {

@@ -109,9 +109,7 @@ impl Reader {
                 .catalog()
                 .aliases()
                 .target(&connection.name, path)
-                .await;
-            let target =
-                target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+                .await?;
             if let Some(target) = target.and_then(|target| format.protocol().alias(&target)) {
                 return Ok(target);
             }
@@ -200,14 +198,12 @@ impl AssetRequest<'_> {
         };
         let asset = self.asset;
         let blob = self.reader.fetcher.store().blob(found.blob).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a stored file cannot be read", error))?
-            .ok_or_else(|| {
-                Problem::internal(
-                    format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
-                    "no such blob",
-                )
-            })?;
+        let blob = blob?.ok_or_else(|| {
+            Problem::internal(
+                format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
+                "no such blob",
+            )
+        })?;
         Ok(Some(Ok(AssetReply {
             body: AssetBody::Stored(blob),
             media_type: found.media_type.to_string(),
@@ -493,9 +489,7 @@ impl AssetRequest<'_> {
             at_rest.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {
-            let digest = reader.fetcher.store().digest(&blob, algorithm).await;
-            let digest =
-                digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
+            let digest = reader.fetcher.store().digest(&blob, algorithm).await?;
             return Ok((digest.to_hex(), cached(connection, Outcome::Hit, 0, 0)));
         }
         let file = promises_of(facts)

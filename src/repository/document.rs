@@ -346,6 +346,7 @@ impl<'a> DocumentRequest<'a> {
         }
         let found = own
             .packages()
+            .releases()
             .search(
                 &repository.own_names(),
                 format,
@@ -353,8 +354,7 @@ impl<'a> DocumentRequest<'a> {
                 search.skip,
                 search.limit,
             )
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            .await?;
         Ok(Some(found))
     }
 

@@ -478,8 +478,7 @@ impl EvidenceReader {
         let mut known = catalog
             .publish_dates()
             .of_package(&connection.name, package)
-            .await
-            .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let protocol = connection.format.protocol();
         let missing = versions
             .iter()

@@ -201,10 +201,8 @@ impl Forwarder {
             .ok()
             .and_then(|bytes| BlobId::from_slice(&bytes))
             .ok_or_else(gone)?;
-        let blob = self.reader.fetcher.store().blob(id).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a spooled publish cannot be read", error))?
-            .ok_or_else(gone)?;
+        let blob = self.reader.fetcher.store().blob(id).await?;
+        let blob = blob.ok_or_else(gone)?;
         let mut headers: HeaderMap = one
             .headers
             .iter()
@@ -325,12 +323,16 @@ impl Forwarder {
     /// # Errors
     /// Where the catalog fails.
     pub async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
-        Ok(self.packages().spooled().await?)
+        Ok(self.packages().spool().waiting().await?)
     }
 
     async fn put_off(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
         let next_at = clock::unix_ms_now() + ms(pause_after(one.attempts));
-        Ok(self.packages().put_off(&one.id, next_at, said).await?)
+        Ok(self
+            .packages()
+            .spool()
+            .put_off(&one.id, next_at, said)
+            .await?)
     }
 
     /// Has what waits be tried at once: one publish, or all.
@@ -338,7 +340,7 @@ impl Forwarder {
     /// # Errors
     /// Where the catalog fails.
     pub async fn retry(&self, id: Option<&str>) -> Result<(), Problem> {
-        self.packages().hurry(id).await?;
+        self.packages().spool().hurry(id).await?;
         self.spooling.notify_one();
         Ok(())
     }

@@ -175,9 +175,7 @@ impl Reader {
             let connections: Vec<&str> = connections.map(|it| it.name.as_str()).collect();
             let names = self.fetcher.store().outside_names();
             let is_known = names.is_known(&connections, package).await;
-            if is_known
-                .map_err(|error| Problem::internal("the package catalog cannot be read", error))?
-            {
+            if is_known? {
                 seen = Some(Origin::External);
             }
         }

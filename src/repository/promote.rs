@@ -62,9 +62,7 @@ impl Manager {
         let pulled = catalog
             .assets()
             .files_pulled(&connection.name, lookup.package)
-            .await;
-        let pulled =
-            pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let protocol = connection.format.protocol();
         let is_wanted = |of: &str| protocol.known_version(of) == *version;
         for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
@@ -95,9 +93,7 @@ impl Manager {
         };
         let candidate = Candidate::outside(&connection.name, version, row.published);
         lookup.permit(&candidate)?;
-        let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
-        let digests =
-            digests.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
+        let digests = blob.digests(self.tasks(), &Algorithm::ALL).await?;
         let published = row.published.unwrap_or_else(clock::now);
         let words = self.words(connection, asset, version).await?;
         let inspected = self.look_into(asset, &blob, &digests, words).await?;

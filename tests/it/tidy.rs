@@ -208,6 +208,21 @@ fn the_doors_are_files_clients_the_clock_and_tasks() {
     }
 }
 
+/// SQL has one room: what a query answers leaves it as types of the field, what fails as the room's
+/// own error.
+#[test]
+fn the_database_is_named_in_the_store_alone() {
+    for (file, text) in sources(&["src"]) {
+        let code = code(&text);
+        let is_within = file.starts_with("src/store/");
+        assert!(is_within || !code.contains("sqlx"), "{file} names sqlx");
+        assert!(
+            !code.contains(", sqlx::Error>"),
+            "{file} gives the driver's error away"
+        );
+    }
+}
+
 /// Not a promise yet: one public name is to stand for one thing.
 #[test]
 fn names_that_stand_for_several_things_are_told() {
