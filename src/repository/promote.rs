@@ -145,9 +145,10 @@ impl Manager {
         version: &str,
     ) -> Result<Vec<u8>, Problem> {
         let protocol = connection.format.protocol();
-        let Some(id) = protocol.words_in(asset) else {
+        let Some(attachments) = protocol.attachments() else {
             return Ok(Vec::new());
         };
+        let id = attachments.words_in(asset);
         let resource = protocol.resource(&id, true);
         let what = asset.package.full_name();
         let document = self
@@ -159,7 +160,7 @@ impl Manager {
         let version = version.to_owned();
         let words = self
             .tasks()
-            .spawn_blocking(move || protocol.words(&bytes, &version))
+            .spawn_blocking(move || attachments.words(&bytes, &version))
             .await
             .map_err(|error| Problem::internal("reading a document failed", error))?;
         words.map_err(|error| {

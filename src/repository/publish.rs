@@ -11,7 +11,7 @@ use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::format::upload::{Inspected, Upload};
-use crate::format::{Change, DocumentId, OWN, Upstream};
+use crate::format::{Change, DocumentId, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Entry, Way};
@@ -144,7 +144,13 @@ impl Publisher {
                     drain(body).await;
                     return Err(problem);
                 }
-                let received = self.receiver.receive_parted(format.protocol(), body);
+                let Some(attachments) = format.protocol().attachments() else {
+                    drain(body).await;
+                    return Err(Problem::invalid(format!(
+                        "{format} publishes no documents with files in them"
+                    )));
+                };
+                let received = self.receiver.receive_parted(attachments, body);
                 let received = received.await?;
                 if received.file.is_none() {
                     return self.amend(repository, &package, &received.words).await;
@@ -429,11 +435,12 @@ impl Publisher {
             base: &url,
             directory: None,
         };
-        let versions = package
-            .format()
-            .protocol()
-            .versions(id, &upstream)
-            .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+        let versions = match package.format().protocol().evidence() {
+            Evidence::Path(evidence) => evidence.versions(id, &upstream).map_err(|error| {
+                Problem::invalid(format!("the document cannot be read: {error}"))
+            })?,
+            Evidence::Documents(_) | Evidence::Nowhere => Vec::new(),
+        };
         self.step(repository, package, Step::Finish { versions })
             .await?;
         Ok(Changed::Created)

@@ -99,7 +99,6 @@ impl Reading<'_> {
             &head,
             reply,
             id,
-            self.protocol.format(),
             self.asked.snapshot,
             &self.asked.larder.tasks,
         ))
@@ -108,7 +107,7 @@ impl Reading<'_> {
     async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
         line.subject.package = asset.package.to_string();
         line.subject.asset = asset.file.to_string();
-        if self.protocol.carries(&asset.file) {
+        if self.protocol.is_package_file(&asset.file) {
             line.subject.version = self.protocol.version_of(asset).unwrap_or_default();
         }
         let reply = self.repository.asset(asset).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::model::{Model, gav_of, key, manage};
 use super::{Binding, Gav, Lacking, Shelf};
 use crate::airgap::want::{File, Want};
-use crate::format::Protocol as _;
+use crate::format::Versions as _;
 use crate::format::maven::Maven;
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
 use crate::format::maven::version::Range;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::version::normalised;
 use super::{JSON_TYPE, Pypi, View};
 use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
-use crate::{DocumentId, FormatError, OWN, Own, Protocol as _, Search, View as AnyView};
+use crate::{DocumentId, FormatError, OWN, Own, Search, Versions as _, View as AnyView};
 
 /// What is stored of a file beside its digests.
 #[derive(Default, Deserialize)]

@@ -1,0 +1,23 @@
+use crate::package::{Location, UpstreamPath};
+use crate::problem::Problem;
+use crate::upload::{Inspected, Upload};
+
+/// What clients publish, and where registries take it.
+pub trait Uploads {
+    /// Looks into a file that is to be published: what it is, and whether it agrees with what was
+    /// said of it.
+    ///
+    /// # Errors
+    /// Where it does not.
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem>;
+
+    /// Where a registry of the format takes what is sent to this path below a repository, and the
+    /// same below an address that is for publishes alone.
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath);
+}
+
+/// [`Uploads::published_at`] where registries take publishes at the path that clients send them to.
+pub fn at_its_path(rest: &str) -> (Location, UpstreamPath) {
+    let path = UpstreamPath::from_request(rest);
+    (Location::Path(path.clone()), path)
+}
