@@ -655,10 +655,10 @@ async fn said(mut response: reqwest::Response) -> String {
         body.extend_from_slice(&piece);
     }
     let text = String::from_utf8_lossy(&body).into_owned();
-    let of_npm = serde_json::from_str::<serde_json::Value>(&text)
+    let error = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
-    let words: Vec<&str> = of_npm
+    let words: Vec<&str> = error
         .as_deref()
         .unwrap_or(&text)
         .split_whitespace()

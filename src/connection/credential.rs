@@ -19,6 +19,7 @@ use super::error::Error;
 use crate::aws::Account;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
+use crate::format::TokenScheme;
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -228,13 +229,11 @@ impl Rented {
 
     fn token(&self, answer: &Answer) -> Result<Token, Error> {
         let token = Secret::new(&answer.authorization_token);
-        // npm's registries take bearer tokens, the others a user's password (CodeArtifact user
-        // guide, "Using CodeArtifact with …").
-        let value = match self.format {
-            Format::Npm => config::bearer(&token),
-            Format::Pypi | Format::Maven | Format::Nuget | Format::Generic => {
-                config::basic("aws", &token)
-            }
+        // The name of the user counts for nothing (CodeArtifact user guide, "Using CodeArtifact
+        // with …").
+        let value = match self.format.protocol().token_scheme() {
+            TokenScheme::Bearer => config::bearer(&token),
+            TokenScheme::Password => config::basic("aws", &token),
         };
         #[allow(
             clippy::cast_possible_truncation,

@@ -5,13 +5,15 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
+
 use super::maven::Maven;
-use super::upload::{Inspected, Upload};
+use super::upload::{Inspected, SHA256, Upload};
 use super::{
-    Address, Ask, Assets, Attachments, AuditQuestion, Composition, Directory, DocumentId,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
     Documents, ErrorBody, Evidence, FormatError, Own, Prefetch, Protocol, RenderInput, Rendering,
-    Requirements, Resource, Search, StreamedIndex, Target, Uploads, Versions, at_its_path,
-    plain_error,
+    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Versions,
+    at_its_path, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
@@ -19,9 +21,6 @@ use crate::package::{
 use crate::problem::{Decider, Problem};
 
 const NAME_CHARS_MAX: usize = 255;
-
-/// The field of an upload that holds the SHA-256 that was sent along.
-pub const SHA256: &str = "sha256";
 
 /// Generic packages, which nobody asks for on the wire.
 pub struct Generic;
@@ -84,6 +83,10 @@ impl Protocol for Generic {
         plain_error(problem)
     }
 
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         Evidence::Nowhere
     }
@@ -104,7 +107,7 @@ impl Protocol for Generic {
         None
     }
 
-    fn attachments(&self) -> Option<&dyn Attachments> {
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
         None
     }
 
@@ -237,6 +240,18 @@ impl Uploads for Generic {
 
     fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
         at_its_path(rest)
+    }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
     }
 }
 

@@ -30,7 +30,7 @@ use url::Url;
 pub use crate::capability::*;
 use crate::package::{Format, Listing, Location, PackageId, Summary};
 use crate::problem::Problem;
-pub use crate::protocol::{Assets, Composition, Documents, Protocol, Versions};
+pub use crate::protocol::{Assets, Composition, Documents, Protocol, TokenScheme, Versions};
 pub use target::{Ask, Change, DocumentId, Target, View};
 
 /// Where our own packages' documents say that they come from: a host that there is not.

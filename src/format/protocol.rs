@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::capability::{
-    Attachments, AuditQuestion, Directory, Evidence, Prefetch, Requirements, StreamedIndex, Uploads,
+    AuditQuestion, Directory, DocumentPublish, Evidence, Prefetch, Requirements, StreamedIndex,
+    Uploads,
 };
 use crate::package::{AssetId, Expected, Format, Listing, PackageId, Promise, VersionId};
 use crate::problem::Problem;
@@ -38,6 +39,9 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
     /// An error in the format's own shape.
     fn error(&self, problem: &Problem) -> ErrorBody;
 
+    /// How registries of the format take a token (CodeArtifact's authorization tokens).
+    fn token_scheme(&self) -> TokenScheme;
+
     /// Where registries say what a package has.
     fn evidence(&self) -> Evidence<'_>;
 
@@ -53,8 +57,8 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
     /// For formats of which it is known what a resolver asks for next.
     fn prefetch(&self) -> Option<&dyn Prefetch>;
 
-    /// For formats whose publish is a document with the file in it.
-    fn attachments(&self) -> Option<&dyn Attachments>;
+    /// For formats whose publish is the package's document.
+    fn document_publish(&self) -> Option<&dyn DocumentPublish>;
 
     /// For formats whose files need packages that no list of them names.
     fn requirements(&self) -> Option<&dyn Requirements>;
@@ -83,6 +87,14 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
     fn known_version(&self, text: &str) -> VersionId {
         VersionId::new(self.format(), &self.normal_version(text))
     }
+}
+
+/// How a token is sent (RFC 6750, RFC 7617).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenScheme {
+    Bearer,
+    /// As the password of a user, `Basic`.
+    Password,
 }
 
 /// Versions in the format's own scheme, with one order.

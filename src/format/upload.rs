@@ -6,6 +6,9 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::package::{Algorithm, AssetId, Dependency, Digest, Digests, PackageId};
 use crate::problem::Problem;
 
+/// The field of an upload that holds the SHA-256 of a file that was sent by its name.
+pub const SHA256: &str = "sha256";
+
 /// Bytes that can be read from anywhere.
 pub trait Readable: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Readable for T {}

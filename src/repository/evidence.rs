@@ -423,14 +423,14 @@ impl EvidenceReader {
             .of_package(&connection.name, package)
             .await
             .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-        let missing: Vec<_> = match connection.format.protocol().evidence() {
-            Evidence::Path(evidence) => versions
-                .iter()
-                .filter(|version| !known.contains_key(*version))
-                .map(|version| (version.clone(), evidence.dated_by(package, version)))
-                .collect(),
-            Evidence::Documents(_) | Evidence::Nowhere => Vec::new(),
+        let Evidence::Path(evidence) = connection.format.protocol().evidence() else {
+            return Ok(known);
         };
+        let missing: Vec<_> = versions
+            .iter()
+            .filter(|version| !known.contains_key(*version))
+            .map(|version| (version.clone(), evidence.dated_by(package, version)))
+            .collect();
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
                 let url = self.locate(connection, &location).await.ok()?;
@@ -453,11 +453,11 @@ impl EvidenceReader {
             .buffer_unordered(DATES_AT_ONCE)
             .collect()
             .await;
-        // A snapshot's date moves; it is asked for again each time.
+        // The date of what may change is asked for again each time.
         let learned: Vec<_> = learned.into_iter().flatten().collect();
         let lasting: Vec<_> = learned
             .iter()
-            .filter(|(version, _)| !version.ends_with("-SNAPSHOT"))
+            .filter(|(version, _)| !evidence.is_mutable(version))
             .cloned()
             .collect();
         if let Err(error) = catalog

@@ -378,11 +378,8 @@ impl Forwarder {
             Change::Finish(id) => Some(vec![protocol.resource(id, true).key]),
             Change::File(_) | Change::Checksum(..) | Change::FinishChecksum(..) => Some(Vec::new()),
             change => change.package().and_then(|package| {
-                let evidence = protocol.evidence().documents()?;
-                let documents = [false, true].map(|dates| evidence.documents_of(package, dates));
-                let keys = documents.into_iter().flatten().map(|it| it.key).collect();
-                // NuGet's documents of a package are more than those that facts are read from.
-                (to.format == crate::package::Format::Npm).then_some(keys)
+                let documents = protocol.outdated_by_publish(package)?;
+                Some(documents.into_iter().map(|it| it.key).collect())
             }),
         };
         self.fetcher_outdate(to, keys.as_deref()).await

@@ -145,10 +145,10 @@ impl Manager {
         version: &str,
     ) -> Result<Vec<u8>, Problem> {
         let protocol = connection.format.protocol();
-        let Some(attachments) = protocol.attachments() else {
+        let Some(publish) = protocol.document_publish() else {
             return Ok(Vec::new());
         };
-        let id = attachments.words_in(asset);
+        let id = publish.words_in(asset);
         let resource = protocol.resource(&id, true);
         let what = asset.package.full_name();
         let document = self
@@ -160,7 +160,7 @@ impl Manager {
         let version = version.to_owned();
         let words = self
             .tasks()
-            .spawn_blocking(move || attachments.words(&bytes, &version))
+            .spawn_blocking(move || publish.words(&bytes, &version))
             .await
             .map_err(|error| Problem::internal("reading a document failed", error))?;
         words.map_err(|error| {
@@ -181,11 +181,7 @@ impl Manager {
             .rsplit_once('/')
             .map_or(&*asset.file, |(_, name)| name)
             .to_owned();
-        if [".metadata", ".asc", ".nuspec"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-            && asset.package.format() != crate::package::Format::Maven
-        {
+        if !asset.package.format().protocol().is_published(&name) {
             return Ok(None);
         }
         let words_max = self.receiver.bounds().document_bytes_max;

@@ -11,7 +11,7 @@ use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::format::upload::{Inspected, Upload};
-use crate::format::{Change, DocumentId, Evidence, OWN, Upstream};
+use crate::format::{Change, DocumentId, DocumentPublish, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Entry, Way};
@@ -144,16 +144,12 @@ impl Publisher {
                     drain(body).await;
                     return Err(problem);
                 }
-                let Some(attachments) = format.protocol().attachments() else {
-                    drain(body).await;
-                    return Err(Problem::invalid(format!(
-                        "{format} publishes no documents with files in them"
-                    )));
-                };
-                let received = self.receiver.receive_parted(attachments, body);
+                let publish = document_publish(format)?;
+                let received = self.receiver.receive_parted(publish, body);
                 let received = received.await?;
                 if received.file.is_none() {
-                    return self.amend(repository, &package, &received.words).await;
+                    let words = &received.words;
+                    return self.amend(publish, repository, &package, words).await;
                 }
                 self.publish(&mut door, format, received, NamedBy::File)
                     .await
@@ -190,8 +186,10 @@ impl Publisher {
                 Ok(Changed::Done)
             }
             Change::Revision { package, revision } => {
+                let publish = document_publish(format)?;
                 let words = self.receiver.receive_words(body).await?;
-                self.revise(repository, &package, &revision, &words).await
+                self.revise(publish, repository, &package, &revision, &words)
+                    .await
             }
             Change::RemovePackage { package, revision } => {
                 self.remove(repository, &package, &revision).await
@@ -445,6 +443,12 @@ impl Publisher {
             .await?;
         Ok(Changed::Created)
     }
+}
+
+/// How the format's clients publish by the package's document.
+fn document_publish(format: Format) -> Result<&'static dyn DocumentPublish, Problem> {
+    let publish = format.protocol().document_publish();
+    publish.ok_or_else(|| Problem::invalid(format!("{format} publishes no documents")))
 }
 
 pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::change::not_kept;
 use crate::config;
-use crate::format::Attachments;
+use crate::format::DocumentPublish;
 use crate::format::upload::Parted;
 use crate::package::{Algorithm, Expected};
 use crate::problem::{Decider, Kind, Problem};
@@ -150,7 +150,7 @@ impl BodyReceiver {
     /// Words with a file in them.
     pub(super) async fn receive_parted(
         &self,
-        attachments: &'static dyn Attachments,
+        publish: &'static dyn DocumentPublish,
         mut body: Body,
     ) -> Result<Received, Problem> {
         let (writer, mut reader) = piped(PIECES_AHEAD);
@@ -161,7 +161,7 @@ impl BodyReceiver {
         };
         let words_max = self.bounds.document_bytes_max;
         let parting = self.tasks().spawn_blocking(move || {
-            let parted = attachments.take_apart(&mut reader, &mut file, words_max);
+            let parted = publish.take_apart(&mut reader, &mut file, words_max);
             match (parted, file.failed) {
                 (_, Some(error)) => Err(not_kept(error)),
                 (Ok(parted), None) => Ok((parted, file.incoming)),

@@ -77,6 +77,9 @@ pub trait PathEvidence: Sync {
     /// The file whose `Last-Modified` is the version's publish date.
     fn dated_by(&self, package: &PackageId, version: &str) -> Location;
 
+    /// Whether the version's files may change under their names, and its date with them.
+    fn is_mutable(&self, version: &str) -> bool;
+
     /// The documents of a package that list versions.
     fn listings(&self, package: &PackageId) -> Vec<DocumentId>;
 

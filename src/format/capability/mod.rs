@@ -1,17 +1,17 @@
 //! What some formats have and others have not, a trait each. [`crate::Protocol`] says which.
 
-mod attachments;
 mod audit_question;
 mod directory;
+mod document_publish;
 mod evidence;
 mod prefetch;
 mod requirements;
 mod streamed_index;
 mod uploads;
 
-pub use attachments::Attachments;
 pub use audit_question::AuditQuestion;
 pub use directory::Directory;
+pub use document_publish::{Amendment, DocumentPublish};
 pub use evidence::{DocumentEvidence, Evidence, FactsPart, PathEvidence, PredictedFacts};
 pub use prefetch::{Lead, LeadInput, Prefetch};
 pub use requirements::{Need, Requirements};

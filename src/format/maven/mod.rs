@@ -15,6 +15,8 @@ pub mod version;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
+
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Listing, Location,
     PackageId, Promise, UpstreamPath,
@@ -23,10 +25,10 @@ use crate::problem::Problem;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, Assets, Attachments, AuditQuestion, Composition, Directory, DocumentId,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
     Documents, ErrorBody, Evidence, FormatError, Lead, LeadInput, Own, PathEvidence, Prefetch,
     Protocol, RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target,
-    Uploads, Upstream, Versions, at_its_path, plain_error,
+    TokenScheme, Uploads, Upstream, Versions, at_its_path, plain_error,
 };
 
 /// Maven's documents, by their path.
@@ -60,6 +62,10 @@ impl Protocol for Maven {
         plain_error(problem)
     }
 
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         Evidence::Path(self)
     }
@@ -80,7 +86,7 @@ impl Protocol for Maven {
         Some(self)
     }
 
-    fn attachments(&self) -> Option<&dyn Attachments> {
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
         None
     }
 
@@ -237,6 +243,18 @@ impl Uploads for Maven {
     fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
         at_its_path(rest)
     }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
+    }
 }
 
 impl PathEvidence for Maven {
@@ -272,6 +290,10 @@ impl PathEvidence for Maven {
             format!("{}-{version}.pom", package.name())
         };
         Location::Path(UpstreamPath::new(&folder).join(&file))
+    }
+
+    fn is_mutable(&self, version: &str) -> bool {
+        path::is_snapshot(version)
     }
 
     fn listings(&self, package: &PackageId) -> Vec<DocumentId> {

@@ -11,27 +11,27 @@ mod path;
 mod render;
 mod scan;
 mod short;
-pub mod upload;
+mod upload;
 mod version;
-
-use crate::package::{
-    AssetFacts, AssetId, Expected, Format, Listing, PackageId, Promise, UpstreamPath,
-};
-use crate::problem::Problem;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 
+use http::HeaderName;
+
 use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Address, Ask, Assets, Attachments, AuditQuestion, Composition, Directory, DocumentEvidence,
-    DocumentId, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
-    PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
-    StreamedIndex, Target, Uploads, Upstream, Versions, at_its_path,
+    Address, Amendment, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead,
+    LeadInput, Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements,
+    Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, at_its_path,
 };
-use crate::package::Location;
+use crate::package::{
+    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
+};
+use crate::problem::Problem;
 
 /// The media type of the short packument that installers ask for.
 const SHORT_TYPE: &str = "application/vnd.npm.install-v1+json";
@@ -52,6 +52,9 @@ pub enum View {
     /// Sigstore bundles of `name@version`.
     Attestations(String),
 }
+
+/// The one-time password of a second factor.
+static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("npm-otp")];
 
 /// npm on the wire.
 pub struct Npm;
@@ -76,6 +79,10 @@ impl Protocol for Npm {
         }
     }
 
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Bearer
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         Evidence::Documents(self)
     }
@@ -96,7 +103,7 @@ impl Protocol for Npm {
         Some(self)
     }
 
-    fn attachments(&self) -> Option<&dyn Attachments> {
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
         Some(self)
     }
 
@@ -269,6 +276,18 @@ impl Uploads for Npm {
     fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
         at_its_path(rest)
     }
+
+    fn outdated_by_publish(&self, package: &PackageId) -> Option<Vec<Resource>> {
+        Some(vec![packument(package, true), packument(package, false)])
+    }
+
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &CREDENTIAL_HEADERS
+    }
 }
 
 impl DocumentEvidence for Npm {
@@ -335,7 +354,7 @@ impl Prefetch for Npm {
     }
 }
 
-impl Attachments for Npm {
+impl DocumentPublish for Npm {
     fn take_apart(
         &self,
         body: &mut dyn Read,
@@ -354,6 +373,14 @@ impl Attachments for Npm {
 
     fn words(&self, document: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
         upload::words(document, version)
+    }
+
+    fn amendment(&self, words: &[u8]) -> Result<Option<Amendment>, Problem> {
+        upload::amendment(words)
+    }
+
+    fn deprecated(&self, manifest: &str, word: &str) -> Option<String> {
+        upload::deprecated(manifest, word)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `npm publish`: a document with manifests, and the tarball in it as a string.
 //! Source: libnpmpublish's behaviour, and npm's registry documentation.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use serde_json::{Map, Value};
@@ -9,11 +8,11 @@ use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, TransferEr
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
-use crate::FormatError;
 use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
 use crate::problem::Problem;
 use crate::upload::{Inspected, Parted, Upload};
+use crate::{Amendment, FormatError};
 
 /// Takes the tarball out of the document while it comes in.
 pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result<Parted, Problem> {
@@ -310,17 +309,6 @@ pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
         manifest.text()
     );
     Ok(words.into_bytes())
-}
-
-/// What a document without a tarball says of versions that are there.
-#[derive(Debug, Default)]
-pub struct Amendment {
-    /// Each named version with its word of deprecation; empty: none.
-    pub deprecated: BTreeMap<String, String>,
-    /// `None`: the document does not say.
-    pub tags: Option<BTreeMap<String, String>>,
-    /// The revision of the document that the client read, where it says so.
-    pub revision: Option<String>,
 }
 
 /// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.

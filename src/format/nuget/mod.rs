@@ -16,16 +16,17 @@ mod version;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
 use serde::Deserialize;
 use url::Url;
 
 use super::json::Node;
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, Assets, Attachments, AuditQuestion, Composition, Directory, DocumentEvidence,
-    DocumentId, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
     PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
-    StreamedIndex, Target, Uploads, Upstream, Versions, plain_error,
+    StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, Promise,
@@ -124,6 +125,9 @@ pub enum View {
     },
 }
 
+/// What clients push with.
+static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("x-nuget-apikey")];
+
 /// NuGet on the wire.
 pub struct Nuget;
 
@@ -142,6 +146,10 @@ impl Protocol for Nuget {
 
     fn error(&self, problem: &Problem) -> ErrorBody {
         plain_error(problem)
+    }
+
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
     }
 
     fn evidence(&self) -> Evidence<'_> {
@@ -164,7 +172,7 @@ impl Protocol for Nuget {
         Some(self)
     }
 
-    fn attachments(&self) -> Option<&dyn Attachments> {
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
         None
     }
 
@@ -394,6 +402,19 @@ impl Uploads for Nuget {
             path: path.clone(),
         };
         (location, path)
+    }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, file: &str) -> bool {
+        // It stands in the package.
+        !file.ends_with(".nuspec")
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &CREDENTIAL_HEADERS
     }
 }
 

@@ -20,12 +20,15 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::io::Write;
 
+use http::HeaderName;
+
 use super::upload::{Inspected, Readable, Upload};
 use super::{
-    Address, Ask, Assets, Attachments, AuditQuestion, Composition, Directory, DocumentEvidence,
-    DocumentId, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need, Own,
-    PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
-    StreamInput, StreamedIndex, Target, Uploads, Upstream, Versions, plain_error,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need,
+    Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource,
+    Search, StreamInput, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions,
+    plain_error,
 };
 use crate::package::{
     AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, Promise,
@@ -91,6 +94,10 @@ impl Protocol for Pypi {
         plain_error(problem)
     }
 
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         Evidence::Documents(self)
     }
@@ -114,7 +121,7 @@ impl Protocol for Pypi {
         Some(self)
     }
 
-    fn attachments(&self) -> Option<&dyn Attachments> {
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
         None
     }
 
@@ -271,6 +278,19 @@ impl Uploads for Pypi {
     fn published_at(&self, _rest: &str) -> (Location, UpstreamPath) {
         // Uploads go beside the simple index, as we take them ourselves.
         (Location::Beside(UpstreamPath::base()), UpstreamPath::base())
+    }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, file: &str) -> bool {
+        // Signatures come with the form of their file, metadata out of it.
+        self.is_package_file(file)
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
     }
 }
 
