@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::platform::Platforms;
 use super::want::{File, Match, Want};
+use crate::format::path::last_segment;
 use crate::format::{self, Requirements};
 use crate::package::{AssetFacts, AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
@@ -269,8 +270,7 @@ impl Warmer<'_> {
         warmed: &mut Warmed,
     ) -> Vec<(String, bool)> {
         let fits = |file: &str| {
-            let last = file.rsplit('/').next().unwrap_or_default();
-            package.format() != Format::Pypi || self.manner.platforms.python(last)
+            package.format() != Format::Pypi || self.manner.platforms.python(last_segment(file))
         };
         // What is read beforehand comes with what it is read for.
         let protocol = package.format().protocol();

@@ -21,6 +21,7 @@ use super::reach::Reach;
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
+use crate::format::path;
 use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
 
@@ -501,9 +502,7 @@ impl Connection {
 
     fn is_below(&self, url: &Url) -> bool {
         let own = self.url.path();
-        let folder = own.rfind('/').and_then(|end| own.get(..=end));
-        self.url.origin() == url.origin()
-            && folder.is_some_and(|folder| url.path().starts_with(folder))
+        self.url.origin() == url.origin() && url.path().starts_with(path::folder(own))
     }
 
     async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {

@@ -12,6 +12,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
+use crate::format::path;
 use crate::format::upload::{Inspected, Upload};
 use crate::package::{Algorithm, AssetId, Origin, ReleaseAsset, Status, VersionId};
 use crate::problem::{Decider, Problem};
@@ -176,11 +177,7 @@ impl Manager {
         digests: &crate::package::Digests,
         words: Vec<u8>,
     ) -> Result<Option<Inspected>, Problem> {
-        let name = asset
-            .file
-            .rsplit_once('/')
-            .map_or(&*asset.file, |(_, name)| name)
-            .to_owned();
+        let name = path::last_segment(&asset.file).to_owned();
         if !asset.package.format().protocol().is_published(&name) {
             return Ok(None);
         }

@@ -10,6 +10,7 @@ use super::receive::{Body, BodyReceiver, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
+use crate::format::path;
 use crate::format::upload::{Inspected, Upload};
 use crate::format::{Change, DocumentId, DocumentPublish, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
@@ -167,7 +168,7 @@ impl Publisher {
                 }
                 let received = Received {
                     file: Some(self.receiver.receive_file(body).await?),
-                    name: file_name(&asset).to_owned(),
+                    name: path::last_segment(&asset.file).to_owned(),
                     ..Received::default()
                 };
                 self.publish(&mut door, format, received, NamedBy::Path(asset))
@@ -489,13 +490,6 @@ pub(super) fn release_of(
         tags: inspected.tags,
         is_whole: inspected.is_whole,
     }
-}
-
-fn file_name(asset: &AssetId) -> &str {
-    asset
-        .file
-        .rsplit_once('/')
-        .map_or(&*asset.file, |(_, name)| name)
 }
 
 /// Where a repository takes no publishes, with the way to have it take some.

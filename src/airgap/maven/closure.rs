@@ -480,7 +480,7 @@ mod tests {
                 return wants
                     .iter()
                     .flat_map(|want| &want.files)
-                    .map(|file| file.name.rsplit('/').next().unwrap().to_owned())
+                    .map(|file| crate::format::path::last_segment(&file.name).to_owned())
                     .collect();
             }
             for lacking in closure.lacking.poms {

@@ -256,7 +256,7 @@ impl Composition for Pypi {
 
 impl Assets for Pypi {
     fn version_of(&self, asset: &AssetId) -> Option<String> {
-        let file = asset.file.rsplit('/').next()?;
+        let file = super::path::last_segment(&asset.file);
         let file = file.strip_suffix(".metadata").unwrap_or(file);
         name::version_of(asset.package.name(), file).map(str::to_owned)
     }
