@@ -20,6 +20,7 @@ use crate::aws::Account;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
 use crate::format::TokenScheme;
+use crate::format::bounded::{Bounded, TooLong};
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -30,7 +31,7 @@ const REST: Duration = Duration::from_secs(5);
 /// A token is renewed so long before it ends, or in the last quarter of its time.
 const MARGIN_SECONDS_MAX: i64 = 600;
 /// A token's answer is a few kilobytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a connection's requests carry.
 pub(super) enum Credential {
@@ -203,13 +204,12 @@ impl Rented {
                 .execute(request)
                 .await
                 .map_err(|error| no_token(super::error::transport(&error).to_string()))?;
-            let mut body = Vec::new();
+            let too_long = |error: TooLong| no_token(format!("the answer: {error}"));
+            let mut body = Bounded::new(ANSWER_BYTES_MAX);
             while let Ok(Some(piece)) = response.chunk().await {
-                body.extend_from_slice(&piece);
-                if body.len() > ANSWER_BYTES_MAX {
-                    return Err(no_token("the answer is too long".to_owned()));
-                }
+                body.push(&piece).map_err(too_long)?;
             }
+            let body = body.finish().map_err(too_long)?;
             let status = response.status();
             if !status.is_success() {
                 let said = serde_json::from_slice::<serde_json::Value>(&body)

@@ -1,5 +1,6 @@
 //! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
 
+pub mod bounded;
 mod capability;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

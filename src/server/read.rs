@@ -123,9 +123,13 @@ impl Reading<'_> {
         body: Body,
     ) -> Result<Answer, Problem> {
         let bytes_max = self.asked.snapshot.config.server.question_bytes_max;
-        let question = request_body::question(body, bytes_max).await?;
         let encoding = self.asked.head().text(CONTENT_ENCODING).to_owned();
-        let question = reply::decoded(question, &encoding, bytes_max)?;
+        let question = request_body::whole(body, bytes_max).await;
+        let question = question.and_then(|body| request_body::decoded(body, &encoding, bytes_max));
+        let question = question.map_err(|problem| match problem.kind {
+            Kind::TooLarge => problem.advice("raise `server.question_bytes_max`"),
+            _ => problem,
+        })?;
         let format = self.protocol.format();
         let answer = self
             .repository
