@@ -140,13 +140,12 @@ impl Sign {
 
 /// Why an address that the registry's directory document names will not be asked.
 async fn refused_address(connection: &Connection, opened: Opened) -> Option<String> {
-    let protocol = connection.format.protocol();
-    protocol.directory()?;
-    let directory = match opened.body(DIRECTORY_BYTES_MAX).await {
-        Ok(directory) => directory,
+    let directory = connection.format.protocol().directory()?;
+    let document = match opened.body(DIRECTORY_BYTES_MAX).await {
+        Ok(document) => document,
         Err(error) => return Some(error.to_string()),
     };
-    let mut services = protocol.services(&directory).into_iter();
+    let mut services = directory.services(&document).into_iter();
     services.find_map(|url| Some(connection.reach().admit(&url).err()?.to_string()))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use moka::future::Cache;
@@ -437,7 +437,8 @@ impl DocumentFetcher {
             Err(store::Error::NotKept(why)) => {
                 info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
                 Content::Passing(
-                    pass_on(opened, max.min(UNKEPT_BYTES_MAX))
+                    opened
+                        .body(max.min(UNKEPT_BYTES_MAX))
                         .await
                         .map_err(Taking::Failed)?,
                 )
@@ -575,19 +576,6 @@ fn stale(known: &Document) -> Arc<Document> {
         outcome: Outcome::Stale,
         ..known.clone()
     })
-}
-
-async fn pass_on(mut opened: Opened, max: u64) -> Result<Bytes, Error> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = opened.piece().await? {
-        if (body.len() + piece.len()) as u64 > max {
-            return Err(Error::Body(format!(
-                "it is longer than {max} bytes, and the disk is full"
-            )));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
 }
 
 fn validators(row: &DocumentRow) -> HeaderMap {

@@ -36,7 +36,7 @@ impl Stock {
             ..Self::default()
         };
         for (version, file) in rows {
-            if protocol.carries(&file) {
+            if protocol.is_package_file(&file) {
                 stock.versions.insert(protocol.known_version(&version));
             }
             stock.files.insert(file);

@@ -11,7 +11,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Outcome, Pass, Sought, Wanted};
-use crate::format::{Evidence, Resource, Target};
+use crate::format::{Resource, Target};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
 };
@@ -322,13 +322,12 @@ impl AssetRequest<'_> {
         key: &AssetKey,
     ) -> Result<Option<AssetReply>, Problem> {
         let reader = self.reader;
-        let protocol = connection.format.protocol();
-        let (Some(mut facts), Evidence::Documents(documents)) = (
-            protocol.guess(&key.asset),
-            protocol.evidence(&key.asset.package, false),
-        ) else {
+        let evidence = connection.format.protocol().evidence().documents();
+        let predicted = evidence.and_then(|it| Some((it, it.predicted()?.predict(&key.asset)?)));
+        let Some((evidence, mut facts)) = predicted else {
             return Ok(None);
         };
+        let documents = evidence.documents_of(&key.asset.package, false);
         let promises_here = reader.promising.get(&connection.name).await;
         if promises_here == Some(false) {
             return Ok(None);

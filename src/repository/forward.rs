@@ -17,7 +17,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
 use crate::connection::{Connection, Error, Forward, ForwardBody, Outbound, answered};
-use crate::format::{Change, Evidence};
+use crate::format::Change;
 use crate::package::{BlobId, UpstreamUrl};
 use crate::problem::{Decider, Problem};
 use crate::store::packages::{Packages, Spooled, random_name};
@@ -380,17 +380,8 @@ impl Forwarder {
             Change::Finish(id) => Some(vec![protocol.resource(id, true).key]),
             Change::File(_) | Change::Checksum(..) | Change::FinishChecksum(..) => Some(Vec::new()),
             change => change.package().and_then(|package| {
-                let mut keys = Vec::new();
-                for dates in [false, true] {
-                    match protocol.evidence(package, dates) {
-                        Evidence::Documents(documents) => {
-                            keys.extend(documents.into_iter().map(|resource| resource.key));
-                        }
-                        Evidence::Path => return None,
-                    }
-                }
-                // NuGet's documents of a package are more than those that facts are read from.
-                (to.format == crate::package::Format::Npm).then_some(keys)
+                let documents = protocol.outdated_by_publish(package)?;
+                Some(documents.into_iter().map(|it| it.key).collect())
             }),
         };
         self.fetcher_outdate(to, keys.as_deref()).await

@@ -1,5 +1,6 @@
 //! What Larder exists for: documents and assets of a repository, by one decision at both doors.
 
+mod addition;
 mod admitted;
 mod ahead;
 mod asset;
@@ -13,7 +14,6 @@ mod explain;
 mod fixture;
 mod forward;
 mod gather;
-mod generic;
 mod inspect;
 mod lookup;
 pub mod manage;
@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
+pub use addition::Addition;
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
 pub use change::Committer;
@@ -44,7 +45,6 @@ pub use evidence::PackageFacts;
 pub use explain::Explanation;
 pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, Known};
-pub use generic::Addition;
 pub use inspect::Words;
 pub use manage::Manager;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};

@@ -109,6 +109,32 @@ fn a_room_leans_on_rooms_above_it_alone() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The rooms that know packages, documents and files, and no format by its name.
+const FORMATLESS: [&str; 4] = ["src/connection", "src/fetch", "src/repository", "src/store"];
+
+#[test]
+fn what_differs_by_format_is_asked_of_its_protocol() {
+    let formats = ["npm", "pypi", "maven", "nuget", "generic"];
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&FORMATLESS) {
+        // What is for tests alone gives examples.
+        if file.ends_with("tests.rs") || file.ends_with("fixture.rs") {
+            continue;
+        }
+        for line in code(&text).lines() {
+            let line = line.to_lowercase();
+            let is_name = |it: &&&str| it.split('_').any(|part| formats.contains(&part));
+            wrong.extend(
+                words(&line)
+                    .iter()
+                    .find(is_name)
+                    .map(|it| format!("{file}: {it}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 fn words(text: &str) -> BTreeSet<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     text.split(|c| !is_word(c)).collect()

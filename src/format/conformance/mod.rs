@@ -13,8 +13,8 @@ use url::Url;
 
 use crate::package::{Location, PackageId, UpstreamPath, VersionId, is_risky_segment};
 use crate::{
-    Address, Ask, DocumentId, Protocol, RenderInput, Rendering, Shows, Subject, Target, Upstream,
-    path,
+    Address, Ask, DocumentId, Evidence, Protocol, RenderInput, Rendering, Shows, Subject, Target,
+    Upstream, path,
 };
 
 /// Larder's own address of a repository.
@@ -86,11 +86,13 @@ struct Named {
 fn named(protocol: &dyn Protocol, document: &DocumentId, upstream: &Upstream<'_>) -> Option<Named> {
     let package = document.package.as_ref()?;
     let mut named = Named::default();
-    let listed = protocol.versions(document, upstream).ok()?;
-    let listed = listed.iter().map(|text| protocol.known_version(text));
-    named.versions.extend(listed);
-    // Formats whose evidence is the path have no facts in documents.
-    if let Ok(facts) = protocol.facts(package, upstream) {
+    if let Evidence::Path(evidence) = protocol.evidence() {
+        let listed = evidence.versions(document, upstream).ok()?;
+        let listed = listed.iter().map(|text| protocol.known_version(text));
+        named.versions.extend(listed);
+    }
+    let facts = protocol.evidence().documents();
+    if let Some(Ok(facts)) = facts.map(|it| it.facts(package, upstream)) {
         for asset in facts.assets {
             let version = protocol.known_version(&asset.version);
             named.versions.insert(version.clone());

@@ -11,7 +11,7 @@ use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
 use crate::{
-    Alias, FormatError, Protocol as _, RenderInput, Rendering, Subject, View as AnyView, query_of,
+    Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView, query_of,
 };
 
 /// Members whose strings are addresses that clients follow.

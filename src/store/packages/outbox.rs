@@ -12,7 +12,6 @@ use super::{Error, random_name};
 use crate::clock;
 use crate::config::{Config, Target};
 use crate::event::{Changes, Envelope, Operation, VersionChange};
-use crate::package::Format;
 
 /// Who is told what, and as whom.
 #[derive(Default)]
@@ -116,7 +115,10 @@ impl Outbox {
             state,
             revision,
         } = version;
-        let (format, namespace, name) = parts(package);
+        let known = crate::format::package(package);
+        let (format, namespace, name) = known.as_ref().map_or(("", None, package), |known| {
+            (known.format().as_str(), known.namespace(), known.name())
+        });
         let subject = format!("{repository}/{package}");
         let number = next_number(transaction, &subject).await?;
         let id = random_name();
@@ -266,26 +268,6 @@ struct Event {
     subject: String,
     number: i64,
     detail: Value,
-}
-
-/// The format, namespace and name of `npm:@scope/name`.
-fn parts(package: &str) -> (&str, Option<&str>, &str) {
-    let (format, name) = package.split_once(':').unwrap_or(("", package));
-    match format.parse() {
-        Ok(Format::Npm) => match name.strip_prefix('@').and_then(|it| it.split_once('/')) {
-            Some((scope, name)) => (format, Some(scope), name),
-            None => (format, None, name),
-        },
-        Ok(Format::Maven) => match name.split_once(':') {
-            Some((group, name)) => (format, Some(group), name),
-            None => (format, None, name),
-        },
-        Ok(Format::Generic) => match name.split_once('/') {
-            Some((space, name)) => (format, Some(space), name),
-            None => (format, None, name),
-        },
-        _ => (format, None, name),
-    }
 }
 
 async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, Error> {
