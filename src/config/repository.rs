@@ -9,7 +9,7 @@ use super::publish::Publish;
 use crate::package::Format;
 
 /// The name of the built-in repository, and the beginning of those of learned connections.
-pub const PUBLIC: &str = "public";
+const PUBLIC: &str = "public";
 
 /// A name of a repository or connection that leads nowhere, or in a circle.
 pub(super) struct Unresolved<'a> {
