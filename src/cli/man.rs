@@ -12,22 +12,23 @@ use super::{help, print};
     after_help = "Examples:\n  larder man > /usr/local/share/man/man1/larder.1\n  larder man serve > /usr/local/share/man/man1/larder-serve.1"
 )]
 pub struct Arguments {
-    /// The command; without it, Larder itself
+    /// The command, such as `serve` or `token create`; without it, Larder itself
     #[arg(value_name = "COMMAND")]
-    command: Option<String>,
+    command: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let whole = help::command();
-    let command = match &arguments.command {
-        None => whole,
-        Some(name) => whole
-            .find_subcommand(name)
-            .ok_or_else(|| Usage(format!("there is no command `{name}`")))?
-            .clone()
-            .display_name(format!("larder-{name}"))
-            .bin_name(format!("larder {name}")),
-    };
+    let mut command = help::command();
+    let mut path = vec!["larder"];
+    for name in &arguments.command {
+        path.push(name);
+        let found = command.find_subcommand(name).cloned();
+        command =
+            found.ok_or_else(|| Usage(format!("there is no command `{}`", path.join(" "))))?;
+    }
+    let command = command
+        .display_name(path.join("-"))
+        .bin_name(path.join(" "));
     let mut page = Vec::new();
     Man::new(command).render(&mut page)?;
     print(String::from_utf8_lossy(&page).trim_end());

@@ -39,10 +39,12 @@ impl Call {
         })
     }
 
-    /// A value of the query, for the audit; empty where it is not there.
+    /// The repository that the call reads or changes, for the audit: of a copy, the one that gets it.
     #[must_use]
-    pub fn named(&self, name: &str) -> String {
-        self.optional(name).unwrap_or_default().to_owned()
+    pub fn repository(&self) -> String {
+        let named = ["destination-repository", "repository"];
+        let mut named = named.into_iter().filter_map(|name| self.optional(name));
+        named.next().unwrap_or_default().to_owned()
     }
 
     /// The package and the versions that the call names, for the audit: as they are called everywhere
@@ -59,7 +61,7 @@ impl Call {
             ),
         };
         (
-            package.unwrap_or_else(|_| self.named("package")),
+            package.unwrap_or_else(|_| self.optional("package").unwrap_or_default().to_owned()),
             versions.join(", "),
         )
     }
@@ -136,8 +138,15 @@ impl Call {
     /// The versions that are named, each once; with the revision that is expected of them, where
     /// they are named with one.
     pub(super) fn versions(&self) -> Result<Vec<(String, Option<String>)>, Failure> {
+        let named = self.body.get("versions").and_then(Value::as_array);
+        let revisions = self.body.get("versionRevisions").and_then(Value::as_object);
+        if named.map_or(0, Vec::len) + revisions.map_or(0, Map::len) > VERSIONS_MAX {
+            return Err(Failure::field(format!(
+                "at most {VERSIONS_MAX} versions in one call"
+            )));
+        }
         let mut versions: Vec<(String, Option<String>)> = Vec::new();
-        if let Some(Value::Array(named)) = self.body.get("versions") {
+        if let Some(named) = named {
             for version in named {
                 let version = version
                     .as_str()
@@ -147,7 +156,7 @@ impl Call {
                 }
             }
         }
-        if let Some(Value::Object(revisions)) = self.body.get("versionRevisions") {
+        if let Some(revisions) = revisions {
             for (version, revision) in revisions {
                 let revision = revision.as_str().map(str::to_owned);
                 match versions.iter_mut().find(|(it, _)| it == version) {
@@ -158,11 +167,6 @@ impl Call {
         }
         if versions.is_empty() {
             return Err(Failure::field("`versions` is missing"));
-        }
-        if versions.len() > VERSIONS_MAX {
-            return Err(Failure::field(format!(
-                "at most {VERSIONS_MAX} versions in one call"
-            )));
         }
         Ok(versions)
     }

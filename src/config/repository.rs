@@ -309,19 +309,12 @@ fn collect<'a>(
     None
 }
 
-/// The built-in repository, which is there unless the configuration has one of its name: it draws on
-/// every connection that no other repository names, those of the machine's own clients among them. A
-/// configured `public` that says nothing about sources draws on the same.
+/// The built-in repository: it is there where no repository is configured, and beside others where
+/// one of them names it as an upstream and none has its name. It draws on every connection that no
+/// other repository names, those of the machine's own clients among them, which is why it is no door
+/// that nobody asked for. A configured `public` that says nothing about sources draws on the same.
 pub(super) fn with_public(mut written: Vec<Written>, connections: &[Connection]) -> Vec<Written> {
-    let is_named = |name: &String| {
-        written.iter().any(|one| {
-            let forwards = match &one.publish {
-                Publish::Forward(to) => to.contains(name),
-                Publish::Deny | Publish::Local => false,
-            };
-            forwards || one.external.contains(name)
-        })
-    };
+    let is_named = |name: &String| written.iter().any(|one| one.external.contains(name));
     let mut rest: Vec<&Connection> = connections.iter().collect();
     rest.retain(|connection| !is_named(&connection.name));
     rest.sort_by_key(|connection| {
@@ -330,7 +323,6 @@ pub(super) fn with_public(mut written: Vec<Written>, connections: &[Connection])
     });
     let external: Vec<String> = rest.iter().map(|it| it.name.clone()).collect();
     let is_wanted = written.is_empty()
-        || !external.is_empty()
         || written
             .iter()
             .any(|it| it.upstreams.iter().any(|up| up == PUBLIC));

@@ -151,6 +151,15 @@ impl AssetFetcher {
         self.find(key).await
     }
 
+    /// Files of the package that are coming from the connection and are not written down yet.
+    #[must_use]
+    pub fn arriving(&self, connection: &Connection, package: &PackageId) -> Vec<AssetId> {
+        let keys = self.arrivals.arriving(|key| {
+            *key.connection == *connection.name && key.asset.package == *package
+        });
+        keys.into_iter().map(|key| key.asset).collect()
+    }
+
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
     pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> (Phase<Landed>, Outcome) {

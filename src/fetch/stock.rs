@@ -24,6 +24,8 @@ pub struct Stock {
     files: BTreeSet<String>,
     /// Those of which more is here than what is read beforehand.
     versions: HashSet<VersionId>,
+    /// Those of which anything is here.
+    given: HashSet<VersionId>,
     /// When it was looked up, by [`crate::store::BlobRetention::evictions`].
     evictions: u64,
 }
@@ -36,8 +38,10 @@ impl Stock {
             ..Self::default()
         };
         for (version, file) in rows {
+            let version = protocol.known_version(&version);
+            stock.given.insert(version.clone());
             if protocol.is_package_file(&file) {
-                stock.versions.insert(protocol.known_version(&version));
+                stock.versions.insert(version);
             }
             stock.files.insert(file);
         }
@@ -53,6 +57,12 @@ impl Stock {
     pub fn has_version(&self, package: &PackageId, version: &str) -> bool {
         let version = package.format().protocol().known_version(version);
         self.versions.contains(&version)
+    }
+
+    /// Whether the connection gave anything of the version, be it what is read beforehand alone.
+    #[must_use]
+    pub fn has_given(&self, version: &VersionId) -> bool {
+        self.given.contains(version)
     }
 
     /// The files, in one order.

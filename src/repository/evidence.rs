@@ -71,7 +71,7 @@ impl VersionsOutside {
                 given,
             } => {
                 let id = package.format().protocol().known_version(version);
-                versions.contains(&id) || given.has_version(package, version)
+                versions.contains(&id) || given.has_given(&id)
             }
         }
     }
@@ -371,13 +371,19 @@ impl EvidenceReader {
         connection: &Arc<Connection>,
         package: &PackageId,
     ) -> Result<VersionsOutside, Problem> {
-        let listed = match self.listed_versions(connection, package).await {
-            // A registry may keep files of which it has no list.
-            Err(problem) if problem.kind == Kind::NotFound => Vec::new(),
-            listed => listed?,
-        };
+        // A registry may keep files of which it has no list, or none that can be read; whether it has
+        // a file it has said itself.
+        let listed = self.listed_versions(connection, package).await;
+        let listed = listed.unwrap_or_else(|problem| {
+            debug!(connection = connection.name, %package, %problem, "No list of versions; files that were given stand for it");
+            Vec::new()
+        });
         let protocol = package.format().protocol();
-        let versions = listed.iter().map(|it| protocol.known_version(it)).collect();
+        // A client may have the whole of a file before its row is written.
+        let arriving = self.fetcher.assets().arriving(connection, package);
+        let arriving = arriving.iter().filter_map(|it| protocol.version_of(it));
+        let named = listed.into_iter().chain(arriving);
+        let versions = named.map(|it| protocol.known_version(&it)).collect();
         let stocks = self.fetcher.stocks();
         Ok(VersionsOutside::Listed {
             package: package.clone(),

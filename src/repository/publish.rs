@@ -151,7 +151,7 @@ impl Publisher {
                 let received = received.await?;
                 if received.file.is_none() {
                     let words = &received.words;
-                    return self.amend(publish, repository, &package, words).await;
+                    return self.amend(publish, &mut door, &package, words).await;
                 }
                 self.publish(&mut door, format, received, NamedBy::File)
                     .await

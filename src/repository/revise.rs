@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::Repository;
 use super::change::PackageChange;
 use super::publish::{Changed, Door, OFFERED, Publisher, not_ours};
 use crate::format::DocumentPublish;
@@ -15,10 +14,11 @@ impl Publisher {
     pub(super) async fn amend(
         &self,
         publish: &dyn DocumentPublish,
-        repository: &Repository,
+        door: &mut Door<'_>,
         package: &PackageId,
         words: &[u8],
     ) -> Result<Changed, Problem> {
+        let repository = door.repository;
         let listing = self.reader.own.whole(&repository.name, package).await?;
         let listing = listing.ok_or_else(|| not_ours(&repository.name, package))?;
         let Some(amendment) = publish.amendment(words)? else {
@@ -39,6 +39,8 @@ impl Publisher {
                 Some((version.clone(), manifest))
             })
             .collect();
+        let amended: Vec<&str> = manifests.keys().map(String::as_str).collect();
+        door.record.version = amended.join(", ");
         // Made from the manifests of this revision.
         let change = PackageChange::of(&repository.name, package)
             .expecting_revision(&listing.revision)

@@ -103,7 +103,7 @@ async fn call(
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
     let call = Call::read(asked.parts.uri.query(), &words)?;
-    record.repository = call.named("repository");
+    record.repository = call.repository();
     (record.package, record.version) = call.about();
     let api = Api {
         snapshot,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tracing::error;
 
@@ -55,9 +55,30 @@ fn identify(
     }
 }
 
-/// Answers a request; `reached` is this end of its socket.
+/// Answers a request; `reached` is this end of its socket. Reading ends with the client; a change goes
+/// on to its line in the audit, whoever still waits for its answer.
 pub async fn handle(
     server: Arc<Server>,
+    socket: Peer,
+    reached: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    ) {
+        return answered(&server, socket, reached, request).await;
+    }
+    let tasks = server.larder.tasks.clone();
+    let work = async move { answered(&server, socket, reached, request).await };
+    tasks.spawn(work).await.unwrap_or_else(|cause| {
+        let problem = Problem::internal("this request failed inside Larder", cause);
+        told(&problem, None).response.map(Body::from)
+    })
+}
+
+async fn answered(
+    server: &Server,
     socket: Peer,
     reached: SocketAddr,
     request: Request<Incoming>,

@@ -281,6 +281,18 @@ where
         }
     }
 
+    /// The keys of which something has come and is not in the store yet.
+    pub fn arriving(&self, is_wanted: impl Fn(&K) -> bool) -> Vec<K> {
+        let under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let arriving = under_way.iter().filter(|(key, phase)| {
+            is_wanted(key) && !matches!(*phase.borrow(), Phase::Opening | Phase::Failed(_))
+        });
+        arriving.map(|(key, _)| key.clone()).collect()
+    }
+
     fn enter<F>(&self, key: &K, lead: impl FnOnce(Leader<T>) -> F) -> watch::Receiver<Phase<T>>
     where
         F: Future<Output = ()> + Send + 'static,

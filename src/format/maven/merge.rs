@@ -1,5 +1,7 @@
 //! One `maven-metadata.xml` of several sources'.
 
+use std::collections::HashSet;
+
 use quick_xml::escape::escape;
 
 use super::metadata::Metadata;
@@ -27,12 +29,9 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
             .map(|(_, element)| element.text.as_str())
             .collect()
     };
-    let mut versions = Vec::new();
-    for version in texts("metadata/versioning/versions/version") {
-        if !versions.contains(&version) {
-            versions.push(version);
-        }
-    }
+    let mut seen = HashSet::new();
+    let mut versions = texts("metadata/versioning/versions/version");
+    versions.retain(|version| seen.insert(*version));
     let updated = texts("metadata/versioning/lastUpdated");
     let updated = updated.into_iter().max().unwrap_or_default();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata>\n");
@@ -44,17 +43,15 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     if !versions.is_empty() {
         out.push_str(&compose::versioning(&versions, updated));
     }
-    let mut prefixes = Vec::new();
+    let mut prefixes = HashSet::new();
     let mut plugins = String::new();
     for (part, plugin) in elements
         .iter()
         .filter(|(_, element)| element.path == "metadata/plugins/plugin")
     {
         let text = part.get(plugin.range.clone()).unwrap_or_default();
-        let text = text.to_owned();
-        if !prefixes.contains(&text) {
+        if prefixes.insert(text) {
             plugins.push_str(&format!("    {text}\n"));
-            prefixes.push(text);
         }
     }
     if !plugins.is_empty() {

@@ -9,6 +9,7 @@ use quick_xml::escape::escape;
 
 use super::{View, version};
 use crate::edit::Edits;
+use crate::package::PackageId;
 use crate::xml::{self, Element};
 use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
 
@@ -68,8 +69,26 @@ impl<'a> Metadata<'a> {
     }
 }
 
-pub fn versions(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
+/// The versions that the package's document lists.
+///
+/// # Errors
+/// Where it is none, or says that it is another package's.
+pub fn versions(package: Option<&PackageId>, bytes: &[u8]) -> Result<Vec<String>, FormatError> {
     let metadata = Metadata::read(bytes)?;
+    for element in &metadata.elements {
+        let own = package.and_then(|package| match element.path.as_str() {
+            "metadata/groupId" => package.namespace(),
+            "metadata/artifactId" => Some(package.name()),
+            _ => None,
+        });
+        if own.is_some_and(|own| own != element.text.trim()) {
+            return Err(FormatError::shape(format!(
+                "its `{}` is `{}`",
+                element.path,
+                element.text.trim()
+            )));
+        }
+    }
     Ok(metadata.listed().map(|it| it.text.clone()).collect())
 }
 

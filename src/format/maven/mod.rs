@@ -310,7 +310,9 @@ impl PathEvidence for Maven {
         upstream: &Upstream<'_>,
     ) -> Result<Vec<String>, FormatError> {
         match &document.view {
-            super::View::Maven(View::Metadata { .. }) => metadata::versions(upstream.bytes),
+            super::View::Maven(View::Metadata { .. }) => {
+                metadata::versions(document.package.as_ref(), upstream.bytes)
+            }
             super::View::Maven(View::VersionMetadata { version, .. }) => Ok(vec![version.clone()]),
             _ => Ok(Vec::new()),
         }
