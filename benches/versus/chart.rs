@@ -10,6 +10,9 @@ const SERVERS: [(&str, &str); 3] = [
     ("Larder", "#e8590c"),
 ];
 
+/// What the chart says of numbers that come from a page.
+pub const OF_THE_PAGE: &str = "Drawn from the numbers of docs/src/reference/benchmarks.md.";
+
 const WIDTH: f64 = 760.0;
 const LABELS_WIDTH: f64 = 170.0;
 const BAR_HEIGHT: f64 = 13.0;

@@ -77,8 +77,7 @@ fn main() {
     larder::use_ring();
     let options = Options::parse();
     if let (Some(page), Some(file)) = (&options.from, &options.svg) {
-        let source = "Drawn from the numbers of docs/src/reference/benchmarks.md.";
-        chart::write(&chart::read(page), source, file);
+        chart::write(&chart::read(page), chart::OF_THE_PAGE, file);
         return;
     }
     let folder = options

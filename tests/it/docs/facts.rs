@@ -8,6 +8,10 @@ use larder::telemetry::Metrics;
 
 use super::{blocks, pages, root};
 
+#[allow(clippy::cast_precision_loss, reason = "a chart has a few bars")]
+#[path = "../../../benches/versus/chart.rs"]
+mod chart;
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -92,6 +96,16 @@ fn each_page_stands_in_the_summary() {
 fn the_readme_is_short() {
     let words = read(&root().join("README.md")).split_whitespace().count();
     assert!(words <= 1200, "{words} words");
+}
+
+#[test]
+fn the_chart_shows_the_numbers_of_its_page() {
+    let (docs, folder) = (root().join("docs/src"), tempfile::tempdir().unwrap());
+    let (drawn, committed) = (folder.path().join("chart.svg"), docs.join("benchmarks.svg"));
+    let groups = chart::read(&docs.join("reference/benchmarks.md"));
+    chart::write(&groups, chart::OF_THE_PAGE, &drawn);
+    let how = "cargo bench --bench versus -- --from docs/src/reference/benchmarks.md --svg docs/src/benchmarks.svg";
+    assert_eq!(read(&drawn), read(&committed), "`{how}` draws it again");
 }
 
 #[test]

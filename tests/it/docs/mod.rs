@@ -165,14 +165,9 @@ async fn fault_of(page: &Path) -> Option<String> {
             stable_words(text).filter(|word| !of_block(*block).contains(word))
         })
         .collect();
-    let is_right = output.status.success() && missing.is_empty();
-    let status = output.status;
-    (!is_right).then(|| {
-        format!(
-            "{}: {status}, it did not print {missing:?}\n{printed}",
-            page.display()
-        )
-    })
+    let (name, status) = (page.display(), output.status);
+    (!status.success() || !missing.is_empty())
+        .then(|| format!("{name}: {status}, it did not print {missing:?}\n{printed}"))
 }
 
 async fn run(pages: Vec<PathBuf>) {
