@@ -1,6 +1,5 @@
 //! Requests that AWS takes: its standard chain of credentials, and Signature Version 4.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use http::Request;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::clock;
+use crate::problem::root_cause;
 
 /// Temporary credentials are asked for anew so long before they end.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -107,11 +107,8 @@ impl Account {
             .get_or_try_init(|| chain(self.region.clone()))
             .await?;
         let credentials = chain.provide_credentials().await.map_err(|error| {
-            let cause = error.source().map(ToString::to_string);
-            Unsigned(format!(
-                "AWS's chain of credentials finds nobody: {}",
-                cause.unwrap_or_else(|| error.to_string())
-            ))
+            let cause = root_cause(&error);
+            Unsigned(format!("AWS's chain of credentials finds nobody: {cause}"))
         })?;
         let until = credentials
             .expiry()

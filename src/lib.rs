@@ -42,7 +42,7 @@ use repository::{
     Snapshot, upkeep,
 };
 use store::Store;
-use store::packages::Packages;
+use store::packages::EventWriter;
 use store::rendered::RenderedCache;
 use task::Tasks;
 use telemetry::{Audit, Metrics, Runs, Turn};
@@ -80,7 +80,7 @@ const REFUSED_MAX: u64 = 4096;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Writes an event when an upstream goes away, and when it is back.
-async fn tell_of_upstreams(mut turns: Receiver<Turn>, packages: Packages, domain: String) {
+async fn tell_of_upstreams(mut turns: Receiver<Turn>, events: EventWriter, domain: String) {
     loop {
         let turn = match turns.recv().await {
             Ok(turn) => turn,
@@ -100,7 +100,7 @@ async fn tell_of_upstreams(mut turns: Receiver<Turn>, packages: Packages, domain
             "upstreamState": state,
             "message": said,
         });
-        let told = packages.tell_of("Larder Upstream State Change", &what, detail);
+        let told = events.tell_of("Larder Upstream State Change", &what, detail);
         if let Err(error) = told.await {
             tracing::warn!(%error, "That an upstream is away or back is not told");
         }
@@ -174,7 +174,7 @@ impl Larder {
         let deliverer = Deliverer::start(store.packages(), &config.events, &tasks);
         tasks.spawn_until_stop(tell_of_upstreams(
             metrics.upstreams.listen(),
-            store.packages().clone(),
+            store.packages().events().clone(),
             config.domain.name.clone(),
         ));
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
@@ -239,8 +239,7 @@ impl Larder {
         self.registry.reload(config).await?;
         let snapshot = self.snapshot();
         self.deliverer.reload(&snapshot.config.events);
-        let retained = retain(&self.store, &snapshot).await;
-        retained.map_err(|error| Problem::internal("what is retained is not written down", error))
+        Ok(retain(&self.store, &snapshot).await?)
     }
 
     /// Tells who wants to know that a package was refused: by a rule, because its bytes were not
@@ -270,9 +269,9 @@ impl Larder {
             "decider": decider,
             "message": problem.message,
         });
-        let packages = self.store.packages().clone();
+        let events = self.store.packages().events().clone();
         self.tasks.spawn(async move {
-            let told = packages.tell_of("Larder Package Refused", &what, detail);
+            let told = events.tell_of("Larder Package Refused", &what, detail);
             if let Err(error) = told.await {
                 tracing::warn!(%error, "That a package was refused is not told");
             }

@@ -1,6 +1,7 @@
 //! Background work that has an owner: spawned through here, counted, and waited for at the end.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 /// How long to wait after so many failed attempts: a second, doubling up to ten minutes.
 #[must_use]
@@ -91,6 +93,27 @@ impl Tasks {
         let stopping = self.stopping.clone();
         let work = async move { stopping.run_until_cancelled(work).await };
         self.tracker.spawn_on(work, &self.runtime);
+    }
+
+    /// Looks for changes of what was read (`what`, as the log calls it) again and again, until Larder
+    /// stops. Where a look fails, what was read before stays in force, and the log says so.
+    pub fn poll<Looking, E>(
+        &self,
+        what: &'static str,
+        every: impl Fn() -> Duration + Send + 'static,
+        mut look: impl FnMut() -> Looking + Send + 'static,
+    ) where
+        Looking: Future<Output = Result<(), E>> + Send,
+        E: fmt::Display + Send,
+    {
+        self.spawn_until_stop(async move {
+            loop {
+                tokio::time::sleep(every()).await;
+                if let Err(error) = look().await {
+                    warn!(%error, what, "Reading again failed; what was read before stays in force");
+                }
+            }
+        });
     }
 
     /// Runs `work` where blocking is allowed (files, hashing, compression).
@@ -201,7 +224,7 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::Notify;
+    use tokio::sync::{Notify, mpsc};
 
     use super::*;
 
@@ -223,6 +246,18 @@ mod tests {
         assert_eq!(second.await, Some(1));
         gate.notify_one();
         assert_eq!(flights.join(&1, start).await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_followed_by_another_until_the_stop() {
+        let (tasks, (sender, mut looks)) = (Tasks::default(), mpsc::unbounded_channel());
+        let look = move || std::future::ready(sender.send(()).map_or(Ok(()), |()| Err("broken")));
+        tasks.poll("test", || Duration::ZERO, look);
+        for _ in 0..3 {
+            assert_eq!(looks.recv().await, Some(()));
+        }
+        assert!(tasks.stop(Duration::from_secs(10)).await);
+        while looks.recv().await.is_some() {}
     }
 
     #[tokio::test]

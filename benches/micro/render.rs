@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use larder::format::{
-    Address, DocumentId, LeadInput, Protocol, RenderInput, Subject, Target, Upstream, View, npm,
+    Address, DocumentEvidence, DocumentId, Documents, LeadInput, Prefetch, Protocol, RenderInput,
+    Subject, Target, Upstream, View, npm,
 };
 use url::Url;
 

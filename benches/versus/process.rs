@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use larder::format::path::last_segment;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
 use super::load::{self, Load};
@@ -63,14 +64,7 @@ fn mixed(server: &Server) -> u64 {
     .iter()
     .map(|path| {
         let path = format!("{}{path}", server.root());
-        ask(
-            server,
-            &format!(
-                "{}{}",
-                server.root(),
-                path.rsplit('/').next().unwrap_or_default()
-            ),
-        );
+        ask(server, &format!("{}{}", server.root(), last_segment(&path)));
         let size = ask(server, &path);
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
         let load = Load {

@@ -92,7 +92,10 @@ fn leads(protocol: &dyn Protocol, of: &Target, url: &Url, media_type: &str, data
         base: url,
         directory: None,
     };
-    let found = protocol.leads(&LeadInput {
+    let Some(prefetch) = protocol.prefetch() else {
+        return;
+    };
+    let found = prefetch.leads(&LeadInput {
         of,
         upstream,
         range: None,

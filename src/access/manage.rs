@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Circumstances, Known, Policy, Why};
-use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token, unreadable};
+use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token};
 use crate::clock;
 use crate::config::nearest;
 use crate::problem::{Decider, Problem};
@@ -138,7 +138,7 @@ impl Access {
                 expires_in,
             } => self.create_token(&principal, note, expires_in).await,
             Command::TokenList => {
-                let rows = self.packages.access().await.map_err(unreadable)?;
+                let rows = self.packages.access().read().await?;
                 let tokens = rows.tokens.into_iter().map(|token| Listed {
                     id: token.id,
                     principal: token.principal,
@@ -158,14 +158,17 @@ impl Access {
                 } else {
                     clock::unix_ms_now() - TOKEN_SECONDS_MAX * 1000
                 };
-                let added = self.packages.add_signing_key(&secret, false, keep_after);
+                let added = self
+                    .packages
+                    .access()
+                    .add_signing_key(&secret, false, keep_after);
                 added.await?;
                 self.reread().await?;
                 Ok(Outcome::Done)
             }
             Command::KeyCreate { principal } => self.create_key(&principal).await,
             Command::KeyList => {
-                let rows = self.packages.access().await.map_err(unreadable)?;
+                let rows = self.packages.access().read().await?;
                 let keys = rows.keys.into_iter().map(|key| Listed {
                     id: key.id,
                     principal: key.principal,
@@ -251,7 +254,7 @@ impl Access {
             created_at: now,
             expires_at: expires_in.map(|seconds| now.saturating_add(seconds.saturating_mul(1000))),
         };
-        self.packages.add_token(&row).await?;
+        self.packages.access().add_token(&row).await?;
         self.reread().await?;
         Ok(Outcome::Token {
             id: row.id,
@@ -270,14 +273,17 @@ impl Access {
                 clock::unix_now(),
             )
             .map_err(|why| Problem::invalid(format!("the token holds nothing: {why}")))?;
-            let revoked = self.packages.revoke(&claims.jti, claims.exp * 1000);
+            let revoked = self
+                .packages
+                .access()
+                .revoke(&claims.jti, claims.exp * 1000);
             revoked.await?;
             self.reread().await?;
             return Ok(Outcome::Done);
         }
         if said.starts_with(token::MACHINE_PREFIX) {
             let hash = token::hash(said);
-            let rows = self.packages.access().await.map_err(unreadable)?;
+            let rows = self.packages.access().read().await?;
             let found = rows.tokens.into_iter().find(|token| token.hash == hash);
             let id = found.map(|token| token.id).unwrap_or_default();
             return self.drop_credential(&id).await;
@@ -286,7 +292,7 @@ impl Access {
     }
 
     async fn drop_credential(&self, id: &str) -> Result<Outcome, Problem> {
-        let dropped = self.packages.drop_credential(id).await?;
+        let dropped = self.packages.access().drop_credential(id).await?;
         self.reread().await?;
         if dropped {
             return Ok(Outcome::Done);
@@ -307,7 +313,7 @@ impl Access {
             principal: principal.to_string(),
             created_at: clock::unix_ms_now(),
         };
-        self.packages.add_key(&key).await?;
+        self.packages.access().add_key(&key).await?;
         self.reread().await?;
         Ok(Outcome::Key {
             access_key_id: key.id,
@@ -348,6 +354,7 @@ impl Access {
             .map_err(|why| Problem::invalid(why.to_string()))?;
         let row = self
             .packages
+            .access()
             .set_policy(&resource.arn, Some(document), revision)
             .await?;
         self.reread().await?;
@@ -365,6 +372,7 @@ impl Access {
     ) -> Result<PolicyRow, Problem> {
         let row = self
             .packages
+            .access()
             .set_policy(&resource.arn, None, revision)
             .await?;
         self.reread().await?;

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use tracing::warn;
 
 pub use action::{
     Action, DISPOSE, GET_TOKEN, NoAction, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS,
@@ -134,8 +133,8 @@ impl Access {
         access.reread().await?;
         if access.book.load().signing.is_empty() {
             let secret = token::signing_secret().map_err(no_randomness)?;
-            let added = packages.add_signing_key(&secret, true, i64::MIN);
-            added.await.map_err(unreadable)?;
+            let added = packages.access().add_signing_key(&secret, true, i64::MIN);
+            added.await?;
             access.reread().await?;
         }
         if packages.is_shared() {
@@ -146,21 +145,21 @@ impl Access {
 
     /// Takes up what other processes change.
     fn watch(self: &Arc<Self>, config: &config::Access, tasks: &Tasks) {
-        let (access, every) = (Arc::clone(self), config.refresh);
-        tasks.spawn_until_stop(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                match access.packages.access_number().await {
-                    Ok(number) if number == access.book.load().number => {}
-                    Ok(_) => {
-                        if let Err(problem) = access.reread().await {
-                            warn!(%problem, "Tokens and policies are as they were");
-                        }
+        let (reader, every) = (Arc::clone(self), config.refresh);
+        tasks.poll(
+            "tokens and policies",
+            move || every,
+            move || {
+                let access = Arc::clone(&reader);
+                async move {
+                    let number = access.packages.access().number().await?;
+                    if number != access.number() {
+                        access.reread().await?;
                     }
-                    Err(error) => warn!(%error, "Whether tokens or policies changed is not known"),
+                    Ok::<_, Problem>(())
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Takes up what changed in the package catalog.
@@ -168,7 +167,7 @@ impl Access {
     /// # Errors
     /// Where the catalog fails.
     pub async fn reread(&self) -> Result<(), Problem> {
-        let rows = self.packages.access().await.map_err(unreadable)?;
+        let rows = self.packages.access().read().await?;
         self.book.store(Arc::new(Book::new(rows)));
         Ok(())
     }
@@ -554,8 +553,4 @@ fn too_many() -> Problem {
 
 fn no_randomness(error: getrandom::Error) -> Problem {
     Problem::internal("the system has no randomness to give", error.to_string())
-}
-
-fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Problem {
-    Problem::internal("tokens and policies cannot be read", error)
 }

@@ -16,6 +16,7 @@ use wildmatch::WildMatch;
 use super::principal::Principal;
 use super::token::Maker;
 use crate::config::{Oidc, Reach};
+use crate::format::bounded::Bounded;
 use crate::task::{Flight, Flights, Tasks};
 
 /// How long an issuer's keys are taken for its keys.
@@ -27,7 +28,7 @@ const ROTATED_AFTER: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest document of an issuer.
-const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+const DOCUMENT_BYTES_MAX: u64 = 1024 * 1024;
 /// How far an issuer's clock may be from ours, in seconds.
 const LEEWAY: u64 = 60;
 
@@ -279,13 +280,11 @@ async fn document<T: serde::de::DeserializeOwned>(
     let away = |error: &dyn std::fmt::Display| Refused::Away(format!("{url}: {error}"));
     let asked = http.get(url).send().await.map_err(|error| away(&error))?;
     let mut asked = asked.error_for_status().map_err(|error| away(&error))?;
-    let mut body = Vec::new();
+    let mut body = Bounded::new(DOCUMENT_BYTES_MAX);
     while let Some(piece) = asked.chunk().await.map_err(|error| away(&error))? {
-        if body.len() + piece.len() > DOCUMENT_BYTES_MAX {
-            return Err(away(&"its answer is too long"));
-        }
-        body.extend_from_slice(&piece);
+        body.push(&piece).map_err(|error| away(&error))?;
     }
+    let body = body.finish().map_err(|error| away(&error))?;
     serde_json::from_slice(&body).map_err(|error| away(&error))
 }
 

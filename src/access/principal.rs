@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::format::path;
+
 /// A user, a role, or nobody that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
@@ -99,8 +101,7 @@ impl Principal {
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         let (_, _, what) = self.parts()?;
-        what.strip_prefix("user/")
-            .map(|path| path.rsplit('/').next().unwrap_or(path))
+        what.strip_prefix("user/").map(path::last_segment)
     }
 
     /// `aws:PrincipalType`.
@@ -142,10 +143,7 @@ impl Principal {
             .and_then(|session| session.split('/').next());
         named_what == "root"
             || (service == "sts"
-                && named_what
-                    .strip_prefix("role/")
-                    .map(|path| path.rsplit('/').next().unwrap_or(path))
-                    == role)
+                && named_what.strip_prefix("role/").map(path::last_segment) == role)
     }
 }
 

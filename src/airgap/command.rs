@@ -88,9 +88,7 @@ pub async fn execute(
             Ok(Outcome::Resolved { wants })
         }
         Command::Wishes => {
-            let wishes = reader.fetcher().store().wishes().list().await;
-            let wishes =
-                wishes.map_err(|error| Problem::internal("the wishes cannot be read", error))?;
+            let wishes = reader.fetcher().store().wishes().list().await?;
             Ok(Outcome::Wishes { wishes })
         }
         Command::Exported { created } => {
@@ -98,9 +96,7 @@ pub async fn execute(
             Ok(Outcome::Noted)
         }
         Command::ForgetWishes => {
-            let count = reader.fetcher().store().wishes().clear().await;
-            let count =
-                count.map_err(|error| Problem::internal("the wishes cannot be written", error))?;
+            let count = reader.fetcher().store().wishes().clear().await?;
             Ok(Outcome::Forgotten { count })
         }
     }

@@ -20,6 +20,7 @@ use super::bundle::{
 };
 use super::seal::Unsealing;
 use super::signature::is_signed;
+use crate::format::bounded::{self, TooLong};
 use crate::package::{Algorithm, BlobId, Digest, Digester, Expected};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Committer, Reader, Snapshot};
@@ -476,12 +477,7 @@ fn broken(why: impl std::fmt::Display) -> Problem {
 
 /// A part that is held in memory.
 fn small(member: &mut Member<'_, impl Read>) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    member
-        .take(HEAD_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(broken)?;
-    Ok(bytes)
+    bounded::read(member, HEAD_BYTES_MAX).map_err(broken)
 }
 
 /// Copies a part, and refuses it where it is not what the head says.
@@ -532,6 +528,11 @@ fn entries(manifest: &File) -> Result<impl Iterator<Item = Result<Entry, Problem
             .read_until(b'\n', &mut line);
         match read {
             Ok(0) => None,
+            Ok(count) if count as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") => {
+                Some(Err(broken(TooLong {
+                    bytes_max: LINE_BYTES_MAX,
+                })))
+            }
             Ok(_) => Some(serde_json::from_slice(&line).map_err(broken)),
             Err(error) => Some(Err(failed(error))),
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::format;
+use crate::format::{self, path};
 use crate::package::{Algorithm, AssetFacts, Digest, Expectation};
 
 /// A package version that a list needs, or a package of which the newest will do.
@@ -130,7 +130,7 @@ impl File {
             }
             _ => None,
         };
-        let last = facts.file.rsplit('/').next().unwrap_or_default();
+        let last = path::last_segment(&facts.file);
         match (self.name.is_empty(), promised) {
             (true, Some(true)) => Match::Yes,
             (true, _) => Match::No,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::platform::Platforms;
 use super::want::{File, Match, Want};
-use crate::format;
+use crate::format::path::last_segment;
+use crate::format::{self, Requirements};
 use crate::package::{AssetFacts, AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Known, Reader, Repository, Snapshot};
@@ -211,19 +212,26 @@ impl Warmer<'_> {
         };
         let chosen = self.chosen(package, version, want, &of_it, warmed);
         // What is locked has been resolved; what is built from its source has yet to be.
-        let is_python = package.format() == Format::Pypi;
         let is_built = !chosen.iter().any(|(file, _)| file.ends_with(".whl"));
         let files: Vec<String> = chosen.iter().map(|(file, _)| file.clone()).collect();
         self.fetch(package, chosen, warmed).await;
-        if is_python && (want.version.is_none() || is_built) {
+        if let Some(requirements) = package.format().protocol().requirements()
+            && (want.version.is_none() || is_built)
+        {
             for file in files {
-                self.add_needs(package, &file, warmed).await;
+                self.add_needs(requirements, package, &file, warmed).await;
             }
         }
     }
 
     /// Looks into a file that is here for what it needs.
-    async fn add_needs(&self, package: &PackageId, file: &str, warmed: &mut Warmed) {
+    async fn add_needs(
+        &self,
+        requirements: &'static dyn Requirements,
+        package: &PackageId,
+        file: &str,
+        warmed: &mut Warmed,
+    ) {
         let asset = AssetId {
             package: package.clone(),
             file: file.into(),
@@ -234,10 +242,10 @@ impl Warmer<'_> {
             .await;
         // What could not be had has been told.
         let Ok(gathered) = gathered else { return };
-        let (protocol, name) = (package.format().protocol(), file.to_owned());
+        let name = file.to_owned();
         let looked = self.reader.fetcher().tasks().spawn_blocking(move || {
             let mut content = gathered.blob.reader();
-            protocol.needs(&name, &mut *content)
+            requirements.needs(&name, &mut *content)
         });
         match looked.await {
             Ok(Ok(needs)) => {
@@ -262,12 +270,11 @@ impl Warmer<'_> {
         warmed: &mut Warmed,
     ) -> Vec<(String, bool)> {
         let fits = |file: &str| {
-            let last = file.rsplit('/').next().unwrap_or_default();
-            package.format() != Format::Pypi || self.manner.platforms.python(last)
+            package.format() != Format::Pypi || self.manner.platforms.python(last_segment(file))
         };
         // What is read beforehand comes with what it is read for.
         let protocol = package.format().protocol();
-        let carriers = of_it.iter().filter(|it| protocol.carries(&it.file));
+        let carriers = of_it.iter().filter(|it| protocol.is_package_file(&it.file));
         let mut chosen: Vec<&AssetFacts> = Vec::new();
         let mut found = vec![false; want.files.len()];
         for facts in carriers {
@@ -286,7 +293,11 @@ impl Warmer<'_> {
                 chosen.push(facts);
             }
         }
-        let is_one = of_it.iter().filter(|it| protocol.carries(&it.file)).count() == 1;
+        let is_one = of_it
+            .iter()
+            .filter(|it| protocol.is_package_file(&it.file))
+            .count()
+            == 1;
         for (file, found) in want.files.iter().zip(found) {
             if found || file.is_optional {
                 continue;
@@ -314,7 +325,7 @@ impl Warmer<'_> {
             files.push((facts.file.to_string(), false));
             let beside = of_it
                 .iter()
-                .filter(|it| !protocol.carries(&it.file) && !it.file.ends_with(".asc"))
+                .filter(|it| !protocol.is_package_file(&it.file) && !it.file.ends_with(".asc"))
                 .filter(|it| it.file.starts_with(&*facts.file));
             files.extend(beside.map(|it| (it.file.to_string(), false)));
         }

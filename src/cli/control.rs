@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::settings::Usage;
-use super::{Global, print, settings};
+use super::{Global, Output, print, settings};
 use crate::airgap::bundle::Head;
 use crate::config::Config;
 use crate::package::{Format, PackageId};
@@ -191,11 +191,11 @@ pub async fn execute_upkeep(
 
 /// Prints the outcome: as JSON, or line by line.
 pub fn show<O: Serialize>(
-    global: &Global,
+    output: Output,
     outcome: &O,
     lines: impl FnOnce(&O) -> Vec<String>,
 ) -> anyhow::Result<()> {
-    if global.json {
+    if output.json {
         print(&serde_json::to_string_pretty(outcome)?);
     } else {
         for line in lines(outcome) {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
 use super::settings::Usage;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -12,16 +12,21 @@ use crate::repository::manage::{Command, Outcome};
     after_help = "Examples:\n  larder copy npm:@acme/lib@1.2.0 --from staging --to team\n  larder copy maven:org.example:lib@1.0 maven:org.example:lib@1.1 --from public --to approved"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Versions of one package
     #[arg(value_name = "PACKAGE@VERSION", required = true)]
     versions: Vec<String>,
+    /// The repository that has them
     #[arg(long, value_name = "REPOSITORY")]
     from: String,
+    /// The repository that gets them; `publish = "local"`
     #[arg(long, value_name = "REPOSITORY")]
     to: String,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (package, versions) = versions_of_one(&arguments.versions)?;
     if versions.len() != arguments.versions.len() {
         return Err(
@@ -36,7 +41,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         versions,
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, |outcome| {
+    control::show(output, &outcome, |outcome| {
         let Outcome::Copied { copied, same } = outcome else {
             return Vec::new();
         };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::settings::Usage;
-use super::{Global, print, settings};
+use super::{Global, Output, print, settings};
 use crate::Larder;
 use crate::package::{Format, PackageId};
 use crate::repository::Explanation;
@@ -14,6 +14,8 @@ use crate::{store, tool};
     after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Format, package and version
     #[arg(value_name = "PACKAGE@VERSION")]
     version: String,
@@ -27,6 +29,7 @@ pub struct Arguments {
     reason = "the operator, whom the system lets in"
 )]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (package, version) = parse(&arguments.version)?;
     let config = settings::config(&global, None).await?;
     let repository = settings::repository(&config, arguments.repository)?;
@@ -52,7 +55,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             result?
         }
     };
-    if global.json {
+    if output.json {
         print(&serde_json::to_string_pretty(&explanation)?);
     } else {
         print(&sentence(&explanation));

@@ -2,27 +2,31 @@
 
 use std::process::ExitCode;
 
-use super::Global;
 use super::control::{self, versions_of_one};
 use super::settings::Usage;
+use super::{Global, Output};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "A deleted version's number may be published again; its package's name stays ours, and is not\ntaken from outside. `larder status --set disposed` deletes the files and keeps the number taken.\n\nExamples:\n  larder delete npm:@acme/lib@1.2.0 --repository team\n  larder delete npm:@acme/lib --all"
+    after_help = "A deleted version's number may be published again; its package's name stays ours, and is not taken from outside. `larder status --set disposed` deletes the files and keeps the number taken.\n\nExamples:\n  larder delete npm:@acme/lib@1.2.0 --repository team\n  larder delete npm:@acme/lib --all"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Versions of one package
     #[arg(value_name = "PACKAGE@VERSION", required = true)]
     versions: Vec<String>,
     /// All versions of the package
     #[arg(long)]
     all: bool,
+    /// The repository; without it, the first of the configuration
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (package, versions) = versions_of_one(&arguments.versions)?;
     let names_all = versions.len() == arguments.versions.len();
     if arguments.all != versions.is_empty() || !(names_all || arguments.all) {
@@ -40,7 +44,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         from: Vec::new(),
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, |outcome| match outcome {
+    control::show(output, &outcome, |outcome| match outcome {
         Outcome::Changed { versions } => versions
             .iter()
             .map(|version| format!("{package} {version}: deleted"))

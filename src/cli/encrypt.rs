@@ -8,21 +8,24 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Global, control, settings};
+use super::{Global, Output, control, settings};
 use crate::store::{ResealProgress, Resealed, Store, rendered};
 use crate::task::Tasks;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "The key is in the configuration, [encryption] key = { file = \"…\" } or { env = \"…\" }: 32 random bytes in\nbase64 (`openssl rand -base64 32`). What comes in is sealed from then on; this seals what is there. No Larder may\nserve the data directory meanwhile. It may be stopped and begun again.\n\nExamples:\n  larder encrypt\n  larder encrypt --undo      then take [encryption] out of the configuration"
+    after_help = "The key is in the configuration, [encryption] key = { file = \"…\" } or { env = \"…\" }: 32 random bytes in base64 (`openssl rand -base64 32`). What comes in is sealed from then on; this seals what is there. No Larder may serve the data directory meanwhile. It may be stopped and begun again.\n\nExamples:\n  larder encrypt\n  larder encrypt --undo      then take [encryption] out of the configuration"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Lay plain what is sealed
     #[arg(long)]
     undo: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     if config.encryption.is_none() {
         return Err(settings::Usage(
@@ -51,7 +54,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     bar.finish_and_clear();
     let is_whole = done.damaged.is_empty();
-    control::show(&global, &done, |done| lines(done, arguments.undo))?;
+    control::show(output, &done, |done| lines(done, arguments.undo))?;
     store.flush().await;
     Ok(if is_whole {
         ExitCode::SUCCESS

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Global, print, settings, tell};
+use super::{Global, Output, print, settings, tell};
 use crate::package::Format;
 use crate::telemetry::Report;
 use crate::tool::client::Control;
@@ -13,6 +13,8 @@ use crate::{store, tool};
     after_help = "Examples:\n  eval \"$(larder env)\"\n  larder env --json\n  larder env --address http://packages.corp.example"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Where Larder serves; else the one that runs here, or the configured address
     #[arg(long, value_name = "URL")]
     address: Option<String>,
@@ -22,6 +24,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let is_elsewhere = arguments.address.is_some();
     let place = place(&global, arguments.address, arguments.repository).await?;
     // What a Larder elsewhere serves is not known here.
@@ -38,7 +41,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         tell(&line);
     }
     let variables = tool::environment(&place, &formats);
-    if global.json {
+    if output.json {
         print(&serde_json::to_string_pretty(&variables)?);
     } else {
         for (name, value) in variables {

@@ -5,34 +5,38 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::control;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Events go to each [[target]] of the configuration whose pattern lets them through. One that was not\ntaken after many attempts is dead, until it is sent again.\n\nExamples:\n  larder events\n  larder events --state dead --json\n  larder events replay\n  larder events replay 5f0c1a2b3c4d5e6f5f0c1a2b3c4d5e6f"
+    after_help = "Events go to each [[target]] of the configuration whose pattern lets them through. One that was not taken after many attempts is dead, until it is sent again.\n\nExamples:\n  larder events\n  larder events --state dead --json\n  larder events replay\n  larder events replay 5f0c1a2b3c4d5e6f5f0c1a2b3c4d5e6f"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     action: Option<Action>,
-    /// waiting, delivered or dead
+    /// Only events in this state: waiting, delivered, or dead (given up)
     #[arg(long, value_name = "STATE", value_parser = ["waiting", "delivered", "dead"])]
     state: Option<String>,
-    /// How many, the newest first
+    /// The most events to show, the newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
 }
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Send one again, or all that are dead
+    /// Send one event again, or all that were given up
     Replay {
+        /// The event's id, as `larder events` shows it; without it, all that were given up
         #[arg(value_name = "ID")]
         event: Option<String>,
     },
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
         None => Command::Events {
@@ -42,14 +46,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         Some(Action::Replay { event }) => Command::EventsReplay { event },
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn lines(outcome: &Outcome) -> Vec<String> {
     match outcome {
         Outcome::Events { deliveries } if deliveries.is_empty() => {
-            vec!["there are no events".to_owned()]
+            vec!["No events.".to_owned()]
         }
         Outcome::Events { deliveries } => deliveries
             .iter()

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::control::{self, Hand};
 use super::settings::Usage;
-use super::{Global, settings, tell, warm};
+use super::{Global, Output, settings, tell, warm};
 use crate::airgap::bundle::Head;
 use crate::airgap::platform::Platforms;
 use crate::airgap::{Command, Order};
@@ -20,9 +20,11 @@ use crate::store::private;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "A bundle is a zstd-compressed tar: a manifest with every file's digest and source, a CycloneDX bill of\nmaterials, the files, and an Ed25519 signature by the key that `bundle.key` names, else by one of the data\ndirectory's own. Who takes it in has to trust that key: it is printed at the end.\n\nExamples:\n  larder export --out all.larder\n  larder export --out team.larder --repository team\n  larder export --out app.larder package-lock.json pom.xml     what these need, as `larder warm` reads them\n  larder export --out since.larder --new                       what came in since the last export"
+    after_help = "A bundle is a zstd-compressed tar: a manifest with every file's digest and source, a CycloneDX bill of materials, the files, and an Ed25519 signature by the key that `bundle.key` names, else by one of the data directory's own. Who takes it in has to trust that key: it is printed at the end.\n\nExamples:\n  larder export --out all.larder\n  larder export --out team.larder --repository team\n  larder export --out app.larder package-lock.json pom.xml     what these need, as `larder warm` reads them\n  larder export --out since.larder --new                       what came in since the last export"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Where the bundle is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -38,6 +40,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let mut order = Order {
         repository: arguments.repository.clone(),
@@ -62,7 +65,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     hand.rest().await;
     let (head, size) = written?;
     let out = arguments.out.display().to_string();
-    control::show(&global, &head, |head| lines(head, &out, size))?;
+    control::show(output, &head, |head| lines(head, &out, size))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,24 +4,27 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 
-use super::{Global, control, settings};
+use super::{Global, Output, control, settings};
 use crate::repository::upkeep::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Takes away files that nothing names any more, such as documents of which there are newer ones, what a\ncrash left behind, and lines of reports older than report.keep. What is cached, pinned, published or came in\na bundle stays.\n\nExamples:\n  larder gc --dry-run\n  larder gc"
+    after_help = "Takes away files that nothing names any more, such as documents of which there are newer ones, what a crash left behind, and lines of reports older than report.keep. What is cached, pinned, published or came in a bundle stays.\n\nExamples:\n  larder gc --dry-run\n  larder gc"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Say what would be taken away, and leave it
     #[arg(long)]
     dry_run: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let dry_run = arguments.dry_run;
     let outcome = control::execute_upkeep(config, Command::Gc { dry_run }).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 

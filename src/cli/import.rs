@@ -10,14 +10,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::control::{self, Hand};
 use super::settings::Usage;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::airgap::Report;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Nothing of a bundle is visible before its signature and every digest in it are checked; one that is not\nwhole is refused, and changes nothing. It may be stopped and begun again. What it brings is never evicted.\n\nExamples:\n  larder import all.larder --trust ed25519:…     the key that `larder export` printed\n  larder import all.larder                       with the key in bundle.trusted"
+    after_help = "Nothing of a bundle is visible before its signature and every digest in it are checked; one that is not whole is refused, and changes nothing. It may be stopped and begun again. What it brings is never evicted.\n\nExamples:\n  larder import all.larder --trust ed25519:…     the key that `larder export` printed\n  larder import all.larder                       with the key in bundle.trusted"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// The bundle
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -31,6 +33,7 @@ pub struct Arguments {
     reason = "the command line names this file"
 )]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let file = tokio::fs::File::open(&arguments.file)
         .await
@@ -49,7 +52,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let report = hand.import(file, arguments.trust, bar.clone()).await;
     bar.finish_and_clear();
     hand.rest().await;
-    control::show(&global, &report?, lines)?;
+    control::show(output, &report?, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 

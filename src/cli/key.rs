@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control;
 use super::token::listed;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::access::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -12,6 +12,8 @@ use crate::access::manage::{Command, Outcome};
     after_help = "An access key signs requests to the CodeArtifact API, as `aws` and boto3 do.\n\nExamples:\n  larder key create\n  larder key create --principal ada --json\n  larder key delete AKLR5F0C1A2B3C4D5E6F"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     action: Action,
 }
@@ -26,14 +28,16 @@ enum Action {
     },
     /// List the access keys
     List,
-    /// Take an access key away
+    /// Delete an access key
     Delete {
+        /// The key's id, as `larder key list` shows it
         #[arg(value_name = "ID")]
         id: String,
     },
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
         Action::Create { principal } => Command::KeyCreate { principal },
@@ -41,7 +45,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         Action::Delete { id } => Command::KeyDelete { id },
     };
     let outcome = control::execute_access(config, command).await?;
-    control::show(&global, &outcome, |outcome| match outcome {
+    control::show(output, &outcome, |outcome| match outcome {
         Outcome::Key {
             access_key_id,
             secret_access_key,
@@ -51,7 +55,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             format!("AWS_SECRET_ACCESS_KEY={secret_access_key}"),
             format!("# for {principal}; the secret is not shown again"),
         ],
-        Outcome::Keys { keys } => listed(keys, "there are no access keys"),
+        Outcome::Keys { keys } => listed(keys, "No access keys."),
         _ => vec!["done".to_owned()],
     })?;
     Ok(ExitCode::SUCCESS)

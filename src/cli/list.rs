@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 
-use super::Global;
 use super::control::{self, package_and_version};
+use super::{Global, Output};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -13,9 +13,12 @@ use crate::repository::manage::{Command, Outcome};
     after_help = "Examples:\n  larder list\n  larder list --repository team --format npm\n  larder list npm:@acme/lib --json"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// One package, of which the versions are listed
     #[arg(value_name = "PACKAGE")]
     package: Option<String>,
+    /// The repository; without it, the first of the configuration
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
     /// Packages of this format alone
@@ -30,6 +33,7 @@ pub struct Arguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (config, repository) = control::repository(&global, arguments.repository).await?;
     let command = match arguments.package {
         Some(text) => Command::Show {
@@ -44,12 +48,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         },
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn lines(outcome: &Outcome) -> Vec<String> {
     match outcome {
+        Outcome::Packages { packages } if packages.is_empty() => vec!["No packages.".to_owned()],
         Outcome::Packages { packages } => packages
             .iter()
             .map(|one| {

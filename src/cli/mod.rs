@@ -11,10 +11,12 @@ mod env;
 mod events;
 mod export;
 mod gc;
+mod help;
 mod import;
 mod key;
 mod list;
 mod login;
+mod man;
 mod pin;
 mod policy;
 mod report;
@@ -27,6 +29,7 @@ mod status;
 mod table;
 mod token;
 mod verify;
+mod wait;
 mod warm;
 mod wishes;
 
@@ -37,23 +40,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Faults;
 use crate::store::private;
 use crate::telemetry::log;
 
-const EXAMPLES: &str = "\
-Examples:
-  larder run -- npm install express     any client, through a private or the running Larder
-  larder serve                          the sidecar, on 127.0.0.1:5273
-  eval \"$(larder env)\"                  point this shell's clients at it
-  larder login --tool maven             write it into a client's own configuration
-  larder check                          what is configured, learned, and alive";
-
 /// A fast pull-through artifact proxy for npm, PyPI, Maven and NuGet.
 #[derive(Parser)]
-#[command(name = "larder", version, after_help = EXAMPLES)]
+#[command(name = "larder", version)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -65,74 +60,97 @@ struct Arguments {
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Global {
     /// The configuration file
-    #[arg(long, global = true, env = "LARDER_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "LARDER_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     config: Option<PathBuf>,
-    /// Where blobs and the catalog lie
-    #[arg(long, global = true, env = "LARDER_DATA_DIR", value_name = "DIR")]
+    /// The data directory, with packages and databases
+    #[arg(
+        long,
+        global = true,
+        env = "LARDER_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     data_dir: Option<PathBuf>,
-    /// Print results as JSON
+}
+
+/// How a command prints its result.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct Output {
+    /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until told to stop (SIGTERM drains, SIGHUP reads the configuration again)
-    Serve(serve::Arguments),
-    /// Run a client with everything it fetches going through Larder
+    /// Run a command with everything it fetches going through Larder
     Run(run::Arguments),
+    /// Serve packages until told to stop (SIGTERM drains, SIGHUP reloads the configuration)
+    Serve(serve::Arguments),
+    /// Wait until Larder serves
+    Wait(wait::Arguments),
     /// Print the settings that point this shell's clients at Larder
     Env(env::Arguments),
-    /// Write Larder into a client's own configuration, losing nothing that is there
+    /// Write Larder into a client's own configuration; everything else in it stays
     Login(login::Arguments),
-    /// Read the configuration, name every mistake, and ask each upstream for a sign of life
+    /// Check the configuration, name every mistake, and ask each upstream for an answer
     Check(check::Arguments),
+    /// List a repository's packages, or the versions of one package
+    List(list::Arguments),
     /// Say why a package version is served or held back
     WhoDecides(decide::Arguments),
-    /// List a repository's packages, or the versions of one
-    List(list::Arguments),
-    /// Copy package versions from one repository to another, without copying bytes
+    /// Copy package versions to another repository, without copying bytes
     Copy(copy::Arguments),
-    /// Give package versions another status
+    /// Set the status of package versions
     Status(status::Arguments),
     /// Delete package versions
     Delete(delete::Arguments),
     /// Delete the versions that `[[retain]]` does not keep
     Retain(retain::Arguments),
-    /// Show the publishes that wait for their upstream, try them now, or give one up
+    /// Show the publishes that wait for their upstream; retry or drop them
     Spool(spool::Arguments),
-    /// Show the events on their way to targets, or send one again
-    Events(events::Arguments),
-    /// Fetch what lockfiles and lists need
+    /// Fetch what lockfiles and package lists need
     Warm(warm::Arguments),
-    /// Write what is here into a signed bundle, to be carried over an air gap
+    /// Write packages into a signed bundle, to carry over an air gap
     Export(export::Arguments),
-    /// Take a bundle in
+    /// Import a bundle
     Import(import::Arguments),
-    /// Show what was asked for offline and is not here
+    /// Show what clients asked for while offline that Larder does not have
     Wishes(wishes::Arguments),
-    /// Say what was served and fetched, what that saved, and which packages are large or unused
+    /// Report what was served, fetched and saved, and which packages are large or unused
     Report(report::Arguments),
-    /// Say who took a version, and when
+    /// Show who took a version, and when
     Who(report::WhoArguments),
-    /// Hold every stored file against its name, and fetch damaged ones again
+    /// Check every stored file against its digest, and fetch damaged ones again
     Verify(verify::Arguments),
-    /// Take away what nothing needs
+    /// Delete files that nothing refers to
     Gc(gc::Arguments),
-    /// Never evict what a pattern takes, or show what is pinned
+    /// Protect packages from eviction, or show which are protected
     Pin(pin::Arguments),
-    /// Let what is no longer needed be evicted again
+    /// Let pinned packages be evicted again
     Unpin(pin::UnpinArguments),
-    /// Seal the blobs that lie plain on the disk, under the key of `[encryption]`
+    /// Encrypt the files that are stored plain, with the key of `[encryption]`
     Encrypt(encrypt::Arguments),
-    /// Make, list and revoke tokens
+    /// Create, list and revoke tokens
     Token(token::Arguments),
-    /// Make, list and delete access keys for the CodeArtifact API
+    /// Create, list and delete access keys for the CodeArtifact API
     Key(key::Arguments),
     /// Show, put and test resource policies
     Policy(policy::Arguments),
+    /// Show the events that wait for their targets; send one again
+    Events(events::Arguments),
     /// Print completions for a shell
     Completions(completions::Arguments),
+    /// Print the manual page of Larder or of one command
+    Man(man::Arguments),
 }
 
 /// Runs the command line.
@@ -140,12 +158,15 @@ enum Command {
 pub fn main() -> ExitCode {
     private::close_to_others();
     let _flush = log::Flush;
-    let arguments = Arguments::parse();
+    let matches = help::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = arguments.global;
     let result = match arguments.command {
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Serve(arguments) => settings::block_on(serve::run(global, arguments)),
         Command::Run(arguments) => settings::block_on(run::run(global, arguments)),
+        Command::Wait(arguments) => settings::block_on(wait::run(global, arguments)),
         Command::Env(arguments) => settings::block_on(env::run(global, arguments)),
         Command::Login(arguments) => settings::block_on(login::run(global, arguments)),
         Command::Check(arguments) => settings::block_on(check::run(global, arguments)),
@@ -193,10 +214,9 @@ fn complain(error: &anyhow::Error) {
     let _ = told.recv_timeout(Duration::from_secs(1));
 }
 
-/// Prints a line of a result.
-#[allow(clippy::print_stdout, reason = "this room prints")]
+/// Prints a line of a result. A reader that has seen enough closes the pipe, which is no failure.
 fn print(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Prints a line beside the result, where it disturbs nobody who reads that.

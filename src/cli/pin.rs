@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 
-use super::{Global, control, settings};
+use super::{Global, Output, control, settings};
 use crate::repository::upkeep::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -12,6 +12,9 @@ use crate::repository::upkeep::{Command, Outcome};
     after_help = "Patterns are those of rules. What is pinned is never evicted, nor are its packages' documents.\n\nExamples:\n  larder pin                                what is pinned\n  larder pin npm:@acme/* 'pypi:numpy@<2'\n  larder pin '*'                            everything that is here and will be"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
+    /// Packages, such as npm:left-pad@1.3.0 or npm:@acme/*; without any, show what is pinned
     #[arg(value_name = "PATTERN")]
     patterns: Vec<String>,
 }
@@ -19,7 +22,9 @@ pub struct Arguments {
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  larder unpin npm:@acme/*")]
 pub struct UnpinArguments {
-    /// As it was pinned
+    #[command(flatten)]
+    output: Output,
+    /// Patterns, written as they were pinned
     #[arg(value_name = "PATTERN", required = true)]
     patterns: Vec<String>,
 }
@@ -28,6 +33,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let patterns = arguments.patterns;
     carry_out(
         global,
+        arguments.output,
         if patterns.is_empty() {
             Command::Pins
         } else {
@@ -39,13 +45,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 
 pub async fn unpin(global: Global, arguments: UnpinArguments) -> anyhow::Result<ExitCode> {
     let patterns = arguments.patterns;
-    carry_out(global, Command::Unpin { patterns }).await
+    carry_out(global, arguments.output, Command::Unpin { patterns }).await
 }
 
-async fn carry_out(global: Global, command: Command) -> anyhow::Result<ExitCode> {
+async fn carry_out(global: Global, output: Output, command: Command) -> anyhow::Result<ExitCode> {
     let config = settings::config(&global, None).await?;
     let outcome = control::execute_upkeep(config, command).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 

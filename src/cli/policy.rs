@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::control;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::access;
 use crate::access::manage::{Command, Outcome};
 
@@ -19,6 +19,8 @@ const DENIED: u8 = 3;
     after_help = "Policies are JSON as AWS IAM has it. One is attached to the domain, one to each repository.\n\nExamples:\n  larder policy put --repository team readers.json\n  larder policy test --principal arn:aws:iam::222233334444:user/ada ReadFromRepository --repository team\n  larder policy test --principal ci PublishPackageVersion --repository team --package npm:@acme/ui"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     action: Action,
 }
@@ -27,18 +29,22 @@ pub struct Arguments {
 enum Action {
     /// Print the policy of the domain, or of a repository
     Show {
+        /// The repository; without it, the domain
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
     },
     /// Attach a policy to the domain, or to a repository
     Put {
+        /// The repository; without it, the domain
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
+        /// A file with the policy as JSON; `-` reads standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Take a policy away
+    /// Delete a policy
     Delete {
+        /// The repository; without it, the domain
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
     },
@@ -47,15 +53,16 @@ enum Action {
         /// A user's name, `root`, `anonymous`, or an ARN
         #[arg(long, value_name = "NAME")]
         principal: String,
-        /// Such as ReadFromRepository
+        /// An action of CodeArtifact, such as ReadFromRepository
         #[arg(value_name = "ACTION")]
         name: access::Action,
+        /// The repository; without it, the domain
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
-        /// Such as npm:@scope/name
+        /// A package, such as npm:@scope/name
         #[arg(long, value_name = "PACKAGE", requires = "repository")]
         package: Option<String>,
-        /// Where the request would come from
+        /// The address that the request would come from
         #[arg(long, value_name = "ADDRESS")]
         address: Option<IpAddr>,
     },
@@ -66,6 +73,7 @@ enum Action {
     reason = "the command line names this file"
 )]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
         Action::Show { repository } => Command::PolicyShow { repository },
@@ -92,7 +100,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         },
     };
     let outcome = control::execute_access(config, command).await?;
-    control::show(&global, &outcome, |outcome| match outcome {
+    control::show(output, &outcome, |outcome| match outcome {
         Outcome::Policy { document, .. } => vec![document.trim_end().to_owned()],
         Outcome::Decided {
             allowed,

@@ -7,15 +7,17 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::control::{self, package_and_version};
-use super::{Global, print, settings, table};
+use super::{Global, Output, print, settings, table};
 use crate::repository::upkeep::{Command, Outcome, Report};
 use crate::store::catalog::ledger::{Pull, Size};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after\ndecompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
+    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after decompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// The last days, today among them
     #[arg(long, default_value_t = 30)]
     days: u32,
@@ -44,6 +46,8 @@ enum By {
     after_help = "Who is a principal's ARN where requests have to say who it is, else an address. The last of a day is noted.\n\nExamples:\n  larder who npm:left-pad@1.3.0\n  larder who maven:org.apache.logging.log4j:log4j-core --json"
 )]
 pub struct WhoArguments {
+    #[command(flatten)]
+    output: Output,
     /// A package, or one version of it
     #[arg(value_name = "PACKAGE[@VERSION]")]
     package: String,
@@ -53,6 +57,7 @@ pub struct WhoArguments {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = Command::Report {
         days: arguments.days,
@@ -65,11 +70,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     if arguments.csv {
         return csv(&rows(report, arguments.by, false));
     }
-    control::show(&global, report, |report| lines(report, arguments.by))?;
+    control::show(output, report, |report| lines(report, arguments.by))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn who(global: Global, arguments: WhoArguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (package, version) = package_and_version(&arguments.package)?;
     let config = settings::config(&global, None).await?;
     let command = Command::Who {
@@ -84,7 +90,7 @@ pub async fn who(global: Global, arguments: WhoArguments) -> anyhow::Result<Exit
     if arguments.csv {
         return csv(&rows);
     }
-    control::show(&global, &outcome, |_| {
+    control::show(output, &outcome, |_| {
         if pulls.is_empty() {
             vec![format!("nobody has taken {} here", arguments.package)]
         } else {

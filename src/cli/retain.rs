@@ -5,26 +5,29 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::control;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "What stays is in the configuration, [[retain]]: the last so many, the newer than so old, and what a\ntag points to.\n\nExamples:\n  larder retain --dry-run\n  larder retain"
+    after_help = "What stays is in the configuration, [[retain]]: the last so many, the newer than so old, and what a tag points to.\n\nExamples:\n  larder retain --dry-run\n  larder retain"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Say what would go, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = Command::Retain {
         dry_run: arguments.dry_run,
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 

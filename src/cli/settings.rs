@@ -68,7 +68,7 @@ pub async fn learned(
 ) -> anyhow::Result<(Config, Vec<String>)> {
     let source = source(global)?;
     let mut learned = Learned {
-        connections: Vec::new(),
+        connections: None,
         listen: None,
         data_dir: global.data_dir.clone(),
     };
@@ -79,14 +79,15 @@ pub async fn learned(
     let mut missing = config.formats_off();
     missing.retain(|format| formats.contains(format));
     if missing.is_empty() || config.offline && !config.connections.is_empty() {
-        return Ok((config, Vec::new()));
+        learned.connections = Some(Vec::new());
+        return Ok((load(&source, &learned)?, Vec::new()));
     }
     let holder = store::holder(&config.data_dir).and_then(|holder| holder.address);
     let mut own = OwnAddresses::of(&config, holder.as_deref());
     own.add_listen(configured);
-    learned.connections = tool::learn(&missing, &own).await;
-    let found = &learned.connections;
+    let found = tool::learn(&missing, &own).await;
     let remarks = own.remarks(|format| found.iter().any(|one| one.format == format));
+    learned.connections = Some(found);
     Ok((load(&source, &learned)?, remarks))
 }
 

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::control;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -14,25 +14,30 @@ use crate::repository::manage::{Command, Outcome};
     after_help = "Examples:\n  larder spool\n  larder spool retry\n  larder spool drop 5f0c1a2b3c4d"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     action: Option<Action>,
 }
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Try what waits now, one or all
+    /// Send one publish now, or all that wait
     Retry {
+        /// The publish's id, as `larder spool` shows it; without it, all
         #[arg(value_name = "ID")]
         id: Option<String>,
     },
-    /// Give one up
+    /// Give a publish up; its files are deleted
     Drop {
+        /// The publish's id
         #[arg(value_name = "ID")]
         id: String,
     },
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
         None => Command::Spool,
@@ -40,7 +45,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         Some(Action::Drop { id }) => Command::SpoolDrop { id },
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, lines)?;
+    control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,7 +54,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         return Vec::new();
     };
     if waiting.is_empty() {
-        return vec!["nothing waits".to_owned()];
+        return vec!["No publishes wait.".to_owned()];
     }
     let time =
         |ms| Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string());

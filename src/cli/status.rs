@@ -2,28 +2,32 @@
 
 use std::process::ExitCode;
 
-use super::Global;
 use super::control::{self, versions_of_one};
 use super::settings::Usage;
+use super::{Global, Output};
 use crate::package::Status;
 use crate::repository::manage::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Published: listed and served. Unlisted: served to who names it (in Python: yanked).\nArchived: kept, neither listed nor served. Disposed: its files are gone for good.\n\nExamples:\n  larder status pypi:acme-lib@1.2.0 --set unlisted\n  larder status pypi:acme-lib@1.2.0 --set published --repository team"
+    after_help = "Published: listed and served. Unlisted: served to who names it (in Python: yanked). Archived: kept, neither listed nor served. Disposed: its files are gone for good.\n\nExamples:\n  larder status pypi:acme-lib@1.2.0 --set unlisted\n  larder status pypi:acme-lib@1.2.0 --set published --repository team"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Versions of one package
     #[arg(value_name = "PACKAGE@VERSION", required = true)]
     versions: Vec<String>,
     /// published, unlisted, archived, disposed or unfinished
     #[arg(long, value_name = "STATUS")]
     set: String,
+    /// The repository; without it, the first of the configuration
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let status: Status = arguments
         .set
         .parse()
@@ -43,7 +47,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         status,
     };
     let outcome = control::execute(config, command).await?;
-    control::show(&global, &outcome, |outcome| match outcome {
+    control::show(output, &outcome, |outcome| match outcome {
         Outcome::Changed { versions } if versions.is_empty() => {
             vec![format!(
                 "{package}: nothing changes, they are {status} already"

@@ -3,21 +3,23 @@
 use std::process::ExitCode;
 
 use super::control;
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::access::manage::{Command, Listed, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "A token stands for a principal of the domain's owner, or for whom an ARN names. Clients send it as a\nbearer's token, as the password of any user, or as NuGet's API key.\n\nExamples:\n  larder token create --principal ci --expires 90d --note \"build agents\"\n  larder token list\n  larder token revoke 5f0c1a2b3c4d\n  larder token rotate"
+    after_help = "A token stands for a principal of the domain's owner, or for whom an ARN names. Clients send it as a bearer's token, as the password of any user, or as NuGet's API key.\n\nExamples:\n  larder token create --principal ci --expires 90d --note \"build agents\"\n  larder token list\n  larder token revoke 5f0c1a2b3c4d\n  larder token rotate"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
-    /// Make a token for a machine; it is shown once, and kept as a hash alone
+    /// Create a token for a machine; it is shown once
     Create {
         /// A user's name, `root`, or an ARN
         #[arg(long, value_name = "NAME")]
@@ -25,26 +27,28 @@ enum Action {
         /// What it is for
         #[arg(long, value_name = "TEXT", default_value = "")]
         note: String,
-        /// How long it holds, such as 90d; without it, until it is revoked
+        /// How long it is valid, such as 90d; without it, until it is revoked
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires: Option<std::time::Duration>,
     },
     /// List the tokens of machines
     List,
-    /// End a token, named by its id or by itself
+    /// Revoke a token
     Revoke {
+        /// The token's id, as `larder token list` shows it, or the token itself
         #[arg(value_name = "ID")]
         token: String,
     },
-    /// Have another key sign tokens from now on
+    /// Sign tokens with a new key from now on
     Rotate {
-        /// End at once whatever the old keys signed
+        /// Refuse at once every token that an old key signed
         #[arg(long)]
         at_once: bool,
     },
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
         Action::Create {
@@ -61,7 +65,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         Action::Rotate { at_once } => Command::TokenRotate { at_once },
     };
     let outcome = control::execute_access(config, command).await?;
-    control::show(&global, &outcome, |outcome| match outcome {
+    control::show(output, &outcome, |outcome| match outcome {
         Outcome::Token {
             id,
             token,
@@ -71,7 +75,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             token.clone(),
             format!("for {principal}; its id is {id}. It is not shown again."),
         ],
-        Outcome::Tokens { tokens } => listed(tokens, "there are no tokens"),
+        Outcome::Tokens { tokens } => listed(tokens, "No tokens."),
         _ => vec!["done".to_owned()],
     })?;
     Ok(ExitCode::SUCCESS)

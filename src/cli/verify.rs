@@ -8,14 +8,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::control::{self, Hand};
-use super::{Global, settings, tell};
+use super::{Global, Output, settings, tell};
 use crate::repository::upkeep::{Command, Damage, Outcome, Verified};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Reads every stored file through and holds it against its name. It may be stopped, and goes on where it\nwas. Exit code 1: something is damaged, and not repaired.\n\nExamples:\n  larder verify\n  larder verify --rate 100MiB       at most so much a second\n  larder verify --repair            what is damaged is fetched again"
+    after_help = "Reads every stored file through and holds it against its name. It may be stopped, and goes on where it was. Exit code 1: something is damaged, and not repaired.\n\nExamples:\n  larder verify\n  larder verify --rate 100MiB       at most so much a second\n  larder verify --repair            what is damaged is fetched again"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Fetch again what is damaged
     #[arg(long)]
     repair: bool,
@@ -36,12 +38,13 @@ struct Summary {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let hand = Hand::of(config).await?;
     let verified = verify(&hand, &arguments).await;
     hand.rest().await;
     let summary = verified?;
-    control::show(&global, &summary, lines)?;
+    control::show(output, &summary, lines)?;
     Ok(if summary.damaged.iter().all(|it| it.is_repaired) {
         ExitCode::SUCCESS
     } else {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::control::{self, Hand};
 use super::settings::Usage;
-use super::{Global, tell};
+use super::{Global, Output, tell};
 use crate::airgap::lockfile::{self, Needs};
 use crate::airgap::platform::{Platform, Platforms};
 use crate::airgap::{Command, Manner, Outcome, Trouble, TroubleKind, Want, Warmed};
@@ -22,15 +22,18 @@ use crate::tool::maven;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Lists are package-lock.json, npm-shrinkwrap.json, pnpm-lock.yaml, yarn.lock (both kinds), bun.lock,\nrequirements.txt, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, pom.xml, gradle.lockfile,\nverification-metadata.xml, packages.lock.json, project.assets.json, packages.config, and text with a package a\nline: npm:left-pad@1.3.0, pypi:requests (the newest), maven:org.acme:lib@1.0 (with all that it needs). Of a\nfolder, those in it. What is here already is not fetched again: it may be stopped and begun again.\n\nExamples:\n  larder warm package-lock.json\n  larder warm . --platform linux-x64 --platform linux-arm64 --python 3.12\n  larder warm --wishes wishes.json       what `larder wishes --json` printed behind the air gap\n  larder warm pom.xml requirements.txt --json"
+    after_help = "Lists are package-lock.json, npm-shrinkwrap.json, pnpm-lock.yaml, yarn.lock (both kinds), bun.lock, requirements.txt, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, pom.xml, gradle.lockfile, verification-metadata.xml, packages.lock.json, project.assets.json, packages.config, and text with a package a line: npm:left-pad@1.3.0, pypi:requests (the newest), maven:org.acme:lib@1.0 (with all that it needs). Of a folder, those in it. What is here already is not fetched again: it may be stopped and begun again.\n\nExamples:\n  larder warm package-lock.json\n  larder warm . --platform linux-x64 --platform linux-arm64 --python 3.12\n  larder warm --wishes wishes.json       what `larder wishes --json` printed behind the air gap\n  larder warm pom.xml requirements.txt --json"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Lockfiles, lists, or folders with some in them
     #[arg(value_name = "FILE", required_unless_present = "wishes")]
     files: Vec<PathBuf>,
     /// A list of wishes, as `larder wishes --json` prints it
     #[arg(long, value_name = "FILE")]
     wishes: Vec<PathBuf>,
+    /// The repository; without it, the first of the configuration
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
     /// Files for this kind of machine alone (linux-x64, linux-arm64-musl, darwin-arm64, win32-x64)
@@ -88,6 +91,7 @@ impl Summary {
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let (config, repository) = control::repository(&global, arguments.repository).await?;
     let platforms = Platforms {
         platforms: arguments.platform,
@@ -102,7 +106,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let warmed = warm(&hand, &repository, needs, &manner, arguments.at_once).await;
     hand.rest().await;
     let summary = warmed?;
-    control::show(&global, &summary, lines)?;
+    control::show(output, &summary, lines)?;
     Ok(if summary.is_whole() {
         ExitCode::SUCCESS
     } else {

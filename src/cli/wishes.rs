@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::control::{self, Hand};
-use super::{Global, settings};
+use super::{Global, Output, settings};
 use crate::airgap::{Command, Outcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -11,12 +11,15 @@ use crate::airgap::{Command, Outcome};
     after_help = "Examples:\n  larder wishes\n  larder wishes --json > wishes.json     for `larder warm --wishes wishes.json` where there is a line\n  larder wishes --clear"
 )]
 pub struct Arguments {
+    #[command(flatten)]
+    output: Output,
     /// Forget them all
     #[arg(long)]
     clear: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let hand = Hand::of(config).await?;
     let outcome = hand
@@ -27,12 +30,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         })
         .await;
     hand.rest().await;
-    control::show(&global, &outcome?, lines)?;
+    control::show(output, &outcome?, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn lines(outcome: &Outcome) -> Vec<String> {
     match outcome {
+        Outcome::Wishes { wishes } if wishes.is_empty() => vec!["No wishes.".to_owned()],
         Outcome::Wishes { wishes } => wishes
             .iter()
             .map(|wish| {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::package::named;
 use super::page::Page;
 use super::{Answer, Answered, Api, Call, Failure, Operation, object, words};
-use crate::format::{generic, package as package_of};
+use crate::format::{generic, package as package_of, path};
 use crate::package::{AssetId, Format, Origin, PackageId, Status};
 use crate::repository::manage::{Asset, Command, Version};
 use crate::repository::{Addition, Body, Repository};
@@ -43,7 +43,7 @@ fn asset_name(format: Format, file: &str) -> &str {
     if format == Format::Npm {
         "package.tgz"
     } else {
-        file.rsplit('/').next().unwrap_or(file)
+        path::last_segment(file)
     }
 }
 

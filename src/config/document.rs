@@ -22,15 +22,22 @@ pub struct Fault {
     pub message: String,
 }
 
-/// All mistakes of a configuration.
+/// All mistakes of a configuration, in the order of its lines.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct Faults {
+    /// The configuration file's name.
+    pub file: String,
+    pub faults: Vec<Fault>,
+}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}: {}", fault.place, fault.message)?;
+        if let [only] = self.faults.as_slice() {
+            return write!(f, "{}: {}", only.place, only.message);
+        }
+        write!(f, "{} mistakes in {}", self.faults.len(), self.file)?;
+        for fault in &self.faults {
+            write!(f, "\n{}: {}", fault.place, fault.message)?;
         }
         Ok(())
     }

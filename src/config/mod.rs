@@ -14,6 +14,8 @@ mod report;
 mod repository;
 mod scope;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use access::Access;
 pub use connection::{Auth, CodeArtifact, Connection, basic, bearer};

@@ -8,6 +8,25 @@ use super::document::{Section, nearest};
 use super::publish::Publish;
 use crate::package::Format;
 
+/// The name of the built-in repository, and the beginning of those of learned connections.
+const PUBLIC: &str = "public";
+
+/// A name of a repository or connection that leads nowhere, or in a circle.
+pub(super) struct Unresolved<'a> {
+    pub message: String,
+    /// The connection that is not there.
+    connection: Option<&'a str>,
+}
+
+impl Unresolved<'_> {
+    /// Whether the name is that of an upstream of one of the machine's own clients: `public:npm`.
+    pub fn is_about_learned(&self) -> bool {
+        let of = |name: &str| name.strip_prefix(PUBLIC)?.strip_prefix(':')?.parse().ok();
+        let format: Option<Format> = self.connection.and_then(of);
+        format.is_some()
+    }
+}
+
 /// What a repository draws on, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -149,8 +168,8 @@ pub fn resolved(
 ) -> Result<Vec<Repository>, Vec<String>> {
     let written: Vec<Written> = repositories.into_iter().map(Repository::written).collect();
     let faults = RefCell::new(Vec::new());
-    let all = resolve(&written, connections, &|_, message| {
-        faults.borrow_mut().push(message);
+    let all = resolve(&written, connections, &|_, fault| {
+        faults.borrow_mut().push(fault.message);
     });
     let faults = faults.into_inner();
     if faults.is_empty() {
@@ -164,8 +183,25 @@ pub fn resolved(
 pub(super) fn resolve(
     written: &[Written],
     connections: &[Connection],
-    fault: &dyn Fn(&str, String),
+    report: &dyn Fn(&str, Unresolved<'_>),
 ) -> Vec<Repository> {
+    let fault = |place: &str, message| {
+        report(
+            place,
+            Unresolved {
+                message,
+                connection: None,
+            },
+        );
+    };
+    let no_connection = |place: &str, name: &str| {
+        let names = connections.iter().map(|it| it.name.as_str());
+        let unresolved = Unresolved {
+            message: unknown("connection", name, nearest(name, names)),
+            connection: Some(name),
+        };
+        report(place, unresolved);
+    };
     let by_name: BTreeMap<&str, &Written> =
         written.iter().map(|it| (it.name.as_str(), it)).collect();
     for (index, one) in written.iter().enumerate() {
@@ -184,23 +220,14 @@ pub(super) fn resolve(
                 .iter()
                 .any(|connection| connection.name == *external)
             {
-                let names = connections
-                    .iter()
-                    .map(|connection| connection.name.as_str());
-                fault(
-                    &one.external_place,
-                    unknown("connection", external, nearest(external, names)),
-                );
+                no_connection(&one.external_place, external);
             }
         }
         if let (Publish::Forward(to), Some(place)) = (&one.publish, &one.publish_place) {
             let mut formats = Vec::new();
             for name in to {
                 match connections.iter().find(|it| it.name == *name) {
-                    None => {
-                        let names = connections.iter().map(|it| it.name.as_str());
-                        fault(place, unknown("connection", name, nearest(name, names)));
-                    }
+                    None => no_connection(place, name),
                     Some(it) if formats.contains(&it.format) => fault(
                         place,
                         format!(
@@ -282,27 +309,46 @@ fn collect<'a>(
     None
 }
 
-/// The repository that is there where none is configured: all connections, in order.
-pub(super) fn public(connections: &[Connection]) -> Repository {
-    let mut of_format: Vec<&Connection> = connections.iter().collect();
-    of_format.sort_by_key(|connection| {
-        Format::SERVED
-            .iter()
-            .position(|format| *format == connection.format)
+/// The built-in repository, which is there unless the configuration has one of its name: it draws on
+/// every connection that no other repository names, those of the machine's own clients among them. A
+/// configured `public` that says nothing about sources draws on the same.
+pub(super) fn with_public(mut written: Vec<Written>, connections: &[Connection]) -> Vec<Written> {
+    let is_named = |name: &String| {
+        written.iter().any(|one| {
+            let forwards = match &one.publish {
+                Publish::Forward(to) => to.contains(name),
+                Publish::Deny | Publish::Local => false,
+            };
+            forwards || one.external.contains(name)
+        })
+    };
+    let mut rest: Vec<&Connection> = connections.iter().collect();
+    rest.retain(|connection| !is_named(&connection.name));
+    rest.sort_by_key(|connection| {
+        let mut served = Format::SERVED.iter();
+        served.position(|format| *format == connection.format)
     });
-    Repository {
-        name: "public".to_owned(),
-        publish: Publish::Deny,
-        upstreams: Vec::new(),
-        external: of_format.iter().map(|it| it.name.clone()).collect(),
-        spool: false,
-        retain: false,
-        sources: std::iter::once(Source::Own("public".to_owned()))
-            .chain(
-                of_format
-                    .into_iter()
-                    .map(|connection| Source::Connection(connection.name.clone())),
-            )
-            .collect(),
+    let external: Vec<String> = rest.iter().map(|it| it.name.clone()).collect();
+    let is_wanted = written.is_empty()
+        || !external.is_empty()
+        || written
+            .iter()
+            .any(|it| it.upstreams.iter().any(|up| up == PUBLIC));
+    match written.iter_mut().find(|one| one.name == PUBLIC) {
+        Some(public) => {
+            let is_bare = public.external.is_empty() && public.upstreams.is_empty();
+            if is_bare && public.publish == Publish::Deny {
+                public.external = external;
+            }
+        }
+        None if is_wanted => {
+            let made = Repository {
+                publish: Publish::Deny,
+                ..Repository::made(PUBLIC, &[], &external)
+            };
+            written.push(made.written());
+        }
+        None => {}
     }
+    written
 }

@@ -21,6 +21,8 @@ use super::reach::Reach;
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
+use crate::format::bounded::{Bounded, TooLong};
+use crate::format::path;
 use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
 
@@ -141,14 +143,12 @@ impl Opened {
     /// # Errors
     /// Where it breaks off or is longer.
     pub async fn body(mut self, max: u64) -> Result<Bytes, Error> {
-        let mut body = Vec::new();
+        let too_long = |error: TooLong| Error::Body(error.to_string());
+        let mut body = Bounded::new(max);
         while let Some(piece) = self.piece().await? {
-            if (body.len() + piece.len()) as u64 > max {
-                return Err(Error::Body(format!("it is longer than {max} bytes")));
-            }
-            body.extend_from_slice(&piece);
+            body.push(&piece).map_err(too_long)?;
         }
-        Ok(body.into())
+        Ok(body.finish().map_err(too_long)?.into())
     }
 }
 
@@ -501,9 +501,7 @@ impl Connection {
 
     fn is_below(&self, url: &Url) -> bool {
         let own = self.url.path();
-        let folder = own.rfind('/').and_then(|end| own.get(..=end));
-        self.url.origin() == url.origin()
-            && folder.is_some_and(|folder| url.path().starts_with(folder))
+        self.url.origin() == url.origin() && url.path().starts_with(path::folder(own))
     }
 
     async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {
@@ -647,18 +645,16 @@ fn denies(response: &reqwest::Response) -> bool {
 
 /// A refusal's words, in whichever shape its format has them, on one line.
 async fn said(mut response: reqwest::Response) -> String {
-    const BYTES_MAX: usize = 8192;
-    let mut body = Vec::new();
-    while body.len() < BYTES_MAX
-        && let Ok(Some(piece)) = response.chunk().await
-    {
-        body.extend_from_slice(&piece);
-    }
-    let text = String::from_utf8_lossy(&body).into_owned();
-    let of_npm = serde_json::from_str::<serde_json::Value>(&text)
+    const BYTES_MAX: u64 = 8192;
+    let mut body = Bounded::new(BYTES_MAX);
+    while let Ok(Some(piece)) = response.chunk().await
+        && body.push(&piece).is_ok()
+    {}
+    let text = String::from_utf8_lossy(&body.beginning()).into_owned();
+    let error = serde_json::from_str::<serde_json::Value>(&text)
         .ok()
         .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
-    let words: Vec<&str> = of_npm
+    let words: Vec<&str> = error
         .as_deref()
         .unwrap_or(&text)
         .split_whitespace()

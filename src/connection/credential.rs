@@ -19,6 +19,8 @@ use super::error::Error;
 use crate::aws::Account;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
+use crate::format::TokenScheme;
+use crate::format::bounded::{Bounded, TooLong};
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -29,7 +31,7 @@ const REST: Duration = Duration::from_secs(5);
 /// A token is renewed so long before it ends, or in the last quarter of its time.
 const MARGIN_SECONDS_MAX: i64 = 600;
 /// A token's answer is a few kilobytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a connection's requests carry.
 pub(super) enum Credential {
@@ -202,13 +204,12 @@ impl Rented {
                 .execute(request)
                 .await
                 .map_err(|error| no_token(super::error::transport(&error).to_string()))?;
-            let mut body = Vec::new();
+            let too_long = |error: TooLong| no_token(format!("the answer: {error}"));
+            let mut body = Bounded::new(ANSWER_BYTES_MAX);
             while let Ok(Some(piece)) = response.chunk().await {
-                body.extend_from_slice(&piece);
-                if body.len() > ANSWER_BYTES_MAX {
-                    return Err(no_token("the answer is too long".to_owned()));
-                }
+                body.push(&piece).map_err(too_long)?;
             }
+            let body = body.finish().map_err(too_long)?;
             let status = response.status();
             if !status.is_success() {
                 let said = serde_json::from_slice::<serde_json::Value>(&body)
@@ -228,13 +229,11 @@ impl Rented {
 
     fn token(&self, answer: &Answer) -> Result<Token, Error> {
         let token = Secret::new(&answer.authorization_token);
-        // npm's registries take bearer tokens, the others a user's password (CodeArtifact user
-        // guide, "Using CodeArtifact with …").
-        let value = match self.format {
-            Format::Npm => config::bearer(&token),
-            Format::Pypi | Format::Maven | Format::Nuget | Format::Generic => {
-                config::basic("aws", &token)
-            }
+        // The name of the user counts for nothing (CodeArtifact user guide, "Using CodeArtifact
+        // with …").
+        let value = match self.format.protocol().token_scheme() {
+            TokenScheme::Bearer => config::bearer(&token),
+            TokenScheme::Password => config::basic("aws", &token),
         };
         #[allow(
             clippy::cast_possible_truncation,

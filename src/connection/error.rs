@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reach::LeadsInside;
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Kind, Problem, root_cause};
 
 /// Why there is no answer to use.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -158,15 +158,6 @@ impl Error {
     }
 }
 
-/// The innermost cause.
-pub(super) fn causes(error: &dyn std::error::Error) -> Option<String> {
-    let mut innermost = error.source()?;
-    while let Some(inner) = innermost.source() {
-        innermost = inner;
-    }
-    Some(innermost.to_string())
-}
-
 pub(super) fn transport(error: &reqwest::Error) -> Error {
     if let Some(host) = LeadsInside::caused(error) {
         return Error::Inside {
@@ -177,7 +168,8 @@ pub(super) fn transport(error: &reqwest::Error) -> Error {
         return Error::TimedOut;
     }
     // The causes say what the sentence does not; the URL, which may be a secret, is left out.
-    let cause = causes(error).unwrap_or_default();
+    let cause = std::error::Error::source(error).map(|cause| root_cause(cause).to_string());
+    let cause = cause.unwrap_or_default();
     if error.is_connect() {
         Error::Unreachable { cause }
     } else if error.is_request() {

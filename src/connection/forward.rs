@@ -28,9 +28,9 @@ use rustls_platform_verifier::Verifier;
 use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
 use super::error::Error;
-use super::error::causes;
 use super::reach::{LeadsInside, Reach};
-use crate::package::UpstreamUrl;
+use crate::package::{Format, UpstreamUrl};
+use crate::problem::root_cause;
 
 /// A body on its way upstream.
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -126,12 +126,11 @@ impl Outbound {
     }
 }
 
-/// What says who the client is.
-static CREDENTIALS: [HeaderName; 3] = [
-    AUTHORIZATION,
-    HeaderName::from_static("x-nuget-apikey"),
-    HeaderName::from_static("npm-otp"),
-];
+/// Whether the header says who the client is, in any format.
+fn is_credential(name: &HeaderName) -> bool {
+    let has = |format: &Format| format.protocol().credential_headers().contains(name);
+    *name == AUTHORIZATION || Format::SERVED.iter().any(has)
+}
 
 /// The headers that are passed on, without credentials.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
@@ -141,7 +140,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         .filter(|(name, _)| {
             !HOP_BY_HOP.contains(name)
                 && !NOT_PASSED_ON.contains(name)
-                && !CREDENTIALS.contains(name)
+                && !is_credential(name)
                 && !named.iter().any(|it| it == name.as_str())
         })
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -259,7 +258,7 @@ impl Connection {
                     let host = host.to_owned();
                     return Err(Error::Inside { host });
                 }
-                let cause = causes(&error).unwrap_or_else(|| error.to_string());
+                let cause = root_cause(&error).to_string();
                 Err(Error::Unreachable { cause })
             }
         }

@@ -47,7 +47,7 @@ impl Deliverer {
                 let events = own.events.load_full();
                 let before = clock::unix_ms_now() - ms(events.keep);
                 if !events.targets.is_empty()
-                    && let Err(error) = own.packages.forget_delivered(before).await
+                    && let Err(error) = own.packages.deliveries().forget_delivered(before).await
                 {
                     warn!(%error, "What was delivered long ago is still kept");
                 }
@@ -60,11 +60,11 @@ impl Deliverer {
     /// Puts other targets in force.
     pub fn reload(&self, events: &Events) {
         self.events.store(Arc::new(events.clone()));
-        self.packages.bell().notify_waiters();
+        self.packages.deliveries().bell().notify_waiters();
     }
 
     async fn run(self: Arc<Self>) {
-        let bell = self.packages.bell();
+        let bell = self.packages.deliveries().bell();
         loop {
             // What is written from here on rings, whenever that is.
             let rung = bell.notified();
@@ -99,6 +99,7 @@ impl Deliverer {
         loop {
             let due = self
                 .packages
+                .deliveries()
                 .due(&target.name, clock::unix_ms_now(), BATCH)
                 .await;
             let due = match due {
@@ -109,7 +110,13 @@ impl Deliverer {
                 }
             };
             if due.is_empty() {
-                return self.packages.next_due(&target.name).await.ok().flatten();
+                return self
+                    .packages
+                    .deliveries()
+                    .next_due(&target.name)
+                    .await
+                    .ok()
+                    .flatten();
             }
             stream::iter(due)
                 .for_each_concurrent(events.at_once, |one| async move {
@@ -124,7 +131,8 @@ impl Deliverer {
         let claimed_until = clock::unix_ms_now() + ms(events.timeout) + 5000;
         let claimed = self
             .packages
-            .delivery_is(&one, "waiting", one.attempts, claimed_until, &one.said)
+            .deliveries()
+            .record(&one, "waiting", one.attempts, claimed_until, &one.said)
             .await;
         match claimed {
             Ok(true) => one.next_at = claimed_until,
@@ -162,7 +170,8 @@ impl Deliverer {
         };
         let noted = self
             .packages
-            .delivery_is(&one, state, attempts, next_at, &said);
+            .deliveries()
+            .record(&one, state, attempts, next_at, &said);
         if let Err(error) = noted.await {
             warn!(%error, "Whether an event was delivered is not noted: it goes again");
         }

@@ -17,6 +17,7 @@ use url::{Url, form_urlencoded};
 use crate::aws::Account;
 use crate::clock;
 use crate::config::{Destination, EventBus, Target, Topic};
+use crate::format::bounded::Bounded;
 use crate::secret::Secret;
 use crate::store::packages::Delivery;
 use crate::task::Tasks;
@@ -24,7 +25,7 @@ use crate::task::Tasks;
 /// How much of a target's answer is kept.
 const SAID_CHARS_MAX: usize = 200;
 /// How much of it is read.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Sends events.
 pub struct Sender {
@@ -223,13 +224,11 @@ async fn answered(request: reqwest::RequestBuilder) -> Result<String, String> {
 async fn said(answer: reqwest::Result<reqwest::Response>) -> Result<(u16, String), String> {
     // The address may be as secret as a password.
     let mut response = answer.map_err(|error| error.without_url().to_string())?;
-    let mut body = Vec::new();
-    while body.len() < ANSWER_BYTES_MAX
-        && let Ok(Some(piece)) = response.chunk().await
-    {
-        body.extend_from_slice(&piece);
-    }
-    let text = String::from_utf8_lossy(&body).into_owned();
+    let mut body = Bounded::new(ANSWER_BYTES_MAX);
+    while let Ok(Some(piece)) = response.chunk().await
+        && body.push(&piece).is_ok()
+    {}
+    let text = String::from_utf8_lossy(&body.beginning()).into_owned();
     Ok((response.status().as_u16(), text))
 }
 

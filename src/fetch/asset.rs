@@ -125,7 +125,7 @@ impl AssetFetcher {
             Some(row) => row,
             None => {
                 let row = self.store.catalog().assets().find(key).await;
-                match row.map_err(|error| Problem::internal("the catalog cannot be read", error))? {
+                match row? {
                     Some(row) => {
                         let row = Arc::new(row);
                         self.rows.insert(key.clone(), Arc::clone(&row)).await;
@@ -135,9 +135,7 @@ impl AssetFetcher {
                 }
             }
         };
-        let blob = self.store.blob(row.blob).await;
-        let blob =
-            blob.map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let blob = self.store.blob(row.blob).await?;
         Ok(Some((row, blob)))
     }
 
@@ -299,13 +297,15 @@ impl AssetFetcher {
     /// Tells that a version is here for the first time; nobody waits for that.
     fn tell_pulled(&self, key: &AssetKey, version: &str) {
         let packages = self.store.packages();
-        if !packages.has_listeners() {
+        if !packages.events().has_listeners() {
             return;
         }
         let (packages, key, version) = (packages.clone(), key.clone(), version.to_owned());
         self.tasks.spawn(async move {
             let package = key.asset.package.to_string();
-            let told = packages.tell_pulled(&key.connection, &package, &version);
+            let told = packages
+                .events()
+                .tell_pulled(&key.connection, &package, &version);
             if let Err(error) = told.await {
                 warn!(%error, package, version, "That a version was pulled is not told");
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use moka::future::Cache;
@@ -91,10 +91,7 @@ impl Document {
     pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
         match &self.content {
             Content::Passing(bytes) => Ok(bytes.clone()),
-            Content::Stored(blob) => blob
-                .read_all(&fetcher.tasks)
-                .await
-                .map_err(|error| Problem::internal("a stored document cannot be read", error)),
+            Content::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
         }
     }
 
@@ -263,9 +260,7 @@ impl DocumentFetcher {
                 None => return Ok(None),
             },
         };
-        let blob = self.store.blob(known.row.blob).await;
-        let blob =
-            blob.map_err(|error| Problem::internal("a stored document cannot be read", error))?;
+        let blob = self.store.blob(known.row.blob).await?;
         // What was evicted is a miss.
         Ok(blob.map(|blob| {
             Arc::new(Document {
@@ -285,8 +280,7 @@ impl DocumentFetcher {
             .catalog()
             .documents()
             .find(&key.connection, &key.key)
-            .await;
-        let row = row.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let Some(known) = row.and_then(|row| {
             let url = Url::parse(&row.url).ok()?;
             Some(Arc::new(Known {
@@ -443,7 +437,8 @@ impl DocumentFetcher {
             Err(store::Error::NotKept(why)) => {
                 info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
                 Content::Passing(
-                    pass_on(opened, max.min(UNKEPT_BYTES_MAX))
+                    opened
+                        .body(max.min(UNKEPT_BYTES_MAX))
                         .await
                         .map_err(Taking::Failed)?,
                 )
@@ -581,19 +576,6 @@ fn stale(known: &Document) -> Arc<Document> {
         outcome: Outcome::Stale,
         ..known.clone()
     })
-}
-
-async fn pass_on(mut opened: Opened, max: u64) -> Result<Bytes, Error> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = opened.piece().await? {
-        if (body.len() + piece.len()) as u64 > max {
-            return Err(Error::Body(format!(
-                "it is longer than {max} bytes, and the disk is full"
-            )));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
 }
 
 fn validators(row: &DocumentRow) -> HeaderMap {

@@ -109,8 +109,7 @@ impl Fetcher {
             .catalog()
             .documents()
             .outdate(connection, keys)
-            .await
-            .map_err(|error| Problem::internal("the catalog cannot be written", error))?;
+            .await?;
         self.documents.forget(connection, concerns).await;
         self.forget_absent(connection).await;
         Ok(())

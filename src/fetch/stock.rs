@@ -36,7 +36,7 @@ impl Stock {
             ..Self::default()
         };
         for (version, file) in rows {
-            if protocol.carries(&file) {
+            if protocol.is_package_file(&file) {
                 stock.versions.insert(protocol.known_version(&version));
             }
             stock.files.insert(file);
@@ -119,8 +119,7 @@ impl Stocks {
             .catalog()
             .assets()
             .files_here(&connection.name, package)
-            .await
-            .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let stock = Arc::new(Stock::new(package, rows, evictions));
         self.known.insert(key, Arc::clone(&stock)).await;
         Ok(stock)

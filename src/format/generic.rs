@@ -2,21 +2,25 @@
 //! registry outside; the CodeArtifact API writes and reads them (user guide, "Using CodeArtifact
 //! with generic packages").
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
+
 use super::maven::Maven;
-use super::upload::{Inspected, Upload};
+use super::upload::{Inspected, SHA256, Upload};
 use super::{
-    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Own, Protocol, RenderInput,
-    Rendering, Resource, Target, Upstream, plain_error,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
+    Documents, ErrorBody, Evidence, FormatError, Own, Prefetch, Protocol, RenderInput, Rendering,
+    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Versions,
+    at_its_path, plain_error,
 };
-use crate::package::{Algorithm, AssetId, Format, Location, PackageId, UpstreamPath};
+use crate::package::{
+    Algorithm, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
+};
 use crate::problem::{Decider, Problem};
 
 const NAME_CHARS_MAX: usize = 255;
-
-/// The field of an upload that holds the SHA-256 that was sent along.
-pub const SHA256: &str = "sha256";
 
 /// Generic packages, which nobody asks for on the wire.
 pub struct Generic;
@@ -75,44 +79,46 @@ impl Protocol for Generic {
         .advice("`aws codeartifact get-package-version-asset` reads their files"))
     }
 
-    fn resource(&self, _document: &DocumentId, _dates: bool) -> Resource {
-        Resource {
-            key: String::new(),
-            location: Location::Path(UpstreamPath::base()),
-            accept: "*/*",
-        }
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
     }
 
-    fn evidence(&self, _package: &PackageId, _dates: bool) -> Evidence {
-        Evidence::Documents(Vec::new())
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
     }
 
-    fn facts(
-        &self,
-        _package: &PackageId,
-        _upstream: &Upstream<'_>,
-    ) -> Result<FactsPart, FormatError> {
-        Err(no_document())
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence::Nowhere
     }
 
-    fn render(&self, _input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-        Err(no_document())
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
 
-    fn compose(
-        &self,
-        _document: &DocumentId,
-        _own: Own<'_>,
-    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-        Ok(None)
+    fn streamed_index(&self, _document: &DocumentId) -> Option<&dyn StreamedIndex> {
+        None
     }
 
-    fn merges(&self, _document: &DocumentId) -> bool {
-        false
+    fn audit_question(&self) -> Option<&dyn AuditQuestion> {
+        None
     }
 
-    fn merge(&self, _document: &DocumentId, _parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-        Err(no_document())
+    fn prefetch(&self) -> Option<&dyn Prefetch> {
+        None
+    }
+
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
+        None
+    }
+
+    fn requirements(&self) -> Option<&dyn Requirements> {
+        None
+    }
+}
+
+impl Versions for Generic {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(version)
     }
 
     /// Maven's order takes any text for a version.
@@ -124,6 +130,103 @@ impl Protocol for Generic {
         Maven.is_prerelease(version)
     }
 
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        Maven.version_in(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        Maven.check_range(range)
+    }
+}
+
+impl Documents for Generic {
+    fn resource(&self, _document: &DocumentId, _dates: bool) -> Resource {
+        Resource {
+            key: String::new(),
+            location: Location::Path(UpstreamPath::base()),
+            accept: "*/*",
+        }
+    }
+
+    fn resources(&self, _document: &DocumentId) -> Vec<Resource> {
+        Vec::new()
+    }
+
+    fn package_of(&self, _key: &str) -> Option<PackageId> {
+        None
+    }
+
+    fn version_of_document<'a>(&self, _document: &'a DocumentId) -> Option<&'a str> {
+        None
+    }
+
+    fn is_promise(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    fn render(&self, _input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        Err(no_document())
+    }
+
+    fn address_key<'a>(&self, _document: &DocumentId, _address: &'a Address) -> &'a str {
+        ""
+    }
+
+    fn alias(&self, _target: &str) -> Option<Target> {
+        None
+    }
+
+    fn always_gzip(&self, _document: &DocumentId) -> bool {
+        false
+    }
+}
+
+impl Composition for Generic {
+    fn compose(
+        &self,
+        _document: &DocumentId,
+        _own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        Ok(None)
+    }
+
+    fn only_version<'a>(
+        &self,
+        _document: &'a DocumentId,
+        _listing: &'a Listing,
+    ) -> Option<&'a str> {
+        None
+    }
+
+    fn search(&self, _document: &DocumentId) -> Option<Search> {
+        None
+    }
+
+    fn merges(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    fn merge(&self, _document: &DocumentId, _parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        Err(no_document())
+    }
+}
+
+impl Assets for Generic {
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let (version, _) = asset.file.split_once('/')?;
+        Some(version.to_owned())
+    }
+
+    fn is_package_file(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn promised(&self, _promise: &Promise, _bytes: &[u8]) -> Expected {
+        Expected::none()
+    }
+}
+
+impl Uploads for Generic {
     fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         let Some(asset) = upload.asset else {
             return Err(Problem::invalid("a generic file is sent by its name"));
@@ -135,16 +238,20 @@ impl Protocol for Generic {
         Ok(Inspected::new(package, version, file, media_type))
     }
 
-    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        Maven.version_in(version, range)
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
+        at_its_path(rest)
     }
 
-    fn check_range(&self, range: &str) -> Result<(), String> {
-        Maven.check_range(range)
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
     }
 
-    fn error(&self, problem: &Problem) -> ErrorBody {
-        plain_error(problem)
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
     }
 }
 

@@ -12,6 +12,26 @@ pub fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
+/// What follows the path's last slash, still encoded; the whole text where there is none.
+#[must_use]
+pub fn last_segment(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, last)| last)
+}
+
+/// The path up to its last slash and with it; empty where there is none.
+#[must_use]
+pub fn folder(path: &str) -> &str {
+    path.strip_suffix(last_segment(path)).unwrap_or_default()
+}
+
+/// The name of a file without the folders that it had where a client runs, on any system.
+#[must_use]
+pub fn client_file_name(path: &str) -> &str {
+    let is_separator = |c| matches!(c, '/' | '\\');
+    path.rsplit_once(is_separator)
+        .map_or(path, |(_, name)| name)
+}
+
 /// Decodes a path into its segments, splitting at encoded slashes too (`@scope%2fname`).
 ///
 /// # Errors
@@ -66,6 +86,20 @@ mod tests {
         ] {
             assert!(segments(rest).is_err(), "{rest}");
         }
+    }
+
+    #[test]
+    fn a_path_is_its_folder_and_its_last_segment() {
+        for (path, of, last) in [
+            ("/a/b.json", "/a/", "b.json"),
+            ("/a/", "/a/", ""),
+            ("b.json", "", "b.json"),
+            ("a/a", "a/", "a"),
+            ("", "", ""),
+        ] {
+            assert_eq!((folder(path), last_segment(path)), (of, last), "{path}");
+        }
+        assert_eq!(client_file_name(r"C:\dist/a\b.whl"), "b.whl");
     }
 
     #[test]

@@ -1,8 +1,19 @@
 //! How a request can fail, in the words of the house: no HTTP here.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The innermost cause of an error: itself where nothing caused it.
+#[must_use]
+pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause
+}
 
 /// What went wrong, as far as a caller would act on it differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,5 +177,21 @@ impl std::error::Error for Problem {
         self.cause
             .as_deref()
             .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the request failed")]
+    struct Failed(#[source] fmt::Error);
+
+    #[test]
+    fn the_root_cause_is_the_innermost_error_or_the_error_itself() {
+        let innermost = fmt::Error.to_string();
+        assert_eq!(root_cause(&Failed(fmt::Error)).to_string(), innermost);
+        assert_eq!(root_cause(&fmt::Error).to_string(), innermost);
     }
 }

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
+use crate::bounded::{self, ReadError, TooLong};
 use crate::package::{Algorithm, AssetId, Dependency, Digest, Digests, PackageId};
 use crate::problem::Problem;
+
+/// The field of an upload that holds the SHA-256 of a file that was sent by its name.
+pub const SHA256: &str = "sha256";
 
 /// Bytes that can be read from anywhere.
 pub trait Readable: Read + Seek + Send {}
@@ -222,26 +226,28 @@ fn directory_fits(bytes: &mut dyn Readable, max: u64) -> Result<(), Problem> {
             .get(at + 12..at + 16)
             .and_then(|field| field.try_into().ok());
         if length.is_some_and(|length| u64::from(u32::from_le_bytes(length)) > max) {
-            return Err(Problem::invalid(format!(
-                "the archive's directory has more than {max} bytes"
-            ))
-            .advice("raise `upload.document_bytes_max`"));
+            let problem = TooLong { bytes_max: max }.problem("the archive's directory");
+            return Err(problem.advice("raise `upload.document_bytes_max`"));
         }
     }
     Ok(())
 }
 
+/// Bytes of a file that is published, or out of one.
+///
+/// # Errors
+/// Where there are more than `max`, or they cannot be read.
+pub fn bounded_bytes(read: impl Read, max: u64, what: &str) -> Result<Vec<u8>, Problem> {
+    bounded::read(read, max).map_err(|error| match error {
+        ReadError::TooLong(error) => error
+            .problem(what)
+            .advice("raise `upload.document_bytes_max`"),
+        ReadError::Io(error) => Problem::invalid(format!("{what} cannot be read: {error}")),
+    })
+}
+
 fn bounded_text(read: impl Read, max: u64, what: &str) -> Result<String, Problem> {
-    let mut text = Vec::new();
-    read.take(max + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| Problem::invalid(format!("{what} cannot be read: {error}")))?;
-    if text.len() as u64 > max {
-        return Err(
-            Problem::invalid(format!("{what} has more than {max} bytes"))
-                .advice("raise `upload.document_bytes_max`"),
-        );
-    }
+    let text = bounded_bytes(read, max, what)?;
     String::from_utf8(text).map_err(|_| Problem::invalid(format!("{what} is not UTF-8")))
 }
 

@@ -22,7 +22,9 @@ use crate::clock;
 use crate::config;
 use crate::connection::Connection;
 use crate::fetch::{Freshen, Outcome};
-use crate::format::{DocumentId, FormatError, Lead, LeadInput, Subject, Target, Upstream};
+use crate::format::{
+    DocumentId, FormatError, Lead, LeadInput, Prefetch, Subject, Target, Upstream,
+};
 use crate::package::AssetId;
 use crate::problem::Problem;
 use crate::store::Phase;
@@ -120,7 +122,7 @@ impl Ahead {
         if !self.config.enabled
             || step.connection.offline
             || step.depth > self.config.depth_max
-            || !step.connection.format.protocol().leads_on(&step.target)
+            || !leads_on(&step.connection, &step.target)
         {
             return;
         }
@@ -163,6 +165,12 @@ impl Ahead {
             && !connection.has_trouble()
             && !self.resting.contains_key(connection.name.as_str())
     }
+}
+
+/// Whether a resolver that asks the connection for the target asks for more by what stands in it.
+fn leads_on(connection: &Connection, target: &Target) -> bool {
+    let prefetch = connection.format.protocol().prefetch();
+    prefetch.is_some_and(|prefetch| prefetch.leads_on(target))
 }
 
 fn name(connection: &Connection, key: &str) -> StepKey {
@@ -225,7 +233,7 @@ impl Reader {
         asset: &AssetId,
     ) {
         let target = Target::Asset(asset.clone());
-        if !connection.format.protocol().leads_on(&target) {
+        if !leads_on(connection, &target) {
             return;
         }
         self.ahead.used(connection, &asset.to_string());
@@ -316,10 +324,10 @@ impl Walker<'_> {
             step.range.clone(),
         );
         let package = package.clone();
-        self.reading(connection, &what, move || {
+        self.reading(connection, &what, move |prefetch| {
             let verdicts = Verdicts::new(&view, Some(&package), now);
             let shows = |subject: Subject<'_>| verdicts.shows(subject);
-            owner.format.protocol().leads(&LeadInput {
+            prefetch.leads(&LeadInput {
                 of: &of,
                 upstream: upstream(&owner, &document, &bytes, None),
                 range: range.as_deref(),
@@ -363,13 +371,10 @@ impl Walker<'_> {
                 blob
             }
         };
-        let bytes = blob
-            .read_all(reader.fetcher.tasks())
-            .await
-            .map_err(|error| Problem::internal("a stored asset cannot be read", error))?;
+        let bytes = blob.read_all(reader.fetcher.tasks()).await?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
-        self.reading(connection, &asset.to_string(), move || {
-            owner.format.protocol().leads(&LeadInput {
+        self.reading(connection, &asset.to_string(), move |prefetch| {
+            prefetch.leads(&LeadInput {
                 of: &of,
                 upstream: Upstream {
                     bytes: &bytes,
@@ -390,12 +395,19 @@ impl Walker<'_> {
         &self,
         connection: &Connection,
         what: &str,
-        read: impl FnOnce() -> Result<Vec<Lead>, FormatError> + Send + 'static,
+        read: impl FnOnce(&dyn Prefetch) -> Result<Vec<Lead>, FormatError> + Send + 'static,
     ) -> Result<Vec<Lead>, Problem> {
+        let Some(prefetch) = connection.format.protocol().prefetch() else {
+            return Ok(Vec::new());
+        };
         let reader = self.reader;
         let place = reader.ahead.reading.acquire().await;
         let _place = place.map_err(|error| Problem::internal("reading stopped", error))?;
-        let read = reader.fetcher.tasks().spawn_blocking(read).await;
+        let read = reader
+            .fetcher
+            .tasks()
+            .spawn_blocking(move || read(prefetch))
+            .await;
         read.map_err(|error| Problem::internal("reading a document failed", error))?
             .map_err(|error| unreadable(connection, what, error))
     }

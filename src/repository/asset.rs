@@ -11,7 +11,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Content, Freshen, Outcome, Pass, Sought, Wanted};
-use crate::format::{Evidence, Resource, Target};
+use crate::format::{Resource, Target};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
 };
@@ -109,9 +109,7 @@ impl Reader {
                 .catalog()
                 .aliases()
                 .target(&connection.name, path)
-                .await;
-            let target =
-                target.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+                .await?;
             if let Some(target) = target.and_then(|target| format.protocol().alias(&target)) {
                 return Ok(target);
             }
@@ -200,14 +198,12 @@ impl AssetRequest<'_> {
         };
         let asset = self.asset;
         let blob = self.reader.fetcher.store().blob(found.blob).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a stored file cannot be read", error))?
-            .ok_or_else(|| {
-                Problem::internal(
-                    format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
-                    "no such blob",
-                )
-            })?;
+        let blob = blob?.ok_or_else(|| {
+            Problem::internal(
+                format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
+                "no such blob",
+            )
+        })?;
         Ok(Some(Ok(AssetReply {
             body: AssetBody::Stored(blob),
             media_type: found.media_type.to_string(),
@@ -326,13 +322,12 @@ impl AssetRequest<'_> {
         key: &AssetKey,
     ) -> Result<Option<AssetReply>, Problem> {
         let reader = self.reader;
-        let protocol = connection.format.protocol();
-        let (Some(mut facts), Evidence::Documents(documents)) = (
-            protocol.guess(&key.asset),
-            protocol.evidence(&key.asset.package, false),
-        ) else {
+        let evidence = connection.format.protocol().evidence().documents();
+        let predicted = evidence.and_then(|it| Some((it, it.predicted()?.predict(&key.asset)?)));
+        let Some((evidence, mut facts)) = predicted else {
             return Ok(None);
         };
+        let documents = evidence.documents_of(&key.asset.package, false);
         let promises_here = reader.promising.get(&connection.name).await;
         if promises_here == Some(false) {
             return Ok(None);
@@ -493,9 +488,7 @@ impl AssetRequest<'_> {
             at_rest.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {
-            let digest = reader.fetcher.store().digest(&blob, algorithm).await;
-            let digest =
-                digest.map_err(|error| Problem::internal("a digest cannot be computed", error))?;
+            let digest = reader.fetcher.store().digest(&blob, algorithm).await?;
             return Ok((digest.to_hex(), cached(connection, Outcome::Hit, 0, 0)));
         }
         let file = promises_of(facts)

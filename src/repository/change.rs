@@ -151,7 +151,7 @@ impl Committer {
         let committer = Arc::clone(self);
         let blob = body.digests().blob;
         self.to_its_end(async move {
-            let write = async { Ok(committer.packages().spool(&waiting, blob).await?) };
+            let write = async { Ok(committer.packages().spool().add(&waiting, blob).await?) };
             committer.keep_and_write(vec![body], &[], write).await
         })
         .await
@@ -164,7 +164,7 @@ impl Committer {
     pub async fn unspool(self: &Arc<Self>, id: &str) -> Result<(), Problem> {
         let (committer, id) = (Arc::clone(self), id.to_owned());
         self.to_its_end(async move {
-            let blob = committer.packages().unspool(&id).await?;
+            let blob = committer.packages().spool().remove(&id).await?;
             committer.release(&[blob]).await;
             Ok(())
         })

@@ -16,7 +16,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::{Currency, Document, Freshen, Outcome};
-use crate::format::{Address, DocumentId};
+use crate::format::{Address, DocumentId, StreamedIndex};
 use crate::package::{BlobId, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
@@ -90,7 +90,7 @@ pub enum DocumentBody {
         document: Option<Arc<Document>>,
         /// Names of our own packages.
         own: Vec<String>,
-        content_type: &'static str,
+        index: &'static dyn StreamedIndex,
     },
 }
 
@@ -162,8 +162,9 @@ impl<'a> DocumentRequest<'a> {
             Some(lookup) => self.reader.chain(lookup).await?,
             None => SourceChain::of_connections(self.repository, self.id.view.format()),
         };
-        if self.id.view.format().protocol().streams(self.id) {
-            return self.streamed(&chain).await;
+        let protocol = self.id.view.format().protocol();
+        if let Some(index) = protocol.streamed_index(self.id) {
+            return self.streamed(index, &chain).await;
         }
         let found = match &self.lookup {
             Some(_) => None,
@@ -346,6 +347,7 @@ impl<'a> DocumentRequest<'a> {
         }
         let found = own
             .packages()
+            .releases()
             .search(
                 &repository.own_names(),
                 format,
@@ -353,8 +355,7 @@ impl<'a> DocumentRequest<'a> {
                 search.skip,
                 search.limit,
             )
-            .await
-            .map_err(|error| Problem::internal("the package catalog cannot be read", error))?;
+            .await?;
         Ok(Some(found))
     }
 
@@ -370,7 +371,11 @@ impl<'a> DocumentRequest<'a> {
 
     /// A document that is rendered while it is sent: the nearest connection's, with the names of
     /// our own packages.
-    async fn streamed(&self, chain: &SourceChain) -> Result<DocumentReply, Problem> {
+    async fn streamed(
+        &self,
+        index: &'static dyn StreamedIndex,
+        chain: &SourceChain,
+    ) -> Result<DocumentReply, Problem> {
         let format = self.id.view.format();
         let own: Vec<String> = self.found().await?.map_or_else(Vec::new, |(found, _)| {
             let prefix = format!("{format}:");
@@ -407,7 +412,7 @@ impl<'a> DocumentRequest<'a> {
                 body: DocumentBody::Streamed {
                     document: None,
                     own,
-                    content_type: format.protocol().stream_type(self.id),
+                    index,
                 },
                 of: None,
                 cached: own_cached(&self.repository.name),
@@ -461,13 +466,13 @@ impl<'a> DocumentRequest<'a> {
         };
         let last_modified = document.row.last_modified.clone();
         let of = document.row.blob;
-        if protocol.streams(id) {
+        if let Some(index) = protocol.streamed_index(id) {
             return Ok(DocumentReply {
                 of: Some(of),
                 body: DocumentBody::Streamed {
-                    content_type: protocol.stream_type(id),
                     document: Some(document),
                     own: Vec::new(),
+                    index,
                 },
                 cached,
                 last_modified,

@@ -19,7 +19,9 @@ use super::lookup::{Candidate, Lookup};
 use super::render::{RenderPool, upstream};
 use crate::connection::{Ask, Connection, Error};
 use crate::fetch::{Document, Fetcher, Freshen, Sought, Stock, Wanted};
-use crate::format::{DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream};
+use crate::format::{
+    DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
+};
 use crate::package::{
     AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl, VersionId,
 };
@@ -130,15 +132,14 @@ impl EvidenceReader {
             let found = connection.locate(location);
             return found.ok_or_else(|| nowhere("such address"));
         };
-        let directory = self.directory(connection).await?;
-        let bytes = match &directory {
-            Some(directory) => directory.bytes(&self.fetcher).await?,
-            None => bytes::Bytes::new(),
+        let no_service = || nowhere(types.first().copied().unwrap_or("such service"));
+        let directory = connection.format.protocol().directory();
+        let document = self.directory(connection).await?;
+        let (Some(directory), Some(document)) = (directory, document) else {
+            return Err(no_service());
         };
-        let protocol = connection.format.protocol();
-        protocol
-            .locate(&bytes, types, path)
-            .ok_or_else(|| nowhere(types.first().copied().unwrap_or("such service")))
+        let bytes = document.bytes(&self.fetcher).await?;
+        directory.locate(&bytes, types, path).ok_or_else(no_service)
     }
 
     /// The resource's document, as fresh as asked for; `what` is how a problem calls it.
@@ -171,9 +172,10 @@ impl EvidenceReader {
         &self,
         connection: &Arc<Connection>,
     ) -> Result<Option<Arc<Document>>, Problem> {
-        let Some(resource) = connection.format.protocol().directory() else {
+        let Some(directory) = connection.format.protocol().directory() else {
             return Ok(None);
         };
+        let resource = directory.directory_document();
         self.fetcher
             .documents()
             .freshen(
@@ -199,13 +201,13 @@ impl EvidenceReader {
         dates: bool,
         freshen: Freshen,
     ) -> Result<Arc<PackageFacts>, Problem> {
-        let protocol = connection.format.protocol();
-        let Evidence::Documents(alternatives) = protocol.evidence(package, dates) else {
+        let Evidence::Documents(evidence) = connection.format.protocol().evidence() else {
             return Ok(Arc::new(PackageFacts {
                 facts: Facts::new(connection.format, Vec::new()),
                 documents: Vec::new(),
             }));
         };
+        let alternatives = evidence.documents_of(package, dates);
         let resource = self.first_cached(connection, &alternatives).await?;
         let Some(resource) = resource else {
             return Err(Problem::internal("no evidence", "a format names none"));
@@ -225,7 +227,7 @@ impl EvidenceReader {
             return Ok(cached);
         }
         let part = self
-            .read_facts(connection, package, &first, directory.as_deref())
+            .read_facts(connection, evidence, package, &first, directory.as_deref())
             .await?;
         let more = part
             .more
@@ -235,7 +237,13 @@ impl EvidenceReader {
         let mut assets = part.assets;
         for document in try_join_all(more).await? {
             let part = self
-                .read_facts(connection, package, &document, directory.as_deref())
+                .read_facts(
+                    connection,
+                    evidence,
+                    package,
+                    &document,
+                    directory.as_deref(),
+                )
                 .await?;
             assets.extend(part.assets);
             documents.push(document.row.blob);
@@ -282,6 +290,7 @@ impl EvidenceReader {
     async fn read_facts(
         &self,
         connection: &Arc<Connection>,
+        evidence: &'static dyn DocumentEvidence,
         package: &PackageId,
         document: &Arc<Document>,
         directory: Option<&Document>,
@@ -299,7 +308,7 @@ impl EvidenceReader {
         let part = self
             .pool
             .run(move || {
-                owner.format.protocol().facts(
+                evidence.facts(
                     &of,
                     &Upstream {
                         bytes: &bytes,
@@ -336,7 +345,7 @@ impl EvidenceReader {
         package: &PackageId,
     ) -> Result<Option<VersionsOutside>, Problem> {
         let protocol = connection.format.protocol();
-        let versions = if matches!(protocol.evidence(package, false), Evidence::Path) {
+        let versions = if matches!(protocol.evidence(), Evidence::Path(_)) {
             self.versions_listed_or_given(connection, package).await
         } else {
             let facts = self.facts(connection, package, false, Freshen::AsCached);
@@ -376,8 +385,8 @@ impl EvidenceReader {
         asset: &AssetId,
         dates: bool,
     ) -> Result<AssetFacts, Problem> {
-        let protocol = connection.format.protocol();
-        if let Some(facts) = protocol.path_facts(asset) {
+        let evidence = connection.format.protocol().evidence();
+        if let Some(facts) = evidence.path().and_then(|it| it.path_facts(asset)) {
             if !dates {
                 return Ok(facts);
             }
@@ -422,7 +431,8 @@ impl EvidenceReader {
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) -> Option<Problem> {
-        let location = connection.format.protocol().usual_place(asset)?;
+        let evidence = connection.format.protocol().evidence().documents()?;
+        let location = evidence.usual_place(asset)?;
         let url = self.locate(connection, &location).await.ok()?;
         let ask = Ask {
             identity: true,
@@ -442,14 +452,16 @@ impl EvidenceReader {
         connection: &Arc<Connection>,
         asset: &AssetId,
     ) -> Result<Option<AssetFacts>, Problem> {
-        let protocol = connection.format.protocol();
-        let Evidence::Documents(alternatives) = protocol.evidence(&asset.package, false) else {
+        let evidence = connection.format.protocol().evidence().documents();
+        let Some((evidence, predicted)) = evidence.and_then(|it| Some((it, it.predicted()?)))
+        else {
             return Ok(None);
         };
         // A name that shows no version does not lead to one.
-        if protocol.guess(asset).is_none() {
+        if predicted.predict(asset).is_none() {
             return Ok(None);
         }
+        let alternatives = evidence.documents_of(&asset.package, false);
         let Some(resource) = self.first_cached(connection, &alternatives).await? else {
             return Ok(None);
         };
@@ -461,7 +473,7 @@ impl EvidenceReader {
         self.pool
             .run(move || {
                 let upstream = upstream(&owner, &document, &bytes, None);
-                owner.format.protocol().fact(&asset, &upstream)
+                predicted.find(&asset, &upstream)
             })
             .await
     }
@@ -478,17 +490,15 @@ impl EvidenceReader {
         let mut known = catalog
             .publish_dates()
             .of_package(&connection.name, package)
-            .await
-            .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
-        let protocol = connection.format.protocol();
-        let missing = versions
+            .await?;
+        let Evidence::Path(evidence) = connection.format.protocol().evidence() else {
+            return Ok(known);
+        };
+        let missing: Vec<_> = versions
             .iter()
             .filter(|version| !known.contains_key(*version))
-            .filter_map(|version| {
-                let location = protocol.dated_by(package, version)?;
-                Some((version.clone(), location))
-            });
-        let missing: Vec<_> = missing.collect();
+            .map(|version| (version.clone(), evidence.dated_by(package, version)))
+            .collect();
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
                 let url = self.locate(connection, &location).await.ok()?;
@@ -511,11 +521,11 @@ impl EvidenceReader {
             .buffer_unordered(DATES_AT_ONCE)
             .collect()
             .await;
-        // A snapshot's date moves; it is asked for again each time.
+        // The date of what may change is asked for again each time.
         let learned: Vec<_> = learned.into_iter().flatten().collect();
         let lasting: Vec<_> = learned
             .iter()
-            .filter(|(version, _)| !version.ends_with("-SNAPSHOT"))
+            .filter(|(version, _)| !evidence.is_mutable(version))
             .cloned()
             .collect();
         if let Err(error) = catalog
@@ -537,14 +547,17 @@ impl EvidenceReader {
     ) -> Result<Vec<String>, Problem> {
         let (protocol, what) = (package.format().protocol(), package.full_name());
         let mut versions = Vec::new();
-        for id in protocol.listings(package) {
+        let Evidence::Path(evidence) = protocol.evidence() else {
+            return Ok(versions);
+        };
+        for id in evidence.listings(package) {
             let resource = protocol.resource(&id, false);
             let document = self
                 .freshen(connection, &resource, Freshen::AsCached, &what)
                 .await?;
             let bytes = document.bytes(&self.fetcher).await?;
             let upstream = upstream(connection, &document, &bytes, None);
-            let named = protocol.versions(&id, &upstream);
+            let named = evidence.versions(&id, &upstream);
             versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
         }
         Ok(versions)
@@ -573,10 +586,9 @@ impl EvidenceReader {
         let Some(package) = id.package.as_ref().filter(|_| concern.dates) else {
             return Ok(view);
         };
-        let protocol = connection.format.protocol();
-        if matches!(protocol.evidence(package, true), Evidence::Path) {
+        if let Evidence::Path(evidence) = connection.format.protocol().evidence() {
             let bytes = document.bytes(&self.fetcher).await?;
-            let versions = protocol
+            let versions = evidence
                 .versions(id, &upstream(connection, document, &bytes, None))
                 .map_err(|error| unreadable(connection, &package.full_name(), error))?;
             view.dates = self.dates(connection, package, &versions).await?;
@@ -619,7 +631,7 @@ impl EvidenceReader {
     ) -> Result<Option<VersionFacts>, Problem> {
         let (package, dates) = (lookup.package, lookup.concern.dates);
         let protocol = connection.format.protocol();
-        if matches!(protocol.evidence(package, dates), Evidence::Path) {
+        if matches!(protocol.evidence(), Evidence::Path(_)) {
             // Whether it is there shows when its files are asked for.
             let published = if dates {
                 let versions = [version.to_owned()];

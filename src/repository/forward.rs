@@ -17,7 +17,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
 use crate::connection::{Connection, Error, Forward, ForwardBody, Outbound, answered};
-use crate::format::{Change, Evidence};
+use crate::format::Change;
 use crate::package::{BlobId, UpstreamUrl};
 use crate::problem::{Decider, Problem};
 use crate::store::packages::{Packages, Spooled, random_name};
@@ -201,10 +201,8 @@ impl Forwarder {
             .ok()
             .and_then(|bytes| BlobId::from_slice(&bytes))
             .ok_or_else(gone)?;
-        let blob = self.reader.fetcher.store().blob(id).await;
-        let blob = blob
-            .map_err(|error| Problem::internal("a spooled publish cannot be read", error))?
-            .ok_or_else(gone)?;
+        let blob = self.reader.fetcher.store().blob(id).await?;
+        let blob = blob.ok_or_else(gone)?;
         let mut headers: HeaderMap = one
             .headers
             .iter()
@@ -325,12 +323,16 @@ impl Forwarder {
     /// # Errors
     /// Where the catalog fails.
     pub async fn waiting(&self) -> Result<Vec<Spooled>, Problem> {
-        Ok(self.packages().spooled().await?)
+        Ok(self.packages().spool().waiting().await?)
     }
 
     async fn put_off(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
         let next_at = clock::unix_ms_now() + ms(pause_after(one.attempts));
-        Ok(self.packages().put_off(&one.id, next_at, said).await?)
+        Ok(self
+            .packages()
+            .spool()
+            .put_off(&one.id, next_at, said)
+            .await?)
     }
 
     /// Has what waits be tried at once: one publish, or all.
@@ -338,7 +340,7 @@ impl Forwarder {
     /// # Errors
     /// Where the catalog fails.
     pub async fn retry(&self, id: Option<&str>) -> Result<(), Problem> {
-        self.packages().hurry(id).await?;
+        self.packages().spool().hurry(id).await?;
         self.spooling.notify_one();
         Ok(())
     }
@@ -378,17 +380,8 @@ impl Forwarder {
             Change::Finish(id) => Some(vec![protocol.resource(id, true).key]),
             Change::File(_) | Change::Checksum(..) | Change::FinishChecksum(..) => Some(Vec::new()),
             change => change.package().and_then(|package| {
-                let mut keys = Vec::new();
-                for dates in [false, true] {
-                    match protocol.evidence(package, dates) {
-                        Evidence::Documents(documents) => {
-                            keys.extend(documents.into_iter().map(|resource| resource.key));
-                        }
-                        Evidence::Path => return None,
-                    }
-                }
-                // NuGet's documents of a package are more than those that facts are read from.
-                (to.format == crate::package::Format::Npm).then_some(keys)
+                let documents = protocol.outdated_by_publish(package)?;
+                Some(documents.into_iter().map(|it| it.key).collect())
             }),
         };
         self.fetcher_outdate(to, keys.as_deref()).await

@@ -99,7 +99,9 @@ impl Reader {
         let (package, dates, evidence) = (lookup.package, lookup.concern.dates, &self.evidence);
         let protocol = connection.format.protocol();
         let what = package.full_name();
-        let resources = protocol.read_beforehand(package, whole || dates);
+        let resources = protocol.prefetch().map_or_else(Vec::new, |prefetch| {
+            prefetch.read_beforehand(package, whole || dates)
+        });
         let asked = resources
             .iter()
             .map(|resource| evidence.freshen(&connection, resource, Freshen::AsCached, &what));
@@ -111,7 +113,7 @@ impl Reader {
                 .count(),
             Err(problem)
                 if problem.kind == Kind::NotFound
-                    && matches!(protocol.evidence(package, false), Evidence::Path) =>
+                    && matches!(protocol.evidence(), Evidence::Path(_)) =>
             {
                 0
             }

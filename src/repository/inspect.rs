@@ -34,7 +34,7 @@ impl Manager {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn created_at(&self) -> Result<HashMap<String, i64>, Problem> {
-        Ok(self.packages().created_at().await?)
+        Ok(self.packages().repositories().created_at().await?)
     }
 
     /// What the nearest repository that has the version says of it; nothing where none of ours has.
@@ -49,13 +49,16 @@ impl Manager {
     ) -> Result<Words, Problem> {
         let packages = self.packages();
         for name in repository.own_names() {
-            let Some(manifest) = packages.manifest(name, package, version).await? else {
+            let Some(manifest) = packages.releases().manifest(name, package, version).await? else {
                 continue;
             };
             return Ok(Words {
                 manifest,
-                readme: packages.readme(name, package, version).await?,
-                dependencies: packages.dependencies(name, package, version).await?,
+                readme: packages.releases().readme(name, package, version).await?,
+                dependencies: packages
+                    .releases()
+                    .dependencies(name, package, version)
+                    .await?,
             });
         }
         Ok(Words::default())
@@ -93,7 +96,7 @@ impl Manager {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn resource_tags(&self, resource: &str) -> Result<Vec<(String, String)>, Problem> {
-        Ok(self.packages().resource_tags(resource).await?)
+        Ok(self.packages().tags().of(resource).await?)
     }
 
     /// Sets tags of a resource and takes others away.
@@ -107,6 +110,6 @@ impl Manager {
         taken: &[String],
     ) -> Result<(), Problem> {
         let packages = self.packages();
-        Ok(packages.set_resource_tags(resource, set, taken).await?)
+        Ok(packages.tags().change(resource, set, taken).await?)
     }
 }

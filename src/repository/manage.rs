@@ -303,11 +303,19 @@ impl Manager {
                 Ok(Outcome::Done)
             }
             Command::Events { state, limit } => {
-                let deliveries = self.packages().deliveries(state.as_deref(), limit).await?;
+                let deliveries = self
+                    .packages()
+                    .deliveries()
+                    .list(state.as_deref(), limit)
+                    .await?;
                 Ok(Outcome::Events { deliveries })
             }
             Command::EventsReplay { event } => {
-                let count = self.packages().replay(event.as_deref()).await?;
+                let count = self
+                    .packages()
+                    .deliveries()
+                    .replay(event.as_deref())
+                    .await?;
                 Ok(Outcome::Replayed { count })
             }
             Command::SpoolDrop { id } => {
@@ -329,7 +337,12 @@ impl Manager {
         let mut found = BTreeMap::new();
         for source in &repository.sources {
             let page = match source {
-                Source::Own(name) => self.packages().list(name, format, after, limit).await?,
+                Source::Own(name) => {
+                    self.packages()
+                        .releases()
+                        .list(name, format, after, limit)
+                        .await?
+                }
                 Source::Connection(connection)
                     if format.is_none_or(|format| format == connection.format) =>
                 {
@@ -373,9 +386,7 @@ impl Manager {
                     let pulled = catalog
                         .assets()
                         .files_pulled(&connection.name, package)
-                        .await;
-                    let pulled = pulled
-                        .map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+                        .await?;
                     for (version, file, size, blob) in pulled {
                         let asset = Asset {
                             file,
@@ -468,10 +479,13 @@ impl Manager {
                 status: release.status,
                 published: release.published,
                 manifest: release.manifest.to_string(),
-                readme: packages.readme(name, package, version).await?,
-                description: packages.description(name, package).await?,
+                readme: packages.releases().readme(name, package, version).await?,
+                description: packages.releases().description(name, package).await?,
                 keywords: String::new(),
-                dependencies: packages.dependencies(name, package, version).await?,
+                dependencies: packages
+                    .releases()
+                    .dependencies(name, package, version)
+                    .await?,
                 assets: release.served().cloned().collect(),
                 tags: tags
                     .filter(|(_, tagged)| tagged.as_str() == version)

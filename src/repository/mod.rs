@@ -1,6 +1,7 @@
 //! Answers what clients ask of a repository, and changes its own packages. One decision holds
 //! for documents and for files.
 
+mod addition;
 mod admitted;
 mod ahead;
 mod asset;
@@ -14,7 +15,6 @@ mod explain;
 mod fixture;
 mod forward;
 mod gather;
-mod generic;
 mod inspect;
 mod lookup;
 pub mod manage;
@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 
+pub use addition::Addition;
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
 pub use change::Committer;
@@ -45,7 +46,6 @@ pub use evidence::PackageFacts;
 pub use explain::Explanation;
 pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, Known};
-pub use generic::Addition;
 pub use inspect::Words;
 pub use manage::Manager;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
@@ -176,9 +176,7 @@ impl Reader {
             let connections: Vec<&str> = connections.map(|it| it.name.as_str()).collect();
             let names = self.fetcher.store().outside_names();
             let is_known = names.is_known(&connections, package).await;
-            if is_known
-                .map_err(|error| Problem::internal("the package catalog cannot be read", error))?
-            {
+            if is_known? {
                 seen = Some(Origin::External);
             }
         }

@@ -85,8 +85,8 @@ impl OwnPackages {
     /// Where the catalog cannot be read.
     pub async fn look(&self) -> Result<(), packages::Error> {
         if !self.packages.is_shared()
-            && self.packages.counts().await?.is_empty()
-            && !self.packages.has_restrictions().await?
+            && self.packages.releases().counts().await?.is_empty()
+            && !self.packages.restrictions().exist().await?
         {
             self.is_empty.store(true, Ordering::Release);
         }
@@ -122,10 +122,11 @@ impl OwnPackages {
         let before = self.changes.load(Ordering::Acquire);
         let listing = self
             .packages
+            .releases()
             .listing(repository, package, Manifests::Left)
             .await;
         let listing = listing?;
-        let restrictions = self.packages.restrictions(repository, package).await?;
+        let restrictions = self.packages.restrictions().of(repository, package).await?;
         let until = if self.packages.is_shared() {
             clock::unix_now() + SHARED_FOR
         } else {
@@ -165,6 +166,7 @@ impl OwnPackages {
     ) -> Result<Option<Listing>, Problem> {
         let manifest = self
             .packages
+            .releases()
             .manifest(repository, &listing.package, version)
             .await?;
         let Some((release, manifest)) = listing.release(version).zip(manifest) else {
@@ -195,6 +197,7 @@ impl OwnPackages {
     ) -> Result<Option<Listing>, Problem> {
         let packages = &self.packages;
         Ok(packages
+            .releases()
             .listing(repository, package, Manifests::Read)
             .await?)
     }
@@ -212,7 +215,7 @@ impl OwnPackages {
         if self.is_empty() {
             return Ok(None);
         }
-        Ok(self.packages.origin(repository, package).await?)
+        Ok(self.packages.releases().origin(repository, package).await?)
     }
 
     /// Whether these repositories have no package of the format.
@@ -228,7 +231,11 @@ impl OwnPackages {
             return Ok(true);
         }
         for name in repository.own_names() {
-            let first = self.packages.list(name, Some(format), "", 1).await?;
+            let first = self
+                .packages
+                .releases()
+                .list(name, Some(format), "", 1)
+                .await?;
             if !first.is_empty() {
                 return Ok(false);
             }

@@ -12,6 +12,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use crate::clock;
 use crate::connection::Connection;
 use crate::fetch::Freshen;
+use crate::format::path;
 use crate::format::upload::{Inspected, Upload};
 use crate::package::{Algorithm, AssetId, Origin, ReleaseAsset, Status, VersionId};
 use crate::problem::{Decider, Problem};
@@ -62,9 +63,7 @@ impl Manager {
         let pulled = catalog
             .assets()
             .files_pulled(&connection.name, lookup.package)
-            .await;
-        let pulled =
-            pulled.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+            .await?;
         let protocol = connection.format.protocol();
         let is_wanted = |of: &str| protocol.known_version(of) == *version;
         for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
@@ -95,9 +94,7 @@ impl Manager {
         };
         let candidate = Candidate::outside(&connection.name, version, row.published);
         lookup.permit(&candidate)?;
-        let digests = blob.digests(self.tasks(), &Algorithm::ALL).await;
-        let digests =
-            digests.map_err(|error| Problem::internal("a stored file cannot be read", error))?;
+        let digests = blob.digests(self.tasks(), &Algorithm::ALL).await?;
         let published = row.published.unwrap_or_else(clock::now);
         let words = self.words(connection, asset, version).await?;
         let inspected = self.look_into(asset, &blob, &digests, words).await?;
@@ -145,9 +142,10 @@ impl Manager {
         version: &str,
     ) -> Result<Vec<u8>, Problem> {
         let protocol = connection.format.protocol();
-        let Some(id) = protocol.words_in(asset) else {
+        let Some(publish) = protocol.document_publish() else {
             return Ok(Vec::new());
         };
+        let id = publish.words_in(asset);
         let resource = protocol.resource(&id, true);
         let what = asset.package.full_name();
         let document = self
@@ -159,7 +157,7 @@ impl Manager {
         let version = version.to_owned();
         let words = self
             .tasks()
-            .spawn_blocking(move || protocol.words(&bytes, &version))
+            .spawn_blocking(move || publish.words(&bytes, &version))
             .await
             .map_err(|error| Problem::internal("reading a document failed", error))?;
         words.map_err(|error| {
@@ -175,16 +173,8 @@ impl Manager {
         digests: &crate::package::Digests,
         words: Vec<u8>,
     ) -> Result<Option<Inspected>, Problem> {
-        let name = asset
-            .file
-            .rsplit_once('/')
-            .map_or(&*asset.file, |(_, name)| name)
-            .to_owned();
-        if [".metadata", ".asc", ".nuspec"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
-            && asset.package.format() != crate::package::Format::Maven
-        {
+        let name = path::last_segment(&asset.file).to_owned();
+        if !asset.package.format().protocol().is_published(&name) {
             return Ok(None);
         }
         let words_max = self.receiver.bounds().document_bytes_max;

@@ -10,8 +10,9 @@ use super::receive::{Body, BodyReceiver, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
+use crate::format::path;
 use crate::format::upload::{Inspected, Upload};
-use crate::format::{Change, DocumentId, OWN, Upstream};
+use crate::format::{Change, DocumentId, DocumentPublish, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Entry, Way};
@@ -145,10 +146,12 @@ impl Publisher {
                     drain(body).await;
                     return Err(problem);
                 }
-                let received = self.receiver.receive_parted(format.protocol(), body);
+                let publish = document_publish(format)?;
+                let received = self.receiver.receive_parted(publish, body);
                 let received = received.await?;
                 if received.file.is_none() {
-                    return self.amend(repository, &package, &received.words).await;
+                    let words = &received.words;
+                    return self.amend(publish, repository, &package, words).await;
                 }
                 self.publish(&mut door, format, received, NamedBy::File)
                     .await
@@ -166,7 +169,7 @@ impl Publisher {
                 }
                 let received = Received {
                     file: Some(self.receiver.receive_file(body).await?),
-                    name: file_name(&asset).to_owned(),
+                    name: path::last_segment(&asset.file).to_owned(),
                     ..Received::default()
                 };
                 self.publish(&mut door, format, received, NamedBy::Path(asset))
@@ -185,8 +188,10 @@ impl Publisher {
                 Ok(Changed::Done)
             }
             Change::Revision { package, revision } => {
+                let publish = document_publish(format)?;
                 let words = self.receiver.receive_words(body).await?;
-                self.revise(&mut door, &package, &revision, &words).await
+                self.revise(publish, &mut door, &package, &revision, &words)
+                    .await
             }
             Change::RemovePackage { package, revision } => {
                 self.remove(&mut door, &package, &revision).await
@@ -429,15 +434,22 @@ impl Publisher {
             base: &url,
             directory: None,
         };
-        let versions = package
-            .format()
-            .protocol()
-            .versions(id, &upstream)
-            .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+        let versions = match package.format().protocol().evidence() {
+            Evidence::Path(evidence) => evidence.versions(id, &upstream).map_err(|error| {
+                Problem::invalid(format!("the document cannot be read: {error}"))
+            })?,
+            Evidence::Documents(_) | Evidence::Nowhere => Vec::new(),
+        };
         self.step(repository, package, Step::Finish { versions })
             .await?;
         Ok(Changed::Created)
     }
+}
+
+/// How the format's clients publish by the package's document.
+fn document_publish(format: Format) -> Result<&'static dyn DocumentPublish, Problem> {
+    let publish = format.protocol().document_publish();
+    publish.ok_or_else(|| Problem::invalid(format!("{format} publishes no documents")))
 }
 
 pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {
@@ -478,13 +490,6 @@ pub(super) fn release_of(
         tags: inspected.tags,
         is_whole: inspected.is_whole,
     }
-}
-
-fn file_name(asset: &AssetId) -> &str {
-    asset
-        .file
-        .rsplit_once('/')
-        .map_or(&*asset.file, |(_, name)| name)
 }
 
 /// Where a repository takes no publishes, with the way to have it take some.

@@ -61,8 +61,11 @@ impl Reader {
         body: Bytes,
     ) -> Result<Bytes, Problem> {
         let protocol = connection.format.protocol();
+        let Some(question) = protocol.audit_question() else {
+            return Ok(body);
+        };
         let mut own = HashSet::new();
-        for name in protocol.asked_about(&body) {
+        for name in question.names(&body) {
             let Ok(package) = protocol.package(&name) else {
                 continue;
             };
@@ -74,8 +77,8 @@ impl Reader {
         if own.is_empty() {
             return Ok(body);
         }
-        protocol
-            .ask_without(&body, &own)
+        question
+            .without(&body, &own)
             .map(Bytes::from)
             .map_err(|error| Problem::invalid(format!("the question cannot be read: {error}")))
     }

@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::change::not_kept;
 use crate::config;
-use crate::format::Protocol;
 use crate::format::upload::Parted;
+use crate::format::{DocumentPublish, path};
 use crate::package::{Algorithm, Expected};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::{Error, Incoming, Keeping, Store, Verified};
@@ -118,11 +118,7 @@ impl BodyReceiver {
             let is_file = field.file_name().is_some();
             if is_file && received.file.is_none() && name != "gpg_signature" {
                 let called = field.file_name().unwrap_or_default();
-                received.name = called
-                    .rsplit(['/', '\\'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned();
+                received.name = path::client_file_name(called).to_owned();
                 let mut incoming = self.incoming().await?;
                 while let Some(piece) = field.chunk().await.map_err(wrong)? {
                     self.write(&mut incoming, piece).await?;
@@ -150,7 +146,7 @@ impl BodyReceiver {
     /// Words with a file in them.
     pub(super) async fn receive_parted(
         &self,
-        protocol: &'static dyn Protocol,
+        publish: &'static dyn DocumentPublish,
         mut body: Body,
     ) -> Result<Received, Problem> {
         let (writer, mut reader) = piped(PIECES_AHEAD);
@@ -161,7 +157,7 @@ impl BodyReceiver {
         };
         let words_max = self.bounds.document_bytes_max;
         let parting = self.tasks().spawn_blocking(move || {
-            let parted = protocol.part(&mut reader, &mut file, words_max);
+            let parted = publish.take_apart(&mut reader, &mut file, words_max);
             match (parted, file.failed) {
                 (_, Some(error)) => Err(not_kept(error)),
                 (Ok(parted), None) => Ok((parted, file.incoming)),

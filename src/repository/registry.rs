@@ -41,12 +41,12 @@ impl Registry {
         packages: &Packages,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, Problem> {
-        let managed = packages.managed().await?;
-        let number = packages.repositories_number().await?;
-        let groups = Arc::new(packages.groups().await?);
+        let managed = packages.repositories().managed().await?;
+        let number = packages.repositories().number().await?;
+        let groups = Arc::new(packages.groups().all().await?);
         let whole = with_managed(&config, &managed);
         let snapshot = Snapshot::new(whole, &groups, None, metrics).map_err(Problem::invalid)?;
-        packages.tell(&snapshot.config);
+        packages.events().tell(&snapshot.config);
         let registry = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             packages: packages.clone(),
@@ -67,26 +67,22 @@ impl Registry {
         if !self.packages.is_shared() {
             return;
         }
-        let registry = Arc::clone(self);
-        tasks.spawn_until_stop(async move {
-            loop {
-                let every = registry.snapshot().config.access.refresh;
-                tokio::time::sleep(every).await;
-                if let Err(problem) = registry.reread().await {
-                    warn!(%problem, "The repositories are as they were");
-                }
-            }
+        let (registry, reader) = (Arc::clone(self), Arc::clone(self));
+        let every = move || registry.snapshot().config.access.refresh;
+        tasks.poll("repositories and groups", every, move || {
+            let registry = Arc::clone(&reader);
+            async move { registry.reread().await }
         });
     }
 
     async fn reread(&self) -> Result<(), Problem> {
-        let number = self.packages.repositories_number().await?;
+        let number = self.packages.repositories().number().await?;
         let mut parts = self.parts.lock().await;
         if number == parts.number {
             return Ok(());
         }
-        parts.managed = self.packages.managed().await?;
-        parts.groups = Arc::new(self.packages.groups().await?);
+        parts.managed = self.packages.repositories().managed().await?;
+        parts.groups = Arc::new(self.packages.groups().all().await?);
         parts.number = number;
         self.compose(&parts)
     }
@@ -123,14 +119,14 @@ impl Registry {
         let whole = with_managed(&parts.config, &parts.managed);
         let snapshot = Snapshot::new(whole, &parts.groups, Some(&before), &self.metrics)
             .map_err(Problem::invalid)?;
-        self.packages.tell(&snapshot.config);
+        self.packages.events().tell(&snapshot.config);
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
     }
 
     async fn register(&self) -> Result<(), Problem> {
         let names = self.snapshot().repository_names();
-        Ok(self.packages.register(&names).await?)
+        Ok(self.packages.repositories().register(&names).await?)
     }
 
     /// What was said of the repository where it was made by the API.
@@ -196,7 +192,7 @@ impl Registry {
         managed.retain(|it| it.name != one.name);
         managed.push(one.clone());
         check(&parts.config, &managed)?;
-        self.packages.put_managed(&one, tags).await?;
+        self.packages.repositories().put(&one, tags).await?;
         parts.managed = managed;
         self.compose(parts)
     }
@@ -241,7 +237,7 @@ impl Registry {
         tags: &[(String, String)],
         operation: &str,
     ) -> Result<(), Problem> {
-        self.packages.put_group(&group, tags, operation).await?;
+        self.packages.groups().put(&group, tags, operation).await?;
         parts.groups = Arc::new(with_groups(&parts.groups, vec![group]));
         self.compose(parts)
     }
@@ -257,7 +253,7 @@ impl Registry {
                 "the package group `/*` has all packages and stays",
             ));
         }
-        self.packages.drop_group(pattern).await?;
+        self.packages.groups().delete(pattern).await?;
         let others = parts.groups.iter();
         let others = others.filter(|it| it.pattern.as_str() != pattern);
         parts.groups = Arc::new(Groups::new(others.cloned().collect()));
@@ -282,7 +278,7 @@ impl Registry {
             )));
         }
         let groups = without_repository(&parts.groups, name);
-        let freed = self.packages.drop_managed(name, &groups).await?;
+        let freed = self.packages.repositories().delete(name, &groups).await?;
         parts.managed.retain(|it| it.name != name);
         parts.groups = Arc::new(with_groups(&parts.groups, groups));
         self.compose(&parts)?;
@@ -414,17 +410,21 @@ mod tests {
         registry.create(made(), &tags()).await.unwrap();
         let new = group("/npm/acme/*", "made");
         registry.create_group(new, &tags()).await.unwrap();
-        packages.set_policy(&arn, Some("{}"), None).await.unwrap();
-        assert_eq!(packages.resource_tags(&arn).await.unwrap(), tags());
-        assert_eq!(packages.resource_tags(&group_arn).await.unwrap(), tags());
-        let before = packages.access_number().await.unwrap();
+        packages
+            .access()
+            .set_policy(&arn, Some("{}"), None)
+            .await
+            .unwrap();
+        assert_eq!(packages.tags().of(&arn).await.unwrap(), tags());
+        assert_eq!(packages.tags().of(&group_arn).await.unwrap(), tags());
+        let before = packages.access().number().await.unwrap();
 
         registry.delete("made").await.unwrap();
-        assert!(packages.resource_tags(&arn).await.unwrap().is_empty());
-        assert!(packages.access().await.unwrap().policies.is_empty());
-        assert!(packages.access_number().await.unwrap() > before);
+        assert!(packages.tags().of(&arn).await.unwrap().is_empty());
+        assert!(packages.access().read().await.unwrap().policies.is_empty());
+        assert!(packages.access().number().await.unwrap() > before);
         for groups in [
-            packages.groups().await.unwrap(),
+            packages.groups().all().await.unwrap(),
             Groups::clone(&fixture.snapshot().groups),
         ] {
             let group = groups.get("/npm/acme/*").unwrap();
@@ -432,9 +432,9 @@ mod tests {
         }
         // Another of the name begins with nothing.
         registry.create(made(), &[]).await.unwrap();
-        assert!(packages.resource_tags(&arn).await.unwrap().is_empty());
+        assert!(packages.tags().of(&arn).await.unwrap().is_empty());
 
         registry.delete_group("/npm/acme/*").await.unwrap();
-        assert!(packages.resource_tags(&group_arn).await.unwrap().is_empty());
+        assert!(packages.tags().of(&group_arn).await.unwrap().is_empty());
     }
 }

@@ -192,7 +192,7 @@ impl Renderer {
                 let url = Url::parse(OWN).map_err(|_| FormatError::Xml(OWN.to_owned()))?;
                 let verdicts = Verdicts::new(&view, id.package.as_ref(), now);
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
-                let directory = protocol.own_directory();
+                let directory = protocol.directory().map(|it| it.own_directory());
                 let rendering = protocol.render(&RenderInput {
                     document: &id,
                     upstream: Upstream {

@@ -39,7 +39,10 @@ impl Manager {
             let mut after = String::new();
             loop {
                 let packages = self.packages();
-                let page = packages.list(&repository.name, None, &after, PAGE).await?;
+                let page = packages
+                    .releases()
+                    .list(&repository.name, None, &after, PAGE)
+                    .await?;
                 let Some(last) = page.last() else { break };
                 after = last.package.clone();
                 for one in &page {

@@ -1,11 +1,11 @@
-//! npm's documents in their next revision: `npm deprecate` and `npm unpublish`.
+//! A package's document in its next revision: `npm deprecate` and `npm unpublish`.
 
 use std::collections::BTreeMap;
 
 use super::Repository;
 use super::change::PackageChange;
 use super::publish::{Changed, Door, OFFERED, Publisher, not_ours};
-use crate::format::npm;
+use crate::format::DocumentPublish;
 use crate::package::{Listing, PackageId, Status};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Step;
@@ -14,13 +14,14 @@ impl Publisher {
     /// `npm deprecate`: other words about versions that are here.
     pub(super) async fn amend(
         &self,
+        publish: &dyn DocumentPublish,
         repository: &Repository,
         package: &PackageId,
         words: &[u8],
     ) -> Result<Changed, Problem> {
         let listing = self.reader.own.whole(&repository.name, package).await?;
         let listing = listing.ok_or_else(|| not_ours(&repository.name, package))?;
-        let Some(amendment) = npm::upload::amendment(words)? else {
+        let Some(amendment) = publish.amendment(words)? else {
             return Err(names_no_versions());
         };
         // What was read earlier would undo what another said since. Other registries' revisions, in
@@ -34,7 +35,7 @@ impl Publisher {
             .iter()
             .filter_map(|(version, word)| {
                 let release = listing.release(version)?;
-                let manifest = npm::upload::deprecated(&release.manifest, word)?;
+                let manifest = publish.deprecated(&release.manifest, word)?;
                 Some((version.clone(), manifest))
             })
             .collect();
@@ -50,6 +51,7 @@ impl Publisher {
     /// are the tags.
     pub(super) async fn revise(
         &self,
+        publish: &dyn DocumentPublish,
         door: &mut Door<'_>,
         package: &PackageId,
         revision: &str,
@@ -58,7 +60,7 @@ impl Publisher {
         let repository = door.repository;
         let listing = self.reader.own.listing(&repository.name, package).await?;
         is_revision(&listing, revision)?;
-        let Some(amendment) = npm::upload::amendment(words)? else {
+        let Some(amendment) = publish.amendment(words)? else {
             return Err(names_no_versions());
         };
         // What a document does not list has not been taken out of it.
@@ -188,9 +190,7 @@ mod tests {
         };
         let words = br#"{"versions":{}}"#;
         let permit = |_: &PackageId| Ok(String::new());
-        let (_, changed) = fixture
-            .change(Format::Generic, change, words, &permit)
-            .await;
+        let (_, changed) = fixture.change(Format::Npm, change, words, &permit).await;
         assert_eq!(changed.unwrap_err().kind, Kind::Conflict);
         let listing = fixture.reader.own.listing("team", &tool()).await.unwrap();
         assert_eq!(listing.release(VERSION).unwrap().status, Status::Published);
@@ -208,9 +208,7 @@ mod tests {
         };
         let words = br#"{"versions":{"1.0":{}},"dist-tags":{"latest":"1.0"}}"#;
         let permit = |_: &PackageId| Ok(String::new());
-        let (_, changed) = fixture
-            .change(Format::Generic, change, words, &permit)
-            .await;
+        let (_, changed) = fixture.change(Format::Npm, change, words, &permit).await;
         changed.unwrap();
         let listing = fixture.reader.own.listing("team", &tool()).await.unwrap();
         assert_eq!(listing.release("2.0").unwrap().status, Status::Disposed);

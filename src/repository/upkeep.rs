@@ -116,10 +116,6 @@ pub struct Report {
     pub kept: Kept,
 }
 
-fn failed(error: impl std::fmt::Display) -> Problem {
-    Problem::internal("the store cannot be read", error.to_string())
-}
-
 fn pattern(text: &str) -> Result<Pattern, Problem> {
     Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
 }
@@ -147,19 +143,17 @@ impl<'a> Upkeep<'a> {
             Command::Pins => self.pins().await,
             Command::Pin { patterns } => {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
-                let pinned = store
+                store
                     .retention()
                     .pin(&patterns?, &[], &self.snapshot.formats())
-                    .await;
-                pinned.map_err(failed)?;
+                    .await?;
                 self.pins().await
             }
             Command::Unpin { patterns } => {
                 let removed = store
                     .retention()
                     .pin(&[], &patterns, &self.snapshot.formats())
-                    .await;
-                let removed = removed.map_err(failed)?;
+                    .await?;
                 match patterns.iter().find(|it| !removed.contains(it)) {
                     None => self.pins().await,
                     Some(unknown) => Err(Problem::invalid(format!("`{unknown}` is not pinned"))
@@ -170,27 +164,18 @@ impl<'a> Upkeep<'a> {
             Command::Gc { dry_run } => {
                 let waste = store
                     .collect_garbage(&self.snapshot.config.report, dry_run)
-                    .await;
-                let waste = waste.map_err(failed)?;
+                    .await?;
                 Ok(Outcome::Waste { waste, dry_run })
             }
             Command::Report { days, top } => {
-                let (files, bytes) = catalog.blobs().total().await.map_err(failed)?;
+                let (files, bytes) = catalog.blobs().total().await?;
                 store.flush().await;
                 Ok(Outcome::Report(Box::new(Report {
                     days,
-                    traffic: catalog.reports().traffic(days).await.map_err(failed)?,
-                    egress: catalog.reports().egress(days).await.map_err(failed)?,
-                    largest: catalog
-                        .reports()
-                        .package_sizes(false, top)
-                        .await
-                        .map_err(failed)?,
-                    least_used: catalog
-                        .reports()
-                        .package_sizes(true, top)
-                        .await
-                        .map_err(failed)?,
+                    traffic: catalog.reports().traffic(days).await?,
+                    egress: catalog.reports().egress(days).await?,
+                    largest: catalog.reports().package_sizes(false, top).await?,
+                    least_used: catalog.reports().package_sizes(true, top).await?,
                     files,
                     bytes,
                     kept: self.kept().await?,
@@ -203,8 +188,7 @@ impl<'a> Upkeep<'a> {
                 let package = package(&name)?;
                 let protocol = package.format().protocol();
                 let wanted = version.map(|text| protocol.version(&text)).transpose()?;
-                let pulls = catalog.reports().pulls(&package.to_string()).await;
-                let mut pulls = pulls.map_err(failed)?;
+                let mut pulls = catalog.reports().pulls(&package.to_string()).await?;
                 let is_wanted = |version| wanted.as_ref().is_none_or(|wanted| *wanted == version);
                 pulls.retain(|pull| is_wanted(protocol.known_version(&pull.version)));
                 Ok(Outcome::Pulls { pulls })
@@ -221,14 +205,14 @@ impl<'a> Upkeep<'a> {
             .blobs()
             .kept_total()
             .await;
-        let (files, bytes) = kept.map_err(failed)?;
+        let (files, bytes) = kept?;
         Ok(Kept { files, bytes })
     }
 
     async fn pins(&self) -> Result<Outcome, Problem> {
         let pins = self.reader.fetcher.store().catalog().holds().pins().await;
         Ok(Outcome::Pins {
-            pins: pins.map_err(failed)?,
+            pins: pins?,
             kept: self.kept().await?,
         })
     }
@@ -240,17 +224,13 @@ impl<'a> Upkeep<'a> {
         let after = if anew {
             None
         } else {
-            catalog.work().of(VERIFY).await.map_err(failed)?
+            catalog.work().of(VERIFY).await?
         };
         let mut after = after
             .and_then(|name| hex::decode(name).ok())
             .and_then(|bytes| BlobId::from_slice(&bytes));
-        let page = catalog
-            .blobs()
-            .after(after, BLOBS_AT_ONCE)
-            .await
-            .map_err(failed)?;
-        let (_, bytes_in_all) = catalog.blobs().total().await.map_err(failed)?;
+        let page = catalog.blobs().after(after, BLOBS_AT_ONCE).await?;
+        let (_, bytes_in_all) = catalog.blobs().total().await?;
         let mut step = Verified {
             is_done: page.len() < BLOBS_AT_ONCE,
             bytes_in_all,
@@ -263,7 +243,7 @@ impl<'a> Upkeep<'a> {
             }
             step.checked += 1;
             step.bytes += size;
-            match store.files().examine(id).await.map_err(failed)? {
+            match store.files().examine(id).await? {
                 Health::Whole => {}
                 health => {
                     let damage = self.damage(id, health, repair).await?;
@@ -273,15 +253,14 @@ impl<'a> Upkeep<'a> {
             after = Some(id);
         }
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
-        let noted = catalog.work().set(VERIFY, state.as_deref()).await;
-        noted.map_err(failed)?;
+        catalog.work().set(VERIFY, state.as_deref()).await?;
         Ok(Outcome::Verified(step))
     }
 
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
         let store = self.reader.fetcher.store();
-        let assets = store.catalog().assets().of_blob(id).await.map_err(failed)?;
-        let mut names = store.packages().assets_of(id).await.map_err(failed)?;
+        let assets = store.catalog().assets().of_blob(id).await?;
+        let mut names = store.packages().releases().assets_of(id).await?;
         let is_only_here = assets.is_empty() && !names.is_empty();
         names.extend(assets.iter().map(|key| key.asset.to_string()));
         names.sort_unstable();
@@ -305,7 +284,7 @@ impl<'a> Upkeep<'a> {
         if !repair {
             return Ok(damage);
         }
-        let is_published = store.retention().lay_aside(id).await.map_err(failed)?;
+        let is_published = store.retention().lay_aside(id).await?;
         let mut connections: Vec<&str> = assets.iter().map(|key| &*key.connection).collect();
         connections.sort_unstable();
         connections.dedup();
@@ -330,7 +309,7 @@ impl<'a> Upkeep<'a> {
             said
         };
         if damage.is_repaired && is_published {
-            store.retention().settle().await.map_err(failed)?;
+            store.retention().settle().await?;
         }
         Ok(damage)
     }

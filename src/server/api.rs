@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::Asked;
 use super::reply::{self, Answer};
-use super::request_body::unstalled;
+use super::request_body::{self, unstalled};
 use crate::access::{Caller, Door, Permissions, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
@@ -18,7 +18,7 @@ use crate::repository::drain;
 use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
-const CALL_BYTES_MAX: usize = 1024 * 1024;
+const CALL_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The error's type, which clients read before the body.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -80,12 +80,11 @@ async fn call(
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
         (Bytes::new(), Some(unstalled(body, patience)))
     } else {
-        let body = Limited::new(body, CALL_BYTES_MAX).collect();
+        let body = request_body::whole(body.into_data_stream(), CALL_BYTES_MAX);
         let body = tokio::time::timeout(patience, body)
             .await
-            .map_err(|_| Problem::invalid("the body did not come in time"))?
-            .map_err(|_| Problem::invalid("the body is too long, or ended early"))?;
-        (body.to_bytes(), None)
+            .map_err(|_| Problem::invalid("the body did not come in time"))??;
+        (body, None)
     };
     let body_sha256 = match asset {
         Some(_) => head.text(CONTENT_SHA256).to_owned(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, Method, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -25,7 +25,7 @@ use tracing::{debug, error, warn};
 use super::account::{Account, Entry, Subject};
 use super::handle::told;
 use super::reply::{self, Answer, Body};
-use super::request_body::unstalled;
+use super::request_body::{self, unstalled};
 use super::{health, listener};
 use crate::format::query_of;
 use crate::problem::{Decider, Problem};
@@ -47,7 +47,7 @@ enum Command {
 const BUNDLE: HeaderName = HeaderName::from_static("larder-bundle");
 
 /// A command is a few words, or the poms of a project.
-const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
+const COMMAND_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Pieces of a bundle that wait for who reads them.
 const PIECES_AHEAD_MAX: usize = 8;
@@ -313,9 +313,8 @@ async fn import(
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
-    let body = Limited::new(body, COMMAND_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Problem::invalid("the command is too long, or ended early"))?;
-    serde_json::from_slice(&body.to_bytes())
+    let body = request_body::whole(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
+    serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
 }
 

@@ -1,7 +1,7 @@
 //! `POST /-/oidc/token`: an identity token of a CI for one of Larder's.
 
 use http::header::ORIGIN;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::answer::Asked;
 use super::audit::Line;
 use super::reply::{self, Answer};
+use super::request_body;
 use crate::access::GET_TOKEN;
 use crate::problem::{Decider, Problem};
 
-const BYTES_MAX: usize = 64 * 1024;
+const BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
 struct IdentityToken {
@@ -36,12 +37,11 @@ pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result
         ));
     }
     line.action = Some(GET_TOKEN);
-    let body = Limited::new(body, BYTES_MAX).collect();
+    let body = request_body::whole(body.into_data_stream(), BYTES_MAX);
     let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
         .await
-        .map_err(|_| Problem::invalid("the body did not come in time"))?
-        .map_err(|_| Problem::invalid("the body is too long, or ended early"))?;
-    let identity: IdentityToken = serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| Problem::invalid("the body did not come in time"))??;
+    let identity: IdentityToken = serde_json::from_slice(&body)
         .map_err(|_| Problem::invalid("the body has to be {\"token\": \"…\"}"))?;
     let exchanged = larder
         .access

@@ -99,7 +99,6 @@ impl Reading<'_> {
             &head,
             reply,
             id,
-            self.protocol.format(),
             self.asked.snapshot,
             &self.asked.larder.tasks,
         ))
@@ -108,7 +107,7 @@ impl Reading<'_> {
     async fn asset(&self, asset: &AssetId, line: &mut Line) -> Result<Answer, Problem> {
         line.subject.package = asset.package.to_string();
         line.subject.asset = asset.file.to_string();
-        if self.protocol.carries(&asset.file) {
+        if self.protocol.is_package_file(&asset.file) {
             line.subject.version = self.protocol.version_of(asset).unwrap_or_default();
         }
         let reply = self.repository.asset(asset).await?;
@@ -124,9 +123,13 @@ impl Reading<'_> {
         body: Body,
     ) -> Result<Answer, Problem> {
         let bytes_max = self.asked.snapshot.config.server.question_bytes_max;
-        let question = request_body::question(body, bytes_max).await?;
         let encoding = self.asked.head().text(CONTENT_ENCODING).to_owned();
-        let question = reply::decoded(question, &encoding, bytes_max)?;
+        let question = request_body::whole(body, bytes_max).await;
+        let question = question.and_then(|body| request_body::decoded(body, &encoding, bytes_max));
+        let question = question.map_err(|problem| match problem.kind {
+            Kind::TooLarge => problem.advice("raise `server.question_bytes_max`"),
+            _ => problem,
+        })?;
         let format = self.protocol.format();
         let answer = self
             .repository

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::config::Tls;
 use crate::task::Tasks;
@@ -35,29 +35,19 @@ pub fn acceptor(config: &Tls, tasks: &Tasks) -> Result<TlsAcceptor, String> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let config = config.clone();
-    tasks.spawn_until_stop(async move {
-        let mut seen = changed(&config);
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = changed(&config);
-            if now == seen {
-                continue;
-            }
-            match read(&config) {
-                Ok(new) => {
-                    certificate.0.store(Arc::new(new));
-                    info!("The listener's certificate was read again");
-                    seen = now;
-                }
-                // Of two files one may be written before the other: looked at again.
-                Err(error) => warn!(
-                    error,
-                    "The listener's new certificate cannot be used, the old one stays"
-                ),
-            }
+    let (config, mut seen) = (config.clone(), changed(config));
+    let mut look = move || {
+        let now = changed(&config);
+        if now != seen {
+            // Of two files one may be written before the other: looked at again where it fails.
+            certificate.0.store(Arc::new(read(&config)?));
+            info!("The listener's certificate was read again");
+            seen = now;
         }
-    });
+        Ok::<_, String>(())
+    };
+    let what = "the listener's certificate";
+    tasks.poll(what, || LOOK_EVERY, move || std::future::ready(look()));
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 

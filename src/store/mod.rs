@@ -3,6 +3,8 @@
 mod arrival;
 mod blob;
 pub mod catalog;
+#[cfg(test)]
+mod conformance;
 mod content;
 mod directory;
 mod door;
@@ -22,8 +24,7 @@ mod reseal;
 mod retention;
 mod seal;
 mod space;
-#[cfg(test)]
-mod tests;
+pub mod sql;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub use upkeep::Waste;
 use crate::clock;
 use crate::config;
 use crate::package::{Algorithm, BlobId, Digest};
+use crate::problem::Problem;
 use crate::task::Tasks;
 use crate::telemetry::Ledger;
 use catalog::Catalog;
@@ -71,11 +73,7 @@ pub enum Error {
     #[error("the data directory {path} is held by {holder}", path = path.display())]
     Held { path: PathBuf, holder: Holder },
     #[error("the catalog: {0}")]
-    Catalog(#[from] sqlx::Error),
-    #[error(
-        "the catalog was made by another version of Larder ({0}); say --data-dir with another directory, or remove this one"
-    )]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Catalog(#[from] sql::Error),
     #[error("reading or writing a blob: {0}")]
     Io(#[from] std::io::Error),
     #[error("nothing is kept: {}", .0.as_str())]
@@ -97,6 +95,18 @@ impl Error {
     #[must_use]
     pub fn is_unverified(&self) -> bool {
         matches!(self, Self::Unverified { .. } | Self::Length { .. })
+    }
+}
+
+/// How a failure of the store reads where no outcome of the work says it better.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Catalog(error) => error.into(),
+            Error::Packages(error) => error.into(),
+            Error::Io(_) => Self::internal("a stored file cannot be read or written", error),
+            error => Self::internal("the store failed", error),
+        }
     }
 }
 
@@ -143,7 +153,7 @@ impl Store {
         let used = catalog.blobs().evictable_bytes().await?;
         let space = Arc::new(Space::new(path, &config.cache, used));
         learn_outside_names(&catalog, &packages, config).await?;
-        let outside_names = OutsideNames::start(&packages, catalog.work(), tasks);
+        let outside_names = OutsideNames::start(packages.outside_names(), catalog.work(), tasks);
         let retention = BlobRetention::new(&files, &catalog, &packages, &space);
         retention.start(tasks);
         let store = Arc::new(Self {
@@ -344,7 +354,7 @@ async fn learn_outside_names(
         }));
     }
     for some in names.chunks(NAMES_AT_ONCE) {
-        packages.keep_outside_names(some).await?;
+        packages.outside_names().keep(some).await?;
     }
     catalog.work().set(outside::WRITTEN, Some(&now)).await?;
     Ok(())

@@ -191,6 +191,7 @@ impl BlobRetention {
         }
         let held = missing.len();
         self.packages
+            .releases()
             .needed(|blob, size| {
                 if !kept.remove(&blob) {
                     missing.insert(blob, Some(size));

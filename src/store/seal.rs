@@ -159,7 +159,11 @@ impl Sealer {
     /// Where it is none of ours, or has another name.
     pub fn seal_of(&self, file: &File, id: BlobId) -> std::io::Result<(Arc<Seal>, u64)> {
         let mut header = [0; HEADER_BYTES];
-        file.read_exact_at(&mut header, 0)?;
+        file.read_exact_at(&mut header, 0)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => altered(),
+                _ => error,
+            })?;
         let (word, rest) = header.split_at(WORD.len());
         let (salt, name_tag) = rest.split_at(SALT_BYTES);
         if word != WORD {

@@ -12,6 +12,7 @@ use url::Url;
 use crate::airgap::bundle::Head;
 use crate::airgap::{Order, Report};
 use crate::package::PackageId;
+use crate::problem::root_cause;
 use crate::repository::Explanation;
 use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
@@ -208,13 +209,7 @@ pub async fn trusted(address: &str, public_url: Option<&Url>) -> Result<String, 
         match asked {
             Ok(answer) if answer.status().is_success() => return Ok(root.to_owned()),
             Ok(answer) => why = why.or(Some(format!("it answers {}", answer.status()))),
-            Err(error) => {
-                let mut cause: &dyn std::error::Error = &error;
-                while let Some(next) = cause.source() {
-                    cause = next;
-                }
-                why = why.or(Some(cause.to_string()));
-            }
+            Err(error) => why = why.or(Some(root_cause(&error).to_string())),
         }
     }
     Err(format!(

@@ -1,11 +1,11 @@
 //! Maven and Gradle.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{OwnAddresses, Place, Upstream, home, read, xml};
 use crate::airgap::maven::Binding;
 use crate::config::Auth;
+use crate::format::bounded;
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -232,14 +232,8 @@ fn jar(prefix: &str) -> Option<PathBuf> {
 fn from_jar(jar: &Path, name: &str) -> Option<String> {
     const POM_BYTES_MAX: u64 = 1024 * 1024;
     let mut archive = zip::ZipArchive::new(std::fs::File::open(jar).ok()?).ok()?;
-    let mut text = String::new();
-    archive
-        .by_name(name)
-        .ok()?
-        .take(POM_BYTES_MAX)
-        .read_to_string(&mut text)
-        .ok()?;
-    Some(text)
+    let text = bounded::read(archive.by_name(name).ok()?, POM_BYTES_MAX).ok()?;
+    String::from_utf8(text).ok()
 }
 
 #[allow(clippy::disallowed_methods, reason = "Maven's installation is files")]

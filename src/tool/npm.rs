@@ -10,6 +10,7 @@ use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
 use crate::airgap::lockfile;
 use crate::airgap::platform::Platforms;
 use crate::config::{Auth, CredentialScope};
+use crate::format::path;
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -324,7 +325,7 @@ pub fn tarballs(text: &str) -> Vec<String> {
     };
     let paths = needs.merged().wants.into_iter().filter_map(|want| {
         let (name, version) = (want.package.strip_prefix("npm:")?, want.version?);
-        let bare = name.rsplit('/').next().unwrap_or(name);
+        let bare = path::last_segment(name);
         Some(format!("{name}/-/{bare}-{version}.tgz"))
     });
     paths.collect()

@@ -109,6 +109,33 @@ fn a_room_leans_on_rooms_above_it_alone() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The rooms that know packages, documents and files, and no format by its name.
+const FORMATLESS: [&str; 4] = ["src/connection", "src/fetch", "src/repository", "src/store"];
+
+#[test]
+fn what_differs_by_format_is_asked_of_its_protocol() {
+    let formats = ["npm", "pypi", "maven", "nuget", "generic"];
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&FORMATLESS) {
+        // What is for tests alone gives examples.
+        let tests = ["tests.rs", "fixture.rs", "conformance.rs"];
+        if tests.iter().any(|it| file.ends_with(it)) {
+            continue;
+        }
+        for line in code(&text).lines() {
+            let line = line.to_lowercase();
+            let is_name = |it: &&&str| it.split('_').any(|part| formats.contains(&part));
+            wrong.extend(
+                words(&line)
+                    .iter()
+                    .find(is_name)
+                    .map(|it| format!("{file}: {it}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 fn words(text: &str) -> BTreeSet<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     text.split(|c| !is_word(c)).collect()
@@ -237,6 +264,21 @@ fn the_doors_are_files_clients_the_clock_and_tasks() {
         "tokio::task::spawn_blocking",
     ] {
         assert!(doors.contains(&format!("\"{door}\"")), "{door} is no door");
+    }
+}
+
+/// SQL has one room: what a query answers leaves it as types of the field, what fails as the room's
+/// own error.
+#[test]
+fn the_database_is_named_in_the_store_alone() {
+    for (file, text) in sources(&["src"]) {
+        let code = code(&text);
+        let is_within = file.starts_with("src/store/");
+        assert!(is_within || !code.contains("sqlx"), "{file} names sqlx");
+        assert!(
+            !code.contains(", sqlx::Error>"),
+            "{file} gives the driver's error away"
+        );
     }
 }
 

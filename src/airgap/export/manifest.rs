@@ -260,7 +260,7 @@ impl<'a> Writer<'a> {
             loop {
                 let page = self
                     .runtime
-                    .block_on(packages.list(repository, None, &after, PAGE))
+                    .block_on(packages.releases().list(repository, None, &after, PAGE))
                     .map_err(failed)?;
                 let Some(last) = page.last() else { break };
                 after.clone_from(&last.package);
@@ -286,7 +286,11 @@ impl<'a> Writer<'a> {
         let packages = self.store.packages();
         let listing = self
             .runtime
-            .block_on(packages.listing(repository, package, Manifests::Read))
+            .block_on(
+                packages
+                    .releases()
+                    .listing(repository, package, Manifests::Read),
+            )
             .map_err(failed)?;
         let Some(listing) = listing else {
             return Ok(());
@@ -300,11 +304,19 @@ impl<'a> Writer<'a> {
             }
             let dependencies = self
                 .runtime
-                .block_on(packages.dependencies(repository, package, &own.version))
+                .block_on(
+                    packages
+                        .releases()
+                        .dependencies(repository, package, &own.version),
+                )
                 .map_err(failed)?;
             let readme = self
                 .runtime
-                .block_on(packages.readme(repository, package, &own.version))
+                .block_on(
+                    packages
+                        .releases()
+                        .readme(repository, package, &own.version),
+                )
                 .map_err(failed)?;
             let release = Release {
                 readme,

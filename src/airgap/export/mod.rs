@@ -95,8 +95,7 @@ pub async fn export(
 
 /// When the last export began that ended well; seconds since 1970.
 async fn last(store: &Store) -> Result<Option<i64>, Problem> {
-    let state = store.catalog().work().of(LAST).await;
-    let state = state.map_err(|error| Problem::internal("the catalog cannot be read", error))?;
+    let state = store.catalog().work().of(LAST).await?;
     Ok(state.and_then(|state| state.parse().ok()))
 }
 
@@ -105,12 +104,12 @@ async fn last(store: &Store) -> Result<Option<i64>, Problem> {
 /// # Errors
 /// Where the store fails.
 pub async fn exported(store: &Store, created: i64) -> Result<(), Problem> {
-    let noted = store
+    store
         .catalog()
         .work()
         .set(LAST, Some(&created.to_string()))
-        .await;
-    noted.map_err(|error| Problem::internal("the catalog cannot be written", error))
+        .await?;
+    Ok(())
 }
 
 fn failed(error: impl std::fmt::Display) -> Problem {

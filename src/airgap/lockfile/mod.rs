@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::platform::Platforms;
 use super::want::Want;
+use crate::format::path;
 use crate::package::Format;
 use crate::problem::Problem;
 
@@ -83,7 +84,7 @@ type Read = Result<Needs, String>;
 /// # Errors
 /// Where it is none that is known, or not what its name says.
 pub fn read(name: &str, text: &str, platforms: &Platforms) -> Result<Needs, Unreadable> {
-    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = path::client_file_name(name);
     let ending = |ending: &str| name.to_ascii_lowercase().ends_with(ending);
     let read = match name {
         "package-lock.json" | "npm-shrinkwrap.json" | ".package-lock.json" => {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Needs, Read, json, want};
 use crate::airgap::want::{File, Want};
+use crate::format::path::last_segment;
 use crate::package::{Algorithm, Digest, Format};
 
 /// A file in whatever words a lockfile has for it.
@@ -27,7 +28,7 @@ impl Written {
         let named = self.name.as_deref().or(self.file.as_deref());
         let last = address.map(|url| {
             let path = url.split(['#', '?']).next().unwrap_or_default();
-            path.rsplit('/').next().unwrap_or_default()
+            last_segment(path)
         });
         let name = named.or(last)?;
         let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();

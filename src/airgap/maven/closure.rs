@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::model::{Model, gav_of, key, manage};
 use super::{Binding, Gav, Lacking, Shelf};
 use crate::airgap::want::{File, Want};
-use crate::format::Protocol as _;
+use crate::format::Versions as _;
 use crate::format::maven::Maven;
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
 use crate::format::maven::version::Range;
@@ -480,7 +480,7 @@ mod tests {
                 return wants
                     .iter()
                     .flat_map(|want| &want.files)
-                    .map(|file| file.name.rsplit('/').next().unwrap().to_owned())
+                    .map(|file| crate::format::path::last_segment(&file.name).to_owned())
                     .collect();
             }
             for lacking in closure.lacking.poms {

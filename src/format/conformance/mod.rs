@@ -13,8 +13,8 @@ use url::Url;
 
 use crate::package::{Location, PackageId, UpstreamPath, VersionId, is_risky_segment};
 use crate::{
-    Address, Ask, DocumentId, Protocol, RenderInput, Rendering, Shows, Subject, Target, Upstream,
-    path,
+    Address, Ask, DocumentId, Evidence, Protocol, RenderInput, Rendering, Shows, Subject, Target,
+    Upstream, path,
 };
 
 /// Larder's own address of a repository.
@@ -86,11 +86,13 @@ struct Named {
 fn named(protocol: &dyn Protocol, document: &DocumentId, upstream: &Upstream<'_>) -> Option<Named> {
     let package = document.package.as_ref()?;
     let mut named = Named::default();
-    let listed = protocol.versions(document, upstream).ok()?;
-    let listed = listed.iter().map(|text| protocol.known_version(text));
-    named.versions.extend(listed);
-    // Formats whose evidence is the path have no facts in documents.
-    if let Ok(facts) = protocol.facts(package, upstream) {
+    if let Evidence::Path(evidence) = protocol.evidence() {
+        let listed = evidence.versions(document, upstream).ok()?;
+        let listed = listed.iter().map(|text| protocol.known_version(text));
+        named.versions.extend(listed);
+    }
+    let facts = protocol.evidence().documents();
+    if let Some(Ok(facts)) = facts.map(|it| it.facts(package, upstream)) {
         for asset in facts.assets {
             let version = protocol.known_version(&asset.version);
             named.versions.insert(version.clone());
@@ -363,15 +365,23 @@ pub fn merging(
         named(protocol, recorded.document, &upstream).unwrap_or_default()
     };
     let merged = protocol.merge(recorded.document, &[&near, &far]);
-    let Ok(merged) = merged else {
-        panicked(&format!("what was rendered cannot be merged: {merged:?}"));
-        return;
+    let merged = match merged {
+        Ok(merged) => merged,
+        // What is passed on as it came need not be what a merge can read.
+        Err(_) if !recorded.is_well_formed => return,
+        Err(error) => {
+            panicked(&format!("what was rendered cannot be merged: {error}"));
+            return;
+        }
     };
     let (mut near, mut far, mut merged) = (read(&near), read(&far), read(&merged));
-    // A file that is named twice is one.
+    // A version's file that is named twice is one, also where it lies in two folders.
     for part in [&mut near, &mut far, &mut merged] {
         let mut seen = BTreeSet::new();
-        part.files.retain(|file| seen.insert(file.clone()));
+        part.files.retain(|(version, file)| {
+            let name = file.rsplit('/').next().unwrap_or_default();
+            seen.insert((version.clone(), name.to_owned()))
+        });
     }
     let all: BTreeSet<_> = near.versions.iter().chain(&far.versions).collect();
     assert_eq!(merged.versions.iter().collect::<BTreeSet<_>>(), all);

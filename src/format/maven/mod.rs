@@ -12,18 +12,23 @@ pub mod pom;
 mod upload;
 pub mod version;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
+
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Location, PackageId,
-    Promise, UpstreamPath,
+    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Format, Listing, Location,
+    PackageId, Promise, UpstreamPath,
 };
 use crate::problem::Problem;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own, Protocol,
-    RenderInput, Rendering, Resource, Target, Upstream, plain_error,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
+    Documents, ErrorBody, Evidence, FormatError, Lead, LeadInput, Own, PathEvidence, Prefetch,
+    Protocol, RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target,
+    TokenScheme, Uploads, Upstream, Versions, at_its_path, plain_error,
 };
 
 /// Maven's documents, by their path.
@@ -53,6 +58,66 @@ impl Protocol for Maven {
         path::parse(ask)
     }
 
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence::Path(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn streamed_index(&self, _document: &DocumentId) -> Option<&dyn StreamedIndex> {
+        None
+    }
+
+    fn audit_question(&self) -> Option<&dyn AuditQuestion> {
+        None
+    }
+
+    fn prefetch(&self) -> Option<&dyn Prefetch> {
+        Some(self)
+    }
+
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
+        None
+    }
+
+    fn requirements(&self) -> Option<&dyn Requirements> {
+        None
+    }
+}
+
+impl Versions for Maven {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(version)
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::Range::parse(range).map(|_| ())
+    }
+}
+
+impl Documents for Maven {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         let path = match &document.view {
             super::View::Maven(
@@ -70,22 +135,8 @@ impl Protocol for Maven {
         }
     }
 
-    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
-        let listings = self.listings(package);
-        let resources = listings.iter().map(|id| self.resource(id, false));
-        resources.collect()
-    }
-
-    fn listings(&self, package: &PackageId) -> Vec<DocumentId> {
-        let folder = path::folder(package);
-        vec![DocumentId {
-            package: Some(package.clone()),
-            view: super::View::Maven(View::Metadata { folder }),
-        }]
-    }
-
-    fn carries(&self, file: &str) -> bool {
-        !file.ends_with(".pom")
+    fn resources(&self, document: &DocumentId) -> Vec<Resource> {
+        vec![self.resource(document, false)]
     }
 
     fn package_of(&self, key: &str) -> Option<PackageId> {
@@ -101,18 +152,6 @@ impl Protocol for Maven {
         }
     }
 
-    fn evidence(&self, _package: &PackageId, _dates: bool) -> Evidence {
-        Evidence::Path
-    }
-
-    fn facts(
-        &self,
-        _package: &PackageId,
-        _upstream: &Upstream<'_>,
-    ) -> Result<FactsPart, FormatError> {
-        Ok(FactsPart::default())
-    }
-
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
         match &document.view {
             super::View::Maven(View::VersionMetadata { version, .. }) => Some(version),
@@ -120,6 +159,105 @@ impl Protocol for Maven {
         }
     }
 
+    fn is_promise(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        metadata::render(input)
+    }
+
+    fn address_key<'a>(&self, _document: &DocumentId, _address: &'a Address) -> &'a str {
+        ""
+    }
+
+    fn alias(&self, _target: &str) -> Option<Target> {
+        None
+    }
+
+    fn always_gzip(&self, _document: &DocumentId) -> bool {
+        false
+    }
+}
+
+impl Composition for Maven {
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        Ok(compose::compose(document, own))
+    }
+
+    fn only_version<'a>(
+        &self,
+        _document: &'a DocumentId,
+        _listing: &'a Listing,
+    ) -> Option<&'a str> {
+        None
+    }
+
+    fn search(&self, _document: &DocumentId) -> Option<Search> {
+        None
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, _document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(parts)
+    }
+}
+
+impl Assets for Maven {
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let (version, _) = asset.file.split_once('/')?;
+        Some(version.to_owned())
+    }
+
+    fn is_package_file(&self, file: &str) -> bool {
+        !file.ends_with(".pom")
+    }
+
+    fn promised(&self, promise: &Promise, bytes: &[u8]) -> Expected {
+        // Some tools write `digest  file` or `digest = file`; the digest is the first word that
+        // has its length.
+        let text = String::from_utf8_lossy(bytes);
+        promise
+            .algorithm
+            .and_then(|algorithm| {
+                text.split(|c: char| c.is_whitespace() || c == '=')
+                    .find_map(|word| Digest::from_hex(algorithm, word).ok())
+            })
+            .into_iter()
+            .collect()
+    }
+}
+
+impl Uploads for Maven {
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
+    }
+
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
+        at_its_path(rest)
+    }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
+    }
+}
+
+impl PathEvidence for Maven {
     fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts> {
         let (version, file) = asset.file.split_once('/')?;
         let path = UpstreamPath::new(&path::folder(&asset.package)).join(&asset.file);
@@ -144,14 +282,26 @@ impl Protocol for Maven {
         })
     }
 
-    fn dated_by(&self, package: &PackageId, version: &str) -> Option<Location> {
+    fn dated_by(&self, package: &PackageId, version: &str) -> Location {
         let folder = format!("{}/{version}", path::folder(package));
         let file = if path::is_snapshot(version) {
             "maven-metadata.xml".to_owned()
         } else {
             format!("{}-{version}.pom", package.name())
         };
-        Some(Location::Path(UpstreamPath::new(&folder).join(&file)))
+        Location::Path(UpstreamPath::new(&folder).join(&file))
+    }
+
+    fn is_mutable(&self, version: &str) -> bool {
+        path::is_snapshot(version)
+    }
+
+    fn listings(&self, package: &PackageId) -> Vec<DocumentId> {
+        let folder = path::folder(package);
+        vec![DocumentId {
+            package: Some(package.clone()),
+            view: super::View::Maven(View::Metadata { folder }),
+        }]
     }
 
     fn versions(
@@ -165,6 +315,14 @@ impl Protocol for Maven {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+impl Prefetch for Maven {
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        let listings = self.listings(package);
+        let resources = listings.iter().map(|id| self.resource(id, false));
+        resources.collect()
+    }
 
     fn leads_on(&self, target: &Target) -> bool {
         leads::leads_on(target)
@@ -172,64 +330,6 @@ impl Protocol for Maven {
 
     fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
         leads::leads(input)
-    }
-
-    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-        metadata::render(input)
-    }
-
-    fn promised(&self, promise: &Promise, bytes: &[u8]) -> Expected {
-        // Some tools write `digest  file` or `digest = file`; the digest is the first word that
-        // has its length.
-        let text = String::from_utf8_lossy(bytes);
-        promise
-            .algorithm
-            .and_then(|algorithm| {
-                text.split(|c: char| c.is_whitespace() || c == '=')
-                    .find_map(|word| Digest::from_hex(algorithm, word).ok())
-            })
-            .into_iter()
-            .collect()
-    }
-
-    fn compose(
-        &self,
-        document: &DocumentId,
-        own: Own<'_>,
-    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-        Ok(compose::compose(document, own))
-    }
-
-    fn merges(&self, document: &DocumentId) -> bool {
-        merge::merges(document)
-    }
-
-    fn merge(&self, _document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-        merge::merge(parts)
-    }
-
-    fn compare(&self, a: &str, b: &str) -> Ordering {
-        version::compare(a, b)
-    }
-
-    fn is_prerelease(&self, version: &str) -> bool {
-        version::is_prerelease(version)
-    }
-
-    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-        upload::inspect(upload)
-    }
-
-    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        version::in_range(version, range)
-    }
-
-    fn check_range(&self, range: &str) -> Result<(), String> {
-        version::Range::parse(range).map(|_| ())
-    }
-
-    fn error(&self, problem: &Problem) -> ErrorBody {
-        plain_error(problem)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::package::Dependency;
 use crate::problem::Problem;
 use crate::text;
-use crate::upload::{Inspected, Upload};
+use crate::upload::{Inspected, Upload, bounded_bytes};
 
 /// What of a pom is looked at (Maven's POM reference).
 #[derive(Debug, Default, Deserialize)]
@@ -61,13 +61,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     if !file.ends_with(".pom") {
         return Ok(found);
     }
-    let mut bytes = Vec::new();
-    let bound = upload.words_max;
-    std::io::Read::read_to_end(
-        &mut std::io::Read::take(&mut *upload.bytes, bound),
-        &mut bytes,
-    )
-    .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
+    let bytes = bounded_bytes(&mut *upload.bytes, upload.words_max, file)?;
     let text = text::xml(&bytes)
         .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
     if text.contains("<!DOCTYPE") {

@@ -12,7 +12,7 @@ use crate::package::{
     Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId, Promise,
     UpstreamPath,
 };
-use crate::{FactsPart, FormatError, Upstream, date};
+use crate::{FactsPart, FormatError, Upstream, date, path};
 
 /// The part of a version's `dist` that says where the tarball is and what it must be.
 #[derive(Debug, Default, Deserialize)]
@@ -162,7 +162,7 @@ pub fn file(package: &PackageId, version: &str, url: &Url) -> String {
 /// The file name of a tarball address of the usual form.
 pub fn usual_file<'a>(package: &PackageId, url: &'a Url) -> Option<&'a str> {
     let (before, file) = url.path().rsplit_once("/-/")?;
-    let file = file.rsplit('/').next()?;
+    let file = path::last_segment(file);
     let plain = file
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "-_.~+".contains(c));

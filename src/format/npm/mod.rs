@@ -11,25 +11,27 @@ mod path;
 mod render;
 mod scan;
 mod short;
-pub mod upload;
+mod upload;
 mod version;
-
-use crate::package::{
-    AssetFacts, AssetId, Expected, Format, Listing, PackageId, Promise, UpstreamPath,
-};
-use crate::problem::Problem;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 
+use http::HeaderName;
+
 use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
-    Protocol, RenderInput, Rendering, Resource, Search, Target, Upstream,
+    Address, Amendment, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead,
+    LeadInput, Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements,
+    Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, at_its_path,
 };
-use crate::package::Location;
+use crate::package::{
+    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
+};
+use crate::problem::Problem;
 
 /// The media type of the short packument that installers ask for.
 const SHORT_TYPE: &str = "application/vnd.npm.install-v1+json";
@@ -51,6 +53,9 @@ pub enum View {
     Attestations(String),
 }
 
+/// The one-time password of a second factor.
+static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("npm-otp")];
+
 /// npm on the wire.
 pub struct Npm;
 
@@ -67,6 +72,69 @@ impl Protocol for Npm {
         path::parse(ask)
     }
 
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        ErrorBody {
+            content_type: "application/json",
+            body: serde_json::json!({ "error": problem.sentence() }).to_string(),
+        }
+    }
+
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Bearer
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence::Documents(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn streamed_index(&self, _document: &DocumentId) -> Option<&dyn StreamedIndex> {
+        None
+    }
+
+    fn audit_question(&self) -> Option<&dyn AuditQuestion> {
+        Some(self)
+    }
+
+    fn prefetch(&self) -> Option<&dyn Prefetch> {
+        Some(self)
+    }
+
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
+        Some(self)
+    }
+
+    fn requirements(&self) -> Option<&dyn Requirements> {
+        None
+    }
+}
+
+impl Versions for Npm {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(version::normalised(version))
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::Alternatives::parse(range).map(|_| ())
+    }
+}
+
+impl Documents for Npm {
     fn resource(&self, document: &DocumentId, dates: bool) -> Resource {
         let package = document.package.as_ref();
         let packument = |short: bool| {
@@ -113,39 +181,11 @@ impl Protocol for Npm {
         }
     }
 
-    fn read_beforehand(&self, package: &PackageId, whole: bool) -> Vec<Resource> {
-        let mut documents = vec![packument(package, true)];
-        if whole {
-            documents.push(packument(package, false));
-        }
-        documents
-    }
-
     fn package_of(&self, key: &str) -> Option<PackageId> {
         let name = key
             .strip_prefix("short:")
             .or_else(|| key.strip_prefix("full:"))?;
         self.package(name).ok()
-    }
-
-    fn evidence(&self, package: &PackageId, dates: bool) -> Evidence {
-        let mut documents = vec![packument(package, false)];
-        if !dates {
-            documents.insert(0, packument(package, true));
-        }
-        Evidence::Documents(documents)
-    }
-
-    fn facts(
-        &self,
-        package: &PackageId,
-        upstream: &Upstream<'_>,
-    ) -> Result<FactsPart, FormatError> {
-        facts::facts(package, upstream)
-    }
-
-    fn fact(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
-        facts::fact(asset, upstream)
     }
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
@@ -166,33 +206,13 @@ impl Protocol for Npm {
         matches!(document.view, super::View::Npm(View::Keys))
     }
 
-    fn guess(&self, asset: &AssetId) -> Option<AssetFacts> {
-        facts::guess(asset)
-    }
-
-    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
-        Some(facts::usual_place(asset))
-    }
-
-    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
-        facts::promised(bytes)
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        render::render(input)
     }
 
     fn address_key<'a>(&self, _document: &DocumentId, address: &'a Address) -> &'a str {
         // Kept addresses do not depend on ours; the empty base is the sign for them.
         if address.kept { "" } else { &address.base }
-    }
-
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
-    }
-
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
-    }
-
-    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-        render::render(input)
     }
 
     fn alias(&self, target: &str) -> Option<Target> {
@@ -203,6 +223,12 @@ impl Protocol for Npm {
         }))
     }
 
+    fn always_gzip(&self, _document: &DocumentId) -> bool {
+        false
+    }
+}
+
+impl Composition for Npm {
     fn compose(
         &self,
         document: &DocumentId,
@@ -226,28 +252,110 @@ impl Protocol for Npm {
     fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
         merge::merge(document, parts)
     }
+}
 
-    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
-        Cow::Borrowed(version::normalised(version))
+impl Assets for Npm {
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        Some(facts::guess(asset)?.version.into())
     }
 
-    fn compare(&self, a: &str, b: &str) -> Ordering {
-        version::compare(a, b)
+    fn is_package_file(&self, _file: &str) -> bool {
+        true
     }
 
-    fn is_prerelease(&self, version: &str) -> bool {
-        version::is_prerelease(version)
+    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
+        facts::promised(bytes)
+    }
+}
+
+impl Uploads for Npm {
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
-    fn asked_about(&self, body: &[u8]) -> Vec<String> {
+    fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
+        at_its_path(rest)
+    }
+
+    fn outdated_by_publish(&self, package: &PackageId) -> Option<Vec<Resource>> {
+        Some(vec![packument(package, true), packument(package, false)])
+    }
+
+    fn is_published(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &CREDENTIAL_HEADERS
+    }
+}
+
+impl DocumentEvidence for Npm {
+    fn documents_of(&self, package: &PackageId, dates: bool) -> Vec<Resource> {
+        let mut documents = vec![packument(package, false)];
+        if !dates {
+            documents.insert(0, packument(package, true));
+        }
+        documents
+    }
+
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
+        facts::facts(package, upstream)
+    }
+
+    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
+        Some(facts::usual_place(asset))
+    }
+
+    fn predicted(&self) -> Option<&dyn PredictedFacts> {
+        Some(self)
+    }
+}
+
+impl PredictedFacts for Npm {
+    fn predict(&self, asset: &AssetId) -> Option<AssetFacts> {
+        facts::guess(asset)
+    }
+
+    fn find(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
+        facts::fact(asset, upstream)
+    }
+}
+
+impl AuditQuestion for Npm {
+    fn names(&self, body: &[u8]) -> Vec<String> {
         audit::names(body)
     }
 
-    fn ask_without(&self, body: &[u8], names: &HashSet<String>) -> Result<Vec<u8>, FormatError> {
+    fn without(&self, body: &[u8], names: &HashSet<String>) -> Result<Vec<u8>, FormatError> {
         audit::without(body, names)
     }
+}
 
-    fn part(
+impl Prefetch for Npm {
+    fn read_beforehand(&self, package: &PackageId, whole: bool) -> Vec<Resource> {
+        let mut documents = vec![packument(package, true)];
+        if whole {
+            documents.push(packument(package, false));
+        }
+        documents
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
+    }
+}
+
+impl DocumentPublish for Npm {
+    fn take_apart(
         &self,
         body: &mut dyn Read,
         file: &mut dyn Write,
@@ -256,34 +364,23 @@ impl Protocol for Npm {
         upload::part(body, file, words_max)
     }
 
-    fn words_in(&self, asset: &AssetId) -> Option<DocumentId> {
-        Some(DocumentId {
+    fn words_in(&self, asset: &AssetId) -> DocumentId {
+        DocumentId {
             package: Some(asset.package.clone()),
             view: super::View::Npm(View::Packument),
-        })
+        }
     }
 
     fn words(&self, document: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
         upload::words(document, version)
     }
 
-    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-        upload::inspect(upload)
+    fn amendment(&self, words: &[u8]) -> Result<Option<Amendment>, Problem> {
+        upload::amendment(words)
     }
 
-    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        version::in_range(version, range)
-    }
-
-    fn check_range(&self, range: &str) -> Result<(), String> {
-        version::Alternatives::parse(range).map(|_| ())
-    }
-
-    fn error(&self, problem: &Problem) -> ErrorBody {
-        ErrorBody {
-            content_type: "application/json",
-            body: serde_json::json!({ "error": problem.sentence() }).to_string(),
-        }
+    fn deprecated(&self, manifest: &str, word: &str) -> Option<String> {
+        upload::deprecated(manifest, word)
     }
 }
 

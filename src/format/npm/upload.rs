@@ -1,7 +1,6 @@
 //! `npm publish`: a document with manifests, and the tarball in it as a string.
 //! Source: libnpmpublish's behaviour, and npm's registry documentation.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use serde_json::{Map, Value};
@@ -9,29 +8,25 @@ use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, TransferEr
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
-use crate::FormatError;
+use crate::bounded::Bounded;
 use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
 use crate::problem::Problem;
 use crate::upload::{Inspected, Parted, Upload};
+use crate::{Amendment, FormatError};
 
 /// Takes the tarball out of the document while it comes in.
 pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result<Parted, Problem> {
-    let mut words = Bounded {
-        bytes: Vec::new(),
-        max: words_max,
-        is_full: false,
-    };
+    let mut words = Bounded::new(words_max);
     let mut parted = Parted::default();
-    take_apart(body, file, &mut words, &mut parted).map_err(|error| {
-        if words.is_full {
-            Problem::invalid(format!("the document has more than {words_max} bytes"))
-                .advice("raise `upload.document_bytes_max`")
-        } else {
-            Problem::invalid(format!("the document cannot be read: {error}"))
-        }
+    let taken = take_apart(body, file, &mut words, &mut parted);
+    // What was too long breaks off; that it did says less than why.
+    parted.words = words.finish().map_err(|error| {
+        error
+            .problem("the document")
+            .advice("raise `upload.document_bytes_max`")
     })?;
-    parted.words = words.bytes;
+    taken.map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
     Ok(parted)
 }
 
@@ -104,28 +99,6 @@ fn attachment<R: Read>(
     }
     json.end_object()?;
     Ok(length)
-}
-
-/// Memory for words, of which there may be so many.
-struct Bounded {
-    bytes: Vec<u8>,
-    max: u64,
-    is_full: bool,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if (self.bytes.len() + bytes.len()) as u64 > self.max {
-            self.is_full = true;
-            return Err(std::io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// What documents say elsewhere, or may not say twice.
@@ -310,17 +283,6 @@ pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
         manifest.text()
     );
     Ok(words.into_bytes())
-}
-
-/// What a document without a tarball says of versions that are there.
-#[derive(Debug, Default)]
-pub struct Amendment {
-    /// Each named version with its word of deprecation; empty: none.
-    pub deprecated: BTreeMap<String, String>,
-    /// `None`: the document does not say.
-    pub tags: Option<BTreeMap<String, String>>,
-    /// The revision of the document that the client read, where it says so.
-    pub revision: Option<String>,
 }
 
 /// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.

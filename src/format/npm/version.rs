@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use nodejs_semver::{Range, Version};
 
 use super::Npm;
-use crate::Protocol as _;
+use crate::Versions as _;
 
 /// A range of npm's: comparators that all have to hold, in one of several alternatives. The library
 /// passes over what it cannot read in a range, which a rule must not; so it is given one comparator

@@ -9,7 +9,7 @@ use super::service::Addresses;
 use super::{FLAT, Nuget, path};
 use crate::json::Node;
 use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise, UpstreamPath};
-use crate::{Ask, FactsPart, FormatError, Protocol as _, Resource, Target, Upstream, date};
+use crate::{Ask, Documents as _, FactsPart, FormatError, Resource, Target, Upstream, date};
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
     let mut part = FactsPart::default();

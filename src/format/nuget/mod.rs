@@ -16,18 +16,21 @@ mod version;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use http::HeaderName;
 use serde::Deserialize;
 use url::Url;
 
 use super::json::Node;
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
-    Protocol, RenderInput, Rendering, Resource, Search, Target, Upstream, plain_error,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
+    PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
+    StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
-    Algorithm, AssetId, Digest, Expected, Format, Location, PackageId, Promise, UpstreamPath,
-    UpstreamUrl,
+    Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, Promise,
+    UpstreamPath, UpstreamUrl,
 };
 use crate::problem::Problem;
 
@@ -122,6 +125,9 @@ pub enum View {
     },
 }
 
+/// What clients push with.
+static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("x-nuget-apikey")];
+
 /// NuGet on the wire.
 pub struct Nuget;
 
@@ -138,6 +144,66 @@ impl Protocol for Nuget {
         path::parse(ask)
     }
 
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence::Documents(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
+    }
+
+    fn streamed_index(&self, _document: &DocumentId) -> Option<&dyn StreamedIndex> {
+        None
+    }
+
+    fn audit_question(&self) -> Option<&dyn AuditQuestion> {
+        None
+    }
+
+    fn prefetch(&self) -> Option<&dyn Prefetch> {
+        Some(self)
+    }
+
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
+        None
+    }
+
+    fn requirements(&self) -> Option<&dyn Requirements> {
+        None
+    }
+}
+
+impl Versions for Nuget {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        Cow::Owned(version::normalised(version))
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::check_range(range)
+    }
+}
+
+impl Documents for Nuget {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         let service = |key: String, types: &'static [&'static str], path: UpstreamPath| Resource {
             key,
@@ -209,9 +275,11 @@ impl Protocol for Nuget {
         resources
     }
 
-    fn version_of(&self, asset: &AssetId) -> Option<String> {
-        let (version, _) = asset.file.split_once('/')?;
-        Some(version.to_owned())
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        let (kind, path) = key.split_once(':')?;
+        let is_of_package = kind == "flat" || kind.starts_with("registration");
+        let name = path.split('/').next().filter(|_| is_of_package)?;
+        name::parse(name).ok()
     }
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
@@ -227,35 +295,8 @@ impl Protocol for Nuget {
         matches!(document.view, super::View::Nuget(View::Signatures))
     }
 
-    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
-        let versions = DocumentId {
-            package: Some(package.clone()),
-            view: super::View::Nuget(View::FlatIndex),
-        };
-        vec![registration_any(package), self.resource(&versions, false)]
-    }
-
-    fn carries(&self, file: &str) -> bool {
-        file.ends_with(".nupkg")
-    }
-
-    fn package_of(&self, key: &str) -> Option<PackageId> {
-        let (kind, path) = key.split_once(':')?;
-        let is_of_package = kind == "flat" || kind.starts_with("registration");
-        let name = path.split('/').next().filter(|_| is_of_package)?;
-        name::parse(name).ok()
-    }
-
-    fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
-        Evidence::Documents(vec![registration_any(package)])
-    }
-
-    fn facts(
-        &self,
-        package: &PackageId,
-        upstream: &Upstream<'_>,
-    ) -> Result<FactsPart, FormatError> {
-        facts::facts(package, upstream)
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        render::render(input)
     }
 
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
@@ -263,43 +304,6 @@ impl Protocol for Nuget {
             super::View::Nuget(View::FlatIndex | View::Autocomplete { .. }) => "",
             _ => &address.base,
         }
-    }
-
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
-    }
-
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
-    }
-
-    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-        render::render(input)
-    }
-
-    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
-        Some(Location::Service {
-            types: FLAT,
-            path: UpstreamPath::new(asset.package.name()).join(&asset.file),
-        })
-    }
-
-    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Leaf {
-            package_hash: String,
-            package_hash_algorithm: String,
-        }
-        Node::document(bytes)
-            .and_then(|leaf| leaf.read::<Leaf>())
-            .ok()
-            .and_then(|leaf| {
-                let algorithm = Algorithm::parse(&leaf.package_hash_algorithm)?;
-                Digest::from_base64(algorithm, &leaf.package_hash).ok()
-            })
-            .into_iter()
-            .collect()
     }
 
     fn alias(&self, target: &str) -> Option<Target> {
@@ -321,19 +325,9 @@ impl Protocol for Nuget {
             })
         )
     }
+}
 
-    fn directory(&self) -> Option<Resource> {
-        Some(service_index())
-    }
-
-    fn services(&self, directory: &[u8]) -> Vec<Url> {
-        service::addresses(directory)
-    }
-
-    fn locate(&self, directory: &[u8], types: &[&str], path: &UpstreamPath) -> Option<UpstreamUrl> {
-        service::locate(directory, types, path)
-    }
-
+impl Composition for Nuget {
     fn compose(
         &self,
         document: &DocumentId,
@@ -342,8 +336,12 @@ impl Protocol for Nuget {
         compose::compose(document, own)
     }
 
-    fn own_directory(&self) -> Option<Vec<u8>> {
-        Some(compose::directory())
+    fn only_version<'a>(
+        &self,
+        _document: &'a DocumentId,
+        _listing: &'a Listing,
+    ) -> Option<&'a str> {
+        None
     }
 
     fn search(&self, document: &DocumentId) -> Option<Search> {
@@ -357,17 +355,40 @@ impl Protocol for Nuget {
     fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
         merge::merge(document, parts)
     }
+}
 
-    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
-        Cow::Owned(version::normalised(version))
+impl Assets for Nuget {
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let (version, _) = asset.file.split_once('/')?;
+        Some(version.to_owned())
     }
 
-    fn compare(&self, a: &str, b: &str) -> Ordering {
-        version::compare(a, b)
+    fn is_package_file(&self, file: &str) -> bool {
+        file.ends_with(".nupkg")
     }
 
-    fn is_prerelease(&self, version: &str) -> bool {
-        version::is_prerelease(version)
+    fn promised(&self, _promise: &Promise, bytes: &[u8]) -> Expected {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Leaf {
+            package_hash: String,
+            package_hash_algorithm: String,
+        }
+        Node::document(bytes)
+            .and_then(|leaf| leaf.read::<Leaf>())
+            .ok()
+            .and_then(|leaf| {
+                let algorithm = Algorithm::parse(&leaf.package_hash_algorithm)?;
+                Digest::from_base64(algorithm, &leaf.package_hash).ok()
+            })
+            .into_iter()
+            .collect()
+    }
+}
+
+impl Uploads for Nuget {
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
     fn published_at(&self, rest: &str) -> (Location, UpstreamPath) {
@@ -383,20 +404,78 @@ impl Protocol for Nuget {
         (location, path)
     }
 
-    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-        upload::inspect(upload)
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
     }
 
-    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        version::in_range(version, range)
+    fn is_published(&self, file: &str) -> bool {
+        // It stands in the package.
+        !file.ends_with(".nuspec")
     }
 
-    fn check_range(&self, range: &str) -> Result<(), String> {
-        version::check_range(range)
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &CREDENTIAL_HEADERS
+    }
+}
+
+impl DocumentEvidence for Nuget {
+    fn documents_of(&self, package: &PackageId, _dates: bool) -> Vec<Resource> {
+        vec![registration_any(package)]
     }
 
-    fn error(&self, problem: &Problem) -> ErrorBody {
-        plain_error(problem)
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+    ) -> Result<FactsPart, FormatError> {
+        facts::facts(package, upstream)
+    }
+
+    fn usual_place(&self, asset: &AssetId) -> Option<Location> {
+        Some(Location::Service {
+            types: FLAT,
+            path: UpstreamPath::new(asset.package.name()).join(&asset.file),
+        })
+    }
+
+    fn predicted(&self) -> Option<&dyn PredictedFacts> {
+        None
+    }
+}
+
+impl Directory for Nuget {
+    fn directory_document(&self) -> Resource {
+        service_index()
+    }
+
+    fn services(&self, directory: &[u8]) -> Vec<Url> {
+        service::addresses(directory)
+    }
+
+    fn locate(&self, directory: &[u8], types: &[&str], path: &UpstreamPath) -> Option<UpstreamUrl> {
+        service::locate(directory, types, path)
+    }
+
+    fn own_directory(&self) -> Vec<u8> {
+        compose::directory()
+    }
+}
+
+impl Prefetch for Nuget {
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        let versions = DocumentId {
+            package: Some(package.clone()),
+            view: super::View::Nuget(View::FlatIndex),
+        };
+        vec![registration_any(package), self.resource(&versions, false)]
+    }
+
+    fn leads_on(&self, target: &Target) -> bool {
+        leads::leads_on(target)
+    }
+
+    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+        leads::leads(input)
     }
 }
 

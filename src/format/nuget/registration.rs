@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::version;
 use crate::FormatError;
 use crate::json::Node;
+use crate::path;
 
 /// One version's entry.
 pub struct Leaf<'a> {
@@ -57,7 +58,7 @@ pub fn leaf<'a>(node: &Node<'a>) -> Result<Leaf<'a>, FormatError> {
     let version = match string(&entry, "version")? {
         Some(version) => Some(version),
         None => string(node, "@id")?.and_then(|id| {
-            let file = id.rsplit('/').next()?.strip_suffix(".json")?.to_owned();
+            let file = path::last_segment(&id).strip_suffix(".json")?.to_owned();
             Some(Cow::Owned(file))
         }),
     };

@@ -11,7 +11,7 @@ use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
 use crate::{
-    Alias, FormatError, Protocol as _, RenderInput, Rendering, Subject, View as AnyView, query_of,
+    Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView, query_of,
 };
 
 /// Members whose strings are addresses that clients follow.
@@ -159,7 +159,8 @@ impl Walk<'_> {
     fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
         let leaf = registration::leaf(&owner)?;
         let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
-        let (Some(id), Some(version)) = (id.or(self.package.clone()), leaf.version) else {
+        // What a package's own document names is a file of that package, whatever else it says.
+        let (Some(id), Some(version)) = (self.package.clone().or(id), leaf.version) else {
             return Err(FormatError::shape(
                 "it names the file of a package without saying which",
             ));

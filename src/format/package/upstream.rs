@@ -202,7 +202,7 @@ impl UpstreamPath {
             let folder = if own.ends_with('/') {
                 own
             } else if own.ends_with(".json") {
-                own.get(..=own.rfind('/')?)?
+                crate::path::folder(own)
             } else {
                 &format!("{own}/")
             };

@@ -12,10 +12,15 @@ const PLAIN: &str = "+http/";
 /// Stands before an address that nothing can be fetched from.
 const NOWHERE: &str = "+nowhere/";
 
+/// Whether anything can be fetched from the address.
+pub fn is_fetchable(url: &Url) -> bool {
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    has_host && matches!(url.scheme(), "http" | "https")
+}
+
 /// The address, decoded: what an asset's path is compared with.
 pub fn file(url: &Url) -> String {
-    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-    if !has_host || !matches!(url.scheme(), "http" | "https") {
+    if !is_fetchable(url) {
         // Without a host its path comes first, and may be a reference to another server.
         return format!("{NOWHERE}{url}");
     }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::version::normalised;
 use super::{JSON_TYPE, Pypi, View};
 use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
-use crate::{DocumentId, FormatError, OWN, Own, Protocol as _, Search, View as AnyView};
+use crate::path;
+use crate::{DocumentId, FormatError, OWN, Own, Search, Versions as _, View as AnyView};
 
 /// What is stored of a file beside its digests.
 #[derive(Default, Deserialize)]
@@ -53,16 +54,9 @@ fn files(release: &Release) -> impl Iterator<Item = &ReleaseAsset> {
         .filter(|asset| !asset.file.ends_with(".metadata"))
 }
 
-fn file_name(asset: &ReleaseAsset) -> &str {
-    asset
-        .file
-        .rsplit_once('/')
-        .map_or(&*asset.file, |(_, name)| name)
-}
-
 /// `https://-/{file}`, whose place below the project is `-/{file}`.
 fn url(asset: &ReleaseAsset) -> String {
-    format!("{OWN}{}", file_name(asset))
+    format!("{OWN}{}", path::last_segment(&asset.file))
 }
 
 fn project(listing: &Listing) -> Result<Vec<u8>, FormatError> {
@@ -73,7 +67,7 @@ fn project(listing: &Listing) -> Result<Vec<u8>, FormatError> {
             let facts: Facts = serde_json::from_str(&asset.facts)?;
             let mut entry = Map::new();
             let mut set = |name: &str, value: Value| entry.insert(name.to_owned(), value);
-            set("filename", file_name(asset).into());
+            set("filename", path::last_segment(&asset.file).into());
             set("url", url(asset).into());
             set(
                 "hashes",
@@ -109,7 +103,7 @@ fn legacy(listing: &Listing, version: Option<&str>) -> Result<Option<Vec<u8>>, F
         files(release)
             .map(|asset| {
                 json!({
-                    "filename": file_name(asset),
+                    "filename": path::last_segment(&asset.file),
                     "url": url(asset),
                     "digests": {
                         "md5": asset.digest(Algorithm::Md5),

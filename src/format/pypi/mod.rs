@@ -20,13 +20,20 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::io::Write;
 
+use http::HeaderName;
+
 use super::upload::{Inspected, Readable, Upload};
 use super::{
-    Address, Ask, DocumentId, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need,
-    Own, Protocol, RenderInput, Rendering, Resource, Search, StreamInput, Target, Upstream,
+    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need,
+    Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource,
+    Search, StreamInput, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions,
     plain_error,
 };
-use crate::package::{AssetFacts, AssetId, Expectation, Format, Location, PackageId, UpstreamPath};
+use crate::package::{
+    AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, Promise,
+    UpstreamPath,
+};
 use crate::problem::Problem;
 
 pub use leads::requirement;
@@ -83,6 +90,69 @@ impl Protocol for Pypi {
         path::parse(ask)
     }
 
+    fn error(&self, problem: &Problem) -> ErrorBody {
+        plain_error(problem)
+    }
+
+    fn token_scheme(&self) -> TokenScheme {
+        TokenScheme::Password
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        Evidence::Documents(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn streamed_index(&self, document: &DocumentId) -> Option<&dyn StreamedIndex> {
+        match document.view {
+            super::View::Pypi(View::Index(_)) => Some(self),
+            _ => None,
+        }
+    }
+
+    fn audit_question(&self) -> Option<&dyn AuditQuestion> {
+        None
+    }
+
+    fn prefetch(&self) -> Option<&dyn Prefetch> {
+        Some(self)
+    }
+
+    fn document_publish(&self) -> Option<&dyn DocumentPublish> {
+        None
+    }
+
+    fn requirements(&self) -> Option<&dyn Requirements> {
+        Some(self)
+    }
+}
+
+impl Versions for Pypi {
+    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
+        version::normalised(version)
+    }
+
+    fn compare(&self, a: &str, b: &str) -> Ordering {
+        version::compare(a, b)
+    }
+
+    fn is_prerelease(&self, version: &str) -> bool {
+        version::is_prerelease(version)
+    }
+
+    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
+        version::in_range(version, range)
+    }
+
+    fn check_range(&self, range: &str) -> Result<(), String> {
+        version::check_range(range)
+    }
+}
+
+impl Documents for Pypi {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         match (&document.view, &document.package) {
             (super::View::Pypi(View::Legacy { version }), Some(package)) => {
@@ -106,18 +176,12 @@ impl Protocol for Pypi {
         }
     }
 
-    fn needs(&self, file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
-        needs::needs(file, content)
+    fn resources(&self, document: &DocumentId) -> Vec<Resource> {
+        vec![self.resource(document, false)]
     }
 
-    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
-        vec![project(package)]
-    }
-
-    fn version_of(&self, asset: &AssetId) -> Option<String> {
-        let file = asset.file.rsplit('/').next()?;
-        let file = file.strip_suffix(".metadata").unwrap_or(file);
-        name::version_of(asset.package.name(), file).map(str::to_owned)
+    fn package_of(&self, key: &str) -> Option<PackageId> {
+        self.package(key.strip_prefix("simple:")?).ok()
     }
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
@@ -127,16 +191,112 @@ impl Protocol for Pypi {
         }
     }
 
-    fn carries(&self, file: &str) -> bool {
+    fn is_promise(&self, _document: &DocumentId) -> bool {
+        false
+    }
+
+    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+        match (&input.document.view, &input.document.package) {
+            (super::View::Pypi(View::Project(form)), Some(package)) => {
+                render::project(input, package, *form)
+            }
+            (super::View::Pypi(View::Legacy { .. }), Some(package)) => {
+                legacy::render(input, package)
+            }
+            _ => Err(FormatError::shape("not a document of PyPI")),
+        }
+    }
+
+    fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
+        // Simple pages have relative addresses.
+        match document.view {
+            super::View::Pypi(View::Legacy { .. }) => &address.base,
+            _ => "",
+        }
+    }
+
+    fn alias(&self, _target: &str) -> Option<Target> {
+        None
+    }
+
+    fn always_gzip(&self, _document: &DocumentId) -> bool {
+        false
+    }
+}
+
+impl Composition for Pypi {
+    fn compose(
+        &self,
+        document: &DocumentId,
+        own: Own<'_>,
+    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
+        compose::compose(document, own)
+    }
+
+    fn only_version<'a>(
+        &self,
+        _document: &'a DocumentId,
+        _listing: &'a Listing,
+    ) -> Option<&'a str> {
+        None
+    }
+
+    fn search(&self, document: &DocumentId) -> Option<Search> {
+        compose::search_of(document)
+    }
+
+    fn merges(&self, document: &DocumentId) -> bool {
+        merge::merges(document)
+    }
+
+    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
+        merge::merge(document, parts)
+    }
+}
+
+impl Assets for Pypi {
+    fn version_of(&self, asset: &AssetId) -> Option<String> {
+        let file = super::path::last_segment(&asset.file);
+        let file = file.strip_suffix(".metadata").unwrap_or(file);
+        name::version_of(asset.package.name(), file).map(str::to_owned)
+    }
+
+    fn is_package_file(&self, file: &str) -> bool {
         !file.ends_with(".metadata") && !file.ends_with(".asc")
     }
 
-    fn package_of(&self, key: &str) -> Option<PackageId> {
-        self.package(key.strip_prefix("simple:")?).ok()
+    fn promised(&self, _promise: &Promise, _bytes: &[u8]) -> Expected {
+        Expected::none()
+    }
+}
+
+impl Uploads for Pypi {
+    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
+        upload::inspect(upload)
     }
 
-    fn evidence(&self, package: &PackageId, _dates: bool) -> Evidence {
-        Evidence::Documents(vec![project(package)])
+    fn published_at(&self, _rest: &str) -> (Location, UpstreamPath) {
+        // Uploads go beside the simple index, as we take them ourselves.
+        (Location::Beside(UpstreamPath::base()), UpstreamPath::base())
+    }
+
+    fn outdated_by_publish(&self, _package: &PackageId) -> Option<Vec<Resource>> {
+        None
+    }
+
+    fn is_published(&self, file: &str) -> bool {
+        // Signatures come with the form of their file, metadata out of it.
+        self.is_package_file(file)
+    }
+
+    fn credential_headers(&self) -> &'static [HeaderName] {
+        &[]
+    }
+}
+
+impl DocumentEvidence for Pypi {
+    fn documents_of(&self, package: &PackageId, _dates: bool) -> Vec<Resource> {
+        vec![project(package)]
     }
 
     fn facts(
@@ -191,12 +351,27 @@ impl Protocol for Pypi {
         address::url(&asset.file).map(Location::Own)
     }
 
-    fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
-        // Simple pages have relative addresses.
+    fn predicted(&self) -> Option<&dyn PredictedFacts> {
+        None
+    }
+}
+
+impl StreamedIndex for Pypi {
+    fn stream(&self, input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
+        index::stream(input, out)
+    }
+
+    fn media_type(&self, document: &DocumentId) -> &'static str {
         match document.view {
-            super::View::Pypi(View::Legacy { .. }) => &address.base,
-            _ => "",
+            super::View::Pypi(View::Index(form)) => form.media_type(),
+            _ => JSON_TYPE,
         }
+    }
+}
+
+impl Prefetch for Pypi {
+    fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
+        vec![project(package)]
     }
 
     fn leads_on(&self, target: &Target) -> bool {
@@ -206,85 +381,11 @@ impl Protocol for Pypi {
     fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
         leads::leads(input)
     }
+}
 
-    fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-        match (&input.document.view, &input.document.package) {
-            (super::View::Pypi(View::Project(form)), Some(package)) => {
-                render::project(input, package, *form)
-            }
-            (super::View::Pypi(View::Legacy { .. }), Some(package)) => {
-                legacy::render(input, package)
-            }
-            _ => Err(FormatError::shape("not a document of PyPI")),
-        }
-    }
-
-    fn streams(&self, document: &DocumentId) -> bool {
-        matches!(document.view, super::View::Pypi(View::Index(_)))
-    }
-
-    fn stream(&self, input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
-        index::stream(input, out)
-    }
-
-    fn stream_type(&self, document: &DocumentId) -> &'static str {
-        match document.view {
-            super::View::Pypi(View::Index(form)) => form.media_type(),
-            _ => JSON_TYPE,
-        }
-    }
-
-    fn compose(
-        &self,
-        document: &DocumentId,
-        own: Own<'_>,
-    ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-        compose::compose(document, own)
-    }
-
-    fn search(&self, document: &DocumentId) -> Option<Search> {
-        compose::search_of(document)
-    }
-
-    fn merges(&self, document: &DocumentId) -> bool {
-        merge::merges(document)
-    }
-
-    fn merge(&self, document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-        merge::merge(document, parts)
-    }
-
-    fn normal_version<'a>(&self, version: &'a str) -> Cow<'a, str> {
-        version::normalised(version)
-    }
-
-    fn compare(&self, a: &str, b: &str) -> Ordering {
-        version::compare(a, b)
-    }
-
-    fn is_prerelease(&self, version: &str) -> bool {
-        version::is_prerelease(version)
-    }
-
-    fn published_at(&self, _rest: &str) -> (Location, UpstreamPath) {
-        // Uploads go beside the simple index, as we take them ourselves.
-        (Location::Beside(UpstreamPath::base()), UpstreamPath::base())
-    }
-
-    fn inspect(&self, upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-        upload::inspect(upload)
-    }
-
-    fn version_in(&self, version: &str, range: &str) -> Option<bool> {
-        version::in_range(version, range)
-    }
-
-    fn check_range(&self, range: &str) -> Result<(), String> {
-        version::check_range(range)
-    }
-
-    fn error(&self, problem: &Problem) -> ErrorBody {
-        plain_error(problem)
+impl Requirements for Pypi {
+    fn needs(&self, file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
+        needs::needs(file, content)
     }
 }
 

@@ -1,14 +1,12 @@
 //! What a file needs that no lockfile names: what its metadata requires, where it was not locked, and
 //! what a source distribution is built with (PEP 517, 518).
 
-use std::io::Read as _;
-
 use serde::Deserialize;
 
 use super::leads::{requirement, requirements};
 use crate::Need;
 use crate::problem::Problem;
-use crate::upload::{Readable, tar_entry, zip_entry};
+use crate::upload::{Readable, bounded_bytes, tar_entry, zip_entry};
 
 /// Of a file that is read for it.
 const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -28,11 +26,7 @@ struct BuildSystem {
 
 pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Problem> {
     if file.ends_with(".metadata") {
-        let mut text = Vec::new();
-        content
-            .take(TEXT_BYTES_MAX)
-            .read_to_end(&mut text)
-            .map_err(|error| Problem::internal("metadata cannot be read", error))?;
+        let text = bounded_bytes(content, WORDS_BYTES_MAX, file)?;
         return Ok(requirements(&String::from_utf8_lossy(&text)));
     }
     // Not every index has the metadata beside it.

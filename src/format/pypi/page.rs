@@ -13,7 +13,7 @@ use super::version::normalised;
 use super::{html, name};
 use crate::json::Node;
 use crate::package::{Algorithm, Digest, Expected, PackageId};
-use crate::{FormatError, Upstream, date, text};
+use crate::{FormatError, Upstream, date, path, text};
 
 /// A page of the simple index.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub fn version<'a>(package: &PackageId, name: &'a str, url: &Url) -> &'a str {
 
 /// The last segment of an address, decoded: what installers take for the file's name.
 pub fn last_segment(url: &Url) -> String {
-    let last = url.path().rsplit('/').next().unwrap_or_default();
+    let last = path::last_segment(url.path());
     percent_encoding::percent_decode_str(last)
         .decode_utf8_lossy()
         .into_owned()

@@ -53,12 +53,13 @@ fn has_metadata(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bo
 }
 
 fn shows(input: &RenderInput<'_>, package: &PackageId, file: &File, ending: &str) -> bool {
-    input.shows.is_none_or(|shows| {
+    let is_permitted = input.shows.is_none_or(|shows| {
         shows(Subject::File {
             file: &format!("{}{ending}", address::file(&file.url)),
             version: file.version(package),
         })
-    })
+    });
+    is_permitted && address::is_fetchable(&file.url)
 }
 
 fn left<'a>(page: &'a Page, shown: &'a [bool]) -> impl Iterator<Item = &'a File> {

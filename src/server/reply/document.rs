@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::{Answer, Body, Head, whole};
 use crate::clock;
 use crate::fetch::{Content, Document};
-use crate::format::{DocumentId, StreamInput};
-use crate::package::{Algorithm, BlobId, Digester, Format, PackageId};
+use crate::format::{DocumentId, StreamInput, StreamedIndex};
+use crate::package::{Algorithm, BlobId, Digester, PackageId};
 use crate::problem::{Decider, Problem};
 use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
 use crate::server::ready::{Again, Source};
@@ -29,7 +29,6 @@ pub fn document(
     head: &Head<'_>,
     reply: DocumentReply,
     id: &DocumentId,
-    format: Format,
     snapshot: &Arc<Snapshot>,
     tasks: &Tasks,
 ) -> Answer {
@@ -38,8 +37,9 @@ pub fn document(
         DocumentBody::Streamed {
             document,
             own,
-            content_type,
+            index,
         } => {
+            let content_type = index.media_type(id);
             // Of what it is made of, and the form that it is made in.
             let names = BlobId::of(own.join(",").as_bytes());
             let of = document
@@ -51,7 +51,7 @@ pub fn document(
                 names.to_hex().get(..8).unwrap_or_default(),
                 content_type.len()
             );
-            let body = streamed(document, own, id.clone(), format, snapshot, tasks);
+            let body = streamed(document, own, id.clone(), index, snapshot, tasks);
             let mut answer = Answer::new(StatusCode::OK, body);
             answer.content_type(content_type);
             answer.header(ETAG, &etag);
@@ -96,7 +96,7 @@ fn streamed(
     document: Option<Arc<Document>>,
     own: Vec<String>,
     id: DocumentId,
-    format: Format,
+    index: &'static dyn StreamedIndex,
     snapshot: &Arc<Snapshot>,
     tasks: &Tasks,
 ) -> Body {
@@ -134,7 +134,7 @@ fn streamed(
             shows: &shows,
             own: &own,
         };
-        if let Err(error) = format.protocol().stream(&mut input, &mut out) {
+        if let Err(error) = index.stream(&mut input, &mut out) {
             let problem = Problem::internal("a document cannot be rendered", error);
             let _ = out.pieces.blocking_send(Err(problem));
         }

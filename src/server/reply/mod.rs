@@ -7,8 +7,6 @@ mod document;
 mod problem;
 mod range;
 
-use std::io::Read as _;
-
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{
@@ -27,7 +25,7 @@ use super::credential::CredentialHeaders;
 use super::peer::Peer;
 use super::ready::Again;
 use crate::fetch::Outcome;
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Kind, Problem};
 use crate::repository::Cached;
 
 /// RFC 9211.
@@ -193,26 +191,6 @@ pub fn whole(status: StatusCode, content_type: &str, body: Bytes) -> Answer {
     let mut answer = Answer::new(status, Body::whole(body));
     answer.content_type(content_type);
     answer
-}
-
-/// A request's body without its coding; npm compresses what it asks `audit` about.
-pub fn decoded(body: Bytes, encoding: &str, max: u64) -> Result<Bytes, Problem> {
-    if encoding != "gzip" {
-        return Ok(body);
-    }
-    let mut decoded = Vec::new();
-    let mut reader = flate2::read::GzDecoder::new(&body[..]).take(max + 1);
-    reader
-        .read_to_end(&mut decoded)
-        .map_err(|_| Problem::invalid("the request's body is not the gzip that it says it is"))?;
-    if decoded.len() as u64 > max {
-        return Err(Problem::new(
-            Kind::TooLarge,
-            Decider::Larder,
-            format!("the body has more than {max} bytes"),
-        ));
-    }
-    Ok(decoded.into())
 }
 
 /// To the same thing under its right address.

@@ -1,8 +1,9 @@
 //! Aliases: paths that stand for addresses which no path can be read from.
 
-use sqlx::{Row as _, SqlitePool};
+use sqlx::SqlitePool;
 
 use crate::format::Alias;
+use crate::store::sql::Error;
 
 /// The catalog's aliases.
 #[derive(Clone)]
@@ -15,24 +16,21 @@ impl Aliases {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn target(
-        &self,
-        connection: &str,
-        path: &str,
-    ) -> Result<Option<String>, sqlx::Error> {
-        let row = sqlx::query("SELECT target FROM alias WHERE connection = ? AND path = ?")
+    pub async fn target(&self, connection: &str, path: &str) -> Result<Option<String>, Error> {
+        let sql = "SELECT target FROM alias WHERE connection = ? AND path = ?";
+        let target = sqlx::query_scalar(sql)
             .bind(connection)
             .bind(path)
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.map(|row| row.get(0)))
+        Ok(target)
     }
 
     /// Keeps aliases, each in the place of what its path stood for before.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep(&self, connection: &str, aliases: &[Alias]) -> Result<(), sqlx::Error> {
+    pub async fn keep(&self, connection: &str, aliases: &[Alias]) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         for alias in aliases {
             sqlx::query("INSERT OR REPLACE INTO alias (connection, path, target) VALUES (?, ?, ?)")
@@ -42,6 +40,6 @@ impl Aliases {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 }

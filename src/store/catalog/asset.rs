@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
 
 use crate::format;
 use crate::package::{AssetId, BlobId, Origin, PackageId, Summary};
+use crate::store::sql::{Column, Count, Error, Flag, Seconds};
 
 /// An asset of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,27 +30,32 @@ pub struct AssetRow {
     pub fetch_ms: i64,
 }
 
-impl AssetRow {
-    /// Reads the columns version, blob, size, `media_type`, published, `last_modified`,
-    /// `first_seen` and `fetch_ms`, the first of them at `at`.
-    pub(super) fn read(row: &SqliteRow, at: usize) -> Option<Self> {
-        Some(Self {
-            version: row.get(at),
-            blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(at + 1))?,
-            size: u64::try_from(row.get::<i64, _>(at + 2)).unwrap_or(0),
-            media_type: row.get(at + 3),
-            published: row
-                .get::<Option<i64>, _>(at + 4)
-                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
-            last_modified: row.get(at + 5),
-            first_seen: row.get(at + 6),
-            fetch_ms: row.get(at + 7),
+impl FromRow<'_, SqliteRow> for AssetRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let published: Option<Seconds> = row.try_get("published")?;
+        Ok(Self {
+            version: row.try_get("version")?,
+            blob: row.try_get::<Column<BlobId>, _>("blob")?.0,
+            size: row.try_get::<Count, _>("size")?.0,
+            media_type: row.try_get("media_type")?,
+            published: published.map(|published| published.0),
+            last_modified: row.try_get("last_modified")?,
+            first_seen: row.try_get("first_seen")?,
+            fetch_ms: row.try_get("fetch_ms")?,
         })
     }
 }
 
+/// An asset as its package has it.
+#[derive(FromRow)]
+struct FileRow {
+    file: String,
+    #[sqlx(flatten)]
+    row: AssetRow,
+}
+
 /// A package of which files came through a connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromRow)]
 pub struct Pulled {
     pub connection: String,
     /// `npm:@scope/name`.
@@ -67,8 +73,8 @@ impl Assets {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn find(&self, key: &AssetKey) -> Result<Option<AssetRow>, sqlx::Error> {
-        let row = sqlx::query(
+    pub async fn find(&self, key: &AssetKey) -> Result<Option<AssetRow>, Error> {
+        let row = sqlx::query_as(
             "SELECT version, blob, size, media_type, published, last_modified, first_seen, fetch_ms \
              FROM asset WHERE connection = ? AND package = ? AND file = ?",
         )
@@ -77,7 +83,7 @@ impl Assets {
         .bind(&*key.asset.file)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.and_then(|row| AssetRow::read(&row, 0)))
+        Ok(row)
     }
 
     /// Packages of which assets were pulled through the connection, in the order of their names,
@@ -90,26 +96,24 @@ impl Assets {
         connection: &str,
         after: &str,
         limit: usize,
-    ) -> Result<Vec<Summary>, sqlx::Error> {
-        let rows = sqlx::query(
+    ) -> Result<Vec<Summary>, Error> {
+        let rows: Vec<(String, Count)> = sqlx::query_as(
             "SELECT package, COUNT(DISTINCT version) FROM asset \
              WHERE connection = ? AND package > ? GROUP BY package ORDER BY package LIMIT ?",
         )
         .bind(connection)
         .bind(after)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(Count(limit as u64))
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Summary {
-                package: row.get(0),
-                origin: Origin::External,
-                description: String::new(),
-                latest: String::new(),
-                versions: u64::try_from(row.get::<i64, _>(1)).unwrap_or(0),
-            })
-            .collect())
+        let summary = |(package, versions): (String, Count)| Summary {
+            package,
+            origin: Origin::External,
+            description: String::new(),
+            latest: String::new(),
+            versions: versions.0,
+        };
+        Ok(rows.into_iter().map(summary).collect())
     }
 
     /// What was pulled through of the package: version, file, size, and the blob's name.
@@ -120,8 +124,8 @@ impl Assets {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<Vec<(String, String, u64, BlobId)>, sqlx::Error> {
-        let rows = sqlx::query(
+    ) -> Result<Vec<(String, String, u64, BlobId)>, Error> {
+        let rows: Vec<(String, String, Count, Column<BlobId>)> = sqlx::query_as(
             "SELECT version, file, size, blob FROM asset WHERE connection = ? AND package = ? ORDER BY version, file",
         )
         .bind(connection)
@@ -129,12 +133,8 @@ impl Assets {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows
-            .iter()
-            .filter_map(|row| {
-                let blob = BlobId::from_slice(&row.get::<Vec<u8>, _>(3))?;
-                let size = u64::try_from(row.get::<i64, _>(2)).unwrap_or(0);
-                Some((row.get(0), row.get(1), size, blob))
-            })
+            .into_iter()
+            .map(|(version, file, size, blob)| (version, file, size.0, blob.0))
             .collect())
     }
 
@@ -146,15 +146,16 @@ impl Assets {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<Vec<(String, String)>, sqlx::Error> {
-        sqlx::query_as(
+    ) -> Result<Vec<(String, String)>, Error> {
+        let files = sqlx::query_as(
             "SELECT asset.version, asset.file FROM asset JOIN blob ON blob.id = asset.blob \
              WHERE asset.connection = ? AND asset.package = ?",
         )
         .bind(connection)
         .bind(package.to_string())
         .fetch_all(&self.pool)
-        .await
+        .await?;
+        Ok(files)
     }
 
     /// Packages of which files are here, behind `after`, by connection and name.
@@ -165,25 +166,19 @@ impl Assets {
         &self,
         after: Option<&Pulled>,
         limit: usize,
-    ) -> Result<Vec<Pulled>, sqlx::Error> {
+    ) -> Result<Vec<Pulled>, Error> {
         let (connection, package) =
             after.map_or(("", ""), |it| (it.connection.as_str(), it.package.as_str()));
-        let rows = sqlx::query(
+        let pulled = sqlx::query_as(
             "SELECT DISTINCT connection, package FROM asset WHERE (connection, package) > (?, ?) \
              ORDER BY connection, package LIMIT ?",
         )
         .bind(connection)
         .bind(package)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(Count(limit as u64))
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Pulled {
-                connection: row.get(0),
-                package: row.get(1),
-            })
-            .collect())
+        Ok(pulled)
     }
 
     /// The package's assets whose bytes are here, version by version.
@@ -194,8 +189,8 @@ impl Assets {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<Vec<(AssetKey, AssetRow)>, sqlx::Error> {
-        let rows = sqlx::query(
+    ) -> Result<Vec<(AssetKey, AssetRow)>, Error> {
+        let rows: Vec<FileRow> = sqlx::query_as(
             "SELECT asset.file, version, blob, asset.size, media_type, published, last_modified, first_seen, \
              fetch_ms FROM asset JOIN blob ON blob.id = asset.blob \
              WHERE connection = ? AND package = ? ORDER BY version, file",
@@ -204,46 +199,43 @@ impl Assets {
         .bind(package.to_string())
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| {
-                let asset = AssetId {
-                    package: package.clone(),
-                    file: row.get::<String, _>(0).into(),
-                };
-                let key = AssetKey {
-                    connection: connection.into(),
-                    asset,
-                };
-                Some((key, AssetRow::read(row, 1)?))
-            })
-            .collect())
+        let asset = |FileRow { file, row }| {
+            let asset = AssetId {
+                package: package.clone(),
+                file: file.into(),
+            };
+            let key = AssetKey {
+                connection: connection.into(),
+                asset,
+            };
+            (key, row)
+        };
+        Ok(rows.into_iter().map(asset).collect())
     }
 
     /// Packages of which files came in since then (seconds since 1970).
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn packages_since(&self, since: i64) -> Result<Vec<Pulled>, sqlx::Error> {
+    pub async fn packages_since(&self, since: i64) -> Result<Vec<Pulled>, Error> {
         let sql = "SELECT DISTINCT connection, package FROM asset WHERE first_seen >= ?";
-        let rows = sqlx::query(sql).bind(since).fetch_all(&self.pool).await?;
-        let pulled = |row: &SqliteRow| Pulled {
-            connection: row.get(0),
-            package: row.get(1),
-        };
-        Ok(rows.iter().map(pulled).collect())
+        Ok(sqlx::query_as(sql)
+            .bind(since)
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     /// The assets whose bytes a blob is.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn of_blob(&self, blob: BlobId) -> Result<Vec<AssetKey>, sqlx::Error> {
-        let rows = sqlx::query("SELECT connection, package, file FROM asset WHERE blob = ?")
-            .bind(blob.as_bytes().as_slice())
+    pub async fn of_blob(&self, blob: BlobId) -> Result<Vec<AssetKey>, Error> {
+        let sql = "SELECT connection, package, file FROM asset WHERE blob = ?";
+        let rows: Vec<(String, String, String)> = sqlx::query_as(sql)
+            .bind(Column(blob))
             .fetch_all(&self.pool)
             .await?;
-        Ok(rows.iter().filter_map(asset_key).collect())
+        Ok(rows.into_iter().filter_map(asset_key).collect())
     }
 
     /// Keeps an asset.
@@ -252,7 +244,7 @@ impl Assets {
         key: &AssetKey,
         row: &AssetRow,
         held: i64,
-    ) -> Result<KeptAsset, sqlx::Error> {
+    ) -> Result<KeptAsset, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let kept = keep_asset(&mut transaction, key, row, held).await?;
         transaction.commit().await?;
@@ -264,7 +256,7 @@ impl Assets {
         &self,
         assets: &[(AssetKey, AssetRow)],
         held: i64,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<bool, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut is_new = false;
         for (key, row) in assets {
@@ -290,7 +282,7 @@ async fn keep_asset(
     key: &AssetKey,
     row: &AssetRow,
     held: i64,
-) -> Result<KeptAsset, sqlx::Error> {
+) -> Result<KeptAsset, Error> {
     let other = sqlx::query(
         "SELECT 1 FROM asset WHERE connection = ? AND package = ? AND version = ? LIMIT 1",
     )
@@ -299,7 +291,7 @@ async fn keep_asset(
     .bind(&row.version)
     .fetch_optional(&mut *transaction)
     .await?;
-    let row = sqlx::query(
+    let held: Flag = sqlx::query_scalar(
         "INSERT INTO asset (connection, package, file, version, blob, size, media_type, published, \
          last_modified, first_seen, fetch_ms, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT DO UPDATE SET version = excluded.version, blob = excluded.blob, size = excluded.size, \
@@ -311,10 +303,10 @@ async fn keep_asset(
     .bind(key.asset.package.to_string())
     .bind(&*key.asset.file)
     .bind(&row.version)
-    .bind(row.blob.as_bytes().as_slice())
-    .bind(i64::try_from(row.size).unwrap_or(i64::MAX))
+    .bind(Column(row.blob))
+    .bind(Count(row.size))
     .bind(&row.media_type)
-    .bind(row.published.map(Timestamp::as_second))
+    .bind(row.published.map(Seconds))
     .bind(&row.last_modified)
     .bind(row.first_seen)
     .bind(row.fetch_ms)
@@ -323,16 +315,17 @@ async fn keep_asset(
     .await?;
     Ok(KeptAsset {
         is_first: other.is_none(),
-        is_held: row.get::<i64, _>(0) != 0,
+        is_held: held.0,
     })
 }
 
-fn asset_key(row: &SqliteRow) -> Option<AssetKey> {
+/// `None` where the package's name is one that this Larder cannot read.
+fn asset_key((connection, package, file): (String, String, String)) -> Option<AssetKey> {
     Some(AssetKey {
-        connection: row.get::<String, _>(0).into(),
+        connection: connection.into(),
         asset: AssetId {
-            package: format::package(&row.get::<String, _>(1)).ok()?,
-            file: row.get::<String, _>(2).into(),
+            package: format::package(&package).ok()?,
+            file: file.into(),
         },
     })
 }

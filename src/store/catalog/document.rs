@@ -1,15 +1,16 @@
 //! Documents: mutable metadata of connections, each row naming the blob that is its bytes.
 
-use sqlx::Row as _;
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, SqlitePool};
 
 use crate::package::BlobId;
+use crate::store::sql::{Column, Count, Error};
 
 /// A document: its bytes' name and the validators that came with them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct DocumentRow {
+    #[sqlx(try_from = "Column<BlobId>")]
     pub blob: BlobId,
+    #[sqlx(try_from = "Count")]
     pub size: u64,
     /// Where the bytes came from, after redirects.
     pub url: String,
@@ -28,32 +29,12 @@ pub struct DocumentRow {
     pub fetch_ms: i64,
 }
 
-impl DocumentRow {
-    /// Reads the columns blob, size, url, `media_type`, etag, `last_modified`, policy, `fetched_at`,
-    /// `checked_at`, `fresh_until`, `fetch_ms` and `stale_for`, the first of them at `at`.
-    pub(super) fn read(row: &SqliteRow, at: usize) -> Option<Self> {
-        Some(Self {
-            blob: BlobId::from_slice(&row.get::<Vec<u8>, _>(at))?,
-            size: u64::try_from(row.get::<i64, _>(at + 1)).unwrap_or(0),
-            url: row.get(at + 2),
-            media_type: row.get(at + 3),
-            etag: row.get(at + 4),
-            last_modified: row.get(at + 5),
-            policy: row.get(at + 6),
-            fetched_at: row.get(at + 7),
-            checked_at: row.get(at + 8),
-            fresh_until: row.get(at + 9),
-            fetch_ms: row.get(at + 10),
-            stale_for: row.get(at + 11),
-        })
-    }
-}
-
 /// A document that is here, and the connection it came through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct StoredDocument {
     pub connection: String,
     pub key: String,
+    #[sqlx(flatten)]
     pub row: DocumentRow,
 }
 
@@ -68,12 +49,8 @@ impl Documents {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn find(
-        &self,
-        connection: &str,
-        key: &str,
-    ) -> Result<Option<DocumentRow>, sqlx::Error> {
-        let row = sqlx::query(
+    pub async fn find(&self, connection: &str, key: &str) -> Result<Option<DocumentRow>, Error> {
+        let row = sqlx::query_as(
             "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
              FROM document WHERE connection = ? AND key = ?",
         )
@@ -81,7 +58,7 @@ impl Documents {
         .bind(key)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.and_then(|row| DocumentRow::read(&row, 0)))
+        Ok(row)
     }
 
     /// Documents whose bytes are here, `limit` of them behind `place`, by connection and key.
@@ -92,9 +69,9 @@ impl Documents {
         &self,
         place: Option<(&str, &str)>,
         limit: usize,
-    ) -> Result<Vec<StoredDocument>, sqlx::Error> {
+    ) -> Result<Vec<StoredDocument>, Error> {
         let (connection, key) = place.unwrap_or(("", ""));
-        let rows = sqlx::query(
+        let documents = sqlx::query_as(
             "SELECT connection, key, blob, document.size, url, media_type, etag, last_modified, policy, \
              fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
              FROM document JOIN blob ON blob.id = document.blob WHERE (connection, key) > (?, ?) \
@@ -102,28 +79,22 @@ impl Documents {
         )
         .bind(connection)
         .bind(key)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(Count(limit as u64))
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| {
-                Some(StoredDocument {
-                    connection: row.get(0),
-                    key: row.get(1),
-                    row: DocumentRow::read(row, 2)?,
-                })
-            })
-            .collect())
+        Ok(documents)
     }
 
     /// Connections and keys of documents that came in since then (seconds since 1970).
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn since(&self, since: i64) -> Result<Vec<(String, String)>, sqlx::Error> {
+    pub async fn since(&self, since: i64) -> Result<Vec<(String, String)>, Error> {
         let sql = "SELECT connection, key FROM document WHERE fetched_at >= ?";
-        sqlx::query_as(sql).bind(since).fetch_all(&self.pool).await
+        Ok(sqlx::query_as(sql)
+            .bind(since)
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     /// Has these documents of the connection, or all of them, be asked for anew before they are
@@ -131,11 +102,7 @@ impl Documents {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn outdate(
-        &self,
-        connection: &str,
-        keys: Option<&[String]>,
-    ) -> Result<(), sqlx::Error> {
+    pub async fn outdate(&self, connection: &str, keys: Option<&[String]>) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         match keys {
             None => {
@@ -158,7 +125,7 @@ impl Documents {
                 }
             }
         }
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 
     /// Keeps a document in the place of what was there. What held it still does; then the blob that
@@ -169,17 +136,15 @@ impl Documents {
         key: &str,
         row: &DocumentRow,
         held: i64,
-    ) -> Result<KeptDocument, sqlx::Error> {
+    ) -> Result<KeptDocument, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let before =
-            sqlx::query("SELECT blob, held FROM document WHERE connection = ? AND key = ?")
-                .bind(connection)
-                .bind(key)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let (replaced, held_before) = before.map_or((None, 0), |row| {
-            (BlobId::from_slice(&row.get::<Vec<u8>, _>(0)), row.get(1))
-        });
+        let sql = "SELECT blob, held FROM document WHERE connection = ? AND key = ?";
+        let before: Option<(Column<BlobId>, i64)> = sqlx::query_as(sql)
+            .bind(connection)
+            .bind(key)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let (replaced, held_before) = before.map_or((None, 0), |(blob, held)| (Some(blob.0), held));
         let held = held | held_before;
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
@@ -188,8 +153,8 @@ impl Documents {
         )
         .bind(connection)
         .bind(key)
-        .bind(row.blob.as_bytes().as_slice())
-        .bind(i64::try_from(row.size).unwrap_or(i64::MAX))
+        .bind(Column(row.blob))
+        .bind(Count(row.size))
         .bind(&row.url)
         .bind(&row.media_type)
         .bind(&row.etag)

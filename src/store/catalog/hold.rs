@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{FromRow, SqliteConnection, SqlitePool};
 
 use crate::clock;
 use crate::format;
 use crate::package::{BlobId, PackageId};
 use crate::rule::Pattern;
+use crate::store::sql::{Column, Error};
 
 /// Why a row holds its blob: a set of these.
 pub const PINNED: i64 = 1;
@@ -20,7 +21,7 @@ pub const RETAINED: i64 = 2;
 pub const IMPORTED: i64 = 4;
 
 /// A pattern of packages that are never evicted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Pin {
     pub pattern: String,
     /// Seconds since 1970.
@@ -76,7 +77,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    pub(super) async fn open(pool: SqlitePool) -> Result<Self, sqlx::Error> {
+    pub(super) async fn open(pool: SqlitePool) -> Result<Self, Error> {
         let holds = Self {
             pool,
             rules: Arc::default(),
@@ -105,7 +106,7 @@ impl Holds {
     }
 
     /// Reads the pins into memory.
-    async fn recall_pins(&self) -> Result<(), sqlx::Error> {
+    async fn recall_pins(&self) -> Result<(), Error> {
         let pins = self.pins().await?;
         let patterns = pins
             .iter()
@@ -118,17 +119,9 @@ impl Holds {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn pins(&self) -> Result<Vec<Pin>, sqlx::Error> {
-        let rows = sqlx::query("SELECT pattern, since FROM pin ORDER BY pattern")
-            .fetch_all(&self.pool)
-            .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Pin {
-                pattern: row.get(0),
-                since: row.get(1),
-            })
-            .collect())
+    pub async fn pins(&self) -> Result<Vec<Pin>, Error> {
+        let sql = "SELECT pattern, since FROM pin ORDER BY pattern";
+        Ok(sqlx::query_as(sql).fetch_all(&self.pool).await?)
     }
 
     /// Adds and removes pins; says which of those to be removed there were.
@@ -136,7 +129,7 @@ impl Holds {
         &self,
         add: &[Pattern],
         remove: &[String],
-    ) -> Result<Vec<String>, sqlx::Error> {
+    ) -> Result<Vec<String>, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for pattern in add {
             sqlx::query("INSERT INTO pin (pattern, since) VALUES (?, ?) ON CONFLICT DO NOTHING")
@@ -170,23 +163,18 @@ impl Holds {
     pub(in crate::store) async fn write_anew(
         &self,
         formats: &HashMap<String, crate::package::Format>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         self.write_assets_anew(&mut transaction).await?;
         self.write_documents_anew(&mut transaction, formats).await?;
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 
-    async fn write_assets_anew(
-        &self,
-        transaction: &mut SqliteConnection,
-    ) -> Result<(), sqlx::Error> {
-        let rows = sqlx::query("SELECT DISTINCT connection, package, version FROM asset")
-            .fetch_all(&mut *transaction)
-            .await?;
-        for row in rows {
-            let (connection, package, version): (String, String, String) =
-                (row.get(0), row.get(1), row.get(2));
+    async fn write_assets_anew(&self, transaction: &mut SqliteConnection) -> Result<(), Error> {
+        let sql = "SELECT DISTINCT connection, package, version FROM asset";
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as(sql).fetch_all(&mut *transaction).await?;
+        for (connection, package, version) in rows {
             let Ok(id) = format::package(&package) else {
                 continue;
             };
@@ -211,12 +199,10 @@ impl Holds {
         &self,
         transaction: &mut SqliteConnection,
         formats: &HashMap<String, crate::package::Format>,
-    ) -> Result<(), sqlx::Error> {
-        let rows = sqlx::query("SELECT connection, key FROM document")
-            .fetch_all(&mut *transaction)
-            .await?;
-        for row in rows {
-            let (connection, key): (String, String) = (row.get(0), row.get(1));
+    ) -> Result<(), Error> {
+        let sql = "SELECT connection, key FROM document";
+        let rows: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&mut *transaction).await?;
+        for (connection, key) in rows {
             let package = package_of(formats, &connection, &key);
             let held = self.rules.of(&connection, package.as_ref(), None);
             sqlx::query(
@@ -234,29 +220,26 @@ impl Holds {
     }
 
     /// Whether a row holds the blob, or a bundle that is coming in.
-    pub(in crate::store) async fn is_held(&self, blob: BlobId) -> Result<bool, sqlx::Error> {
+    pub(in crate::store) async fn is_held(&self, blob: BlobId) -> Result<bool, Error> {
         let row = sqlx::query(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM asset WHERE blob = ?1 AND held <> 0) \
              OR EXISTS (SELECT 1 FROM document WHERE blob = ?1 AND held <> 0) \
              OR EXISTS (SELECT 1 FROM staged WHERE blob = ?1)",
         )
-        .bind(blob.as_bytes().as_slice())
+        .bind(Column(blob))
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.is_some())
     }
 
     /// All blobs that rows hold, and that are here.
-    pub(in crate::store) async fn blobs(&self) -> Result<HashSet<BlobId>, sqlx::Error> {
-        let rows = sqlx::query(
+    pub(in crate::store) async fn blobs(&self) -> Result<HashSet<BlobId>, Error> {
+        let held: Vec<Column<BlobId>> = sqlx::query_scalar(
             "SELECT id FROM blob WHERE id IN (SELECT blob FROM asset WHERE held <> 0) \
              OR id IN (SELECT blob FROM document WHERE held <> 0) OR id IN (SELECT blob FROM staged)",
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| BlobId::from_slice(&row.get::<Vec<u8>, _>(0)))
-            .collect())
+        Ok(held.into_iter().map(|id| id.0).collect())
     }
 }

@@ -1,42 +1,49 @@
 //! What was asked for on which day, by whom, and what came from outside.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{FromRow, SqlitePool};
 
 use crate::clock;
 use crate::config;
+use crate::store::sql::{Count, Error};
 use crate::telemetry::{Page, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// What a repository was asked for on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Traffic {
     /// Days since 1970.
     pub day: i64,
     pub repository: String,
     pub format: String,
+    #[sqlx(try_from = "Count")]
     pub requests: u64,
+    #[sqlx(try_from = "Count")]
     pub hits: u64,
+    #[sqlx(try_from = "Count")]
     pub failures: u64,
     /// Bytes sent to clients.
+    #[sqlx(try_from = "Count")]
     pub served: u64,
 }
 
 /// What came from a connection on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Egress {
     /// Days since 1970.
     pub day: i64,
     pub connection: String,
     pub format: String,
+    #[sqlx(try_from = "Count")]
     pub fetches: u64,
     /// Bytes received; of compressed documents, those within.
+    #[sqlx(try_from = "Count")]
     pub bytes: u64,
 }
 
 /// Who took a version on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Pull {
     /// Days since 1970.
     pub day: i64,
@@ -46,27 +53,23 @@ pub struct Pull {
     pub version: String,
     /// Seconds since 1970.
     pub last_at: i64,
+    #[sqlx(try_from = "Count")]
     pub times: u64,
+    #[sqlx(try_from = "Count")]
     pub bytes: u64,
 }
 
 /// A package, and how much of it is here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Size {
     /// `npm:@scope/name`.
     pub package: String,
+    #[sqlx(try_from = "Count")]
     pub files: u64,
+    #[sqlx(try_from = "Count")]
     pub bytes: u64,
     /// Seconds since 1970.
     pub last_used: i64,
-}
-
-fn number(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-fn integer(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// The catalog's lines for reports, one a day of each kind.
@@ -81,7 +84,7 @@ impl Reports {
         &self,
         page: Page,
         bounds: &config::Report,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let now = clock::unix_now();
         let day = now.div_euclid(DAY_SECONDS);
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -94,10 +97,10 @@ impl Reports {
             .bind(day)
             .bind(one.repository)
             .bind(one.format.as_str())
-            .bind(integer(one.requests))
-            .bind(integer(one.hits))
-            .bind(integer(one.failures))
-            .bind(integer(one.served))
+            .bind(Count(one.requests))
+            .bind(Count(one.hits))
+            .bind(Count(one.failures))
+            .bind(Count(one.served))
             .execute(&mut *transaction)
             .await?;
         }
@@ -109,8 +112,8 @@ impl Reports {
             .bind(day)
             .bind(one.connection)
             .bind(one.format.as_str())
-            .bind(integer(one.fetches))
-            .bind(integer(one.bytes))
+            .bind(Count(one.fetches))
+            .bind(Count(one.bytes))
             .execute(&mut *transaction)
             .await?;
         }
@@ -131,16 +134,15 @@ impl Reports {
             .bind(who)
             .bind(&of.repository)
             .bind(now)
-            .bind(integer(times.times))
-            .bind(integer(times.bytes))
+            .bind(Count(times.times))
+            .bind(Count(times.bytes))
             .execute(&mut *transaction)
             .await?;
         }
         if pulls > 0 {
-            let count: i64 = sqlx::query("SELECT COUNT(*) FROM pull")
+            let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pull")
                 .fetch_one(&mut *transaction)
-                .await?
-                .get(0);
+                .await?;
             let surplus = count - i64::try_from(bounds.pulls_max).unwrap_or(i64::MAX);
             if surplus > 0 {
                 sqlx::query(
@@ -152,7 +154,7 @@ impl Reports {
                 .await?;
             }
         }
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 
     /// Lines older than they are remembered; says how many there are, or were.
@@ -160,7 +162,7 @@ impl Reports {
         &self,
         bounds: &config::Report,
         forgets: bool,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<u64, Error> {
         let keep = i64::try_from(bounds.keep.as_secs()).unwrap_or(i64::MAX);
         let before = clock::unix_now()
             .saturating_sub(keep)
@@ -185,104 +187,65 @@ impl Reports {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn traffic(&self, days: u32) -> Result<Vec<Traffic>, sqlx::Error> {
-        let rows = sqlx::query(
+    pub async fn traffic(&self, days: u32) -> Result<Vec<Traffic>, Error> {
+        let lines = sqlx::query_as(
             "SELECT day, repository, format, requests, hits, failures, served FROM traffic WHERE day > ? \
              ORDER BY day, repository, format",
         )
         .bind(first_day(days))
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Traffic {
-                day: row.get(0),
-                repository: row.get(1),
-                format: row.get(2),
-                requests: number(row.get(3)),
-                hits: number(row.get(4)),
-                failures: number(row.get(5)),
-                served: number(row.get(6)),
-            })
-            .collect())
+        Ok(lines)
     }
 
     /// What came from connections in the last days, today among them.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn egress(&self, days: u32) -> Result<Vec<Egress>, sqlx::Error> {
-        let rows = sqlx::query(
+    pub async fn egress(&self, days: u32) -> Result<Vec<Egress>, Error> {
+        let lines = sqlx::query_as(
             "SELECT day, connection, format, fetches, bytes FROM egress WHERE day > ? ORDER BY day, connection",
         )
         .bind(first_day(days))
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Egress {
-                day: row.get(0),
-                connection: row.get(1),
-                format: row.get(2),
-                fetches: number(row.get(3)),
-                bytes: number(row.get(4)),
-            })
-            .collect())
+        Ok(lines)
     }
 
     /// Who took which version of the package, the latest first.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn pulls(&self, package: &str) -> Result<Vec<Pull>, sqlx::Error> {
-        let rows = sqlx::query(
+    pub async fn pulls(&self, package: &str) -> Result<Vec<Pull>, Error> {
+        let lines = sqlx::query_as(
             "SELECT day, who, repository, version, last_at, times, bytes FROM pull \
              WHERE package = ? ORDER BY last_at DESC, who",
         )
         .bind(package)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Pull {
-                day: row.get(0),
-                who: row.get(1),
-                repository: row.get(2),
-                version: row.get(3),
-                last_at: row.get(4),
-                times: number(row.get(5)),
-                bytes: number(row.get(6)),
-            })
-            .collect())
+        Ok(lines)
     }
 
     /// The packages of which most bytes are here, or those unused for longest.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn package_sizes(
-        &self,
-        by_use: bool,
-        limit: usize,
-    ) -> Result<Vec<Size>, sqlx::Error> {
-        let order = if by_use { "4, 3 DESC" } else { "3 DESC" };
+    pub async fn package_sizes(&self, by_use: bool, limit: usize) -> Result<Vec<Size>, Error> {
+        let order = if by_use {
+            "last_used, bytes DESC"
+        } else {
+            "bytes DESC"
+        };
         let sql = format!(
-            "SELECT package, COUNT(*), SUM(blob.size), MAX(used_at) / 1000 FROM asset \
+            "SELECT package, COUNT(*) AS files, SUM(blob.size) AS bytes, MAX(used_at) / 1000 AS last_used FROM asset \
              JOIN blob ON blob.id = asset.blob GROUP BY package ORDER BY {order} LIMIT ?"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(integer(limit as u64))
+        let lines = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(Count(limit as u64))
             .fetch_all(&self.pool)
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Size {
-                package: row.get(0),
-                files: number(row.get(1)),
-                bytes: number(row.get(2)),
-                last_used: row.get(3),
-            })
-            .collect())
+        Ok(lines)
     }
 }
 

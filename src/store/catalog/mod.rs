@@ -31,7 +31,7 @@ pub use progress::LongWork;
 pub use publish_date::PublishDates;
 pub use staged::Staged;
 
-use super::Error;
+use super::{Error, sql};
 use wish::WishRows;
 
 /// The catalog; clones share it.
@@ -63,10 +63,12 @@ impl Catalog {
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options)
-            .await?;
+            .await
+            .map_err(sql::Error::from)?;
         sqlx::migrate!("src/store/catalog/migrations")
             .run(&pool)
-            .await?;
+            .await
+            .map_err(sql::Error::from)?;
         Ok(Self {
             aliases: Aliases { pool: pool.clone() },
             assets: Assets { pool: pool.clone() },

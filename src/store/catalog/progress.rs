@@ -1,6 +1,8 @@
 //! How far work has come that goes on over many calls, and over a restart.
 
-use sqlx::{Row as _, SqlitePool};
+use sqlx::SqlitePool;
+
+use crate::store::sql::Error;
 
 /// The catalog's notes of long work.
 #[derive(Clone)]
@@ -13,19 +15,19 @@ impl LongWork {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn of(&self, work: &str) -> Result<Option<String>, sqlx::Error> {
-        let row = sqlx::query("SELECT state FROM progress WHERE work = ?")
+    pub async fn of(&self, work: &str) -> Result<Option<String>, Error> {
+        let state = sqlx::query_scalar("SELECT state FROM progress WHERE work = ?")
             .bind(work)
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.map(|row| row.get(0)))
+        Ok(state)
     }
 
     /// Notes how far long work has come; none: it is done.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn set(&self, work: &str, state: Option<&str>) -> Result<(), sqlx::Error> {
+    pub async fn set(&self, work: &str, state: Option<&str>) -> Result<(), Error> {
         let written = match state {
             Some(state) => {
                 sqlx::query("INSERT OR REPLACE INTO progress (work, state) VALUES (?, ?)")
@@ -37,6 +39,7 @@ impl LongWork {
                 .bind(work)
                 .execute(&self.pool),
         };
-        written.await.map(drop)
+        written.await?;
+        Ok(())
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use sqlx::{Row as _, SqlitePool};
+use sqlx::SqlitePool;
 
 use crate::package::PackageId;
+use crate::store::sql::{Error, Seconds};
 
 /// The catalog's publish dates.
 #[derive(Clone)]
@@ -22,17 +23,17 @@ impl PublishDates {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<HashMap<String, Timestamp>, sqlx::Error> {
-        let rows = sqlx::query(
+    ) -> Result<HashMap<String, Timestamp>, Error> {
+        let dates: Vec<(String, Seconds)> = sqlx::query_as(
             "SELECT version, published FROM publish_date WHERE connection = ? AND package = ?",
         )
         .bind(connection)
         .bind(package.to_string())
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| Some((row.get(0), Timestamp::from_second(row.get(1)).ok()?)))
+        let dates = dates.into_iter();
+        Ok(dates
+            .map(|(version, published)| (version, published.0))
             .collect())
     }
 
@@ -45,17 +46,17 @@ impl PublishDates {
         connection: &str,
         package: &PackageId,
         dates: &[(String, Timestamp)],
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         for (version, published) in dates {
             sqlx::query("INSERT OR REPLACE INTO publish_date (connection, package, version, published) VALUES (?, ?, ?, ?)")
                 .bind(connection)
                 .bind(package.to_string())
                 .bind(version)
-                .bind(published.as_second())
+                .bind(Seconds(*published))
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 }

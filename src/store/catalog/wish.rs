@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{FromRow, SqlitePool};
 
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::notes::Notes;
+use crate::store::sql::{Count, Error};
 use crate::task::Tasks;
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -17,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 1000;
 
 /// Something that a client wanted while there was no line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Wish {
     pub repository: String,
     /// `npm:@scope/name`.
@@ -29,6 +30,7 @@ pub struct Wish {
     #[serde(default)]
     pub file: String,
     #[serde(default)]
+    #[sqlx(try_from = "Count")]
     pub times: u64,
     /// Seconds since 1970.
     #[serde(default)]
@@ -80,7 +82,7 @@ impl Wishes {
     ///
     /// # Errors
     /// Where the catalog fails.
-    pub async fn list(&self) -> Result<Vec<Wish>, sqlx::Error> {
+    pub async fn list(&self) -> Result<Vec<Wish>, Error> {
         self.flush().await;
         self.rows.list().await
     }
@@ -89,7 +91,7 @@ impl Wishes {
     ///
     /// # Errors
     /// Where the catalog fails.
-    pub async fn clear(&self) -> Result<u64, sqlx::Error> {
+    pub async fn clear(&self) -> Result<u64, Error> {
         self.flush().await;
         self.rows.clear().await
     }
@@ -107,7 +109,7 @@ pub struct WishRows {
 }
 
 impl WishRows {
-    async fn add(&self, wanted: HashMap<Wanted, u64>) -> Result<(), sqlx::Error> {
+    async fn add(&self, wanted: HashMap<Wanted, u64>) -> Result<(), Error> {
         let now = clock::unix_now();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for (wanted, times) in wanted {
@@ -122,7 +124,7 @@ impl WishRows {
             .bind(&wanted.file)
             .bind(now)
             .bind(now)
-            .bind(i64::try_from(times).unwrap_or(i64::MAX))
+            .bind(Count(times))
             .execute(&mut *transaction)
             .await?;
         }
@@ -131,14 +133,14 @@ impl WishRows {
             "DELETE FROM wish WHERE (repository, package, version, file) IN (SELECT repository, \
              package, version, file FROM wish ORDER BY last_at DESC LIMIT -1 OFFSET ?)",
         )
-        .bind(i64::try_from(self.max).unwrap_or(i64::MAX))
+        .bind(Count(self.max as u64))
         .execute(&mut *transaction)
         .await?;
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 
-    async fn list(&self) -> Result<Vec<Wish>, sqlx::Error> {
-        let rows = sqlx::query(
+    async fn list(&self) -> Result<Vec<Wish>, Error> {
+        let wishes = sqlx::query_as(
             "SELECT repository, package, version, file, first_at, last_at, times FROM wish \
              WHERE NOT EXISTS (SELECT 1 FROM asset JOIN blob ON blob.id = asset.blob \
              WHERE asset.package = wish.package AND (wish.file = '' OR asset.file = wish.file)) \
@@ -146,21 +148,10 @@ impl WishRows {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Wish {
-                repository: row.get(0),
-                package: row.get(1),
-                version: row.get(2),
-                file: row.get(3),
-                first_at: row.get(4),
-                last_at: row.get(5),
-                times: u64::try_from(row.get::<i64, _>(6)).unwrap_or(0),
-            })
-            .collect())
+        Ok(wishes)
     }
 
-    async fn clear(&self) -> Result<u64, sqlx::Error> {
+    async fn clear(&self) -> Result<u64, Error> {
         let done = sqlx::query("DELETE FROM wish").execute(&self.pool).await?;
         Ok(done.rows_affected())
     }

@@ -1,26 +1,31 @@
 //! Tokens, keys and policies, as they lie in the catalog.
 
-use serde_json::json;
-use sqlx::{AnyConnection, Row as _};
+use std::sync::Arc;
 
-use super::{Error, Packages, random_name};
+use serde_json::json;
+use sqlx::{AnyConnection, FromRow};
+
+use super::database::Database;
+use super::{Error, random_name};
 use crate::clock;
 use crate::secret::Secret;
+use crate::store::sql::{Column, Count};
 
 /// The detail type of events about policies.
 pub(super) const POLICY_CHANGE: &str = "Larder Policy Change";
 
 /// A key that signs tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct SigningKey {
     pub id: String,
+    #[sqlx(try_from = "Column<Secret>")]
     pub secret: Secret,
     /// Milliseconds since 1970.
     pub created_at: i64,
 }
 
 /// A long-lived token of a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct MachineToken {
     pub id: String,
     /// SHA-256 of the token.
@@ -34,9 +39,10 @@ pub struct MachineToken {
 }
 
 /// A key for Signature Version 4.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct AccessKey {
     pub id: String,
+    #[sqlx(try_from = "Column<Secret>")]
     pub secret: Secret,
     /// An ARN.
     pub principal: String,
@@ -45,7 +51,7 @@ pub struct AccessKey {
 }
 
 /// A resource's policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct PolicyRow {
     /// An ARN.
     pub resource: String,
@@ -67,75 +73,48 @@ pub struct AccessRows {
     pub policies: Vec<PolicyRow>,
 }
 
-impl Packages {
+/// Tokens, keys and policies.
+#[derive(Clone)]
+pub struct AccessRecords {
+    pub(super) database: Arc<Database>,
+}
+
+impl AccessRecords {
     /// Which state of access is in force: another number after each change.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access_number(&self) -> Result<i64, Error> {
-        let row = sqlx::query("SELECT number FROM access_state WHERE id = 1")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(row.try_get(0)?)
+    pub async fn number(&self) -> Result<i64, Error> {
+        let sql = "SELECT number FROM access_state WHERE id = 1";
+        let number = sqlx::query_scalar(sql);
+        Ok(number.fetch_one(&self.database.pool).await?)
     }
 
     /// Reads all of it.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn access(&self) -> Result<AccessRows, Error> {
-        let number = self.access_number().await?;
-        let mut rows = AccessRows {
+    pub async fn read(&self) -> Result<AccessRows, Error> {
+        // The number first: a change meanwhile is seen at the next look.
+        let number = self.number().await?;
+        let pool = &self.database.pool;
+        let signing =
+            "SELECT id, secret, created_at FROM signing_key ORDER BY created_at DESC, id DESC";
+        let tokens = "SELECT id, hash, principal, note, created_at, expires_at FROM machine_token \
+             ORDER BY created_at, id";
+        let keys =
+            "SELECT id, secret, principal, created_at FROM access_key ORDER BY created_at, id";
+        let policies = "SELECT resource, document, revision FROM policy";
+        Ok(AccessRows {
             number,
-            ..AccessRows::default()
-        };
-        let found = sqlx::query(
-            "SELECT id, secret, created_at FROM signing_key ORDER BY created_at DESC, id DESC",
-        );
-        for row in found.fetch_all(&self.pool).await? {
-            rows.signing.push(SigningKey {
-                id: row.try_get(0)?,
-                secret: Secret::new(&row.try_get::<String, _>(1)?),
-                created_at: row.try_get(2)?,
-            });
-        }
-        let found = sqlx::query("SELECT id FROM revoked_token");
-        for row in found.fetch_all(&self.pool).await? {
-            rows.revoked.push(row.try_get(0)?);
-        }
-        let found = sqlx::query(
-            "SELECT id, hash, principal, note, created_at, expires_at FROM machine_token ORDER BY created_at, id",
-        );
-        for row in found.fetch_all(&self.pool).await? {
-            rows.tokens.push(MachineToken {
-                id: row.try_get(0)?,
-                hash: row.try_get(1)?,
-                principal: row.try_get(2)?,
-                note: row.try_get(3)?,
-                created_at: row.try_get(4)?,
-                expires_at: row.try_get(5)?,
-            });
-        }
-        let found = sqlx::query(
-            "SELECT id, secret, principal, created_at FROM access_key ORDER BY created_at, id",
-        );
-        for row in found.fetch_all(&self.pool).await? {
-            rows.keys.push(AccessKey {
-                id: row.try_get(0)?,
-                secret: Secret::new(&row.try_get::<String, _>(1)?),
-                principal: row.try_get(2)?,
-                created_at: row.try_get(3)?,
-            });
-        }
-        let found = sqlx::query("SELECT resource, document, revision FROM policy");
-        for row in found.fetch_all(&self.pool).await? {
-            rows.policies.push(PolicyRow {
-                resource: row.try_get(0)?,
-                document: row.try_get(1)?,
-                revision: row.try_get(2)?,
-            });
-        }
-        Ok(rows)
+            signing: sqlx::query_as(signing).fetch_all(pool).await?,
+            revoked: sqlx::query_scalar("SELECT id FROM revoked_token")
+                .fetch_all(pool)
+                .await?,
+            tokens: sqlx::query_as(tokens).fetch_all(pool).await?,
+            keys: sqlx::query_as(keys).fetch_all(pool).await?,
+            policies: sqlx::query_as(policies).fetch_all(pool).await?,
+        })
     }
 
     /// Adds a key that signs from now on, unless there is one and only the first is asked for. Keys
@@ -149,14 +128,13 @@ impl Packages {
         only_first: bool,
         keep_after: i64,
     ) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         // On PostgreSQL the row holds off others who would add the first.
         changed(&mut transaction).await?;
-        let there = sqlx::query("SELECT COUNT(*) FROM signing_key")
+        let there: Count = sqlx::query_scalar("SELECT COUNT(*) FROM signing_key")
             .fetch_one(&mut *transaction)
-            .await?
-            .try_get::<i64, _>(0)?;
-        if only_first && there > 0 {
+            .await?;
+        if only_first && there.0 > 0 {
             return Ok(());
         }
         sqlx::query("DELETE FROM signing_key WHERE created_at < $1")
@@ -177,7 +155,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn revoke(&self, id: &str, expires_at: i64) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query("DELETE FROM revoked_token WHERE expires_at < $1")
             .bind(clock::unix_ms_now())
@@ -198,7 +176,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn add_token(&self, token: &MachineToken) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
             "INSERT INTO machine_token (id, hash, principal, note, created_at, expires_at) \
@@ -220,7 +198,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn add_key(&self, key: &AccessKey) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
             "INSERT INTO access_key (id, secret, principal, created_at) VALUES ($1, $2, $3, $4)",
@@ -239,7 +217,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn drop_credential(&self, id: &str) -> Result<bool, Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         let mut count = 0;
         for sql in [
@@ -265,18 +243,16 @@ impl Packages {
         document: Option<&str>,
         revision: Option<&str>,
     ) -> Result<PolicyRow, Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
-        let before = sqlx::query("SELECT document, revision FROM policy WHERE resource = $1")
+        let sql = "SELECT resource, document, revision FROM policy WHERE resource = $1";
+        let before: Option<PolicyRow> = sqlx::query_as(sql)
             .bind(resource)
             .fetch_optional(&mut *transaction)
-            .await?
-            .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
-            .transpose()?;
-        let now: Option<&(String, String)> = before.as_ref();
+            .await?;
         if let Some(said) = revision
-            && now.is_none_or(|(_, revision)| revision != said)
+            && before.as_ref().is_none_or(|before| before.revision != said)
         {
             return Err(Error::Revision(format!("the policy of {resource}")));
         }
@@ -286,11 +262,7 @@ impl Packages {
                 document: document.to_owned(),
                 revision: random_name(),
             },
-            (None, Some((document, revision))) => PolicyRow {
-                resource: resource.to_owned(),
-                document,
-                revision,
-            },
+            (None, Some(before)) => before,
             (None, None) => return Err(Error::Absent(format!("policy of {resource}"))),
         };
         sqlx::query("DELETE FROM policy WHERE resource = $1")

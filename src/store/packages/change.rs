@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 
-use super::column::Column;
 use super::outbox::Outbox;
 use super::rows::{
     became_latest, count, drop_assets, insert_asset, insert_version, put_tag, renew, touch,
@@ -15,6 +14,7 @@ use crate::clock;
 use crate::event::{Changes, Operation};
 use crate::package::{BlobId, Dependency, Origin, PackageId, ReleaseAsset, Status};
 use crate::rule::Restrictions;
+use crate::store::sql::Column;
 
 /// A version, or more files of one, to be recorded.
 #[derive(Clone, Debug)]
@@ -87,24 +87,6 @@ pub struct Applied {
 }
 
 impl Packages {
-    /// Notes that there are these repositories.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn register(&self, repositories: &[String]) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
-        for name in repositories {
-            sqlx::query(
-                "INSERT INTO repository (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            )
-            .bind(name.as_str())
-            .bind(clock::unix_ms_now())
-            .execute(&mut *transaction)
-            .await?;
-        }
-        Ok(transaction.commit().await?)
-    }
-
     /// Makes a change to a package, with the events that tell of it: the moment at which it becomes
     /// visible, and durable. `revision` is the package's that the change was made for, where it was
     /// made for one.
@@ -118,8 +100,8 @@ impl Packages {
         revision: Option<&str>,
         steps: &[Step],
     ) -> Result<Applied, Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         let mut edit = Edit {
             transaction: &mut transaction,
             outbox: &outbox,

@@ -2,12 +2,13 @@
 
 use crate::package::Status;
 use crate::problem::{Decider, Kind, Problem};
+use crate::store::sql;
 
 /// How reading or changing the catalog can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the package catalog: {0}")]
-    Sql(#[from] sqlx::Error),
+    Database(#[from] sql::Error),
     #[error("{package} in `{repository}`: {refusal}")]
     Refused {
         repository: String,
@@ -37,10 +38,16 @@ pub enum Refusal {
     Revision,
 }
 
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Sql(error) => Problem::internal("the package catalog failed", error),
+            Error::Database(error) => error.into(),
             Error::Absent(what) => {
                 Problem::not_found(Decider::Larder, format!("there is no {what}"))
             }

@@ -1,42 +1,63 @@
 //! Package groups.
 
-use serde_json::json;
-use sqlx::{AnyConnection, Row as _};
+use std::sync::Arc;
 
-use super::domain::{drop_policy_and_tags, set_tags};
+use serde_json::json;
+use sqlx::{AnyConnection, FromRow};
+
+use super::Error;
+use super::database::Database;
 use super::outbox::Outbox;
 use super::repository::changed;
-use super::{Error, Packages};
+use super::tag::{drop_policy_and_tags, set_tags};
 use crate::rule::{Group, Groups};
 
 fn unread(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-impl Packages {
+#[derive(FromRow)]
+struct GroupRow {
+    pattern: String,
+    contact: String,
+    description: String,
+    created_at: i64,
+    /// JSON.
+    settings: String,
+}
+
+impl TryFrom<GroupRow> for Group {
+    type Error = Error;
+
+    fn try_from(row: GroupRow) -> Result<Self, Error> {
+        Ok(Self {
+            pattern: row.pattern.parse().map_err(unread)?,
+            contact: row.contact,
+            description: row.description,
+            created_at: row.created_at,
+            settings: serde_json::from_str(&row.settings).map_err(unread)?,
+        })
+    }
+}
+
+/// Package groups that something was said of.
+#[derive(Clone)]
+pub struct PackageGroups {
+    pub(super) database: Arc<Database>,
+}
+
+impl PackageGroups {
     /// All groups that something was said of.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn groups(&self) -> Result<Groups, Error> {
-        let rows = sqlx::query(
+    pub async fn all(&self) -> Result<Groups, Error> {
+        let rows: Vec<GroupRow> = sqlx::query_as(
             "SELECT pattern, contact, description, created_at, settings FROM package_group",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.database.pool)
         .await?;
-        let groups: Result<Vec<Group>, Error> = rows
-            .iter()
-            .map(|row| {
-                let settings: String = row.try_get(4)?;
-                Ok(Group {
-                    pattern: row.try_get::<String, _>(0)?.parse().map_err(unread)?,
-                    contact: row.try_get(1)?,
-                    description: row.try_get(2)?,
-                    created_at: row.try_get(3)?,
-                    settings: serde_json::from_str(&settings).map_err(unread)?,
-                })
-            })
-            .collect();
+        let groups: Result<Vec<Group>, Error> = rows.into_iter().map(Group::try_from).collect();
         Ok(Groups::new(groups?))
     }
 
@@ -45,14 +66,14 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_group(
+    pub async fn put(
         &self,
         group: &Group,
         tags: &[(String, String)],
         operation: &str,
     ) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         set_tags(
             &mut transaction,
@@ -70,9 +91,9 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn drop_group(&self, pattern: &str) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn delete(&self, pattern: &str) -> Result<(), Error> {
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query("DELETE FROM package_group WHERE pattern = $1")
             .bind(pattern)

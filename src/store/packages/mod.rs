@@ -1,55 +1,58 @@
-//! The package catalog: what repositories have of their own, in SQLite or PostgreSQL.
+//! The package catalog: what repositories have of their own, in SQLite or PostgreSQL. Each noun has a
+//! type of its own; [`Packages`] is all of them over one database.
 
 mod access;
 mod change;
-mod column;
+mod database;
+mod delivery;
 mod domain;
 mod error;
 mod group;
 mod outbox;
 pub(super) mod outside;
-mod read;
+mod release;
 mod repository;
+mod restriction;
 mod rows;
 mod spool;
+mod tag;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, Executor as _, Transaction};
-use tokio::sync::{Semaphore, SemaphorePermit};
-
-pub use access::{AccessKey, AccessRows, MachineToken, PolicyRow, SigningKey};
+pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, SigningKey};
 pub use change::{Applied, NewRelease, Step};
+pub use delivery::{Deliveries, Delivery};
 pub use domain::DomainFacts;
 pub use error::{Error, Refusal};
-pub use outbox::Delivery;
-pub use outside::{OutsideNames, SeenOutside};
-pub use read::Manifests;
-pub use repository::Managed;
-pub use spool::Spooled;
+pub use group::PackageGroups;
+pub use outbox::EventWriter;
+pub use outside::{OutsideNames, OutsideRows, SeenOutside};
+pub use release::{Manifests, Releases};
+pub use repository::{Managed, RepositoryRows};
+pub use restriction::OriginRestrictions;
+pub use spool::{Spool, Spooled};
+pub use tag::ResourceTags;
 
+use super::sql::Column;
 use crate::package::BlobId;
 use crate::secret::Secret;
-use column::Column;
-use outbox::Outbox;
+use database::Database;
 
 /// The package catalog; clones share it.
 #[derive(Clone)]
 pub struct Packages {
-    pool: AnyPool,
-    begin: &'static str,
-    /// SQLite has one writer; waiting here is fair, and its own waiting is not.
-    writers: Arc<Semaphore>,
-    /// Other processes may change it too.
-    is_shared: bool,
-    /// This data directory's name among those of a shared catalog.
-    place: String,
-    /// Who is told of changes.
-    outbox: Arc<ArcSwap<Outbox>>,
+    database: Arc<Database>,
+    access: AccessRecords,
+    deliveries: Deliveries,
+    events: EventWriter,
+    groups: PackageGroups,
+    outside_names: OutsideRows,
+    releases: Releases,
+    repositories: RepositoryRows,
+    restrictions: OriginRestrictions,
+    spool: Spool,
+    tags: ResourceTags,
 }
 
 /// Random enough that no two changes share one.
@@ -73,57 +76,32 @@ impl Packages {
         url: Option<&Secret>,
         place: String,
     ) -> Result<Self, super::Error> {
-        sqlx::any::install_default_drivers();
-        let own = format!("sqlite://{}?mode=rwc", encoded(file));
-        let is_shared = url.is_some();
-        if !is_shared {
-            super::private::ensure(file)?;
-        }
-        let options = AnyPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(30))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if !is_shared {
-                        // What was acknowledged is on the disk, whatever happens to the power.
-                        connection
-                            .execute(sqlx::raw_sql(
-                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000",
-                            ))
-                            .await?;
-                    }
-                    Ok(())
-                })
-            });
-        let pool = options
-            .connect(url.map_or(own.as_str(), Secret::expose))
-            .await?;
-        sqlx::migrate!("src/store/packages/migrations")
-            .run(&pool)
-            .await?;
+        let database = Arc::new(Database::open(file, url, place).await?);
+        let shared = || Arc::clone(&database);
         Ok(Self {
-            pool,
-            begin: if is_shared {
-                "BEGIN"
-            } else {
-                "BEGIN IMMEDIATE"
-            },
-            writers: Arc::new(Semaphore::new(if is_shared { 6 } else { 1 })),
-            is_shared,
-            place,
-            outbox: Arc::default(),
+            access: AccessRecords { database: shared() },
+            deliveries: Deliveries { database: shared() },
+            events: EventWriter { database: shared() },
+            groups: PackageGroups { database: shared() },
+            outside_names: OutsideRows { database: shared() },
+            releases: Releases { database: shared() },
+            repositories: RepositoryRows { database: shared() },
+            restrictions: OriginRestrictions { database: shared() },
+            spool: Spool { database: shared() },
+            tags: ResourceTags { database: shared() },
+            database,
         })
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        self.database.pool.close().await;
     }
 
     /// Whether other processes may change it too.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        self.is_shared
+        self.database.is_shared
     }
 
     /// Whether a package version or a waiting publish needs the blob.
@@ -132,24 +110,67 @@ impl Packages {
             "SELECT 1 FROM package_asset WHERE blob = $1 UNION ALL SELECT 1 FROM spool WHERE blob = $1 LIMIT 1",
         )
         .bind(Column(blob))
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.database.pool)
         .await?;
         Ok(found.is_some())
     }
 
-    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), Error> {
-        let place = self
-            .writers
-            .acquire()
-            .await
-            .map_err(|_| sqlx::Error::PoolClosed)?;
-        let transaction = self.pool.begin_with(self.begin).await?;
-        Ok((place, transaction))
+    /// Tokens, keys and policies.
+    #[must_use]
+    pub fn access(&self) -> &AccessRecords {
+        &self.access
     }
-}
 
-/// A path within a URL.
-fn encoded(file: &Path) -> String {
-    let path = file.display().to_string();
-    crate::format::path::encode_path(&path)
+    /// Events on their way to their targets.
+    #[must_use]
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Events as they happen, for those who are told of them.
+    #[must_use]
+    pub fn events(&self) -> &EventWriter {
+        &self.events
+    }
+
+    /// Package groups that something was said of.
+    #[must_use]
+    pub fn groups(&self) -> &PackageGroups {
+        &self.groups
+    }
+
+    /// The rows of names that were seen outside.
+    pub(super) fn outside_names(&self) -> &OutsideRows {
+        &self.outside_names
+    }
+
+    /// Packages, their versions and files.
+    #[must_use]
+    pub fn releases(&self) -> &Releases {
+        &self.releases
+    }
+
+    /// Repositories: those that were made by the API, and when each was first seen.
+    #[must_use]
+    pub fn repositories(&self) -> &RepositoryRows {
+        &self.repositories
+    }
+
+    /// What was said of packages' origins.
+    #[must_use]
+    pub fn restrictions(&self) -> &OriginRestrictions {
+        &self.restrictions
+    }
+
+    /// Publishes that wait for their upstream.
+    #[must_use]
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// The tags of resources.
+    #[must_use]
+    pub fn tags(&self) -> &ResourceTags {
+        &self.tags
+    }
 }

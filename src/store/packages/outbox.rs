@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 use tokio::sync::Notify;
 
-use super::{Error, Packages, random_name};
+use super::database::Database;
+use super::{Error, random_name};
 use crate::clock;
 use crate::config::{Config, Target};
 use crate::event::{Changes, Envelope, Operation, VersionChange};
-use crate::package::Format;
 
 /// Who is told what, and as whom.
 #[derive(Default)]
@@ -83,18 +81,15 @@ impl Outbox {
         if self.is_closed() {
             return Ok(());
         }
-        let now = sqlx::query(
+        let now: Option<(String, String)> = sqlx::query_as(
             "SELECT status, revision FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
         )
         .bind(repository)
         .bind(package)
         .bind(version)
         .fetch_optional(&mut *transaction)
-        .await?
-        .map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get(1)?)))
-        .transpose()?;
-        let (state, revision): (String, String) =
-            now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
+        .await?;
+        let (state, revision) = now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
         let version = Version {
             repository,
             package,
@@ -120,7 +115,10 @@ impl Outbox {
             state,
             revision,
         } = version;
-        let (format, namespace, name) = parts(package);
+        let known = crate::format::package(package);
+        let (format, namespace, name) = known.as_ref().map_or(("", None, package), |known| {
+            (known.format().as_str(), known.namespace(), known.name())
+        });
         let subject = format!("{repository}/{package}");
         let number = next_number(transaction, &subject).await?;
         let id = random_name();
@@ -272,83 +270,36 @@ struct Event {
     detail: Value,
 }
 
-/// The format, namespace and name of `npm:@scope/name`.
-fn parts(package: &str) -> (&str, Option<&str>, &str) {
-    let (format, name) = package.split_once(':').unwrap_or(("", package));
-    match format.parse() {
-        Ok(Format::Npm) => match name.strip_prefix('@').and_then(|it| it.split_once('/')) {
-            Some((scope, name)) => (format, Some(scope), name),
-            None => (format, None, name),
-        },
-        Ok(Format::Maven) => match name.split_once(':') {
-            Some((group, name)) => (format, Some(group), name),
-            None => (format, None, name),
-        },
-        Ok(Format::Generic) => match name.split_once('/') {
-            Some((space, name)) => (format, Some(space), name),
-            None => (format, None, name),
-        },
-        _ => (format, None, name),
-    }
-}
-
 async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, Error> {
-    let row = sqlx::query(
+    let number = sqlx::query_scalar(
         "INSERT INTO event_sequence (subject, number) VALUES ($1, 1) \
          ON CONFLICT (subject) DO UPDATE SET number = event_sequence.number + 1 RETURNING number",
     )
     .bind(subject)
     .fetch_one(transaction)
     .await?;
-    Ok(row.try_get(0)?)
+    Ok(number)
 }
 
-/// An event on its way to one target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    pub event: String,
-    pub target: String,
-    pub subject: String,
-    /// The envelope, JSON.
-    pub document: String,
-    /// Milliseconds since 1970, as the others.
-    pub created_at: i64,
-    /// `waiting`, `delivered` or `dead`.
-    pub state: String,
-    pub attempts: u32,
-    pub next_at: i64,
-    /// What the target said last.
-    pub said: String,
+/// Events as they happen, for those who are told of them.
+#[derive(Clone)]
+pub struct EventWriter {
+    pub(super) database: Arc<Database>,
 }
 
-const COLUMNS: &str =
-    "event, target, subject, document, created_at, state, attempts, next_at, said";
-
-fn delivery(row: &AnyRow) -> Result<Delivery, Error> {
-    Ok(Delivery {
-        event: row.try_get(0)?,
-        target: row.try_get(1)?,
-        subject: row.try_get(2)?,
-        document: row.try_get(3)?,
-        created_at: row.try_get(4)?,
-        state: row.try_get(5)?,
-        attempts: u32::try_from(row.try_get::<i64, _>(6)?).unwrap_or(u32::MAX),
-        next_at: row.try_get(7)?,
-        said: row.try_get(8)?,
-    })
-}
-
-impl Packages {
+impl EventWriter {
     /// Puts in force who is told what.
     pub fn tell(&self, config: &Config) {
-        let written = Arc::clone(&self.outbox.load().written);
-        self.outbox.store(Arc::new(Outbox::of(config, &written)));
+        let written = Arc::clone(&self.database.outbox.load().written);
+        self.database
+            .outbox
+            .store(Arc::new(Outbox::of(config, &written)));
     }
 
     /// Whether anybody is told anything.
     #[must_use]
     pub fn has_listeners(&self) -> bool {
-        !self.outbox.load().is_closed()
+        !self.database.outbox.load().is_closed()
     }
 
     /// Writes an event for each repository into which a version came from outside, of which the
@@ -362,11 +313,11 @@ impl Packages {
         package: &str,
         version: &str,
     ) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
+        let outbox = self.database.outbox.load_full();
         let Some(repositories) = outbox.drawing.get(connection) else {
             return Ok(());
         };
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         for repository in repositories {
             let version = Version {
                 repository,
@@ -388,128 +339,6 @@ impl Packages {
         Ok(())
     }
 
-    /// Rings when something may be there to deliver.
-    #[must_use]
-    pub fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.outbox.load().written)
-    }
-
-    /// Of each subject the first event that waits for the target, where it is due: events about one
-    /// subject go in their order.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn due(&self, target: &str, now: i64, limit: usize) -> Result<Vec<Delivery>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM delivery d WHERE target = $1 AND state = 'waiting' AND next_at <= $2 \
-             AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.target = d.target AND e.state = 'waiting' \
-             AND e.subject = d.subject AND e.number < d.number) ORDER BY created_at LIMIT $3"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(target)
-            .bind(now)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(delivery).collect()
-    }
-
-    /// When the next event of the target is due; `None` where none waits.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn next_due(&self, target: &str) -> Result<Option<i64>, Error> {
-        let row = sqlx::query(
-            "SELECT MIN(next_at) FROM delivery WHERE target = $1 AND state = 'waiting'",
-        )
-        .bind(target)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Notes how far a delivery is, unless another process was first; says whether it was noted.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn delivery_is(
-        &self,
-        one: &Delivery,
-        state: &str,
-        attempts: u32,
-        next_at: i64,
-        said: &str,
-    ) -> Result<bool, Error> {
-        let (_place, mut transaction) = self.begin().await?;
-        let done = sqlx::query(
-            "UPDATE delivery SET state = $3, attempts = $4, next_at = $5, said = $6 \
-             WHERE event = $1 AND target = $2 AND state = 'waiting' AND next_at = $7",
-        )
-        .bind(one.event.as_str())
-        .bind(one.target.as_str())
-        .bind(state)
-        .bind(i64::from(attempts))
-        .bind(next_at)
-        .bind(said)
-        .bind(one.next_at)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Deliveries, the newest first: of one state, or of all.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn deliveries(
-        &self,
-        state: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Delivery>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM delivery WHERE state = $1 OR $1 = '' ORDER BY created_at DESC, number DESC LIMIT $2"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(state.unwrap_or_default())
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(delivery).collect()
-    }
-
-    /// Sends an event again, or all that were put aside; says how many.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn replay(&self, event: Option<&str>) -> Result<u64, Error> {
-        let (_place, mut transaction) = self.begin().await?;
-        let done = sqlx::query(
-            "UPDATE delivery SET state = 'waiting', attempts = 0, next_at = $2 \
-             WHERE (event = $1 AND state <> 'waiting') OR ($1 = '' AND state = 'dead')",
-        )
-        .bind(event.unwrap_or_default())
-        .bind(clock::unix_ms_now())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        self.outbox.load().written.notify_waiters();
-        Ok(done.rows_affected())
-    }
-
-    /// Forgets what was delivered before this time, in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn forget_delivered(&self, before: i64) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
-        sqlx::query("DELETE FROM delivery WHERE state = 'delivered' AND next_at < $1")
-            .bind(before)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
-    }
-
     /// Writes an event about what is no change to the catalog.
     ///
     /// # Errors
@@ -520,11 +349,11 @@ impl Packages {
         what: &str,
         detail: Value,
     ) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
+        let outbox = self.database.outbox.load_full();
         if outbox.is_closed() {
             return Ok(());
         }
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         outbox
             .happened(&mut transaction, detail_type, what, detail)
             .await?;

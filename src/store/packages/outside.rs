@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::{Error, Packages};
+use super::Error;
+use super::database::Database;
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::catalog::LongWork;
@@ -34,21 +35,17 @@ pub struct SeenOutside {
 
 /// The names that were seen outside.
 pub struct OutsideNames {
-    packages: Packages,
+    rows: OutsideRows,
     notes: Arc<Notes<Name, i64>>,
     noted: Cache<Name, ()>,
 }
 
 impl OutsideNames {
-    pub(in crate::store) fn start(
-        packages: &Packages,
-        work: &LongWork,
-        tasks: &Tasks,
-    ) -> Arc<Self> {
+    pub(in crate::store) fn start(rows: &OutsideRows, work: &LongWork, tasks: &Tasks) -> Arc<Self> {
         let noted: Cache<Name, ()> = Cache::new(NOTED_MAX);
-        let (writer, seen, work) = (packages.clone(), noted.clone(), work.clone());
+        let (writer, seen, work) = (rows.clone(), noted.clone(), work.clone());
         let write = move |batch: HashMap<Name, i64>| {
-            let (packages, noted, work) = (writer.clone(), seen.clone(), work.clone());
+            let (rows, noted, work) = (writer.clone(), seen.clone(), work.clone());
             async move {
                 let name = |(connection, package): &Name| SeenOutside {
                     connection: connection.to_string(),
@@ -56,7 +53,7 @@ impl OutsideNames {
                 };
                 let names: Vec<SeenOutside> = batch.keys().map(name).collect();
                 let now = clock::unix_now().to_string();
-                let written = packages.keep_outside_names(&names).await;
+                let written = rows.keep(&names).await;
                 if written.is_ok() {
                     // What came in before is not looked through at the next start.
                     work.set(WRITTEN, Some(&now)).await?;
@@ -71,7 +68,7 @@ impl OutsideNames {
         };
         let what = "names seen outside";
         Arc::new(Self {
-            packages: packages.clone(),
+            rows: rows.clone(),
             notes: Notes::start(tasks, what, EVERY, WAITING_MAX, write),
             noted,
         })
@@ -102,7 +99,7 @@ impl OutsideNames {
             return Ok(true);
         }
         for connection in connections {
-            if self.packages.is_outside_name(connection, package).await? {
+            if self.rows.has(connection, package).await? {
                 return Ok(true);
             }
         }
@@ -114,13 +111,19 @@ impl OutsideNames {
     }
 }
 
-impl Packages {
+/// The rows of names that were seen outside.
+#[derive(Clone)]
+pub struct OutsideRows {
+    pub(super) database: Arc<Database>,
+}
+
+impl OutsideRows {
     /// Writes rows for names that have none.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep_outside_names(&self, names: &[SeenOutside]) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn keep(&self, names: &[SeenOutside]) -> Result<(), Error> {
+        let (_place, mut transaction) = self.database.begin().await?;
         for SeenOutside {
             connection,
             package,
@@ -139,12 +142,12 @@ impl Packages {
         Ok(transaction.commit().await?)
     }
 
-    async fn is_outside_name(&self, connection: &str, package: &PackageId) -> Result<bool, Error> {
+    async fn has(&self, connection: &str, package: &PackageId) -> Result<bool, Error> {
         let found =
             sqlx::query("SELECT 1 FROM outside_name WHERE connection = $1 AND package = $2")
                 .bind(connection)
                 .bind(package.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.database.pool)
                 .await?;
         Ok(found.is_some())
     }

@@ -1,13 +1,18 @@
-//! Repositories that were made by the API, and what was said of packages' origins.
+//! Repositories: those that were made by the API, and when each was first seen.
 
-use sqlx::{AnyConnection, Row as _};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::column::Column;
-use super::domain::{drop_policy_and_tags, set_tags};
+use sqlx::{AnyConnection, FromRow};
+
+use super::Error;
+use super::database::Database;
 use super::group::write_group;
-use super::{Error, Packages};
-use crate::package::{BlobId, PackageId};
-use crate::rule::{Group, Restrictions, Way};
+use super::tag::{drop_policy_and_tags, set_tags};
+use crate::clock;
+use crate::package::BlobId;
+use crate::rule::Group;
+use crate::store::sql::Column;
 
 /// A repository that was made by the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +25,26 @@ pub struct Managed {
     pub connections: Vec<String>,
 }
 
+#[derive(FromRow)]
+struct ManagedRow {
+    name: String,
+    description: String,
+    /// JSON, as the connections.
+    upstreams: String,
+    connections: String,
+}
+
+impl From<ManagedRow> for Managed {
+    fn from(row: ManagedRow) -> Self {
+        Self {
+            name: row.name,
+            description: row.description,
+            upstreams: names(&row.upstreams),
+            connections: names(&row.connections),
+        }
+    }
+}
+
 fn names(text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_default()
 }
@@ -28,14 +53,50 @@ fn text(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
 }
 
-impl Packages {
+/// Repositories: those that were made by the API, and when each was first seen.
+#[derive(Clone)]
+pub struct RepositoryRows {
+    pub(super) database: Arc<Database>,
+}
+
+impl RepositoryRows {
     /// Which state of the repositories is in force: another number after each change.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn repositories_number(&self) -> Result<i64, Error> {
+    pub async fn number(&self) -> Result<i64, Error> {
         let sql = "SELECT number FROM access_state WHERE id = 2";
-        Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar(sql)
+            .fetch_one(&self.database.pool)
+            .await?)
+    }
+
+    /// Notes that there are these repositories.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn register(&self, repositories: &[String]) -> Result<(), Error> {
+        let (_place, mut transaction) = self.database.begin().await?;
+        for name in repositories {
+            sqlx::query(
+                "INSERT INTO repository (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(name.as_str())
+            .bind(clock::unix_ms_now())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// When each repository was first seen, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn created_at(&self) -> Result<HashMap<String, i64>, Error> {
+        let sql = "SELECT name, created_at FROM repository";
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.database.pool).await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// All repositories that were made by the API.
@@ -43,21 +104,12 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn managed(&self) -> Result<Vec<Managed>, Error> {
-        let rows = sqlx::query(
+        let rows: Vec<ManagedRow> = sqlx::query_as(
             "SELECT name, description, upstreams, connections FROM managed_repository ORDER BY name",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.database.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Managed {
-                    name: row.try_get(0)?,
-                    description: row.try_get(1)?,
-                    upstreams: names(&row.try_get::<String, _>(2)?),
-                    connections: names(&row.try_get::<String, _>(3)?),
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().map(Managed::from).collect())
     }
 
     /// Puts a repository in the place of the one of its name, or beside the others, and sets these
@@ -65,9 +117,9 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn put_managed(&self, one: &Managed, tags: &[(String, String)]) -> Result<(), Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn put(&self, one: &Managed, tags: &[(String, String)]) -> Result<(), Error> {
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         sqlx::query(
             "INSERT INTO managed_repository (name, description, upstreams, connections) VALUES ($1, $2, $3, $4) \
@@ -97,9 +149,9 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn drop_managed(&self, name: &str, groups: &[Group]) -> Result<Vec<BlobId>, Error> {
-        let outbox = self.outbox.load_full();
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn delete(&self, name: &str, groups: &[Group]) -> Result<Vec<BlobId>, Error> {
+        let outbox = self.database.outbox.load_full();
+        let (_place, mut transaction) = self.database.begin().await?;
         changed(&mut transaction).await?;
         let sql = "SELECT DISTINCT blob FROM package_asset WHERE repository = $1";
         let blobs: Vec<Column<BlobId>> = sqlx::query_scalar(sql)
@@ -137,39 +189,6 @@ impl Packages {
         transaction.commit().await?;
         outbox.written.notify_waiters();
         Ok(blobs.into_iter().map(|blob| blob.0).collect())
-    }
-
-    /// What was said of a package's origins.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn restrictions(
-        &self,
-        repository: &str,
-        package: &PackageId,
-    ) -> Result<Option<Restrictions>, Error> {
-        let said: Option<(Column<Way>, Column<Way>)> = sqlx::query_as(
-            "SELECT publish, upstream FROM package_restriction WHERE repository = $1 AND package = $2",
-        )
-        .bind(repository)
-        .bind(package.to_string())
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(said.map(|(publish, upstream)| Restrictions {
-            publish: publish.0,
-            upstream: upstream.0,
-        }))
-    }
-
-    /// Whether anything was said of any package's origins.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn has_restrictions(&self) -> Result<bool, Error> {
-        let found = sqlx::query("SELECT 1 FROM package_restriction LIMIT 1")
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(found.is_some())
     }
 }
 

@@ -3,10 +3,10 @@
 use sqlx::AnyConnection;
 
 use super::change::NewRelease;
-use super::column::{Column, Count, Flag, Millis};
 use super::{Error, random_name};
 use crate::clock;
 use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
+use crate::store::sql::{Column, Count, Flag, Millis};
 
 pub(super) async fn insert_version(
     transaction: &mut AnyConnection,

@@ -1,11 +1,14 @@
 //! Publishes that wait for their upstream.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
-use super::column::{Column, Count};
-use super::{Error, Packages};
+use super::Error;
+use super::database::Database;
 use crate::package::BlobId;
+use crate::store::sql::{Column, Count};
 
 /// A publish that was accepted and is still to be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ struct SpooledRow {
     blob: Column<BlobId>,
     size: Count,
     queued_at: i64,
-    attempts: i64,
+    attempts: Count,
     next_at: i64,
     said: String,
 }
@@ -61,20 +64,26 @@ impl From<SpooledRow> for Spooled {
             blob: row.blob.0.to_hex(),
             size: row.size.0,
             queued_at: row.queued_at,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            attempts: row.attempts.into(),
             next_at: row.next_at,
             said: row.said,
         }
     }
 }
 
-impl Packages {
+/// Publishes that wait for their upstream.
+#[derive(Clone)]
+pub struct Spool {
+    pub(super) database: Arc<Database>,
+}
+
+impl Spool {
     /// Accepts a publish: from here on it is not lost.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn spool(&self, one: &Spooled, blob: BlobId) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn add(&self, one: &Spooled, blob: BlobId) -> Result<(), Error> {
+        let (_place, mut transaction) = self.database.begin().await?;
         let sql = format!(
             "INSERT INTO spool ({COLUMNS}, place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         );
@@ -88,10 +97,10 @@ impl Packages {
             .bind(Column(blob))
             .bind(Count(one.size))
             .bind(one.queued_at)
-            .bind(i64::from(one.attempts))
+            .bind(Count(one.attempts.into()))
             .bind(one.next_at)
             .bind(one.said.as_str())
-            .bind(self.place.as_str())
+            .bind(self.database.place.as_str())
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
@@ -102,11 +111,11 @@ impl Packages {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn spooled(&self) -> Result<Vec<Spooled>, Error> {
+    pub async fn waiting(&self) -> Result<Vec<Spooled>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM spool WHERE place = $1 ORDER BY queued_at, id");
         let rows: Vec<SpooledRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(self.place.as_str())
-            .fetch_all(&self.pool)
+            .bind(self.database.place.as_str())
+            .fetch_all(&self.database.pool)
             .await?;
         Ok(rows.into_iter().map(Spooled::from).collect())
     }
@@ -116,7 +125,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn put_off(&self, id: &str, next_at: i64, said: &str) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         sqlx::query(
             "UPDATE spool SET attempts = attempts + 1, next_at = $2, said = $3 WHERE id = $1",
         )
@@ -133,7 +142,7 @@ impl Packages {
     /// # Errors
     /// Where the database fails.
     pub async fn hurry(&self, id: Option<&str>) -> Result<(), Error> {
-        let (_place, mut transaction) = self.begin().await?;
+        let (_place, mut transaction) = self.database.begin().await?;
         sqlx::query("UPDATE spool SET next_at = 0 WHERE $1 = '' OR id = $1")
             .bind(id.unwrap_or_default())
             .execute(&mut *transaction)
@@ -145,8 +154,8 @@ impl Packages {
     ///
     /// # Errors
     /// Where there is none of that id, or the database fails.
-    pub async fn unspool(&self, id: &str) -> Result<BlobId, Error> {
-        let (_place, mut transaction) = self.begin().await?;
+    pub async fn remove(&self, id: &str) -> Result<BlobId, Error> {
+        let (_place, mut transaction) = self.database.begin().await?;
         let sql = "DELETE FROM spool WHERE id = $1 RETURNING blob";
         let blob: Option<Column<BlobId>> = sqlx::query_scalar(sql)
             .bind(id)

@@ -261,12 +261,12 @@ async fn what_nobody_takes_is_put_aside_and_can_be_sent_again() {
     assert_eq!(put(&larder, "acme", "1.0.0", &[]).await, 201);
     let packages = larder.larder.store.packages();
     let dead = eventually("an event is put aside", async || {
-        let dead = packages.deliveries(Some("dead"), 10).await.unwrap();
+        let dead = packages.deliveries().list(Some("dead"), 10).await.unwrap();
         dead.into_iter().next()
     })
     .await;
     assert!(dead.said.starts_with("500"), "{}", dead.said);
-    assert_eq!(packages.replay(None).await.unwrap(), 1);
+    assert_eq!(packages.deliveries().replay(None).await.unwrap(), 1);
     let taken = receiver.wait_for(1).await;
     assert_eq!(events(&taken)[0]["id"], dead.event.as_str());
 }

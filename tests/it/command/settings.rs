@@ -47,6 +47,13 @@ async fn mistakes_are_named_and_exit_with_2() {
     );
 }
 
+/// What `check --json` says of connections.
+fn signs(output: &std::process::Output) -> Vec<serde_json::Value> {
+    let findings: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)));
+    findings["connections"].as_array().unwrap().clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_asks_each_upstream_for_a_sign_of_life() {
     let upstream = registry().await;
@@ -55,7 +62,7 @@ async fn check_asks_each_upstream_for_a_sign_of_life() {
     let setup = Setup::new(&config(&upstream, IMPATIENT));
     let output = setup.run(&["check", "--json"]).await;
     succeeded(&output);
-    let signs: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let signs = signs(&output);
     assert_eq!(signs.len(), 4);
     assert!(signs.iter().all(|sign| sign["alive"] == true), "{signs:?}");
     upstream.vanish();
@@ -119,8 +126,7 @@ async fn upstreams_are_learned_from_the_machines_own_clients() {
         .output()
         .await
         .unwrap();
-    let signs: Vec<serde_json::Value> =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let signs = signs(&output);
     let urls: Vec<&str> = signs
         .iter()
         .map(|sign| sign["url"].as_str().unwrap())
@@ -336,8 +342,7 @@ async fn a_larder_is_not_its_own_upstream() {
         let mut command = setup.command(&["check", "--json"]);
         let command = command.env("PATH", &path).current_dir(setup.folder.path());
         let output = command.output().await.unwrap();
-        let signs: Vec<serde_json::Value> =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let signs = signs(&output);
         let urls: Vec<String> = signs
             .iter()
             .map(|sign| sign["url"].as_str().unwrap().to_owned())

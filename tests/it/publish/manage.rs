@@ -138,7 +138,11 @@ async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server
             .0,
         200
     );
-    assert!(larder(&setup, &["spool"]).await.contains("nothing waits"));
+    assert!(
+        larder(&setup, &["spool"])
+            .await
+            .contains("No publishes wait.")
+    );
 
     // The same commands work on the directory where nobody serves.
     stop(served).await;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::publish::{ChangeRecord, Door, NamedBy, Publisher, drain, takes_none};
 use super::receive::{Body, Received};
 use super::{Publish, Repository, Snapshot};
-use crate::format::generic::SHA256;
-use crate::package::{Algorithm, AssetId, Format, Status};
+use crate::format::upload::SHA256;
+use crate::package::{Algorithm, AssetId, Status};
 use crate::problem::{Decider, Kind, Problem};
 
 /// A file on its way into a version.
@@ -79,7 +79,7 @@ impl Publisher {
             permit: &|_| Ok(String::new()),
             record: &mut ChangeRecord::default(),
         };
-        self.publish(&mut door, Format::Generic, received, named_by)
+        self.publish(&mut door, package.format(), received, named_by)
             .await?;
         Ok(())
     }

@@ -1,15 +1,18 @@
 //! What is there.
 
+use std::sync::Arc;
+
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 
-use super::column::{Column, Count, Flag, Millis};
-use super::{Error, Packages};
+use super::Error;
+use super::database::Database;
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
+use crate::store::sql::{Column, Count, Flag, Millis};
 
 const ASSET_COLUMNS: &str =
     "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
@@ -106,7 +109,13 @@ pub enum Manifests {
     Read,
 }
 
-impl Packages {
+/// What repositories have of their own: packages, their versions and files.
+#[derive(Clone)]
+pub struct Releases {
+    pub(super) database: Arc<Database>,
+}
+
+impl Releases {
     /// All that the repository itself has of the package; `None` where it never had any.
     ///
     /// # Errors
@@ -120,8 +129,9 @@ impl Packages {
         let name = package.to_string();
         // One view of all the tables, though somebody publishes meanwhile.
         let mut transaction = self
+            .database
             .pool
-            .begin_with(if self.is_shared {
+            .begin_with(if self.database.is_shared {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             } else {
                 "BEGIN"
@@ -199,7 +209,7 @@ impl Packages {
         let origin: Option<Column<Origin>> = sqlx::query_scalar(sql)
             .bind(repository)
             .bind(package.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.database.pool)
             .await?;
         Ok(origin.map(|origin| origin.0))
     }
@@ -217,7 +227,7 @@ impl Packages {
         let description: Option<String> = sqlx::query_scalar(sql)
             .bind(repository)
             .bind(package.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.database.pool)
             .await?;
         Ok(description.unwrap_or_default())
     }
@@ -246,8 +256,8 @@ impl Packages {
         .bind(after)
         .bind(from)
         .bind(to)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
+        .bind(Count(limit as u64))
+        .fetch_all(&self.database.pool)
         .await?;
         Ok(rows.into_iter().map(Summary::from).collect())
     }
@@ -286,7 +296,7 @@ impl Packages {
                     .bind(&from)
                     .bind(&to)
                     .bind(&like)
-                    .fetch_one(&self.pool)
+                    .fetch_one(&self.database.pool)
                     .await?;
                 total = count.0;
             }
@@ -304,9 +314,9 @@ impl Packages {
                 .bind(&from)
                 .bind(&to)
                 .bind(&like)
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .bind(i64::try_from(skip).unwrap_or(i64::MAX))
-                .fetch(&self.pool);
+                .bind(Count(limit as u64))
+                .bind(Count(skip as u64))
+                .fetch(&self.database.pool);
             while let Some(row) = rows.try_next().await? {
                 let one = Summary::from(row);
                 // The nearest repository's word stands.
@@ -326,7 +336,7 @@ impl Packages {
     /// Where the database fails.
     pub async fn counts(&self) -> Result<HashMap<String, u64>, Error> {
         let sql = "SELECT repository, COUNT(*) FROM package GROUP BY repository";
-        let rows: Vec<(String, Count)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        let rows: Vec<(String, Count)> = sqlx::query_as(sql).fetch_all(&self.database.pool).await?;
         let counts = rows.into_iter().map(|(name, count)| (name, count.0));
         Ok(counts.collect())
     }
@@ -348,7 +358,7 @@ impl Packages {
         .bind(repository)
         .bind(package.to_string())
         .bind(version)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.database.pool)
         .await?;
         let dependency = |(kind, name, requirement)| Dependency {
             kind,
@@ -400,7 +410,7 @@ impl Packages {
             .bind(repository)
             .bind(package.to_string())
             .bind(version)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.database.pool)
             .await?;
         Ok(text.flatten())
     }
@@ -413,7 +423,7 @@ impl Packages {
         let sql = "SELECT DISTINCT package, file FROM package_asset WHERE blob = $1";
         let rows: Vec<(String, String)> = sqlx::query_as(sql)
             .bind(Column(blob))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.database.pool)
             .await?;
         let assets = rows.into_iter();
         Ok(assets
@@ -430,7 +440,7 @@ impl Packages {
         mut each: impl FnMut(BlobId, u64),
     ) -> Result<(), Error> {
         let sql = "SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool";
-        let mut rows = sqlx::query_as::<_, (Column<BlobId>, Count)>(sql).fetch(&self.pool);
+        let mut rows = sqlx::query_as::<_, (Column<BlobId>, Count)>(sql).fetch(&self.database.pool);
         while let Some((blob, size)) = rows.try_next().await? {
             each(blob.0, size.0);
         }

@@ -1,0 +1,20 @@
+//! What some formats have and others have not, a trait each. [`crate::Protocol`] says which.
+
+mod audit_question;
+mod directory;
+mod document_publish;
+mod evidence;
+mod prefetch;
+mod requirements;
+mod streamed_index;
+mod uploads;
+
+pub use audit_question::AuditQuestion;
+pub use directory::Directory;
+pub use document_publish::{Amendment, DocumentPublish};
+pub use evidence::{DocumentEvidence, Evidence, FactsPart, PathEvidence, PredictedFacts};
+pub use prefetch::{Lead, LeadInput, Prefetch};
+pub use requirements::{Need, Requirements};
+pub use streamed_index::{StreamInput, StreamedIndex};
+pub use uploads::Uploads;
+pub(crate) use uploads::at_its_path;

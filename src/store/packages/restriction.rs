@@ -1,0 +1,50 @@
+//! What was said of packages' origins.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::database::Database;
+use crate::package::PackageId;
+use crate::rule::{Restrictions, Way};
+use crate::store::sql::Column;
+
+/// What was said of packages' origins.
+#[derive(Clone)]
+pub struct OriginRestrictions {
+    pub(super) database: Arc<Database>,
+}
+
+impl OriginRestrictions {
+    /// What was said of a package's origins.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of(
+        &self,
+        repository: &str,
+        package: &PackageId,
+    ) -> Result<Option<Restrictions>, Error> {
+        let said: Option<(Column<Way>, Column<Way>)> = sqlx::query_as(
+            "SELECT publish, upstream FROM package_restriction WHERE repository = $1 AND package = $2",
+        )
+        .bind(repository)
+        .bind(package.to_string())
+        .fetch_optional(&self.database.pool)
+        .await?;
+        Ok(said.map(|(publish, upstream)| Restrictions {
+            publish: publish.0,
+            upstream: upstream.0,
+        }))
+    }
+
+    /// Whether anything was said of any package's origins.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn exist(&self) -> Result<bool, Error> {
+        let found = sqlx::query("SELECT 1 FROM package_restriction LIMIT 1")
+            .fetch_optional(&self.database.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+}

@@ -1,0 +1,144 @@
+//! Columns as the types that they stand for.
+//!
+//! The package catalog reaches SQLite and PostgreSQL by sqlx's `Any`, which knows text, bytes, whole
+//! numbers and little else. So a time is a BIGINT of milliseconds or seconds, a flag a BIGINT, a digest
+//! a BYTEA, there and in the cache's catalog; these types say which is which, and check what they read.
+
+use jiff::Timestamp;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::{Database, Decode, Encode, Type};
+
+use crate::package::{BlobId, Origin, Status};
+use crate::rule::Way;
+use crate::secret::Secret;
+
+/// A time; milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Millis(pub Timestamp);
+
+/// A time; whole seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Seconds(pub Timestamp);
+
+/// How many bytes, or things, there are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Count(pub u64);
+
+/// Yes or no; 1 or 0.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Flag(pub bool);
+
+/// A digest, or a word that has a type in the formats' crate.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Column<T>(pub T);
+
+/// How a type is read from what the column stores, and written as that.
+macro_rules! column {
+    ($type:ty as $stored:ty, $read:expr, $write:expr) => {
+        impl<DB: Database> Type<DB> for $type
+        where
+            $stored: Type<DB>,
+        {
+            fn type_info() -> DB::TypeInfo {
+                <$stored as Type<DB>>::type_info()
+            }
+
+            fn compatible(other: &DB::TypeInfo) -> bool {
+                <$stored as Type<DB>>::compatible(other)
+            }
+        }
+
+        impl<'r, DB: Database> Decode<'r, DB> for $type
+        where
+            $stored: Decode<'r, DB>,
+        {
+            fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
+                let read: fn($stored) -> Result<Self, BoxDynError> = $read;
+                read(<$stored as Decode<'r, DB>>::decode(value)?)
+            }
+        }
+
+        impl<'q, DB: Database> Encode<'q, DB> for $type
+        where
+            $stored: Encode<'q, DB>,
+        {
+            fn encode_by_ref(
+                &self,
+                buffer: &mut DB::ArgumentBuffer,
+            ) -> Result<IsNull, BoxDynError> {
+                let write: fn(&Self) -> $stored = $write;
+                <$stored as Encode<'q, DB>>::encode(write(self), buffer)
+            }
+        }
+    };
+}
+
+column!(
+    Column<BlobId> as Vec<u8>,
+    |bytes| {
+        let blob = BlobId::from_slice(&bytes).ok_or("the column has no SHA-256")?;
+        Ok(Self(blob))
+    },
+    |blob| blob.0.as_bytes().to_vec()
+);
+column!(
+    Column<Status> as String,
+    // A word of a later version of Larder hides the version rather than showing it.
+    |word| Ok(Self(word.parse().unwrap_or(Status::Archived))),
+    |status| status.0.as_str().to_owned()
+);
+column!(
+    Column<Origin> as String,
+    |word| Ok(Self(Origin::parse(&word))),
+    |origin| origin.0.as_str().to_owned()
+);
+column!(
+    Column<Way> as String,
+    |word| Ok(Self(Way::parse(&word))),
+    |way| way.0.as_str().to_owned()
+);
+column!(
+    Column<Secret> as String,
+    |text| Ok(Self(Secret::new(&text))),
+    |secret| secret.0.expose().to_owned()
+);
+column!(
+    Millis as i64,
+    |ms| Ok(Self(Timestamp::from_millisecond(ms)?)),
+    |time| time.0.as_millisecond()
+);
+column!(
+    Seconds as i64,
+    |seconds| Ok(Self(Timestamp::from_second(seconds)?)),
+    |time| time.0.as_second()
+);
+column!(
+    Count as i64,
+    |number| Ok(Self(u64::try_from(number)?)),
+    |count| i64::try_from(count.0).unwrap_or(i64::MAX)
+);
+column!(Flag as i64, |number| Ok(Self(number != 0)), |flag| {
+    i64::from(flag.0)
+});
+
+/// How a row's field is read from a column of such a type: `#[sqlx(try_from = "Count")]`.
+macro_rules! field {
+    ($column:ty as $field:ty) => {
+        impl From<$column> for $field {
+            fn from(column: $column) -> Self {
+                column.0
+            }
+        }
+    };
+}
+
+field!(Column<BlobId> as BlobId);
+field!(Column<Secret> as Secret);
+field!(Count as u64);
+
+impl From<Count> for u32 {
+    fn from(count: Count) -> Self {
+        Self::try_from(count.0).unwrap_or(Self::MAX)
+    }
+}
