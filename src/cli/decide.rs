@@ -2,85 +2,78 @@
 
 use std::process::ExitCode;
 
-use super::settings::Usage;
-use super::{Global, Output, print, settings};
+use super::control::{self, package_and_version};
+use super::{Global, Output, settings};
 use crate::Larder;
-use crate::package::{Format, PackageId};
+use crate::package::PackageId;
+use crate::problem::Problem;
 use crate::repository::Explanation;
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
+    after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides pypi:requests     which versions rules hold back, and the newest that is served\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
 )]
 pub struct Arguments {
     #[command(flatten)]
     output: Output,
-    /// Format, package and version
-    #[arg(value_name = "PACKAGE@VERSION")]
-    version: String,
+    /// The package, such as npm:left-pad@1.3.0; without a version, the newest ones are explained
+    #[arg(value_name = "PACKAGE[@VERSION]")]
+    package: String,
     /// The repository that would be asked
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the operator, whom the system lets in"
-)]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
-    let (package, version) = parse(&arguments.version)?;
+    let (package, version) = package_and_version(&arguments.package)?;
+    let version = version.as_deref();
     let config = settings::config(&global, None).await?;
     let repository = settings::repository(&config, arguments.repository)?;
-    let explanation = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
+    let explained = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
         Some(_) => {
             let control = tool::client::Control::of(&config.data_dir)?;
-            control.decide(&repository, &package, &version).await?
+            control.decide(&repository, &package, version).await?
         }
         None => {
             let larder = Larder::start(config).await?;
-            let snapshot = larder.snapshot();
-            let result = match snapshot.repository(&repository) {
-                Ok(repository) => {
-                    larder
-                        .repositories
-                        .reader()
-                        .explain(&snapshot, repository, &package, &version)
-                        .await
-                }
-                Err(problem) => Err(problem),
-            };
+            let explained = explain(&larder, &repository, &package, version).await;
             larder.stop().await;
-            result?
+            explained?
         }
     };
-    if output.json {
-        print(&serde_json::to_string_pretty(&explanation)?);
-    } else {
-        print(&sentence(&explanation));
+    match (version, explained.as_slice()) {
+        (Some(_), [explanation]) => {
+            control::show(output, explanation, |it| vec![sentence(it)])?;
+        }
+        _ => control::show(output, &explained, |all| all.iter().map(sentence).collect())?,
     }
-    Ok(if explanation.allowed {
+    Ok(if explained.iter().any(|one| one.allowed) {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
     })
 }
 
-fn parse(text: &str) -> anyhow::Result<(PackageId, String)> {
-    let wrong = || {
-        Usage(format!(
-            "`{text}` is not a package and its version, as in npm:left-pad@1.3.0"
-        ))
-    };
-    let (name, version) = text.rsplit_once('@').ok_or_else(wrong)?;
-    let (format, name) = name.split_once(':').ok_or_else(wrong)?;
-    let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
-    let package = format
-        .protocol()
-        .package(name)
-        .map_err(|problem| Usage(problem.message))?;
-    Ok((package, version.to_owned()))
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator, whom the system lets in"
+)]
+async fn explain(
+    larder: &Larder,
+    repository: &str,
+    package: &PackageId,
+    version: Option<&str>,
+) -> Result<Vec<Explanation>, Problem> {
+    let snapshot = larder.snapshot();
+    let repository = snapshot.repository(repository)?;
+    let reader = larder.repositories.reader();
+    let explainer = reader.explain(&snapshot, repository, package);
+    match version {
+        Some(version) => Ok(vec![explainer.version(version).await?]),
+        None => explainer.newest().await,
+    }
 }
 
 fn sentence(explanation: &Explanation) -> String {
@@ -100,5 +93,10 @@ fn sentence(explanation: &Explanation) -> String {
     let published = published
         .as_ref()
         .map_or_else(String::new, |date| format!("; published {date}"));
-    format!("{package} {version} is {verdict} by {rule}: {reason}{published}")
+    let version = if version.is_empty() {
+        String::new()
+    } else {
+        format!(" {version}")
+    };
+    format!("{package}{version} is {verdict} by {rule}: {reason}{published}")
 }

@@ -6,7 +6,7 @@ use clap::builder::Styles;
 use clap::{Command, CommandFactory as _};
 
 /// The commands by what they are for. Every command stands in one group.
-const GROUPS: &[(&str, &[&str])] = &[
+pub const GROUPS: &[(&str, &[&str])] = &[
     ("Use", &["run", "serve", "wait", "env", "login", "check"]),
     (
         "Packages",

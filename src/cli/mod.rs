@@ -19,6 +19,8 @@ mod login;
 mod man;
 mod pin;
 mod policy;
+#[cfg(test)]
+mod reference;
 mod report;
 mod retain;
 mod run;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    AssetReply, Body, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explanation,
+    AssetReply, Body, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
     Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
@@ -144,16 +144,10 @@ impl ReadableRepository<'_> {
             .await
     }
 
-    /// # Errors
-    /// As [`Reader::explain`].
-    pub async fn explain(
-        &self,
-        package: &PackageId,
-        version: &str,
-    ) -> Result<Explanation, Problem> {
-        self.reader
-            .explain(self.snapshot, self.repository, package, version)
-            .await
+    /// One who says why versions of the package are served or not.
+    #[must_use]
+    pub fn explain<'e>(&'e self, package: &'e PackageId) -> Explainer<'e> {
+        self.reader.explain(self.snapshot, self.repository, package)
     }
 }
 

@@ -76,6 +76,14 @@ impl VersionsOutside {
         }
     }
 
+    /// The versions that documents name.
+    pub fn versions(&self) -> Vec<VersionId> {
+        match self {
+            Self::Facts(facts) => facts.facts.versions().cloned().collect(),
+            Self::Listed { versions, .. } => versions.iter().cloned().collect(),
+        }
+    }
+
     /// What names these versions among all that decides a rendering.
     pub fn name(&self, name: &mut Vec<u8>) {
         match self {

@@ -1,11 +1,13 @@
 //! Why a version is served or not: the walk and the decision of the doors, told in words.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::evidence::VersionsOutside;
 use super::lookup::{Candidate, Lookup};
 use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
-use crate::package::{Origin, PackageId, Status};
+use crate::package::{Origin, PackageId, Status, VersionId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Question, Ruling};
 
@@ -30,38 +32,67 @@ struct Found {
     status: Status,
 }
 
+/// How many versions are told of where none is named.
+const VERSIONS_MAX: usize = 20;
+
+/// One who says why versions of a package are served or not.
+pub struct Explainer<'a> {
+    reader: &'a Arc<Reader>,
+    lookup: Lookup<'a>,
+}
+
 impl Reader {
-    /// Says why a version is served or not, by the same walk and the same decision as its files.
+    /// Says why versions of the package are served or not, by the same walk and the same decision as
+    /// their files.
+    #[must_use]
+    pub fn explain<'a>(
+        self: &'a Arc<Self>,
+        snapshot: &'a Arc<Snapshot>,
+        repository: &'a Repository,
+        package: &'a PackageId,
+    ) -> Explainer<'a> {
+        Explainer {
+            reader: self,
+            lookup: Lookup::new(snapshot, repository, package),
+        }
+    }
+}
+
+impl Explainer<'_> {
+    /// The newest versions, in the order in which clients choose, down to the first that is served.
     ///
     /// # Errors
     /// Where a source that has to be asked is away.
-    pub async fn explain(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        repository: &Repository,
-        package: &PackageId,
-        version: &str,
-    ) -> Result<Explanation, Problem> {
-        let lookup = Lookup::new(snapshot, repository, package);
-        let mut explanation = Explanation {
-            package: package.to_string(),
-            version: version.to_owned(),
-            allowed: false,
-            rule: None,
-            reason: String::new(),
-            published: None,
-            connection: None,
+    pub async fn newest(&self) -> Result<Vec<Explanation>, Problem> {
+        let versions = match self.versions().await {
+            Ok(versions) if versions.is_empty() => Err(self.absent("")),
+            named => named,
         };
-        let found = match self.version_found(&lookup, version).await {
-            Ok(found) => found,
-            Err(problem) if matches!(problem.kind, Kind::NotFound | Kind::Denied) => {
-                if let Decider::Rule(name) = &problem.decider {
-                    explanation.rule = Some(name.clone());
-                }
-                explanation.reason = problem.message;
-                return Ok(explanation);
+        let versions = match versions {
+            Ok(versions) => versions,
+            Err(problem) => return Ok(vec![self.refused("", problem)?]),
+        };
+        let mut told = Vec::new();
+        for version in versions.iter().take(VERSIONS_MAX) {
+            let explanation = self.version(version.as_str()).await?;
+            let is_served = explanation.allowed;
+            told.push(explanation);
+            if is_served {
+                break;
             }
-            Err(problem) => return Err(problem),
+        }
+        Ok(told)
+    }
+
+    /// # Errors
+    /// Where a source that has to be asked is away.
+    pub async fn version(&self, version: &str) -> Result<Explanation, Problem> {
+        let lookup = &self.lookup;
+        let (snapshot, package) = (lookup.snapshot, lookup.package);
+        let mut explanation = self.empty(version);
+        let found = match self.version_found(version).await {
+            Ok(found) => found,
+            Err(problem) => return self.refused(version, problem),
         };
         explanation.published = found.published.map(|published| published.to_string());
         explanation.connection = Some(found.source.clone());
@@ -98,14 +129,81 @@ impl Reader {
         Ok(explanation)
     }
 
-    async fn version_found(
-        self: &Arc<Self>,
-        lookup: &Lookup<'_>,
-        version: &str,
-    ) -> Result<Found, Problem> {
+    fn empty(&self, version: &str) -> Explanation {
+        Explanation {
+            package: self.lookup.package.to_string(),
+            version: version.to_owned(),
+            allowed: false,
+            rule: None,
+            reason: String::new(),
+            published: None,
+            connection: None,
+        }
+    }
+
+    /// Why nothing is served, where that is what a source or a rule says.
+    fn refused(&self, version: &str, problem: Problem) -> Result<Explanation, Problem> {
+        if !matches!(problem.kind, Kind::NotFound | Kind::Denied) {
+            return Err(problem);
+        }
+        let rule = match &problem.decider {
+            Decider::Rule(name) => Some(name.clone()),
+            _ => None,
+        };
+        Ok(Explanation {
+            rule,
+            reason: problem.message,
+            ..self.empty(version)
+        })
+    }
+
+    /// The versions that all sources have together, those first that clients choose first.
+    async fn versions(&self) -> Result<Vec<VersionId>, Problem> {
+        let (reader, package) = (self.reader, self.lookup.package);
+        let protocol = package.format().protocol();
+        let chain = reader.chain(&self.lookup).await?;
+        let walk = reader.walk(&chain, Some(package));
+        let ask = |source: PackageSource, _| async move {
+            let named: Vec<VersionId> = match source {
+                PackageSource::Own { held, .. } => {
+                    let releases = held.listing.iter().flat_map(|it| &it.versions);
+                    let versions = releases.map(|it| protocol.known_version(&it.version));
+                    versions.collect()
+                }
+                PackageSource::Outside(connection) => {
+                    let versions = reader.evidence.versions_of(&connection, package).await?;
+                    versions
+                        .iter()
+                        .flat_map(VersionsOutside::versions)
+                        .collect()
+                }
+            };
+            Ok(Some(named))
+        };
+        let collected = walk.all(ask).await?;
+        if let (true, Some(absent)) = (collected.values.concat().is_empty(), collected.absent) {
+            return Err(absent);
+        }
+        let named: HashSet<VersionId> = collected.values.into_iter().flatten().collect();
+        let mut versions: Vec<VersionId> = named.into_iter().collect();
+        versions.sort_by(|a, b| protocol.compare_choice(b.as_str(), a.as_str()));
+        Ok(versions)
+    }
+
+    fn absent(&self, version: &str) -> Problem {
+        let (package, name) = (self.lookup.package, &self.lookup.repository.name);
+        let what = format!("{package} {version}");
+        Problem::not_found(
+            Decider::Repository(name.clone()),
+            format!("no source of `{name}` has {}", what.trim_end()),
+        )
+    }
+
+    async fn version_found(&self, version: &str) -> Result<Found, Problem> {
+        let (reader, lookup) = (self.reader, &self.lookup);
         let wanted = &lookup.package.format().protocol().known_version(version);
-        let chain = self.chain(lookup).await?;
-        let walk = self.walk(&chain, Some(lookup.package));
+        let chain = reader.chain(lookup).await?;
+        let walk = reader.walk(&chain, Some(lookup.package));
         let ask = |source: PackageSource, shadowed: ShadowedVersions| async move {
             match source {
                 PackageSource::Own { repository, held } => {
@@ -122,7 +220,8 @@ impl Reader {
                     let decider = Decider::Connection(connection.name.clone());
                     let what = format!("{} {version}", lookup.package);
                     shadowed.permit(decider, &what, version)?;
-                    let facts = self.evidence.version(lookup, &connection, version).await?;
+                    let evidence = &reader.evidence;
+                    let facts = evidence.version(lookup, &connection, version).await?;
                     Ok(facts.map(|facts| Found {
                         source: connection.name.clone(),
                         published: facts.published,
@@ -132,13 +231,7 @@ impl Reader {
                 }
             }
         };
-        let nothing = || {
-            let (package, name) = (lookup.package, &lookup.repository.name);
-            Problem::not_found(
-                Decider::Repository(name.clone()),
-                format!("no source of `{name}` has {package} {version}"),
-            )
-        };
+        let nothing = || self.absent(version);
         Ok(walk.first(ask, nothing).await?.value)
     }
 }

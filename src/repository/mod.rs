@@ -43,7 +43,7 @@ pub use change::Committer;
 pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::PackageFacts;
-pub use explain::Explanation;
+pub use explain::{Explainer, Explanation};
 pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, Known};
 pub use inspect::Words;

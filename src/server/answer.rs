@@ -174,11 +174,8 @@ async fn decide(asked: Asked<'_>, caller: &Caller) -> Result<Answer, Problem> {
     let admitted = permissions.admit_to_read(&question.repository)?;
     let repositories = &asked.larder.repositories;
     let repository = repositories.readable(asked.snapshot, &admitted)?;
-    health::decision(
-        &repository
-            .explain(&question.package, &question.version)
-            .await?,
-    )
+    let explainer = repository.explain(&question.package);
+    health::decision(explainer, question.version.as_deref()).await
 }
 
 /// Where in which repository something is asked for.

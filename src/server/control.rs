@@ -249,8 +249,8 @@ async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Pro
     let snapshot = larder.snapshot();
     let repository = snapshot.repository(&repository)?;
     let reader = larder.repositories.reader();
-    let explained = reader.explain(&snapshot, repository, &package, &version);
-    health::decision(&explained.await?)
+    let explainer = reader.explain(&snapshot, repository, &package);
+    health::decision(explainer, version.as_deref()).await
 }
 
 /// An answer that begins and does not end before Larder does: the run's leaving is the message.

@@ -7,7 +7,7 @@ use crate::Larder;
 use crate::format::{package as package_of, query_of};
 use crate::package::PackageId;
 use crate::problem::Problem;
-use crate::repository::Explanation;
+use crate::repository::Explainer;
 
 pub fn live() -> Answer {
     text(StatusCode::OK, "live\n")
@@ -39,17 +39,19 @@ pub fn front() -> Answer {
     )
 }
 
-/// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`.
+/// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`; without a
+/// version, of the newest ones.
 pub struct Question {
     pub repository: String,
     pub package: PackageId,
-    pub version: String,
+    pub version: Option<String>,
 }
 
 impl Question {
     /// Reads the query.
     pub fn read(query: Option<&str>) -> Result<Self, Problem> {
         let mut query = query_of(query);
+        let version = query.remove("version");
         let mut take = |name: &str| {
             query
                 .remove(name)
@@ -58,12 +60,15 @@ impl Question {
         Ok(Self {
             repository: take("repository")?,
             package: package_of(&take("package")?)?,
-            version: take("version")?,
+            version,
         })
     }
 }
 
-/// Why a version is served or not.
-pub fn decision(explanation: &Explanation) -> Result<Answer, Problem> {
-    json(explanation)
+/// Why a version is served or not; a list of the newest ones where none was named.
+pub async fn decision(explainer: Explainer<'_>, version: Option<&str>) -> Result<Answer, Problem> {
+    match version {
+        Some(version) => json(&explainer.version(version).await?),
+        None => json(&explainer.newest().await?),
+    }
 }

@@ -52,7 +52,7 @@ impl Control {
         Ok(Self { http, door })
     }
 
-    /// Says why a version is served or not.
+    /// Says why a version is served or not; of the newest ones, where none is named.
     ///
     /// # Errors
     /// Where it does not answer, or says no.
@@ -60,16 +60,17 @@ impl Control {
         &self,
         repository: &str,
         package: &PackageId,
-        version: &str,
-    ) -> anyhow::Result<Explanation> {
+        version: Option<&str>,
+    ) -> anyhow::Result<Vec<Explanation>> {
         let package = package.to_string();
-        let query = [
-            ("repository", repository),
-            ("package", &package),
-            ("version", version),
-        ];
+        let mut query = vec![("repository", repository), ("package", &package)];
+        query.extend(version.map(|version| ("version", version)));
         let response = self.ask(&["decide"], &query).await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        let bytes = response.bytes().await?;
+        Ok(match version {
+            Some(_) => vec![serde_json::from_slice(&bytes)?],
+            None => serde_json::from_slice(&bytes)?,
+        })
     }
 
     /// What a run got.

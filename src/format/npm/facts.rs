@@ -36,6 +36,10 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
         .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
     let mut assets = Vec::with_capacity(versions.len());
     for version in &versions {
+        // No path can name its file, but another package's.
+        if version.name.contains(['/', '\\', '%']) {
+            continue;
+        }
         let Some(dist) = version.value.get("dist")? else {
             continue;
         };

@@ -139,7 +139,9 @@ impl Walk<'_> {
         value: Node<'_>,
     ) -> Result<(), FormatError> {
         // Also where the scheme is written large, or white space stands before it.
-        if Url::parse(url).map_or(true, |url| !matches!(url.scheme(), "http" | "https")) {
+        let is_web = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        // A file is fetched here, wherever upstream says that it lies.
+        if !is_web && member != "packageContent" {
             return Ok(());
         }
         let ours = match (self.addresses.ours(url), member) {

@@ -111,6 +111,11 @@ impl Facts {
         self.assets.iter()
     }
 
+    /// The versions, each once, in no order.
+    pub fn versions(&self) -> impl Iterator<Item = &VersionId> {
+        self.by_version.keys()
+    }
+
     #[must_use]
     pub fn file(&self, file: &str) -> Option<&AssetFacts> {
         self.at(self.by_file.get(file))

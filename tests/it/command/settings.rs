@@ -3,6 +3,7 @@
 use super::{Setup, registry};
 use crate::support::Reply;
 use crate::support::larder::{IMPATIENT, config};
+use crate::support::npm::{publish, version};
 use crate::support::tool::{said, succeeded};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +89,46 @@ async fn who_decides_explains_with_and_without_a_running_larder() {
     explain().await;
     let _served = setup.serve().await;
     explain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_decides_of_a_name_tells_what_is_held_back_and_the_newest_that_is_served() {
+    let upstream = registry().await;
+    publish(
+        &upstream,
+        "lib",
+        &["1.0.0", "1.1.0", "1.2.0", "2.0.0-rc.1"].map(|it| version(it, &[])),
+    );
+    let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:lib@>=1.1\", \"npm:gone\"]\nreason = \"a worm\"\n";
+    let setup = Setup::new(&format!("{}{rule}", config(&upstream, IMPATIENT)));
+    let explain = async |name: &str| {
+        let output = setup.run(&["who-decides", name]).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text
+            .lines()
+            .map(|line| line.split(':').take(2).collect::<Vec<_>>().join(":"));
+        (output.status.code(), lines.collect::<Vec<_>>())
+    };
+    let told = [
+        "npm:lib 1.2.0 is held back by rule \"bad\"",
+        "npm:lib 1.1.0 is held back by rule \"bad\"",
+        "npm:lib 1.0.0 is served by no rule",
+    ];
+    for is_served in [false, true] {
+        let _served = if is_served {
+            Some(setup.serve().await)
+        } else {
+            None
+        };
+        let (code, lines) = explain("npm:lib").await;
+        assert_eq!((code, lines), (Some(0), told.map(str::to_owned).to_vec()));
+        let (code, lines) = explain("npm:gone").await;
+        assert_eq!(code, Some(1));
+        assert_eq!(lines, ["npm:gone is held back by rule \"bad\""]);
+        let (code, lines) = explain("npm:lob").await;
+        assert_eq!(code, Some(1));
+        assert_eq!(lines, ["npm:lob is held back by no rule"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
