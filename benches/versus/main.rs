@@ -1,7 +1,8 @@
 //! Larder beside nginx and Varnish as caching proxies, on the same work in one run: warm answers,
 //! cold ones, whole installs, and the process itself.
 //!
-//! `cargo bench --bench versus` prints Markdown tables. It needs Debian's `nginx` and `varnish`,
+//! `cargo bench --bench versus` prints Markdown tables; `-- warm --svg FILE` also draws the README's
+//! chart of what it has measured, and `-- --from PAGE --svg FILE` draws it from a page's table. It needs Debian's `nginx` and `varnish`,
 //! for installs also `npm` and `pip`, and no network. The servers take turns; a number is the
 //! median of its rounds, with the lowest and the highest. Before a number counts, the answer's
 //! digest has been held against what the registry has.
@@ -21,6 +22,7 @@
     reason = "a bench that cannot go on says so by panicking, and prints what it found"
 )]
 
+mod chart;
 mod cold;
 mod install;
 mod load;
@@ -54,6 +56,12 @@ pub struct Options {
     /// Where caches lie; a file system in memory takes the disk out of the numbers.
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// Draw a chart of the warm numbers into this file.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Measure nothing, and draw the numbers of the first table of this page.
+    #[arg(long, requires = "svg")]
+    from: Option<PathBuf>,
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -68,6 +76,10 @@ impl Options {
 fn main() {
     larder::use_ring();
     let options = Options::parse();
+    if let (Some(page), Some(file)) = (&options.from, &options.svg) {
+        chart::write(&chart::read(page), chart::OF_THE_PAGE, file);
+        return;
+    }
     let folder = options
         .folder
         .clone()

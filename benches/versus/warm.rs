@@ -6,6 +6,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::Options;
+use super::chart::{self, Group};
 use super::load::{self, Load};
 use super::registry;
 use super::servers::{Kind, Server};
@@ -82,11 +83,19 @@ pub fn run(options: &Options, folder: &Path) {
         "× nginx",
         "peak memory, MB",
     ]);
-    for work in WORKS
+    let works = WORKS
         .iter()
-        .filter(|work| work.name.contains(&options.work))
-    {
-        measure(options, &upstream, &servers, work, &mut table);
+        .filter(|work| work.name.contains(&options.work));
+    let groups: Vec<Group> = works
+        .map(|work| measure(options, &upstream, &servers, work, &mut table))
+        .collect();
+    if let Some(file) = &options.svg {
+        let (rounds, seconds) = (options.rounds, options.seconds);
+        let source = format!(
+            "Medians of {rounds} rounds of {seconds} s, {} cores.",
+            cores()
+        );
+        chart::write(&groups, &source, file);
     }
 }
 
@@ -100,7 +109,7 @@ fn measure(
     servers: &[Server],
     work: &Work,
     table: &mut Table,
-) {
+) -> Group {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -156,6 +165,12 @@ fn measure(
             short(samples[index].median() / of(samples)),
             short(server.peak_memory() as f64 / 1e6),
         ]);
+    }
+    let rates = if work.bulk { &megabytes } else { &requests };
+    Group {
+        work: work.name.to_owned(),
+        rates: [0, 1, 2].map(|server: usize| rates[server].median()),
+        unit: if work.bulk { "MB/s" } else { "requests/s" },
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: tokens, signatures, policies.
+//! Says who asks, and what they may do: tokens, signatures and policies.
 
 mod action;
 mod book;

@@ -1,5 +1,4 @@
-//! Behind the air gap: what lists need is fetched where there is a line, carried over in a bundle
-//! that proves itself, and served where there is none.
+//! Carries packages over an air gap: fetches what lists need, and moves it in signed bundles.
 
 pub mod bundle;
 mod command;

@@ -1,4 +1,4 @@
-//! The commands: the only room that prints.
+//! Runs the commands. Nothing else in Larder prints.
 
 mod check;
 mod completions;

@@ -1,5 +1,5 @@
-//! The AWS CodeArtifact API: its operations as botocore's service model `codeartifact` 2018-09-22
-//! has them, answered from Larder's own repositories.
+//! Answers the AWS CodeArtifact API from Larder's own repositories. The operations are those of
+//! botocore's service model `codeartifact` 2018-09-22.
 
 mod call;
 mod copy;

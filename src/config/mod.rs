@@ -1,4 +1,4 @@
-//! What the operator wrote, and what it means: every mistake at once, each with its line.
+//! Reads the configuration, and names every mistake with its line.
 
 mod access;
 mod aws;

@@ -1,4 +1,4 @@
-//! One registry outside: its client, its credentials, its moods.
+//! Talks to one registry outside: its client, its credentials, and how it is doing.
 
 mod breaker;
 mod cdn_loop;

@@ -1,4 +1,5 @@
-//! Events: what happened, in the envelope of EventBridge, to whom a pattern lets it through.
+//! Tells targets what happened, in EventBridge's envelope. A target's pattern decides which
+//! events it gets.
 
 mod deliver;
 mod envelope;

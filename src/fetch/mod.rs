@@ -1,4 +1,4 @@
-//! Brings a connection's resources into the store.
+//! Brings a connection's documents and files into the store, each of them once.
 
 mod asset;
 mod document;

@@ -1,4 +1,5 @@
-//! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
+//! Knows what npm, PyPI, Maven and NuGet say on the wire. Bytes in, bytes out: it does no IO and
+//! never waits.
 
 pub mod bounded;
 mod capability;

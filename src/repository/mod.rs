@@ -1,4 +1,5 @@
-//! What Larder exists for: documents and assets of a repository, by one decision at both doors.
+//! Answers what clients ask of a repository, and changes its own packages. One decision holds
+//! for documents and for files.
 
 mod addition;
 mod admitted;

@@ -1,4 +1,5 @@
-//! HTTP: sockets in, answers out. The only room, beside `/v1`, that knows statuses and headers.
+//! Serves HTTP: finds a request's route, lets it in, and sends the answer. Beside
+//! `codeartifact`, it is the only room that knows statuses and headers.
 
 mod account;
 mod answer;

@@ -1,4 +1,4 @@
-//! All that lies on disk or in SQL.
+//! Keeps everything that lies on disk or in SQL.
 
 mod arrival;
 mod blob;

@@ -1,4 +1,4 @@
-//! Log and metrics: the names of fields and counters.
+//! Writes the log, the metrics and the audit.
 
 mod audit;
 mod histogram;

@@ -1,5 +1,5 @@
-//! The clients: where each learns its upstream, how it is pointed at Larder, what it leaves
-//! behind.
+//! Knows the package clients: where each learns its registry, how it is pointed at Larder, and
+//! what it leaves behind.
 
 pub mod client;
 mod command;

@@ -16,6 +16,7 @@ mod access;
 mod airgap;
 mod clients;
 mod command;
+mod docs;
 mod invariants;
 mod publish;
 mod support;

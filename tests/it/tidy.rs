@@ -201,6 +201,38 @@ fn each_invariant_names_its_tests() {
     assert_eq!(numbers, (1..=17).collect::<Vec<_>>());
 }
 
+/// The folder's own text: the `//!` lines that its `mod.rs` begins with, as one line.
+fn text_of(folder: &str) -> String {
+    let file = ["mod.rs", "lib.rs"].map(|it| root().join(folder).join(it));
+    let file = file.iter().find(|it| it.exists()).unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn each_folder_begins_with_its_sentence_of_the_architecture() {
+    let text = read("ARCHITECTURE.md");
+    let (_, table) = text.split_once("## The folders").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let mut told = BTreeSet::new();
+    for row in table.lines().filter_map(|it| it.strip_prefix("| `")) {
+        let (folder, sentence) = row.trim_end_matches(" |").split_once("` | ").unwrap();
+        let own = text_of(folder);
+        assert!(
+            own.starts_with(sentence),
+            "{folder} begins with `{own}`, and not with `{sentence}`"
+        );
+        told.insert(folder.to_owned());
+    }
+    let folders = std::fs::read_dir(root().join("src")).unwrap();
+    let folders = folders
+        .map(|it| it.unwrap().path())
+        .filter(|it| it.is_dir());
+    let folders = folders.map(|it| format!("src/{}", it.file_name().unwrap().display()));
+    assert_eq!(told, folders.collect());
+}
+
 #[test]
 fn no_file_is_longer_than_it_can_be_read() {
     for (file, text) in sources(&["src", "tests", "benches", "fuzz"]) {

@@ -62,6 +62,15 @@ impl Tool {
         variables: &[(&str, &str)],
     ) -> Output {
         let path = std::env::var("PATH").unwrap();
+        let program = program.as_ref();
+        for word in arguments.iter().map(Path::new).chain([Path::new(program)]) {
+            let is_missing = word.starts_with(clients()) && !word.exists();
+            assert!(
+                !is_missing,
+                "{} is missing; `tests/clients` installs the clients that tests drive",
+                word.display()
+            );
+        }
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -76,9 +85,12 @@ impl Tool {
             .envs(variables.iter().copied())
             .kill_on_drop(true);
         let output = tokio::time::timeout(Duration::from_mins(4), command.output()).await;
+        let name = program.display();
         output
-            .expect("the client takes too long")
-            .expect("the client is there; `tests/clients` fetches it")
+            .unwrap_or_else(|_| panic!("{name} takes too long"))
+            .unwrap_or_else(|error| {
+                panic!("{name} does not run ({error}); `tests/clients` installs the clients that tests drive")
+            })
     }
 }
 
