@@ -17,7 +17,9 @@ use super::store_problem;
 use crate::clock;
 use crate::config;
 use crate::connection::{Ask, Connection, Error, Opened};
-use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise, UpstreamUrl};
+use crate::package::{
+    Algorithm, AssetFacts, AssetId, Expectation, Expected, PackageId, Promise, UpstreamUrl,
+};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
@@ -154,9 +156,9 @@ impl AssetFetcher {
     /// Files of the package that are coming from the connection and are not written down yet.
     #[must_use]
     pub fn arriving(&self, connection: &Connection, package: &PackageId) -> Vec<AssetId> {
-        let keys = self.arrivals.arriving(|key| {
-            *key.connection == *connection.name && key.asset.package == *package
-        });
+        let keys = self
+            .arrivals
+            .arriving(|key| *key.connection == *connection.name && key.asset.package == *package);
         keys.into_iter().map(|key| key.asset).collect()
     }
 

@@ -383,7 +383,9 @@ impl EvidenceReader {
         let arriving = self.fetcher.assets().arriving(connection, package);
         let arriving = arriving.iter().filter_map(|it| protocol.version_of(it));
         let named = listed.into_iter().chain(arriving);
-        let versions = named.map(|it| protocol.known_version(&it)).collect();
+        let versions: BTreeSet<_> = named
+            .map(|it: String| protocol.known_version(&it))
+            .collect();
         let stocks = self.fetcher.stocks();
         Ok(VersionsOutside::Listed {
             package: package.clone(),
