@@ -88,6 +88,8 @@ pub enum Subject<'a> {
         package: &'a PackageId,
         version: &'a str,
     },
+    /// A package by its name alone.
+    Name(&'a PackageId),
 }
 
 /// Answers whether a rendered document shows the subject.

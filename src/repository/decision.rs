@@ -106,6 +106,10 @@ impl<'a> Verdicts<'a> {
                 (package, version, published)
             }
             (Subject::Other { package, version }, _) => return self.shows_other(package, version),
+            (Subject::Name(package), _) => {
+                let rules = &self.view.snapshot.config.rules;
+                return rules.permit_name(package, self.now).is_ok();
+            }
             (_, None) => return false,
         };
         let origin = match (&self.view.own, subject) {
@@ -141,7 +145,7 @@ impl<'a> Verdicts<'a> {
         match subject {
             Subject::Version(version) => stock.has_version(package, version),
             Subject::File { file, .. } => stock.has_file(file),
-            Subject::Other { .. } => true,
+            Subject::Other { .. } | Subject::Name(_) => true,
         }
     }
 

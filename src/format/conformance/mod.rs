@@ -132,6 +132,7 @@ pub fn rendering(
         Subject::Version(version)
         | Subject::File { version, .. }
         | Subject::Other { version, .. } => !hides(&protocol.known_version(version)),
+        Subject::Name(_) => true,
     };
     let (Some((body, media_type)), Some(before)) =
         (recorded.render(protocol, false, Some(&shows)), before)
@@ -345,6 +346,7 @@ pub fn merging(
             Subject::Version(version)
             | Subject::File { version, .. }
             | Subject::Other { version, .. } => is_near(&protocol.known_version(version)) == near,
+            Subject::Name(_) => true,
         };
         recorded.render(protocol, false, Some(&shows))
     };

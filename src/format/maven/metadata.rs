@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(String::from_utf8(filtered).unwrap(), expected);
         assert_eq!(filter(&metadata, |_| true), None);
         assert_eq!(
-            versions(METADATA.as_bytes()).unwrap(),
+            versions(None, METADATA.as_bytes()).unwrap(),
             ["1.9", "1.10", "2.0"]
         );
     }

@@ -55,6 +55,7 @@ pub fn compose(
                     .into_bytes(),
             )
         }
+        (View::Autocomplete { query }, Own::Package(listing)) => Some(autocomplete(query, listing)),
         _ => None,
     };
     Ok(body.map(|body| (body, JSON)))
@@ -62,6 +63,7 @@ pub fn compose(
 
 pub fn search_of(document: &DocumentId) -> Option<Search> {
     let query = match &document.view {
+        AnyView::Nuget(View::Autocomplete { .. }) if document.package.is_some() => return None,
         AnyView::Nuget(View::Search { query } | View::Autocomplete { query }) => query,
         // Nothing is looked for, and yet the index is.
         AnyView::Nuget(View::ServiceIndex) => return Some(Search::default()),
@@ -86,6 +88,22 @@ fn shown(listing: &Listing) -> Vec<&Release> {
         .collect();
     shown.sort_by(|a, b| version::compare(&a.version, &b.version));
     shown
+}
+
+/// The versions that are listed, prereleases where they are asked for.
+/// Source: NuGet's page on the autocomplete service.
+fn autocomplete(query: &str, listing: &Listing) -> Vec<u8> {
+    let word = query_of(Some(query)).remove("prerelease");
+    let has_prereleases = word.is_some_and(|word| word.eq_ignore_ascii_case("true"));
+    let versions: Vec<String> = shown(listing)
+        .into_iter()
+        .filter(|release| release.status == Status::Published)
+        .map(|release| release.version.to_lowercase())
+        .filter(|version| has_prereleases || !version::is_prerelease(version))
+        .collect();
+    json!({ "totalHits": versions.len(), "data": versions })
+        .to_string()
+        .into_bytes()
 }
 
 fn flat_index(listing: &Listing) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use http::Method;
 use super::{Nuget, Registrations, View, name};
 use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Protocol as _, Target, View as AnyView, path};
+use crate::{Ask, Change, DocumentId, Protocol as _, Target, View as AnyView, path, query_of};
 
 pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
@@ -22,7 +22,12 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
             file: format!("{}/{}", Nuget.version(version)?, file.to_lowercase()).into(),
         })),
         ["v3", "query"] => Ok(document(None, View::Search { query: query() })),
-        ["v3", "autocomplete"] => Ok(document(None, View::Autocomplete { query: query() })),
+        // With an id it lists that package's versions, else names that begin so.
+        ["v3", "autocomplete"] => {
+            let id = query_of(ask.query).remove("id").filter(|id| !id.is_empty());
+            let package = id.map(|id| name::parse(&id)).transpose()?;
+            Ok(document(package, View::Autocomplete { query: query() }))
+        }
         ["v3", "vulnerabilities", "index.json"] => Ok(document(None, View::Vulnerabilities)),
         ["v3", "repository-signatures", "index.json"] => Ok(document(None, View::Signatures)),
         ["v3", "elsewhere", _] => Ok(Target::Alias(parts.join("/"))),

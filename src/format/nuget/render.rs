@@ -10,9 +10,7 @@ use super::{Nuget, View, name, version};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
-use crate::{
-    Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView, query_of,
-};
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -42,7 +40,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
             });
         }
         View::FlatIndex => flat_index(input, &mut edits)?,
-        View::Autocomplete { query } => autocomplete(input, query, &mut edits)?,
+        View::Autocomplete { .. } => autocomplete(input, &mut edits)?,
         View::Search { .. } => {
             addresses(input, &mut edits, &mut aliases)?;
             search(input, &mut edits)?;
@@ -360,23 +358,20 @@ fn search_result(
 }
 
 /// With `id`, autocompletion lists versions of one package.
-fn autocomplete(
-    input: &RenderInput<'_>,
-    query: &str,
-    edits: &mut Edits,
-) -> Result<(), FormatError> {
+/// Versions of the document's package, or names where it has none: one that a rule denies whatever
+/// its version is not told.
+fn autocomplete(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
     let data = list(input, "data")?;
-    let package = query_of(Some(query))
-        .remove("id")
-        .and_then(|id| name::parse(&id).ok());
-    let (Some(shows), Some(package)) = (input.shows, package) else {
+    let Some(shows) = input.shows else {
         return Ok(());
     };
-    retain(edits, &data, |version| {
-        shows(Subject::Other {
-            package: &package,
-            version: &version::normalised(&version.string().unwrap_or_default()),
-        })
+    let is_of_package = input.document.package.is_some();
+    retain(edits, &data, |node| {
+        let text = node.string().unwrap_or_default();
+        if is_of_package {
+            return shows(Subject::Version(&version::normalised(&text)));
+        }
+        name::parse(&text).is_ok_and(|package| shows(Subject::Name(&package)))
     });
     Ok(())
 }

@@ -248,6 +248,32 @@ async fn an_audit_does_not_tell_the_names_of_our_own() {
     assert_eq!(told.body, r#"{"left-pad":["1.3.0"]}"#);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nugets_autocomplete_tells_versions_by_the_packages_own_decision() {
+    let upstream = Upstream::start().await;
+    nuget::serve(&upstream);
+    let names = r#"{"totalHits":3,"data":["Acme.Lib","Evil.Lib","Good.Lib"]}"#;
+    upstream.put("/autocomplete", Reply::json(names));
+    let rule = "[[rule]]\nname = \"worm\"\naction = \"deny\"\npackages = [\"nuget:evil.lib\", \"nuget:good.lib@2\"]\n";
+    let text = format!("{}{TEAM}{rule}", config(&upstream, IMPATIENT));
+    let larder = TestLarder::with(&text).await;
+    ours(&larder).await;
+    let data = async |query: &str| {
+        let path = format!("/nuget/team/v3/autocomplete?{query}");
+        let answer = larder.get(&path).await.expect(200).json();
+        answer["data"].to_string()
+    };
+    assert_eq!(data("q=lib").await, r#"["acme.lib","Good.Lib"]"#);
+    upstream.forget_seen();
+    assert_eq!(data("id=Acme.Lib").await, r#"["1.0.0"]"#);
+    let denied = larder.get("/nuget/team/v3/autocomplete?id=Evil.Lib").await;
+    assert!(denied.expect(403).text().contains("worm"));
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    let versions = r#"{"totalHits":2,"data":["1.0.0","2.0.0"]}"#;
+    upstream.put("/autocomplete", Reply::json(versions));
+    assert_eq!(data("id=Good.Lib").await, r#"["1.0.0"]"#);
+}
+
 #[tokio::test]
 async fn a_name_seen_outside_stays_outside_when_the_caches_catalog_is_lost() {
     let upstream = Upstream::start().await;
