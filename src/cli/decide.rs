@@ -86,10 +86,12 @@ fn sentence(explanation: &Explanation) -> String {
         published,
         ..
     } = explanation;
-    let verdict = if *allowed { "served" } else { "held back" };
-    let rule = rule
-        .as_ref()
-        .map_or_else(|| "no rule".to_owned(), |rule| format!("rule \"{rule}\""));
+    let verdict = match (allowed, rule) {
+        (true, Some(rule)) => format!("served by rule \"{rule}\""),
+        (true, None) => "served".to_owned(),
+        (false, Some(rule)) => format!("held back by rule \"{rule}\""),
+        (false, None) => "not served".to_owned(),
+    };
     let published = published
         .as_ref()
         .map_or_else(String::new, |date| format!("; published {date}"));
@@ -98,5 +100,5 @@ fn sentence(explanation: &Explanation) -> String {
     } else {
         format!(" {version}")
     };
-    format!("{package}{version} is {verdict} by {rule}: {reason}{published}")
+    format!("{package}{version} is {verdict}: {reason}{published}")
 }

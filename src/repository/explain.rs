@@ -9,7 +9,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::package::{Origin, PackageId, Status, VersionId};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Question, Ruling};
+use crate::rule::Question;
 
 /// Why a version is served or not.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -111,14 +111,14 @@ impl Explainer<'_> {
         };
         let decision = snapshot.config.rules.decide(&question, lookup.now);
         explanation.rule = decision.rule.map(|rule| rule.name.clone());
-        match (lookup.permit(&candidate), &decision.ruling) {
+        match (lookup.permit(&candidate), decision.ruling.reason()) {
             (Err(_), _) if !found.status.is_served() => {
                 explanation.rule = None;
                 explanation.reason = format!("its status is {}", found.status);
             }
-            (Err(problem), _) => explanation.reason = problem.message,
-            (Ok(()), Ruling::Denied { why, .. }) => explanation.reason = why.clone(),
-            (Ok(()), Ruling::Allowed) => {
+            (_, Some(reason)) => explanation.reason = reason,
+            (Err(problem), None) => explanation.reason = problem.message,
+            (Ok(()), None) => {
                 explanation.allowed = true;
                 explanation.reason = match decision.rule {
                     Some(_) => "allowed".to_owned(),

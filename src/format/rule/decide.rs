@@ -76,6 +76,23 @@ pub enum Ruling {
     },
 }
 
+impl Ruling {
+    /// Why it is held back, and until when; none where it is not.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        let Self::Denied { why, opens } = self else {
+            return None;
+        };
+        Some(match opens {
+            Some(opens) => {
+                let opens = opens.strftime("%-d %B %Y, %H:%M UTC");
+                format!("{why}. It opens on {opens}")
+            }
+            None => why.clone(),
+        })
+    }
+}
+
 /// A ruling and the rule that made it; none where no rule matched.
 #[derive(Clone, Debug)]
 pub struct Decision<'a> {
@@ -92,21 +109,15 @@ impl Decision<'_> {
     /// # Errors
     /// The refusal as the client reads it, where the ruling is one.
     pub fn permit(&self, question: &Question<'_>) -> Result<(), Problem> {
-        let Ruling::Denied { why, opens } = &self.ruling else {
+        let Some(reason) = self.ruling.reason() else {
             return Ok(());
         };
         let rule = self.rule.map_or("", |rule| rule.name.as_str());
-        let mut message = format!(
-            "{} {} is held back by rule \"{rule}\": {why}",
+        let message = format!(
+            "{} {} is held back by rule \"{rule}\": {reason}",
             question.package.full_name(),
             question.version
         );
-        if let Some(opens) = opens {
-            message.push_str(&format!(
-                ". It opens on {}",
-                opens.strftime("%-d %B %Y, %H:%M UTC")
-            ));
-        }
         Err(
             Problem::denied(Decider::Rule(rule.to_owned()), message).advice(
                 "choose another version, or have an allow rule for this one put before that rule",

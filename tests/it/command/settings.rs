@@ -112,7 +112,7 @@ async fn who_decides_of_a_name_tells_what_is_held_back_and_the_newest_that_is_se
     let told = [
         "npm:lib 1.2.0 is held back by rule \"bad\"",
         "npm:lib 1.1.0 is held back by rule \"bad\"",
-        "npm:lib 1.0.0 is served by no rule",
+        "npm:lib 1.0.0 is served",
     ];
     for is_served in [false, true] {
         let _served = if is_served {
@@ -127,7 +127,7 @@ async fn who_decides_of_a_name_tells_what_is_held_back_and_the_newest_that_is_se
         assert_eq!(lines, ["npm:gone is held back by rule \"bad\""]);
         let (code, lines) = explain("npm:lob").await;
         assert_eq!(code, Some(1));
-        assert_eq!(lines, ["npm:lob is held back by no rule"]);
+        assert_eq!(lines, ["npm:lob is not served"]);
     }
 }
 
