@@ -45,7 +45,7 @@ use store::Store;
 use store::packages::EventWriter;
 use store::rendered::RenderedCache;
 use task::Tasks;
-use telemetry::{Audit, Metrics, Runs, Turn};
+use telemetry::{Audit, Metrics, Runs, UpstreamChange};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -80,23 +80,27 @@ const REFUSED_MAX: u64 = 4096;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Writes an event when an upstream goes away, and when it is back.
-async fn tell_of_upstreams(mut turns: Receiver<Turn>, events: EventWriter, domain: String) {
+async fn tell_of_upstreams(
+    mut changes: Receiver<UpstreamChange>,
+    events: EventWriter,
+    domain: String,
+) {
     loop {
-        let turn = match turns.recv().await {
-            Ok(turn) => turn,
+        let change = match changes.recv().await {
+            Ok(change) => change,
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "Turns of upstreams are not told");
                 continue;
             }
             Err(RecvError::Closed) => return,
         };
-        let what = format!("connection/{domain}/{}", turn.connection);
-        let (state, said) = match &turn.cause {
-            Some(cause) => ("Away", format!("{} is away: {cause}", turn.connection)),
-            None => ("Back", format!("{} is back", turn.connection)),
+        let what = format!("connection/{domain}/{}", change.connection);
+        let (state, said) = match &change.cause {
+            Some(cause) => ("Away", format!("{} is away: {cause}", change.connection)),
+            None => ("Back", format!("{} is back", change.connection)),
         };
         let detail = serde_json::json!({
-            "connectionName": turn.connection,
+            "connectionName": change.connection,
             "upstreamState": state,
             "message": said,
         });
@@ -123,7 +127,7 @@ async fn retain(store: &Store, snapshot: &Snapshot) -> Result<(), store::Error> 
 const WRITTEN_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes down what was asked for now and then, until Larder stops.
-async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Report) {
+async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::ReportSettings) {
     loop {
         tokio::time::sleep(WRITTEN_EVERY).await;
         store.write_down(&metrics.ledger, &bounds).await;
@@ -284,8 +288,8 @@ impl Larder {
     /// Where what the command names is not there or cannot be.
     pub async fn administer(
         &self,
-        command: access::manage::Command,
-    ) -> Result<access::manage::Outcome, Problem> {
+        command: access::manage::AccessCommand,
+    ) -> Result<access::manage::AccessOutcome, Problem> {
         let names = self.snapshot().repository_names();
         self.access.execute(command, &names).await
     }
@@ -294,7 +298,10 @@ impl Larder {
     ///
     /// # Errors
     /// Where what the command names cannot be read, or the store fails.
-    pub async fn upkeep(&self, command: upkeep::Command) -> Result<upkeep::Outcome, Problem> {
+    pub async fn upkeep(
+        &self,
+        command: upkeep::UpkeepCommand,
+    ) -> Result<upkeep::UpkeepOutcome, Problem> {
         let snapshot = self.snapshot();
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
@@ -306,7 +313,7 @@ impl Larder {
     ///
     /// # Errors
     /// Where there is no such repository.
-    pub fn report(&self, run: &str, repository: &str) -> Result<telemetry::Report, Problem> {
+    pub fn report(&self, run: &str, repository: &str) -> Result<telemetry::ClosingReport, Problem> {
         let snapshot = self.snapshot();
         let mut upstreams = BTreeMap::new();
         let repository = snapshot.repository(repository)?;
@@ -315,7 +322,7 @@ impl Larder {
                 .entry(connection.format.to_string())
                 .or_insert_with(|| connection.url.to_string());
         }
-        Ok(telemetry::Report {
+        Ok(telemetry::ClosingReport {
             counts: self.runs.run(run).report(),
             upstreams,
             formats: snapshot

@@ -25,7 +25,7 @@ pub use action::{
 };
 pub use permissions::{Admitted, Permissions, ToChange, ToRead, Within};
 pub use principal::Principal;
-pub use resource::{Resource, action_of};
+pub use resource::{PolicyResource, action_of};
 pub use token::Maker;
 
 use crate::clock;
@@ -34,8 +34,8 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Packages;
 use crate::task::Tasks;
 use book::Book;
-use policy::{Circumstances, Decision, Question, Why};
-use throttle::{Attempt, Throttle};
+use policy::{Circumstances, PolicyDecision, PolicyQuestion, Why};
+use throttle::{Attempt, GuessThrottle};
 
 /// The credential that came with a request.
 pub enum PresentedCredential<'a> {
@@ -48,7 +48,7 @@ pub enum PresentedCredential<'a> {
 
 /// The two sets of endpoints that a credential can be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Endpoints {
     /// The endpoints of the formats.
     Repositories,
     /// The API, `/v1/…`.
@@ -108,7 +108,7 @@ pub struct Access {
     /// The domain as signed tokens name it.
     issuer: String,
     book: ArcSwap<Book>,
-    throttle: Throttle,
+    throttle: GuessThrottle,
     issuers: oidc::Issuers,
 }
 
@@ -124,10 +124,10 @@ impl Access {
     ) -> Result<Arc<Self>, Problem> {
         let access = Arc::new(Self {
             packages: packages.clone(),
-            issuer: Resource::domain(&config.domain).arn,
+            issuer: PolicyResource::domain(&config.domain).arn,
             domain: config.domain.clone(),
             book: ArcSwap::default(),
-            throttle: Throttle::new(config.access.failures_max),
+            throttle: GuessThrottle::new(config.access.failures_max),
             issuers: oidc::Issuers::new(tasks),
         });
         access.reread().await?;
@@ -144,7 +144,7 @@ impl Access {
     }
 
     /// Takes up what other processes change.
-    fn watch(self: &Arc<Self>, config: &config::Access, tasks: &Tasks) {
+    fn watch(self: &Arc<Self>, config: &config::AccessSettings, tasks: &Tasks) {
         let (reader, every) = (Arc::clone(self), config.refresh);
         tasks.poll(
             "tokens and policies",
@@ -189,25 +189,25 @@ impl Access {
         config: &Config,
         presented: &PresentedCredential<'_>,
         address: IpAddr,
-        door: Door,
+        door: Endpoints,
     ) -> Result<Caller, Problem> {
-        if door == Door::Repositories && !config.access.required {
+        if door == Endpoints::Repositories && !config.access.required {
             return Ok(Caller::anonymous());
         }
         let tokens = match presented {
             PresentedCredential::Nothing
-                if config.access.anonymous && door == Door::Repositories =>
+                if config.access.anonymous && door == Endpoints::Repositories =>
             {
                 return Ok(Caller::anonymous());
             }
             // Clients try without first: that is no failed attempt.
             PresentedCredential::Nothing => {
                 return Err(match door {
-                    Door::Repositories => unauthenticated("no credentials were sent").advice(
+                    Endpoints::Repositories => unauthenticated("no credentials were sent").advice(
                         "send a token: `larder token create` makes one, \
                          `aws codeartifact login` gets one",
                     ),
-                    Door::Api => unauthenticated("the request is not signed")
+                    Endpoints::Api => unauthenticated("the request is not signed")
                         .advice("`larder key create` makes an access key for `aws` and boto3"),
                 });
             }
@@ -232,7 +232,7 @@ impl Access {
         if guesses.any(|it| self.throttle.failed(address, it.as_bytes()) == Attempt::TooMany) {
             return Err(too_many());
         }
-        let why = refused.unwrap_or(token::Refused::Foreign);
+        let why = refused.unwrap_or(token::TokenRefused::Foreign);
         Err(unauthenticated(format!("the token does not hold: {why}")))
     }
 
@@ -243,10 +243,10 @@ impl Access {
         token::has_our_form(text, &self.book.load().signing, &self.issuer)
     }
 
-    fn holder(&self, config: &Config, said: &str) -> Result<Caller, token::Refused> {
+    fn holder(&self, config: &Config, said: &str) -> Result<Caller, token::TokenRefused> {
         let book = self.book.load();
         if said.len() > token::TOKEN_BYTES_MAX {
-            return Err(token::Refused::Foreign);
+            return Err(token::TokenRefused::Foreign);
         }
         let now_ms = clock::unix_ms_now();
         if said.starts_with(token::MACHINE_PREFIX) {
@@ -254,14 +254,14 @@ impl Access {
         }
         let claims = token::check(said, &book.signing, &self.issuer, clock::unix_now())?;
         if book.revoked.contains(&claims.jti) {
-            return Err(token::Refused::Revoked);
+            return Err(token::TokenRefused::Revoked);
         }
         let maker = claims.by.as_ref();
         if !maker.is_some_and(|maker| book.holds(maker, &config.oidc, now_ms)) {
-            return Err(token::Refused::Unfounded);
+            return Err(token::TokenRefused::Unfounded);
         }
         Ok(Caller {
-            principal: token::principal(&claims).ok_or(token::Refused::Foreign)?,
+            principal: token::principal(&claims).ok_or(token::TokenRefused::Foreign)?,
             proof: Proof::AuthorizationToken,
         })
     }
@@ -333,13 +333,13 @@ impl Access {
                 let issued = self.sign(&session.principal, session.maker, session.seconds)?;
                 Ok((session.principal, issued))
             }
-            Err(why @ oidc::Refused::Away(_)) => Err(Problem::new(
+            Err(why @ oidc::ExchangeRefused::Away(_)) => Err(Problem::new(
                 Kind::Upstream,
                 Decider::Larder,
                 format!("the identity token is not exchanged: {why}"),
             )),
             Err(why) => {
-                let is_guess = !matches!(why, oidc::Refused::Malformed);
+                let is_guess = !matches!(why, oidc::ExchangeRefused::Malformed);
                 if is_guess && self.throttle.failed(address, token.as_bytes()) == Attempt::TooMany {
                     return Err(too_many());
                 }
@@ -358,10 +358,10 @@ impl Access {
         &self,
         principal: &Principal,
         action: Action,
-        resource: &Resource,
+        resource: &PolicyResource,
         client: Option<ClientInfo<'_>>,
         more: &[(String, Vec<String>)],
-    ) -> Result<Decision, Problem> {
+    ) -> Result<PolicyDecision, Problem> {
         let circumstances = Circumstances {
             principal,
             address: client.map(|client| client.address),
@@ -383,11 +383,11 @@ impl Access {
     pub fn decide(
         &self,
         action: Action,
-        resource: &Resource,
+        resource: &PolicyResource,
         circumstances: Circumstances<'_>,
-    ) -> Decision {
+    ) -> PolicyDecision {
         let is_owner = circumstances.principal.is_root_of(&self.domain.owner);
-        let owner = Decision {
+        let owner = PolicyDecision {
             is_allowed: true,
             why: Why::Owner,
             is_lasting: true,
@@ -396,11 +396,11 @@ impl Access {
             return owner;
         }
         let book = self.book.load();
-        let domain = Resource::domain(&self.domain).arn;
+        let domain = PolicyResource::domain(&self.domain).arn;
         let repository = resource
             .repository
             .as_ref()
-            .map(|name| (name, Resource::repository(&self.domain, name).arn));
+            .map(|name| (name, PolicyResource::repository(&self.domain, name).arn));
         let names = (
             format!("the domain `{}`", self.domain.name),
             repository
@@ -419,7 +419,7 @@ impl Access {
         }
         // What cannot be read may have denied.
         if let Some((to, _)) = attached.iter().find(|(_, policy)| policy.parsed.is_none()) {
-            return Decision {
+            return PolicyDecision {
                 is_allowed: false,
                 why: Why::Unreadable {
                     policy: (*to).to_owned(),
@@ -434,14 +434,14 @@ impl Access {
                 Some(policy::Attached { to, policy })
             })
             .collect();
-        let question = Question {
+        let question = PolicyQuestion {
             action,
             resource: &resource.arn,
             circumstances,
         };
         let decision = policy::decide(&question, &attached);
         match decision.why {
-            Why::Nothing if is_owner => Decision {
+            Why::Nothing if is_owner => PolicyDecision {
                 is_lasting: decision.is_lasting,
                 ..owner
             },
@@ -490,9 +490,9 @@ impl Access {
 }
 
 /// The one place where an authorization token is kept out of the API.
-fn allowed_at(door: Door, caller: Caller) -> Result<Caller, Problem> {
+fn allowed_at(door: Endpoints, caller: Caller) -> Result<Caller, Problem> {
     match (door, &caller.proof) {
-        (Door::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
+        (Endpoints::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
         _ => Ok(caller),
     }
 }
@@ -514,8 +514,8 @@ pub struct Issued {
 fn refusal(
     principal: &Principal,
     action: Action,
-    resource: &Resource,
-    decision: &Decision,
+    resource: &PolicyResource,
+    decision: &PolicyDecision,
 ) -> Problem {
     let decider = match &decision.why {
         Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
@@ -543,7 +543,7 @@ fn unauthenticated(why: impl Into<String>) -> Problem {
 fn too_many() -> Problem {
     Problem::new(
         Kind::TooMany {
-            retry_after: Throttle::retry_after(),
+            retry_after: GuessThrottle::retry_after(),
         },
         Decider::Larder,
         "too many failed attempts to say who asks",

@@ -30,7 +30,7 @@ pub const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The first thing in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct BundleHead {
     /// `larder-bundle`
     pub format: String,
     pub version: u32,
@@ -63,19 +63,19 @@ pub struct Part {
 /// A line of the manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Entry {
+pub enum ManifestLine {
     /// Where what follows is from.
-    Connection(Connection),
-    Asset(Asset),
-    Document(Document),
+    Connection(BundleConnection),
+    Asset(BundleAsset),
+    Document(BundleDocument),
     /// When a version was published, where no document says so.
     Date(Date),
     /// A version that a repository has of its own.
-    Release(Box<Release>),
+    Release(Box<BundleRelease>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
+pub struct BundleConnection {
     pub name: String,
     pub format: String,
     pub url: String,
@@ -83,7 +83,7 @@ pub struct Connection {
 
 /// A file that came from outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Asset {
+pub struct BundleAsset {
     pub connection: String,
     /// `npm:@scope/name`.
     pub package: String,
@@ -100,7 +100,7 @@ pub struct Asset {
 
 /// A registry's document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Document {
+pub struct BundleDocument {
     pub connection: String,
     pub key: String,
     pub sha256: String,
@@ -126,7 +126,7 @@ pub struct Date {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Release {
+pub struct BundleRelease {
     pub repository: String,
     pub package: String,
     pub version: String,
@@ -155,9 +155,9 @@ pub struct ReleaseFile {
 /// Blobs that were met already, by the halves of their names: enough to tell them apart, and no
 /// more memory than that.
 #[derive(Default)]
-pub struct Met(HashSet<[u8; 16]>);
+pub struct SeenBlobs(HashSet<[u8; 16]>);
 
-impl Met {
+impl SeenBlobs {
     /// Says whether the blob is met for the first time.
     pub fn is_first(&mut self, id: BlobId) -> bool {
         let mut half = [0; 16];
@@ -177,7 +177,7 @@ pub fn blob(sha256: &str) -> Result<BlobId, Problem> {
         .ok_or_else(|| Problem::invalid(format!("`{sha256}` is no SHA-256")))
 }
 
-impl Entry {
+impl ManifestLine {
     /// The blobs that it names, with their sizes.
     ///
     /// # Errors
@@ -196,7 +196,7 @@ impl Entry {
     }
 }
 
-impl Asset {
+impl BundleAsset {
     #[must_use]
     pub fn of(key: &AssetKey, row: &AssetRow) -> Self {
         Self {
@@ -248,7 +248,7 @@ impl Asset {
     }
 }
 
-impl Document {
+impl BundleDocument {
     #[must_use]
     pub fn of(connection: &str, key: &str, row: &DocumentRow) -> Self {
         Self {
@@ -291,7 +291,7 @@ impl Document {
     }
 }
 
-impl Release {
+impl BundleRelease {
     /// The version that it becomes.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{Global, Output, print, settings};
 use crate::Larder;
 use crate::package::{Format, PackageId};
@@ -35,7 +35,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let repository = settings::repository(&config, arguments.repository)?;
     let explanation = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
         Some(_) => {
-            let control = tool::client::Control::of(&config.data_dir)?;
+            let control = tool::client::ControlClient::of(&config.data_dir)?;
             control.decide(&repository, &package, &version).await?
         }
         None => {
@@ -69,17 +69,19 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 
 fn parse(text: &str) -> anyhow::Result<(PackageId, String)> {
     let wrong = || {
-        Usage(format!(
+        UsageError(format!(
             "`{text}` is not a package and its version, as in npm:left-pad@1.3.0"
         ))
     };
     let (name, version) = text.rsplit_once('@').ok_or_else(wrong)?;
     let (format, name) = name.split_once(':').ok_or_else(wrong)?;
-    let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
+    let format: Format = format
+        .parse()
+        .map_err(|error| UsageError(format!("{error}")))?;
     let package = format
         .protocol()
         .package(name)
-        .map_err(|problem| Usage(problem.message))?;
+        .map_err(|problem| UsageError(problem.message))?;
     Ok((package, version.to_owned()))
 }
 

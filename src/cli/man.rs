@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap_mangen::Man;
 
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{help, print};
 
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => whole,
         Some(name) => whole
             .find_subcommand(name)
-            .ok_or_else(|| Usage(format!("there is no command `{name}`")))?
+            .ok_or_else(|| UsageError(format!("there is no command `{name}`")))?
             .clone()
             .display_name(format!("larder-{name}"))
             .bin_name(format!("larder {name}")),

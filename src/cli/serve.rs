@@ -27,7 +27,7 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (config, remarks) =
         settings::learned(&global, arguments.listen.clone(), &Format::SERVED).await?;
-    log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
+    log::start(&config.log).map_err(|error| settings::UsageError(format!("log.level: {error}")))?;
     for remark in remarks {
         warn!("Upstreams: {remark}");
     }

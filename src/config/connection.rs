@@ -76,7 +76,7 @@ pub enum Attach {
 
 /// A registry outside, as configured or learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionSettings {
     pub name: String,
     pub format: Format,
     /// Ends in a slash, except for NuGet's service index.
@@ -94,7 +94,7 @@ pub struct Connection {
     pub publish_as_client: bool,
     /// Hosts, lower case, at which the registry's files may lie although they are inside.
     pub hosts: Vec<String>,
-    /// As it was said; see [`Connection::may_be_attached_by_api`].
+    /// As it was said; see [`ConnectionSettings::may_be_attached_by_api`].
     pub attach: Option<Attach>,
     /// The URL's query, which may hold a secret (a signature): it is sent, and shown nowhere.
     pub query: Option<Secret>,
@@ -102,7 +102,7 @@ pub struct Connection {
     pub is_learned: bool,
 }
 
-impl Connection {
+impl ConnectionSettings {
     /// # Errors
     /// Why the URL cannot be one of a registry.
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
@@ -170,7 +170,7 @@ impl Connection {
 
 /// A connection as it was written, with the places that later faults name.
 pub(super) struct Written {
-    pub connection: Connection,
+    pub connection: ConnectionSettings,
     pub place: String,
     /// Of `publish_auth`.
     pub publish_auth: Option<String>,
@@ -267,7 +267,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         .zip(format)
         .zip(url)
         .and_then(|(((name, _), format), (url, place))| {
-            Connection::new(&name, format, &url)
+            ConnectionSettings::new(&name, format, &url)
                 .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
                 .ok()
         });
@@ -279,7 +279,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     }
     let place = section.place.clone();
     section.finish();
-    let connection = connection.map(|connection| Connection {
+    let connection = connection.map(|connection| ConnectionSettings {
         auth: auth.or(connection.auth),
         offline,
         ca_file,
@@ -382,9 +382,9 @@ mod tests {
             // A signature is a credential, too.
             ("https://npm.example/?signature=secret", None, false),
         ] {
-            let connection = Connection {
+            let connection = ConnectionSettings {
                 attach,
-                ..Connection::new("npm", Format::Npm, url).unwrap()
+                ..ConnectionSettings::new("npm", Format::Npm, url).unwrap()
             };
             assert_eq!(connection.may_be_attached_by_api(), may, "{url} {attach:?}");
         }

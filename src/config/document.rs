@@ -96,7 +96,7 @@ impl<'a> Environment<'a> {
 }
 
 /// What reading needs to say where a mistake is, and what was read.
-pub struct Reading<'a> {
+pub struct ConfigReading<'a> {
     pub file: &'a str,
     text: &'a str,
     environment: &'a Environment<'a>,
@@ -109,7 +109,7 @@ pub struct Reading<'a> {
     named: RefCell<BTreeSet<String>>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ConfigReading<'a> {
     pub fn new(file: &'a str, text: &'a str, environment: &'a Environment<'a>) -> Self {
         Self {
             file,
@@ -204,7 +204,7 @@ impl<'a> Reading<'a> {
 
 /// A value and where it stands.
 #[derive(Clone)]
-pub struct Found<'a> {
+pub struct LocatedValue<'a> {
     pub value: &'a DeValue<'a>,
     /// A variable's, word for word.
     text: Option<&'a DeValue<'a>>,
@@ -213,7 +213,7 @@ pub struct Found<'a> {
 
 /// A table of the document, laid under the environment.
 pub struct Section<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a ConfigReading<'a>,
     /// `cache`, or empty for the top.
     path: String,
     pub place: String,
@@ -224,7 +224,7 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub fn top(reading: &'a Reading<'a>, table: &'a DeTable<'a>) -> Self {
+    pub fn top(reading: &'a ConfigReading<'a>, table: &'a DeTable<'a>) -> Self {
         Self {
             reading,
             path: String::new(),
@@ -256,11 +256,11 @@ impl<'a> Section<'a> {
         )
     }
 
-    fn get(&self, key: &'static str) -> Option<Found<'a>> {
+    fn get(&self, key: &'static str) -> Option<LocatedValue<'a>> {
         self.asked.borrow_mut().push(key);
         let found = self.get_variable(key).or_else(|| {
             let value = self.table?.get(key)?;
-            Some(Found {
+            Some(LocatedValue {
                 value: value.get_ref(),
                 text: None,
                 place: self.reading.line(value.span().start),
@@ -270,14 +270,14 @@ impl<'a> Section<'a> {
         Some(found)
     }
 
-    fn get_variable(&self, key: &'static str) -> Option<Found<'a>> {
+    fn get_variable(&self, key: &'static str) -> Option<LocatedValue<'a>> {
         if !self.overlaid {
             return None;
         }
         let name = self.variable(key);
         let variable = self.reading.environment.values.get(name.as_str());
         self.reading.keys.borrow_mut().insert(name.clone());
-        variable.map(|variable| Found {
+        variable.map(|variable| LocatedValue {
             value: &variable.value,
             text: Some(&variable.text),
             place: name,
@@ -305,7 +305,7 @@ impl<'a> Section<'a> {
         self.read(key, found)
     }
 
-    fn read<T: FromValue>(&self, key: &str, found: Found<'a>) -> Option<(T, String)> {
+    fn read<T: FromValue>(&self, key: &str, found: LocatedValue<'a>) -> Option<(T, String)> {
         // A variable has no quotes: an account's digits are a string where a string is asked for.
         let read = T::from_value(found.value).or_else(|why| {
             let read = found.text.map(T::from_value).and_then(Result::ok);

@@ -6,7 +6,7 @@ use super::document::Section;
 
 /// What is remembered of who used what, and of what was missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ReportSettings {
     /// How long days and pulls are remembered.
     pub keep: Duration,
     /// Lines of who pulled what on one day.
@@ -15,7 +15,7 @@ pub struct Report {
     pub wishes_max: usize,
 }
 
-impl Report {
+impl ReportSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let report = Self {
             keep: section

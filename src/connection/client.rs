@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
-use super::breaker::{Breaker, Failure};
+use super::breaker::{Breaker, UpstreamFailure};
 use super::cdn_loop::{CDN_LOOP, LoopId};
 use super::credential::Credential;
 use super::error::{Error, transport};
@@ -24,7 +24,7 @@ use crate::config;
 use crate::format::bounded::{Bounded, TooLong};
 use crate::format::path;
 use crate::package::{Format, Location, UpstreamUrl};
-use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
+use crate::telemetry::{Egress, FetchLabels, Metrics, UpstreamChange};
 
 const REDIRECTS_MAX: usize = 10;
 
@@ -39,7 +39,7 @@ pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct UpstreamRequest {
     pub method: Method,
     pub url: UpstreamUrl,
     pub accept: &'static str,
@@ -52,7 +52,7 @@ pub struct Ask {
     pub patience: Duration,
 }
 
-impl Ask {
+impl UpstreamRequest {
     #[must_use]
     pub fn get(url: UpstreamUrl, accept: &'static str, patience: Duration) -> Self {
         Self {
@@ -236,7 +236,7 @@ pub struct Connection {
     document_places: Arc<Semaphore>,
     asset_places: Arc<Semaphore>,
     retries: usize,
-    config: config::Connection,
+    config: config::ConnectionSettings,
     metrics: Arc<Metrics>,
     egress: Arc<Egress>,
 }
@@ -246,7 +246,7 @@ impl Connection {
     /// Where a certificate or a credential cannot be used.
     #[allow(clippy::disallowed_methods, reason = "this is the door to registries")]
     pub fn new(
-        config: &config::Connection,
+        config: &config::ConnectionSettings,
         all: &config::Config,
         metrics: &Arc<Metrics>,
         loop_id: &LoopId,
@@ -299,7 +299,7 @@ impl Connection {
     /// Whether it was made of this configuration: then a reload keeps it, pools and moods
     /// included.
     #[must_use]
-    pub fn is_of(&self, config: &config::Connection, offline: bool) -> bool {
+    pub fn is_of(&self, config: &config::ConnectionSettings, offline: bool) -> bool {
         self.config == *config && self.offline == (config.offline || offline)
     }
 
@@ -313,7 +313,7 @@ impl Connection {
     ///
     /// # Errors
     /// What upstream said instead, by name.
-    pub async fn ask(&self, ask: &Ask) -> Result<Opened, Error> {
+    pub async fn ask(&self, ask: &UpstreamRequest) -> Result<Opened, Error> {
         let deadline = Instant::now() + ask.patience;
         let mut backoff = backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
@@ -343,7 +343,7 @@ impl Connection {
         }
     }
 
-    async fn ask_once(&self, ask: &Ask) -> Result<Opened, Error> {
+    async fn ask_once(&self, ask: &UpstreamRequest) -> Result<Opened, Error> {
         if self.offline {
             return Err(Error::Offline);
         }
@@ -386,8 +386,8 @@ impl Connection {
             match &answer {
                 Err(error) if error.is_failing() => {
                     let failure = match error {
-                        Error::Unreachable { .. } => Failure::Connecting,
-                        _ => Failure::Resource(ask.url.as_str()),
+                        Error::Unreachable { .. } => UpstreamFailure::Connecting,
+                        _ => UpstreamFailure::Resource(ask.url.as_str()),
                     };
                     if health.breaker.failed(failure) && health.host == Host::Registry {
                         self.tell(Some(error.to_string()));
@@ -425,7 +425,7 @@ impl Connection {
     }
 
     fn tell(&self, cause: Option<String>) {
-        self.metrics.upstreams.tell(Turn {
+        self.metrics.upstreams.tell(UpstreamChange {
             connection: self.name.clone(),
             cause,
         });
@@ -435,7 +435,7 @@ impl Connection {
     /// hosts that let it through are in `admitted`: none is asked twice whether it may be asked.
     async fn follow(
         &self,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         admitted: &mut Vec<Arc<Health>>,
     ) -> Result<Answered, Unanswered> {
         let mut url = Url::clone(&ask.url);
@@ -504,7 +504,7 @@ impl Connection {
         self.url.origin() == url.origin() && url.path().starts_with(path::folder(own))
     }
 
-    async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {
+    async fn headers(&self, ask: &UpstreamRequest, url: &Url) -> Result<HeaderMap, Error> {
         let mut headers = ask.headers.clone();
         headers.insert(
             USER_AGENT,
@@ -590,7 +590,7 @@ impl Connection {
 
     fn judge(
         &self,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         answered: Answered,
         place: OwnedSemaphorePermit,
     ) -> Result<Opened, Error> {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::error::Error;
-use crate::aws::Account;
+use crate::aws::AwsAccount;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
 use crate::format::TokenScheme;
@@ -35,8 +35,8 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a connection's requests carry.
 pub(super) enum Credential {
-    Standing(HeaderName, HeaderValue),
-    Rented(Box<Rented>),
+    StaticHeader(HeaderName, HeaderValue),
+    CodeArtifact(Box<CodeArtifactToken>),
 }
 
 impl Credential {
@@ -46,29 +46,29 @@ impl Credential {
                 let name = name
                     .parse::<HeaderName>()
                     .map_err(|_| format!("`{name}` is no header name"))?;
-                Ok(Self::Standing(name, sensitive(value)?))
+                Ok(Self::StaticHeader(name, sensitive(value)?))
             }
-            Auth::CodeArtifact(place) => {
-                Ok(Self::Rented(Box::new(Rented::new(place, format, http))))
-            }
+            Auth::CodeArtifact(place) => Ok(Self::CodeArtifact(Box::new(CodeArtifactToken::new(
+                place, format, http,
+            )))),
         }
     }
 
     /// The header of a request that is sent now.
     pub(super) async fn header(&self) -> Result<(HeaderName, HeaderValue), Error> {
         match self {
-            Self::Standing(name, value) => Ok((name.clone(), value.clone())),
+            Self::StaticHeader(name, value) => Ok((name.clone(), value.clone())),
             // Boxed: it happens once in hours, and would be a part of every request.
-            Self::Rented(rented) => Ok((AUTHORIZATION, Box::pin(rented.value()).await?)),
+            Self::CodeArtifact(token) => Ok((AUTHORIZATION, Box::pin(token.value()).await?)),
         }
     }
 
     /// What upstream said to a request with it: whether to ask again, with another one.
     pub(super) fn answered(&self, status: StatusCode, value: Option<&HeaderValue>) -> bool {
         match self {
-            Self::Rented(rented) if status == StatusCode::UNAUTHORIZED => rented.forget(value),
-            Self::Rented(rented) => rented.was_taken(),
-            Self::Standing(..) => false,
+            Self::CodeArtifact(token) if status == StatusCode::UNAUTHORIZED => token.forget(value),
+            Self::CodeArtifact(token) => token.was_taken(),
+            Self::StaticHeader(..) => false,
         }
     }
 }
@@ -81,10 +81,10 @@ fn sensitive(value: &Secret) -> Result<HeaderValue, String> {
 }
 
 /// CodeArtifact's token (API reference, `GetAuthorizationToken`).
-pub(super) struct Rented {
+pub(super) struct CodeArtifactToken {
     place: CodeArtifact,
     format: Format,
-    account: Account,
+    account: AwsAccount,
     http: reqwest::Client,
     held: ArcSwapOption<Token>,
     /// Who renews holds it; in it, the last failure.
@@ -107,12 +107,12 @@ struct Answer {
     expiration: f64,
 }
 
-impl Rented {
+impl CodeArtifactToken {
     fn new(place: &CodeArtifact, format: Format, http: &reqwest::Client) -> Self {
         Self {
             place: place.clone(),
             format,
-            account: Account::new(&place.region),
+            account: AwsAccount::new(&place.region),
             http: http.clone(),
             held: ArcSwapOption::empty(),
             renewal: Mutex::new(None),

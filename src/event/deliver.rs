@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::send::Sender;
 use crate::clock;
-use crate::config::{Events, Target};
+use crate::config::{EventTarget, Events};
 use crate::store::packages::{Delivery, Packages};
 use crate::task::{PAUSE_MAX, Tasks, pause_after};
 
@@ -95,7 +95,7 @@ impl Deliverer {
     }
 
     /// Delivers what is due to one target; says when something is due next.
-    async fn round(&self, events: &Events, target: &Target) -> Option<i64> {
+    async fn round(&self, events: &Events, target: &EventTarget) -> Option<i64> {
         loop {
             let due = self
                 .packages
@@ -126,7 +126,7 @@ impl Deliverer {
         }
     }
 
-    async fn deliver(&self, events: &Events, target: &Target, mut one: Delivery) {
+    async fn deliver(&self, events: &Events, target: &EventTarget, mut one: Delivery) {
         // Another process leaves it alone for as long as this one may take.
         let claimed_until = clock::unix_ms_now() + ms(events.timeout) + 5000;
         let claimed = self

@@ -16,18 +16,19 @@ use super::stock::Stocks;
 use super::store_problem;
 use crate::clock;
 use crate::config;
-use crate::connection::{Ask, Connection, Error, Opened};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{Algorithm, AssetFacts, Expectation, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
-    self, Arrival, Arrivals, Blob, Head, Incoming, Keeping, Leader, NotKept, Phase, Progress, Store,
+    self, Arrival, Arrivals, Blob, DownloadHead, DownloadProgress, Incoming, Keeping, Leader,
+    NotKept, Phase, Store,
 };
 use crate::task::Tasks;
 
 /// An asset to be fetched: what evidence says of it, with its addresses resolved.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct WantedAsset {
     pub connection: Arc<Connection>,
     pub key: AssetKey,
     pub facts: AssetFacts,
@@ -36,7 +37,7 @@ pub struct Wanted {
     pub promises: Vec<(Promise, UpstreamUrl)>,
 }
 
-impl Wanted {
+impl WantedAsset {
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         match &self.facts.expectation {
             Expectation::Known(expected) => {
@@ -153,7 +154,7 @@ impl AssetFetcher {
 
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
-    pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> (Phase<Landed>, Outcome) {
+    pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
         if let Some(problem) = self.absent.get(&wanted.key).await {
             return (Phase::Failed(problem), Outcome::Hit);
         }
@@ -172,13 +173,13 @@ impl AssetFetcher {
         (phase, outcome)
     }
 
-    async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Landed>) {
+    async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>) {
         // Another download may have ended between the look and this one's start.
         if let Ok(Some((row, Some(blob)))) = self.find(&wanted.key).await {
             leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
             return;
         }
-        let (progress, seen) = watch::channel(Progress::Flowing);
+        let (progress, seen) = watch::channel(DownloadProgress::Flowing);
         match self.download(&wanted, &leader, &progress, seen).await {
             Ok((blob, row)) => leader.is_at(Phase::Stored(blob, Landed { row, is_new: true })),
             Err(Ending::Unkept(why)) => {
@@ -203,10 +204,10 @@ impl AssetFetcher {
 
     async fn download(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         leader: &Leader<Landed>,
-        progress: &watch::Sender<Progress>,
-        seen: watch::Receiver<Progress>,
+        progress: &watch::Sender<DownloadProgress>,
+        seen: watch::Receiver<DownloadProgress>,
     ) -> Result<(Blob, Arc<AssetRow>), Ending> {
         let started = Instant::now();
         let name = &wanted.connection.name;
@@ -230,7 +231,7 @@ impl AssetFetcher {
                     Some(opened) => opened,
                     None => wanted.connection.ask(&ask).await.map_err(failed)?,
                 };
-                let head = Head {
+                let head = DownloadHead {
                     size: opened.length(),
                     media_type: media_type(&opened.headers),
                     last_modified: opened.header(LAST_MODIFIED),
@@ -275,7 +276,7 @@ impl AssetFetcher {
             fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
         // The followers need not wait for the disk.
-        progress.send_replace(Progress::Verified {
+        progress.send_replace(DownloadProgress::Verified {
             blob: row.blob,
             size: row.size,
         });
@@ -312,18 +313,18 @@ impl AssetFetcher {
         });
     }
 
-    pub(super) fn ask_for(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {
-        Ask {
+    pub(super) fn ask_for(&self, wanted: &WantedAsset, headers: HeaderMap) -> UpstreamRequest {
+        UpstreamRequest {
             headers,
             identity: true,
-            ..Ask::get(wanted.url.clone(), "*/*", self.config.patience)
+            ..UpstreamRequest::get(wanted.url.clone(), "*/*", self.config.patience)
         }
     }
 
     /// Pours the body into the store, resuming it where it breaks off.
     async fn pour(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         opened: &mut Opened,
         incoming: &mut Incoming,
     ) -> Result<(), Ending> {
@@ -363,7 +364,7 @@ impl AssetFetcher {
     /// both halves belong together shows in the digest.
     async fn resume(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         at: u64,
         validator: Option<&HeaderValue>,
     ) -> Result<Opened, Error> {
@@ -406,7 +407,7 @@ impl AssetFetcher {
     }
 
     /// What the bytes have to be.
-    pub(super) async fn expected(&self, wanted: &Wanted) -> Result<Expected, Error> {
+    pub(super) async fn expected(&self, wanted: &WantedAsset) -> Result<Expected, Error> {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
             Expectation::Promised(_) | Expectation::Required(_) => {
@@ -456,11 +457,11 @@ impl AssetFetcher {
 }
 
 /// Tells the followers, unless they were told that all is well: then only the keeping failed.
-fn settle(progress: &watch::Sender<Progress>, problem: Problem) {
+fn settle(progress: &watch::Sender<DownloadProgress>, problem: Problem) {
     progress.send_if_modified(|progress| {
-        let flowing = matches!(progress, Progress::Flowing);
+        let flowing = matches!(progress, DownloadProgress::Flowing);
         if flowing {
-            *progress = Progress::Failed(problem);
+            *progress = DownloadProgress::Failed(problem);
         }
         flowing
     });
@@ -472,7 +473,7 @@ enum Ending {
     Problem(Problem),
 }
 
-fn ending(error: store::Error, wanted: &Wanted) -> Ending {
+fn ending(error: store::Error, wanted: &WantedAsset) -> Ending {
     match error {
         store::Error::NotKept(why) => Ending::Unkept(why),
         error if error.is_unverified() => Ending::Problem(unverified(wanted, error)),
@@ -481,7 +482,7 @@ fn ending(error: store::Error, wanted: &Wanted) -> Ending {
 }
 
 pub(super) fn unverified(
-    wanted: &Wanted,
+    wanted: &WantedAsset,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Problem {
     Problem::new(
@@ -496,7 +497,7 @@ pub(super) fn unverified(
     .caused_by(error)
 }
 
-fn unpromised(wanted: &Wanted) -> Problem {
+fn unpromised(wanted: &WantedAsset) -> Problem {
     Problem::not_found(
         Decider::Connection(wanted.connection.name.clone()),
         format!(
@@ -506,7 +507,7 @@ fn unpromised(wanted: &Wanted) -> Problem {
     )
 }
 
-fn disk_full(wanted: &Wanted) -> Problem {
+fn disk_full(wanted: &WantedAsset) -> Problem {
     Problem::new(
         Kind::Unavailable {
             retry_after: std::time::Duration::from_secs(1),

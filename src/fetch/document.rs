@@ -16,7 +16,7 @@ use super::promise::PromiseReader;
 use super::{Fetcher, ResourceKey, store_problem};
 use crate::clock;
 use crate::config;
-use crate::connection::{Ask, Connection, Error, Opened};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
@@ -41,7 +41,7 @@ pub enum Freshen {
 
 /// Where a document's bytes are.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum DocumentContent {
     Stored(Blob),
     /// The store had no room.
     Passing(Bytes),
@@ -49,9 +49,9 @@ pub enum Content {
 
 /// Whether a document is still the one that is known of its resource.
 #[derive(Clone, Debug, Default)]
-pub struct Currency(Arc<AtomicBool>);
+pub struct StillCurrent(Arc<AtomicBool>);
 
-impl Currency {
+impl StillCurrent {
     /// Another took its place, or it was forgotten.
     pub fn end(&self) {
         self.0.store(true, Ordering::Release);
@@ -67,20 +67,20 @@ impl Currency {
 #[derive(Clone, Debug)]
 pub struct Document {
     pub row: DocumentRow,
-    pub content: Content,
+    pub content: DocumentContent,
     pub outcome: Outcome,
     pub url: Url,
-    pub currency: Currency,
+    pub still_current: StillCurrent,
 }
 
 /// A document of late, without its bytes: no file is held open for it.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownDocument {
     row: DocumentRow,
     url: Url,
     /// [`Outcome::Stale`] for the moment after a failure, in which upstream is not asked again.
     outcome: Outcome,
-    currency: Currency,
+    still_current: StillCurrent,
 }
 
 impl Document {
@@ -90,8 +90,8 @@ impl Document {
     /// Where the disk fails.
     pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
         match &self.content {
-            Content::Passing(bytes) => Ok(bytes.clone()),
-            Content::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
+            DocumentContent::Passing(bytes) => Ok(bytes.clone()),
+            DocumentContent::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
         }
     }
 
@@ -136,7 +136,7 @@ pub struct DocumentFetcher {
     /// For how long a document is fresh of which upstream never said so.
     pub(super) fresh_for: Duration,
     promises: PromiseReader,
-    known: Cache<ResourceKey, Arc<Known>>,
+    known: Cache<ResourceKey, Arc<KnownDocument>>,
     /// Real 404s of late.
     absent: Cache<ResourceKey, ()>,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
@@ -158,7 +158,7 @@ impl DocumentFetcher {
             promises: promises.clone(),
             known: Cache::builder()
                 .max_capacity(rows_max)
-                .eviction_listener(|_, known: Arc<Known>, _| known.currency.end())
+                .eviction_listener(|_, known: Arc<KnownDocument>, _| known.still_current.end())
                 .build(),
             absent: Cache::builder()
                 .max_capacity(rows_max)
@@ -265,16 +265,16 @@ impl DocumentFetcher {
         Ok(blob.map(|blob| {
             Arc::new(Document {
                 row: known.row.clone(),
-                content: Content::Stored(blob),
+                content: DocumentContent::Stored(blob),
                 outcome: known.outcome,
                 url: known.url.clone(),
-                currency: known.currency.clone(),
+                still_current: known.still_current.clone(),
             })
         }))
     }
 
     /// Reads the document's row from the catalog.
-    async fn recall(&self, key: &ResourceKey) -> Result<Option<Arc<Known>>, Problem> {
+    async fn recall(&self, key: &ResourceKey) -> Result<Option<Arc<KnownDocument>>, Problem> {
         let row = self
             .store
             .catalog()
@@ -283,11 +283,11 @@ impl DocumentFetcher {
             .await?;
         let Some(known) = row.and_then(|row| {
             let url = Url::parse(&row.url).ok()?;
-            Some(Arc::new(Known {
+            Some(Arc::new(KnownDocument {
                 row,
                 url,
                 outcome: Outcome::Hit,
-                currency: Currency::default(),
+                still_current: StillCurrent::default(),
             }))
         }) else {
             return Ok(None);
@@ -342,7 +342,7 @@ impl DocumentFetcher {
     }
 
     async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
-        let mut ask = Ask::get(job.url.clone(), job.accept, self.config.patience);
+        let mut ask = UpstreamRequest::get(job.url.clone(), job.accept, self.config.patience);
         let Some(known) = known else {
             return job.connection.ask(&ask).await;
         };
@@ -427,7 +427,7 @@ impl DocumentFetcher {
                     }
                     taking(error, &job.what)
                 })?;
-                Content::Stored(
+                DocumentContent::Stored(
                     verified
                         .keep(Keeping::Cached)
                         .await
@@ -436,7 +436,7 @@ impl DocumentFetcher {
             }
             Err(store::Error::NotKept(why)) => {
                 info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
-                Content::Passing(
+                DocumentContent::Passing(
                     opened
                         .body(max.min(UNKEPT_BYTES_MAX))
                         .await
@@ -447,8 +447,8 @@ impl DocumentFetcher {
         };
         let now = clock::unix_now();
         let (blob, size) = match &content {
-            Content::Stored(blob) => (blob.id(), blob.size()),
-            Content::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
+            DocumentContent::Stored(blob) => (blob.id(), blob.size()),
+            DocumentContent::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
         };
         let document = Arc::new(Document {
             row: DocumentRow {
@@ -468,9 +468,9 @@ impl DocumentFetcher {
             content,
             outcome: Outcome::Hit,
             url,
-            currency: Currency::default(),
+            still_current: StillCurrent::default(),
         });
-        if matches!(document.content, Content::Stored(_)) {
+        if matches!(document.content, DocumentContent::Stored(_)) {
             self.remember(&job.connection, &job.key, &document).await;
         }
         self.absent.invalidate(&job.key).await;
@@ -506,11 +506,11 @@ impl DocumentFetcher {
 
     /// Remembers the document in memory, without its bytes.
     async fn note(&self, key: &ResourceKey, document: &Document) {
-        let known = Known {
+        let known = KnownDocument {
             row: document.row.clone(),
             url: document.url.clone(),
             outcome: document.outcome,
-            currency: Currency::default(),
+            still_current: StillCurrent::default(),
         };
         self.known.insert(key.clone(), Arc::new(known)).await;
     }

@@ -32,7 +32,7 @@ pub use crate::capability::*;
 use crate::package::{Format, Listing, Location, PackageId, Summary};
 use crate::problem::Problem;
 pub use crate::protocol::{Assets, Composition, Documents, Protocol, TokenScheme, Versions};
-pub use target::{Ask, Change, DocumentId, Target, View};
+pub use target::{Change, ClientRequest, DocumentId, Target, View};
 
 /// Where our own packages' documents say that they come from: a host that there is not.
 pub const OWN: &str = "https://-/";

@@ -13,8 +13,8 @@ use crate::package::{
 };
 use crate::problem::Problem;
 use crate::{
-    Address, Ask, DocumentId, ErrorBody, FormatError, Own, RenderInput, Rendering, Resource,
-    Search, Target, generic, maven, npm, nuget, pypi,
+    Address, ClientRequest, DocumentId, ErrorBody, FormatError, Own, RenderInput, Rendering,
+    Resource, Search, Target, generic, maven, npm, nuget, pypi,
 };
 
 /// Longer texts than this are no versions.
@@ -36,7 +36,7 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
     ///
     /// # Errors
     /// Where the path is none of the format's.
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem>;
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem>;
 
     /// An error in the format's own shape.
     fn error(&self, problem: &Problem) -> ErrorBody;

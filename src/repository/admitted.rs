@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    AssetReply, Body, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explanation,
+    AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explanation,
     Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
@@ -181,7 +181,7 @@ impl ChangeableRepository<'_> {
         &self,
         format: Format,
         change: Change,
-        body: Body,
+        body: BodyStream,
         content_type: &str,
         record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {

@@ -23,7 +23,7 @@ use crate::config;
 use crate::connection::Connection;
 use crate::fetch::{Freshen, Outcome};
 use crate::format::{
-    DocumentId, FormatError, Lead, LeadInput, Prefetch, Subject, Target, Upstream,
+    DocumentId, FormatError, Prefetch, PrefetchHint, PrefetchInput, Subject, Target, Upstream,
 };
 use crate::package::AssetId;
 use crate::problem::Problem;
@@ -55,8 +55,8 @@ struct Step {
 type StepKey = (Box<str>, String);
 
 /// What goes ahead.
-pub struct Ahead {
-    config: config::Ahead,
+pub struct Prefetcher {
+    config: config::PrefetchSettings,
     waiting: mpsc::Sender<Step>,
     places: Arc<Semaphore>,
     /// Documents that are read at once.
@@ -72,8 +72,11 @@ pub struct Ahead {
 /// Steps on their way to the one who takes them.
 pub struct Waiting(mpsc::Receiver<Step>);
 
-impl Ahead {
-    pub(super) fn new(config: &config::Ahead, metrics: &Arc<Metrics>) -> (Self, Waiting) {
+impl Prefetcher {
+    pub(super) fn new(
+        config: &config::PrefetchSettings,
+        metrics: &Arc<Metrics>,
+    ) -> (Self, Waiting) {
         let (waiting, steps) = mpsc::channel(config.waiting_max);
         let seen_max = config.waiting_max.saturating_mul(SEEN_PER_WAITING) as u64;
         let unused_bytes = Arc::<AtomicU64>::default();
@@ -122,7 +125,7 @@ impl Ahead {
         if !self.config.enabled
             || step.connection.offline
             || step.depth > self.config.depth_max
-            || !leads_on(&step.connection, &step.target)
+            || !gives_hints(&step.connection, &step.target)
         {
             return;
         }
@@ -168,9 +171,9 @@ impl Ahead {
 }
 
 /// Whether a resolver that asks the connection for the target asks for more by what stands in it.
-fn leads_on(connection: &Connection, target: &Target) -> bool {
+fn gives_hints(connection: &Connection, target: &Target) -> bool {
     let prefetch = connection.format.protocol().prefetch();
-    prefetch.is_some_and(|prefetch| prefetch.leads_on(target))
+    prefetch.is_some_and(|prefetch| prefetch.gives_hints(target))
 }
 
 fn name(connection: &Connection, key: &str) -> StepKey {
@@ -233,7 +236,7 @@ impl Reader {
         asset: &AssetId,
     ) {
         let target = Target::Asset(asset.clone());
-        if !leads_on(connection, &target) {
+        if !gives_hints(connection, &target) {
             return;
         }
         self.ahead.used(connection, &asset.to_string());
@@ -274,12 +277,12 @@ impl Walker<'_> {
             }
         }
         let started = Instant::now();
-        let leads = match &step.target {
+        let hints = match &step.target {
             Target::Document(id) => self.leads_of_document(id, started).await?,
             Target::Asset(asset) => self.leads_of_asset(asset, started).await?,
             _ => Vec::new(),
         };
-        for Lead { target, range } in leads {
+        for PrefetchHint { target, range } in hints {
             reader.ahead.step(Step {
                 snapshot: Arc::clone(&step.snapshot),
                 repository: step.repository.clone(),
@@ -296,7 +299,7 @@ impl Walker<'_> {
         &self,
         id: &DocumentId,
         started: Instant,
-    ) -> Result<Vec<Lead>, Problem> {
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let (reader, step) = (self.reader, self.step);
         let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
         let now = clock::now();
@@ -327,7 +330,7 @@ impl Walker<'_> {
         self.reading(connection, &what, move |prefetch| {
             let verdicts = Verdicts::new(&view, Some(&package), now);
             let shows = |subject: Subject<'_>| verdicts.shows(subject);
-            prefetch.leads(&LeadInput {
+            prefetch.prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: upstream(&owner, &document, &bytes, None),
                 range: range.as_deref(),
@@ -341,7 +344,7 @@ impl Walker<'_> {
         &self,
         asset: &AssetId,
         started: Instant,
-    ) -> Result<Vec<Lead>, Problem> {
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let (reader, step) = (self.reader, self.step);
         let connection = &step.connection;
         let key = AssetKey {
@@ -374,7 +377,7 @@ impl Walker<'_> {
         let bytes = blob.read_all(reader.fetcher.tasks()).await?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
         self.reading(connection, &asset.to_string(), move |prefetch| {
-            prefetch.leads(&LeadInput {
+            prefetch.prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: Upstream {
                     bytes: &bytes,
@@ -395,8 +398,8 @@ impl Walker<'_> {
         &self,
         connection: &Connection,
         what: &str,
-        read: impl FnOnce(&dyn Prefetch) -> Result<Vec<Lead>, FormatError> + Send + 'static,
-    ) -> Result<Vec<Lead>, Problem> {
+        read: impl FnOnce(&dyn Prefetch) -> Result<Vec<PrefetchHint>, FormatError> + Send + 'static,
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let Some(prefetch) = connection.format.protocol().prefetch() else {
             return Ok(Vec::new());
         };

@@ -13,7 +13,7 @@ use super::source_chain::ShadowedVersions;
 use crate::fetch::{Document, Stock};
 use crate::format::Subject;
 use crate::package::{Listing, Origin, PackageId};
-use crate::rule::{Concern, Question, Ruling};
+use crate::rule::{Concern, RuleQuestion, Ruling};
 
 /// What decides which versions are shown.
 pub(super) struct View {
@@ -116,7 +116,7 @@ impl<'a> Verdicts<'a> {
             (None, _) => None,
         }
         .map_or(Origin::External, |release| release.origin);
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published,
@@ -149,7 +149,7 @@ impl<'a> Verdicts<'a> {
     /// every result of a search would cost more than the search is worth. What a rule denies
     /// whatever the date is left out; the package's own document knows the rest.
     fn shows_other(&self, package: &PackageId, version: &str) -> bool {
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published: None,

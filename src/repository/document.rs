@@ -15,7 +15,7 @@ use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Currency, Document, Freshen, Outcome};
+use crate::fetch::{Document, Freshen, Outcome, StillCurrent};
 use crate::format::{Address, DocumentId, StreamedIndex};
 use crate::package::{BlobId, PackageId};
 use crate::problem::{Decider, Kind, Problem};
@@ -35,39 +35,40 @@ pub struct Cached {
 
 /// For how long a reply may be given again without asking anything.
 #[derive(Clone, Debug)]
-pub struct Lasting {
+pub struct ReuseCondition {
     /// Seconds since 1970.
     until: i64,
     /// Of all that it was made from, and of what had nothing to add.
-    currencies: Vec<Currency>,
+    still_current: Vec<StillCurrent>,
 }
 
-impl Lasting {
+impl ReuseCondition {
     /// A reply that rules may change at their next expiry, and nothing else.
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
         Self {
             until: expiry.map_or(i64::MAX, Timestamp::as_second),
-            currencies: Vec::new(),
+            still_current: Vec::new(),
         }
     }
 
     /// The same, as long as the catalog says nothing else of the package.
     pub(super) fn with(mut self, chain: &SourceChain) -> Self {
         self.until = self.until.min(chain.until);
-        self.currencies.extend(chain.currencies.iter().cloned());
+        self.still_current
+            .extend(chain.still_current.iter().cloned());
         self
     }
 
     fn and(mut self, other: Self) -> Self {
         self.until = self.until.min(other.until);
-        self.currencies.extend(other.currencies);
+        self.still_current.extend(other.still_current);
         self
     }
 
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
-        now < self.until && !self.currencies.iter().any(Currency::has_ended)
+        now < self.until && !self.still_current.iter().any(StillCurrent::has_ended)
     }
 }
 
@@ -79,7 +80,7 @@ pub struct DocumentReply {
     pub cached: Cached,
     pub last_modified: Option<String>,
     /// `None` where the next request has to be answered anew.
-    pub lasting: Option<Lasting>,
+    pub reuse: Option<ReuseCondition>,
 }
 
 pub enum DocumentBody {
@@ -176,7 +177,7 @@ impl<'a> DocumentRequest<'a> {
             let mut reply = self
                 .of_connection(connection, shadowed, Some(encodings))
                 .await?;
-            reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
+            reply.reuse = reply.reuse.map(|reuse| reuse.with(&chain));
             return Ok(reply);
         }
         let parts = self.parts(&chain, found).await?;
@@ -253,10 +254,10 @@ impl<'a> DocumentRequest<'a> {
         };
         // Every connection has to be among the parts: what one lacks today it may have tomorrow.
         let asked_outside = parts.iter().filter(|part| part.of.is_some()).count();
-        let mut lasting = (asked_outside == chain.connections().count() && self.lookup.is_some())
-            .then(|| Lasting::by_rules(self.snapshot, self.now).with(chain));
+        let mut reuse = (asked_outside == chain.connections().count() && self.lookup.is_some())
+            .then(|| ReuseCondition::by_rules(self.snapshot, self.now).with(chain));
         for part in &parts {
-            lasting = lasting.zip(part.lasting.clone()).map(|(a, b)| a.and(b));
+            reuse = reuse.zip(part.reuse.clone()).map(|(a, b)| a.and(b));
         }
         let mut cached = parts.first().map(|part| part.cached.clone());
         for part in &parts {
@@ -273,15 +274,15 @@ impl<'a> DocumentRequest<'a> {
         let rendered = renderer
             .merged(self.id, rendered, encoding, self.now)
             .await?;
-        if let (Some(lasting), Some(until)) = (&mut lasting, rendered.valid_until) {
-            lasting.until = lasting.until.min(until);
+        if let (Some(reuse), Some(until)) = (&mut reuse, rendered.valid_until) {
+            reuse.until = reuse.until.min(until);
         }
         Ok(DocumentReply {
             body: DocumentBody::Rendered(rendered),
             of,
             cached: cached.ok_or_else(|| Problem::internal("no document", "no part"))?,
             last_modified: None,
-            lasting,
+            reuse,
         })
     }
 
@@ -324,13 +325,13 @@ impl<'a> DocumentRequest<'a> {
     }
 
     fn part_of_own(&self, repository: &str, rendered: Arc<Rendered>) -> Part {
-        let mut lasting = Lasting::by_rules(self.snapshot, self.now);
-        lasting.until = lasting.until.min(rendered.valid_until.unwrap_or(i64::MAX));
+        let mut reuse = ReuseCondition::by_rules(self.snapshot, self.now);
+        reuse.until = reuse.until.min(rendered.valid_until.unwrap_or(i64::MAX));
         Part {
             rendered,
             cached: own_cached(repository),
             of: None,
-            lasting: Some(lasting),
+            reuse: Some(reuse),
         }
     }
 
@@ -417,7 +418,7 @@ impl<'a> DocumentRequest<'a> {
                 of: None,
                 cached: own_cached(&self.repository.name),
                 last_modified: None,
-                lasting: None,
+                reuse: None,
             }),
         }
     }
@@ -476,7 +477,7 @@ impl<'a> DocumentRequest<'a> {
                 },
                 cached,
                 last_modified,
-                lasting: None,
+                reuse: None,
             });
         }
         let mut view = reader
@@ -517,7 +518,7 @@ impl<'a> DocumentRequest<'a> {
         let is_final = rendered.encoding.is_some()
             || encoding.is_none()
             || rendered.body.len() < ENCODED_BYTES_MIN;
-        let lasting = Lasting::by_rules(self.snapshot, self.now);
+        let reuse = ReuseCondition::by_rules(self.snapshot, self.now);
         let fresh_until = if connection.offline {
             i64::MAX
         } else {
@@ -525,12 +526,14 @@ impl<'a> DocumentRequest<'a> {
         };
         Ok(DocumentReply {
             of: Some(of),
-            lasting: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| Lasting {
-                until: lasting
-                    .until
-                    .min(fresh_until)
-                    .min(rendered.valid_until.unwrap_or(i64::MAX)),
-                currencies: vec![document.currency.clone()],
+            reuse: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| {
+                ReuseCondition {
+                    until: reuse
+                        .until
+                        .min(fresh_until)
+                        .min(rendered.valid_until.unwrap_or(i64::MAX)),
+                    still_current: vec![document.still_current.clone()],
+                }
             }),
             // A date would outlive the rule that changed the bytes.
             last_modified: last_modified.filter(|_| !self.concern.versions),
@@ -586,7 +589,7 @@ struct Part {
     cached: Cached,
     /// Upstream's bytes; `None` of our own.
     of: Option<BlobId>,
-    lasting: Option<Lasting>,
+    reuse: Option<ReuseCondition>,
 }
 
 impl Part {
@@ -601,7 +604,7 @@ impl Part {
             rendered,
             cached: reply.cached,
             of: reply.of,
-            lasting: reply.lasting,
+            reuse: reply.reuse,
         })
     }
 }

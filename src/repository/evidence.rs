@@ -17,8 +17,8 @@ use super::Snapshot;
 use super::decision::View;
 use super::lookup::{Candidate, Lookup};
 use super::render::{RenderPool, upstream};
-use crate::connection::{Ask, Connection, Error};
-use crate::fetch::{Document, Fetcher, Freshen, Sought, Stock, Wanted};
+use crate::connection::{Connection, Error, UpstreamRequest};
+use crate::fetch::{Document, Fetcher, Freshen, Sought, Stock, WantedAsset};
 use crate::format::{
     DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
 };
@@ -434,9 +434,9 @@ impl EvidenceReader {
         let evidence = connection.format.protocol().evidence().documents()?;
         let location = evidence.usual_place(asset)?;
         let url = self.locate(connection, &location).await.ok()?;
-        let ask = Ask {
+        let ask = UpstreamRequest {
             identity: true,
-            ..Ask::get(url, "*/*", std::time::Duration::from_secs(5))
+            ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(5))
         };
         match connection.ask(&ask).await {
             Err(error @ Error::Denied { .. }) => {
@@ -502,9 +502,9 @@ impl EvidenceReader {
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
                 let url = self.locate(connection, &location).await.ok()?;
-                let ask = Ask {
+                let ask = UpstreamRequest {
                     method: Method::HEAD,
-                    ..Ask::get(url, "*/*", std::time::Duration::from_secs(20))
+                    ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(20))
                 };
                 match connection.ask(&ask).await {
                     Ok(opened) => {
@@ -605,14 +605,14 @@ impl EvidenceReader {
         connection: &Arc<Connection>,
         key: AssetKey,
         facts: AssetFacts,
-    ) -> Result<Wanted, Problem> {
+    ) -> Result<WantedAsset, Problem> {
         let url = self.locate(connection, &facts.location).await?;
         let mut promises = Vec::new();
         for promise in promises_of(&facts) {
             let url = self.locate(connection, &promise.location).await?;
             promises.push((promise, url));
         }
-        Ok(Wanted {
+        Ok(WantedAsset {
             connection: Arc::clone(connection),
             key,
             facts,

@@ -7,7 +7,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::package::{Origin, PackageId, Status};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Question, Ruling};
+use crate::rule::{RuleQuestion, Ruling};
 
 /// Why a version is served or not.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -72,7 +72,7 @@ impl Reader {
             origin: found.origin,
             status: found.status,
         };
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published: found.published,

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::change::Committer;
-use super::receive::{Body, BodyReceiver};
+use super::receive::{BodyReceiver, BodyStream};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
@@ -29,14 +29,14 @@ pub struct Sent {
     /// Below the repository, still encoded, with its query.
     pub path: String,
     pub headers: Outbound,
-    pub body: Body,
+    pub body: BodyStream,
 }
 
 /// Upstream's answer, as it is.
 pub struct Passed {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: BodyStream,
 }
 
 /// What became of a publish that is passed on.
@@ -407,7 +407,7 @@ fn is_away(status: StatusCode) -> bool {
     status.is_server_error() || status == 429 || status == 408
 }
 
-fn streamed(body: Body) -> ForwardBody {
+fn streamed(body: BodyStream) -> ForwardBody {
     StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 

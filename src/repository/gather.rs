@@ -26,7 +26,7 @@ pub struct Gathered {
 
 /// What the sources of a repository say of a package.
 #[derive(Default)]
-pub struct Known {
+pub struct GatheredFacts {
     /// Of each connection that has it, the nearest first.
     pub facts: Vec<Arc<PackageFacts>>,
     /// Versions that are a repository's own, which is always here.
@@ -55,7 +55,7 @@ impl Reader {
         repository: &Repository,
         package: &PackageId,
         whole: bool,
-    ) -> Result<Known, Problem> {
+    ) -> Result<GatheredFacts, Problem> {
         let lookup = Lookup::new(snapshot, repository, package);
         let chain = self.chain(&lookup).await?;
         let walk = self.walk(&chain, Some(package));
@@ -73,7 +73,7 @@ impl Reader {
                 }
             })
             .await?;
-        let mut known = Known::default();
+        let mut known = GatheredFacts::default();
         for part in collected.values {
             match part {
                 Part::Own(versions) => known.own.extend(versions),

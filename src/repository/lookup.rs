@@ -8,7 +8,7 @@ use super::{Repository, Snapshot};
 use crate::clock;
 use crate::package::{Origin, PackageId, Release, Status};
 use crate::problem::{Decider, Problem};
-use crate::rule::{Concern, Question};
+use crate::rule::{Concern, RuleQuestion};
 
 /// A question about a package: what every door passes along.
 #[derive(Clone, Copy)]
@@ -96,7 +96,7 @@ impl<'a> Lookup<'a> {
         if !self.concern.versions {
             return Ok(());
         }
-        let question = Question {
+        let question = RuleQuestion {
             package: self.package,
             version,
             published,

@@ -39,16 +39,16 @@ pub use addition::Addition;
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
 pub use change::Committer;
-pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
+pub use document::{Cached, DocumentBody, DocumentReply, ReuseCondition};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::PackageFacts;
 pub use explain::Explanation;
 pub use forward::{Forwarded, Forwarder, Passed, Sent};
-pub use gather::{Gathered, Known};
+pub use gather::{Gathered, GatheredFacts};
 pub use inspect::Words;
 pub use manage::Manager;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
-pub use receive::{Body, BodyReceiver, piped};
+pub use receive::{BodyReceiver, BodyStream, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
@@ -57,10 +57,10 @@ use crate::connection::Connection;
 use crate::fetch::Fetcher;
 use crate::package::{Origin, PackageId};
 use crate::problem::{Kind, Problem};
-use crate::rule::Control;
+use crate::rule::OriginControl;
 use crate::store::rendered::RenderedCache;
 use crate::telemetry::Metrics;
-use ahead::Ahead;
+use ahead::Prefetcher;
 use evidence::EvidenceReader;
 use lookup::Lookup;
 use own::OwnPackages;
@@ -72,7 +72,7 @@ pub struct Reader {
     fetcher: Arc<Fetcher>,
     evidence: Arc<EvidenceReader>,
     renderer: Arc<Renderer>,
-    ahead: Ahead,
+    ahead: Prefetcher,
     own: Arc<OwnPackages>,
     /// Which connections promise digests in resources smaller than a package's document.
     promising: Cache<String, bool>,
@@ -89,7 +89,7 @@ impl Reader {
         config: &config::Config,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let (ahead, waiting) = Ahead::new(&config.ahead, metrics);
+        let (ahead, waiting) = Prefetcher::new(&config.ahead, metrics);
         let pool = RenderPool::new(config.fetch.renders_max, fetcher.tasks());
         let memory = config.cache.facts_memory;
         let own = Arc::new(OwnPackages::new(fetcher.store().packages(), memory));
@@ -158,7 +158,7 @@ impl Reader {
         snapshot: &'a Snapshot,
         repository: &Repository,
         package: &PackageId,
-    ) -> Result<Control<'a>, Problem> {
+    ) -> Result<OriginControl<'a>, Problem> {
         let (mut seen, mut said) = (None, None);
         for source in &repository.sources {
             if let Source::Own(name) = source {

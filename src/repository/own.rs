@@ -10,7 +10,7 @@ use moka::future::Cache;
 use super::Repository;
 use super::publish::not_ours;
 use crate::clock;
-use crate::fetch::Currency;
+use crate::fetch::StillCurrent;
 use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
@@ -27,7 +27,7 @@ pub struct OwnPackage {
     pub listing: Option<Arc<Listing>>,
     /// What was said of its origins.
     pub restrictions: Option<Restrictions>,
-    pub currency: Currency,
+    pub still_current: StillCurrent,
     /// Until when it may be relied upon; seconds since 1970.
     pub until: i64,
     versions: OnceLock<HashSet<VersionId>>,
@@ -71,7 +71,7 @@ impl OwnPackages {
                         .as_ref()
                         .map_or(300, |listing| listing.weight())
                 })
-                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.currency.end())
+                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.still_current.end())
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
@@ -264,7 +264,7 @@ impl OwnPackages {
             .invalidate(&(repository.into(), package.clone()))
             .await;
         if self.is_empty.swap(false, Ordering::AcqRel) {
-            self.nothing.currency.end();
+            self.nothing.still_current.end();
         }
     }
 }
@@ -277,7 +277,7 @@ fn own_package(
     OwnPackage {
         listing,
         restrictions,
-        currency: Currency::default(),
+        still_current: StillCurrent::default(),
         until,
         versions: OnceLock::new(),
     }

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
 use super::change::{Committer, PackageChange};
-use super::receive::{Body, BodyReceiver, Received};
+use super::receive::{BodyReceiver, BodyStream, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
@@ -15,7 +15,7 @@ use crate::format::upload::{Inspected, Upload};
 use crate::format::{Change, DocumentId, DocumentPublish, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Entry, Way};
+use crate::rule::{Way, WayIn};
 use crate::store::Verified;
 use crate::store::packages::{NewRelease, Step};
 use crate::task::Tasks;
@@ -38,7 +38,7 @@ pub struct ChangeRecord {
 pub struct Submission<'a> {
     pub format: Format,
     pub change: Change,
-    pub body: Body,
+    pub body: BodyStream,
     pub content_type: &'a str,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
@@ -244,7 +244,7 @@ impl Publisher {
         package: &PackageId,
     ) -> Result<(), Problem> {
         if let Some(entrance) = snapshot.groups.entrance(package)
-            && !entrance.admits(Entry::Publish, &repository.name)
+            && !entrance.admits(WayIn::Publish, &repository.name)
         {
             return Err(Problem::denied(
                 Decider::Repository(repository.name.clone()),
@@ -460,7 +460,7 @@ pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {
 }
 
 /// Reads the rest of a refused body, for a while: a client that is still sending hears no answer.
-pub async fn drain(mut body: Body) {
+pub async fn drain(mut body: BodyStream) {
     let all = async { while let Some(Ok(_)) = body.next().await {} };
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }

@@ -20,7 +20,7 @@ use crate::store::{Error, Incoming, Keeping, Store, Verified};
 use crate::task::Tasks;
 
 /// A request's body, piece by piece.
-pub type Body = BoxStream<'static, std::io::Result<Bytes>>;
+pub type BodyStream = BoxStream<'static, std::io::Result<Bytes>>;
 
 /// What a form's field takes beside its name and value, roughly.
 const FIELD_BYTES: usize = 64;
@@ -41,13 +41,13 @@ pub struct Received {
 /// Takes bodies of publishes in, a bounded number at once, each within its bounds.
 pub struct BodyReceiver {
     store: Arc<Store>,
-    bounds: config::Upload,
+    bounds: config::UploadSettings,
     places: Semaphore,
 }
 
 impl BodyReceiver {
     #[must_use]
-    pub fn new(store: &Arc<Store>, bounds: &config::Upload) -> Arc<Self> {
+    pub fn new(store: &Arc<Store>, bounds: &config::UploadSettings) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::clone(store),
             bounds: bounds.clone(),
@@ -59,7 +59,7 @@ impl BodyReceiver {
         self.store.tasks()
     }
 
-    pub(super) fn bounds(&self) -> &config::Upload {
+    pub(super) fn bounds(&self) -> &config::UploadSettings {
         &self.bounds
     }
 
@@ -78,7 +78,7 @@ impl BodyReceiver {
     }
 
     /// A file that is the body.
-    pub(super) async fn receive_file(&self, mut body: Body) -> Result<Verified, Problem> {
+    pub(super) async fn receive_file(&self, mut body: BodyStream) -> Result<Verified, Problem> {
         let mut incoming = self.incoming().await?;
         while let Some(piece) = body.next().await {
             self.write(&mut incoming, piece.map_err(cut)?).await?;
@@ -87,7 +87,7 @@ impl BodyReceiver {
     }
 
     /// Words that are the body.
-    pub(super) async fn receive_words(&self, mut body: Body) -> Result<Vec<u8>, Problem> {
+    pub(super) async fn receive_words(&self, mut body: BodyStream) -> Result<Vec<u8>, Problem> {
         let mut words = Vec::new();
         while let Some(piece) = body.next().await {
             words.extend_from_slice(&piece.map_err(cut)?);
@@ -99,7 +99,7 @@ impl BodyReceiver {
     /// A form with a file in it; a body that is no form is the file itself.
     pub(super) async fn receive_form(
         &self,
-        body: Body,
+        body: BodyStream,
         content_type: &str,
     ) -> Result<Received, Problem> {
         let Ok(boundary) = multer::parse_boundary(content_type) else {
@@ -147,7 +147,7 @@ impl BodyReceiver {
     pub(super) async fn receive_parted(
         &self,
         publish: &'static dyn DocumentPublish,
-        mut body: Body,
+        mut body: BodyStream,
     ) -> Result<Received, Problem> {
         let (writer, mut reader) = piped(PIECES_AHEAD);
         let mut file = FileWriter {

@@ -7,9 +7,9 @@ use tokio::sync::Mutex;
 use tracing::{error, warn};
 
 use super::Snapshot;
-use crate::config::{Config, Repository as Written, is_repository_name};
+use crate::config::{Config, RepositorySettings, is_repository_name};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Entry, Group, Groups};
+use crate::rule::{Group, Groups, WayIn};
 use crate::store::packages::{Managed, Packages};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
@@ -313,7 +313,7 @@ fn without_repository(groups: &Groups, name: &str) -> Vec<Group> {
     let without = |group: &Group| {
         let mut group = group.clone();
         let mut is_named = false;
-        for entry in Entry::ALL {
+        for entry in WayIn::ALL {
             is_named |= group.settings.of_mut(entry).repositories.remove(name);
         }
         is_named.then_some(group)
@@ -326,8 +326,8 @@ fn conflict(message: String) -> Problem {
 }
 
 /// What a repository made by the API is among those of the configuration.
-fn written(one: &Managed) -> Written {
-    Written::made(&one.name, &one.upstreams, &one.connections)
+fn written(one: &Managed) -> RepositorySettings {
+    RepositorySettings::made(&one.name, &one.upstreams, &one.connections)
 }
 
 /// The configuration with all repositories. Where one made by the API cannot be any more, because
@@ -375,7 +375,7 @@ mod tests {
 
     fn group(pattern: &str, repository: &str) -> Group {
         let mut settings = Settings::default();
-        let setting = settings.of_mut(Entry::Publish);
+        let setting = settings.of_mut(WayIn::Publish);
         setting.mode = Mode::AllowSpecificRepositories;
         setting.repositories.insert(repository.to_owned());
         Group {
@@ -428,7 +428,7 @@ mod tests {
             Groups::clone(&fixture.snapshot().groups),
         ] {
             let group = groups.get("/npm/acme/*").unwrap();
-            assert!(group.settings.of(Entry::Publish).repositories.is_empty());
+            assert!(group.settings.of(WayIn::Publish).repositories.is_empty());
         }
         // Another of the name begins with nothing.
         registry.create(made(), &[]).await.unwrap();

@@ -8,7 +8,7 @@ use crate::config;
 use crate::connection::{Connection, LoopId};
 use crate::package::Format;
 use crate::problem::{Decider, Problem};
-use crate::rule::{Entrance, Entry, Groups};
+use crate::rule::{Entrance, Groups, WayIn};
 use crate::telemetry::Metrics;
 
 /// What a repository draws on.
@@ -163,14 +163,12 @@ impl Snapshot {
             });
         }
         let named = |name: &str| connections.iter().find(|it| it.name == name).cloned();
-        let of = |sources: &[config::RepositorySource]| {
+        let of = |sources: &[config::SourceSetting]| {
             sources
                 .iter()
                 .filter_map(|source| match source {
-                    config::RepositorySource::Own(name) => Some(Source::Own(name.as_str().into())),
-                    config::RepositorySource::Connection(name) => {
-                        named(name).map(Source::Connection)
-                    }
+                    config::SourceSetting::Own(name) => Some(Source::Own(name.as_str().into())),
+                    config::SourceSetting::Connection(name) => named(name).map(Source::Connection),
                 })
                 .collect()
         };
@@ -182,9 +180,9 @@ impl Snapshot {
                     name: repository.name.clone(),
                     sources: of(&repository.sources),
                     publish: match &repository.publish {
-                        config::Publish::Deny => Publish::Deny,
-                        config::Publish::Local => Publish::Local,
-                        config::Publish::Forward(names) => Publish::Forward {
+                        config::PublishSetting::Deny => Publish::Deny,
+                        config::PublishSetting::Local => Publish::Local,
+                        config::PublishSetting::Forward(names) => Publish::Forward {
                             to: names.iter().filter_map(|name| named(name)).collect(),
                             spool: repository.spool,
                         },
@@ -223,11 +221,11 @@ impl Snapshot {
             if !open.repositories.insert(written.name.as_str()) {
                 continue;
             }
-            if entrance.admits(Entry::ExternalUpstream, &written.name) {
+            if entrance.admits(WayIn::ExternalUpstream, &written.name) {
                 let external = written.external.iter();
                 open.connections.extend(external.map(String::as_str));
             }
-            if entrance.admits(Entry::InternalUpstream, &written.name) {
+            if entrance.admits(WayIn::InternalUpstream, &written.name) {
                 waiting.extend(written.upstreams.iter().map(String::as_str));
             }
         }

@@ -10,7 +10,7 @@ use super::lookup::Lookup;
 use super::own::{OwnPackage, OwnPackages};
 use super::source::Source;
 use crate::connection::Connection;
-use crate::fetch::Currency;
+use crate::fetch::StillCurrent;
 use crate::package::{Format, Origin, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Entrance;
@@ -83,7 +83,7 @@ impl PackageSource {
 pub(super) struct SourceChain {
     pub sources: Vec<PackageSource>,
     /// They end when a source that has nothing of the package may have something.
-    pub currencies: Vec<Currency>,
+    pub still_current: Vec<StillCurrent>,
     /// Until when the package catalog's word holds; seconds since 1970.
     pub until: i64,
     /// Why nobody outside is asked, where that is so.
@@ -94,7 +94,7 @@ impl SourceChain {
     fn empty() -> Self {
         Self {
             sources: Vec::new(),
-            currencies: Vec::new(),
+            still_current: Vec::new(),
             until: i64::MAX,
             blocked: None,
         }
@@ -131,7 +131,7 @@ impl SourceChain {
                     let held = own.of(name, package).await?;
                     // The nearest repository's word holds.
                     said = said.or(held.restrictions);
-                    chain.currencies.push(held.currency.clone());
+                    chain.still_current.push(held.still_current.clone());
                     chain.until = chain.until.min(held.until);
                     let Some(listing) = &held.listing else {
                         continue;

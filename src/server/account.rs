@@ -13,15 +13,15 @@ use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
 use crate::repository::Cached;
-use crate::telemetry::log::{self, Access};
-use crate::telemetry::{AnswerLabels, Metrics, Pulled, Run, Traffic, Who};
+use crate::telemetry::log::{self, AccessLine};
+use crate::telemetry::{AnswerLabels, Metrics, PulledVersion, Run, Traffic, Who};
 
 /// How much of a path stands in the log.
 const PATH_BYTES_MAX: usize = 200;
 
 /// What a request turned out to be about.
 #[derive(Clone, Default)]
-pub struct Subject {
+pub struct RequestSubject {
     pub format: Option<Format>,
     pub repository: String,
     pub package: String,
@@ -31,24 +31,29 @@ pub struct Subject {
 }
 
 /// What every giving of the same answer has in common.
-pub struct Entry {
-    subject: Subject,
+pub struct AnswerRecord {
+    subject: RequestSubject,
     outcome: AnswerOutcome,
     status: u16,
     answers: Counter,
     traffic: Option<Arc<Traffic>>,
-    pulled: Option<Arc<Pulled>>,
+    pulled: Option<Arc<PulledVersion>>,
 }
 
-impl Entry {
-    pub fn new(metrics: &Metrics, subject: Subject, outcome: AnswerOutcome, status: u16) -> Self {
+impl AnswerRecord {
+    pub fn new(
+        metrics: &Metrics,
+        subject: RequestSubject,
+        outcome: AnswerOutcome,
+        status: u16,
+    ) -> Self {
         let format = subject.format.filter(|_| !subject.repository.is_empty());
         let is_pull = matches!(status, 200 | 206) && !subject.version.is_empty();
         Self {
             answers: counter(metrics, subject.format, outcome, status),
             traffic: format.map(|format| metrics.ledger.traffic(&subject.repository, format)),
             pulled: is_pull.then(|| {
-                Arc::new(Pulled {
+                Arc::new(PulledVersion {
                     repository: subject.repository.clone(),
                     package: subject.package.clone(),
                     version: subject.version.clone(),
@@ -76,9 +81,9 @@ fn counter(
 }
 
 /// One answer under way.
-pub struct Account {
+pub struct AnswerAccount {
     pub larder: Arc<Larder>,
-    pub entry: Arc<Entry>,
+    pub entry: Arc<AnswerRecord>,
     pub who: Who,
     pub method: Method,
     pub uri: Uri,
@@ -87,14 +92,14 @@ pub struct Account {
     pub run: Option<(Arc<Run>, Option<Cached>)>,
 }
 
-impl Account {
+impl AnswerAccount {
     /// Counts the answer and writes the access line.
     pub fn close(self, bytes: u64, result: Result<(), Problem>) {
         let elapsed = self.started.elapsed();
         let metrics = &self.larder.metrics;
         metrics.served_bytes.inc_by(bytes);
         metrics.seconds.observe(elapsed);
-        let Entry {
+        let AnswerRecord {
             subject,
             status,
             answers,
@@ -133,7 +138,7 @@ impl Account {
         }
         let path = self.path();
         match subject.format {
-            Some(format) => log::access(&Access {
+            Some(format) => log::access(&AccessLine {
                 method: self.method.as_str(),
                 path,
                 format: format.as_str(),

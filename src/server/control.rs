@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::account::{Account, Entry, Subject};
+use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
 use super::handle::told;
 use super::reply::{self, Answer, Body};
 use super::request_body::{self, unstalled};
@@ -37,10 +37,10 @@ use crate::{Larder, access, airgap};
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Command {
-    Repositories(manage::Command),
-    Access(access::manage::Command),
-    AirGap(airgap::Command),
-    Upkeep(upkeep::Command),
+    Repositories(manage::ManageCommand),
+    Access(access::manage::AccessCommand),
+    AirGap(airgap::AirgapCommand),
+    Upkeep(upkeep::UpkeepCommand),
 }
 
 /// The head of a bundle, before the bundle.
@@ -57,7 +57,7 @@ const PIECES_AHEAD_MAX: usize = 8;
 const COMMANDERS_MAX: usize = 1024;
 
 /// The socket in the data directory, which only its owner can open.
-pub struct Control {
+pub struct ControlSocket {
     larder: Arc<Larder>,
     /// None where the disk takes no sockets.
     socket: Option<UnixListener>,
@@ -70,7 +70,7 @@ pub struct Commander {
     place: OwnedSemaphorePermit,
 }
 
-impl Control {
+impl ControlSocket {
     /// Opens the socket. Where that fails, Larder serves all the same.
     pub fn open(larder: &Arc<Larder>) -> Self {
         let socket = larder
@@ -176,8 +176,13 @@ async fn handle(
     }
     .for_method(&method);
     let status = answer.response.status().as_u16();
-    let entry = Entry::new(&larder.metrics, Subject::default(), answer.outcome, status);
-    let account = Account {
+    let entry = AnswerRecord::new(
+        &larder.metrics,
+        RequestSubject::default(),
+        answer.outcome,
+        status,
+    );
+    let account = AnswerAccount {
         larder,
         entry: Arc::new(entry),
         who: Who::At(Ipv4Addr::LOCALHOST.into()),
@@ -241,11 +246,11 @@ async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Probl
     reason = "the operator, whom the system lets in"
 )]
 async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Problem> {
-    let health::Question {
+    let health::DecideQuery {
         repository,
         package,
         version,
-    } = health::Question::read(query)?;
+    } = health::DecideQuery::read(query)?;
     let snapshot = larder.snapshot();
     let repository = snapshot.repository(&repository)?;
     let reader = larder.repositories.reader();
@@ -291,7 +296,7 @@ async fn export(larder: &Arc<Larder>, order: airgap::Order) -> Result<Answer, Pr
 async fn import(
     larder: &Arc<Larder>,
     query: Option<&str>,
-    mut body: crate::repository::Body,
+    mut body: crate::repository::BodyStream,
 ) -> Result<Answer, Problem> {
     let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let trusted = query

@@ -11,17 +11,17 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tracing::error;
 
-use super::account::{Account, Entry, Subject};
+use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
 use super::answer::{Asked, answer};
 use super::audit::Line;
 use super::credential::CredentialHeaders;
 use super::host::Host;
 use super::peer::Peer;
-use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body};
+use super::response_cache::{self, ResponseCache};
 use super::route::{Route, RunTag, single_slashes};
 use crate::Larder;
-use crate::access::{Caller, Door, Principal};
+use crate::access::{Caller, Endpoints, Principal};
 use crate::connection;
 use crate::package::Format;
 use crate::problem::{Kind, Problem};
@@ -32,7 +32,7 @@ use crate::telemetry::Who;
 /// What answers are given from.
 pub struct Server {
     pub larder: Arc<Larder>,
-    pub answers: Answers,
+    pub answers: ResponseCache,
 }
 
 /// Finds out who asks, where the route leads into a repository. Nobody needs to be known at an open
@@ -50,12 +50,12 @@ fn identify(
             &snapshot.config,
             &presented.credential(),
             peer.address,
-            Door::Repositories,
+            Endpoints::Repositories,
         ),
     }
 }
 
-/// Answers a request; `reached` is this end of its socket.
+/// ResponseCache a request; `reached` is this end of its socket.
 pub async fn handle(
     server: Arc<Server>,
     socket: Peer,
@@ -79,7 +79,7 @@ pub async fn handle(
     let caller = asked_by.and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
     let key = match (&host, &caller) {
         (Ok(host), Ok(caller)) => {
-            ready::key(&parts, &route, peer.over_tls, host, &caller.principal)
+            response_cache::key(&parts, &route, peer.over_tls, host, &caller.principal)
         }
         _ => None,
     };
@@ -89,7 +89,7 @@ pub async fn handle(
     };
     let access = larder.access.number();
     if let Some(key) = &key
-        && let Some(response) = server.answers.again(
+        && let Some(response) = server.answers.replay(
             larder,
             key,
             &parts.uri,
@@ -145,7 +145,7 @@ pub async fn handle(
             .await;
     }
     if let Some(problem) = &problem {
-        let Subject {
+        let RequestSubject {
             repository,
             package,
             asset,
@@ -153,14 +153,14 @@ pub async fn handle(
         } = &line.subject;
         larder.tell_refused(repository, package, asset, problem);
     }
-    let entry = Entry::new(&larder.metrics, line.subject, answer.outcome, status);
+    let entry = AnswerRecord::new(&larder.metrics, line.subject, answer.outcome, status);
     let entry = Arc::new(entry);
     if let Some(key) = key.filter(|_| line.is_lasting) {
         server
             .answers
             .keep(key, &mut answer, snapshot.number, access, &entry);
     }
-    let account = Account {
+    let account = AnswerAccount {
         larder: Arc::clone(larder),
         entry,
         who,

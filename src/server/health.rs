@@ -40,13 +40,13 @@ pub fn front() -> Answer {
 }
 
 /// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`.
-pub struct Question {
+pub struct DecideQuery {
     pub repository: String,
     pub package: PackageId,
     pub version: String,
 }
 
-impl Question {
+impl DecideQuery {
     /// Reads the query.
     pub fn read(query: Option<&str>) -> Result<Self, Problem> {
         let mut query = query_of(query);

@@ -177,7 +177,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::config::{Learned, Source, load};
+    use crate::config::{ConfigSource, Learned, load};
 
     const REACHED: ([u8; 4], u16) = ([127, 0, 0, 1], 5273);
 
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn config(text: &str) -> Config {
-        let source = Source {
+        let source = ConfigSource {
             file: "t".to_owned(),
             text: format!("data_dir = \"/x\"\n{text}"),
             environment: Vec::new(),

@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 
 use crate::format::bounded::{self, Bounded, ReadError, TooLong};
 use crate::problem::Problem;
-use crate::repository::Body;
+use crate::repository::BodyStream;
 
 /// The body, which ends with an error where nothing comes for too long.
-pub fn unstalled(body: Incoming, patience: Duration) -> Body {
+pub fn unstalled(body: Incoming, patience: Duration) -> BodyStream {
     let pieces = body.into_data_stream().map_err(std::io::Error::other);
     stream::unfold(Some(pieces), move |pieces| async move {
         let mut pieces = pieces?;

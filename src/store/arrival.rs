@@ -21,7 +21,7 @@ pub const HELD_BACK_BYTES: u64 = 64 * 1024;
 
 /// What is known of a download before its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct DownloadHead {
     pub size: Option<u64>,
     pub media_type: String,
     pub last_modified: Option<String>,
@@ -29,7 +29,7 @@ pub struct Head {
 
 /// How far a download's bytes can be trusted.
 #[derive(Clone, Debug)]
-pub enum Progress {
+pub enum DownloadProgress {
     Flowing,
     /// All bytes are in the file and are what was promised.
     Verified {
@@ -42,24 +42,24 @@ pub enum Progress {
 /// A download under way.
 #[derive(Clone)]
 pub struct Arrival {
-    pub head: Head,
+    pub head: DownloadHead,
     content: Content,
     /// Of the whole file to be, where its size is known and it is not sealed.
     pages: Option<Arc<Pages>>,
     written: watch::Receiver<u64>,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<DownloadProgress>,
 }
 
 impl Arrival {
     #[must_use]
     pub fn new(
-        head: Head,
+        head: DownloadHead,
         Growing {
             content,
             written,
             windows,
         }: Growing,
-        progress: watch::Receiver<Progress>,
+        progress: watch::Receiver<DownloadProgress>,
     ) -> Self {
         let pages = match (&content, head.size) {
             (Content::Plain(file), Some(size)) => Some(Arc::new(Pages::of(
@@ -83,8 +83,8 @@ impl Arrival {
     #[must_use]
     pub fn blob(&self) -> Option<BlobId> {
         match &*self.progress.borrow() {
-            Progress::Verified { blob, .. } => Some(*blob),
-            Progress::Flowing | Progress::Failed(_) => None,
+            DownloadProgress::Verified { blob, .. } => Some(*blob),
+            DownloadProgress::Flowing | DownloadProgress::Failed(_) => None,
         }
     }
 
@@ -103,10 +103,10 @@ impl Arrival {
     /// Where they are not, or the download failed.
     pub async fn over(&self) -> Result<(), Problem> {
         let mut progress = self.progress.clone();
-        let over = progress.wait_for(|progress| !matches!(progress, Progress::Flowing));
+        let over = progress.wait_for(|progress| !matches!(progress, DownloadProgress::Flowing));
         match &*over.await.map_err(|_| left())? {
-            Progress::Failed(problem) => Err(problem.clone()),
-            Progress::Verified { .. } | Progress::Flowing => Ok(()),
+            DownloadProgress::Failed(problem) => Err(problem.clone()),
+            DownloadProgress::Verified { .. } | DownloadProgress::Flowing => Ok(()),
         }
     }
 
@@ -179,12 +179,12 @@ impl Follower {
     async fn readable(&mut self) -> Result<u64, Problem> {
         loop {
             let limit = match &*self.arrival.progress.borrow_and_update() {
-                Progress::Failed(problem) => return Err(problem.clone()),
-                Progress::Verified { size, .. } => {
+                DownloadProgress::Failed(problem) => return Err(problem.clone()),
+                DownloadProgress::Verified { size, .. } => {
                     let end = self.end.unwrap_or(*size).min(*size);
                     return Ok(end.saturating_sub(self.at));
                 }
-                Progress::Flowing => self
+                DownloadProgress::Flowing => self
                     .arrival
                     .written
                     .borrow_and_update()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::content::{Content, Reader};
+use super::content::{Content, ContentReader};
 use super::map::{Pages, WINDOW_BYTES, Windows};
 use super::seal::Sealer;
 use super::{Error, Pieces};
@@ -266,7 +266,7 @@ impl Blob {
     pub fn reader(&self) -> Box<dyn Readable> {
         match (&self.0.place, self.content()) {
             (Place::Memory(bytes), _) => Box::new(std::io::Cursor::new(bytes.clone())),
-            (_, Some(content)) => Box::new(Reader::new(content, self.size())),
+            (_, Some(content)) => Box::new(ContentReader::new(content, self.size())),
             (_, None) => Box::new(std::io::empty()),
         }
     }

@@ -189,7 +189,7 @@ fn read_at_once(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
 
 /// A content as a reader that can go anywhere. Blocks. It keeps the chunk that it read last, as
 /// archives are read in small pieces.
-pub struct Reader {
+pub struct ContentReader {
     content: Content,
     size: u64,
     at: u64,
@@ -199,7 +199,7 @@ pub struct Reader {
     held_at: u64,
 }
 
-impl Reader {
+impl ContentReader {
     #[must_use]
     pub fn new(content: Content, size: u64) -> Self {
         Self {
@@ -213,7 +213,7 @@ impl Reader {
     }
 }
 
-impl io::Read for Reader {
+impl io::Read for ContentReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Content::Sealed(_) = &self.content else {
             let wait = Wait::ForTheDisk;
@@ -244,7 +244,7 @@ impl io::Read for Reader {
     }
 }
 
-impl io::Seek for Reader {
+impl io::Seek for ContentReader {
     fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
         let (base, offset) = match to {
             io::SeekFrom::Start(at) => (at, 0),
@@ -259,7 +259,7 @@ impl io::Seek for Reader {
 }
 
 /// Writes a content, plain or sealed, from its beginning to its end.
-pub enum Writer<'a> {
+pub enum ContentWriter<'a> {
     Plain(&'a File),
     Sealed {
         file: &'a File,
@@ -269,7 +269,7 @@ pub enum Writer<'a> {
     },
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ContentWriter<'a> {
     #[must_use]
     pub fn new(file: &'a File, seal: Option<&'a Seal>) -> Self {
         match seal {
@@ -366,7 +366,7 @@ mod tests {
     fn sealed(sealer: &Sealer, bytes: &[u8]) -> (Arc<File>, Arc<Seal>) {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let seal = sealer.begin(&file).unwrap();
-        let mut writer = Writer::new(&file, Some(&seal));
+        let mut writer = ContentWriter::new(&file, Some(&seal));
         let mut readable = 0;
         for piece in bytes.chunks(1000) {
             readable += writer.write(piece).unwrap();
@@ -379,7 +379,7 @@ mod tests {
 
     fn read_all(content: &Content, size: u64) -> io::Result<Vec<u8>> {
         let mut read = Vec::new();
-        Reader::new(content.clone(), size).read_to_end(&mut read)?;
+        ContentReader::new(content.clone(), size).read_to_end(&mut read)?;
         Ok(read)
     }
 
@@ -417,7 +417,7 @@ mod tests {
                     let expected = &expected[..expected.len().min(70_000)];
                     assert!(into[..filled] == *expected, "{length} from {offset}");
                 }
-                let mut reader = Reader::new(content, size);
+                let mut reader = ContentReader::new(content, size);
                 reader.seek(io::SeekFrom::End(0)).unwrap();
                 assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
             }

@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
+pub use arrival::{Arrival, Arrivals, DownloadHead, DownloadProgress, Follower, Leader, Phase};
 pub use blob::{Blob, WeakBlob};
-pub use content::Reader;
+pub use content::ContentReader;
 pub use directory::DataDirectory;
 pub use door::Door;
 pub use files::{BlobFiles, Health};
@@ -43,7 +43,7 @@ pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
 pub use recording::Recording;
 pub use records::Records;
-pub use reseal::{Progress as ResealProgress, Resealed};
+pub use reseal::{ResealProgress, Resealed};
 pub use retention::BlobRetention;
 pub use space::NotKept;
 pub use upkeep::Waste;
@@ -291,7 +291,7 @@ impl Store {
     }
 
     /// Writes down what was counted of answers and fetches.
-    pub async fn write_down(&self, ledger: &Ledger, bounds: &config::Report) {
+    pub async fn write_down(&self, ledger: &Ledger, bounds: &config::ReportSettings) {
         let page = ledger.take();
         if page.is_empty() {
             return;

@@ -36,7 +36,7 @@ impl Store {
     /// Where the disk or a catalog fails.
     pub async fn collect_garbage(
         &self,
-        bounds: &config::Report,
+        bounds: &config::ReportSettings,
         dry_run: bool,
     ) -> Result<Waste, Error> {
         // What a bundle brings is named by no row until it is whole.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
+use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, ini, read};
 use crate::airgap::lockfile;
 use crate::airgap::platform::Platforms;
 use crate::config::{Auth, CredentialScope};
@@ -15,7 +15,7 @@ use crate::package::Format;
 use crate::secret::Secret;
 
 /// The registry that npm is set to: by environment, by `.npmrc`, else npm's own default.
-pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<ClientUpstream> {
     let settings = Settings::read();
     let leaves_out = |url: &String| own.leaves_out(Format::Npm, url);
     let named = settings.registries();
@@ -37,7 +37,7 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
     if !url.contains("://") {
         return None;
     }
-    Some(Upstream {
+    Some(ClientUpstream {
         auth: settings.auth(&url),
         url,
     })
@@ -232,7 +232,7 @@ fn expand(text: &str) -> String {
 
 /// Every client of the family reads one of these.
 #[must_use]
-pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
+pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     let registry = place.of(Format::Npm);
     vec![
         ("npm_config_registry", registry.clone()),
@@ -254,7 +254,7 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
 /// The user's own settings, with the credential that npm has for its registry as one for our
 /// address too. A file, since shells drop variables that are named after addresses.
 #[must_use]
-pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
+pub fn settings_with(place: &LarderAddress, auth: &Auth) -> Option<String> {
     let Auth::Header { value, .. } = auth else {
         return None;
     };

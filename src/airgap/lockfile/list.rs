@@ -2,7 +2,7 @@
 //! without a line.
 
 use super::{Needs, Read, json};
-use crate::airgap::want::{File, Want};
+use crate::airgap::want::{Want, WantedFile};
 use crate::format::package;
 use crate::package::Format;
 use crate::store::catalog::wish::Wish;
@@ -65,7 +65,7 @@ pub fn wishes(text: &str) -> Read {
         package(&wish.package).map_err(|problem| problem.message)?;
         let files = match wish.file.as_str() {
             "" => Vec::new(),
-            file => vec![File::named(file)],
+            file => vec![WantedFile::named(file)],
         };
         needs.wants.push(Want {
             package: wish.package,

@@ -61,14 +61,14 @@ pub struct Binding {
 
 /// What is in hand.
 #[derive(Default)]
-pub struct Shelf {
+pub struct KnownPoms {
     /// `None`: there is none.
     pub poms: HashMap<Gav, Option<Arc<Pom>>>,
     /// All versions of a group's artifact.
     pub versions: HashMap<(String, String), Vec<String>>,
 }
 
-impl Shelf {
+impl KnownPoms {
     /// Puts in a project that is built here.
     pub fn add_project(&mut self, pom: &Arc<Pom>) {
         let gav = model::gav_of(pom);

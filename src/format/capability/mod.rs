@@ -13,7 +13,7 @@ pub use audit_question::AuditQuestion;
 pub use directory::Directory;
 pub use document_publish::{Amendment, DocumentPublish};
 pub use evidence::{DocumentEvidence, Evidence, FactsPart, PathEvidence, PredictedFacts};
-pub use prefetch::{Lead, LeadInput, Prefetch};
+pub use prefetch::{Prefetch, PrefetchHint, PrefetchInput};
 pub use requirements::{Need, Requirements};
 pub use streamed_index::{StreamInput, StreamedIndex};
 pub use uploads::Uploads;

@@ -3,7 +3,7 @@ use crate::{FormatError, Resource, Shows, Subject, Target, Upstream};
 
 /// What a resolver is likely to ask for next, when it has read what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lead {
+pub struct PrefetchHint {
     /// A document, or an asset that is read as one (a pom, a wheel's metadata).
     pub target: Target,
     /// Which versions of it are wanted, in the format's own words; none where all are.
@@ -11,7 +11,7 @@ pub struct Lead {
 }
 
 /// What leads are read from.
-pub struct LeadInput<'a> {
+pub struct PrefetchInput<'a> {
     pub of: &'a Target,
     pub upstream: Upstream<'a>,
     /// Which versions of the package the resolver wants, as far as that is known.
@@ -20,7 +20,7 @@ pub struct LeadInput<'a> {
     pub shows: Option<&'a Shows<'a>>,
 }
 
-impl LeadInput<'_> {
+impl PrefetchInput<'_> {
     pub(crate) fn shows(&self, version: &str) -> bool {
         self.shows
             .is_none_or(|shows| shows(Subject::Version(version)))
@@ -34,11 +34,11 @@ pub trait Prefetch: Sync {
     fn read_beforehand(&self, package: &PackageId, whole: bool) -> Vec<Resource>;
 
     /// Whether a resolver that asks for the target asks for more by what stands in it.
-    fn leads_on(&self, target: &Target) -> bool;
+    fn gives_hints(&self, target: &Target) -> bool;
 
     /// What it asks for then: guesses, of the version that it is likely to choose.
     ///
     /// # Errors
     /// Where the bytes are not what the format says.
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError>;
+    fn prefetch_hints(&self, input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError>;
 }

@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 
 use quick_xml::escape::escape;
 
-use super::{View, version};
+use super::{MavenView, version};
 use crate::package::{Listing, Release, Status};
-use crate::{DocumentId, Own, View as AnyView};
+use crate::{DocumentId, Own, View};
 
 const XML: &str = "application/xml";
 
 pub fn compose(document: &DocumentId, own: Own<'_>) -> Option<(Vec<u8>, &'static str)> {
-    let (AnyView::Maven(view), Own::Package(listing)) = (&document.view, own) else {
+    let (View::Maven(view), Own::Package(listing)) = (&document.view, own) else {
         return None;
     };
     let text = match view {
-        View::Metadata { .. } => artifact(listing),
-        View::VersionMetadata { version, .. } => listing
+        MavenView::Metadata { .. } => artifact(listing),
+        MavenView::VersionMetadata { version, .. } => listing
             .release(version)
             .filter(|release| release.status.is_served())
             .and_then(|release| snapshot(listing, release)),
-        View::Other { .. } => None,
+        MavenView::Other { .. } => None,
     };
     text.map(|text| (text.into_bytes(), XML))
 }

@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use quick_xml::escape::escape;
 
-use super::{View, version};
+use super::{MavenView, version};
 use crate::edit::Edits;
 use crate::xml::{self, Element};
-use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
+use crate::{FormatError, RenderInput, Rendering, Subject, View, text};
 
 /// The elements that stand in lists. All others occur once in their parent: Maven refuses a second
 /// one, and other readers take either.
@@ -74,19 +74,19 @@ pub fn versions(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
 }
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let AnyView::Maven(view) = &input.document.view else {
+    let View::Maven(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of Maven"));
     };
     let body = match view {
         // A list of the repository's, which has no addresses in it and opens no version.
-        View::Other { .. } => None,
-        View::Metadata { .. } => {
+        MavenView::Other { .. } => None,
+        MavenView::Metadata { .. } => {
             let metadata = Metadata::read(input.upstream.bytes)?;
             input
                 .shows
                 .and_then(|shows| filter(&metadata, |version| shows(Subject::Version(version))))
         }
-        View::VersionMetadata { version, .. } => {
+        MavenView::VersionMetadata { version, .. } => {
             Metadata::read(input.upstream.bytes)?;
             if input
                 .shows

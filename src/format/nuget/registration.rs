@@ -17,20 +17,20 @@ pub struct Leaf<'a> {
 }
 
 /// A page of an index; `leaves` is absent where they stand in a document of their own.
-pub struct Page<'a> {
+pub struct RegistrationPage<'a> {
     pub node: Node<'a>,
     pub leaves: Option<Vec<Leaf<'a>>>,
 }
 
 /// The pages of an index, or the one page that the document is; `None` where it is neither.
-pub fn pages(root: Node<'_>) -> Result<Option<Vec<Page<'_>>>, FormatError> {
+pub fn pages(root: Node<'_>) -> Result<Option<Vec<RegistrationPage<'_>>>, FormatError> {
     let Some(items) = root.get_in_any_case("items")? else {
         return Ok(None);
     };
     let items = items.elements()?;
     for item in &items {
         if item.get_in_any_case("catalogEntry")?.is_some() {
-            return Ok(Some(vec![Page {
+            return Ok(Some(vec![RegistrationPage {
                 node: root,
                 leaves: Some(leaves(&items)?),
             }]));
@@ -41,7 +41,7 @@ pub fn pages(root: Node<'_>) -> Result<Option<Vec<Page<'_>>>, FormatError> {
             Some(items) => Some(leaves(&items.elements()?)?),
             None => None,
         };
-        Ok(Page { node, leaves })
+        Ok(RegistrationPage { node, leaves })
     });
     pages.collect::<Result<_, _>>().map(Some)
 }

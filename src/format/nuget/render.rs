@@ -6,13 +6,11 @@ use url::Url;
 
 use super::registration::{self, string};
 use super::service::{self, Addresses};
-use super::{Nuget, View, name, version};
+use super::{Nuget, NugetView, name, version};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
-use crate::{
-    Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView, query_of,
-};
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View, query_of};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -28,31 +26,31 @@ const ADDRESSES: &[&str] = &[
 const DEPTH_MAX: usize = 12;
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let AnyView::Nuget(view) = &input.document.view else {
+    let View::Nuget(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of NuGet"));
     };
     let mut edits = Edits::new();
     let mut aliases = Vec::new();
     match view {
-        View::ServiceIndex => {
+        NugetView::ServiceIndex => {
             return Ok(Rendering {
                 body: service::render(input)?,
                 content_type: Cow::Borrowed("application/json"),
                 aliases,
             });
         }
-        View::FlatIndex => flat_index(input, &mut edits)?,
-        View::Autocomplete { query } => autocomplete(input, query, &mut edits)?,
-        View::Search { .. } => {
+        NugetView::FlatIndex => flat_index(input, &mut edits)?,
+        NugetView::Autocomplete { query } => autocomplete(input, query, &mut edits)?,
+        NugetView::Search { .. } => {
             addresses(input, &mut edits, &mut aliases)?;
             search(input, &mut edits)?;
         }
-        View::Registration { .. } | View::Elsewhere { .. } => {
+        NugetView::Registration { .. } | NugetView::Elsewhere { .. } => {
             addresses(input, &mut edits, &mut aliases)?;
             hide_leaves(input, &mut edits)?;
         }
-        View::Vulnerabilities => addresses(input, &mut edits, &mut aliases)?,
-        View::Signatures => {
+        NugetView::Vulnerabilities => addresses(input, &mut edits, &mut aliases)?,
+        NugetView::Signatures => {
             addresses(input, &mut edits, &mut aliases)?;
             if !input.is_only_source {
                 // Clients refuse whatever is unsigned of a source that says so (NU3004).
@@ -389,16 +387,16 @@ mod tests {
 
     const UP: &str = "https://up.example";
 
-    fn run(view: View, body: &str) -> Result<String, FormatError> {
+    fn run(view: NugetView, body: &str) -> Result<String, FormatError> {
         let url = Url::parse(UP).unwrap();
         let id = name::parse("x").unwrap();
         let document = DocumentId {
             package: matches!(
                 view,
-                View::FlatIndex | View::Registration { .. } | View::Elsewhere { .. }
+                NugetView::FlatIndex | NugetView::Registration { .. } | NugetView::Elsewhere { .. }
             )
             .then_some(id),
-            view: AnyView::Nuget(view),
+            view: View::Nuget(view),
         };
         let shows = |subject: Subject<'_>| {
             !matches!(
@@ -430,18 +428,18 @@ mod tests {
         Ok(String::from_utf8(body).unwrap())
     }
 
-    fn views() -> [View; 6] {
+    fn views() -> [NugetView; 6] {
         let query = || String::new();
         [
-            View::FlatIndex,
-            View::Registration {
+            NugetView::FlatIndex,
+            NugetView::Registration {
                 form: Registrations::Plain,
                 path: "x/index.json".to_owned(),
             },
-            View::Elsewhere { url: UP.to_owned() },
-            View::Search { query: query() },
-            View::Autocomplete { query: query() },
-            View::Vulnerabilities,
+            NugetView::Elsewhere { url: UP.to_owned() },
+            NugetView::Search { query: query() },
+            NugetView::Autocomplete { query: query() },
+            NugetView::Vulnerabilities,
         ]
     }
 

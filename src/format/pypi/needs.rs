@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::leads::{requirement, requirements};
+use super::hints::{requirement, requirements};
 use crate::Need;
 use crate::problem::Problem;
 use crate::upload::{Readable, bounded_bytes, tar_entry, zip_entry};

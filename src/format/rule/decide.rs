@@ -50,7 +50,7 @@ impl Rule {
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct RuleQuestion<'a> {
     pub package: &'a PackageId,
     pub version: &'a str,
     pub published: Option<Timestamp>,
@@ -78,12 +78,12 @@ pub enum Ruling {
 
 /// A ruling and the rule that made it; none where no rule matched.
 #[derive(Clone, Debug)]
-pub struct Decision<'a> {
+pub struct RuleDecision<'a> {
     pub rule: Option<&'a Rule>,
     pub ruling: Ruling,
 }
 
-impl Decision<'_> {
+impl RuleDecision<'_> {
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.ruling == Ruling::Allowed
@@ -91,7 +91,7 @@ impl Decision<'_> {
 
     /// # Errors
     /// The refusal as the client reads it, where the ruling is one.
-    pub fn permit(&self, question: &Question<'_>) -> Result<(), Problem> {
+    pub fn permit(&self, question: &RuleQuestion<'_>) -> Result<(), Problem> {
         let Ruling::Denied { why, opens } = &self.ruling else {
             return Ok(());
         };
@@ -234,7 +234,7 @@ impl Rules {
     }
 
     #[must_use]
-    pub fn decide(&self, question: &Question<'_>, now: Timestamp) -> Decision<'_> {
+    pub fn decide(&self, question: &RuleQuestion<'_>, now: Timestamp) -> RuleDecision<'_> {
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
             for pattern in rule
                 .packages
@@ -252,13 +252,13 @@ impl Rules {
                         opens: None,
                     },
                 };
-                return Decision {
+                return RuleDecision {
                     rule: Some(rule),
                     ruling,
                 };
             }
         }
-        Decision {
+        RuleDecision {
             rule: None,
             ruling: Ruling::Allowed,
         }
@@ -275,7 +275,7 @@ impl Rules {
     }
 }
 
-fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
+fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
     let denied = |why: String, opens| Ruling::Denied { why, opens };
     if rule.action == Action::Deny {
         let why = rule.reason.clone().unwrap_or_else(|| "denied".to_owned());
@@ -418,7 +418,7 @@ mod tests {
             ("left-pad", "1.4.0", None, "quarantine", false),
         ] {
             let package = npm(name);
-            let question = Question {
+            let question = RuleQuestion {
                 package: &package,
                 version,
                 published: published.map(at),
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn an_exception_ends_with_its_expiry() {
         let package = npm("left-pad");
-        let question = Question {
+        let question = RuleQuestion {
             package: &package,
             version: "1.3.0",
             published: None,
@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn a_refusal_says_who_why_and_until_when() {
         let package = npm("left-pad");
-        let question = Question {
+        let question = RuleQuestion {
             package: &package,
             version: "1.4.0",
             published: Some(at("2026-05-09T20:00:00Z")),

@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
 use crate::problem::Problem;
-use crate::server::account::Account;
+use crate::server::account::AnswerAccount;
 use crate::store::Blob;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
@@ -31,7 +31,7 @@ enum Content {
 pub struct Body {
     content: Content,
     sent: u64,
-    account: Option<Account>,
+    account: Option<AnswerAccount>,
 }
 
 impl Body {
@@ -73,7 +73,7 @@ impl Body {
     }
 
     /// Closes `account` when the body has ended or is dropped.
-    pub fn accounted(mut self, account: Account) -> Self {
+    pub fn accounted(mut self, account: AnswerAccount) -> Self {
         self.account = Some(account);
         self
     }

@@ -40,11 +40,11 @@ pub struct StoredDocument {
 
 /// The catalog's documents.
 #[derive(Clone)]
-pub struct Documents {
+pub struct CatalogDocuments {
     pub(super) pool: SqlitePool,
 }
 
-impl Documents {
+impl CatalogDocuments {
     /// The document's row.
     ///
     /// # Errors

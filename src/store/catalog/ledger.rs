@@ -6,13 +6,13 @@ use sqlx::{FromRow, SqlitePool};
 use crate::clock;
 use crate::config;
 use crate::store::sql::{Count, Error};
-use crate::telemetry::{Page, Who};
+use crate::telemetry::{LedgerPage, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// What a repository was asked for on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
-pub struct Traffic {
+pub struct TrafficOfDay {
     /// Days since 1970.
     pub day: i64,
     pub repository: String,
@@ -30,7 +30,7 @@ pub struct Traffic {
 
 /// What came from a connection on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
-pub struct Egress {
+pub struct EgressOfDay {
     /// Days since 1970.
     pub day: i64,
     pub connection: String,
@@ -82,8 +82,8 @@ impl Reports {
     /// Adds what was counted to today's lines; who pulls beyond the bound goes, the oldest first.
     pub(in crate::store) async fn add(
         &self,
-        page: Page,
-        bounds: &config::Report,
+        page: LedgerPage,
+        bounds: &config::ReportSettings,
     ) -> Result<(), Error> {
         let now = clock::unix_now();
         let day = now.div_euclid(DAY_SECONDS);
@@ -160,7 +160,7 @@ impl Reports {
     /// Lines older than they are remembered; says how many there are, or were.
     pub(in crate::store) async fn old_lines(
         &self,
-        bounds: &config::Report,
+        bounds: &config::ReportSettings,
         forgets: bool,
     ) -> Result<u64, Error> {
         let keep = i64::try_from(bounds.keep.as_secs()).unwrap_or(i64::MAX);
@@ -187,7 +187,7 @@ impl Reports {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn traffic(&self, days: u32) -> Result<Vec<Traffic>, Error> {
+    pub async fn traffic(&self, days: u32) -> Result<Vec<TrafficOfDay>, Error> {
         let lines = sqlx::query_as(
             "SELECT day, repository, format, requests, hits, failures, served FROM traffic WHERE day > ? \
              ORDER BY day, repository, format",
@@ -202,7 +202,7 @@ impl Reports {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn egress(&self, days: u32) -> Result<Vec<Egress>, Error> {
+    pub async fn egress(&self, days: u32) -> Result<Vec<EgressOfDay>, Error> {
         let lines = sqlx::query_as(
             "SELECT day, connection, format, fetches, bytes FROM egress WHERE day > ? ORDER BY day, connection",
         )

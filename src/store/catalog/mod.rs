@@ -22,9 +22,9 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub use alias::Aliases;
-pub use asset::{AssetKey, AssetRow, Assets, Pulled};
+pub use asset::{AssetKey, AssetRow, CatalogAssets, PulledPackage};
 pub use blob::Blobs;
-pub use document::{DocumentRow, Documents, StoredDocument};
+pub use document::{CatalogDocuments, DocumentRow, StoredDocument};
 pub use hold::Holds;
 pub use ledger::Reports;
 pub use progress::LongWork;
@@ -39,9 +39,9 @@ use wish::WishRows;
 pub struct Catalog {
     pool: SqlitePool,
     aliases: Aliases,
-    assets: Assets,
+    assets: CatalogAssets,
     blobs: Blobs,
-    documents: Documents,
+    documents: CatalogDocuments,
     holds: Holds,
     publish_dates: PublishDates,
     reports: Reports,
@@ -71,9 +71,9 @@ impl Catalog {
             .map_err(sql::Error::from)?;
         Ok(Self {
             aliases: Aliases { pool: pool.clone() },
-            assets: Assets { pool: pool.clone() },
+            assets: CatalogAssets { pool: pool.clone() },
             blobs: Blobs { pool: pool.clone() },
-            documents: Documents { pool: pool.clone() },
+            documents: CatalogDocuments { pool: pool.clone() },
             holds: Holds::open(pool.clone()).await?,
             publish_dates: PublishDates { pool: pool.clone() },
             reports: Reports { pool: pool.clone() },
@@ -96,7 +96,7 @@ impl Catalog {
 
     /// Immutable files that connections gave.
     #[must_use]
-    pub fn assets(&self) -> &Assets {
+    pub fn assets(&self) -> &CatalogAssets {
         &self.assets
     }
 
@@ -108,7 +108,7 @@ impl Catalog {
 
     /// Mutable metadata that connections gave.
     #[must_use]
-    pub fn documents(&self) -> &Documents {
+    pub fn documents(&self) -> &CatalogDocuments {
         &self.documents
     }
 

@@ -123,7 +123,8 @@ async fn packages_are_told_a_page_at_a_time() {
     }
     let first = assets.packages_here(None, 2).await.unwrap();
     let rest = assets.packages_here(first.last(), 2).await.unwrap();
-    let names = |page: &[Pulled]| page.iter().map(|it| it.package.clone()).collect::<Vec<_>>();
+    let names =
+        |page: &[PulledPackage]| page.iter().map(|it| it.package.clone()).collect::<Vec<_>>();
     assert_eq!(names(&first), ["npm:a", "npm:b"]);
     assert_eq!(names(&rest), ["npm:c"]);
 }
