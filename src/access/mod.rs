@@ -1,4 +1,5 @@
-//! Who asks, and what they may do: tokens, signatures, policies.
+//! Access control: identifies callers by token or signature, and decides by policies what they may
+//! do.
 
 mod action;
 mod book;
@@ -46,7 +47,7 @@ pub enum PresentedCredential<'a> {
     Unknown,
 }
 
-/// The two sets of endpoints that a credential can be for.
+/// The two sets of endpoints. Some credentials are valid for one of them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoints {
     /// The endpoints of the formats.
@@ -75,8 +76,8 @@ pub enum Proof {
         expires_at: Option<i64>,
     },
     /// A token that `GetAuthorizationToken` gave, or that an identity token was exchanged for. It is
-    /// for the endpoints of repositories alone: what it could do at the API it could do for ever,
-    /// by having another one made.
+    /// valid for the endpoints of repositories alone: at the API it could get a new token before it
+    /// ends, and so would never end.
     AuthorizationToken,
 }
 
@@ -93,7 +94,7 @@ impl Caller {
 /// The service's name in signatures.
 const SERVICE: &str = "codeartifact";
 
-/// What policies may ask about the client beside who it is.
+/// What conditions of policies can ask about the client, beside its principal.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientInfo<'a> {
     pub address: IpAddr,
@@ -101,11 +102,11 @@ pub struct ClientInfo<'a> {
     pub user_agent: &'a str,
 }
 
-/// The gate.
+/// Tokens, keys and policies of the domain: identifies callers and decides what they may do.
 pub struct Access {
     packages: Packages,
     domain: Domain,
-    /// The domain as signed tokens name it.
+    /// The domain's ARN, the issuer of signed tokens.
     issuer: String,
     book: ArcSwap<Book>,
     throttle: GuessThrottle,
@@ -143,7 +144,7 @@ impl Access {
         Ok(access)
     }
 
-    /// Takes up what other processes change.
+    /// Polls the package catalog for changes that other processes made.
     fn watch(self: &Arc<Self>, config: &config::AccessSettings, tasks: &Tasks) {
         let (reader, every) = (Arc::clone(self), config.refresh);
         tasks.poll(
@@ -162,7 +163,7 @@ impl Access {
         );
     }
 
-    /// Takes up what changed in the package catalog.
+    /// Reads tokens, keys and policies again if they changed in the package catalog.
     ///
     /// # Errors
     /// Where the catalog fails.
@@ -172,18 +173,20 @@ impl Access {
         Ok(())
     }
 
-    /// Which state of tokens and policies is in force: what was answered under another may not be
-    /// so again.
+    /// The revision of tokens and policies in force. An answer made under another revision is not
+    /// given again.
     #[must_use]
     pub fn number(&self) -> i64 {
         self.book.load().number
     }
 
-    /// Finds out who sends a credential. A right one is taken, whatever else came from its address.
-    /// At the endpoints of the formats nobody has to send one where the configuration says so.
+    /// Finds out who sends a credential. A valid one is accepted even while its address is throttled
+    /// for wrong ones. Without a credential the caller is anonymous, where the configuration allows
+    /// that at these endpoints.
     ///
     /// # Errors
-    /// Where the credential is nobody's or not for this door, or too many wrong ones were sent.
+    /// Where the credential is unknown or not valid at these endpoints, or the address sent too many
+    /// wrong ones.
     pub fn identify(
         &self,
         config: &Config,
@@ -200,7 +203,7 @@ impl Access {
             {
                 return Ok(Caller::anonymous());
             }
-            // Clients try without first: that is no failed attempt.
+            // Clients first try without a credential; that is not a failed attempt.
             PresentedCredential::Nothing => {
                 return Err(match door {
                     Endpoints::Repositories => unauthenticated("no credentials were sent").advice(
@@ -227,7 +230,7 @@ impl Access {
                 }
             }
         }
-        // What has not the form of a token of ours is no guess at one.
+        // A text that does not look like a token of ours does not count as an attempt to guess one.
         let mut guesses = tokens.iter().filter(|token| self.has_our_form(token));
         if guesses.any(|it| self.throttle.failed(address, it.as_bytes()) == Attempt::TooMany) {
             return Err(too_many());
@@ -236,8 +239,8 @@ impl Access {
         Err(unauthenticated(format!("the token does not hold: {why}")))
     }
 
-    /// Whether the text has the form of a token of ours, right or wrong. Such a one is sent to
-    /// nobody else.
+    /// Whether the text looks like a token of ours, valid or not. Such a text is never sent to
+    /// another registry.
     #[must_use]
     pub fn has_our_form(&self, text: &str) -> bool {
         token::has_our_form(text, &self.book.load().signing, &self.issuer)
@@ -269,7 +272,7 @@ impl Access {
     /// Finds out who signed the request (Signature Version 4).
     ///
     /// # Errors
-    /// Where the signature is nobody's or of another request, or too many wrong ones were sent.
+    /// Where the key is unknown, the signature is wrong, or the address sent too many wrong ones.
     pub fn identify_signed(
         &self,
         authorization: &str,
@@ -295,7 +298,7 @@ impl Access {
             })
         });
         checked.map_err(|why| {
-            // Every signature is another, so that the key's id tells attempts apart.
+            // Signatures differ with every request, so attempts are told apart by the key's id.
             let guess = claimed.filter(|id| id.starts_with(manage::KEY_PREFIX));
             let attempt = guess.map(|id| self.throttle.failed(address, id.as_bytes()));
             if attempt == Some(Attempt::TooMany) {
@@ -305,10 +308,10 @@ impl Access {
         })
     }
 
-    /// Exchanges an identity token of an issuer of the configuration for one of Larder's.
+    /// Exchanges an identity token (OIDC) of a configured issuer for a token of Larder's.
     ///
     /// # Errors
-    /// Where it holds nothing here, or there were too many wrong ones.
+    /// Where the token is not valid here, or the address sent too many wrong ones.
     pub async fn exchange(
         &self,
         config: &Config,
@@ -350,7 +353,7 @@ impl Access {
         }
     }
 
-    /// Whether the principal may do this to the resource.
+    /// Checks that the principal may do `action` to the resource.
     ///
     /// # Errors
     /// The refusal, with the statement that decides.
@@ -377,8 +380,8 @@ impl Access {
         Err(refusal(principal, action, resource, &decision))
     }
 
-    /// What policies say. The owner of the domain needs no allow, and cannot be kept from the
-    /// policies themselves: otherwise a wrong one could never be taken back.
+    /// Evaluates the policies. The domain's owner needs no statement that allows, and no statement can
+    /// deny the owner access to the policies: otherwise a wrong policy could never be undone.
     #[must_use]
     pub fn decide(
         &self,
@@ -417,7 +420,7 @@ impl Access {
         {
             attached.push((names.1.as_str(), policy));
         }
-        // What cannot be read may have denied.
+        // A policy that cannot be read might deny, so it refuses.
         if let Some((to, _)) = attached.iter().find(|(_, policy)| policy.parsed.is_none()) {
             return PolicyDecision {
                 is_allowed: false,
@@ -449,11 +452,11 @@ impl Access {
         }
     }
 
-    /// An authorization token for somebody who was let in: it ends with what they were let in by, and
-    /// no later.
+    /// Makes an authorization token for a caller. It expires no later than the credential that the
+    /// caller used.
     ///
     /// # Errors
-    /// Where they were let in by nothing that makes one, or the system has no randomness to give.
+    /// Where the caller's credential may not be exchanged for a token, or the system has no randomness.
     pub fn token_for(&self, caller: &Caller, seconds: i64) -> Result<Issued, Problem> {
         let (maker, expires_at) = match &caller.proof {
             Proof::Key(id) => (Maker::Key(id.to_string()), None),
@@ -489,7 +492,7 @@ impl Access {
     }
 }
 
-/// The one place where an authorization token is kept out of the API.
+/// Refuses authorization tokens at the API; this is the only place that does.
 fn allowed_at(door: Endpoints, caller: Caller) -> Result<Caller, Problem> {
     match (door, &caller.proof) {
         (Endpoints::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
@@ -505,7 +508,7 @@ fn not_for_the_api() -> Problem {
     .advice("sign the request with an access key (`larder key create`), or send a machine's token")
 }
 
-/// A token that was signed.
+/// A signed token, with its expiry.
 pub struct Issued {
     pub token: String,
     pub expires: Timestamp,
@@ -523,7 +526,7 @@ fn refusal(
     };
     let message = format!("{principal} may not {action} on {}", resource.arn);
     let kind = match principal {
-        // Who has not said who it is may be somebody who may.
+        // An anonymous caller may be allowed once it sends a credential, so it is asked for one.
         Principal::Anonymous => Kind::Unauthenticated,
         Principal::Named(_) => Kind::Denied,
     };

@@ -1,7 +1,8 @@
-//! What a bundle is: a zstd-compressed tar of a head, its signature, a manifest, a bill of materials,
-//! and the blobs, in this order. The signature is of the head, which has the digests of manifest and
-//! bill; the manifest has those of the blobs. Behind the compressed bytes stands a seal: their digest,
-//! signed. A compressed frame has bits that change nothing of what is in it, and those count too.
+//! The format of a bundle: a zstd-compressed tar that holds a head, its signature, a manifest, a bill
+//! of materials and the blobs, in this order. The signature covers the head, the head has the digests
+//! of manifest and bill, and the manifest has those of the blobs. After the compressed bytes follows a
+//! seal, the signed digest of the compressed bytes: zstd frames have bits that do not change the
+//! content, and nobody may change those either.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,43 +21,44 @@ pub const HEAD: &str = "larder-bundle.json";
 pub const SIGNATURE: &str = "larder-bundle.sig";
 pub const MANIFEST: &str = "manifest.jsonl";
 pub const SBOM: &str = "sbom.cdx.json";
-/// Before the name of a blob.
+/// The folder of the blobs in the tar.
 pub const BLOBS: &str = "blobs/sha256/";
 
 pub const VERSION: u32 = 1;
-/// Of heads, and of lines of a manifest.
+/// The longest head that is read.
 pub const HEAD_BYTES_MAX: u64 = 64 * 1024;
+/// The longest line of a manifest that is read.
 pub const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The first thing in a bundle.
+/// The head of a bundle: what it is, and the digests of its manifest and bill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleHead {
-    /// `larder-bundle`
+    /// Always `larder-bundle`.
     pub format: String,
     pub version: u32,
     pub id: String,
     pub created: Timestamp,
-    /// Whose packages they are.
+    /// The domain that the packages belong to.
     pub domain: String,
-    /// What was asked for, in words.
+    /// The selection that was exported, in words.
     pub scope: String,
-    /// What came in before this is not in it.
+    /// Only what came in after this time is in the bundle; `None`: everything selected.
     pub since: Option<Timestamp>,
     pub manifest: Part,
     pub sbom: Part,
     pub blobs: u64,
-    /// Of all blobs.
+    /// The size of all blobs together.
     pub bytes: u64,
-    /// The public key that it is signed by.
+    /// The public key of the signature.
     pub key: String,
 }
 
-/// A part of a bundle.
+/// Digest and size of the manifest or the bill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Hexadecimal.
+    /// In hexadecimal.
     pub sha256: String,
-    /// Bytes.
+    /// In bytes.
     pub size: u64,
 }
 
@@ -64,11 +66,11 @@ pub struct Part {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ManifestLine {
-    /// Where what follows is from.
+    /// The connection that the following assets and documents are from.
     Connection(BundleConnection),
     Asset(BundleAsset),
     Document(BundleDocument),
-    /// When a version was published, where no document says so.
+    /// The publish date of a version whose documents do not say it.
     Date(Date),
     /// A version that a repository has of its own.
     Release(Box<BundleRelease>),
@@ -81,7 +83,7 @@ pub struct BundleConnection {
     pub url: String,
 }
 
-/// A file that came from outside.
+/// A file that was fetched through a connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BundleAsset {
     pub connection: String,
@@ -98,7 +100,7 @@ pub struct BundleAsset {
     pub fetch_ms: i64,
 }
 
-/// A registry's document.
+/// A document that was fetched through a connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BundleDocument {
     pub connection: String,
@@ -152,13 +154,13 @@ pub struct ReleaseFile {
     pub facts: String,
 }
 
-/// Blobs that were met already, by the halves of their names: enough to tell them apart, and no
-/// more memory than that.
+/// The blobs that a manifest has named so far. Half of each digest is kept: enough to tell blobs
+/// apart, in half the memory.
 #[derive(Default)]
 pub struct SeenBlobs(HashSet<[u8; 16]>);
 
 impl SeenBlobs {
-    /// Says whether the blob is met for the first time.
+    /// Adds the blob. Returns whether it was not among them before.
     pub fn is_first(&mut self, id: BlobId) -> bool {
         let mut half = [0; 16];
         half.copy_from_slice(id.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
@@ -166,10 +168,10 @@ impl SeenBlobs {
     }
 }
 
-/// A blob's name out of a manifest.
+/// Reads a blob's name as a manifest writes it.
 ///
 /// # Errors
-/// Where it is none.
+/// Where the text is no name of a blob.
 pub fn blob(sha256: &str) -> Result<BlobId, Problem> {
     let bytes = hex::decode(sha256).ok();
     bytes
@@ -178,7 +180,7 @@ pub fn blob(sha256: &str) -> Result<BlobId, Problem> {
 }
 
 impl ManifestLine {
-    /// The blobs that it names, with their sizes.
+    /// The blobs that the line names, with their sizes.
     ///
     /// # Errors
     /// Where a name is none.
@@ -214,7 +216,7 @@ impl BundleAsset {
         }
     }
 
-    /// The row that it becomes.
+    /// The catalog's row for this line.
     ///
     /// # Errors
     /// Where it names no package, or no blob.
@@ -269,7 +271,7 @@ impl BundleDocument {
         }
     }
 
-    /// The row that it becomes.
+    /// The catalog's row for this line.
     ///
     /// # Errors
     /// Where it names no blob.
@@ -292,7 +294,7 @@ impl BundleDocument {
 }
 
 impl BundleRelease {
-    /// The version that it becomes.
+    /// The version of our own for this line.
     ///
     /// # Errors
     /// Where it names no package, or no blob.
@@ -342,10 +344,10 @@ impl ReleaseFile {
     }
 }
 
-/// A format's word in a manifest.
+/// Reads a format's name as a manifest writes it.
 ///
 /// # Errors
-/// Where it is none.
+/// Where the text is no name of a blob.
 pub fn format_of(word: &str) -> Result<Format, Problem> {
     word.parse()
         .map_err(|error: crate::package::UnknownFormat| Problem::invalid(error.to_string()))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What failed.
+/// What of the upstream failed.
 #[derive(Clone, Copy, Debug)]
 pub enum UpstreamFailure<'a> {
     Connecting,

@@ -211,7 +211,7 @@ impl From<Error> for Unanswered {
     }
 }
 
-/// A registry outside.
+/// A registry outside, with its address, credential, bounds and health.
 pub struct Connection {
     pub name: String,
     pub format: Format,
@@ -226,13 +226,15 @@ pub struct Connection {
     reach: Reach,
     publish_reach: Reach,
     loop_id: LoopId,
-    /// Of the registry itself.
+    /// Breaker and throttle of the registry itself.
     health: Arc<Health>,
-    /// Of other hosts, by scheme, host and port.
+    /// Breakers and throttles of other hosts that documents and redirects lead to, by scheme, host
+    /// and port.
     others: moka::sync::Cache<String, Arc<Health>>,
     failures_max: usize,
     rest: Duration,
-    /// Documents and assets have places of their own: an asset under way waits for documents.
+    /// Bounds on concurrent requests. Assets have a bound of their own, since a download may wait for
+    /// a document; with one bound, downloads alone could fill it and wait for ever.
     document_places: Arc<Semaphore>,
     asset_places: Arc<Semaphore>,
     retries: usize,
@@ -303,16 +305,16 @@ impl Connection {
         self.config == *config && self.offline == (config.offline || offline)
     }
 
-    /// Whether upstream throttles or fails just now: what nobody waits for is not asked then.
+    /// Whether upstream throttles or fails at the moment. Prefetching pauses then.
     #[must_use]
     pub fn has_trouble(&self) -> bool {
         self.health.throttle.until().is_some() || self.health.breaker.has_failures()
     }
 
-    /// Asks, waits and tries again as far as the request's patience goes.
+    /// Sends the request; waits and retries until the request's patience ends.
     ///
     /// # Errors
-    /// What upstream said instead, by name.
+    /// Upstream's failure, classified.
     pub async fn ask(&self, ask: &UpstreamRequest) -> Result<Opened, Error> {
         let deadline = Instant::now() + ask.patience;
         let mut backoff = backon::ExponentialBuilder::default()
@@ -381,7 +383,7 @@ impl Connection {
             }
             Err(Unanswered { error, health }) => (health, Err(error)),
         };
-        // What never was a request says nothing of anybody.
+        // Health is `None` where no request was sent: that says nothing about any host.
         if let Some(health) = health {
             match &answer {
                 Err(error) if error.is_failing() => {
@@ -412,8 +414,8 @@ impl Connection {
         answer
     }
 
-    /// How the host of an address is doing: the registry's own, or one that its documents and
-    /// redirects lead to. Neither answers for the other.
+    /// The health of the address's host: the registry itself, or a host that its documents and
+    /// redirects lead to. The failures of one do not count against the other.
     fn health(&self, url: &Url) -> Arc<Health> {
         if self.reach.is_configured(url) {
             return Arc::clone(&self.health);

@@ -1,4 +1,5 @@
-//! Immutable assets: one download however many want it, verified before its last piece is let go.
+//! Fetches immutable files (assets): one download however many clients want the file. The last piece
+//! is sent only after the digests were verified.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::store::{
 };
 use crate::task::Tasks;
 
-/// An asset to be fetched: what evidence says of it, with its addresses resolved.
+/// A request for an asset: the facts about it, with its addresses resolved.
 #[derive(Clone)]
 pub struct WantedAsset {
     pub connection: Arc<Connection>,
@@ -43,7 +44,7 @@ impl WantedAsset {
             Expectation::Known(expected) => {
                 expected.iter().map(|digest| digest.algorithm()).collect()
             }
-            // What the promise will be is not known before its bytes are hashed.
+            // Which algorithm such a promise uses is not known before the body is hashed.
             Expectation::Promised(promises) | Expectation::Required(promises)
                 if promises.iter().any(|promise| promise.algorithm.is_none()) =>
             {
@@ -61,14 +62,14 @@ impl WantedAsset {
         self.key.asset.to_string()
     }
 
-    /// Whether nothing is taken without a promise: then no byte is handed out before it is known.
+    /// Whether a promised digest is required. No byte is sent before the promise is known then.
     #[must_use]
     pub fn is_guess(&self) -> bool {
         matches!(self.facts.expectation, Expectation::Required(_))
     }
 }
 
-/// What a fetch ended with.
+/// The result of a download.
 #[derive(Clone)]
 pub struct Landed {
     pub row: Arc<AssetRow>,
@@ -84,13 +85,13 @@ pub struct AssetFetcher {
     pub(super) promises: PromiseReader,
     stocks: Stocks,
     rows: Cache<AssetKey, Arc<AssetRow>>,
-    /// Real 404s of late.
+    /// Assets to which upstream answered 404 lately.
     absent: Cache<AssetKey, Problem>,
     arrivals: Arrivals<AssetKey, Landed>,
 }
 
 impl AssetFetcher {
-    /// `rows_max` bounds what is known in memory of assets.
+    /// At most `rows_max` assets' rows are kept in memory.
     pub(super) fn new(
         store: &Arc<Store>,
         config: &config::Config,
@@ -114,7 +115,7 @@ impl AssetFetcher {
         })
     }
 
-    /// The asset as it was fetched before: its row, and its blob where that is still here.
+    /// Finds the asset among those fetched before: its row, and its blob unless it was evicted.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
@@ -140,10 +141,10 @@ impl AssetFetcher {
         Ok(Some((row, blob)))
     }
 
-    /// The asset as it was fetched before, once a download that may be under way is over.
+    /// Waits for a download of the asset that may be under way, then finds it as `find` does.
     ///
     /// # Errors
-    /// As [`AssetFetcher::find`].
+    /// Those of [`AssetFetcher::find`].
     pub async fn at_rest(
         &self,
         key: &AssetKey,
@@ -152,8 +153,8 @@ impl AssetFetcher {
         self.find(key).await
     }
 
-    /// Joins the one download of the asset, or starts it: how far it is, and what that made of
-    /// this request.
+    /// Joins the download of the asset, or starts it. Returns how far the download is, and the
+    /// outcome for this request: `Collapsed` where another request had started the download.
     pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
         if let Some(problem) = self.absent.get(&wanted.key).await {
             return (Phase::Failed(problem), Outcome::Hit);
@@ -174,7 +175,7 @@ impl AssetFetcher {
     }
 
     async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>) {
-        // Another download may have ended between the look and this one's start.
+        // Another download may have ended between the look-up above and the start of this one.
         if let Ok(Some((row, Some(blob)))) = self.find(&wanted.key).await {
             leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
             return;
@@ -212,7 +213,7 @@ impl AssetFetcher {
         let started = Instant::now();
         let name = &wanted.connection.name;
         let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
-        // What holds the digests and the content are asked for at once.
+        // The resource that holds the digests and the file itself are fetched at the same time.
         let ask = self.ask_for(wanted, HeaderMap::new());
         let (ahead, known) = if wanted.is_guess() {
             let (opened, expected) =
@@ -275,7 +276,7 @@ impl AssetFetcher {
             first_seen: clock::unix_now(),
             fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
-        // The followers need not wait for the disk.
+        // The bytes are verified. Followers may send the end while the file is still being synced.
         progress.send_replace(DownloadProgress::Verified {
             blob: row.blob,
             size: row.size,
@@ -295,7 +296,7 @@ impl AssetFetcher {
         Ok((blob, row))
     }
 
-    /// Tells that a version is here for the first time; nobody waits for that.
+    /// Sends the event that a version came in for the first time, in the background.
     fn tell_pulled(&self, key: &AssetKey, version: &str) {
         let packages = self.store.packages();
         if !packages.events().has_listeners() {
@@ -321,7 +322,7 @@ impl AssetFetcher {
         }
     }
 
-    /// Pours the body into the store, resuming it where it breaks off.
+    /// Writes the body to the store. A download that breaks off is resumed.
     async fn pour(
         &self,
         wanted: &WantedAsset,
@@ -360,8 +361,8 @@ impl AssetFetcher {
         }
     }
 
-    /// Asks for the rest. Upstream that begins anew is skipped forward to where we were: whether
-    /// both halves belong together shows in the digest.
+    /// Asks for the rest of the body. Where upstream sends the whole body again, the part that we
+    /// have is skipped; the digest will show whether both halves belong together.
     async fn resume(
         &self,
         wanted: &WantedAsset,
@@ -399,14 +400,14 @@ impl AssetFetcher {
             };
         }
         if matches!(wanted.facts.expectation, Expectation::FirstSeen) && at > 0 {
-            // Nothing would tell two different bodies apart.
+            // No digest is promised, so halves of two different bodies would not be noticed.
             return Err(Error::Body("it changed while it was fetched".to_owned()));
         }
         opened.skip(at).await?;
         Ok(opened)
     }
 
-    /// What the bytes have to be.
+    /// The digests that the bytes must have.
     pub(super) async fn expected(&self, wanted: &WantedAsset) -> Result<Expected, Error> {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
@@ -420,7 +421,7 @@ impl AssetFetcher {
         if !promised.is_empty() || wanted.is_guess() {
             return Ok(promised);
         }
-        // Nothing is promised: what was seen first is the measure.
+        // Upstream promises no digest: later downloads must match the first one.
         let pinned = self
             .store
             .catalog()
@@ -446,7 +447,7 @@ impl AssetFetcher {
         }
     }
 
-    /// Forgets which assets the connection lately did not have.
+    /// Forgets the connection's recent 404s.
     pub(super) async fn forget_absent(&self, connection: &str) {
         for (key, _) in &self.absent {
             if *key.connection == *connection {
@@ -456,7 +457,8 @@ impl AssetFetcher {
     }
 }
 
-/// Tells the followers, unless they were told that all is well: then only the keeping failed.
+/// Tells the followers that the download failed. Does nothing where they were already told that the
+/// bytes are verified: then only storing them failed.
 fn settle(progress: &watch::Sender<DownloadProgress>, problem: Problem) {
     progress.send_if_modified(|progress| {
         let flowing = matches!(progress, DownloadProgress::Flowing);
@@ -467,7 +469,7 @@ fn settle(progress: &watch::Sender<DownloadProgress>, problem: Problem) {
     });
 }
 
-/// How a download ends that does not end well.
+/// How a download failed.
 enum Ending {
     Unkept(NotKept),
     Problem(Problem),
@@ -518,7 +520,7 @@ fn disk_full(wanted: &WantedAsset) -> Problem {
     .advice("ask again: it is passed on without being kept then")
 }
 
-/// What `If-Range` may carry: a strong validator (RFC 9110 §13.1.5).
+/// The strong validator for `If-Range` (RFC 9110 §13.1.5), where upstream sent one.
 fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     let etag = headers
         .get(ETAG)

@@ -1,4 +1,5 @@
-//! Mutable resources: fresh, revalidated, or stale while upstream fails.
+//! Fetches mutable resources (documents). An answer is fresh from the cache, confirmed by upstream
+//! (304), fetched anew, or stale while upstream fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,19 +24,20 @@ use crate::store::catalog::DocumentRow;
 use crate::store::{self, Blob, Keeping, Store};
 use crate::task::{Flights, Tasks};
 
-/// After this long a document is fetched anew whatever its validators say: a registry that
-/// answers 304 for ever would keep a package without its new versions.
+/// A document of this age is fetched again in full, without `If-None-Match`: a registry that wrongly
+/// answers 304 for ever would otherwise hide all new versions.
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
-/// A document that was checked this recently is not asked for again by those who want it now.
+/// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
-/// Documents are held in memory up to this size where the disk takes nothing.
+/// While the disk is full, documents up to this size are passed on from memory.
 const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How fresh a document has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshen {
     AsCached,
-    /// Something that it does not name was asked for: upstream is asked at once.
+    /// Upstream is asked at once, because somebody wants something that the stored document does not
+    /// name.
     Now,
 }
 
@@ -43,16 +45,17 @@ pub enum Freshen {
 #[derive(Clone, Debug)]
 pub enum DocumentContent {
     Stored(Blob),
-    /// The store had no room.
+    /// In memory, because the store had no room.
     Passing(Bytes),
 }
 
-/// Whether a document is still the one that is known of its resource.
+/// A flag that everything made from a document shares. It ends when a newer document takes the
+/// place of this one, or this one is forgotten.
 #[derive(Clone, Debug, Default)]
 pub struct StillCurrent(Arc<AtomicBool>);
 
 impl StillCurrent {
-    /// Another took its place, or it was forgotten.
+    /// Marks the document, and everything made from it, as out of date.
     pub fn end(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -73,18 +76,18 @@ pub struct Document {
     pub still_current: StillCurrent,
 }
 
-/// A document of late, without its bytes: no file is held open for it.
+/// A document that was used lately: its row without its bytes, so that no file is kept open.
 #[derive(Clone, Debug)]
 pub struct KnownDocument {
     row: DocumentRow,
     url: Url,
-    /// [`Outcome::Stale`] for the moment after a failure, in which upstream is not asked again.
+    /// [`Outcome::Stale`] shortly after upstream failed; it is not asked again in this time.
     outcome: Outcome,
     still_current: StillCurrent,
 }
 
 impl Document {
-    /// The bytes, all of them.
+    /// Reads the whole document into memory.
     ///
     /// # Errors
     /// Where the disk fails.
@@ -99,23 +102,24 @@ impl Document {
         now < self.row.fresh_until
     }
 
-    /// Whether upstream lets it be served while it is asked (RFC 5861 §3).
+    /// Whether upstream allows the old document to be served while a new one is fetched (RFC 5861
+    /// §3, `stale-while-revalidate`).
     fn may_be_served(&self, now: i64) -> bool {
         self.outcome != Outcome::Stale && now < self.row.fresh_until + self.row.stale_for
     }
 }
 
-/// A mutable resource that somebody wants.
+/// A request for a mutable resource.
 #[derive(Clone, Debug)]
 pub struct Sought<'a> {
-    /// Names it within its connection.
+    /// The resource's key, unique within its connection.
     pub key: &'a str,
     pub url: &'a UpstreamUrl,
     pub accept: &'static str,
     pub freshen: Freshen,
-    /// The resources that hold its digests; none for documents.
+    /// The resources that hold the digests of the content; empty for documents.
     pub promises: Vec<Promise>,
-    /// How a problem calls it.
+    /// The resource's name in error messages.
     pub what: &'a str,
 }
 
@@ -133,17 +137,17 @@ struct Job {
 pub struct DocumentFetcher {
     store: Arc<Store>,
     config: config::Fetch,
-    /// For how long a document is fresh of which upstream never said so.
+    /// For how long a document is fresh where upstream sends no `Cache-Control`.
     pub(super) fresh_for: Duration,
     promises: PromiseReader,
     known: Cache<ResourceKey, Arc<KnownDocument>>,
-    /// Real 404s of late.
+    /// Resources to which upstream answered 404 lately.
     absent: Cache<ResourceKey, ()>,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
 }
 
 impl DocumentFetcher {
-    /// `rows_max` bounds what is known in memory of documents.
+    /// At most `rows_max` documents' rows are kept in memory.
     pub(super) fn new(
         store: &Arc<Store>,
         config: &config::Config,
@@ -168,7 +172,7 @@ impl DocumentFetcher {
         })
     }
 
-    /// The document, as fresh as asked for.
+    /// Returns the document, as fresh as `sought` asks for.
     ///
     /// # Errors
     /// Where upstream does not have it, its bytes are not what was promised, or upstream fails
@@ -236,7 +240,7 @@ impl DocumentFetcher {
         }))
     }
 
-    /// What is stored of the resource, whatever its age, and without asking anybody.
+    /// Returns the stored document, whatever its age; upstream is not asked.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
@@ -261,7 +265,7 @@ impl DocumentFetcher {
             },
         };
         let blob = self.store.blob(known.row.blob).await?;
-        // What was evicted is a miss.
+        // A document whose blob was evicted counts as a miss.
         Ok(blob.map(|blob| {
             Arc::new(Document {
                 row: known.row.clone(),
@@ -302,7 +306,7 @@ impl DocumentFetcher {
         known: Option<Arc<Document>>,
     ) -> Result<Arc<Document>, Problem> {
         let started = tokio::time::Instant::now();
-        // Another flight may have landed between the look and this one's start.
+        // Another fetch may have ended between the look-up above and the start of this one.
         if known.is_none()
             && self.known.contains_key(&job.key)
             && let Some(landed) = self.find(&job.key).await?
@@ -328,7 +332,8 @@ impl DocumentFetcher {
         };
         if let (true, Some(known)) = (error.is_outage(), &known) {
             warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` fails, serving a stale document");
-            // Those who ask in the next moment need not wait for the same failure.
+            // Requests within the next second get the stale document at once, instead of waiting for
+            // the same failure.
             let mut rested = stale(known).as_ref().clone();
             rested.row.fresh_until = clock::unix_now() + 1;
             let rested = Arc::new(rested);
@@ -515,8 +520,8 @@ impl DocumentFetcher {
         self.known.insert(key.clone(), Arc::new(known)).await;
     }
 
-    /// Forgets what is held in memory of those of the connection's documents whose keys `concerns`
-    /// says yes to. Their answers end, and their rows are read again.
+    /// Forgets the connection's documents for whose keys `concerns` returns true. Replies made from
+    /// them are no longer given again, and their rows are read from the catalog anew.
     pub(super) async fn forget(&self, connection: &str, concerns: impl Fn(&str) -> bool) {
         for (key, _) in &self.known {
             if *key.connection == *connection && concerns(&key.key) {
@@ -525,7 +530,7 @@ impl DocumentFetcher {
         }
     }
 
-    /// Forgets which documents the connection lately did not have.
+    /// Forgets the connection's recent 404s.
     pub(super) async fn forget_absent(&self, connection: &str) {
         for (key, ()) in &self.absent {
             if *key.connection == *connection {
@@ -535,7 +540,7 @@ impl DocumentFetcher {
     }
 }
 
-/// Why a body was not taken.
+/// Why a body was not stored.
 enum Taking {
     Failed(Error),
     Refused(Problem),

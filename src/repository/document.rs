@@ -1,4 +1,5 @@
-//! Documents: of all sources that have a part in them, merged, filtered by rules, kept compressed.
+//! Reads documents: asks the sources for their parts, hides the versions that rules hide, merges
+//! the parts into one document and keeps it compressed.
 
 use std::sync::Arc;
 
@@ -22,14 +23,14 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
 use crate::store::rendered::Rendered;
 
-/// How a reply was come by: what `Cache-Status` says.
+/// How the cache answered; the header `Cache-Status` is made of it.
 #[derive(Clone, Debug)]
 pub struct Cached {
     pub outcome: Outcome,
     pub connection: String,
-    /// Seconds since upstream vouched for it.
+    /// Seconds since upstream sent or confirmed the document.
     pub age: u64,
-    /// What fetching it took, in milliseconds.
+    /// How long fetching it took, in milliseconds.
     pub fetch_ms: u64,
 }
 
@@ -38,12 +39,13 @@ pub struct Cached {
 pub struct ReuseCondition {
     /// Seconds since 1970.
     until: i64,
-    /// Of all that it was made from, and of what had nothing to add.
+    /// One for each thing that the reply was made from, and for each source that had nothing to
+    /// add: the reply is out of date as soon as one of them is.
     still_current: Vec<StillCurrent>,
 }
 
 impl ReuseCondition {
-    /// A reply that rules may change at their next expiry, and nothing else.
+    /// The condition of a reply that only the expiry of a rule can change.
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
         Self {
@@ -52,7 +54,7 @@ impl ReuseCondition {
         }
     }
 
-    /// The same, as long as the catalog says nothing else of the package.
+    /// Adds the condition that the package catalog still says the same about the package.
     pub(super) fn with(mut self, chain: &SourceChain) -> Self {
         self.until = self.until.min(chain.until);
         self.still_current
@@ -75,19 +77,19 @@ impl ReuseCondition {
 /// A document to answer with.
 pub struct DocumentReply {
     pub body: DocumentBody,
-    /// Upstream's bytes, where it was made from such.
+    /// Upstream's bytes, where the reply was made from them.
     pub of: Option<BlobId>,
     pub cached: Cached,
     pub last_modified: Option<String>,
-    /// `None` where the next request has to be answered anew.
+    /// `None`: this reply may not be given again.
     pub reuse: Option<ReuseCondition>,
 }
 
 pub enum DocumentBody {
     Rendered(Arc<Rendered>),
-    /// Too large to be held: rendered while it is sent.
+    /// A document that is too large for memory: it is rendered while it is sent.
     Streamed {
-        /// `None`: our own packages are all there is.
+        /// `None`: no connection has the document; it consists of our own packages alone.
         document: Option<Arc<Document>>,
         /// Names of our own packages.
         own: Vec<String>,
@@ -99,8 +101,8 @@ impl Reader {
     /// Reads a document of all sources that have a part in it, the nearest winning per version.
     ///
     /// # Errors
-    /// Where no source has it, or one is away: a farther one's packages never take the place of a
-    /// nearer one's.
+    /// Where no source has the document, or a source does not answer: the packages of a farther
+    /// source never take the place of a nearer one's.
     pub async fn document(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -141,7 +143,8 @@ impl<'a> DocumentRequest<'a> {
     ) -> Self {
         let package = id.package.as_ref();
         let lookup = package.map(|package| Lookup::new(snapshot, repository, package));
-        // Of what is about no package, names and versions of any may have to be hidden.
+        // A document that is about no single package may name any package, so every rule may hide
+        // something in it.
         let of_any = || Concern {
             versions: snapshot.config.rules.iter().next().is_some(),
             dates: false,
@@ -171,7 +174,7 @@ impl<'a> DocumentRequest<'a> {
             Some(_) => None,
             None => self.found().await?,
         };
-        // The way of nearly all requests: one source, and nothing to merge.
+        // Nearly all requests end here: there is one source, and nothing to merge.
         if let ([PackageSource::Outside(connection)], None) = (chain.sources.as_slice(), &found) {
             let shadowed = ShadowedVersions::default();
             let mut reply = self
@@ -184,7 +187,8 @@ impl<'a> DocumentRequest<'a> {
         self.of_parts(&chain, parts, encodings).await
     }
 
-    /// What each source has of the document; of one that is not merged, the nearest's.
+    /// The parts that the sources have of the document. A document of a kind that is never merged
+    /// has one part, the nearest source's.
     async fn parts(&self, chain: &SourceChain, found: Option<Found>) -> Result<Vec<Part>, Problem> {
         let merges = self.id.view.format().protocol().merges(self.id);
         let found = match found {
@@ -225,7 +229,8 @@ impl<'a> DocumentRequest<'a> {
         self.repository.has_none(self.id.view.format(), &what)
     }
 
-    /// Asks all connections at once, so that each has its answer when its turn comes.
+    /// Asks all connections at once. The walk, which goes through them in order, then finds each
+    /// answer in the cache.
     async fn start(&self, chain: &SourceChain) {
         let connections = chain.connections_at_once();
         if connections.len() < 2 {
@@ -252,7 +257,8 @@ impl<'a> DocumentRequest<'a> {
         } else {
             encodings.best().filter(|_| !encodings.is_near)
         };
-        // Every connection has to be among the parts: what one lacks today it may have tomorrow.
+        // The reply may be given again only if every connection has a part in it: a connection that
+        // lacks the package today may have it tomorrow, and nothing would end the reply then.
         let asked_outside = parts.iter().filter(|part| part.of.is_some()).count();
         let mut reuse = (asked_outside == chain.connections().count() && self.lookup.is_some())
             .then(|| ReuseCondition::by_rules(self.snapshot, self.now).with(chain));
@@ -286,7 +292,7 @@ impl<'a> DocumentRequest<'a> {
         })
     }
 
-    /// What our own packages have of the document.
+    /// Composes the part of our own packages; `None` where we have no such package.
     async fn own_part(
         &self,
         repository: &str,
@@ -493,8 +499,8 @@ impl<'a> DocumentRequest<'a> {
             Some(_) if protocol.always_gzip(id) => (Some(Encoding::Gzip), false),
             Some(encodings) => (encodings.best(), encodings.is_near),
         };
-        // What is made of several documents lasts as long as the first to change, which is more than
-        // can be told here.
+        // A rendering that depends on several documents is not given again: it would have to end
+        // with the first of them that changes, and the others are not tracked here.
         let is_of_one = view.directory.is_none()
             && view.stock.is_none()
             && !self.concern.dates
@@ -514,7 +520,7 @@ impl<'a> DocumentRequest<'a> {
                 at_leisure,
             )
             .await?;
-        // What is to be coded next time is not to be given again.
+        // A rendering that is still to be compressed is not given again uncompressed.
         let is_final = rendered.encoding.is_some()
             || encoding.is_none()
             || rendered.body.len() < ENCODED_BYTES_MIN;
@@ -580,14 +586,14 @@ impl<'a> DocumentRequest<'a> {
     }
 }
 
-/// What a search found, and how many there are in all.
+/// The hits of a search, and how many there are in all.
 type Found = (Vec<crate::package::Summary>, u64);
 
-/// What one source has of a document, uncoded.
+/// One source's share of a document, uncompressed.
 struct Part {
     rendered: Arc<Rendered>,
     cached: Cached,
-    /// Upstream's bytes; `None` of our own.
+    /// Upstream's bytes; `None` for our own packages.
     of: Option<BlobId>,
     reuse: Option<ReuseCondition>,
 }
@@ -609,7 +615,7 @@ impl Part {
     }
 }
 
-/// How a reply out of our own packages was come by.
+/// The cache's answer for a reply that is made of our own packages alone.
 pub(super) fn own_cached(repository: &str) -> Cached {
     Cached {
         outcome: Outcome::Hit,

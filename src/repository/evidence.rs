@@ -1,4 +1,5 @@
-//! What registries outside say of packages: their documents, and the facts that stand in these.
+//! What registries say about packages: reads their documents, and the facts (versions, dates,
+//! digests) in them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use crate::store::catalog::AssetKey;
 /// How many versions' dates are asked for at once, where no document has them.
 const DATES_AT_ONCE: usize = 16;
 
-/// Facts are as good as the document that they were read from; what lies in further documents
-/// changes with the one that names them.
+/// Names facts by the document that they were read from, so that they are read again when the
+/// document changes. Facts from further documents change together with the one that links to them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FactsKey {
     connection: String,
@@ -41,11 +42,12 @@ pub struct FactsKey {
     document: BlobId,
 }
 
-/// Facts of a package, and what they were read from.
+/// Facts of a package, and the documents that they were read from.
 #[derive(Debug)]
 pub struct PackageFacts {
     pub facts: Facts,
-    /// The evidence's bytes, by name: what a rendering that depends on them is named by.
+    /// The documents' digests. They are a part of the cache key of every rendering that depends on
+    /// these facts.
     pub documents: Vec<BlobId>,
 }
 
@@ -53,7 +55,8 @@ pub struct PackageFacts {
 #[derive(Clone)]
 pub(super) enum VersionsOutside {
     Facts(Arc<PackageFacts>),
-    /// Those that its documents list, and those of which it gave files, listed or not.
+    /// The versions that the source's documents list (`versions`), and the files that it gave,
+    /// whether or not a document lists them (`given`).
     Listed {
         package: PackageId,
         versions: Arc<BTreeSet<VersionId>>,
@@ -76,7 +79,7 @@ impl VersionsOutside {
         }
     }
 
-    /// What names these versions among all that decides a rendering.
+    /// Bytes that change whenever these versions change. They are a part of a rendering's cache key.
     pub fn name(&self, name: &mut Vec<u8>) {
         match self {
             Self::Facts(facts) => {
@@ -96,7 +99,7 @@ impl VersionsOutside {
     }
 }
 
-/// What registries outside say of packages.
+/// Reads and remembers what registries say about packages.
 pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
     pool: Arc<RenderPool>,
@@ -256,7 +259,7 @@ impl EvidenceReader {
         Ok(facts)
     }
 
-    /// Of documents that say the same, the first that is here already, else the first.
+    /// Chooses among documents that say the same: the first that is stored here, else the first.
     pub async fn first_cached(
         &self,
         connection: &Connection,
@@ -408,7 +411,8 @@ impl EvidenceReader {
         if let Some(facts) = cached.facts.file(&asset.file) {
             return Ok(facts.clone());
         }
-        // What is not named may have been published since the document was taken in.
+        // An asset that the stored document does not name may have been published since it was
+        // fetched.
         let now = self
             .facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
@@ -521,7 +525,7 @@ impl EvidenceReader {
             .buffer_unordered(DATES_AT_ONCE)
             .collect()
             .await;
-        // The date of what may change is asked for again each time.
+        // The date of a file that may still change is not kept; it is asked for each time.
         let learned: Vec<_> = learned.into_iter().flatten().collect();
         let lasting: Vec<_> = learned
             .iter()
@@ -599,7 +603,7 @@ impl EvidenceReader {
         Ok(view)
     }
 
-    /// What has to be fetched for the asset, with where its digests are promised.
+    /// Describes the fetch of an asset: its addresses, and the resources that promise its digests.
     pub async fn wanted(
         &self,
         connection: &Arc<Connection>,
@@ -621,8 +625,8 @@ impl EvidenceReader {
         })
     }
 
-    /// What the connection says of one version, with its date where rules ask for one; `None` where
-    /// it has no such version.
+    /// Reads what the connection says about one version, with its date where rules need one; `None`
+    /// where it has no such version.
     pub async fn version(
         &self,
         lookup: &Lookup<'_>,
@@ -652,7 +656,7 @@ impl EvidenceReader {
     }
 }
 
-/// What a connection says of one version.
+/// One version as a connection describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VersionFacts {
     pub published: Option<Timestamp>,

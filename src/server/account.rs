@@ -1,4 +1,4 @@
-//! What is counted and logged when an answer has ended.
+//! Counts and logs each answer when it has been sent or has broken off.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,21 +16,21 @@ use crate::repository::Cached;
 use crate::telemetry::log::{self, AccessLine};
 use crate::telemetry::{AnswerLabels, Metrics, PulledVersion, Run, Traffic, Who};
 
-/// How much of a path stands in the log.
+/// Longer paths are cut in the log.
 const PATH_BYTES_MAX: usize = 200;
 
-/// What a request turned out to be about.
+/// The repository, package and file that a request is about, as far as its route names them.
 #[derive(Clone, Default)]
 pub struct RequestSubject {
     pub format: Option<Format>,
     pub repository: String,
     pub package: String,
     pub asset: String,
-    /// Of an asset that a version is for; empty of all else.
+    /// The version, where the request is for a version's main file; else empty.
     pub version: String,
 }
 
-/// What every giving of the same answer has in common.
+/// What is the same each time that an answer is given; the response cache shares it.
 pub struct AnswerRecord {
     subject: RequestSubject,
     outcome: AnswerOutcome,
@@ -80,7 +80,7 @@ fn counter(
     metrics.answers.get_or_create(&labels).clone()
 }
 
-/// One answer under way.
+/// An answer that is being sent, with all that is counted about it.
 pub struct AnswerAccount {
     pub larder: Arc<Larder>,
     pub entry: Arc<AnswerRecord>,
@@ -88,7 +88,7 @@ pub struct AnswerAccount {
     pub method: Method,
     pub uri: Uri,
     pub started: Instant,
-    /// The `larder run` that asked, and how its answer was come by.
+    /// The `larder run` that asked, and how the cache answered.
     pub run: Option<(Arc<Run>, Option<Cached>)>,
 }
 
@@ -171,7 +171,7 @@ fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
         run.failures.fetch_add(1, Ordering::Relaxed);
     }
     let Some(cached) = cached else { return };
-    // What somebody's fetch, also one ahead of its client, brings came over the line all the same.
+    // A reply that waited for a fetch counts as fetched, also where a prefetch began it.
     if cached.outcome.was_here() {
         run.hits.fetch_add(1, Ordering::Relaxed);
         run.saved_ms

@@ -70,7 +70,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// ResponseCache a request by its route.
+/// Answers a request by its route.
 pub async fn answer(
     asked: Asked<'_>,
     route: Route<'_>,

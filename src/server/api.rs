@@ -26,7 +26,7 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 /// The digest of a call's body, which is signed.
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
-/// ResponseCache a call; failures too are answers, in the model's shapes.
+/// Answers a call. Failures are answered in the shapes of the API's model.
 pub async fn answer(
     asked: Asked<'_>,
     operation: Option<Operation>,
@@ -145,7 +145,7 @@ async fn call(
     }
 }
 
-/// Who signed the call.
+/// Finds out who signed the call.
 fn signer(asked: Asked<'_>, body_sha256: &str) -> Result<Caller, Problem> {
     let (access, parts, head) = (&asked.larder.access, asked.parts, asked.head());
     let authorization = head.presented.authorization();

@@ -306,7 +306,7 @@ async fn import(
     let (writer, reader) = piped(PIECES_AHEAD_MAX);
     let import = larder.tasks.spawn_blocking(move || importer.import(reader));
     while let Some(piece) = body.next().await {
-        // Who has seen enough has said so.
+        // The importer may hang up before the end of the body; its report says why.
         if !writer.write(piece).await {
             break;
         }

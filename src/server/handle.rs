@@ -1,5 +1,5 @@
-//! One request: its route found, its caller identified, answered, accounted for. A panic in it harms
-//! no other.
+//! Handles one request: finds its route, identifies its caller, answers, and counts the answer. A
+//! panic ends this request alone.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -29,7 +29,7 @@ use crate::repository::Snapshot;
 use crate::task;
 use crate::telemetry::Who;
 
-/// What answers are given from.
+/// Everything that requests are answered from.
 pub struct Server {
     pub larder: Arc<Larder>,
     pub answers: ResponseCache,
@@ -55,7 +55,7 @@ fn identify(
     }
 }
 
-/// ResponseCache a request; `reached` is this end of its socket.
+/// Answers a request; `reached` is the local address of its socket.
 pub async fn handle(
     server: Arc<Server>,
     socket: Peer,

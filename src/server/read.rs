@@ -22,7 +22,7 @@ pub struct AdmittedRead<'a> {
 }
 
 impl AdmittedRead<'_> {
-    /// ResponseCache what is asked for.
+    /// Answers the request.
     pub async fn answer(
         &self,
         target: Target,

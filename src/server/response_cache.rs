@@ -1,6 +1,6 @@
-//! ResponseCache of late, given again by one look-up: a warm request is neither routed nor parsed. An
-//! entry holds headers and a reference to bytes that another cache keeps within its bound, and
-//! ends with whatever its answer was made from.
+//! Recent answers, by the bytes of the request: a warm request is answered by one look-up, without
+//! routing or parsing. An entry holds the headers and a weak reference to bytes that another cache
+//! owns and bounds. It is used only as long as everything that the answer was made from is current.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,24 +26,23 @@ use crate::store::WeakBlob;
 use crate::store::rendered::Rendered;
 use crate::telemetry::Who;
 
-/// Longer requests are not remembered.
+/// Answers to requests with a longer key are not cached.
 const KEY_BYTES_MAX: usize = 2048;
-/// How often the use of a blob is noted, in seconds: its place in the order of eviction needs no
-/// more.
+/// The use of a blob is noted at most once in this many seconds; eviction needs it no more exactly.
 const NOTED_EVERY: i64 = 10;
 
-/// What a request is told apart by.
+/// The parts of a request that decide its answer, as bytes (see [`key`]).
 pub type Key = Box<[u8]>;
 
-/// What an answer that may be given again is made of.
+/// An answer that may be given again: until when, and where its bytes are.
 pub struct Replay {
     pub reuse: ReuseCondition,
     pub source: HeldBytes,
-    /// What is noted as used.
+    /// The blob whose use is noted for eviction.
     pub blob: Option<BlobId>,
 }
 
-/// Bytes that are held elsewhere.
+/// A weak reference to bytes that another cache holds.
 pub enum HeldBytes {
     Rendered(Weak<Rendered>),
     Blob(WeakBlob),
@@ -66,24 +65,25 @@ impl HeldBytes {
 }
 
 struct CachedResponse {
-    /// The configuration that it was answered under.
+    /// The generation of the configuration under which the answer was made.
     snapshot: u64,
-    /// The state of tokens and policies that it was answered under.
+    /// The revision of tokens and policies under which the answer was made.
     access: i64,
     replay: Replay,
     headers: HeaderMap,
-    /// When upstream vouched for it; seconds since 1970.
+    /// When upstream sent or confirmed it, for the header `Age`; seconds since 1970.
     checked_at: i64,
     noted_at: AtomicI64,
     entry: Arc<AnswerRecord>,
 }
 
-/// The answers, a bounded number of them.
+/// A bounded number of answers.
 pub struct ResponseCache {
     answers: Cache<Key, Arc<CachedResponse>, foldhash::fast::RandomState>,
 }
 
-/// Names the request of whom it is, where its answer may be one that was given before.
+/// The key of a request; `None` where its answer may not be shared or is never cached. Another
+/// header or another part of the policies that changes an answer must become part of this key.
 pub fn key(
     request: &Parts,
     route: &Route<'_>,
@@ -127,7 +127,7 @@ impl ResponseCache {
         Self { answers }
     }
 
-    /// The answer to a request of that name, where it still holds.
+    /// The cached answer to a request with this key, if it still holds.
     pub fn replay(
         &self,
         larder: &Arc<Larder>,
@@ -168,7 +168,7 @@ impl ResponseCache {
         Some(response)
     }
 
-    /// Remembers an answer.
+    /// Remembers an answer that may be given again.
     pub fn keep(
         &self,
         key: Key,

@@ -1,4 +1,4 @@
-//! ResponseCache: statuses, validators, ranges, `Cache-Status`.
+//! Builds answers: statuses, validators, ranges, `Cache-Status`.
 
 mod asset;
 mod body;
@@ -31,7 +31,7 @@ use crate::repository::Cached;
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What of a request's head an answer depends on.
+/// The parts of a request's head that its answer depends on.
 pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// All but what is `presented`.
@@ -63,10 +63,10 @@ impl RequestHead<'_> {
     }
 }
 
-/// What an answer came of.
+/// How a request was answered: the word for it in the access log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerOutcome {
-    /// What the cache did.
+    /// The cache's outcome, for a document or an asset.
     Cache(Outcome),
     Problem(Kind),
     Published,
@@ -105,7 +105,7 @@ pub struct Answer {
     /// For the access line and the counters.
     pub outcome: AnswerOutcome,
     pub cached: Option<Cached>,
-    /// What it is made of, where it may be given again.
+    /// For the response cache; `None` where the answer may not be given again.
     pub replay: Option<Replay>,
 }
 
