@@ -71,7 +71,7 @@ fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "The limit of open files stays as it is");
+        tracing::warn!(%error, "Raising the limit of open files failed; the limit stays as it is");
     }
 }
 
@@ -89,7 +89,10 @@ async fn tell_of_upstreams(
         let change = match changes.recv().await {
             Ok(change) => change,
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "Turns of upstreams are not told");
+                tracing::warn!(
+                    missed,
+                    "Events about upstreams were dropped, because they came too fast"
+                );
                 continue;
             }
             Err(RecvError::Closed) => return,
@@ -106,7 +109,7 @@ async fn tell_of_upstreams(
         });
         let told = events.tell_of("Larder Upstream State Change", &what, detail);
         if let Err(error) = told.await {
-            tracing::warn!(%error, "That an upstream is away or back is not told");
+            tracing::warn!(%error, "Recording an event about an upstream failed; no target is told");
         }
     }
 }
@@ -147,7 +150,7 @@ pub struct Larder {
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
     pub audit: Audit,
-    /// What was told of late as refused: once is enough for a while.
+    /// Refusals that were told lately; each is told once in a while.
     refused: moka::sync::Cache<String, ()>,
     pub tasks: Tasks,
 }
@@ -277,7 +280,7 @@ impl Larder {
         self.tasks.spawn(async move {
             let told = events.tell_of("Larder Package Refused", &what, detail);
             if let Err(error) = told.await {
-                tracing::warn!(%error, "That a package was refused is not told");
+                tracing::warn!(%error, "Recording the event of a refused package failed; no target is told");
             }
         });
     }
@@ -309,7 +312,7 @@ impl Larder {
         upkeep.execute(command).await
     }
 
-    /// What a run got, and the upstreams that its lockfiles should name.
+    /// The counts of a run, and the upstreams that its lockfiles should name.
     ///
     /// # Errors
     /// Where there is no such repository.
@@ -349,7 +352,9 @@ impl Larder {
     pub async fn stop(&self) {
         let drain = self.snapshot().config.server.drain;
         if !self.tasks.stop(drain.max(Duration::from_secs(1))).await {
-            tracing::warn!("Downloads under way were given up");
+            tracing::warn!(
+                "Downloads that were still under way were aborted; they begin anew next time"
+            );
         }
         let bounds = &self.snapshot().config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;

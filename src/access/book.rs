@@ -37,7 +37,7 @@ impl Book {
     pub fn new(rows: AccessRows) -> Self {
         let policies = rows.policies.into_iter().map(|row| {
             let parsed = Policy::parse(&row.document)
-                .inspect_err(|why| error!(%why, resource = row.resource, "A policy cannot be read: nothing it is attached to is open to anybody but the owner"))
+                .inspect_err(|why| error!(%why, resource = row.resource, "Reading a policy failed; until it is replaced, only the domain's owner may use what it is attached to"))
                 .ok();
             let kept = StoredPolicy {
                 document: row.document,
@@ -69,7 +69,7 @@ impl Book {
         }
     }
 
-    /// Whose machine token has this hash.
+    /// Finds the machine token with this hash.
     pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Caller, TokenRefused> {
         // A look-up by hash tells by its time at most something of the hash.
         let token = self

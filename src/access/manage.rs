@@ -1,4 +1,4 @@
-//! What an operator does to tokens, keys and policies.
+//! An operator's commands about tokens, keys and policies.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub enum AccessCommand {
     },
     /// Another key signs from now on.
     TokenRotate {
-        /// What the old keys signed holds no more.
+        /// Whether tokens that the old keys signed stop being valid at once.
         at_once: bool,
     },
     KeyCreate {
@@ -56,7 +56,7 @@ pub enum AccessCommand {
     PolicyDelete {
         repository: Option<String>,
     },
-    /// What would be decided.
+    /// Says how a request would be decided.
     PolicyTest {
         principal: String,
         action: String,
@@ -67,7 +67,7 @@ pub enum AccessCommand {
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum AccessOutcome {

@@ -77,11 +77,11 @@ pub struct Session {
 pub struct Issuers {
     http: Arc<OnceCell<reqwest::Client>>,
     known: Arc<Mutex<HashMap<String, Known>>>,
-    /// Those who ask an issuer together ask once; the asking belongs to none of them.
+    /// Requests that need an issuer at the same time share one call, which ends with none of them.
     flights: Flights<String, Result<Arc<JwkSet>, ExchangeRefused>>,
 }
 
-/// What came of asking an issuer last.
+/// The result of the last call to an issuer.
 struct Known {
     keys: Result<Arc<JwkSet>, ExchangeRefused>,
     asked_at: Instant,
@@ -299,7 +299,7 @@ fn find(keys: &JwkSet, kid: &str) -> Result<DecodingKey, ExchangeRefused> {
     DecodingKey::from_jwk(key).map_err(|error| ExchangeRefused::Invalid(error.to_string()))
 }
 
-/// Whose token it claims to be: by this alone nothing is believed.
+/// The issuer that a token claims, before its signature is checked: nothing is believed by it.
 fn unchecked_issuer(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Issuer {

@@ -1,4 +1,4 @@
-//! What a caller may do in one request, and the proof that it was asked.
+//! The permissions of a caller in one request, and the proof that they were checked.
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::config::{Config, Domain};
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 
-/// What the caller of one request may do.
+/// The permissions of the caller of one request.
 pub struct Permissions<'a> {
     pub access: &'a Access,
     pub domain: &'a Domain,

@@ -38,11 +38,11 @@ pub enum SignatureRefused {
     Mismatch,
 }
 
-/// What of a request is signed.
+/// The parts of a request that are signed.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub method: &'a str,
-    /// As sent.
+    /// The path as the client sent it.
     pub path: &'a str,
     pub query: &'a str,
     pub headers: &'a HeaderMap,

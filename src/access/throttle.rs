@@ -17,7 +17,7 @@ const COUNTED_MAX: u64 = 65_536;
 /// Wrong credentials of one address that are known again.
 const KNOWN_MAX: usize = 32;
 
-/// What became of a wrong credential.
+/// Whether an attempt counts, or was one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     Counted,

@@ -17,7 +17,7 @@ pub const MACHINE_PREFIX: &str = "lrd_";
 /// Longer ones are not looked at.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// What a signed token says.
+/// The claims of a signed token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
     /// The domain, as its ARN.
@@ -35,7 +35,7 @@ pub struct Claims {
     pub by: Option<Maker>,
 }
 
-/// What an authorization token is made on the strength of, and ends with.
+/// The credential that an authorization token was made with. The token ends when it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Maker {
@@ -70,7 +70,7 @@ pub fn random(bytes: usize) -> Result<String, getrandom::Error> {
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
-/// What is kept of a machine's token.
+/// The hash of a machine's token; the token itself is not stored.
 #[must_use]
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
@@ -164,7 +164,7 @@ fn read<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
 /// A new secret for signing.
 ///
 /// # Errors
-/// As [`random`].
+/// Makes the secret of a new signing key.
 pub fn signing_secret() -> Result<Secret, getrandom::Error> {
     random(32).map(|secret| Secret::new(&secret))
 }

@@ -32,13 +32,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Windows of compressed bytes, as a power of two; a hostile bundle gets no more memory.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// What a bundle brought.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportReport {
     pub bundle: String,
     pub created: String,
     pub scope: String,
-    /// Who signed it.
+    /// The public key that signed the bundle.
     pub key: String,
     /// Files of packages that were not here, their bytes, and those that were.
     pub files_added: u64,

@@ -19,7 +19,7 @@ const POMS_AT_ONCE: usize = 16;
 /// A closure whose poms lead further than this is none.
 const ROUNDS_MAX: usize = 200;
 
-/// What the projects and artifacts need, closed over.
+/// Resolves everything that the projects and artifacts need, and what that needs in turn.
 ///
 /// # Errors
 /// Where a pom cannot be read, or it does not end.
@@ -113,7 +113,7 @@ async fn pom(
     match read.await {
         Ok(pom) => Some(Arc::new(pom)),
         Err(problem) => {
-            debug!(%asset, %problem, "A pom that another names is not there");
+            debug!(%asset, %problem, "A POM that another POM names was not found");
             None
         }
     }

@@ -27,7 +27,7 @@ pub fn seal(sha256: &[u8; 32], key: &BundleSigningKey) -> Vec<u8> {
     [HEAD.as_slice(), sha256, &key.sign(&signed(sha256))].concat()
 }
 
-/// What the signature is of.
+/// The bytes that are signed.
 fn signed(sha256: &[u8]) -> Vec<u8> {
     [b"larder-bundle sealed ".as_slice(), sha256].concat()
 }

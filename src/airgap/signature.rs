@@ -1,4 +1,4 @@
-//! Whose a bundle is: Ed25519 (RFC 8032), keys as PKCS #8 in PEM (RFC 8410).
+//! Signs and verifies bundles: Ed25519 (RFC 8032), keys as PKCS #8 in PEM (RFC 8410).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::secret::Secret;
 
 const PREFIX: &str = "ed25519:";
 
-/// What signs bundles.
+/// A private key that signs bundles.
 pub struct BundleSigningKey(Ed25519KeyPair);
 
 impl BundleSigningKey {
@@ -34,7 +34,7 @@ impl BundleSigningKey {
         Some(Self(pair))
     }
 
-    /// What others know it by: `ed25519:` and base64.
+    /// The public key as configurations write it: `ed25519:` and base64.
     #[must_use]
     pub fn public(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(self.0.public_key()))

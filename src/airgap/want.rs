@@ -1,4 +1,4 @@
-//! What a list needs.
+//! The packages and files that a lockfile or list needs.
 
 use serde::{Deserialize, Serialize};
 

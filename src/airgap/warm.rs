@@ -27,7 +27,7 @@ pub struct WarmOptions {
     pub whole: bool,
 }
 
-/// What came of one want.
+/// The result of fetching one want.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warmed {
     pub package: String,
@@ -56,7 +56,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What a trouble is.
+/// Why something of a want was not fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
@@ -151,7 +151,7 @@ impl Warmer<'_> {
             .chain(known.own.iter().map(String::as_str))
             .collect();
         let protocol = package.format().protocol();
-        // What cannot be read holds nothing back.
+        // A range that cannot be read excludes no version.
         versions.retain(|version| {
             want.range.is_empty() || protocol.version_in(version, &want.range) != Some(false)
         });
@@ -176,7 +176,7 @@ impl Warmer<'_> {
                     .troubles
                     .iter()
                     .any(|it| it.kind == FailureKind::Refused);
-            // Of all that are held back, the newest is told.
+            // Of several versions that are held back, only the newest is reported.
             if !is_held_back || index == 0 {
                 *warmed = tried;
             }
@@ -246,7 +246,7 @@ impl Warmer<'_> {
             .reader
             .gather_asset(self.snapshot, self.repository, &asset)
             .await;
-        // What could not be had has been told.
+        // Files that could not be fetched are among the failures already.
         let Ok(gathered) = gathered else { return };
         let name = file.to_owned();
         let looked = self.reader.fetcher().tasks().spawn_blocking(move || {

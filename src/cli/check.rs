@@ -25,7 +25,7 @@ pub struct Arguments {
     output: Output,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Serialize)]
 struct Findings {
     connections: Vec<Sign>,
@@ -42,7 +42,7 @@ struct Sign {
     ms: u128,
 }
 
-/// What a repository draws on.
+/// The sources of a repository.
 #[derive(Serialize)]
 struct Draws {
     repository: String,

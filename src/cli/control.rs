@@ -162,7 +162,7 @@ pub async fn execute(config: Config, command: ManageCommand) -> anyhow::Result<M
     .await
 }
 
-/// The same of a command about tokens, keys and policies.
+/// Carries out a command about tokens, keys and policies.
 pub async fn execute_access(
     config: Config,
     command: access::manage::AccessCommand,
@@ -187,7 +187,7 @@ async fn carry_out<C: Serialize, O: DeserializeOwned>(
     outcome
 }
 
-/// The same of a command about the store and its use.
+/// Carries out a command about the store and its use.
 pub async fn execute_upkeep(
     config: Config,
     command: upkeep::UpkeepCommand,

@@ -27,7 +27,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let is_elsewhere = arguments.address.is_some();
     let place = place(&global, arguments.address, arguments.repository).await?;
-    // What a Larder elsewhere serves is not known here.
+    // A Larder elsewhere cannot be asked which formats it serves.
     let formats = if is_elsewhere {
         Format::SERVED.to_vec()
     } else {

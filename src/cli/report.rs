@@ -137,7 +137,7 @@ fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// What is added up in a line.
+/// The counts of one line.
 #[derive(Default)]
 struct Sum {
     requests: u64,

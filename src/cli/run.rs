@@ -102,7 +102,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let began = clock::system_now();
     let child = start(
         &arguments.command,
-        &Lead {
+        &ClientSetup {
             tag: format!("{RUN_TAG}{run}.{}", place.repository),
             place: &place,
             formats: &formats,
@@ -229,10 +229,10 @@ fn name_of(command: &[OsString]) -> &str {
         .unwrap_or_default()
 }
 
-/// What leads the client to us.
-struct Lead<'a> {
+/// Everything that is needed to point a client at this Larder.
+struct ClientSetup<'a> {
     place: &'a LarderAddress,
-    /// What we serve; clients of other formats are left as they are.
+    /// The formats that we serve. Clients of other formats are left alone.
     formats: &'a [Format],
     /// npm's word in its `User-Agent`.
     tag: String,
@@ -246,9 +246,9 @@ struct Lead<'a> {
 }
 
 /// Starts the client with all that points it at us.
-fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
-    let Lead { place, files, .. } = lead;
-    let serves = |format: Format| lead.formats.contains(&format);
+fn start(command: &[OsString], setup: &ClientSetup<'_>) -> anyhow::Result<Child> {
+    let ClientSetup { place, files, .. } = setup;
+    let serves = |format: Format| setup.formats.contains(&format);
     let (program, arguments) = command.split_first().context("there is no command")?;
     let name = name_of(command);
     let named = |what: &str| {
@@ -268,10 +268,10 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         }
         "gradle" | "gradlew" if serves(Format::Maven) => {
             let file = files.join("larder.gradle");
-            tool::write(&file, &maven::gradle_script(place, lead.upstream))?;
+            tool::write(&file, &maven::gradle_script(place, setup.upstream))?;
             before.extend(["--init-script".into(), file.into()]);
         }
-        // What pushes, or changes settings, is about the user's own sources.
+        // Commands that push or change settings are about the user's own sources.
         "nuget" | "nuget.exe" if serves(Format::Nuget) && reads(arguments.first()) => {
             after.extend(nuget_arguments(place, files)?);
         }
@@ -286,12 +286,12 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         tell(&line);
     }
     child.args(before).args(arguments).args(after);
-    child.envs(tool::environment(place, lead.formats));
-    if serves(Format::Npm) && lead.publishes_away {
+    child.envs(tool::environment(place, setup.formats));
+    if serves(Format::Npm) && setup.publishes_away {
         child.envs(Berry::read().environment(&place.host()));
     }
     // What npm would have sent to its registry with a publish, it sends to us for it.
-    let learned = lead.learned.filter(|_| serves(Format::Npm));
+    let learned = setup.learned.filter(|_| serves(Format::Npm));
     let auth = learned.and_then(|connection| connection.auth.as_ref());
     if let Some(text) = auth.and_then(|auth| npm::settings_with(place, auth)) {
         let file = files.join("npmrc");
@@ -303,7 +303,7 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         // npm fills in the braces; the rest is its own default.
         child.env(
             "npm_config_user_agent",
-            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {}", lead.tag),
+            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {}", setup.tag),
         );
     }
     if name == "pipenv" && serves(Format::Pypi) {

@@ -12,7 +12,7 @@ use crate::package::Format;
 use crate::store;
 use crate::tool::{self, OwnAddresses};
 
-/// A command that was used wrongly.
+/// A command line that is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);

@@ -29,7 +29,7 @@ pub struct Arguments {
     rate: Option<ByteSize>,
 }
 
-/// What all steps found.
+/// The result of all steps.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     checked: u64,

@@ -52,7 +52,7 @@ pub struct Arguments {
     at_once: usize,
 }
 
-/// What came of all wants.
+/// The result of fetching all wants.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     versions: u64,
@@ -64,7 +64,7 @@ struct Summary {
     missing: Vec<Failure>,
     differing: Vec<Failure>,
     failed: Vec<Failure>,
-    /// What lists take from elsewhere than a registry.
+    /// Entries of the lists that do not come from a registry.
     elsewhere: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a caller says: the query and the body, checked against the model's bounds.
+//! Reads a call's parameters from its query and body, and checks them against the model's bounds.
 
 use std::collections::HashMap;
 

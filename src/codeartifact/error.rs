@@ -29,7 +29,7 @@ impl ApiFailure {
         self
     }
 
-    /// What is named is not there.
+    /// The named resource does not exist.
     pub(super) fn absent(kind: &'static str, id: &str, message: impl Into<String>) -> Self {
         use crate::problem::Decider;
         Self::of(Problem::not_found(Decider::Larder, message)).about(kind, id)
@@ -43,7 +43,7 @@ impl ApiFailure {
         }
     }
 
-    /// What is no JSON.
+    /// The body is not JSON.
     pub(super) fn unparsed(message: impl Into<String>) -> Self {
         Self {
             reason: "CANNOT_PARSE",

@@ -226,7 +226,7 @@ impl GroupCalls<'_> {
             groups = Groups::new(all);
         }
         group_in(&groups, &pattern)?;
-        // Of all that there are, no more than a page and one are held.
+        // At most one page and one more element are kept in memory.
         let mut found: BTreeMap<String, Association> = BTreeMap::new();
         for repository in self.api.snapshot.repositories() {
             let mut after = page.after.clone().unwrap_or_default();

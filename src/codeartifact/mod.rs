@@ -38,7 +38,7 @@ use crate::repository::{
     AssetReply, BodyStream, Manager, Publisher, Reader, Registry, Repository, Snapshot,
 };
 
-/// What an operation answers.
+/// The answer of an operation.
 pub enum ApiAnswer {
     /// JSON.
     Words(Value),
@@ -49,7 +49,7 @@ pub enum ApiAnswer {
     },
 }
 
-/// What operations are answered from, for one request.
+/// Everything that operations are answered from, for one request.
 pub struct Api<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub reader: &'a Arc<Reader>,
@@ -77,7 +77,7 @@ fn words<const N: usize>(members: [(&str, Value); N]) -> ApiAnswer {
     ApiAnswer::Words(object(members))
 }
 
-/// As the protocol has points in time: seconds since 1970, with milliseconds behind the point.
+/// A time as the protocol writes it: seconds since 1970, with milliseconds after the point.
 #[allow(
     clippy::cast_precision_loss,
     reason = "exact for the next 280,000 years"

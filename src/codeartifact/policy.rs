@@ -21,7 +21,7 @@ pub(super) struct PolicyCalls<'a> {
 }
 
 impl PolicyCalls<'_> {
-    /// What the policy is attached to, once the caller may do this.
+    /// Returns the resource that the policy is attached to, after checking the caller's permission.
     fn attached(&self, operation: Operation, call: &Call) -> Result<PolicyResource, ApiFailure> {
         use Operation as O;
         let is_of_repository = matches!(

@@ -32,7 +32,7 @@ impl TagCalls<'_> {
                 format!("there is no resource {arn} here"),
             )
         });
-        // Who may not is not told whether there is one.
+        // A caller without the permission does not learn whether the resource exists.
         let asked = PolicyResource {
             arn: arn.to_owned(),
             repository: found.as_ref().ok().and_then(|it| it.repository.clone()),

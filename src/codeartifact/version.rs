@@ -60,7 +60,7 @@ fn asset_summary(format: Format, asset: &VersionFile) -> Value {
     ])
 }
 
-/// What became of the versions of one call.
+/// The results of a call about several versions: which succeeded, and which failed and why.
 #[derive(Default)]
 pub(super) struct BatchResult {
     succeeded: Map<String, Value>,
@@ -424,7 +424,8 @@ impl VersionCalls<'_> {
         ]))
     }
 
-    /// Of the versions that the call names, those that are as it expects them.
+    /// Returns the versions of the call that have the status and the revision that it expects. The
+    /// others are recorded as failed in `results`.
     async fn expected(
         &self,
         call: &Call,

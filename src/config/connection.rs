@@ -68,9 +68,9 @@ impl Auth {
 /// The repositories that may draw on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// Those of the configuration.
+    /// Repositories of the configuration alone.
     Configuration,
-    /// Those made by the API, too: whoever may do that to a repository attaches the connection.
+    /// Repositories made by the API too: whoever may associate external connections with one.
     Api,
 }
 
@@ -106,12 +106,12 @@ impl ConnectionSettings {
     /// # Errors
     /// Why the URL cannot be one of a registry.
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
-        // What is no URL may hold a secret all the same, and is not repeated.
+        // A text that is not a URL may still hold a secret, so the message does not repeat it.
         let mut parsed = Url::parse(url).map_err(|error| format!("it is no URL: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err("it has to begin with http:// or https:// and a host".to_owned());
         }
-        // What stands in the URL would leak into logs; it becomes a header.
+        // A credential in the URL would leak into logs, so it becomes a header.
         let auth = (!parsed.username().is_empty()).then(|| {
             let decode = |text: &str| {
                 percent_encoding::percent_decode_str(text)

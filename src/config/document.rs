@@ -56,7 +56,7 @@ pub struct Environment<'a> {
     values: BTreeMap<&'a str, Variable<'a>>,
 }
 
-/// What variables of the configuration begin with.
+/// The prefix of environment variables that set keys of the configuration.
 const PREFIX: &str = "LARDER_";
 
 /// Variables that are no keys: the command line's, and where scripts say which program to start.
@@ -95,7 +95,8 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// What reading needs to say where a mistake is, and what was read.
+/// The state of reading the configuration: its text, to tell where a mistake is, and the keys that
+/// were read, to find those that nobody reads.
 pub struct ConfigReading<'a> {
     pub file: &'a str,
     text: &'a str,
@@ -299,7 +300,7 @@ impl<'a> Section<'a> {
         self.take_placed(key).map(|(value, _)| value)
     }
 
-    /// The same, with the place for later faults.
+    /// Takes the value with its place, for faults that are found later.
     pub fn take_placed<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
         let found = self.get(key)?;
         self.read(key, found)
@@ -320,7 +321,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// As [`Section::take_placed`], and a fault where the key is absent.
+    /// Takes the value as [`Section::take_placed`] does; an absent key is a fault.
     pub fn require<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
         let Some(found) = self.get(key) else {
             self.fault(&self.place, format!("`{}` is missing", self.full(key)));
@@ -355,7 +356,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The same, where it matters whether it is there.
+    /// Takes the table of that key; `None` where the configuration has none.
     pub fn optional_section(&self, key: &'static str) -> Option<Section<'a>> {
         let section = self.section(key);
         let overlaid = self.overlaid && {

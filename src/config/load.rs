@@ -32,7 +32,7 @@ pub struct Learned {
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSource {
-    /// As it is called in messages.
+    /// The file's name in messages.
     pub file: String,
     pub text: String,
     pub environment: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! What the operator wrote, and what it means: every mistake at once, each with its line.
+//! Reads the configuration, and reports all mistakes at once, each with its line.
 
 mod access;
 mod aws;

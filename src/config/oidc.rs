@@ -10,7 +10,7 @@ use super::document::{FromValue, Section, Span};
 /// One issuer's tokens, with claims that they have to have, for one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oidc {
-    /// As the token's `iss` says it, to the letter.
+    /// The issuer, exactly as the token's `iss` writes it.
     pub issuer: String,
     pub audience: String,
     /// Claims and what they have to be; `*` and `?` stand for others.

@@ -9,7 +9,7 @@ use super::document::{FromValue, Section, SomeBytes, Span, nearest};
 use crate::rule::{OriginRule, Pattern, Way};
 use crate::secret::Secret;
 
-/// What happens to a publish.
+/// Where a repository's publishes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishSetting {
     Deny,

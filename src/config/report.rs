@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::document::Section;
 
-/// What is remembered of who used what, and of what was missed.
+/// How long usage and wishes are remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportSettings {
     /// How long days and pulls are remembered.

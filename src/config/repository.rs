@@ -27,7 +27,7 @@ impl Unresolved<'_> {
     }
 }
 
-/// What a repository draws on, by name.
+/// A source of a repository, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSetting {
     /// The packages of a repository's own.
@@ -40,12 +40,12 @@ pub enum SourceSetting {
 pub struct RepositorySettings {
     pub name: String,
     pub publish: PublishSetting,
-    /// As they were written: other repositories, and connections.
+    /// The names of other repositories (`upstreams`) and connections (`external`), as configured.
     pub upstreams: Vec<String>,
     pub external: Vec<String>,
     /// A publish whose connection is away waits here for it.
     pub spool: bool,
-    /// What comes through its connections is never evicted.
+    /// Whether files that come through its connections are never evicted.
     pub retain: bool,
     /// Its own packages, its connections, then those of its upstreams, in order, each once.
     pub sources: Vec<SourceSetting>,

@@ -69,7 +69,7 @@ pub struct Domain {
     pub name: String,
     /// The account that owns it: twelve digits.
     pub owner: String,
-    /// As it stands in ARNs.
+    /// The region, as ARNs name it.
     pub region: String,
 }
 
@@ -110,7 +110,7 @@ pub struct ServerSettings {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Of evictable blobs on disk.
+    /// The bound on evictable blobs on disk.
     pub max_size: u64,
     /// Disk space that is left free: below it, nothing new is kept.
     pub min_free: u64,
@@ -125,7 +125,7 @@ pub struct Cache {
     pub blob_mapped: u64,
     /// Answers of late that are given again by one look-up.
     pub answers_max: usize,
-    /// What evidence says of packages, in memory.
+    /// The bound on facts about packages in memory.
     pub facts_memory: u64,
     /// For how long a real 404 is remembered.
     pub absent_for: Duration,

@@ -330,7 +330,7 @@ impl Connection {
                     if Instant::now() + retry_after < deadline =>
                 {
                     let wait_ms = retry_after.as_millis();
-                    tracing::info!(connection = %self.name, wait_ms, "`{}` asks to wait", self.name);
+                    tracing::info!(connection = %self.name, wait_ms, "Connection `{}` was throttled by its registry and waits", self.name);
                     // At least a moment, so that a wait of nothing is no busy loop.
                     tokio::time::sleep(retry_after.max(THROTTLED_MIN)).await;
                     continue;

@@ -149,13 +149,13 @@ impl CodeArtifactToken {
                 info!(
                     domain = self.place.domain,
                     seconds = token.ends_at - now,
-                    "CodeArtifact gave a token"
+                    "A CodeArtifact token was fetched"
                 );
                 self.held.store(Some(Arc::new(token)));
                 Ok(value)
             }
             Err(error) => {
-                warn!(domain = self.place.domain, %error, "CodeArtifact's token is not renewed");
+                warn!(domain = self.place.domain, %error, "Fetching a CodeArtifact token failed; an earlier one is used until it expires");
                 *failed = Some((Instant::now(), error.clone()));
                 held.map(|token| token.value.clone()).ok_or(error)
             }

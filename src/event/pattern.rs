@@ -18,7 +18,7 @@ type Wildcard = WildMatchPattern<'*', '\u{0}'>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventPattern(Node);
 
-/// What an object of the event has to be.
+/// The conditions on an object of the event.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Node {
     /// All of them.
@@ -34,7 +34,7 @@ enum Member {
     Values(Vec<Test>),
 }
 
-/// What a value has to be.
+/// The conditions on a value.
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
     Exact(Value),

@@ -184,7 +184,7 @@ impl AssetFetcher {
         match self.download(&wanted, &leader, &progress, seen).await {
             Ok((blob, row)) => leader.is_at(Phase::Stored(blob, Landed { row, is_new: true })),
             Err(Ending::Unkept(why)) => {
-                info!(asset = %wanted.key.asset, why = why.as_str(), "An asset is passed on without being kept");
+                info!(asset = %wanted.key.asset, why = why.as_str(), "A file was not stored; it is passed on to the client");
                 settle(&progress, disk_full(&wanted));
                 leader.is_at(Phase::Unkept(why));
             }
@@ -288,7 +288,7 @@ impl AssetFetcher {
         match self.store.records().add_asset(&wanted.key, &row).await {
             Ok(true) => self.tell_pulled(&wanted.key, &row.version),
             Ok(false) => {}
-            Err(error) => warn!(%error, "An asset's row was not written"),
+            Err(error) => warn!(%error, "Writing a file's row failed; it may be fetched again"),
         }
         let row = Arc::new(row);
         self.rows.insert(wanted.key.clone(), Arc::clone(&row)).await;
@@ -309,7 +309,7 @@ impl AssetFetcher {
                 .events()
                 .tell_pulled(&key.connection, &package, &version);
             if let Err(error) = told.await {
-                warn!(%error, package, version, "That a version was pulled is not told");
+                warn!(%error, package, version, "Recording the event of a pulled version failed; no target is told");
             }
         });
     }
@@ -351,7 +351,7 @@ impl AssetFetcher {
                 ));
             }
             resumes_left -= 1;
-            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off, resuming it");
+            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off and is resumed");
             *opened = self
                 .resume(wanted, incoming.sent(), validator.as_ref())
                 .await

@@ -331,7 +331,7 @@ impl DocumentFetcher {
             Err(error) => error,
         };
         if let (true, Some(known)) = (error.is_outage(), &known) {
-            warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` fails, serving a stale document");
+            warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` failed; a stale document is served");
             // Requests within the next second get the stale document at once, instead of waiting for
             // the same failure.
             let mut rested = stale(known).as_ref().clone();
@@ -440,7 +440,7 @@ impl DocumentFetcher {
                 )
             }
             Err(store::Error::NotKept(why)) => {
-                info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
+                info!(document = %job.key.key, why = why.as_str(), "A document was not stored; it is passed on from memory");
                 DocumentContent::Passing(
                     opened
                         .body(max.min(UNKEPT_BYTES_MAX))
@@ -504,7 +504,7 @@ impl DocumentFetcher {
             .add_document(&key.connection, &key.key, package.as_ref(), &document.row)
             .await
         {
-            warn!(%error, "A document's row was not written");
+            warn!(%error, "Writing a document's row failed; it may be fetched again");
         }
         self.note(key, document).await;
     }

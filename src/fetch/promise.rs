@@ -77,6 +77,6 @@ impl PromiseReader {
     /// Says in the log and the metrics that bytes were not what was promised.
     pub(super) fn note_broken(&self, connection: &Connection, what: &str, error: &store::Error) {
         self.metrics.unverified.inc();
-        warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
+        warn!(connection = %connection.name, %error, "{what} from `{}` does not match its promised digest; nothing is stored", connection.name);
     }
 }

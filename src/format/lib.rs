@@ -1,4 +1,4 @@
-//! What each format says on the wire: bytes in, bytes out, no IO and nothing async.
+//! The wire languages of the formats: bytes in, bytes out, no IO and nothing async.
 
 pub mod bounded;
 mod capability;
@@ -74,7 +74,7 @@ pub struct Upstream<'a> {
     pub directory: Option<&'a [u8]>,
 }
 
-/// What a rule is asked about while a document is rendered.
+/// The part of a document that a rule is asked about while the document is rendered.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     Version(&'a str),
@@ -130,11 +130,11 @@ pub struct Alias {
     pub target: String,
 }
 
-/// What a repository has of its own that a document may be composed of.
+/// The own packages of a repository that a document is composed from.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {
     Package(&'a Listing),
-    /// What a search finds, and how many there are in all.
+    /// The hits of a search, and how many there are in all.
     Found(&'a [Summary], u64),
 }
 

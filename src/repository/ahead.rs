@@ -31,11 +31,11 @@ use crate::store::Phase;
 use crate::store::catalog::AssetKey;
 use crate::telemetry::{AheadLabels, Metrics};
 
-/// What was looked at is not looked at again for so long.
+/// A target that was looked at is not looked at again for this long.
 const SEEN_FOR: Duration = Duration::from_secs(60);
-/// How many times what may wait is remembered as looked at, or as not asked for yet.
+/// How many targets are remembered as looked at or not asked for yet, per place in the queue.
 const SEEN_PER_WAITING: usize = 4;
-/// What nobody has asked for after so long was fetched in vain.
+/// A prefetched target that nobody asks for within this time counts as wasted.
 const WANTED_FOR: Duration = Duration::from_secs(300);
 /// An upstream that takes longer than this for an answer is left alone for a while.
 const SLOW_AFTER: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ struct Step {
 
 type StepKey = (Box<str>, String);
 
-/// What goes ahead.
+/// Fetches what a resolver will probably ask for next, before it asks.
 pub struct Prefetcher {
     config: config::PrefetchSettings,
     waiting: mpsc::Sender<Step>,
@@ -142,7 +142,7 @@ impl Prefetcher {
             self.seen.insert(key, ());
         }
         if self.waiting.try_send(step).is_err() {
-            debug!("Too much waits to be fetched ahead");
+            debug!("The prefetch queue is full; a hint is dropped");
         }
     }
 
@@ -198,7 +198,7 @@ impl Waiting {
                         step: &step,
                     };
                     if let Err(problem) = walker.go().await {
-                        debug!(target = ?step.target, %problem, "Nothing fetched ahead");
+                        debug!(target = ?step.target, %problem, "A prefetch failed");
                     }
                     drop(place);
                 });

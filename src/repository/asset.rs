@@ -73,7 +73,7 @@ impl Reader {
     /// we do not.
     ///
     /// # Errors
-    /// As [`Reader::asset`].
+    /// Those of [`Reader::asset`].
     pub async fn checksum(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -85,7 +85,7 @@ impl Reader {
         request.checksum(algorithm).await
     }
 
-    /// What a stored alias leads to; the address is upstream's own, or one that we made up.
+    /// Finds the target of a stored alias. The address is upstream's, or one that Larder made up.
     ///
     /// # Errors
     /// Where nothing is known of it.
@@ -216,7 +216,7 @@ impl AssetRequest<'_> {
         })))
     }
 
-    /// What the catalog says of an asset of our own; `None` where there is none.
+    /// The facts about an asset of our own; `None` where there is no such asset.
     fn own_facts<'h>(
         &self,
         repository: &str,
@@ -390,7 +390,7 @@ impl AssetRequest<'_> {
                     reuse: None,
                 })
             }
-            // What passes unkept is handed out while its promise is still to come.
+            // A file that is not stored is sent before its promise is known; not so here.
             Phase::Unkept(_) if wanted.is_guess() => {
                 Err(Problem::internal("a guess is not passed on", "no room"))
             }

@@ -341,7 +341,7 @@ impl<'a> DocumentRequest<'a> {
         }
     }
 
-    /// What a search finds in our own packages; `None` where they have no part in the document.
+    /// Searches our own packages; `None` where the document is not a search or a list.
     async fn found(&self) -> Result<Option<Found>, Problem> {
         let format = self.id.view.format();
         let (own, repository) = (&self.reader.own, self.repository);

@@ -517,7 +517,7 @@ impl EvidenceReader {
                         Some((version, Timestamp::try_from(date).ok()?))
                     }
                     Err(error) => {
-                        debug!(%package, version, %error, "No publish date");
+                        debug!(%package, version, %error, "Reading a version's publish date failed");
                         None
                     }
                 }
@@ -537,7 +537,7 @@ impl EvidenceReader {
             .keep(&connection.name, package, &lasting)
             .await
         {
-            warn!(%error, "Publish dates were not written");
+            warn!(%error, "Writing publish dates failed; they are asked for again when needed");
         }
         known.extend(learned);
         Ok(known)

@@ -20,7 +20,7 @@ use crate::store::rendered::RenderedCache;
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
 
-/// What is opened where a test says nothing else.
+/// The configuration of tests that do not bring their own.
 pub const TEAM: &str = "[[repository]]\nname = \"team\"\npublish = \"local\"\n";
 
 pub struct Fixture {

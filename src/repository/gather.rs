@@ -24,18 +24,18 @@ pub struct Gathered {
     pub is_new: bool,
 }
 
-/// What the sources of a repository say of a package.
+/// The facts about a package from all sources of a repository.
 #[derive(Default)]
 pub struct GatheredFacts {
-    /// Of each connection that has it, the nearest first.
+    /// The facts from each connection that has the package, the nearest first.
     pub facts: Vec<Arc<PackageFacts>>,
-    /// Versions that are a repository's own, which is always here.
+    /// Versions that were published to our repositories; their files are always stored here.
     pub own: Vec<String>,
     /// Documents that came in.
     pub documents: usize,
 }
 
-/// What one source says of a package.
+/// One source's part of the facts.
 enum Part {
     /// Its versions.
     Own(Vec<String>),
@@ -105,7 +105,7 @@ impl Reader {
         let asked = resources
             .iter()
             .map(|resource| evidence.freshen(&connection, resource, Freshen::AsCached, &what));
-        // What is read from paths may have no document at all.
+        // A package whose facts are read from paths may have no document.
         let count = match try_join_all(asked).await {
             Ok(documents) => documents
                 .iter()

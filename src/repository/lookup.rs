@@ -1,4 +1,4 @@
-//! What is asked about one package in a repository, and the one decision about its versions.
+//! A question about one package in a repository, and the one decision about its versions.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct Lookup<'a> {
     pub repository: &'a Repository,
     pub package: &'a PackageId,
     pub now: Timestamp,
-    /// What the rules have to know about the package.
+    /// The facts that the rules need about the package.
     pub concern: Concern,
 }
 

@@ -1,5 +1,5 @@
-//! What an operator does to repositories: list, copy, give a status, delete, retain, and see to the
-//! spool. One set of commands, for the command line and for the running server.
+//! The operator's commands about repositories: list, copy, set a status, delete, retain, and manage
+//! the spool. The command line and the running server share them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ pub enum ManageCommand {
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum ManageOutcome {
@@ -135,7 +135,7 @@ pub struct Version {
     pub status: Status,
     pub origin: Origin,
     pub published: Option<String>,
-    /// The same in milliseconds since 1970.
+    /// The publish date in milliseconds since 1970.
     pub published_at: Option<i64>,
     pub tags: Vec<String>,
     pub assets: Vec<VersionFile>,
@@ -325,7 +325,7 @@ impl Manager {
         }
     }
 
-    /// What the repository has, its own before what was pulled through it, by name.
+    /// Lists the repository's packages by name: its own first, then those pulled through it.
     async fn list(
         &self,
         repository: &Repository,
@@ -498,7 +498,7 @@ impl Manager {
     }
 }
 
-/// What is pulled through is in another revision with each file that comes.
+/// The revision of a package from outside. It changes with each file that comes in.
 fn revision_after(before: &str, blob: BlobId) -> String {
     let both = format!("{before}{}", blob.to_hex());
     let hex = BlobId::of(both.as_bytes()).to_hex();

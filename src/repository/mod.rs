@@ -1,4 +1,4 @@
-//! What Larder exists for: documents and assets of a repository, by one decision at both doors.
+//! The documents and assets of repositories. One decision about versions holds for both.
 
 mod addition;
 mod admitted;
@@ -78,7 +78,7 @@ pub struct Reader {
     promising: Cache<String, bool>,
 }
 
-/// What a connection was seen to have is looked for anew after so long.
+/// After this long it is found out anew whether a connection has manifests.
 const PROMISING_FOR: Duration = Duration::from_secs(3600);
 
 impl Reader {
@@ -126,7 +126,7 @@ impl Reader {
         self.renderer.close().await;
     }
 
-    /// Who is asked for the package.
+    /// The sources that are asked for the package.
     async fn chain(&self, lookup: &Lookup<'_>) -> Result<SourceChain, Problem> {
         SourceChain::of_package(&self.own, lookup).await
     }
@@ -149,7 +149,7 @@ impl Reader {
         }
     }
 
-    /// What may be done to the package in the repository.
+    /// The origin control of the package in the repository.
     ///
     /// # Errors
     /// Where a catalog cannot be read.

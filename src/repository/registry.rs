@@ -19,7 +19,7 @@ pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
     packages: Packages,
     metrics: Arc<Metrics>,
-    /// What the snapshot is made of; changes come one after another.
+    /// The parts that the snapshot is made of. The lock lets one change happen after another.
     parts: Mutex<Parts>,
 }
 
@@ -129,7 +129,7 @@ impl Registry {
         Ok(self.packages.repositories().register(&names).await?)
     }
 
-    /// What was said of the repository where it was made by the API.
+    /// The settings of a repository that was made by the API; `None` for others.
     pub async fn managed(&self, name: &str) -> Option<Managed> {
         let parts = self.parts.lock().await;
         parts.managed.iter().find(|it| it.name == name).cloned()
@@ -325,7 +325,7 @@ fn conflict(message: String) -> Problem {
     Problem::new(Kind::Conflict, Decider::Larder, message)
 }
 
-/// What a repository made by the API is among those of the configuration.
+/// The settings of a repository made by the API, as if the configuration had named it.
 fn written(one: &Managed) -> RepositorySettings {
     RepositorySettings::made(&one.name, &one.upstreams, &one.connections)
 }
@@ -336,7 +336,7 @@ fn with_managed(config: &Config, managed: &[Managed]) -> Config {
     let new = managed.iter().filter(|one| {
         let is_shadowed = config.repositories.iter().any(|it| it.name == one.name);
         if is_shadowed {
-            warn!(repository = one.name, "The configuration has a repository of the name of one that was made by the API, and takes its place");
+            warn!(repository = one.name, "A repository made by the API has the name of a repository in the configuration; the configuration's is in force");
         }
         !is_shadowed
     });
@@ -348,7 +348,7 @@ fn with_managed(config: &Config, managed: &[Managed]) -> Config {
         Err(why) => {
             error!(
                 why = why.join("; "),
-                "The repositories that were made by the API stay away"
+                "Reading the repositories made by the API failed; only those of the configuration are served"
             );
         }
     }

@@ -70,7 +70,7 @@ impl Manager {
         let expired: Vec<&Release> = expired(&listing, rule);
         let versions: Vec<String> = expired.iter().map(|it| it.version.to_string()).collect();
         if !dry_run && !versions.is_empty() {
-            // What the rules were held against.
+            // The change is made only if the package is still as the rules saw it.
             let change = PackageChange::of(&repository.name, package)
                 .expecting_revision(&listing.revision)
                 .step(Step::Delete {

@@ -11,7 +11,7 @@ use crate::problem::{Decider, Problem};
 use crate::rule::{Entrance, Groups, WayIn};
 use crate::telemetry::Metrics;
 
-/// What a repository draws on.
+/// A source of a repository.
 #[derive(Clone)]
 pub enum Source {
     /// The packages of this repository's own.
@@ -19,7 +19,7 @@ pub enum Source {
     Connection(Arc<Connection>),
 }
 
-/// What becomes of a publish.
+/// Where a repository's publishes go.
 #[derive(Clone)]
 pub enum Publish {
     Deny,
@@ -131,7 +131,7 @@ pub struct Snapshot {
     repositories: HashMap<String, Arc<Repository>>,
     /// The repository of addresses that name none (npm's at the host's root).
     pub first: Option<Arc<Repository>>,
-    /// Those of the domain.
+    /// The package groups of the domain.
     pub groups: Arc<Groups>,
 }
 
@@ -204,8 +204,8 @@ impl Snapshot {
         })
     }
 
-    /// What versions of a package may come from into the repository where not every way is open:
-    /// names of repositories, its own among them, and of connections.
+    /// The sources from which a package group lets versions of a package come into the repository:
+    /// the names of repositories, its own among them, and of connections.
     pub(super) fn open_sources(
         &self,
         repository: &str,

@@ -395,11 +395,11 @@ mod tests {
         let away = |kind| Problem::new(kind, Decider::Larder, "away");
         for (outcome, ends_here, step) in [
             (Ok(Some(())), false, Step::Take),
-            // What an offline one has is all that is shown: what lies behind it cannot be fetched.
+            // Only what an offline source has is shown; sources behind it are not asked.
             (Ok(Some(())), true, Step::TakeLast),
             (Ok(None), false, Step::Next),
             (Err(not_found()), false, Step::Next),
-            // Offline, with a farther one that has a line.
+            // An offline source, with a farther one that is online.
             (Err(not_found()), true, Step::Stop),
             (Err(denied()), false, Step::Stop),
             (Err(away(Kind::Upstream)), false, Step::Stop),

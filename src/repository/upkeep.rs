@@ -1,5 +1,5 @@
-//! What an operator does to the store: pin, verify, collect garbage, and ask how it is used. One set
-//! of commands, for the command line and for the running server.
+//! The operator's commands about the store: pin, verify, collect garbage, report its use. The
+//! command line and the running server share them.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const BLOBS_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Under which name it is remembered how far verifying has come.
 const VERIFY: &str = "verify";
-/// Of damage to what this Larder alone has.
+/// The message about a damaged file that exists nowhere else.
 const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a copy of the data directory, or delete the version and publish it again";
 
 /// A command.
@@ -52,14 +52,14 @@ pub enum UpkeepCommand {
         /// So many packages in each list.
         top: usize,
     },
-    /// Who took a version, or any of a package.
+    /// Lists who took a version, or any version of a package.
     Who {
         package: String,
         version: Option<String>,
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum UpkeepOutcome {
@@ -70,7 +70,7 @@ pub enum UpkeepOutcome {
     Pulls { pulls: Vec<Pull> },
 }
 
-/// What is never evicted.
+/// The number and size of the files that are never evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptTotals {
     pub files: u64,
@@ -85,7 +85,7 @@ pub struct VerifyProgress {
     pub damaged: Vec<Damage>,
     /// All files have been read.
     pub is_done: bool,
-    /// Of the whole store, for who shows how far it is.
+    /// The bytes of the whole store, to show the progress.
     pub bytes_in_all: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct Damage {
     /// `damaged` or `gone`.
     pub found: String,
     pub is_repaired: bool,
-    /// What was done, or why nothing could be.
+    /// How the file was repaired, or why it could not be.
     pub message: String,
 }
 

@@ -23,7 +23,7 @@ use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Publish, Repository, Snapshot, drain};
 
-/// What every route is answered from.
+/// Everything that a route is answered from.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub larder: &'a Arc<Larder>,
@@ -234,8 +234,8 @@ fn within<'c>(change: &'c Change, repository: &Repository, format: Format) -> Wi
     }
 }
 
-/// What is wrong with a path in a repository is for those who may read it. Others are told that they may
-/// not, and learn nothing of what is there.
+/// Explains a wrong path only to callers who may read the repository. Others are refused, and learn
+/// nothing about it.
 fn told_to_readers(permissions: &Permissions<'_>, repository: &str, problem: Problem) -> Problem {
     match permissions.admit_to_read(repository) {
         Ok(_) => problem,

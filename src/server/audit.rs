@@ -14,12 +14,12 @@ use crate::problem::{Kind, Problem};
 use crate::repository::ChangeRecord;
 use crate::telemetry::{Record, Run};
 
-/// What is known of a request when it ends.
+/// The facts about a request, for its access line and audit record.
 #[derive(Default)]
 pub struct Line {
     pub subject: RequestSubject,
     pub run: Option<Arc<Run>>,
-    /// The same caller is admitted again, whatever the time and its address.
+    /// Whether the decision would be the same for this caller at any time and from any address.
     pub is_lasting: bool,
     pub principal: String,
     pub action: Option<Action>,

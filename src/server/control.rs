@@ -79,7 +79,7 @@ impl ControlSocket {
             .listen()
             .and_then(UnixListener::from_std);
         if let Err(error) = &socket {
-            warn!(%error, "The socket for commands cannot be opened; everything else is served");
+            warn!(%error, "Opening the control socket failed; clients are served, but commands cannot reach this Larder");
         }
         Self {
             larder: Arc::clone(larder),
@@ -98,9 +98,11 @@ impl ControlSocket {
         loop {
             match socket.accept().await {
                 Ok((socket, _)) if is_of_owner(&socket) => return Commander { socket, place },
-                Ok(_) => warn!("Another user came to the socket for commands and was not let in"),
+                Ok(_) => warn!(
+                    "A connection to the control socket was refused: it came from another user"
+                ),
                 Err(error) => {
-                    warn!(%error, "A socket for commands could not be accepted");
+                    warn!(%error, "Accepting a connection to the control socket failed");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -169,7 +171,10 @@ async fn handle(
         Ok(Err(problem)) => told(&problem, None),
         Err(_) => {
             larder.metrics.panics.inc();
-            error!(path = uri.path(), "A command ended in a panic");
+            error!(
+                path = uri.path(),
+                "A command panicked; other requests go on"
+            );
             let problem = Problem::internal("this command failed inside Larder", "a panic");
             reply::problem(&problem, None)
         }

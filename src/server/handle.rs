@@ -128,7 +128,10 @@ pub async fn handle(
         Ok(Err(problem)) => told(&problem, line.subject.format),
         Err(_) => {
             larder.metrics.panics.inc();
-            error!(path = uri.path(), "A request ended in a panic");
+            error!(
+                path = uri.path(),
+                "A request panicked; other requests go on"
+            );
             let problem = Problem::internal("this request failed inside Larder", "a panic");
             reply::problem(&problem, line.subject.format)
         }

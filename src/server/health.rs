@@ -39,7 +39,7 @@ pub fn front() -> Answer {
     )
 }
 
-/// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`.
+/// The query of `/-/decide`: `?repository=public&package=npm:left-pad&version=1.3.0`.
 pub struct DecideQuery {
     pub repository: String,
     pub package: PackageId,

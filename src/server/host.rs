@@ -53,7 +53,7 @@ impl Host {
     }
 
     fn read(field: &HeaderValue) -> Result<Self, Problem> {
-        // What is no text has no words to be shown by.
+        // A value that is not text cannot be shown in the message, so it is read as empty.
         Self::parse(field.to_str().unwrap_or_default())
     }
 
@@ -102,7 +102,7 @@ impl Host {
         })
     }
 
-    /// As it stands in an address, and in the name of an answer.
+    /// The host as addresses and cache keys contain it.
     pub fn as_str(&self) -> &str {
         &self.authority
     }

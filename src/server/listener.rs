@@ -118,12 +118,12 @@ impl Listener {
         }
         drop(self.socket);
         self.control.close();
-        info!("Stopping: no new requests, those under way end");
+        info!("Stopping: no new requests are accepted; those under way may end");
         if tokio::time::timeout(config.server.drain, graceful.shutdown())
             .await
             .is_err()
         {
-            warn!("Requests still under way after `server.drain` were cut off");
+            warn!("Requests that were still under way after `server.drain` were cut off");
         }
     }
 }
@@ -201,7 +201,7 @@ async fn accept(
         }
         Err(error) => {
             // Out of file descriptors, most likely: it passes when sockets close.
-            warn!(%error, "A socket could not be accepted");
+            warn!(%error, "Accepting a connection failed; it is tried again");
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             None
         }

@@ -1,4 +1,4 @@
-//! What clients of the formats read: documents, assets, checksums, and answers to questions.
+//! Answers requests to read: documents, assets, checksums, and questions.
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{Method, StatusCode};

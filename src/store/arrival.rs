@@ -19,7 +19,7 @@ use crate::task::Tasks;
 /// How much of the end is held back until the digests match.
 pub const HELD_BACK_BYTES: u64 = 64 * 1024;
 
-/// What is known of a download before its bytes.
+/// The facts about a download that are known before its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DownloadHead {
     pub size: Option<u64>,
@@ -44,7 +44,7 @@ pub enum DownloadProgress {
 pub struct Arrival {
     pub head: DownloadHead,
     content: Content,
-    /// Of the whole file to be, where its size is known and it is not sealed.
+    /// Windows on the whole file, where its size is known and it is not sealed.
     pages: Option<Arc<Pages>>,
     written: watch::Receiver<u64>,
     progress: watch::Receiver<DownloadProgress>,
@@ -79,7 +79,7 @@ impl Arrival {
         }
     }
 
-    /// What the bytes are, once that is known.
+    /// The name of the blob, once the bytes are verified.
     #[must_use]
     pub fn blob(&self) -> Option<BlobId> {
         match &*self.progress.borrow() {
@@ -154,7 +154,7 @@ impl Follower {
     /// The next bytes, read; `None` at the end.
     ///
     /// # Errors
-    /// As [`Follower::next_pages`].
+    /// Returns the next piece in memory, as [`Follower::next_pages`] does in windows.
     pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
         let limit = self.readable().await?;
         if limit == 0 {

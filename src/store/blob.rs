@@ -45,7 +45,7 @@ pub fn path(blobs: &Path, id: BlobId) -> PathBuf {
     blobs.join(name.get(..2).unwrap_or_default()).join(name)
 }
 
-/// What the name of a sealed file ends in.
+/// The suffix of a sealed file's name.
 pub const SEALED: &str = "sealed";
 
 /// The file of a blob, where it lies sealed.

@@ -11,7 +11,7 @@ use super::seal::{CHUNK_BYTES, HEADER_BYTES, SEALED_CHUNK_BYTES, Seal, TAG_BYTES
 /// A buffer that holds any piece of a content, as it lies on the disk.
 pub const BUFFER_BYTES: usize = SEALED_CHUNK_BYTES;
 
-/// What a file holds.
+/// A stored file's bytes, plain or sealed.
 #[derive(Clone)]
 pub enum Content {
     Plain(Arc<File>),
@@ -77,7 +77,7 @@ impl Content {
     /// Blocks.
     ///
     /// # Errors
-    /// As [`Content::piece`].
+    /// Reads into a buffer, as [`Content::piece`] does.
     pub fn fill(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut buffer = match self {
             Self::Plain(file) => return fill(file, into, offset),
@@ -138,7 +138,7 @@ impl Sealed {
         match self.seal.open(index, false, chunk) {
             Ok(opened) => Ok(Some(opened)),
             Err(_) => {
-                // What could not be opened is not left in the buffer.
+                // A chunk that could not be decrypted must not stay in the buffer.
                 fill(&self.file, chunk, place)?;
                 self.seal.open(index, true, chunk).map(Some)
             }
@@ -172,7 +172,7 @@ fn read(file: &File, into: &mut [u8], offset: u64, wait: Wait) -> io::Result<Opt
     }
 }
 
-/// What the kernel has in memory of the file; nothing may also mean its end.
+/// Reads the bytes that the kernel has in memory. No bytes may also mean the end of the file.
 #[cfg(target_os = "linux")]
 fn read_at_once(file: &File, into: &mut [u8], offset: u64) -> Option<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};

@@ -348,8 +348,8 @@ fn pour(
     Ok(())
 }
 
-/// The same with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice the time
-/// of SHA-256, and together they would be what a fast upstream waits for.
+/// Takes the bytes in with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice
+/// the time of SHA-256, and on one thread they would slow a fast upstream down.
 fn take_in_parted(
     writer: ContentWriter<'_>,
     pieces: mpsc::Receiver<Bytes>,

@@ -117,7 +117,7 @@ pub struct Store {
     catalog: Catalog,
     packages: Packages,
     retention: Arc<BlobRetention>,
-    /// What changes keep that have not said yet what becomes of it.
+    /// Files of changes that are neither made nor cancelled yet.
     unsettled: recording::Unsettled,
     records: Records,
     imports: Imports,
@@ -187,13 +187,13 @@ impl Store {
         &self.directory
     }
 
-    /// What connections gave, and what of it is here.
+    /// Documents and files from connections.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// What repositories have of their own.
+    /// The repositories' own packages.
     #[must_use]
     pub fn packages(&self) -> &Packages {
         &self.packages
@@ -205,7 +205,7 @@ impl Store {
         &self.files
     }
 
-    /// What stays on the disk, and what goes.
+    /// Decides which files stay on the disk and which are evicted.
     #[must_use]
     pub fn retention(&self) -> &BlobRetention {
         &self.retention
@@ -223,7 +223,7 @@ impl Store {
         &self.imports
     }
 
-    /// What was asked for offline and is not here.
+    /// Packages that were asked for offline and are not stored.
     #[must_use]
     pub fn wishes(&self) -> &Wishes {
         &self.wishes
@@ -297,7 +297,7 @@ impl Store {
             return;
         }
         if let Err(error) = self.catalog.reports().add(page, bounds).await {
-            tracing::warn!(%error, "What was asked for is not written down");
+            tracing::warn!(%error, "Writing the use of packages failed; reports will lack it");
         }
     }
 
@@ -320,7 +320,7 @@ impl Store {
         self.flush().await;
         let closed = async { tokio::join!(self.catalog.close(), self.packages.close()) };
         if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
-            tracing::warn!("The databases were left while they were being written");
+            tracing::warn!("Closing the databases took too long; the next start recovers them");
         }
     }
 }

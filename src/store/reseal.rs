@@ -17,7 +17,7 @@ use crate::package::{BlobId, Digester};
 /// How much is read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// What was done.
+/// Counts of the files that were encrypted or decrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resealed {
     pub blobs: u64,

@@ -60,13 +60,13 @@ impl BlobRetention {
         tasks.spawn_until_stop(async move {
             // Nothing is evicted before it is sure what must not be.
             if let Err(error) = retention.settle().await {
-                warn!(%error, "What is published cannot be told from what is cached: nothing is evicted");
+                warn!(%error, "Reading which blobs are published failed; nothing is evicted");
                 return;
             }
             loop {
                 retention.space.crowded.notified().await;
                 if let Err(error) = retention.evict().await {
-                    warn!(%error, "Eviction failed, the cache stays larger than it should");
+                    warn!(%error, "Eviction failed; the cache stays larger than its bound");
                 }
                 retention.count_eviction();
             }

@@ -1,4 +1,4 @@
-//! What was asked for, by whom, and what it took to fetch: counted in memory, written down now and
+//! Counts requests, pulls and fetches in memory; the counts are written to the catalog now and
 //! then.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 /// further ones are not remembered.
 const PULLS_MAX: usize = 4096;
 
-/// What a repository was asked for in one format.
+/// Counters of the requests to one repository in one format.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,
@@ -38,7 +38,7 @@ impl Traffic {
     }
 }
 
-/// What came from a connection.
+/// Counters of the fetches from one connection.
 #[derive(Debug, Default)]
 pub struct Egress {
     fetches: AtomicU64,
@@ -99,7 +99,7 @@ impl Default for Ledger {
     }
 }
 
-/// What was counted of a repository.
+/// The counts of a repository since the last time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficCount {
     pub repository: String,
@@ -110,7 +110,7 @@ pub struct TrafficCount {
     pub served: u64,
 }
 
-/// What was counted of a connection.
+/// The counts of a connection since the last time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressCount {
     pub connection: String,

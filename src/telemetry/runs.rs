@@ -1,4 +1,4 @@
-//! What one `larder run` got: counted by the id in its paths.
+//! Counts what each `larder run` fetched, by the run's id in the paths.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +91,7 @@ pub struct RunReport {
     pub failures: u64,
 }
 
-/// What a run got, and where its lockfiles should point.
+/// The counts of a run, and the addresses that its lockfiles should name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClosingReport {
     #[serde(flatten)]

@@ -13,7 +13,7 @@ pub struct UpstreamChange {
     pub cause: Option<String>,
 }
 
-/// What connections tell of their upstreams.
+/// Sends each change of an upstream's state to whoever listens.
 pub struct Upstreams(broadcast::Sender<UpstreamChange>);
 
 impl Default for Upstreams {

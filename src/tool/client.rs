@@ -72,7 +72,7 @@ impl ControlClient {
         Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
 
-    /// What a run got.
+    /// The counts of a run.
     ///
     /// # Errors
     /// Where it does not answer.
@@ -175,7 +175,7 @@ impl ControlClient {
     }
 }
 
-/// What stands before paths on the socket, where there is no host.
+/// The base of addresses on the socket, which has no host.
 const ROOT: &str = "http://larder/";
 
 fn address(path: &[&str], query: &[(&str, &str)]) -> Result<Url, url::ParseError> {

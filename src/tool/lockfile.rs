@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use super::{LarderAddress, read, write};
 use crate::package::Format;
 
-/// What the clients call theirs.
+/// The names of the clients' lockfiles.
 const NAMES: &[&str] = &[
     "package-lock.json",
     "npm-shrinkwrap.json",

@@ -64,7 +64,7 @@ fn variable(key: &str) -> Option<String> {
     })
 }
 
-/// What npm's files say, with the environment over them.
+/// npm's settings: its files, with the environment over them.
 struct Settings {
     /// The nearest first, as npm reads them.
     layers: Vec<Vec<(String, String)>>,
@@ -143,7 +143,7 @@ fn layer(text: &str) -> Vec<(String, String)> {
     let mut entries: Vec<(String, String)> = Vec::new();
     for (name, value) in ini::top(text) {
         let (name, value) = (expand(name), expand(value));
-        // Of two lines of one file, the last holds.
+        // Where one file sets a key twice, the last line counts.
         entries.retain(|(other, _)| *other != name);
         entries.push((name, value));
     }
@@ -312,7 +312,7 @@ fn pnpm_has_its_own() -> bool {
             .any(|file| !is_read_by_npm(&file) && names_one(file))
 }
 
-/// What `npm ci` and `npm install` fetch by a lockfile.
+/// The lockfiles that `npm ci` and `npm install` fetch by; npm reads the first that exists.
 pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 
 /// The paths, below a repository of npm's, of the tarballs that a lockfile names and this machine

@@ -114,7 +114,7 @@ pub fn remove(text: &str, path: &str, is_meant: impl Fn(&TextElement) -> bool) -
                 }
             }
             Ok(Event::Eof) => break,
-            // What cannot be read is left as it is.
+            // A text that cannot be read as XML is returned unchanged.
             Err(_) => return text.to_owned(),
             Ok(_) => {}
         }

@@ -12,7 +12,7 @@ use super::pattern::PolicyPattern;
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 
-/// What else is known of a request.
+/// The facts about a request that conditions can ask for.
 #[derive(Clone, Debug)]
 pub struct Circumstances<'a> {
     pub principal: &'a Principal,
@@ -104,7 +104,7 @@ pub struct Attached<'a> {
 pub enum Why {
     /// By one statement.
     Statement {
-        /// What its policy is attached to.
+        /// The resource that the policy is attached to, in words.
         policy: String,
         /// Its `Sid`, or its place in the policy, from 1.
         statement: String,
@@ -135,7 +135,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// What was decided, by what, and whether it holds for the next request like it too.
+/// A decision, the statement that made it, and whether it holds for the same request next time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyDecision {
     pub is_allowed: bool,

@@ -7,7 +7,7 @@ use crate::access::action::{Action, NoAction, READ};
 use crate::config::Domain;
 use crate::package::Format;
 
-/// What there is.
+/// The names that exist, to find misspelled ones in policies.
 pub struct KnownNames<'a> {
     pub domain: &'a Domain,
     /// The repositories' names.

@@ -78,12 +78,12 @@ pub struct ManifestWriter<'a> {
     runtime: Handle,
 }
 
-/// What was written, to be read from its beginning.
+/// The manifest and the bill as they were written, each to be read from its beginning.
 pub struct Written {
     pub manifest: (File, Part),
     pub sbom: (File, Part),
     pub blobs: u64,
-    /// Of all blobs.
+    /// The size of all blobs together.
     pub bytes: u64,
 }
 
@@ -150,7 +150,7 @@ impl<'a> ManifestWriter<'a> {
         Ok(())
     }
 
-    /// What came through connections, package by package.
+    /// Writes the files and documents from connections, package by package.
     fn pulled(&mut self) -> Result<(), Problem> {
         let catalog = self.store.catalog();
         let mut after = None;
@@ -253,7 +253,7 @@ impl<'a> ManifestWriter<'a> {
         }
     }
 
-    /// What repositories have of their own.
+    /// Writes the repositories' own packages.
     fn own(&mut self) -> Result<(), Problem> {
         let packages = self.store.packages();
         for repository in &self.choice.repositories {

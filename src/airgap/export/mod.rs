@@ -27,14 +27,14 @@ use manifest::{ManifestWriter, Written};
 /// Pieces that may wait for who takes them.
 const PIECES_AHEAD_MAX: usize = 8;
 
-/// What is to be in a bundle.
+/// The selection that an export is to contain.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Order {
-    /// What this repository draws on; none: everything.
+    /// Only what this repository draws on; `None`: everything.
     pub repository: Option<String>,
     /// These versions alone, with their packages' documents.
     pub wants: Option<Vec<Want>>,
-    /// What came in since the last export that was told to have ended.
+    /// Only what came in since the last export that was reported complete.
     pub is_new: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct Export {
     pub pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 }
 
-/// What is known of a bundle before it is written.
+/// The facts about a bundle that are known before it is written.
 struct Prepared {
     head: BundleHead,
     key: BundleSigningKey,
@@ -86,7 +86,7 @@ pub async fn export(
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
     tasks.spawn_blocking(move || {
         if let Err(problem) = stream::write(&store, prepared, &sender) {
-            // Who does not take it any more need not be told.
+            // The receiver may have hung up; then nobody needs this problem.
             let _ = sender.blocking_send(Err(problem));
         }
     });

@@ -25,7 +25,7 @@ const LEVEL: i32 = 3;
 struct Pieces<'a> {
     sender: &'a mpsc::Sender<Result<Bytes, Problem>>,
     piece: BytesMut,
-    /// Of all that was written.
+    /// The digest of all bytes that were written.
     sha256: Sha256,
 }
 

@@ -26,7 +26,7 @@ const JUNIT_PLATFORM: &str = "org.junit.platform";
 /// More than any build has; a bound for poms that lead on and on.
 const VISITS_MAX: usize = 200_000;
 
-/// What the walk begins with.
+/// A starting point of the walk.
 pub enum Root {
     /// A project that is built.
     Project(Arc<Pom>),
@@ -34,7 +34,7 @@ pub enum Root {
     Artifact(Gav),
 }
 
-/// What is needed, and what is lacking to know it.
+/// The artifacts that are needed, and the POMs that are missing to know more.
 #[derive(Default)]
 pub struct Closure {
     pub lacking: Lacking,
@@ -75,7 +75,7 @@ impl Closure {
         closure
     }
 
-    /// What the walk found, each version with its files.
+    /// The artifacts that the walk found, each version with its files.
     #[must_use]
     pub fn wants(self) -> Vec<Want> {
         let wants = self.files.into_iter();

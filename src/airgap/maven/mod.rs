@@ -59,7 +59,7 @@ pub struct Binding {
     pub plugin: String,
 }
 
-/// What is in hand.
+/// The POMs and version lists that were fetched so far.
 #[derive(Default)]
 pub struct KnownPoms {
     /// `None`: there is none.
@@ -76,7 +76,7 @@ impl KnownPoms {
     }
 }
 
-/// What is not in hand, and needed to go on.
+/// The POMs and version lists that have to be fetched to go on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lacking {
     pub poms: BTreeSet<Gav>,

@@ -10,7 +10,7 @@ use crate::format::maven::pom::{Coordinates, Plugin, Pom};
 /// Longer lines of parents, and BOMs within BOMs, are none.
 const DEPTH_MAX: usize = 32;
 
-/// What a pom means.
+/// A POM with its parents' and BOMs' values applied.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub gav: Option<Gav>,
@@ -25,7 +25,7 @@ pub struct Model {
     pub parents: Vec<Gav>,
 }
 
-/// What two mentions of one artifact have in common.
+/// The key by which two mentions of one artifact are the same dependency.
 pub fn key(of: &Coordinates) -> (String, String, String, String) {
     let kind = if of.kind.is_empty() { "jar" } else { &of.kind };
     (
@@ -87,7 +87,7 @@ impl Model {
                 .extensions
                 .extend(extensions.map(|it| scope.coordinates(it)));
         }
-        // What the pom and its parents say goes before what they import.
+        // Values of the POM and its parents win over imported ones.
         for import in imports {
             let gav = Gav {
                 group: import.group,

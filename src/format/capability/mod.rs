@@ -1,4 +1,5 @@
-//! What some formats have and others have not, a trait each. [`crate::Protocol`] says which.
+//! The capabilities that some formats have and others lack, a trait for each. [`crate::Protocol`]
+//! says which a format has.
 
 mod audit_question;
 mod directory;

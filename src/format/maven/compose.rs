@@ -82,7 +82,7 @@ pub fn versioning(versions: &[&str], updated: &str) -> String {
 fn snapshot(listing: &Listing, release: &Release) -> Option<String> {
     let base = release.version.strip_suffix("SNAPSHOT")?;
     let prefix = format!("{}/{}-{base}", release.version, listing.package.name());
-    // Of each classifier and ending the last build.
+    // The last build of each classifier and file ending.
     let mut newest: BTreeMap<(String, String), (&str, u64)> = BTreeMap::new();
     for asset in release.served() {
         let Some((timestamp, build, rest)) = asset.file.strip_prefix(&prefix).and_then(build_of)

@@ -19,7 +19,7 @@ const LISTED: &[&str] = &[
     "metadata/versioning/snapshotVersions/snapshotVersion",
     "metadata/plugins/plugin",
 ];
-/// What rules are asked about; nothing but text stands in it.
+/// The elements with versions, which rules are asked about; they contain text alone.
 const VERSIONS: &[&str] = &[
     "metadata/versioning/versions/version",
     "metadata/versioning/latest",

@@ -38,7 +38,7 @@ pub enum MavenView {
     Metadata { folder: String },
     /// `maven-metadata.xml` of one version, which snapshots have.
     VersionMetadata { folder: String, version: String },
-    /// What the format names beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
+    /// A document beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
     Other { path: String },
 }
 

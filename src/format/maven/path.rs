@@ -1,4 +1,4 @@
-//! What Maven's paths ask for.
+//! Reads Maven's paths.
 
 use http::Method;
 
@@ -36,7 +36,7 @@ pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     target(folder, file)
 }
 
-/// What a file that is put somewhere is.
+/// Reads what a deployed file is from its path.
 fn deployed(folder: &[String], file: &str) -> Result<Change, Problem> {
     let checksum = checksum(file);
     let of = checksum.map_or(file, |(of, _)| of);

@@ -123,7 +123,7 @@ fn is_separator(c: char) -> bool {
     matches!(c, '.' | '-' | '_')
 }
 
-/// As Maven compares: `1.0` is `1`.
+/// Compares as Maven does: `1.0` equals `1`.
 fn precedence(a: &str, b: &str) -> Ordering {
     Runs::read(a).compare(&Runs::read(b))
 }
@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    /// What stands in a repository may be of any length, and is compared for every listing.
+    /// Versions in a repository may be of any length, and every listing compares them.
     #[test]
     fn a_long_version_takes_no_longer_than_its_letters() {
         let long = "1-".repeat(100_000);

@@ -1,4 +1,4 @@
-//! What a packument says of a package's tarballs, and by which paths we serve them.
+//! Reads the facts about tarballs from a packument, and the paths by which we serve them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

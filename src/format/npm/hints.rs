@@ -105,7 +105,7 @@ fn choose<'a, 'b>(
         .max_by(|a, b| version::compare(&a.name, &b.name))
 }
 
-/// What is wanted from the registry; addresses of other places are not.
+/// The hint for one dependency; `None` where it does not come from the registry.
 fn hint(name: &str, range: &str, view: &NpmView) -> Option<PrefetchHint> {
     let (name, range) = match range.strip_prefix("npm:") {
         Some(alias) => {

@@ -42,7 +42,7 @@ const SHORT_TYPE: &str = "application/vnd.npm.install-v1+json";
 pub enum NpmView {
     /// All that the registry knows of a package.
     Packument,
-    /// What an installer needs of it.
+    /// The shorter packument, with what an installer needs.
     ShortPackument,
     /// One version's manifest, by version or tag.
     Manifest(String),
@@ -195,7 +195,7 @@ impl Documents for Npm {
             super::View::Npm(NpmView::Attestations(spec)) => {
                 spec.rsplit_once('@')?.1.split('+').next()
             }
-            // What is no version is a tag.
+            // A word that is not a version is a tag.
             super::View::Npm(NpmView::Manifest(wanted)) => {
                 version::is_version(wanted).then_some(wanted)
             }

@@ -1,4 +1,4 @@
-//! What npm's paths ask for.
+//! Reads npm's paths.
 
 use http::Method;
 
@@ -28,7 +28,7 @@ pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
 
 /// Where `-/npm/v1/attestations` begins: npm asks for the pathname of the address that the
 /// packument names, behind its registry's own path or at the host's root, by version.
-/// What a `PUT` or a `DELETE` wants changed.
+/// Reads the change that a `PUT` or a `DELETE` asks for.
 fn change(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Change, Problem> {
     let puts = ask.method == Method::PUT;
     match (parts, puts) {
@@ -46,7 +46,7 @@ fn change(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Change, Problem> {
         )
         .advice("npm needs some token before it publishes: set `//HOST/:_authToken`")),
         (["-", ..], _) => Err(settled_elsewhere()),
-        // What follows a path that ends in `/-rev/{revision}`.
+        // Paths that end in `/-rev/{revision}`.
         ([of @ .., "-rev", revision], puts) => match package_path(of, ask)? {
             Target::Document(DocumentId {
                 package: Some(package),

@@ -139,8 +139,8 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
     })
 }
 
-/// The same where no version is hidden: in one pass, and an address that begins as the one before
-/// it did is not taken apart again.
+/// Rewrites the addresses of a packument without hidden versions, in one pass. An address that begins
+/// like the one before it is not parsed again.
 fn readdressed(
     input: &RenderInput<'_>,
     package: &PackageId,
@@ -258,7 +258,7 @@ fn this_tarball(
     let file = facts::file(package, version, &url);
     if !input.address.kept {
         let (base, name) = (&input.address.base, name_path(package));
-        // What an upstream calls a version may be no name in a path.
+        // Upstream's name of a version may need encoding in a path.
         let place = format!("{base}{name}/-/{}", encode(&file));
         edits.replace(value.range(), quoted(&place));
     } else if facts::usual_file(package, &url).is_none() {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::json::Node;
 
-/// What one version's manifest says of its tarball.
+/// The facts about a tarball in one version's manifest.
 pub struct TarballFacts<'a> {
     pub version: Cow<'a, str>,
     pub dist: Option<Dist<'a>>,

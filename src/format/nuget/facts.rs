@@ -1,4 +1,4 @@
-//! What registrations say of a package's files.
+//! Reads facts about a package's files from NuGet's registrations.
 
 use http::Method;
 use jiff::Timestamp;

@@ -48,7 +48,7 @@ fn page(node: &Node<'_>) -> String {
     }
 }
 
-/// What an element is told apart by; the element itself where it has no such member.
+/// The text of the member that identifies an element; the whole element where it has none.
 fn text(node: &Node<'_>, member: &str) -> String {
     let value = node.get(member).ok().flatten();
     value.unwrap_or(*node).text().to_lowercase()

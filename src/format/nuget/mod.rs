@@ -120,13 +120,13 @@ pub enum NugetView {
     },
     Vulnerabilities,
     Signatures,
-    /// What upstream keeps outside the addresses of its service index.
+    /// A resource that upstream keeps outside the addresses of its service index.
     Elsewhere {
         url: String,
     },
 }
 
-/// What clients push with.
+/// The header in which clients send their key with a push.
 static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("x-nuget-apikey")];
 
 /// NuGet on the wire.

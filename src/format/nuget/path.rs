@@ -1,4 +1,4 @@
-//! What NuGet's paths ask for, below our own service index.
+//! Reads NuGet's paths, as our own service index names them.
 
 use http::Method;
 

@@ -12,7 +12,7 @@ pub struct Leaf<'a> {
     pub node: Node<'a>,
     /// Normalised; `None` where the leaf does not say.
     pub version: Option<String>,
-    /// What is said of the version, as far as it stands here.
+    /// The version's metadata, as far as this document has it.
     pub entry: Node<'a>,
 }
 

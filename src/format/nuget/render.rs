@@ -91,7 +91,7 @@ struct Walk<'a> {
     addresses: Addresses,
     edits: &'a mut Edits,
     aliases: &'a mut Vec<Alias>,
-    /// Whose addresses they are: the document's package, or the search result's that is walked.
+    /// The package that the addresses belong to: the document's, or the current search result's.
     package: Option<PackageId>,
 }
 
@@ -159,7 +159,7 @@ impl Walk<'_> {
     fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
         let leaf = registration::leaf(&owner)?;
         let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
-        // What a package's own document names is a file of that package, whatever else it says.
+        // A package's own document names files of that package alone, whatever id its entries have.
         let (Some(id), Some(version)) = (self.package.clone().or(id), leaf.version) else {
             return Err(FormatError::shape(
                 "it names the file of a package without saying which",
@@ -176,7 +176,7 @@ impl Walk<'_> {
         let hash = BlobId::of(url.as_bytes()).to_hex();
         let path = format!("v3/elsewhere/{}", hash.get(..32).unwrap_or_default());
         let ours = format!("{}{path}", self.input.address.base);
-        // Whose it is has to be known where it is served: rules are asked about it there.
+        // The alias keeps the package, because rules are asked about it when the alias is served.
         let package = self.package.as_ref().map_or("", PackageId::name);
         self.aliases.push(Alias {
             path,
@@ -230,7 +230,7 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
         let shown: Vec<bool> = leaves
             .iter()
             .map(|leaf| {
-                // What does not say its version is none that a rule could let through.
+                // An entry without a version is hidden: no rule could allow it.
                 let version = leaf.version.as_deref();
                 version.is_some_and(|version| shows(Subject::Version(version)))
             })
@@ -277,7 +277,7 @@ fn leaf(
     shows: &crate::Shows<'_>,
 ) -> Result<(), FormatError> {
     if input.document.package.is_none() {
-        // Of no package: a page of vulnerabilities.
+        // A page of vulnerabilities is about no single package.
         return Ok(());
     }
     match registration::leaf(root)?.version {

@@ -9,7 +9,7 @@ use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
 use crate::path;
 use crate::{DocumentId, FormatError, OWN, Own, Search, Versions as _, View};
 
-/// What is stored of a file beside its digests.
+/// The facts that are stored of a file, beside its digests.
 #[derive(Default, Deserialize)]
 struct Facts {
     requires_python: Option<String>,

@@ -49,7 +49,7 @@ fn metadata(
         let fits = !version.any_prerelease() && range.contains(&version) && input.shows(text);
         fits.then_some((version, file))
     });
-    // Of several wheels of a version the first stands for all: their metadata seldom differs.
+    // The first of a version's wheels stands for all: their metadata seldom differs.
     let newest = taken.reduce(|best, one| if one.0 > best.0 { one } else { best });
     Ok(newest.map(|(_, file)| PrefetchHint {
         target: Target::Asset(AssetId {
@@ -74,7 +74,7 @@ fn required(metadata: &str) -> Vec<PrefetchHint> {
         .collect()
 }
 
-/// What `Requires-Dist` names, with its ranges; what only an extra asks for is left out.
+/// The packages that `Requires-Dist` names, with their ranges, without those of extras.
 pub fn requirements(metadata: &str) -> Vec<Need> {
     // The headers end with an empty line; the description may say anything.
     let headers = metadata.lines().take_while(|line| !line.is_empty());

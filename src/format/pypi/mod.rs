@@ -41,7 +41,7 @@ pub use hints::requirement;
 const JSON_TYPE: &str = "application/vnd.pypi.simple.v1+json";
 const HTML_TYPE: &str = "application/vnd.pypi.simple.v1+html";
 
-/// What Larder asks upstream for: one stored document serves both forms.
+/// The `Accept` header for upstream: one stored document serves both forms.
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
 
 /// The two forms of the simple index.

@@ -34,7 +34,7 @@ pub struct PageFile {
     pub name: String,
     pub url: Url,
     pub digests: Expected,
-    /// As upstream spelled them: any algorithm, hexadecimal.
+    /// The digests by algorithm, in hexadecimal, as upstream spells them.
     pub hashes: BTreeMap<String, String>,
     pub requires_python: Option<String>,
     /// The reason, which may be empty.

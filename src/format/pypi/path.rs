@@ -1,4 +1,4 @@
-//! What PyPI's paths ask for.
+//! Reads PyPI's paths.
 
 use http::Method;
 

@@ -298,7 +298,7 @@ fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
     {
         return denied(
             format!(
-                "published on {published}, later than not_after {not_after}{}",
+                "published on {published}, and the rule allows nothing that was published after {not_after}{}",
                 rule.because()
             ),
             None,
@@ -312,9 +312,9 @@ fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
             let age = Duration::try_from(now.duration_since(published)).unwrap_or_default();
             return denied(
                 format!(
-                    "published {} ago, min_age is {}{}",
+                    "published {} ago, and the rule holds versions back for {}{}",
                     coarse(age),
-                    humantime::format_duration(min_age),
+                    exact(min_age),
                     rule.because()
                 ),
                 opens,
@@ -324,15 +324,29 @@ fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
     Ruling::Allowed
 }
 
-/// A duration in its largest unit.
+/// A duration in its largest unit, rounded down: `4 hours`.
 fn coarse(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
+    match seconds {
+        0..60 => counted(seconds, "second"),
+        60..3600 => counted(seconds / 60, "minute"),
+        3600..172_800 => counted(seconds / 3600, "hour"),
+        _ => counted(seconds / 86_400, "day"),
+    }
+}
+
+/// A duration in the largest unit that it is a multiple of: `900 days`, `36 hours`.
+fn exact(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        _ if seconds.is_multiple_of(86_400) => counted(seconds / 86_400, "day"),
+        _ if seconds.is_multiple_of(3600) => counted(seconds / 3600, "hour"),
+        _ if seconds.is_multiple_of(60) => counted(seconds / 60, "minute"),
+        _ => counted(seconds, "second"),
+    }
+}
+
+fn counted(count: u64, unit: &str) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -468,10 +482,23 @@ mod tests {
             .unwrap_err();
         assert!(
             problem.sentence().starts_with(
-                "left-pad 1.4.0 is held back by rule \"quarantine\": published 4 hours ago, min_age is 3days. It opens on 12 May 2026"
+                "left-pad 1.4.0 is held back by rule \"quarantine\": published 4 hours ago, and the rule holds versions back for 3 days. It opens on 12 May 2026"
             ),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn a_rules_time_is_said_as_it_was_written() {
+        for (seconds, said) in [
+            (86_400, "1 day"),
+            (900 * 86_400, "900 days"),
+            (36 * 3600, "36 hours"),
+            (90 * 60, "90 minutes"),
+            (61, "61 seconds"),
+        ] {
+            assert_eq!(exact(Duration::from_secs(seconds)), said);
+        }
     }
 
     #[test]

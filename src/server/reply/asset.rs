@@ -20,7 +20,7 @@ use crate::task::Tasks;
 pub fn asset(head: &RequestHead<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
     let (etag, size) = match &reply.body {
         AssetBody::Stored(blob) => (Some(etag_of(blob.id())), Some(blob.size())),
-        // What the bytes are is known at their end alone.
+        // The digest, and with it the validator, is known only when all bytes are there.
         AssetBody::Arriving(arrival) => (arrival.blob().map(etag_of), arrival.head.size),
         AssetBody::Passing(pass) => (None, pass.head.size),
     };

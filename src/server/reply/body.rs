@@ -15,7 +15,7 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
 
 enum Content {
     Whole(Bytes),
-    /// Of a stored blob, which the kernel sends.
+    /// A part of a stored blob, which the kernel sends.
     Pages {
         blob: Blob,
         at: u64,

@@ -40,7 +40,7 @@ pub fn document(
             index,
         } => {
             let content_type = index.media_type(id);
-            // Of what it is made of, and the form that it is made in.
+            // The validator covers the sources' bytes and the form of the rendering.
             let names = BlobId::of(own.join(",").as_bytes());
             let of = document
                 .as_ref()
@@ -86,7 +86,7 @@ pub fn document(
         }
     };
     answer.header(VARY, "Accept, Accept-Encoding");
-    // What a document shows may change with a rule: clients ask, and are told 304.
+    // A rule may change the document at any time, so clients have to ask each time (and get 304).
     answer.header(CACHE_CONTROL, "no-cache");
     answer.cached(reply.cached)
 }

@@ -116,7 +116,7 @@ impl CatalogAssets {
         Ok(rows.into_iter().map(summary).collect())
     }
 
-    /// What was pulled through of the package: version, file, size, and the blob's name.
+    /// The package's files that were fetched: version, file, size, and the blob's name.
     ///
     /// # Errors
     /// Where the database fails.
@@ -267,7 +267,7 @@ impl CatalogAssets {
     }
 }
 
-/// What is said of an asset that was kept.
+/// The result of recording an asset.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct KeptAsset {
     /// It is the first of its version.

@@ -276,7 +276,7 @@ impl Blobs {
         Ok(rows.into_iter().map(|(id, size)| (id.0, size.0)).collect())
     }
 
-    /// What is never evicted: how many files there are, and their bytes.
+    /// The number of files that are never evicted, and their bytes.
     ///
     /// # Errors
     /// Where the database fails.

@@ -1,4 +1,4 @@
-//! What was asked for on which day, by whom, and what came from outside.
+//! Daily counts: requests per repository, fetches per connection, and who took which version.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, SqlitePool};
@@ -10,7 +10,7 @@ use crate::telemetry::{LedgerPage, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// What a repository was asked for on one day.
+/// The requests to a repository on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct TrafficOfDay {
     /// Days since 1970.
@@ -28,7 +28,7 @@ pub struct TrafficOfDay {
     pub served: u64,
 }
 
-/// What came from a connection on one day.
+/// The fetches from one connection on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct EgressOfDay {
     /// Days since 1970.
@@ -42,7 +42,7 @@ pub struct EgressOfDay {
     pub bytes: u64,
 }
 
-/// Who took a version on one day.
+/// One user's pulls of a version on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Pull {
     /// Days since 1970.
@@ -183,7 +183,7 @@ impl Reports {
         Ok(count)
     }
 
-    /// What repositories were asked for in the last days, today among them.
+    /// The requests to repositories in the last days, including today.
     ///
     /// # Errors
     /// Where the database fails.
@@ -198,7 +198,7 @@ impl Reports {
         Ok(lines)
     }
 
-    /// What came from connections in the last days, today among them.
+    /// The fetches from connections in the last days, including today.
     ///
     /// # Errors
     /// Where the database fails.
@@ -212,7 +212,7 @@ impl Reports {
         Ok(lines)
     }
 
-    /// Who took which version of the package, the latest first.
+    /// The pulls of the package's versions, the latest first.
     ///
     /// # Errors
     /// Where the database fails.

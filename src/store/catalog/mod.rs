@@ -112,7 +112,7 @@ impl Catalog {
         &self.documents
     }
 
-    /// What is never evicted though it came from outside, and why.
+    /// The files from outside that are never evicted, and why.
     #[must_use]
     pub fn holds(&self) -> &Holds {
         &self.holds
@@ -124,7 +124,7 @@ impl Catalog {
         &self.publish_dates
     }
 
-    /// What was asked for on which day, by whom, and what came from outside.
+    /// Daily counts of requests, fetches and pulls.
     #[must_use]
     pub fn reports(&self) -> &Reports {
         &self.reports
@@ -135,7 +135,7 @@ impl Catalog {
         &self.staged
     }
 
-    /// What was asked for offline and is not here: no more than `max` lines.
+    /// Packages that were asked for offline and are not stored; at most `max` rows.
     pub(super) fn wishes(&self, max: usize) -> WishRows {
         WishRows {
             pool: self.pool.clone(),

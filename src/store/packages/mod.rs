@@ -156,7 +156,7 @@ impl Packages {
         &self.repositories
     }
 
-    /// What was said of packages' origins.
+    /// Origin restrictions of packages.
     #[must_use]
     pub fn restrictions(&self) -> &OriginRestrictions {
         &self.restrictions
