@@ -186,7 +186,7 @@ impl Larder {
         ));
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
-        reader.look().await.map_err(store::Error::from)?;
+        reader.check_empty().await.map_err(store::Error::from)?;
         let audit = Audit::open(config.access.audit.as_deref(), &metrics.audit_missed)
             .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;

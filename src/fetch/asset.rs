@@ -64,7 +64,7 @@ impl WantedAsset {
 
     /// Whether a promised digest is required. No byte is sent before the promise is known then.
     #[must_use]
-    pub fn is_guess(&self) -> bool {
+    pub fn requires_promise(&self) -> bool {
         matches!(self.facts.expectation, Expectation::Required(_))
     }
 }
@@ -145,11 +145,11 @@ impl AssetFetcher {
     ///
     /// # Errors
     /// Those of [`AssetFetcher::find`].
-    pub async fn at_rest(
+    pub async fn find_when_done(
         &self,
         key: &AssetKey,
     ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
-        self.arrivals.over(key).await;
+        self.arrivals.wait_until_done(key).await;
         self.find(key).await
     }
 
@@ -190,7 +190,7 @@ impl AssetFetcher {
             }
             Err(Ending::Problem(problem)) => {
                 if problem.kind == Kind::NotFound
-                    && !wanted.is_guess()
+                    && !wanted.requires_promise()
                     && !wanted.connection.offline
                 {
                     self.absent
@@ -215,7 +215,7 @@ impl AssetFetcher {
         let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
         // The resource that holds the digests and the file itself are fetched at the same time.
         let ask = self.ask_for(wanted, HeaderMap::new());
-        let (ahead, known) = if wanted.is_guess() {
+        let (ahead, known) = if wanted.requires_promise() {
             let (opened, expected) =
                 tokio::join!(wanted.connection.ask(&ask), self.expected(wanted));
             let expected = expected.map_err(failed)?;
@@ -418,7 +418,7 @@ impl AssetFetcher {
             }
             Expectation::FirstSeen => Expected::none(),
         };
-        if !promised.is_empty() || wanted.is_guess() {
+        if !promised.is_empty() || wanted.requires_promise() {
             return Ok(promised);
         }
         // Upstream promises no digest: later downloads must match the first one.

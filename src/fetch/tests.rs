@@ -164,7 +164,7 @@ async fn an_asset_whose_bytes_were_lost_is_known_and_not_here() {
     assert!(blob.is_some());
     let retention = it.fetcher.store().retention();
     retention.lay_aside(row.blob).await.unwrap();
-    let (row, blob) = assets.at_rest(&key).await.unwrap().unwrap();
+    let (row, blob) = assets.find_when_done(&key).await.unwrap().unwrap();
     assert_eq!(row.version, "1.3.0");
     assert!(blob.is_none());
 }

@@ -92,7 +92,11 @@ impl Publisher {
         version: &str,
         sha256: &str,
     ) -> Result<bool, Problem> {
-        let held = self.reader.own.of(&repository.name, &asset.package).await?;
+        let held = self
+            .reader
+            .own
+            .package(&repository.name, &asset.package)
+            .await?;
         let Some(listing) = &held.listing else {
             return Ok(true);
         };

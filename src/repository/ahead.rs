@@ -351,7 +351,7 @@ impl Walker<'_> {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let blob = match reader.fetcher.assets().at_rest(&key).await? {
+        let blob = match reader.fetcher.assets().find_when_done(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
                 let repository = step.snapshot.repository(&step.repository)?;
@@ -365,7 +365,8 @@ impl Walker<'_> {
                 if let (Phase::Failed(problem), _) = reader.fetcher.assets().fetch(&wanted).await {
                     return Err(problem);
                 }
-                let Some((row, Some(blob))) = reader.fetcher.assets().at_rest(&key).await? else {
+                let Some((row, Some(blob))) = reader.fetcher.assets().find_when_done(&key).await?
+                else {
                     return Ok(Vec::new());
                 };
                 if step.depth > 0 {

@@ -391,7 +391,7 @@ impl AssetRequest<'_> {
                 })
             }
             // A file that is not stored is sent before its promise is known; not so here.
-            Phase::Unkept(_) if wanted.is_guess() => {
+            Phase::Unkept(_) if wanted.requires_promise() => {
                 Err(Problem::internal("a guess is not passed on", "no room"))
             }
             Phase::Unkept(why) => {
@@ -487,7 +487,7 @@ impl AssetRequest<'_> {
             })
         } else {
             let key = self.key(connection);
-            let at_rest = reader.fetcher.assets().at_rest(&key).await?;
+            let at_rest = reader.fetcher.assets().find_when_done(&key).await?;
             at_rest.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {

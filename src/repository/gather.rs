@@ -178,8 +178,8 @@ impl Reader {
             connection: reply.cached.connection.into(),
             asset: asset.clone(),
         };
-        arrival.over().await?;
-        match self.fetcher.assets().at_rest(&key).await? {
+        arrival.wait_until_verified().await?;
+        match self.fetcher.assets().find_when_done(&key).await? {
             Some((_, Some(blob))) => Ok(Gathered { blob, is_new }),
             _ => Err(Problem::new(
                 Kind::Upstream,

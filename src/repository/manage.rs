@@ -371,7 +371,7 @@ impl Manager {
         for source in &repository.sources {
             match source {
                 Source::Own(name) => {
-                    let held = self.reader.own.of(name, package).await?;
+                    let held = self.reader.own.package(name, package).await?;
                     let Some(listing) = &held.listing else {
                         continue;
                     };
@@ -456,7 +456,7 @@ impl Manager {
     ) -> Result<Option<NewRelease>, Problem> {
         let (from, package) = (lookup.repository, lookup.package);
         for name in from.own_names() {
-            let Some(listing) = self.reader.own.whole(name, package).await? else {
+            let Some(listing) = self.reader.own.with_manifests(name, package).await? else {
                 continue;
             };
             let Some(release) = listing.find(version) else {

@@ -108,12 +108,12 @@ impl Reader {
         reader
     }
 
-    /// Looks whether repositories have anything of their own.
+    /// Finds out whether anything was ever published here. Called once, at the start.
     ///
     /// # Errors
     /// Where the package catalog cannot be read.
-    pub async fn look(&self) -> Result<(), crate::store::packages::Error> {
-        self.own.look().await
+    pub async fn check_empty(&self) -> Result<(), crate::store::packages::Error> {
+        self.own.check_empty().await
     }
 
     #[must_use]
@@ -163,7 +163,7 @@ impl Reader {
         for source in &repository.sources {
             if let Source::Own(name) = source {
                 if said.is_none() {
-                    said = self.own.of(name, package).await?.restrictions;
+                    said = self.own.package(name, package).await?.restrictions;
                 }
                 if seen.is_none() {
                     seen = self.own.origin(name, package).await?;

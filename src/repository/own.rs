@@ -85,7 +85,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn look(&self) -> Result<(), packages::Error> {
+    pub async fn check_empty(&self) -> Result<(), packages::Error> {
         if !self.packages.is_shared()
             && self.packages.releases().counts().await?.is_empty()
             && !self.packages.restrictions().exist().await?
@@ -107,7 +107,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn of(
+    pub async fn package(
         &self,
         repository: &str,
         package: &PackageId,
@@ -151,7 +151,7 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Arc<Listing>, Problem> {
-        let held = self.of(repository, package).await?;
+        let held = self.package(repository, package).await?;
         let listing = held.listing.clone();
         listing.ok_or_else(|| not_ours(repository, package))
     }
@@ -160,7 +160,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn only(
+    pub async fn with_one_version(
         &self,
         repository: &str,
         listing: &Listing,
@@ -192,7 +192,7 @@ impl OwnPackages {
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn whole(
+    pub async fn with_manifests(
         &self,
         repository: &str,
         package: &PackageId,

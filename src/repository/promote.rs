@@ -89,7 +89,8 @@ impl Manager {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let Some((row, Some(blob))) = self.reader.fetcher.assets().at_rest(&key).await? else {
+        let Some((row, Some(blob))) = self.reader.fetcher.assets().find_when_done(&key).await?
+        else {
             return Ok(());
         };
         let candidate = Candidate::outside(&connection.name, version, row.published);

@@ -167,8 +167,16 @@ impl Renderer {
                 let listing = match &view.own {
                     None => None,
                     Some(listing) => match protocol.only_version(id, listing) {
-                        Some(version) => self.own.only(repository, listing, version).await?,
-                        None => self.own.whole(repository, &listing.package).await?,
+                        Some(version) => {
+                            self.own
+                                .with_one_version(repository, listing, version)
+                                .await?
+                        }
+                        None => {
+                            self.own
+                                .with_manifests(repository, &listing.package)
+                                .await?
+                        }
                     },
                 };
                 (listing, None)

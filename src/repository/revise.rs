@@ -19,7 +19,11 @@ impl Publisher {
         package: &PackageId,
         words: &[u8],
     ) -> Result<Changed, Problem> {
-        let listing = self.reader.own.whole(&repository.name, package).await?;
+        let listing = self
+            .reader
+            .own
+            .with_manifests(&repository.name, package)
+            .await?;
         let listing = listing.ok_or_else(|| not_ours(&repository.name, package))?;
         let Some(amendment) = publish.amendment(words)? else {
             return Err(names_no_versions());

@@ -129,7 +129,7 @@ impl SourceChain {
         for source in &repository.sources {
             match source {
                 Source::Own(name) => {
-                    let held = own.of(name, package).await?;
+                    let held = own.package(name, package).await?;
                     // Where several repositories restrict the origin, the nearest one decides.
                     said = said.or(held.restrictions);
                     chain.still_current.push(held.still_current.clone());

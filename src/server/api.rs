@@ -80,7 +80,7 @@ async fn call(
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
         (Bytes::new(), Some(unstalled(body, patience)))
     } else {
-        let body = request_body::whole(body.into_data_stream(), CALL_BYTES_MAX);
+        let body = request_body::read_to_end(body.into_data_stream(), CALL_BYTES_MAX);
         let body = tokio::time::timeout(patience, body)
             .await
             .map_err(|_| Problem::invalid("the body did not come in time"))??;

@@ -323,7 +323,7 @@ async fn import(
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
-    let body = request_body::whole(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
+    let body = request_body::read_to_end(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
     serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
 }

@@ -124,7 +124,7 @@ impl AdmittedRead<'_> {
     ) -> Result<Answer, Problem> {
         let bytes_max = self.asked.snapshot.config.server.question_bytes_max;
         let encoding = self.asked.head().text(CONTENT_ENCODING).to_owned();
-        let question = request_body::whole(body, bytes_max).await;
+        let question = request_body::read_to_end(body, bytes_max).await;
         let question = question.and_then(|body| request_body::decoded(body, &encoding, bytes_max));
         let question = question.map_err(|problem| match problem.kind {
             Kind::TooLarge => problem.advice("raise `server.question_bytes_max`"),

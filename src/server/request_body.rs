@@ -30,7 +30,7 @@ pub fn unstalled(body: Incoming, patience: Duration) -> BodyStream {
 ///
 /// # Errors
 /// Where it has more than `bytes_max` bytes, or ends early.
-pub async fn whole<E>(
+pub async fn read_to_end<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     bytes_max: u64,
 ) -> Result<Bytes, Problem> {

@@ -97,11 +97,11 @@ impl Arrival {
         self.follow(0, None).readable().await.map(drop)
     }
 
-    /// Waits for all bytes to be what was promised.
+    /// Waits until all bytes are there and match their promised digests.
     ///
     /// # Errors
     /// Where they are not, or the download failed.
-    pub async fn over(&self) -> Result<(), Problem> {
+    pub async fn wait_until_verified(&self) -> Result<(), Problem> {
         let mut progress = self.progress.clone();
         let over = progress.wait_for(|progress| !matches!(progress, DownloadProgress::Flowing));
         match &*over.await.map_err(|_| left())? {
@@ -267,8 +267,8 @@ where
         }
     }
 
-    /// Waits for the fetch of `key`, where one is under way, to be over.
-    pub async fn over(&self, key: &K) {
+    /// Waits until a fetch of `key` that may be under way has ended.
+    pub async fn wait_until_done(&self, key: &K) {
         let phase = self
             .under_way
             .lock()

@@ -164,7 +164,7 @@ impl BlobRetention {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds().is_held(*blob).await?
-                && let Some(size) = self.catalog.blobs().let_go(*blob).await?
+                && let Some(size) = self.catalog.blobs().make_evictable(*blob).await?
             {
                 self.space.add(size);
             }
@@ -199,7 +199,7 @@ impl BlobRetention {
             })
             .await?;
         for blob in kept {
-            if let Some(size) = blobs.let_go(blob).await? {
+            if let Some(size) = blobs.make_evictable(blob).await? {
                 self.space.add(size);
             }
         }

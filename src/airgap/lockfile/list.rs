@@ -24,13 +24,13 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 pub fn read(text: &str) -> Read {
     let mut needs = Needs::default();
     for line in lines(text) {
-        needs.wants.push(one(line)?);
+        needs.wants.push(parse_line(line)?);
     }
     Ok(needs)
 }
 
 /// `format:name@version`; without a version, the newest.
-pub fn one(line: &str) -> Result<Want, String> {
+pub fn parse_line(line: &str) -> Result<Want, String> {
     let name_starts = line.find(':').map_or(0, |at| at + 1);
     // A scope's own `@` stands at the beginning.
     let at = line

@@ -257,7 +257,7 @@ impl Composition for Npm {
 
 impl Assets for Npm {
     fn version_of(&self, asset: &AssetId) -> Option<String> {
-        Some(facts::guess(asset)?.version.into())
+        Some(facts::predicted_facts(asset)?.version.into())
     }
 
     fn is_package_file(&self, _file: &str) -> bool {
@@ -319,7 +319,7 @@ impl DocumentEvidence for Npm {
 
 impl PredictedFacts for Npm {
     fn predict(&self, asset: &AssetId) -> Option<AssetFacts> {
-        facts::guess(asset)
+        facts::predicted_facts(asset)
     }
 
     fn find(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {

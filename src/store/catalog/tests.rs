@@ -146,7 +146,7 @@ async fn the_blob_used_again_is_evicted_after_those_used_once_and_the_kept_one_n
     assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(again, 10)]);
     assert!(blobs.take_coldest(64, 10).await.unwrap().is_empty());
     assert_eq!(blobs.kept_total().await.unwrap(), (1, 10));
-    assert_eq!(blobs.let_go(kept).await.unwrap(), Some(10));
+    assert_eq!(blobs.make_evictable(kept).await.unwrap(), Some(10));
     assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(kept, 10)]);
 }
 
