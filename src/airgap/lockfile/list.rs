@@ -30,7 +30,7 @@ pub fn read(text: &str) -> Read {
 }
 
 /// `format:name@version`; without a version, the newest.
-pub fn parse_line(line: &str) -> Result<Want, String> {
+fn parse_line(line: &str) -> Result<Want, String> {
     let name_starts = line.find(':').map_or(0, |at| at + 1);
     // A scope's own `@` stands at the beginning.
     let at = line
