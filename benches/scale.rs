@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use larder::Larder;
-use larder::config::{Learned, Source, load};
+use larder::config::{ConfigSource, Learned, load};
 use larder::package::{Digester, Format, Origin, ReleaseAsset, Status};
-use larder::repository::manage::Command;
+use larder::repository::manage::ManageCommand;
 use larder::server::Listener;
 use larder::store::packages::{NewRelease, Step};
 use serde_json::json;
@@ -99,7 +99,7 @@ fn told(what: &str, time: Duration) {
 }
 
 async fn start(folder: &std::path::Path) -> (Arc<Larder>, String, CancellationToken) {
-    let source = Source {
+    let source = ConfigSource {
         file: "bench".to_owned(),
         text: CONFIG.to_owned(),
         environment: Vec::new(),
@@ -227,7 +227,7 @@ async fn main() {
     told("one version's manifest", median(manifests));
     let snapshot = larder.snapshot();
     let list = async |after: &str, limit: usize| {
-        let command = Command::List {
+        let command = ManageCommand::List {
             repository: "team".to_owned(),
             format: None,
             after: after.to_owned(),
@@ -246,7 +246,7 @@ async fn main() {
         list("npm:acme-050000", 100).await,
     );
     told("list 100,000 packages", list("", 200_000).await);
-    let show = Command::Show {
+    let show = ManageCommand::Show {
         repository: "team".to_owned(),
         package: "npm:acme-many".to_owned(),
     };

@@ -30,7 +30,7 @@ pub struct Unsigned(String);
 /// Whose requests these are: whoever the chain finds in the environment, a profile, a web
 /// identity, a container's or an instance's role (AWS SDKs and tools reference guide,
 /// "Standardized credential providers").
-pub struct Account {
+pub struct AwsAccount {
     region: String,
     /// Made when first needed: most Larders have no business with AWS.
     chain: OnceCell<SharedCredentialsProvider>,
@@ -42,7 +42,7 @@ struct Held {
     until: std::time::SystemTime,
 }
 
-impl fmt::Debug for Account {
+impl fmt::Debug for AwsAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Account")
             .field("region", &self.region)
@@ -50,7 +50,7 @@ impl fmt::Debug for Account {
     }
 }
 
-impl Account {
+impl AwsAccount {
     #[must_use]
     pub fn new(region: &str) -> Self {
         Self {

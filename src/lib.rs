@@ -45,7 +45,7 @@ use store::Store;
 use store::packages::EventWriter;
 use store::rendered::RenderedCache;
 use task::Tasks;
-use telemetry::{Audit, Metrics, Runs, Turn};
+use telemetry::{Audit, Metrics, Runs, UpstreamChange};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -71,7 +71,7 @@ fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "The limit of open files stays as it is");
+        tracing::warn!(%error, "Raising the limit of open files failed; the limit stays as it is");
     }
 }
 
@@ -80,29 +80,36 @@ const REFUSED_MAX: u64 = 4096;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Writes an event when an upstream goes away, and when it is back.
-async fn tell_of_upstreams(mut turns: Receiver<Turn>, events: EventWriter, domain: String) {
+async fn tell_of_upstreams(
+    mut changes: Receiver<UpstreamChange>,
+    events: EventWriter,
+    domain: String,
+) {
     loop {
-        let turn = match turns.recv().await {
-            Ok(turn) => turn,
+        let change = match changes.recv().await {
+            Ok(change) => change,
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "Turns of upstreams are not told");
+                tracing::warn!(
+                    missed,
+                    "Events about upstreams were dropped, because they came too fast"
+                );
                 continue;
             }
             Err(RecvError::Closed) => return,
         };
-        let what = format!("connection/{domain}/{}", turn.connection);
-        let (state, said) = match &turn.cause {
-            Some(cause) => ("Away", format!("{} is away: {cause}", turn.connection)),
-            None => ("Back", format!("{} is back", turn.connection)),
+        let what = format!("connection/{domain}/{}", change.connection);
+        let (state, said) = match &change.cause {
+            Some(cause) => ("Away", format!("{} is away: {cause}", change.connection)),
+            None => ("Back", format!("{} is back", change.connection)),
         };
         let detail = serde_json::json!({
-            "connectionName": turn.connection,
+            "connectionName": change.connection,
             "upstreamState": state,
             "message": said,
         });
         let told = events.tell_of("Larder Upstream State Change", &what, detail);
         if let Err(error) = told.await {
-            tracing::warn!(%error, "That an upstream is away or back is not told");
+            tracing::warn!(%error, "Recording an event about an upstream failed; no target is told");
         }
     }
 }
@@ -123,7 +130,7 @@ async fn retain(store: &Store, snapshot: &Snapshot) -> Result<(), store::Error> 
 const WRITTEN_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes down what was asked for now and then, until Larder stops.
-async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Report) {
+async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::ReportSettings) {
     loop {
         tokio::time::sleep(WRITTEN_EVERY).await;
         store.write_down(&metrics.ledger, &bounds).await;
@@ -143,7 +150,7 @@ pub struct Larder {
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
     pub audit: Audit,
-    /// What was told of late as refused: once is enough for a while.
+    /// Refusals that were told lately; each is told once in a while.
     refused: moka::sync::Cache<String, ()>,
     pub tasks: Tasks,
 }
@@ -179,7 +186,7 @@ impl Larder {
         ));
         let fetcher = Fetcher::new(&store, config, &tasks, &metrics);
         let reader = Reader::new(&fetcher, rendered, config, &metrics);
-        reader.look().await.map_err(store::Error::from)?;
+        reader.check_empty().await.map_err(store::Error::from)?;
         let audit = Audit::open(config.access.audit.as_deref(), &metrics.audit_missed)
             .map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         let access = Access::open(store.packages(), config, &tasks).await?;
@@ -273,7 +280,7 @@ impl Larder {
         self.tasks.spawn(async move {
             let told = events.tell_of("Larder Package Refused", &what, detail);
             if let Err(error) = told.await {
-                tracing::warn!(%error, "That a package was refused is not told");
+                tracing::warn!(%error, "Recording the event of a refused package failed; no target is told");
             }
         });
     }
@@ -284,8 +291,8 @@ impl Larder {
     /// Where what the command names is not there or cannot be.
     pub async fn administer(
         &self,
-        command: access::manage::Command,
-    ) -> Result<access::manage::Outcome, Problem> {
+        command: access::manage::AccessCommand,
+    ) -> Result<access::manage::AccessOutcome, Problem> {
         let names = self.snapshot().repository_names();
         self.access.execute(command, &names).await
     }
@@ -294,7 +301,10 @@ impl Larder {
     ///
     /// # Errors
     /// Where what the command names cannot be read, or the store fails.
-    pub async fn upkeep(&self, command: upkeep::Command) -> Result<upkeep::Outcome, Problem> {
+    pub async fn upkeep(
+        &self,
+        command: upkeep::UpkeepCommand,
+    ) -> Result<upkeep::UpkeepOutcome, Problem> {
         let snapshot = self.snapshot();
         let bounds = &snapshot.config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;
@@ -302,11 +312,11 @@ impl Larder {
         upkeep.execute(command).await
     }
 
-    /// What a run got, and the upstreams that its lockfiles should name.
+    /// The counts of a run, and the upstreams that its lockfiles should name.
     ///
     /// # Errors
     /// Where there is no such repository.
-    pub fn report(&self, run: &str, repository: &str) -> Result<telemetry::Report, Problem> {
+    pub fn report(&self, run: &str, repository: &str) -> Result<telemetry::ClosingReport, Problem> {
         let snapshot = self.snapshot();
         let mut upstreams = BTreeMap::new();
         let repository = snapshot.repository(repository)?;
@@ -315,7 +325,7 @@ impl Larder {
                 .entry(connection.format.to_string())
                 .or_insert_with(|| connection.url.to_string());
         }
-        Ok(telemetry::Report {
+        Ok(telemetry::ClosingReport {
             counts: self.runs.run(run).report(),
             upstreams,
             formats: snapshot
@@ -342,7 +352,9 @@ impl Larder {
     pub async fn stop(&self) {
         let drain = self.snapshot().config.server.drain;
         if !self.tasks.stop(drain.max(Duration::from_secs(1))).await {
-            tracing::warn!("Downloads under way were given up");
+            tracing::warn!(
+                "Downloads that were still under way were aborted; they begin anew next time"
+            );
         }
         let bounds = &self.snapshot().config.report;
         self.store.write_down(&self.metrics.ledger, bounds).await;

@@ -110,7 +110,7 @@ impl Tasks {
             loop {
                 tokio::time::sleep(every()).await;
                 if let Err(error) = look().await {
-                    warn!(%error, what, "Reading again failed; what was read before stays in force");
+                    warn!(%error, what, "Reloading failed; the previous state stays in force");
                 }
             }
         });
@@ -215,7 +215,7 @@ impl<K: Eq + Hash, V: Clone> Drop for Landing<K, V> {
             .unwrap_or_else(PoisonError::into_inner);
         let landed = under_way.remove(&self.key);
         drop(under_way);
-        // What came of it may be the last to hold something: let go of without the lock.
+        // The result may be the last owner of something; it is dropped outside the lock.
         drop(landed);
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use divan::Bencher;
-use larder::config::{Learned, Source, load};
+use larder::config::{ConfigSource, Learned, load};
 use larder::package::BlobId;
 use larder::store::rendered::{Rendered, RenderedCache};
 use larder::store::{Keeping, Store};
 use larder::task::Tasks;
 
-fn source() -> Source {
-    Source {
+fn source() -> ConfigSource {
+    ConfigSource {
         file: "bench.toml".to_owned(),
         text: "[cache]\nrendered_disk = 0\n".to_owned(),
         environment: Vec::new(),

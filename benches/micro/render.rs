@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use larder::format::{
-    Address, DocumentEvidence, DocumentId, Documents, LeadInput, Prefetch, Protocol, RenderInput,
-    Subject, Target, Upstream, View, npm,
+    Address, DocumentEvidence, DocumentId, Documents, Prefetch, PrefetchInput, Protocol,
+    RenderInput, Subject, Target, Upstream, View, npm,
 };
 use url::Url;
 
@@ -42,7 +42,7 @@ fn render(bencher: Bencher<'_, '_>, hides: Option<fn(Subject<'_>) -> bool>) {
     let text = packument();
     let document = DocumentId {
         package: Some(npm::Npm.package("big").unwrap()),
-        view: View::Npm(npm::View::Packument),
+        view: View::Npm(npm::NpmView::Packument),
     };
     let address = Address {
         base: "http://127.0.0.1:5273/npm/public/".to_owned(),
@@ -93,17 +93,17 @@ fn leads_of_a_packument(bencher: Bencher<'_, '_>) {
     let text = packument();
     let of = Target::Document(DocumentId {
         package: Some(npm::Npm.package("big").unwrap()),
-        view: View::Npm(npm::View::Packument),
+        view: View::Npm(npm::NpmView::Packument),
     });
     bencher.counter(BytesCount::of_str(&text)).bench(|| {
         with_upstream(&text, |upstream| {
-            let input = LeadInput {
+            let input = PrefetchInput {
                 of: &of,
                 upstream,
                 range: Some("^1.0.0"),
                 shows: None,
             };
-            npm::Npm.leads(&input).unwrap()
+            npm::Npm.prefetch_hints(&input).unwrap()
         })
     });
 }

@@ -2,10 +2,10 @@
 
 use divan::Bencher;
 use http::Method;
-use larder::config::{Learned, Source, load};
-use larder::format::Ask;
+use larder::config::{ConfigSource, Learned, load};
+use larder::format::ClientRequest;
 use larder::package::Format;
-use larder::rule::Question;
+use larder::rule::RuleQuestion;
 
 #[divan::bench(args = [
     "npm left-pad",
@@ -21,7 +21,7 @@ fn path(bencher: Bencher<'_, '_>, asked: &str) {
     let protocol = format.parse::<Format>().unwrap().protocol();
     bencher.bench(|| {
         protocol
-            .parse(&Ask {
+            .parse(&ClientRequest {
                 method: &Method::GET,
                 rest: divan::black_box(rest),
                 query: None,
@@ -39,7 +39,7 @@ fn decision_by_the_last_of_so_many_rules(bencher: Bencher<'_, '_>, count: usize)
         )
     };
     let rules = (0..count).map(rule).collect::<Vec<_>>().concat();
-    let source = Source {
+    let source = ConfigSource {
         file: "bench.toml".to_owned(),
         text: rules,
         environment: Vec::new(),
@@ -48,7 +48,7 @@ fn decision_by_the_last_of_so_many_rules(bencher: Bencher<'_, '_>, count: usize)
     let package = Format::Npm.protocol().package("left-pad").unwrap();
     let now = jiff::Timestamp::UNIX_EPOCH;
     bencher.bench(|| {
-        let question = Question {
+        let question = RuleQuestion {
             package: divan::black_box(&package),
             version: "1.3.0",
             published: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use larder::config::{Learned, Source, load};
+use larder::config::{ConfigSource, Learned, load};
 use larder::store::{Blob, Keeping, Store};
 use larder::task::Tasks;
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ fn store(runtime: &Runtime, folder: &std::path::Path, way: &str, tasks: &Tasks) 
     let file = folder.join("key");
     std::fs::write(&file, "07".repeat(32)).unwrap();
     let text = format!("[encryption]\nkey = {{ file = \"{}\" }}\n", file.display());
-    let source = Source {
+    let source = ConfigSource {
         file: "bench.toml".to_owned(),
         text: if way == "sealed" { text } else { String::new() },
         environment: Vec::new(),

@@ -16,7 +16,7 @@ use larder_format::maven::pom::Pom;
 use larder_format::package::{Algorithm, Digester, Format, VersionId};
 use larder_format::rule::{GroupPattern, Pattern};
 use larder_format::upload::Upload;
-use larder_format::{Ask, DocumentId, LeadInput, Protocol, Target, Upstream};
+use larder_format::{ClientRequest, DocumentId, PrefetchInput, Protocol, Target, Upstream};
 use url::Url;
 
 const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::DELETE, Method::POST];
@@ -47,7 +47,7 @@ pub fn path(data: &[u8]) {
     let choice = usize::from(choice);
     let method = METHODS.get(choice % METHODS.len()).unwrap_or(&Method::GET);
     for format in Format::SERVED {
-        let ask = Ask {
+        let ask = ClientRequest {
             method,
             rest,
             query,
@@ -60,7 +60,7 @@ pub fn path(data: &[u8]) {
 /// Asks all laws of documents of the bytes as a registry's document.
 fn document(format: Format, url: &str, served_at: &str, media_type: &str, data: &[u8]) {
     let protocol = format.protocol();
-    let target = protocol.parse(&Ask {
+    let target = protocol.parse(&ClientRequest {
         method: &Method::GET,
         rest: served_at,
         query: None,
@@ -80,11 +80,11 @@ fn document(format: Format, url: &str, served_at: &str, media_type: &str, data: 
     conformance::rendering(protocol, &recorded, &hides);
     conformance::addresses(protocol, &recorded);
     conformance::merging(protocol, &recorded, &hides);
-    leads(protocol, &Target::Document(id), &url, media_type, data);
+    hints(protocol, &Target::Document(id), &url, media_type, data);
 }
 
 /// What leads name, the format itself takes.
-fn leads(protocol: &dyn Protocol, of: &Target, url: &Url, media_type: &str, data: &[u8]) {
+fn hints(protocol: &dyn Protocol, of: &Target, url: &Url, media_type: &str, data: &[u8]) {
     let upstream = Upstream {
         bytes: data,
         media_type,
@@ -95,20 +95,20 @@ fn leads(protocol: &dyn Protocol, of: &Target, url: &Url, media_type: &str, data
     let Some(prefetch) = protocol.prefetch() else {
         return;
     };
-    let found = prefetch.leads(&LeadInput {
+    let found = prefetch.prefetch_hints(&PrefetchInput {
         of,
         upstream,
         range: None,
         shows: None,
     });
-    for lead in found.unwrap_or_default() {
+    for hint in found.unwrap_or_default() {
         if let Target::Document(DocumentId {
             package: Some(package),
             ..
-        }) = lead.target
+        }) = hint.target
         {
             let again = protocol.package(&package.full_name());
-            assert_eq!(again.ok(), Some(package), "a lead's name is none");
+            assert_eq!(again.ok(), Some(package), "a hint's name is none");
         }
     }
 }
@@ -156,14 +156,14 @@ pub fn pom(data: &[u8]) {
             filled.len()
         );
     }
-    let target = Format::Maven.protocol().parse(&Ask {
+    let target = Format::Maven.protocol().parse(&ClientRequest {
         method: &Method::GET,
         rest: "a/a/1/a-1.pom",
         query: None,
         accept: "",
     });
     if let (Ok(target), Ok(url)) = (target, Url::parse("https://up.example/m/a/a/1/a-1.pom")) {
-        leads(Format::Maven.protocol(), &target, &url, "text/xml", data);
+        hints(Format::Maven.protocol(), &target, &url, "text/xml", data);
     }
 }
 
@@ -199,7 +199,7 @@ pub fn nuspec(data: &[u8]) {
         Some(inspected.version.as_str())
     );
     let rest = format!("v3/flat/{}/{}", inspected.package.name(), inspected.file);
-    let target = Format::Nuget.protocol().parse(&Ask {
+    let target = Format::Nuget.protocol().parse(&ClientRequest {
         method: &Method::GET,
         rest: &larder_format::path::encode_path(&rest),
         query: None,
@@ -217,14 +217,14 @@ pub fn nuspec(data: &[u8]) {
 
 /// Python's METADATA.
 pub fn core_metadata(data: &[u8]) {
-    let target = Format::Pypi.protocol().parse(&Ask {
+    let target = Format::Pypi.protocol().parse(&ClientRequest {
         method: &Method::GET,
         rest: "simple/a/up.example/a-1-py3-none-any.whl.metadata",
         query: None,
         accept: "",
     });
     if let (Ok(target), Ok(url)) = (target, Url::parse("https://up.example/a.metadata")) {
-        leads(Format::Pypi.protocol(), &target, &url, "", data);
+        hints(Format::Pypi.protocol(), &target, &url, "", data);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is read in rooms that are in no crate of their own: lists, bundles, policies.
 
 use larder::access::policy::Policy;
-use larder::airgap::bundle::{Entry, Head};
+use larder::airgap::bundle::{BundleHead, ManifestLine};
 use larder::airgap::lockfile;
 use larder::airgap::platform::Platforms;
 
@@ -49,24 +49,24 @@ pub fn lockfile(data: &[u8]) {
 
 /// A bundle's head, and its manifest's entries.
 pub fn bundle(data: &[u8]) {
-    if let Ok(head) = serde_json::from_slice::<Head>(data) {
+    if let Ok(head) = serde_json::from_slice::<BundleHead>(data) {
         let again = serde_json::to_vec(&head).ok();
-        let again = again.and_then(|bytes| serde_json::from_slice::<Head>(&bytes).ok());
+        let again = again.and_then(|bytes| serde_json::from_slice::<BundleHead>(&bytes).ok());
         assert_eq!(
             again,
             Some(head),
             "a head that is written reads differently"
         );
     }
-    let Ok(entry) = serde_json::from_slice::<Entry>(data) else {
+    let Ok(entry) = serde_json::from_slice::<ManifestLine>(data) else {
         return;
     };
     let _ = entry.blobs();
     match entry {
-        Entry::Asset(asset) => drop(asset.row()),
-        Entry::Document(document) => drop(document.row()),
-        Entry::Release(release) => drop(release.new_release()),
-        Entry::Connection(_) | Entry::Date(_) => {}
+        ManifestLine::Asset(asset) => drop(asset.row()),
+        ManifestLine::Document(document) => drop(document.row()),
+        ManifestLine::Release(release) => drop(release.new_release()),
+        ManifestLine::Connection(_) | ManifestLine::Date(_) => {}
     }
 }
 

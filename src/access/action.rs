@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::policy::Pattern;
+use super::policy::PolicyPattern;
 use crate::config::nearest;
 
 macro_rules! actions {
@@ -126,7 +126,7 @@ impl Action {
     /// not matter (IAM user guide, "IAM JSON policy elements: Action").
     #[must_use]
     pub fn is_meant_by(self, word: &str) -> bool {
-        Pattern::new(&word.to_ascii_lowercase()).matches(&self.as_str().to_ascii_lowercase())
+        PolicyPattern::new(&word.to_ascii_lowercase()).matches(&self.as_str().to_ascii_lowercase())
     }
 }
 

@@ -6,13 +6,13 @@ use tracing::error;
 
 use super::policy::Policy;
 use super::principal::Principal;
-use super::token::{Maker, Refused};
+use super::token::{Maker, TokenRefused};
 use super::{Caller, Proof};
 use crate::config::Oidc;
-use crate::store::packages::{AccessKey, AccessRows, MachineToken, SigningKey};
+use crate::store::packages::{AccessKey, AccessRows, MachineToken, TokenSigningKey};
 
 /// A policy as it was sent, and as it was understood.
-pub struct Kept {
+pub struct StoredPolicy {
     pub document: String,
     pub revision: String,
     /// `None` where a newer Larder wrote what this one does not understand.
@@ -23,23 +23,23 @@ pub struct Kept {
 pub struct Book {
     pub number: i64,
     /// The newest first.
-    pub signing: Vec<SigningKey>,
+    pub signing: Vec<TokenSigningKey>,
     pub revoked: HashSet<String>,
     tokens: HashMap<Vec<u8>, MachineToken>,
     /// When machines' tokens end, by their ids; milliseconds since 1970.
     ends: HashMap<String, Option<i64>>,
     pub keys: HashMap<String, AccessKey>,
     /// By the ARN of what they are attached to.
-    pub policies: HashMap<String, Kept>,
+    pub policies: HashMap<String, StoredPolicy>,
 }
 
 impl Book {
     pub fn new(rows: AccessRows) -> Self {
         let policies = rows.policies.into_iter().map(|row| {
             let parsed = Policy::parse(&row.document)
-                .inspect_err(|why| error!(%why, resource = row.resource, "A policy cannot be read: nothing it is attached to is open to anybody but the owner"))
+                .inspect_err(|why| error!(%why, resource = row.resource, "Reading a policy failed; until it is replaced, only the domain's owner may use what it is attached to"))
                 .ok();
-            let kept = Kept {
+            let kept = StoredPolicy {
                 document: row.document,
                 revision: row.revision,
                 parsed,
@@ -69,15 +69,18 @@ impl Book {
         }
     }
 
-    /// Whose machine token has this hash.
-    pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Caller, Refused> {
+    /// Finds the machine token with this hash.
+    pub fn machine(&self, hash: &[u8; 32], now_ms: i64) -> Result<Caller, TokenRefused> {
         // A look-up by hash tells by its time at most something of the hash.
-        let token = self.tokens.get(hash.as_slice()).ok_or(Refused::Foreign)?;
+        let token = self
+            .tokens
+            .get(hash.as_slice())
+            .ok_or(TokenRefused::Foreign)?;
         if token.expires_at.is_some_and(|expires| expires <= now_ms) {
-            return Err(Refused::Expired);
+            return Err(TokenRefused::Expired);
         }
         Ok(Caller {
-            principal: Principal::parse(&token.principal).ok_or(Refused::Foreign)?,
+            principal: Principal::parse(&token.principal).ok_or(TokenRefused::Foreign)?,
             proof: Proof::MachineToken {
                 id: token.id.as_str().into(),
                 expires_at: token.expires_at,

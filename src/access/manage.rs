@@ -1,10 +1,10 @@
-//! What an operator does to tokens, keys and policies.
+//! An operator's commands about tokens, keys and policies.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Circumstances, Known, Policy, Why};
-use super::{Access, Action, NoAction, Principal, Resource, no_randomness, token};
+use super::policy::{Circumstances, KnownNames, Policy, Why};
+use super::{Access, Action, NoAction, PolicyResource, Principal, no_randomness, token};
 use crate::clock;
 use crate::config::nearest;
 use crate::problem::{Decider, Problem};
@@ -20,7 +20,7 @@ pub(super) const KEY_PREFIX: &str = "AKLR";
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-pub enum Command {
+pub enum AccessCommand {
     TokenCreate {
         /// A user of the domain's owner, or an ARN.
         principal: String,
@@ -35,7 +35,7 @@ pub enum Command {
     },
     /// Another key signs from now on.
     TokenRotate {
-        /// What the old keys signed holds no more.
+        /// Whether tokens that the old keys signed stop being valid at once.
         at_once: bool,
     },
     KeyCreate {
@@ -56,7 +56,7 @@ pub enum Command {
     PolicyDelete {
         repository: Option<String>,
     },
-    /// What would be decided.
+    /// Says how a request would be decided.
     PolicyTest {
         principal: String,
         action: String,
@@ -67,10 +67,10 @@ pub enum Command {
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
+pub enum AccessOutcome {
     #[serde(rename_all = "camelCase")]
     Token {
         id: String,
@@ -128,16 +128,16 @@ impl Access {
     /// Where what it names is not there or cannot be.
     pub async fn execute(
         &self,
-        command: Command,
+        command: AccessCommand,
         repositories: &[String],
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<AccessOutcome, Problem> {
         match command {
-            Command::TokenCreate {
+            AccessCommand::TokenCreate {
                 principal,
                 note,
                 expires_in,
             } => self.create_token(&principal, note, expires_in).await,
-            Command::TokenList => {
+            AccessCommand::TokenList => {
                 let rows = self.packages.access().read().await?;
                 let tokens = rows.tokens.into_iter().map(|token| Listed {
                     id: token.id,
@@ -146,12 +146,12 @@ impl Access {
                     created: time(token.created_at),
                     expires: token.expires_at.map(time),
                 });
-                Ok(Outcome::Tokens {
+                Ok(AccessOutcome::Tokens {
                     tokens: tokens.collect(),
                 })
             }
-            Command::TokenRevoke { token } => self.revoke_token(&token).await,
-            Command::TokenRotate { at_once } => {
+            AccessCommand::TokenRevoke { token } => self.revoke_token(&token).await,
+            AccessCommand::TokenRotate { at_once } => {
                 let secret = token::signing_secret().map_err(no_randomness)?;
                 let keep_after = if at_once {
                     i64::MAX
@@ -164,10 +164,10 @@ impl Access {
                     .add_signing_key(&secret, false, keep_after);
                 added.await?;
                 self.reread().await?;
-                Ok(Outcome::Done)
+                Ok(AccessOutcome::Done)
             }
-            Command::KeyCreate { principal } => self.create_key(&principal).await,
-            Command::KeyList => {
+            AccessCommand::KeyCreate { principal } => self.create_key(&principal).await,
+            AccessCommand::KeyList => {
                 let rows = self.packages.access().read().await?;
                 let keys = rows.keys.into_iter().map(|key| Listed {
                     id: key.id,
@@ -176,12 +176,12 @@ impl Access {
                     created: time(key.created_at),
                     expires: None,
                 });
-                Ok(Outcome::Keys {
+                Ok(AccessOutcome::Keys {
                     keys: keys.collect(),
                 })
             }
-            Command::KeyDelete { id } => self.drop_credential(&id).await,
-            Command::PolicyPut {
+            AccessCommand::KeyDelete { id } => self.drop_credential(&id).await,
+            AccessCommand::PolicyPut {
                 repository,
                 document,
             } => {
@@ -190,17 +190,17 @@ impl Access {
                 let put = self.put_policy(&resource, &document, None, repositories);
                 Ok(shown(put.await?))
             }
-            Command::PolicyShow { repository } => {
+            AccessCommand::PolicyShow { repository } => {
                 let resource = self.attached_to(repository);
                 let row = self.policy(&resource).ok_or_else(|| no_policy(&resource))?;
                 Ok(shown(row))
             }
-            Command::PolicyDelete { repository } => {
+            AccessCommand::PolicyDelete { repository } => {
                 let resource = self.attached_to(repository);
                 self.delete_policy(&resource, None).await?;
-                Ok(Outcome::Done)
+                Ok(AccessOutcome::Done)
             }
-            Command::PolicyTest {
+            AccessCommand::PolicyTest {
                 principal,
                 action,
                 repository,
@@ -216,10 +216,10 @@ impl Access {
         }
     }
 
-    fn attached_to(&self, repository: Option<String>) -> Resource {
+    fn attached_to(&self, repository: Option<String>) -> PolicyResource {
         repository.map_or_else(
-            || Resource::domain(&self.domain),
-            |name| Resource::repository(&self.domain, &name),
+            || PolicyResource::domain(&self.domain),
+            |name| PolicyResource::repository(&self.domain, &name),
         )
     }
 
@@ -238,7 +238,7 @@ impl Access {
         principal: &str,
         note: String,
         expires_in: Option<i64>,
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<AccessOutcome, Problem> {
         let principal = self.principal(principal)?;
         let text = format!(
             "{}{}",
@@ -256,7 +256,7 @@ impl Access {
         };
         self.packages.access().add_token(&row).await?;
         self.reread().await?;
-        Ok(Outcome::Token {
+        Ok(AccessOutcome::Token {
             id: row.id,
             token: text,
             principal: row.principal,
@@ -264,7 +264,7 @@ impl Access {
         })
     }
 
-    async fn revoke_token(&self, said: &str) -> Result<Outcome, Problem> {
+    async fn revoke_token(&self, said: &str) -> Result<AccessOutcome, Problem> {
         if said.contains('.') {
             let claims = token::check(
                 said,
@@ -279,7 +279,7 @@ impl Access {
                 .revoke(&claims.jti, claims.exp * 1000);
             revoked.await?;
             self.reread().await?;
-            return Ok(Outcome::Done);
+            return Ok(AccessOutcome::Done);
         }
         if said.starts_with(token::MACHINE_PREFIX) {
             let hash = token::hash(said);
@@ -291,11 +291,11 @@ impl Access {
         self.drop_credential(said).await
     }
 
-    async fn drop_credential(&self, id: &str) -> Result<Outcome, Problem> {
+    async fn drop_credential(&self, id: &str) -> Result<AccessOutcome, Problem> {
         let dropped = self.packages.access().drop_credential(id).await?;
         self.reread().await?;
         if dropped {
-            return Ok(Outcome::Done);
+            return Ok(AccessOutcome::Done);
         }
         Err(Problem::not_found(
             Decider::Larder,
@@ -303,7 +303,7 @@ impl Access {
         ))
     }
 
-    async fn create_key(&self, principal: &str) -> Result<Outcome, Problem> {
+    async fn create_key(&self, principal: &str) -> Result<AccessOutcome, Problem> {
         let principal = self.principal(principal)?;
         // As AWS's look: twenty capitals and digits, and forty characters of base64.
         let random = random_name().to_uppercase();
@@ -315,7 +315,7 @@ impl Access {
         };
         self.packages.access().add_key(&key).await?;
         self.reread().await?;
-        Ok(Outcome::Key {
+        Ok(AccessOutcome::Key {
             access_key_id: key.id,
             secret_access_key: key.secret.expose().to_owned(),
             principal: key.principal,
@@ -324,7 +324,7 @@ impl Access {
 
     /// The policy that is attached to the resource.
     #[must_use]
-    pub fn policy(&self, resource: &Resource) -> Option<PolicyRow> {
+    pub fn policy(&self, resource: &PolicyResource) -> Option<PolicyRow> {
         let book = self.book.load();
         book.policies.get(&resource.arn).map(|kept| PolicyRow {
             resource: resource.arn.clone(),
@@ -340,12 +340,12 @@ impl Access {
     /// it is in another revision than the one named.
     pub async fn put_policy(
         &self,
-        resource: &Resource,
+        resource: &PolicyResource,
         document: &str,
         revision: Option<&str>,
         repositories: &[String],
     ) -> Result<PolicyRow, Problem> {
-        let known = Known {
+        let known = KnownNames {
             domain: &self.domain,
             repositories,
         };
@@ -367,7 +367,7 @@ impl Access {
     /// Where there is none, or it is in another revision than the one named.
     pub async fn delete_policy(
         &self,
-        resource: &Resource,
+        resource: &PolicyResource,
         revision: Option<&str>,
     ) -> Result<PolicyRow, Problem> {
         let row = self
@@ -386,16 +386,16 @@ impl Access {
         repository: Option<String>,
         package: Option<String>,
         address: Option<std::net::IpAddr>,
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<AccessOutcome, Problem> {
         let principal = self.principal(principal)?;
         let resource = match (repository, package) {
-            (Some(repository), Some(package)) => Resource::package(
+            (Some(repository), Some(package)) => PolicyResource::package(
                 &self.domain,
                 &repository,
                 &crate::format::package(&package)?,
             ),
-            (Some(repository), None) => Resource::repository(&self.domain, &repository),
-            (None, None) => Resource::domain(&self.domain),
+            (Some(repository), None) => PolicyResource::repository(&self.domain, &repository),
+            (None, None) => PolicyResource::domain(&self.domain),
             (None, Some(_)) => {
                 return Err(Problem::invalid(
                     "a package is one of a repository: name it too",
@@ -418,7 +418,7 @@ impl Access {
             Why::Nothing => "no statement of any policy allows it".to_owned(),
             why => why.to_string(),
         };
-        Ok(Outcome::Decided {
+        Ok(AccessOutcome::Decided {
             allowed: decision.is_allowed,
             by,
             principal: principal.to_string(),
@@ -428,8 +428,8 @@ impl Access {
     }
 }
 
-fn shown(row: PolicyRow) -> Outcome {
-    Outcome::Policy {
+fn shown(row: PolicyRow) -> AccessOutcome {
+    AccessOutcome::Policy {
         resource: row.resource,
         document: row.document,
         revision: row.revision,
@@ -452,7 +452,7 @@ fn is_there(repository: Option<&str>, repositories: &[String]) -> Result<(), Pro
     })
 }
 
-fn no_policy(resource: &Resource) -> Problem {
+fn no_policy(resource: &PolicyResource) -> Problem {
     Problem::not_found(
         Decider::Larder,
         format!("{} has no policy of its own", resource.arn),

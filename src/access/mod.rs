@@ -25,7 +25,7 @@ pub use action::{
 };
 pub use permissions::{Admitted, Permissions, ToChange, ToRead, Within};
 pub use principal::Principal;
-pub use resource::{Resource, action_of};
+pub use resource::{PolicyResource, action_of};
 pub use token::Maker;
 
 use crate::clock;
@@ -34,8 +34,8 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Packages;
 use crate::task::Tasks;
 use book::Book;
-use policy::{Circumstances, Decision, Question, Why};
-use throttle::{Attempt, Throttle};
+use policy::{Circumstances, PolicyDecision, PolicyQuestion, Why};
+use throttle::{Attempt, GuessThrottle};
 
 /// The credential that came with a request.
 pub enum PresentedCredential<'a> {
@@ -46,9 +46,9 @@ pub enum PresentedCredential<'a> {
     Unknown,
 }
 
-/// The two sets of endpoints that a credential can be for.
+/// The two sets of endpoints. Some credentials are valid for one of them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Endpoints {
     /// The endpoints of the formats.
     Repositories,
     /// The API, `/v1/…`.
@@ -75,8 +75,8 @@ pub enum Proof {
         expires_at: Option<i64>,
     },
     /// A token that `GetAuthorizationToken` gave, or that an identity token was exchanged for. It is
-    /// for the endpoints of repositories alone: what it could do at the API it could do for ever,
-    /// by having another one made.
+    /// valid for the endpoints of repositories alone: at the API it could get a new token before it
+    /// ends, and so would never end.
     AuthorizationToken,
 }
 
@@ -93,7 +93,7 @@ impl Caller {
 /// The service's name in signatures.
 const SERVICE: &str = "codeartifact";
 
-/// What policies may ask about the client beside who it is.
+/// What conditions of policies can ask about the client, beside its principal.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientInfo<'a> {
     pub address: IpAddr,
@@ -101,14 +101,14 @@ pub struct ClientInfo<'a> {
     pub user_agent: &'a str,
 }
 
-/// The gate.
+/// Tokens, keys and policies of the domain: identifies callers and decides what they may do.
 pub struct Access {
     packages: Packages,
     domain: Domain,
-    /// The domain as signed tokens name it.
+    /// The domain's ARN, the issuer of signed tokens.
     issuer: String,
     book: ArcSwap<Book>,
-    throttle: Throttle,
+    throttle: GuessThrottle,
     issuers: oidc::Issuers,
 }
 
@@ -124,10 +124,10 @@ impl Access {
     ) -> Result<Arc<Self>, Problem> {
         let access = Arc::new(Self {
             packages: packages.clone(),
-            issuer: Resource::domain(&config.domain).arn,
+            issuer: PolicyResource::domain(&config.domain).arn,
             domain: config.domain.clone(),
             book: ArcSwap::default(),
-            throttle: Throttle::new(config.access.failures_max),
+            throttle: GuessThrottle::new(config.access.failures_max),
             issuers: oidc::Issuers::new(tasks),
         });
         access.reread().await?;
@@ -143,8 +143,8 @@ impl Access {
         Ok(access)
     }
 
-    /// Takes up what other processes change.
-    fn watch(self: &Arc<Self>, config: &config::Access, tasks: &Tasks) {
+    /// Polls the package catalog for changes that other processes made.
+    fn watch(self: &Arc<Self>, config: &config::AccessSettings, tasks: &Tasks) {
         let (reader, every) = (Arc::clone(self), config.refresh);
         tasks.poll(
             "tokens and policies",
@@ -162,7 +162,7 @@ impl Access {
         );
     }
 
-    /// Takes up what changed in the package catalog.
+    /// Reads tokens, keys and policies again if they changed in the package catalog.
     ///
     /// # Errors
     /// Where the catalog fails.
@@ -172,42 +172,44 @@ impl Access {
         Ok(())
     }
 
-    /// Which state of tokens and policies is in force: what was answered under another may not be
-    /// so again.
+    /// The revision of tokens and policies in force. An answer made under another revision is not
+    /// given again.
     #[must_use]
     pub fn number(&self) -> i64 {
         self.book.load().number
     }
 
-    /// Finds out who sends a credential. A right one is taken, whatever else came from its address.
-    /// At the endpoints of the formats nobody has to send one where the configuration says so.
+    /// Finds out who sends a credential. A valid one is accepted even while its address is throttled
+    /// for wrong ones. Without a credential the caller is anonymous, where the configuration allows
+    /// that at these endpoints.
     ///
     /// # Errors
-    /// Where the credential is nobody's or not for this door, or too many wrong ones were sent.
+    /// Where the credential is unknown or not valid at these endpoints, or the address sent too many
+    /// wrong ones.
     pub fn identify(
         &self,
         config: &Config,
         presented: &PresentedCredential<'_>,
         address: IpAddr,
-        door: Door,
+        door: Endpoints,
     ) -> Result<Caller, Problem> {
-        if door == Door::Repositories && !config.access.required {
+        if door == Endpoints::Repositories && !config.access.required {
             return Ok(Caller::anonymous());
         }
         let tokens = match presented {
             PresentedCredential::Nothing
-                if config.access.anonymous && door == Door::Repositories =>
+                if config.access.anonymous && door == Endpoints::Repositories =>
             {
                 return Ok(Caller::anonymous());
             }
-            // Clients try without first: that is no failed attempt.
+            // Clients first try without a credential; that is not a failed attempt.
             PresentedCredential::Nothing => {
                 return Err(match door {
-                    Door::Repositories => unauthenticated("no credentials were sent").advice(
+                    Endpoints::Repositories => unauthenticated("no credentials were sent").advice(
                         "send a token: `larder token create` makes one, \
                          `aws codeartifact login` gets one",
                     ),
-                    Door::Api => unauthenticated("the request is not signed")
+                    Endpoints::Api => unauthenticated("the request is not signed")
                         .advice("`larder key create` makes an access key for `aws` and boto3"),
                 });
             }
@@ -227,26 +229,26 @@ impl Access {
                 }
             }
         }
-        // What has not the form of a token of ours is no guess at one.
+        // A text that does not look like a token of ours does not count as an attempt to guess one.
         let mut guesses = tokens.iter().filter(|token| self.has_our_form(token));
         if guesses.any(|it| self.throttle.failed(address, it.as_bytes()) == Attempt::TooMany) {
             return Err(too_many());
         }
-        let why = refused.unwrap_or(token::Refused::Foreign);
+        let why = refused.unwrap_or(token::TokenRefused::Foreign);
         Err(unauthenticated(format!("the token does not hold: {why}")))
     }
 
-    /// Whether the text has the form of a token of ours, right or wrong. Such a one is sent to
-    /// nobody else.
+    /// Whether the text looks like a token of ours, valid or not. Such a text is never sent to
+    /// another registry.
     #[must_use]
     pub fn has_our_form(&self, text: &str) -> bool {
         token::has_our_form(text, &self.book.load().signing, &self.issuer)
     }
 
-    fn holder(&self, config: &Config, said: &str) -> Result<Caller, token::Refused> {
+    fn holder(&self, config: &Config, said: &str) -> Result<Caller, token::TokenRefused> {
         let book = self.book.load();
         if said.len() > token::TOKEN_BYTES_MAX {
-            return Err(token::Refused::Foreign);
+            return Err(token::TokenRefused::Foreign);
         }
         let now_ms = clock::unix_ms_now();
         if said.starts_with(token::MACHINE_PREFIX) {
@@ -254,14 +256,14 @@ impl Access {
         }
         let claims = token::check(said, &book.signing, &self.issuer, clock::unix_now())?;
         if book.revoked.contains(&claims.jti) {
-            return Err(token::Refused::Revoked);
+            return Err(token::TokenRefused::Revoked);
         }
         let maker = claims.by.as_ref();
         if !maker.is_some_and(|maker| book.holds(maker, &config.oidc, now_ms)) {
-            return Err(token::Refused::Unfounded);
+            return Err(token::TokenRefused::Unfounded);
         }
         Ok(Caller {
-            principal: token::principal(&claims).ok_or(token::Refused::Foreign)?,
+            principal: token::principal(&claims).ok_or(token::TokenRefused::Foreign)?,
             proof: Proof::AuthorizationToken,
         })
     }
@@ -269,7 +271,7 @@ impl Access {
     /// Finds out who signed the request (Signature Version 4).
     ///
     /// # Errors
-    /// Where the signature is nobody's or of another request, or too many wrong ones were sent.
+    /// Where the key is unknown, the signature is wrong, or the address sent too many wrong ones.
     pub fn identify_signed(
         &self,
         authorization: &str,
@@ -295,7 +297,7 @@ impl Access {
             })
         });
         checked.map_err(|why| {
-            // Every signature is another, so that the key's id tells attempts apart.
+            // Signatures differ with every request, so attempts are told apart by the key's id.
             let guess = claimed.filter(|id| id.starts_with(manage::KEY_PREFIX));
             let attempt = guess.map(|id| self.throttle.failed(address, id.as_bytes()));
             if attempt == Some(Attempt::TooMany) {
@@ -305,10 +307,10 @@ impl Access {
         })
     }
 
-    /// Exchanges an identity token of an issuer of the configuration for one of Larder's.
+    /// Exchanges an identity token (OIDC) of a configured issuer for a token of Larder's.
     ///
     /// # Errors
-    /// Where it holds nothing here, or there were too many wrong ones.
+    /// Where the token is not valid here, or the address sent too many wrong ones.
     pub async fn exchange(
         &self,
         config: &Config,
@@ -333,13 +335,13 @@ impl Access {
                 let issued = self.sign(&session.principal, session.maker, session.seconds)?;
                 Ok((session.principal, issued))
             }
-            Err(why @ oidc::Refused::Away(_)) => Err(Problem::new(
+            Err(why @ oidc::ExchangeRefused::Away(_)) => Err(Problem::new(
                 Kind::Upstream,
                 Decider::Larder,
                 format!("the identity token is not exchanged: {why}"),
             )),
             Err(why) => {
-                let is_guess = !matches!(why, oidc::Refused::Malformed);
+                let is_guess = !matches!(why, oidc::ExchangeRefused::Malformed);
                 if is_guess && self.throttle.failed(address, token.as_bytes()) == Attempt::TooMany {
                     return Err(too_many());
                 }
@@ -350,7 +352,7 @@ impl Access {
         }
     }
 
-    /// Whether the principal may do this to the resource.
+    /// Checks that the principal may do `action` to the resource.
     ///
     /// # Errors
     /// The refusal, with the statement that decides.
@@ -358,10 +360,10 @@ impl Access {
         &self,
         principal: &Principal,
         action: Action,
-        resource: &Resource,
+        resource: &PolicyResource,
         client: Option<ClientInfo<'_>>,
         more: &[(String, Vec<String>)],
-    ) -> Result<Decision, Problem> {
+    ) -> Result<PolicyDecision, Problem> {
         let circumstances = Circumstances {
             principal,
             address: client.map(|client| client.address),
@@ -377,17 +379,17 @@ impl Access {
         Err(refusal(principal, action, resource, &decision))
     }
 
-    /// What policies say. The owner of the domain needs no allow, and cannot be kept from the
-    /// policies themselves: otherwise a wrong one could never be taken back.
+    /// Evaluates the policies. The domain's owner needs no statement that allows, and no statement can
+    /// deny the owner access to the policies: otherwise a wrong policy could never be undone.
     #[must_use]
     pub fn decide(
         &self,
         action: Action,
-        resource: &Resource,
+        resource: &PolicyResource,
         circumstances: Circumstances<'_>,
-    ) -> Decision {
+    ) -> PolicyDecision {
         let is_owner = circumstances.principal.is_root_of(&self.domain.owner);
-        let owner = Decision {
+        let owner = PolicyDecision {
             is_allowed: true,
             why: Why::Owner,
             is_lasting: true,
@@ -396,11 +398,11 @@ impl Access {
             return owner;
         }
         let book = self.book.load();
-        let domain = Resource::domain(&self.domain).arn;
+        let domain = PolicyResource::domain(&self.domain).arn;
         let repository = resource
             .repository
             .as_ref()
-            .map(|name| (name, Resource::repository(&self.domain, name).arn));
+            .map(|name| (name, PolicyResource::repository(&self.domain, name).arn));
         let names = (
             format!("the domain `{}`", self.domain.name),
             repository
@@ -417,9 +419,9 @@ impl Access {
         {
             attached.push((names.1.as_str(), policy));
         }
-        // What cannot be read may have denied.
+        // A policy that cannot be read might deny, so it refuses.
         if let Some((to, _)) = attached.iter().find(|(_, policy)| policy.parsed.is_none()) {
-            return Decision {
+            return PolicyDecision {
                 is_allowed: false,
                 why: Why::Unreadable {
                     policy: (*to).to_owned(),
@@ -434,14 +436,14 @@ impl Access {
                 Some(policy::Attached { to, policy })
             })
             .collect();
-        let question = Question {
+        let question = PolicyQuestion {
             action,
             resource: &resource.arn,
             circumstances,
         };
         let decision = policy::decide(&question, &attached);
         match decision.why {
-            Why::Nothing if is_owner => Decision {
+            Why::Nothing if is_owner => PolicyDecision {
                 is_lasting: decision.is_lasting,
                 ..owner
             },
@@ -449,11 +451,11 @@ impl Access {
         }
     }
 
-    /// An authorization token for somebody who was let in: it ends with what they were let in by, and
-    /// no later.
+    /// Makes an authorization token for a caller. It expires no later than the credential that the
+    /// caller used.
     ///
     /// # Errors
-    /// Where they were let in by nothing that makes one, or the system has no randomness to give.
+    /// Where the caller's credential may not be exchanged for a token, or the system has no randomness.
     pub fn token_for(&self, caller: &Caller, seconds: i64) -> Result<Issued, Problem> {
         let (maker, expires_at) = match &caller.proof {
             Proof::Key(id) => (Maker::Key(id.to_string()), None),
@@ -489,10 +491,10 @@ impl Access {
     }
 }
 
-/// The one place where an authorization token is kept out of the API.
-fn allowed_at(door: Door, caller: Caller) -> Result<Caller, Problem> {
+/// Refuses authorization tokens at the API; this is the only place that does.
+fn allowed_at(door: Endpoints, caller: Caller) -> Result<Caller, Problem> {
     match (door, &caller.proof) {
-        (Door::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
+        (Endpoints::Api, Proof::AuthorizationToken | Proof::Nothing) => Err(not_for_the_api()),
         _ => Ok(caller),
     }
 }
@@ -505,7 +507,7 @@ fn not_for_the_api() -> Problem {
     .advice("sign the request with an access key (`larder key create`), or send a machine's token")
 }
 
-/// A token that was signed.
+/// A signed token, with its expiry.
 pub struct Issued {
     pub token: String,
     pub expires: Timestamp,
@@ -514,8 +516,8 @@ pub struct Issued {
 fn refusal(
     principal: &Principal,
     action: Action,
-    resource: &Resource,
-    decision: &Decision,
+    resource: &PolicyResource,
+    decision: &PolicyDecision,
 ) -> Problem {
     let decider = match &decision.why {
         Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
@@ -523,7 +525,7 @@ fn refusal(
     };
     let message = format!("{principal} may not {action} on {}", resource.arn);
     let kind = match principal {
-        // Who has not said who it is may be somebody who may.
+        // An anonymous caller may be allowed once it sends a credential, so it is asked for one.
         Principal::Anonymous => Kind::Unauthenticated,
         Principal::Named(_) => Kind::Denied,
     };
@@ -543,7 +545,7 @@ fn unauthenticated(why: impl Into<String>) -> Problem {
 fn too_many() -> Problem {
     Problem::new(
         Kind::TooMany {
-            retry_after: Throttle::retry_after(),
+            retry_after: GuessThrottle::retry_after(),
         },
         Decider::Larder,
         "too many failed attempts to say who asks",

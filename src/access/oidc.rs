@@ -15,7 +15,7 @@ use wildmatch::WildMatch;
 
 use super::principal::Principal;
 use super::token::Maker;
-use crate::config::{Oidc, Reach};
+use crate::config::{IssuerReach, Oidc};
 use crate::format::bounded::Bounded;
 use crate::task::{Flight, Flights, Tasks};
 
@@ -47,7 +47,7 @@ const ALGORITHMS: &[Algorithm] = &[
 
 /// Why a token is not exchanged.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Refused {
+pub enum ExchangeRefused {
     #[error("it is no identity token")]
     Malformed,
     #[error("no [[oidc]] is for its issuer")]
@@ -77,13 +77,13 @@ pub struct Session {
 pub struct Issuers {
     http: Arc<OnceCell<reqwest::Client>>,
     known: Arc<Mutex<HashMap<String, Known>>>,
-    /// Those who ask an issuer together ask once; the asking belongs to none of them.
-    flights: Flights<String, Result<Arc<JwkSet>, Refused>>,
+    /// Requests that need an issuer at the same time share one call, which ends with none of them.
+    flights: Flights<String, Result<Arc<JwkSet>, ExchangeRefused>>,
 }
 
-/// What came of asking an issuer last.
+/// The result of the last call to an issuer.
 struct Known {
-    keys: Result<Arc<JwkSet>, Refused>,
+    keys: Result<Arc<JwkSet>, ExchangeRefused>,
     asked_at: Instant,
     /// When it was last asked for a key that was not among those that it had.
     sought_at: Option<Instant>,
@@ -92,7 +92,7 @@ struct Known {
 /// What is known of an issuer says so, or it has to be asked.
 enum Answer {
     Key(Arc<JwkSet>),
-    Refused(Refused),
+    Refused(ExchangeRefused),
     Ask,
 }
 
@@ -105,7 +105,7 @@ impl Known {
             Ok(_) if age < KEYS_FOR => {
                 let rests = |at: Instant| at.elapsed() < ROTATED_AFTER;
                 if self.sought_at.is_some_and(rests) {
-                    return Answer::Refused(Refused::Key);
+                    return Answer::Refused(ExchangeRefused::Key);
                 }
                 self.sought_at = Some(Instant::now());
                 Answer::Ask
@@ -140,15 +140,15 @@ impl Issuers {
         token: &str,
         settings: &[Oidc],
         owner: &str,
-    ) -> Result<Session, Refused> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Malformed)?;
+    ) -> Result<Session, ExchangeRefused> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| ExchangeRefused::Malformed)?;
         if !ALGORITHMS.contains(&header.alg) {
-            return Err(Refused::Algorithm(header.alg));
+            return Err(ExchangeRefused::Algorithm(header.alg));
         }
-        let claimed = unchecked_issuer(token).ok_or(Refused::Malformed)?;
+        let claimed = unchecked_issuer(token).ok_or(ExchangeRefused::Malformed)?;
         let settings: Vec<&Oidc> = settings.iter().filter(|it| it.issuer == claimed).collect();
         if settings.is_empty() {
-            return Err(Refused::Issuer);
+            return Err(ExchangeRefused::Issuer);
         }
         let kid = header.kid.unwrap_or_default();
         let key = self.key(&claimed, &kid).await?;
@@ -160,7 +160,7 @@ impl Issuers {
         validation.set_audience(&audiences);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let claims = jsonwebtoken::decode::<Value>(token, &key, &validation)
-            .map_err(|error| Refused::Invalid(error.to_string()))?
+            .map_err(|error| ExchangeRefused::Invalid(error.to_string()))?
             .claims;
         let mut unmet = String::new();
         for setting in settings {
@@ -168,7 +168,7 @@ impl Issuers {
                 Ok(()) => {
                     let principal = Principal::session_of(owner, &setting.role, &session(&claims));
                     let principal =
-                        principal.map_err(|error| Refused::Invalid(error.to_string()))?;
+                        principal.map_err(|error| ExchangeRefused::Invalid(error.to_string()))?;
                     let seconds = i64::try_from(setting.expires.as_secs()).unwrap_or(3600);
                     return Ok(Session {
                         principal,
@@ -182,10 +182,10 @@ impl Issuers {
                 Err(why) => unmet = why,
             }
         }
-        Err(Refused::Claims(unmet))
+        Err(ExchangeRefused::Claims(unmet))
     }
 
-    async fn key(&self, issuer: &str, kid: &str) -> Result<DecodingKey, Refused> {
+    async fn key(&self, issuer: &str, kid: &str) -> Result<DecodingKey, ExchangeRefused> {
         let flight = {
             // Held until the flight is joined: nobody starts a second one in between.
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,11 +200,11 @@ impl Issuers {
         };
         let keys = flight
             .await
-            .unwrap_or_else(|| Err(Refused::Away("asking it failed".to_owned())));
+            .unwrap_or_else(|| Err(ExchangeRefused::Away("asking it failed".to_owned())));
         find(&*keys?, kid)
     }
 
-    fn ask(&self, issuer: &str) -> Flight<Result<Arc<JwkSet>, Refused>> {
+    fn ask(&self, issuer: &str) -> Flight<Result<Arc<JwkSet>, ExchangeRefused>> {
         let issuer = issuer.to_owned();
         self.flights.join(&issuer.clone(), || {
             let (http, known) = (Arc::clone(&self.http), Arc::clone(&self.known));
@@ -220,7 +220,7 @@ impl Issuers {
 fn note(
     known: &Mutex<HashMap<String, Known>>,
     issuer: String,
-    keys: &Result<Arc<JwkSet>, Refused>,
+    keys: &Result<Arc<JwkSet>, ExchangeRefused>,
 ) {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     let before = known.get(&issuer);
@@ -242,7 +242,10 @@ fn note(
     clippy::disallowed_methods,
     reason = "issuers are asked by a client of their own"
 )]
-async fn fetch(http: &OnceCell<reqwest::Client>, issuer: &str) -> Result<Arc<JwkSet>, Refused> {
+async fn fetch(
+    http: &OnceCell<reqwest::Client>,
+    issuer: &str,
+) -> Result<Arc<JwkSet>, ExchangeRefused> {
     let http = http.get_or_try_init(|| async {
         reqwest::Client::builder()
             .timeout(TIMEOUT)
@@ -251,22 +254,25 @@ async fn fetch(http: &OnceCell<reqwest::Client>, issuer: &str) -> Result<Arc<Jwk
     });
     let http = http
         .await
-        .map_err(|error| Refused::Away(error.to_string()))?;
+        .map_err(|error| ExchangeRefused::Away(error.to_string()))?;
     let base = issuer.trim_end_matches('/');
     let url = format!("{base}/.well-known/openid-configuration");
     let discovery: Discovery = document(http, &url).await?;
     if discovery.issuer != issuer {
-        return Err(Refused::Away(format!("{url} is of another issuer")));
+        return Err(ExchangeRefused::Away(format!("{url} is of another issuer")));
     }
     // An issuer on this machine may have its keys there as well; one beyond may not send us there,
     // nor from TLS to plain text.
-    let allowed = match (Reach::of(issuer), Reach::of(&discovery.jwks_uri)) {
-        (_, Some(Reach::Tls)) => true,
-        (from, Some(Reach::Loopback)) => from == Some(Reach::Loopback),
+    let allowed = match (
+        IssuerReach::of(issuer),
+        IssuerReach::of(&discovery.jwks_uri),
+    ) {
+        (_, Some(IssuerReach::Tls)) => true,
+        (from, Some(IssuerReach::Loopback)) => from == Some(IssuerReach::Loopback),
         (_, None) => false,
     };
     if !allowed {
-        return Err(Refused::Away(
+        return Err(ExchangeRefused::Away(
             "its keys are neither at an https:// address nor, as it itself, on this machine".into(),
         ));
     }
@@ -276,8 +282,8 @@ async fn fetch(http: &OnceCell<reqwest::Client>, issuer: &str) -> Result<Arc<Jwk
 async fn document<T: serde::de::DeserializeOwned>(
     http: &reqwest::Client,
     url: &str,
-) -> Result<T, Refused> {
-    let away = |error: &dyn std::fmt::Display| Refused::Away(format!("{url}: {error}"));
+) -> Result<T, ExchangeRefused> {
+    let away = |error: &dyn std::fmt::Display| ExchangeRefused::Away(format!("{url}: {error}"));
     let asked = http.get(url).send().await.map_err(|error| away(&error))?;
     let mut asked = asked.error_for_status().map_err(|error| away(&error))?;
     let mut body = Bounded::new(DOCUMENT_BYTES_MAX);
@@ -288,12 +294,12 @@ async fn document<T: serde::de::DeserializeOwned>(
     serde_json::from_slice(&body).map_err(|error| away(&error))
 }
 
-fn find(keys: &JwkSet, kid: &str) -> Result<DecodingKey, Refused> {
-    let key = keys.find(kid).ok_or(Refused::Key)?;
-    DecodingKey::from_jwk(key).map_err(|error| Refused::Invalid(error.to_string()))
+fn find(keys: &JwkSet, kid: &str) -> Result<DecodingKey, ExchangeRefused> {
+    let key = keys.find(kid).ok_or(ExchangeRefused::Key)?;
+    DecodingKey::from_jwk(key).map_err(|error| ExchangeRefused::Invalid(error.to_string()))
 }
 
-/// Whose token it claims to be: by this alone nothing is believed.
+/// The issuer that a token claims, before its signature is checked: nothing is believed by it.
 fn unchecked_issuer(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Issuer {

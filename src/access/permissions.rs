@@ -1,16 +1,18 @@
-//! What a caller may do in one request, and the proof that it was asked.
+//! The permissions of a caller in one request, and the proof that they were checked.
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
-use super::policy::{Circumstances, Decision, Why};
-use super::{Access, Action, Caller, ClientInfo, Door, PUBLISH, READ, Resource, refusal};
+use super::policy::{Circumstances, PolicyDecision, Why};
+use super::{
+    Access, Action, Caller, ClientInfo, Endpoints, PUBLISH, PolicyResource, READ, refusal,
+};
 use crate::clock;
 use crate::config::{Config, Domain};
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 
-/// What the caller of one request may do.
+/// The permissions of the caller of one request.
 pub struct Permissions<'a> {
     pub access: &'a Access,
     pub domain: &'a Domain,
@@ -43,7 +45,7 @@ pub struct ToChange;
 pub struct Admitted<'a, Purpose> {
     permissions: &'a Permissions<'a>,
     repository: &'a str,
-    decision: Decision,
+    decision: PolicyDecision,
     purpose: PhantomData<Purpose>,
 }
 
@@ -55,7 +57,7 @@ impl<Purpose> Admitted<'_, Purpose> {
     }
 
     #[must_use]
-    pub fn decision(&self) -> &Decision {
+    pub fn decision(&self) -> &PolicyDecision {
         &self.decision
     }
 }
@@ -80,14 +82,14 @@ impl<'a> Permissions<'a> {
         config: &'a Config,
         caller: &'a Caller,
         client: ClientInfo<'a>,
-        door: Door,
+        door: Endpoints,
     ) -> Self {
         Self {
             access,
             domain: &config.domain,
             caller,
             client,
-            is_open: door == Door::Repositories && !config.access.required,
+            is_open: door == Endpoints::Repositories && !config.access.required,
             last_reason: Mutex::default(),
         }
     }
@@ -97,7 +99,7 @@ impl<'a> Permissions<'a> {
     /// # Errors
     /// The refusal.
     pub fn admit_to_read(&'a self, repository: &'a str) -> Result<Admitted<'a, ToRead>, Problem> {
-        let decision = self.to(READ, &Resource::repository(self.domain, repository))?;
+        let decision = self.to(READ, &PolicyResource::repository(self.domain, repository))?;
         Ok(self.admitted(repository, decision))
     }
 
@@ -115,10 +117,10 @@ impl<'a> Permissions<'a> {
             Within::Package(package) => self.to_package(action, repository, package)?,
             Within::EveryPackage(format) => {
                 let format = format.as_str();
-                let every = Resource::named_package(self.domain, repository, format, "", "*");
+                let every = PolicyResource::named_package(self.domain, repository, format, "", "*");
                 self.to(action, &every)?
             }
-            Within::PackageInBody => Decision::open(),
+            Within::PackageInBody => PolicyDecision::open(),
         };
         Ok(self.admitted(repository, decision))
     }
@@ -126,7 +128,7 @@ impl<'a> Permissions<'a> {
     fn admitted<Purpose>(
         &'a self,
         repository: &'a str,
-        decision: Decision,
+        decision: PolicyDecision,
     ) -> Admitted<'a, Purpose> {
         Admitted {
             permissions: self,
@@ -141,17 +143,20 @@ impl<'a> Permissions<'a> {
         action: Action,
         repository: &str,
         package: &PackageId,
-    ) -> Result<Decision, Problem> {
-        self.to(action, &Resource::package(self.domain, repository, package))
+    ) -> Result<PolicyDecision, Problem> {
+        self.to(
+            action,
+            &PolicyResource::package(self.domain, repository, package),
+        )
     }
 
     /// Decides whether the caller may do this to the resource.
     ///
     /// # Errors
     /// The refusal.
-    pub fn to(&self, action: Action, resource: &Resource) -> Result<Decision, Problem> {
+    pub fn to(&self, action: Action, resource: &PolicyResource) -> Result<PolicyDecision, Problem> {
         if self.is_open {
-            return Ok(Decision::open());
+            return Ok(PolicyDecision::open());
         }
         let decision = self.access.authorise(
             &self.caller.principal,
@@ -172,7 +177,7 @@ impl<'a> Permissions<'a> {
     ///
     /// # Errors
     /// The refusal.
-    pub fn unless_denied(&self, action: Action, resource: &Resource) -> Result<(), Problem> {
+    pub fn unless_denied(&self, action: Action, resource: &PolicyResource) -> Result<(), Problem> {
         if self.is_open {
             return Ok(());
         }

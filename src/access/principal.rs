@@ -1,4 +1,4 @@
-//! Who asks.
+//! Principals: those who send requests.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::format::path;
 /// A user, a role, or nobody that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// Who has not said who it is; policies name it `anonymous`.
+    /// A caller without a credential; policies call it `anonymous`.
     Anonymous,
     /// By its ARN: `arn:aws:iam::111122223333:root`, `…:user/ada`,
     /// `arn:aws:sts::111122223333:assumed-role/build/run-7`.

@@ -7,7 +7,7 @@ use crate::package::PackageId;
 
 /// Something that a policy can be about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
+pub struct PolicyResource {
     pub arn: String,
     /// The repository that it is, or lies in.
     pub repository: Option<String>,
@@ -20,7 +20,7 @@ fn prefix(domain: &Domain, kind: &str) -> String {
     )
 }
 
-impl Resource {
+impl PolicyResource {
     #[must_use]
     pub fn domain(domain: &Domain) -> Self {
         Self {

@@ -23,7 +23,7 @@ const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// Why a signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SignatureRefused {
     #[error("the Authorization header is no signature of version 4")]
     Malformed,
     #[error("`x-amz-date` is missing or no date")]
@@ -38,11 +38,11 @@ pub enum Refused {
     Mismatch,
 }
 
-/// What of a request is signed.
+/// The parts of a request that are signed.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub method: &'a str,
-    /// As sent.
+    /// The path as the client sent it.
     pub path: &'a str,
     pub query: &'a str,
     pub headers: &'a HeaderMap,
@@ -74,31 +74,31 @@ impl<'a> Claim<'a> {
     ///
     /// # Errors
     /// Where it is none.
-    pub fn parse(authorization: &'a str) -> Result<Self, Refused> {
+    pub fn parse(authorization: &'a str) -> Result<Self, SignatureRefused> {
         let rest = authorization
             .strip_prefix(ALGORITHM)
-            .ok_or(Refused::Malformed)?;
+            .ok_or(SignatureRefused::Malformed)?;
         let (mut credential, mut signed, mut signature) = (None, None, None);
         for part in rest.split(',') {
             match part.trim().split_once('=') {
                 Some(("Credential", value)) if credential.is_none() => credential = Some(value),
                 Some(("SignedHeaders", value)) if signed.is_none() => signed = Some(value),
                 Some(("Signature", value)) if signature.is_none() => signature = Some(value),
-                _ => return Err(Refused::Malformed),
+                _ => return Err(SignatureRefused::Malformed),
             }
         }
         let (Some(credential), Some(signed), Some(signature)) = (credential, signed, signature)
         else {
-            return Err(Refused::Malformed);
+            return Err(SignatureRefused::Malformed);
         };
         let scope: Vec<&str> = credential.split('/').collect();
         let &[access_key, date, region, service, "aws4_request"] = scope.as_slice() else {
-            return Err(Refused::Malformed);
+            return Err(SignatureRefused::Malformed);
         };
         let signed: Vec<&str> = signed.split(';').collect();
         // In order and each once, as they are signed.
         if !signed.is_sorted_by(|a, b| a < b) || signature.len() != 64 {
-            return Err(Refused::Malformed);
+            return Err(SignatureRefused::Malformed);
         }
         Ok(Self {
             access_key,
@@ -120,27 +120,27 @@ impl<'a> Claim<'a> {
         secret: &Secret,
         service: &str,
         now: Timestamp,
-    ) -> Result<(), Refused> {
-        let date = text(request.headers, "x-amz-date").ok_or(Refused::NoDate)?;
-        let dated = instant(date).ok_or(Refused::NoDate)?;
+    ) -> Result<(), SignatureRefused> {
+        let date = text(request.headers, "x-amz-date").ok_or(SignatureRefused::NoDate)?;
+        let dated = instant(date).ok_or(SignatureRefused::NoDate)?;
         if self.service != service || !date.starts_with(self.date) {
-            return Err(Refused::Scope);
+            return Err(SignatureRefused::Scope);
         }
         if now.duration_since(dated).abs() > SKEW_MAX {
-            return Err(Refused::Skewed(dated));
+            return Err(SignatureRefused::Skewed(dated));
         }
         for name in ["host", "x-amz-date"] {
             if !self.signed.contains(&name) {
-                return Err(Refused::Unsigned(name));
+                return Err(SignatureRefused::Unsigned(name));
             }
         }
         // What AWS's own headers say must not be added on the way.
         for name in ["x-amz-content-sha256", "x-amz-security-token"] {
             if request.headers.contains_key(name) && !self.signed.contains(&name) {
-                return Err(Refused::Unsigned(name));
+                return Err(SignatureRefused::Unsigned(name));
             }
         }
-        let canonical = self.canonical(request).ok_or(Refused::Mismatch)?;
+        let canonical = self.canonical(request).ok_or(SignatureRefused::Mismatch)?;
         let to_sign = format!(
             "{ALGORITHM}\n{date}\n{}/{}/{}/aws4_request\n{}",
             self.date,
@@ -152,11 +152,11 @@ impl<'a> Claim<'a> {
         for part in [self.date, self.region, self.service, "aws4_request"] {
             key = mac(&key, part).finalize().into_bytes().to_vec();
         }
-        let said = hex::decode(self.signature).map_err(|_| Refused::Malformed)?;
+        let said = hex::decode(self.signature).map_err(|_| SignatureRefused::Malformed)?;
         // In constant time.
         mac(&key, &to_sign)
             .verify_slice(&said)
-            .map_err(|_| Refused::Mismatch)
+            .map_err(|_| SignatureRefused::Mismatch)
     }
 
     /// The canonical request; `None` where a signed header is not there.
@@ -281,7 +281,7 @@ mod tests {
     }
 
     impl Sent<'_> {
-        fn check(&self) -> Result<(), Refused> {
+        fn check(&self) -> Result<(), SignatureRefused> {
             let authorization = format!(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders={}, Signature={}",
                 self.signed, self.signature
@@ -393,7 +393,7 @@ mod tests {
                     body: "x",
                     ..vanilla()
                 },
-                Refused::Mismatch,
+                SignatureRefused::Mismatch,
             ),
             (
                 "the method",
@@ -401,7 +401,7 @@ mod tests {
                     method: "DELETE",
                     ..vanilla()
                 },
-                Refused::Mismatch,
+                SignatureRefused::Mismatch,
             ),
             (
                 "the path",
@@ -409,7 +409,7 @@ mod tests {
                     target: "/x",
                     ..vanilla()
                 },
-                Refused::Mismatch,
+                SignatureRefused::Mismatch,
             ),
             (
                 "the query",
@@ -417,7 +417,7 @@ mod tests {
                     target: "/?a=b",
                     ..vanilla()
                 },
-                Refused::Mismatch,
+                SignatureRefused::Mismatch,
             ),
             (
                 "a second host",
@@ -425,7 +425,7 @@ mod tests {
                     headers: vec![("Host", "other.example")],
                     ..vanilla()
                 },
-                Refused::Mismatch,
+                SignatureRefused::Mismatch,
             ),
             (
                 "a token that was added",
@@ -433,7 +433,7 @@ mod tests {
                     headers: vec![("X-Amz-Security-Token", "x")],
                     ..vanilla()
                 },
-                Refused::Unsigned("x-amz-security-token"),
+                SignatureRefused::Unsigned("x-amz-security-token"),
             ),
             (
                 "a host that is not signed",
@@ -441,7 +441,7 @@ mod tests {
                     signed: "x-amz-date",
                     ..vanilla()
                 },
-                Refused::Unsigned("host"),
+                SignatureRefused::Unsigned("host"),
             ),
             (
                 "headers out of order",
@@ -449,7 +449,7 @@ mod tests {
                     signed: "x-amz-date;host",
                     ..vanilla()
                 },
-                Refused::Malformed,
+                SignatureRefused::Malformed,
             ),
             (
                 "the next day's replay",
@@ -457,7 +457,7 @@ mod tests {
                     now: "2015-08-30T12:41:01Z",
                     ..vanilla()
                 },
-                Refused::Skewed("2015-08-30T12:36:00Z".parse().unwrap()),
+                SignatureRefused::Skewed("2015-08-30T12:36:00Z".parse().unwrap()),
             ),
             (
                 "a clock that is ahead",
@@ -465,7 +465,7 @@ mod tests {
                     now: "2015-08-30T12:30:59Z",
                     ..vanilla()
                 },
-                Refused::Skewed("2015-08-30T12:36:00Z".parse().unwrap()),
+                SignatureRefused::Skewed("2015-08-30T12:36:00Z".parse().unwrap()),
             ),
         ] {
             assert_eq!(sent.check(), Err(refused), "{what}");

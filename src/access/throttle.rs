@@ -17,7 +17,7 @@ const COUNTED_MAX: u64 = 65_536;
 /// Wrong credentials of one address that are known again.
 const KNOWN_MAX: usize = 32;
 
-/// What became of a wrong credential.
+/// Whether an attempt counts, or was one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     Counted,
@@ -33,14 +33,14 @@ struct Guesses {
 }
 
 /// The counters: a bounded number, each gone a minute after its first guess.
-pub struct Throttle {
+pub struct GuessThrottle {
     counted: Cache<IpAddr, Arc<Mutex<Guesses>>>,
     /// Hashes with a key of this process, so that they tell nobody what was sent.
     hasher: RandomState,
     failures_max: u32,
 }
 
-impl Throttle {
+impl GuessThrottle {
     #[must_use]
     pub fn new(failures_max: u32) -> Self {
         Self {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn different_wrong_credentials_of_one_address_are_limited_and_one_sent_often_is_one() {
-        let throttle = Throttle::new(3);
+        let throttle = GuessThrottle::new(3);
         let (one, other) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         for _ in 0..40 {
             assert_eq!(throttle.failed(one, b"a"), Attempt::Counted);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_an_address_is_bounded() {
-        let throttle = Throttle::new(u32::MAX);
+        let throttle = GuessThrottle::new(u32::MAX);
         let address = [192, 0, 2, 1].into();
         for n in 0..10_000_u32 {
             throttle.failed(address, &n.to_be_bytes());
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_are_one() {
-        let throttle = Throttle::new(1);
+        let throttle = GuessThrottle::new(1);
         throttle.failed("2001:db8::1".parse().unwrap(), b"a");
         let next = throttle.failed("2001:db8::2".parse().unwrap(), b"b");
         assert_eq!(next, Attempt::TooMany);

@@ -10,14 +10,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::principal::Principal;
 use crate::secret::Secret;
-use crate::store::packages::SigningKey;
+use crate::store::packages::TokenSigningKey;
 
 /// How a machine's token begins, so that scanners know it when they see it.
 pub const MACHINE_PREFIX: &str = "lrd_";
 /// Longer ones are not looked at.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// What a signed token says.
+/// The claims of a signed token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
     /// The domain, as its ARN.
@@ -35,7 +35,7 @@ pub struct Claims {
     pub by: Option<Maker>,
 }
 
-/// What an authorization token is made on the strength of, and ends with.
+/// The credential that an authorization token was made with. The token ends when it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Maker {
@@ -49,7 +49,7 @@ pub enum Maker {
 
 /// Why a signed token holds nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum TokenRefused {
     #[error("it is no token of this domain")]
     Foreign,
     #[error("it has expired: get another")]
@@ -70,7 +70,7 @@ pub fn random(bytes: usize) -> Result<String, getrandom::Error> {
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
-/// What is kept of a machine's token.
+/// The hash of a machine's token; the token itself is not stored.
 #[must_use]
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
@@ -80,7 +80,7 @@ pub fn hash(token: &str) -> [u8; 32] {
 ///
 /// # Errors
 /// Where the claims cannot be written as JSON.
-pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+pub fn sign(key: &TokenSigningKey, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
     let header = Header {
         kid: Some(key.id.clone()),
         ..Header::new(Algorithm::HS256)
@@ -93,11 +93,16 @@ pub fn sign(key: &SigningKey, claims: &Claims) -> Result<String, jsonwebtoken::e
 ///
 /// # Errors
 /// Why it holds nothing.
-pub fn check(token: &str, keys: &[SigningKey], issuer: &str, now: i64) -> Result<Claims, Refused> {
-    let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Foreign)?;
-    let kid = header.kid.ok_or(Refused::Foreign)?;
+pub fn check(
+    token: &str,
+    keys: &[TokenSigningKey],
+    issuer: &str,
+    now: i64,
+) -> Result<Claims, TokenRefused> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenRefused::Foreign)?;
+    let kid = header.kid.ok_or(TokenRefused::Foreign)?;
     let key = keys.iter().find(|key| key.id == kid);
-    let key = key.ok_or(Refused::Foreign)?;
+    let key = key.ok_or(TokenRefused::Foreign)?;
     // The algorithm is ours to say, not the token's.
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&[issuer]);
@@ -108,12 +113,12 @@ pub fn check(token: &str, keys: &[SigningKey], issuer: &str, now: i64) -> Result
     let secret = DecodingKey::from_secret(key.secret.expose().as_bytes());
     let claims = jsonwebtoken::decode::<Claims>(token, &secret, &validation)
         .map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => Refused::Expired,
-            _ => Refused::Foreign,
+            ErrorKind::ExpiredSignature => TokenRefused::Expired,
+            _ => TokenRefused::Foreign,
         })?
         .claims;
     if claims.exp <= now {
-        return Err(Refused::Expired);
+        return Err(TokenRefused::Expired);
     }
     Ok(claims)
 }
@@ -127,7 +132,7 @@ pub fn principal(claims: &Claims) -> Option<Principal> {
 /// Whether the text has the form of a token of ours: only such a one can be a guess at one, and only
 /// such a one could be one.
 #[must_use]
-pub fn has_our_form(text: &str, keys: &[SigningKey], issuer: &str) -> bool {
+pub fn has_our_form(text: &str, keys: &[TokenSigningKey], issuer: &str) -> bool {
     #[derive(Deserialize)]
     struct Head {
         kid: Option<String>,
@@ -159,7 +164,7 @@ fn read<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
 /// A new secret for signing.
 ///
 /// # Errors
-/// As [`random`].
+/// Makes the secret of a new signing key.
 pub fn signing_secret() -> Result<Secret, getrandom::Error> {
     random(32).map(|secret| Secret::new(&secret))
 }
@@ -170,8 +175,8 @@ mod tests {
 
     const ISSUER: &str = "arn:aws:codeartifact:us-east-1:111122223333:domain/corp";
 
-    fn key(id: &str, secret: &str) -> SigningKey {
-        SigningKey {
+    fn key(id: &str, secret: &str) -> TokenSigningKey {
+        TokenSigningKey {
             id: id.to_owned(),
             secret: Secret::new(secret),
             created_at: 0,
@@ -197,15 +202,15 @@ mod tests {
         assert_eq!(check(&token, &both, ISSUER, 1999).unwrap().jti, "j");
         assert_eq!(
             check(&token, &both, ISSUER, 2000).unwrap_err(),
-            Refused::Expired
+            TokenRefused::Expired
         );
         assert_eq!(
             check(&token, &[new], ISSUER, 1999).unwrap_err(),
-            Refused::Foreign
+            TokenRefused::Foreign
         );
         assert_eq!(
             check(&token, &both, "another domain", 1999).unwrap_err(),
-            Refused::Foreign
+            TokenRefused::Foreign
         );
     }
 
@@ -251,7 +256,7 @@ mod tests {
         for token in [none.as_str(), &other, &mixed, "", "a.b.c", "lrd_x"] {
             assert_eq!(
                 check(token, &keys, ISSUER, 1500).unwrap_err(),
-                Refused::Foreign,
+                TokenRefused::Foreign,
                 "{token}"
             );
         }

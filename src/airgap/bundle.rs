@@ -1,7 +1,8 @@
-//! What a bundle is: a zstd-compressed tar of a head, its signature, a manifest, a bill of materials,
-//! and the blobs, in this order. The signature is of the head, which has the digests of manifest and
-//! bill; the manifest has those of the blobs. Behind the compressed bytes stands a seal: their digest,
-//! signed. A compressed frame has bits that change nothing of what is in it, and those count too.
+//! The format of a bundle: a zstd-compressed tar that holds a head, its signature, a manifest, a bill
+//! of materials and the blobs, in this order. The signature covers the head, the head has the digests
+//! of manifest and bill, and the manifest has those of the blobs. After the compressed bytes follows a
+//! seal, the signed digest of the compressed bytes: zstd frames have bits that do not change the
+//! content, and nobody may change those either.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,70 +21,71 @@ pub const HEAD: &str = "larder-bundle.json";
 pub const SIGNATURE: &str = "larder-bundle.sig";
 pub const MANIFEST: &str = "manifest.jsonl";
 pub const SBOM: &str = "sbom.cdx.json";
-/// Before the name of a blob.
+/// The folder of the blobs in the tar.
 pub const BLOBS: &str = "blobs/sha256/";
 
 pub const VERSION: u32 = 1;
-/// Of heads, and of lines of a manifest.
+/// The longest head that is read.
 pub const HEAD_BYTES_MAX: u64 = 64 * 1024;
+/// The longest line of a manifest that is read.
 pub const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The first thing in a bundle.
+/// The head of a bundle: what it is, and the digests of its manifest and bill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// `larder-bundle`
+pub struct BundleHead {
+    /// Always `larder-bundle`.
     pub format: String,
     pub version: u32,
     pub id: String,
     pub created: Timestamp,
-    /// Whose packages they are.
+    /// The domain that the packages belong to.
     pub domain: String,
-    /// What was asked for, in words.
+    /// The selection that was exported, in words.
     pub scope: String,
-    /// What came in before this is not in it.
+    /// Only what came in after this time is in the bundle; `None`: everything selected.
     pub since: Option<Timestamp>,
     pub manifest: Part,
     pub sbom: Part,
     pub blobs: u64,
-    /// Of all blobs.
+    /// The size of all blobs together.
     pub bytes: u64,
-    /// The public key that it is signed by.
+    /// The public key of the signature.
     pub key: String,
 }
 
-/// A part of a bundle.
+/// Digest and size of the manifest or the bill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Hexadecimal.
+    /// In hexadecimal.
     pub sha256: String,
-    /// Bytes.
+    /// In bytes.
     pub size: u64,
 }
 
 /// A line of the manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Entry {
-    /// Where what follows is from.
-    Connection(Connection),
-    Asset(Asset),
-    Document(Document),
-    /// When a version was published, where no document says so.
+pub enum ManifestLine {
+    /// The connection that the following assets and documents are from.
+    Connection(BundleConnection),
+    Asset(BundleAsset),
+    Document(BundleDocument),
+    /// The publish date of a version whose documents do not say it.
     Date(Date),
     /// A version that a repository has of its own.
-    Release(Box<Release>),
+    Release(Box<BundleRelease>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
+pub struct BundleConnection {
     pub name: String,
     pub format: String,
     pub url: String,
 }
 
-/// A file that came from outside.
+/// A file that was fetched through a connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Asset {
+pub struct BundleAsset {
     pub connection: String,
     /// `npm:@scope/name`.
     pub package: String,
@@ -98,9 +100,9 @@ pub struct Asset {
     pub fetch_ms: i64,
 }
 
-/// A registry's document.
+/// A document that was fetched through a connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Document {
+pub struct BundleDocument {
     pub connection: String,
     pub key: String,
     pub sha256: String,
@@ -126,7 +128,7 @@ pub struct Date {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Release {
+pub struct BundleRelease {
     pub repository: String,
     pub package: String,
     pub version: String,
@@ -152,13 +154,13 @@ pub struct ReleaseFile {
     pub facts: String,
 }
 
-/// Blobs that were met already, by the halves of their names: enough to tell them apart, and no
-/// more memory than that.
+/// The blobs that a manifest has named so far. Half of each digest is kept: enough to tell blobs
+/// apart, in half the memory.
 #[derive(Default)]
-pub struct Met(HashSet<[u8; 16]>);
+pub struct SeenBlobs(HashSet<[u8; 16]>);
 
-impl Met {
-    /// Says whether the blob is met for the first time.
+impl SeenBlobs {
+    /// Adds the blob. Returns whether it was not among them before.
     pub fn is_first(&mut self, id: BlobId) -> bool {
         let mut half = [0; 16];
         half.copy_from_slice(id.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
@@ -166,10 +168,10 @@ impl Met {
     }
 }
 
-/// A blob's name out of a manifest.
+/// Reads a blob's name as a manifest writes it.
 ///
 /// # Errors
-/// Where it is none.
+/// Where the text is no name of a blob.
 pub fn blob(sha256: &str) -> Result<BlobId, Problem> {
     let bytes = hex::decode(sha256).ok();
     bytes
@@ -177,8 +179,8 @@ pub fn blob(sha256: &str) -> Result<BlobId, Problem> {
         .ok_or_else(|| Problem::invalid(format!("`{sha256}` is no SHA-256")))
 }
 
-impl Entry {
-    /// The blobs that it names, with their sizes.
+impl ManifestLine {
+    /// The blobs that the line names, with their sizes.
     ///
     /// # Errors
     /// Where a name is none.
@@ -196,7 +198,7 @@ impl Entry {
     }
 }
 
-impl Asset {
+impl BundleAsset {
     #[must_use]
     pub fn of(key: &AssetKey, row: &AssetRow) -> Self {
         Self {
@@ -214,7 +216,7 @@ impl Asset {
         }
     }
 
-    /// The row that it becomes.
+    /// The catalog's row for this line.
     ///
     /// # Errors
     /// Where it names no package, or no blob.
@@ -248,7 +250,7 @@ impl Asset {
     }
 }
 
-impl Document {
+impl BundleDocument {
     #[must_use]
     pub fn of(connection: &str, key: &str, row: &DocumentRow) -> Self {
         Self {
@@ -269,7 +271,7 @@ impl Document {
         }
     }
 
-    /// The row that it becomes.
+    /// The catalog's row for this line.
     ///
     /// # Errors
     /// Where it names no blob.
@@ -291,8 +293,8 @@ impl Document {
     }
 }
 
-impl Release {
-    /// The version that it becomes.
+impl BundleRelease {
+    /// The version of our own for this line.
     ///
     /// # Errors
     /// Where it names no package, or no blob.
@@ -342,10 +344,10 @@ impl ReleaseFile {
     }
 }
 
-/// A format's word in a manifest.
+/// Reads a format's name as a manifest writes it.
 ///
 /// # Errors
-/// Where it is none.
+/// Where the text is no name of a blob.
 pub fn format_of(word: &str) -> Result<Format, Problem> {
     word.parse()
         .map_err(|error: crate::package::UnknownFormat| Problem::invalid(error.to_string()))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::maven::Binding;
 use super::want::Want;
-use super::warm::{Manner, Warmed, Warmer};
+use super::warm::{WarmOptions, Warmed, Warmer};
 use crate::problem::Problem;
 use crate::repository::{Reader, Snapshot};
 use crate::store::catalog::wish::Wish;
@@ -15,12 +15,12 @@ use crate::store::catalog::wish::Wish;
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-pub enum Command {
+pub enum AirgapCommand {
     /// Fetches one want.
     Warm {
         repository: String,
         want: Want,
-        manner: Manner,
+        manner: WarmOptions,
     },
     /// Closes Maven projects and artifacts over.
     Resolve {
@@ -41,10 +41,10 @@ pub enum Command {
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
+pub enum AirgapOutcome {
     Warmed { warmed: Warmed },
     Resolved { wants: Vec<Want> },
     Wishes { wishes: Vec<Wish> },
@@ -59,10 +59,10 @@ pub enum Outcome {
 pub async fn execute(
     reader: &Arc<Reader>,
     snapshot: &Arc<Snapshot>,
-    command: Command,
-) -> Result<Outcome, Problem> {
+    command: AirgapCommand,
+) -> Result<AirgapOutcome, Problem> {
     match command {
-        Command::Warm {
+        AirgapCommand::Warm {
             repository,
             want,
             manner,
@@ -74,9 +74,9 @@ pub async fn execute(
                 manner,
             };
             let warmed = warmer.warm(&want).await;
-            Ok(Outcome::Warmed { warmed })
+            Ok(AirgapOutcome::Warmed { warmed })
         }
-        Command::Resolve {
+        AirgapCommand::Resolve {
             repository,
             poms,
             artifacts,
@@ -85,19 +85,19 @@ pub async fn execute(
             let repository = snapshot.repository(&repository)?;
             let wants =
                 super::resolve(reader, snapshot, repository, &poms, &artifacts, &bindings).await?;
-            Ok(Outcome::Resolved { wants })
+            Ok(AirgapOutcome::Resolved { wants })
         }
-        Command::Wishes => {
+        AirgapCommand::Wishes => {
             let wishes = reader.fetcher().store().wishes().list().await?;
-            Ok(Outcome::Wishes { wishes })
+            Ok(AirgapOutcome::Wishes { wishes })
         }
-        Command::Exported { created } => {
+        AirgapCommand::Exported { created } => {
             super::exported(reader.fetcher().store(), created).await?;
-            Ok(Outcome::Noted)
+            Ok(AirgapOutcome::Noted)
         }
-        Command::ForgetWishes => {
+        AirgapCommand::ForgetWishes => {
             let count = reader.fetcher().store().wishes().clear().await?;
-            Ok(Outcome::Forgotten { count })
+            Ok(AirgapOutcome::Forgotten { count })
         }
     }
 }

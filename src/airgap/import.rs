@@ -15,8 +15,8 @@ use tar::Entry as Member;
 use tokio::runtime::Handle;
 
 use super::bundle::{
-    self, BLOBS, Entry, HEAD, HEAD_BYTES_MAX, Head, LINE_BYTES_MAX, MANIFEST, Met, SBOM, SIGNATURE,
-    VERSION, format_of,
+    self, BLOBS, BundleHead, HEAD, HEAD_BYTES_MAX, LINE_BYTES_MAX, MANIFEST, ManifestLine, SBOM,
+    SIGNATURE, SeenBlobs, VERSION, format_of,
 };
 use super::seal::Unsealing;
 use super::signature::is_signed;
@@ -32,13 +32,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Windows of compressed bytes, as a power of two; a hostile bundle gets no more memory.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// What a bundle brought.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct ImportReport {
     pub bundle: String,
     pub created: String,
     pub scope: String,
-    /// Who signed it.
+    /// The public key that signed the bundle.
     pub key: String,
     /// Files of packages that were not here, their bytes, and those that were.
     pub files_added: u64,
@@ -96,7 +96,7 @@ impl Importer {
     /// Where it is not whole, not signed by who is trusted, or has no place here: then nothing has
     /// changed. Where it cannot be read to its end, nothing of it is visible, and the next time goes on
     /// from what came.
-    pub fn import(&self, bundle: impl Read) -> Result<Report, Problem> {
+    pub fn import(&self, bundle: impl Read) -> Result<ImportReport, Problem> {
         let runtime = Handle::current();
         let _alone = runtime.block_on(self.store.imports().take_turn());
         let lost = Cell::new(None);
@@ -119,7 +119,11 @@ impl Importer {
     }
 
     /// Checks everything, and stages the blobs.
-    fn stage(&self, bundle: impl Read, runtime: &Handle) -> Result<(Head, File, Places), Problem> {
+    fn stage(
+        &self,
+        bundle: impl Read,
+        runtime: &Handle,
+    ) -> Result<(BundleHead, File, Places), Problem> {
         let unsealing = Unsealing::new(bundle);
         let mut decoder = zstd::Decoder::new(unsealing).map_err(broken)?;
         decoder.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
@@ -147,10 +151,10 @@ impl Importer {
         copy_checked(&mut next(MANIFEST)?, &head.manifest, &mut manifest)?;
         let places = self.places(&manifest, runtime)?;
         copy_checked(&mut next(SBOM)?, &head.sbom, &mut std::io::sink())?;
-        let mut met = Met::default();
+        let mut seen = SeenBlobs::default();
         for entry in entries(&manifest)? {
             for (id, size) in entry?.blobs()? {
-                if met.is_first(id) {
+                if seen.is_first(id) {
                     let mut member = next(&format!("{BLOBS}{}", id.to_hex()))?;
                     self.stage_blob(&mut member, id, size, runtime)?;
                 }
@@ -169,8 +173,8 @@ impl Importer {
     }
 
     /// The head, where it is signed by who is trusted.
-    fn trust(&self, bytes: &[u8], signature: &[u8]) -> Result<Head, Problem> {
-        let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
+    fn trust(&self, bytes: &[u8], signature: &[u8]) -> Result<BundleHead, Problem> {
+        let head: BundleHead = serde_json::from_slice(bytes).map_err(broken)?;
         if head.format != "larder-bundle" || head.version != VERSION {
             return Err(broken(format!(
                 "it is of version {} of the format, and this Larder reads version {VERSION}",
@@ -201,7 +205,7 @@ impl Importer {
         let mut missing = BTreeSet::new();
         for entry in entries(manifest)? {
             match entry? {
-                Entry::Connection(one) => {
+                ManifestLine::Connection(one) => {
                     let format = format_of(&one.format)?;
                     let mut of_format = ours.iter().filter(|it| it.format == format);
                     let same = of_format.clone().find(|it| it.name == one.name);
@@ -221,18 +225,18 @@ impl Importer {
                         }
                     }
                 }
-                Entry::Release(release) if !known.contains(&release.repository) => {
+                ManifestLine::Release(release) if !known.contains(&release.repository) => {
                     missing.insert(format!("[[repository]] name = \"{}\"", release.repository));
                 }
-                Entry::Release(release) => drop(release.new_release()?),
-                Entry::Asset(asset) if missing.is_empty() => {
+                ManifestLine::Release(release) => drop(release.new_release()?),
+                ManifestLine::Asset(asset) if missing.is_empty() => {
                     let (mut key, row) = asset.row()?;
                     key.connection = places.of(&key.connection)?.into();
                     self.may_have(&key, &row, runtime)?;
                 }
-                Entry::Asset(_) => {}
-                Entry::Document(document) => drop(document.row()?),
-                Entry::Date(_) => {}
+                ManifestLine::Asset(_) => {}
+                ManifestLine::Document(document) => drop(document.row()?),
+                ManifestLine::Date(_) => {}
             }
         }
         if missing.is_empty() {
@@ -329,22 +333,22 @@ impl Importer {
     /// Makes visible what was staged, version by version.
     fn show(
         &self,
-        head: &Head,
+        head: &BundleHead,
         manifest: File,
         places: &Places,
         runtime: &Handle,
-    ) -> Result<Report, Problem> {
-        let mut report = Report {
+    ) -> Result<ImportReport, Problem> {
+        let mut report = ImportReport {
             bundle: head.id.clone(),
             created: head.created.to_string(),
             scope: head.scope.clone(),
             key: head.key.clone(),
-            ..Report::default()
+            ..ImportReport::default()
         };
         let mut version: Vec<(AssetKey, AssetRow)> = Vec::new();
         for entry in entries(&manifest)? {
             let entry = entry?;
-            let is_next = |asset: &bundle::Asset| {
+            let is_next = |asset: &bundle::BundleAsset| {
                 version.last().is_none_or(|(key, row)| {
                     row.version == asset.version
                         && key.asset.package.to_string() == asset.package
@@ -355,20 +359,20 @@ impl Importer {
                             == Some(&*key.connection)
                 })
             };
-            if !matches!(&entry, Entry::Asset(asset) if is_next(asset)) {
+            if !matches!(&entry, ManifestLine::Asset(asset) if is_next(asset)) {
                 self.show_version(&mut version, &mut report, runtime)?;
             }
             match entry {
-                Entry::Asset(asset) => {
+                ManifestLine::Asset(asset) => {
                     let (mut key, row) = asset.row()?;
                     key.connection = places.of(&key.connection)?.into();
                     version.push((key, row));
                 }
-                Entry::Document(document) => {
+                ManifestLine::Document(document) => {
                     let connection = places.of(&document.connection)?.to_owned();
                     runtime.block_on(self.show_document(&connection, &document, &mut report))?;
                 }
-                Entry::Date(date) => {
+                ManifestLine::Date(date) => {
                     let connection = places.of(&date.connection)?;
                     let package = crate::format::package(&date.package)?;
                     let dates = [(date.version, date.published)];
@@ -377,7 +381,7 @@ impl Importer {
                         .block_on(catalog.publish_dates().keep(connection, &package, &dates))
                         .map_err(failed)?;
                 }
-                Entry::Release(release) => {
+                ManifestLine::Release(release) => {
                     let new = release.new_release()?;
                     let done = self.committer.take_in(&release.repository, new);
                     if runtime.block_on(done)? {
@@ -386,7 +390,7 @@ impl Importer {
                         report.releases_present += 1;
                     }
                 }
-                Entry::Connection(_) => {}
+                ManifestLine::Connection(_) => {}
             }
         }
         self.show_version(&mut version, &mut report, runtime)?;
@@ -404,7 +408,7 @@ impl Importer {
     fn show_version(
         &self,
         version: &mut Vec<(AssetKey, AssetRow)>,
-        report: &mut Report,
+        report: &mut ImportReport,
         runtime: &Handle,
     ) -> Result<(), Problem> {
         let assets = std::mem::take(version);
@@ -431,8 +435,8 @@ impl Importer {
     async fn show_document(
         &self,
         connection: &str,
-        document: &bundle::Document,
-        report: &mut Report,
+        document: &bundle::BundleDocument,
+        report: &mut ImportReport,
     ) -> Result<(), Problem> {
         let row = document.row()?;
         let catalog = self.store.catalog();
@@ -516,7 +520,9 @@ fn pour(
 }
 
 /// The manifest's lines, from its beginning.
-fn entries(manifest: &File) -> Result<impl Iterator<Item = Result<Entry, Problem>>, Problem> {
+fn entries(
+    manifest: &File,
+) -> Result<impl Iterator<Item = Result<ManifestLine, Problem>>, Problem> {
     let mut file = manifest.try_clone().map_err(failed)?;
     file.rewind().map_err(failed)?;
     let mut reader = BufReader::with_capacity(PIECE_BYTES, file);

@@ -14,9 +14,9 @@ mod signature;
 mod want;
 mod warm;
 
-pub use command::{Command, Outcome, execute};
+pub use command::{AirgapCommand, AirgapOutcome, execute};
 pub use export::{Export, Order, export, exported};
-pub use import::{Importer, Report};
+pub use import::{ImportReport, Importer};
 pub use resolve::resolve;
-pub use want::{File, Want};
-pub use warm::{Manner, Trouble, TroubleKind, Warmed, Warmer};
+pub use want::{Want, WantedFile};
+pub use warm::{Failure, FailureKind, WarmOptions, Warmed, Warmer};

@@ -81,7 +81,7 @@ impl Platform {
     }
 }
 
-/// What files are wanted for; nothing said: for all.
+/// The platforms that files are wanted for; empty: all platforms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platforms {
     pub platforms: Vec<Platform>,

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tracing::debug;
 
-use super::maven::{self, Binding, Closure, Gav, Root, Shelf};
+use super::maven::{self, Binding, Closure, Gav, KnownPoms, Root};
 use super::want::Want;
 use crate::format::maven::pom::Pom;
 use crate::package::AssetId;
@@ -19,7 +19,7 @@ const POMS_AT_ONCE: usize = 16;
 /// A closure whose poms lead further than this is none.
 const ROUNDS_MAX: usize = 200;
 
-/// What the projects and artifacts need, closed over.
+/// Resolves everything that the projects and artifacts need, and what that needs in turn.
 ///
 /// # Errors
 /// Where a pom cannot be read, or it does not end.
@@ -40,15 +40,15 @@ pub async fn resolve(
     for text in artifacts {
         roots.push(Root::Artifact(gav(text)?));
     }
-    let mut shelf = Shelf::default();
+    let mut known = KnownPoms::default();
     // Parents and modules of one build are at hand.
     for root in &roots {
         if let Root::Project(pom) = root {
-            shelf.add_project(pom);
+            known.add_project(pom);
         }
     }
     for _ in 0..ROUNDS_MAX {
-        let closure = Closure::of(&roots, bindings, &shelf);
+        let closure = Closure::of(&roots, bindings, &known);
         if closure.lacking.is_empty() {
             return Ok(closure.wants());
         }
@@ -57,7 +57,7 @@ pub async fn resolve(
             (gav, pom)
         });
         let found: Vec<_> = asked.buffer_unordered(POMS_AT_ONCE).collect().await;
-        shelf.poms.extend(found);
+        known.poms.extend(found);
         for (group, artifact) in closure.lacking.versions {
             let versions = match maven::package(&group, &artifact) {
                 Ok(package) => {
@@ -67,7 +67,7 @@ pub async fn resolve(
                 }
                 Err(_) => Vec::new(),
             };
-            shelf.versions.insert((group, artifact), versions);
+            known.versions.insert((group, artifact), versions);
         }
     }
     Err(Problem::invalid("the poms lead on and on"))
@@ -113,7 +113,7 @@ async fn pom(
     match read.await {
         Ok(pom) => Some(Arc::new(pom)),
         Err(problem) => {
-            debug!(%asset, %problem, "A pom that another names is not there");
+            debug!(%asset, %problem, "A POM that another POM names was not found");
             None
         }
     }

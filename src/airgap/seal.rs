@@ -5,7 +5,7 @@ use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
-use super::signature::{SigningKey, is_signed};
+use super::signature::{BundleSigningKey, is_signed};
 
 const HEAD: [u8; 8] = [
     0x50,
@@ -23,11 +23,11 @@ const BYTES: usize = HEAD.len() + DIGEST_BYTES as usize + SIGNATURE_BYTES as usi
 
 /// The seal of bytes of this digest.
 #[must_use]
-pub fn seal(sha256: &[u8; 32], key: &SigningKey) -> Vec<u8> {
+pub fn seal(sha256: &[u8; 32], key: &BundleSigningKey) -> Vec<u8> {
     [HEAD.as_slice(), sha256, &key.sign(&signed(sha256))].concat()
 }
 
-/// What the signature is of.
+/// The bytes that are signed.
 fn signed(sha256: &[u8]) -> Vec<u8> {
     [b"larder-bundle sealed ".as_slice(), sha256].concat()
 }
@@ -100,13 +100,13 @@ impl<R: Read> Read for Unsealing<R> {
 mod tests {
     use super::*;
 
-    fn sealed(content: &[u8], key: &SigningKey) -> Vec<u8> {
+    fn sealed(content: &[u8], key: &BundleSigningKey) -> Vec<u8> {
         [content, &seal(&Sha256::digest(content).into(), key)].concat()
     }
 
     #[test]
     fn each_bit_counts() {
-        let key = SigningKey::read(&SigningKey::make().unwrap()).unwrap();
+        let key = BundleSigningKey::read(&BundleSigningKey::make().unwrap()).unwrap();
         let bytes = sealed(b"content", &key);
         let opened = |bytes: &[u8]| {
             let mut reader = Unsealing::new(bytes);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn large_content_is_given_as_it_comes() {
-        let key = SigningKey::read(&SigningKey::make().unwrap()).unwrap();
+        let key = BundleSigningKey::read(&BundleSigningKey::make().unwrap()).unwrap();
         let content = vec![7; 3 * PIECE_BYTES + 5];
         let bytes = sealed(&content, &key);
         let mut reader = Unsealing::new(bytes.as_slice());

@@ -1,4 +1,4 @@
-//! Whose a bundle is: Ed25519 (RFC 8032), keys as PKCS #8 in PEM (RFC 8410).
+//! Signs and verifies bundles: Ed25519 (RFC 8032), keys as PKCS #8 in PEM (RFC 8410).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +11,10 @@ use crate::secret::Secret;
 
 const PREFIX: &str = "ed25519:";
 
-/// What signs bundles.
-pub struct SigningKey(Ed25519KeyPair);
+/// A private key that signs bundles.
+pub struct BundleSigningKey(Ed25519KeyPair);
 
-impl SigningKey {
+impl BundleSigningKey {
     /// A new key, in PEM; none where the system gives no random bytes.
     #[must_use]
     pub fn make() -> Option<Secret> {
@@ -34,7 +34,7 @@ impl SigningKey {
         Some(Self(pair))
     }
 
-    /// What others know it by: `ed25519:` and base64.
+    /// The public key as configurations write it: `ed25519:` and base64.
     #[must_use]
     pub fn public(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(self.0.public_key()))
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn a_signature_is_of_one_key_and_one_message() {
-        let key = SigningKey::read(&SigningKey::make().unwrap()).unwrap();
+        let key = BundleSigningKey::read(&BundleSigningKey::make().unwrap()).unwrap();
         let signature = key.sign(b"message");
         assert!(is_signed(&key.public(), b"message", &signature));
         assert!(!is_signed(&key.public(), b"messagf", &signature));
-        let other = SigningKey::read(&SigningKey::make().unwrap()).unwrap();
+        let other = BundleSigningKey::read(&BundleSigningKey::make().unwrap()).unwrap();
         assert!(!is_signed(&other.public(), b"message", &signature));
         assert!(!is_signed("ed25519:zz", b"message", &signature));
         assert!(!is_signed(&key.public(), b"message", b"zz"));
@@ -80,11 +80,11 @@ mod tests {
     #[test]
     fn keys_of_the_standard_are_read() {
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-        let key = SigningKey::read(&Secret::new(pem)).unwrap();
+        let key = BundleSigningKey::read(&Secret::new(pem)).unwrap();
         assert_eq!(
             key.public(),
             "ed25519:Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
         );
-        assert!(SigningKey::read(&Secret::new("no key")).is_none());
+        assert!(BundleSigningKey::read(&Secret::new("no key")).is_none());
     }
 }

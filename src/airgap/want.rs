@@ -1,4 +1,4 @@
-//! What a list needs.
+//! The packages and files that a lockfile or list needs.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ pub struct Want {
     pub range: String,
     /// The files of it that the list names; none: all of the version's.
     #[serde(default)]
-    pub files: Vec<File>,
+    pub files: Vec<WantedFile>,
 }
 
 /// A file as a list names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct File {
+pub struct WantedFile {
     /// Its path below the package, or the last segment of that; empty where the list says a digest
     /// alone.
     #[serde(default)]
@@ -81,13 +81,13 @@ impl Want {
     }
 
     #[must_use]
-    pub fn with(mut self, file: File) -> Self {
+    pub fn with(mut self, file: WantedFile) -> Self {
         self.files.push(file);
         self
     }
 }
 
-impl File {
+impl WantedFile {
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self {

@@ -7,12 +7,12 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platforms;
-use super::want::{File, Match, Want};
+use super::want::{Match, Want, WantedFile};
 use crate::format::path::last_segment;
 use crate::format::{self, Requirements};
 use crate::package::{AssetFacts, AssetId, Format, PackageId};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Known, Reader, Repository, Snapshot};
+use crate::repository::{GatheredFacts, Reader, Repository, Snapshot};
 
 /// Files of one version that are fetched at once.
 const FILES_AT_ONCE: usize = 8;
@@ -21,13 +21,13 @@ const NEWEST_TRIED_MAX: usize = 50;
 
 /// How to go about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manner {
+pub struct WarmOptions {
     pub platforms: Platforms,
     /// Documents with all that a registry has: dates, words for people.
     pub whole: bool,
 }
 
-/// What came of one want.
+/// The result of fetching one want.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warmed {
     pub package: String,
@@ -42,13 +42,13 @@ pub struct Warmed {
     /// built with, what the newest version requires.
     #[serde(default)]
     pub needs: Vec<Want>,
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<Failure>,
 }
 
 /// Why something is not here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    pub kind: TroubleKind,
+pub struct Failure {
+    pub kind: FailureKind,
     /// `npm:left-pad/left-pad-1.3.0.tgz`
     pub what: String,
     /// The rule, repository or upstream that decided.
@@ -56,10 +56,10 @@ pub struct Trouble {
     pub message: String,
 }
 
-/// What a trouble is.
+/// Why something of a want was not fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TroubleKind {
+pub enum FailureKind {
     /// Held back by a rule, or because its name belongs to the other side.
     Refused,
     /// No source has it.
@@ -70,14 +70,14 @@ pub enum TroubleKind {
     Failed,
 }
 
-impl Trouble {
+impl Failure {
     fn of(what: impl ToString, problem: &Problem) -> Self {
         Self {
             kind: match problem.kind {
-                Kind::Denied | Kind::Unauthenticated => TroubleKind::Refused,
-                Kind::NotFound => TroubleKind::Missing,
-                Kind::Unverified => TroubleKind::Differs,
-                _ => TroubleKind::Failed,
+                Kind::Denied | Kind::Unauthenticated => FailureKind::Refused,
+                Kind::NotFound => FailureKind::Missing,
+                Kind::Unverified => FailureKind::Differs,
+                _ => FailureKind::Failed,
             },
             what: what.to_string(),
             decider: problem.decider.to_string(),
@@ -91,7 +91,7 @@ pub struct Warmer<'a> {
     pub reader: &'a Arc<Reader>,
     pub snapshot: &'a Arc<Snapshot>,
     pub repository: &'a Repository,
-    pub manner: Manner,
+    pub manner: WarmOptions,
 }
 
 impl Warmer<'_> {
@@ -107,7 +107,7 @@ impl Warmer<'_> {
                 Some(version) => format!("{}@{version}", want.package),
                 None => want.package.clone(),
             };
-            warmed.troubles.push(Trouble::of(of, &problem));
+            warmed.troubles.push(Failure::of(of, &problem));
         }
         warmed
     }
@@ -135,7 +135,13 @@ impl Warmer<'_> {
     }
 
     /// The newest version of those that will do that is not held back.
-    async fn newest(&self, package: &PackageId, want: &Want, known: &Known, warmed: &mut Warmed) {
+    async fn newest(
+        &self,
+        package: &PackageId,
+        want: &Want,
+        known: &GatheredFacts,
+        warmed: &mut Warmed,
+    ) {
         let mut versions: Vec<&str> = known
             .facts
             .iter()
@@ -145,7 +151,7 @@ impl Warmer<'_> {
             .chain(known.own.iter().map(String::as_str))
             .collect();
         let protocol = package.format().protocol();
-        // What cannot be read holds nothing back.
+        // A range that cannot be read excludes no version.
         versions.retain(|version| {
             want.range.is_empty() || protocol.version_in(version, &want.range) != Some(false)
         });
@@ -169,8 +175,8 @@ impl Warmer<'_> {
                 && tried
                     .troubles
                     .iter()
-                    .any(|it| it.kind == TroubleKind::Refused);
-            // Of all that are held back, the newest is told.
+                    .any(|it| it.kind == FailureKind::Refused);
+            // Of several versions that are held back, only the newest is reported.
             if !is_held_back || index == 0 {
                 *warmed = tried;
             }
@@ -185,7 +191,7 @@ impl Warmer<'_> {
         package: &PackageId,
         version: &str,
         want: &Want,
-        known: &Known,
+        known: &GatheredFacts,
         warmed: &mut Warmed,
     ) {
         let protocol = package.format().protocol();
@@ -240,7 +246,7 @@ impl Warmer<'_> {
             .reader
             .gather_asset(self.snapshot, self.repository, &asset)
             .await;
-        // What could not be had has been told.
+        // Files that could not be fetched are among the failures already.
         let Ok(gathered) = gathered else { return };
         let name = file.to_owned();
         let looked = self.reader.fetcher().tasks().spawn_blocking(move || {
@@ -252,10 +258,10 @@ impl Warmer<'_> {
                 let wants = needs.iter().map(|it| Want::newest(&it.package, &it.range));
                 warmed.needs.extend(wants);
             }
-            Ok(Err(problem)) => warmed.troubles.push(Trouble::of(asset, &problem)),
+            Ok(Err(problem)) => warmed.troubles.push(Failure::of(asset, &problem)),
             Err(error) => {
                 let problem = Problem::internal("looking into a file failed", error);
-                warmed.troubles.push(Trouble::of(asset, &problem));
+                warmed.troubles.push(Failure::of(asset, &problem));
             }
         }
     }
@@ -332,9 +338,9 @@ impl Warmer<'_> {
         files
     }
 
-    fn missing(&self, what: String, why: &str) -> Trouble {
-        Trouble {
-            kind: TroubleKind::Missing,
+    fn missing(&self, what: String, why: &str) -> Failure {
+        Failure {
+            kind: FailureKind::Missing,
             what,
             decider: self.repository.name.clone(),
             message: why.to_owned(),
@@ -364,13 +370,13 @@ impl Warmer<'_> {
                 }
                 Ok(_) => warmed.present += 1,
                 Err(problem) if is_optional && problem.kind == Kind::NotFound => {}
-                Err(problem) => warmed.troubles.push(Trouble::of(asset, &problem)),
+                Err(problem) => warmed.troubles.push(Failure::of(asset, &problem)),
             }
         }
     }
 }
 
-fn says_same_algorithm(file: &File, facts: &AssetFacts) -> bool {
+fn says_same_algorithm(file: &WantedFile, facts: &AssetFacts) -> bool {
     use crate::package::Expectation;
     match (&facts.expectation, file.expected()) {
         (Expectation::Known(promised), Some(expected)) => promised
@@ -380,9 +386,9 @@ fn says_same_algorithm(file: &File, facts: &AssetFacts) -> bool {
     }
 }
 
-fn differs(package: &PackageId, facts: &AssetFacts, file: &File) -> Trouble {
-    Trouble {
-        kind: TroubleKind::Differs,
+fn differs(package: &PackageId, facts: &AssetFacts, file: &WantedFile) -> Failure {
+    Failure {
+        kind: FailureKind::Differs,
         what: format!("{package}/{}", facts.file),
         decider: Decider::Larder.to_string(),
         message: format!(

@@ -9,8 +9,8 @@ use http::Method;
 use serde::Serialize;
 
 use super::{Global, Output, control, settings, tell};
-use crate::config::{Config, Publish, Repository, RepositorySource as Source};
-use crate::connection::{Ask, Connection, Error, Opened, is_proxied};
+use crate::config::{Config, PublishSetting, RepositorySettings, SourceSetting};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
 use crate::telemetry::Metrics;
@@ -25,7 +25,7 @@ pub struct Arguments {
     output: Output,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Serialize)]
 struct Findings {
     connections: Vec<Sign>,
@@ -42,7 +42,7 @@ struct Sign {
     ms: u128,
 }
 
-/// What a repository draws on.
+/// The sources of a repository.
 #[derive(Serialize)]
 struct Draws {
     repository: String,
@@ -53,13 +53,13 @@ struct Draws {
 }
 
 impl Draws {
-    fn of(config: &Config, repository: &Repository) -> Self {
+    fn of(config: &Config, repository: &RepositorySettings) -> Self {
         let takes_publishes = |name: &str| {
             let mut all = config.repositories.iter();
-            all.any(|one| one.name == name && one.publish == Publish::Local)
+            all.any(|one| one.name == name && one.publish == PublishSetting::Local)
         };
         let own = repository.sources.iter().filter_map(|source| match source {
-            Source::Own(name) if takes_publishes(name) => Some(name.clone()),
+            SourceSetting::Own(name) if takes_publishes(name) => Some(name.clone()),
             _ => None,
         });
         Self {
@@ -101,7 +101,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let repositories = config.repositories.iter();
     let repositories = repositories.map(|it| Draws::of(&config, it)).collect();
     let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
-        .map_err(settings::Usage)?;
+        .map_err(settings::UsageError)?;
     let signs = snapshot.connections.iter().map(|it| sign(it));
     let findings = Findings {
         connections: join_all(signs).await,
@@ -162,9 +162,9 @@ async fn sign(connection: &Connection) -> Sign {
     } else {
         Method::HEAD
     };
-    let ask = Ask {
+    let ask = UpstreamRequest {
         method,
-        ..Ask::get(url, "*/*", Duration::from_secs(10))
+        ..UpstreamRequest::get(url, "*/*", Duration::from_secs(10))
     };
     let (alive, says) = match connection.ask(&ask).await {
         Ok(opened) => {

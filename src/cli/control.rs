@@ -13,27 +13,30 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{Global, Output, print, settings};
-use crate::airgap::bundle::Head;
+use crate::airgap::bundle::BundleHead;
 use crate::config::Config;
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 use crate::repository::upkeep;
-use crate::tool::client::Control;
+use crate::tool::client::ControlClient;
 use crate::{Larder, access, airgap, store};
 
-/// Who carries commands out: the Larder that holds the data directory, or one in this process.
-pub enum Hand {
-    There(Control),
-    Here(Arc<Larder>),
+/// Where a command is carried out.
+pub enum Backend {
+    /// In the Larder that holds the data directory, through its control socket.
+    Remote(ControlClient),
+    /// In a Larder that this process opened for the command.
+    Local(Arc<Larder>),
 }
 
-impl Hand {
-    pub async fn of(config: Config) -> anyhow::Result<Self> {
+impl Backend {
+    /// Finds the Larder that holds the data directory; opens one where nobody does.
+    pub async fn connect(config: Config) -> anyhow::Result<Self> {
         let Some(holder) = store::holder(&config.data_dir) else {
-            return Ok(Self::Here(Larder::start(config).await?));
+            return Ok(Self::Local(Larder::start(config).await?));
         };
         if holder.address.is_none() {
             anyhow::bail!(
@@ -41,21 +44,24 @@ impl Hand {
                 config.data_dir.display()
             );
         }
-        Ok(Self::There(Control::of(&config.data_dir)?))
+        Ok(Self::Remote(ControlClient::of(&config.data_dir)?))
     }
 
-    /// Ends what was begun for this hand alone.
-    pub async fn rest(self) {
-        if let Self::Here(larder) = self {
+    /// Stops the Larder that was opened for this command; one that was running goes on.
+    pub async fn stop(self) {
+        if let Self::Local(larder) = self {
             larder.stop().await;
         }
     }
 
     /// Carries out a command about the store and its use.
-    pub async fn upkeep(&self, command: upkeep::Command) -> anyhow::Result<upkeep::Outcome> {
+    pub async fn upkeep(
+        &self,
+        command: upkeep::UpkeepCommand,
+    ) -> anyhow::Result<upkeep::UpkeepOutcome> {
         match self {
-            Self::There(control) => control.execute(&command).await,
-            Self::Here(larder) => Ok(larder.upkeep(command).await?),
+            Self::Remote(control) => control.execute(&command).await,
+            Self::Local(larder) => Ok(larder.upkeep(command).await?),
         }
     }
 
@@ -64,10 +70,13 @@ impl Hand {
         clippy::disallowed_methods,
         reason = "the operator, whom the system lets in"
     )]
-    pub async fn air_gap(&self, command: airgap::Command) -> anyhow::Result<airgap::Outcome> {
+    pub async fn air_gap(
+        &self,
+        command: airgap::AirgapCommand,
+    ) -> anyhow::Result<airgap::AirgapOutcome> {
         match self {
-            Self::There(control) => control.execute(&command).await,
-            Self::Here(larder) => {
+            Self::Remote(control) => control.execute(&command).await,
+            Self::Local(larder) => {
                 let snapshot = larder.snapshot();
                 Ok(airgap::execute(larder.repositories.reader(), &snapshot, command).await?)
             }
@@ -76,19 +85,19 @@ impl Hand {
 }
 
 /// A bundle as it is written.
-pub enum Pieces {
-    There(reqwest::Response),
-    Here(mpsc::Receiver<Result<Bytes, Problem>>),
+pub enum BundlePieces {
+    Remote(reqwest::Response),
+    Local(mpsc::Receiver<Result<Bytes, Problem>>),
 }
 
-impl Pieces {
+impl BundlePieces {
     pub async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         match self {
-            Self::There(response) => response
+            Self::Remote(response) => response
                 .chunk()
                 .await
                 .context("the running Larder gave up; its log says why"),
-            Self::Here(pieces) => Ok(pieces.recv().await.transpose()?),
+            Self::Local(pieces) => Ok(pieces.recv().await.transpose()?),
         }
     }
 }
@@ -96,17 +105,17 @@ impl Pieces {
 /// How much of a bundle is read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-impl Hand {
+impl Backend {
     /// Has a bundle written.
-    pub async fn export(&self, order: airgap::Order) -> anyhow::Result<(Head, Pieces)> {
+    pub async fn export(&self, order: airgap::Order) -> anyhow::Result<(BundleHead, BundlePieces)> {
         match self {
-            Self::There(control) => {
+            Self::Remote(control) => {
                 let (head, response) = control.export(&order).await?;
-                Ok((head, Pieces::There(response)))
+                Ok((head, BundlePieces::Remote(response)))
             }
-            Self::Here(larder) => {
+            Self::Local(larder) => {
                 let export = airgap::export(&larder.store, &larder.snapshot(), order).await?;
-                Ok((export.head, Pieces::Here(export.pieces)))
+                Ok((export.head, BundlePieces::Local(export.pieces)))
             }
         }
     }
@@ -117,9 +126,9 @@ impl Hand {
         bundle: File,
         trusted: Vec<String>,
         bar: ProgressBar,
-    ) -> anyhow::Result<airgap::Report> {
+    ) -> anyhow::Result<airgap::ImportReport> {
         match self {
-            Self::There(control) => {
+            Self::Remote(control) => {
                 let pieces = stream::try_unfold((bundle, bar), async |(mut bundle, bar)| {
                     let mut piece = BytesMut::with_capacity(PIECE_BYTES);
                     let count = bundle.read_buf(&mut piece).await?;
@@ -130,7 +139,7 @@ impl Hand {
                     .import(reqwest::Body::wrap_stream(pieces), &trusted)
                     .await
             }
-            Self::Here(larder) => {
+            Self::Local(larder) => {
                 let importer = larder.importer(trusted);
                 let bundle = bar.wrap_read(bundle.into_std().await);
                 let import = larder.tasks.spawn_blocking(move || importer.import(bundle));
@@ -145,7 +154,7 @@ impl Hand {
     clippy::disallowed_methods,
     reason = "the operator, whom the system lets in"
 )]
-pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome> {
+pub async fn execute(config: Config, command: ManageCommand) -> anyhow::Result<ManageOutcome> {
     carry_out(config, command, async |larder, command| {
         let snapshot = larder.snapshot();
         larder.manager.execute(&snapshot, command).await
@@ -153,11 +162,11 @@ pub async fn execute(config: Config, command: Command) -> anyhow::Result<Outcome
     .await
 }
 
-/// The same of a command about tokens, keys and policies.
+/// Carries out a command about tokens, keys and policies.
 pub async fn execute_access(
     config: Config,
-    command: access::manage::Command,
-) -> anyhow::Result<access::manage::Outcome> {
+    command: access::manage::AccessCommand,
+) -> anyhow::Result<access::manage::AccessOutcome> {
     carry_out(config, command, async |larder, command| {
         larder.administer(command).await
     })
@@ -169,23 +178,23 @@ async fn carry_out<C: Serialize, O: DeserializeOwned>(
     command: C,
     here: impl AsyncFnOnce(&Arc<Larder>, C) -> Result<O, Problem>,
 ) -> anyhow::Result<O> {
-    let hand = Hand::of(config).await?;
-    let outcome = match &hand {
-        Hand::There(control) => control.execute(&command).await,
-        Hand::Here(larder) => here(larder, command).await.map_err(anyhow::Error::from),
+    let backend = Backend::connect(config).await?;
+    let outcome = match &backend {
+        Backend::Remote(control) => control.execute(&command).await,
+        Backend::Local(larder) => here(larder, command).await.map_err(anyhow::Error::from),
     };
-    hand.rest().await;
+    backend.stop().await;
     outcome
 }
 
-/// The same of a command about the store and its use.
+/// Carries out a command about the store and its use.
 pub async fn execute_upkeep(
     config: Config,
-    command: upkeep::Command,
-) -> anyhow::Result<upkeep::Outcome> {
-    let hand = Hand::of(config).await?;
-    let outcome = hand.upkeep(command).await;
-    hand.rest().await;
+    command: upkeep::UpkeepCommand,
+) -> anyhow::Result<upkeep::UpkeepOutcome> {
+    let backend = Backend::connect(config).await?;
+    let outcome = backend.upkeep(command).await;
+    backend.stop().await;
     outcome
 }
 
@@ -208,12 +217,14 @@ pub fn show<O: Serialize>(
 /// Reads `npm:left-pad@1.3.0`; the version is none where nothing follows the name.
 pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<String>)> {
     let wrong = || {
-        Usage(format!(
+        UsageError(format!(
             "`{text}` is no package, as in npm:left-pad or npm:left-pad@1.3.0"
         ))
     };
     let (format, name) = text.split_once(':').ok_or_else(wrong)?;
-    let format: Format = format.parse().map_err(|error| Usage(format!("{error}")))?;
+    let format: Format = format
+        .parse()
+        .map_err(|error| UsageError(format!("{error}")))?;
     // A scope's own `@` stands at the beginning.
     let (name, version) = match name.rfind('@') {
         Some(at) if at > 0 => (
@@ -225,10 +236,10 @@ pub fn package_and_version(text: &str) -> anyhow::Result<(PackageId, Option<Stri
     let package = format
         .protocol()
         .package(name)
-        .map_err(|problem| Usage(problem.message))?;
+        .map_err(|problem| UsageError(problem.message))?;
     if let Some(version) = &version {
         let read = format.protocol().version(version);
-        read.map_err(|problem| Usage(problem.message))?;
+        read.map_err(|problem| UsageError(problem.message))?;
     }
     Ok((package, version))
 }
@@ -240,12 +251,12 @@ pub fn versions_of_one(texts: &[String]) -> anyhow::Result<(PackageId, Vec<Strin
     for text in texts {
         let (package, version) = package_and_version(text)?;
         if one.as_ref().is_some_and(|one| *one != package) {
-            return Err(Usage("the versions of one package at a time".to_owned()).into());
+            return Err(UsageError("the versions of one package at a time".to_owned()).into());
         }
         one = Some(package);
         versions.extend(version);
     }
-    let one = one.ok_or_else(|| Usage("no package is named".to_owned()))?;
+    let one = one.ok_or_else(|| UsageError("no package is named".to_owned()))?;
     Ok((one, versions))
 }
 

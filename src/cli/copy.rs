@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{Global, Output, settings};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -29,12 +29,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let (package, versions) = versions_of_one(&arguments.versions)?;
     if versions.len() != arguments.versions.len() {
-        return Err(
-            Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into(),
-        );
+        return Err(UsageError(
+            "each package needs its version, as in npm:left-pad@1.3.0".to_owned(),
+        )
+        .into());
     }
     let config = settings::config(&global, None).await?;
-    let command = Command::Copy {
+    let command = ManageCommand::Copy {
         from: arguments.from,
         to: arguments.to.clone(),
         package: package.to_string(),
@@ -42,7 +43,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute(config, command).await?;
     control::show(output, &outcome, |outcome| {
-        let Outcome::Copied { copied, same } = outcome else {
+        let ManageOutcome::Copied { copied, same } = outcome else {
             return Vec::new();
         };
         let copied = copied

@@ -33,7 +33,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let repository = settings::repository(&config, arguments.repository)?;
     let explained = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
         Some(_) => {
-            let control = tool::client::Control::of(&config.data_dir)?;
+            let control = tool::client::ControlClient::of(&config.data_dir)?;
             control.decide(&repository, &package, version).await?
         }
         None => {

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{Global, Output};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -30,14 +30,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let (package, versions) = versions_of_one(&arguments.versions)?;
     let names_all = versions.len() == arguments.versions.len();
     if arguments.all != versions.is_empty() || !(names_all || arguments.all) {
-        return Err(Usage(
+        return Err(UsageError(
             "name each version, as in npm:left-pad@1.3.0, or the package alone with --all"
                 .to_owned(),
         )
         .into());
     }
     let (config, repository) = control::repository(&global, arguments.repository).await?;
-    let command = Command::Delete {
+    let command = ManageCommand::Delete {
         repository,
         package: package.to_string(),
         versions,
@@ -45,7 +45,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        Outcome::Changed { versions } => versions
+        ManageOutcome::Changed { versions } => versions
             .iter()
             .map(|version| format!("{package} {version}: deleted"))
             .collect(),

@@ -28,7 +28,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     if config.encryption.is_none() {
-        return Err(settings::Usage(
+        return Err(settings::UsageError(
             "[encryption] has no key: say key = { file = \"…\" } or key = { env = \"…\" } in the configuration".to_owned(),
         )
         .into());

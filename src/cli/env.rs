@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::{Global, Output, print, settings, tell};
 use crate::package::Format;
-use crate::telemetry::Report;
-use crate::tool::client::Control;
+use crate::telemetry::ClosingReport;
+use crate::tool::client::ControlClient;
 use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -27,7 +27,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let is_elsewhere = arguments.address.is_some();
     let place = place(&global, arguments.address, arguments.repository).await?;
-    // What a Larder elsewhere serves is not known here.
+    // A Larder elsewhere cannot be asked which formats it serves.
     let formats = if is_elsewhere {
         Format::SERVED.to_vec()
     } else {
@@ -60,7 +60,7 @@ pub async fn served(
 ) -> anyhow::Result<Vec<Format>> {
     let (config, _) = settings::learned(global, None, &[]).await?;
     if store::holder(&config.data_dir).is_some()
-        && let Ok(control) = Control::of(&config.data_dir)
+        && let Ok(control) = ControlClient::of(&config.data_dir)
         && let Ok(report) = control.report("env", repository).await
     {
         return Ok(known(&report));
@@ -73,7 +73,7 @@ pub async fn served(
 }
 
 /// The formats that a running Larder says it serves.
-pub fn known(report: &Report) -> Vec<Format> {
+pub fn known(report: &ClosingReport) -> Vec<Format> {
     report
         .formats
         .iter()
@@ -86,7 +86,7 @@ pub async fn place(
     global: &Global,
     address: Option<String>,
     repository: Option<String>,
-) -> anyhow::Result<tool::Place> {
+) -> anyhow::Result<tool::LarderAddress> {
     let source = settings::source(global)?;
     let learned = crate::config::Learned {
         data_dir: global.data_dir.clone(),
@@ -115,7 +115,7 @@ pub async fn place(
                 .map(|repository| repository.name.clone())
         })
         .unwrap_or_else(|| "public".to_owned());
-    Ok(tool::Place {
+    Ok(tool::LarderAddress {
         root: root.trim_end_matches('/').to_owned(),
         repository,
     })

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::control;
 use super::{Global, Output, settings};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -39,23 +39,23 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
-        None => Command::Events {
+        None => ManageCommand::Events {
             state: arguments.state,
             limit: arguments.limit,
         },
-        Some(Action::Replay { event }) => Command::EventsReplay { event },
+        Some(Action::Replay { event }) => ManageCommand::EventsReplay { event },
     };
     let outcome = control::execute(config, command).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
+fn lines(outcome: &ManageOutcome) -> Vec<String> {
     match outcome {
-        Outcome::Events { deliveries } if deliveries.is_empty() => {
+        ManageOutcome::Events { deliveries } if deliveries.is_empty() => {
             vec!["No events.".to_owned()]
         }
-        Outcome::Events { deliveries } => deliveries
+        ManageOutcome::Events { deliveries } => deliveries
             .iter()
             .map(|one| {
                 let at = Timestamp::from_millisecond(one.created_at).unwrap_or_default();
@@ -67,7 +67,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
                 .to_owned()
             })
             .collect(),
-        Outcome::Replayed { count } => vec![format!("{count} sent again")],
+        ManageOutcome::Replayed { count } => vec![format!("{count} sent again")],
         _ => Vec::new(),
     }
 }

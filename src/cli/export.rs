@@ -10,12 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
-use super::control::{self, Hand};
-use super::settings::Usage;
+use super::control::{self, Backend};
+use super::settings::UsageError;
 use super::{Global, Output, settings, tell, warm};
-use crate::airgap::bundle::Head;
+use crate::airgap::bundle::BundleHead;
 use crate::airgap::platform::Platforms;
-use crate::airgap::{Command, Order};
+use crate::airgap::{AirgapCommand, Order};
 use crate::store::private;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -52,17 +52,17 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         files => Some(warm::read_all(files.iter(), &Platforms::default())?),
     };
     let repository = settings::repository(&config, arguments.repository)?;
-    let hand = Hand::of(config).await?;
+    let backend = Backend::connect(config).await?;
     let written = async {
         if let Some(needs) = needs {
-            let needs = warm::resolved(&hand, &repository, needs).await?.merged();
+            let needs = warm::resolved(&backend, &repository, needs).await?.merged();
             order.wants = Some(needs.wants);
             order.repository = Some(repository);
         }
-        write(&hand, order, &arguments.out).await
+        write(&backend, order, &arguments.out).await
     };
     let written = written.await;
-    hand.rest().await;
+    backend.stop().await;
     let (head, size) = written?;
     let out = arguments.out.display().to_string();
     control::show(output, &head, |head| lines(head, &out, size))?;
@@ -74,16 +74,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     clippy::disallowed_methods,
     reason = "the command line names this file"
 )]
-async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u64)> {
+async fn write(backend: &Backend, order: Order, out: &Path) -> anyhow::Result<(BundleHead, u64)> {
     let mut name = out
         .file_name()
         .map(std::ffi::OsStr::to_owned)
-        .ok_or_else(|| Usage(format!("{} is no file", out.display())))?;
+        .ok_or_else(|| UsageError(format!("{} is no file", out.display())))?;
     name.push(".partial");
     let partial = out.with_file_name(name);
     let failed = || format!("{} cannot be written", partial.display());
     let mut file = File::from_std(private::create(&partial).with_context(failed)?);
-    let (head, mut pieces) = hand.export(order).await?;
+    let (head, mut pieces) = backend.export(order).await?;
     let bar = ProgressBar::new(head.bytes);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {bytes} of {total_bytes} before compression, {bytes_per_sec}",
@@ -106,10 +106,10 @@ async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u
         return Err(error);
     }
     // Only now: what was not written down whole is to be in the next one.
-    let command = Command::Exported {
+    let command = AirgapCommand::Exported {
         created: head.created.as_second(),
     };
-    if let Err(error) = hand.air_gap(command).await {
+    if let Err(error) = backend.air_gap(command).await {
         tell(&format!(
             "larder: that it was exported is not remembered: {error:#}"
         ));
@@ -117,7 +117,7 @@ async fn write(hand: &Hand, order: Order, out: &Path) -> anyhow::Result<(Head, u
     Ok((head, size))
 }
 
-fn lines(head: &Head, out: &str, size: u64) -> Vec<String> {
+fn lines(head: &BundleHead, out: &str, size: u64) -> Vec<String> {
     let since = match head.since {
         Some(since) => format!(" since {since}"),
         None => String::new(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, settings};
-use crate::repository::upkeep::{Command, Outcome};
+use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -23,13 +23,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let dry_run = arguments.dry_run;
-    let outcome = control::execute_upkeep(config, Command::Gc { dry_run }).await?;
+    let outcome = control::execute_upkeep(config, UpkeepCommand::Gc { dry_run }).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
-    let Outcome::Waste { waste, dry_run } = outcome else {
+fn lines(outcome: &UpkeepOutcome) -> Vec<String> {
+    let UpkeepOutcome::Waste { waste, dry_run } = outcome else {
         return Vec::new();
     };
     let size = |bytes: u64| ByteSize(bytes).display().iec();

@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::control::{self, Hand};
-use super::settings::Usage;
+use super::control::{self, Backend};
+use super::settings::UsageError;
 use super::{Global, Output, settings};
-use crate::airgap::Report;
+use crate::airgap::ImportReport;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -37,26 +37,26 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let config = settings::config(&global, None).await?;
     let file = tokio::fs::File::open(&arguments.file)
         .await
-        .map_err(|error| Usage(format!("{}: {error}", arguments.file.display())))?;
+        .map_err(|error| UsageError(format!("{}: {error}", arguments.file.display())))?;
     let size = file
         .metadata()
         .await
         .context("the bundle cannot be read")?
         .len();
-    let hand = Hand::of(config).await?;
+    let backend = Backend::connect(config).await?;
     let bar = ProgressBar::new(size);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
     )?);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let report = hand.import(file, arguments.trust, bar.clone()).await;
+    let report = backend.import(file, arguments.trust, bar.clone()).await;
     bar.finish_and_clear();
-    hand.rest().await;
+    backend.stop().await;
     control::show(output, &report?, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(report: &Report) -> Vec<String> {
+fn lines(report: &ImportReport) -> Vec<String> {
     vec![
         format!(
             "bundle {} of {} ({}), signed by {}",

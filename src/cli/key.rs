@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::control;
 use super::token::listed;
 use super::{Global, Output, settings};
-use crate::access::manage::{Command, Outcome};
+use crate::access::manage::{AccessCommand, AccessOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -40,13 +40,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
-        Action::Create { principal } => Command::KeyCreate { principal },
-        Action::List => Command::KeyList,
-        Action::Delete { id } => Command::KeyDelete { id },
+        Action::Create { principal } => AccessCommand::KeyCreate { principal },
+        Action::List => AccessCommand::KeyList,
+        Action::Delete { id } => AccessCommand::KeyDelete { id },
     };
     let outcome = control::execute_access(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        Outcome::Key {
+        AccessOutcome::Key {
             access_key_id,
             secret_access_key,
             principal,
@@ -55,7 +55,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             format!("AWS_SECRET_ACCESS_KEY={secret_access_key}"),
             format!("# for {principal}; the secret is not shown again"),
         ],
-        Outcome::Keys { keys } => listed(keys, "No access keys."),
+        AccessOutcome::Keys { keys } => listed(keys, "No access keys."),
         _ => vec!["done".to_owned()],
     })?;
     Ok(ExitCode::SUCCESS)

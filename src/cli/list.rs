@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::control::{self, package_and_version};
 use super::{Global, Output};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -36,11 +36,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let (config, repository) = control::repository(&global, arguments.repository).await?;
     let command = match arguments.package {
-        Some(text) => Command::Show {
+        Some(text) => ManageCommand::Show {
             repository,
             package: package_and_version(&text)?.0.to_string(),
         },
-        None => Command::List {
+        None => ManageCommand::List {
             repository,
             format: arguments.format,
             after: arguments.after,
@@ -52,10 +52,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
+fn lines(outcome: &ManageOutcome) -> Vec<String> {
     match outcome {
-        Outcome::Packages { packages } if packages.is_empty() => vec!["No packages.".to_owned()],
-        Outcome::Packages { packages } => packages
+        ManageOutcome::Packages { packages } if packages.is_empty() => {
+            vec!["No packages.".to_owned()]
+        }
+        ManageOutcome::Packages { packages } => packages
             .iter()
             .map(|one| {
                 let count = match one.versions {
@@ -70,7 +72,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
                 format!("{}  {}, {count}{latest}", one.package, one.origin.as_str())
             })
             .collect(),
-        Outcome::Versions { versions } => versions
+        ManageOutcome::Versions { versions } => versions
             .iter()
             .flat_map(|one| {
                 let tags = if one.tags.is_empty() {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{Global, env, print, settings};
 use crate::package::Format;
-use crate::tool::{self, Place, ini, maven, nuget};
+use crate::tool::{self, LarderAddress, ini, maven, nuget};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -112,7 +112,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn npm(place: &Place) -> String {
+fn npm(place: &LarderAddress) -> String {
     place.of(crate::package::Format::Npm)
 }
 
@@ -128,7 +128,7 @@ fn set(file: PathBuf, section: Option<&str>, key: &str, value: &str) -> anyhow::
     Ok(file)
 }
 
-fn yarn(file: PathBuf, place: &Place) -> anyhow::Result<PathBuf> {
+fn yarn(file: PathBuf, place: &LarderAddress) -> anyhow::Result<PathBuf> {
     const KEYS: [&str; 2] = ["npmRegistryServer:", "unsafeHttpWhitelist:"];
     let own = text(&file);
     let mut lines: Vec<String> = own

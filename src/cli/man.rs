@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap_mangen::Man;
 
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{help, print};
 
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         path.push(name);
         let found = command.find_subcommand(name).cloned();
         command =
-            found.ok_or_else(|| Usage(format!("there is no command `{}`", path.join(" "))))?;
+            found.ok_or_else(|| UsageError(format!("there is no command `{}`", path.join(" "))))?;
     }
     let command = command
         .display_name(path.join("-"))

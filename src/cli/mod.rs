@@ -197,7 +197,7 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         complain(&error);
-        if error.is::<Faults>() || error.is::<settings::Usage>() {
+        if error.is::<Faults>() || error.is::<settings::UsageError>() {
             ExitCode::from(2)
         } else {
             ExitCode::from(1)

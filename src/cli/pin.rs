@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, settings};
-use crate::repository::upkeep::{Command, Outcome};
+use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -35,9 +35,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         global,
         arguments.output,
         if patterns.is_empty() {
-            Command::Pins
+            UpkeepCommand::Pins
         } else {
-            Command::Pin { patterns }
+            UpkeepCommand::Pin { patterns }
         },
     )
     .await
@@ -45,18 +45,22 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 
 pub async fn unpin(global: Global, arguments: UnpinArguments) -> anyhow::Result<ExitCode> {
     let patterns = arguments.patterns;
-    carry_out(global, arguments.output, Command::Unpin { patterns }).await
+    carry_out(global, arguments.output, UpkeepCommand::Unpin { patterns }).await
 }
 
-async fn carry_out(global: Global, output: Output, command: Command) -> anyhow::Result<ExitCode> {
+async fn carry_out(
+    global: Global,
+    output: Output,
+    command: UpkeepCommand,
+) -> anyhow::Result<ExitCode> {
     let config = settings::config(&global, None).await?;
     let outcome = control::execute_upkeep(config, command).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
-    let Outcome::Pins { pins, kept } = outcome else {
+fn lines(outcome: &UpkeepOutcome) -> Vec<String> {
+    let UpkeepOutcome::Pins { pins, kept } = outcome else {
         return Vec::new();
     };
     let mut lines: Vec<String> = pins.iter().map(|pin| pin.pattern.clone()).collect();

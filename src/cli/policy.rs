@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use super::control;
 use super::{Global, Output, settings};
 use crate::access;
-use crate::access::manage::{Command, Outcome};
+use crate::access::manage::{AccessCommand, AccessOutcome};
 
 /// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
 const DENIED: u8 = 3;
@@ -76,22 +76,22 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
-        Action::Show { repository } => Command::PolicyShow { repository },
+        Action::Show { repository } => AccessCommand::PolicyShow { repository },
         Action::Put { repository, file } => {
             let document = tokio::fs::read_to_string(&file).await;
-            Command::PolicyPut {
+            AccessCommand::PolicyPut {
                 repository,
                 document: document.with_context(|| format!("{}", file.display()))?,
             }
         }
-        Action::Delete { repository } => Command::PolicyDelete { repository },
+        Action::Delete { repository } => AccessCommand::PolicyDelete { repository },
         Action::Test {
             principal,
             name,
             repository,
             package,
             address,
-        } => Command::PolicyTest {
+        } => AccessCommand::PolicyTest {
             principal,
             action: name.to_string(),
             repository,
@@ -101,8 +101,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute_access(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        Outcome::Policy { document, .. } => vec![document.trim_end().to_owned()],
-        Outcome::Decided {
+        AccessOutcome::Policy { document, .. } => vec![document.trim_end().to_owned()],
+        AccessOutcome::Decided {
             allowed,
             by,
             principal,
@@ -118,7 +118,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         _ => vec!["done".to_owned()],
     })?;
     Ok(match outcome {
-        Outcome::Decided { allowed: false, .. } => ExitCode::from(DENIED),
+        AccessOutcome::Decided { allowed: false, .. } => ExitCode::from(DENIED),
         _ => ExitCode::SUCCESS,
     })
 }

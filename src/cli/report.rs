@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::control::{self, package_and_version};
 use super::{Global, Output, print, settings, table};
-use crate::repository::upkeep::{Command, Outcome, Report};
+use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome, UsageReport};
 use crate::store::catalog::ledger::{Pull, Size};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -59,12 +59,12 @@ pub struct WhoArguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
-    let command = Command::Report {
+    let command = UpkeepCommand::Report {
         days: arguments.days,
         top: arguments.top,
     };
     let outcome = control::execute_upkeep(config, command).await?;
-    let Outcome::Report(report) = &outcome else {
+    let UpkeepOutcome::Report(report) = &outcome else {
         anyhow::bail!("the running Larder answers something else; is it of this version?");
     };
     if arguments.csv {
@@ -78,12 +78,12 @@ pub async fn who(global: Global, arguments: WhoArguments) -> anyhow::Result<Exit
     let output = arguments.output;
     let (package, version) = package_and_version(&arguments.package)?;
     let config = settings::config(&global, None).await?;
-    let command = Command::Who {
+    let command = UpkeepCommand::Who {
         package: package.to_string(),
         version,
     };
     let outcome = control::execute_upkeep(config, command).await?;
-    let Outcome::Pulls { pulls } = &outcome else {
+    let UpkeepOutcome::Pulls { pulls } = &outcome else {
         anyhow::bail!("the running Larder answers something else; is it of this version?");
     };
     let rows = pulls_rows(pulls);
@@ -137,7 +137,7 @@ fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// What is added up in a line.
+/// The counts of one line.
 #[derive(Default)]
 struct Sum {
     requests: u64,
@@ -185,7 +185,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// A line for each of what they are of, their head first.
-fn rows(report: &Report, by: By, is_for_people: bool) -> Vec<Vec<String>> {
+fn rows(report: &UsageReport, by: By, is_for_people: bool) -> Vec<Vec<String>> {
     let mut sums = BTreeMap::<String, Sum>::new();
     for one in &report.traffic {
         let of = match by {
@@ -232,7 +232,7 @@ fn rows(report: &Report, by: By, is_for_people: bool) -> Vec<Vec<String>> {
     rows
 }
 
-fn lines(report: &Report, by: By) -> Vec<String> {
+fn lines(report: &UsageReport, by: By) -> Vec<String> {
     let mut lines = table::lines(&rows(report, by, true), &[1, 2, 3, 4, 5, 6, 7]);
     for (title, sizes) in [
         ("largest packages", &report.largest),

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::control;
 use super::{Global, Output, settings};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -23,7 +23,7 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
-    let command = Command::Retain {
+    let command = ManageCommand::Retain {
         dry_run: arguments.dry_run,
     };
     let outcome = control::execute(config, command).await?;
@@ -31,8 +31,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
-    let Outcome::Retained { deleted, dry_run } = outcome else {
+fn lines(outcome: &ManageOutcome) -> Vec<String> {
+    let ManageOutcome::Retained { deleted, dry_run } = outcome else {
         return Vec::new();
     };
     let verb = if *dry_run { "would go" } else { "deleted" };

@@ -14,13 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Global, env, settings, tell};
-use crate::config::{Auth, Config, Connection, Publish};
+use crate::config::{Auth, Config, ConnectionSettings, PublishSetting};
 use crate::package::Format;
 use crate::server::Listener;
-use crate::telemetry::{PublishGrant, RUN_TAG, Report, log};
-use crate::tool::client::{self, Control, Lease};
+use crate::telemetry::{ClosingReport, PublishGrant, RUN_TAG, log};
+use crate::tool::client::{self, ControlClient, Lease};
 use crate::tool::yarn::Berry;
-use crate::tool::{self, Place, lockfile, maven, npm, nuget};
+use crate::tool::{self, LarderAddress, lockfile, maven, npm, nuget};
 use crate::{Larder, clock, store};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -39,7 +39,10 @@ pub struct Arguments {
 /// The Larder that the child is pointed at.
 enum Server {
     /// One that runs already; the lease keeps another run's private one alive.
-    Running { control: Control, _lease: Lease },
+    Running {
+        control: ControlClient,
+        _lease: Lease,
+    },
     Private {
         larder: Arc<Larder>,
         stop: CancellationToken,
@@ -58,16 +61,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         // The child's output is what the user wants to see.
         config.log.level = "error".to_owned();
     }
-    log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
+    log::start(&config.log).map_err(|error| settings::UsageError(format!("log.level: {error}")))?;
     let repository = settings::repository(&config, arguments.repository)?;
-    let of_maven = |connection: &&Connection| connection.format == Format::Maven;
+    let of_maven = |connection: &&ConnectionSettings| connection.format == Format::Maven;
     let upstream = config.connections.iter().find(of_maven);
     let upstream = upstream.map(|connection| connection.url.to_string());
     let formats = config.formats_of(&repository);
     let publishes_away = config
         .repositories
         .iter()
-        .any(|one| one.name == repository && one.publish == Publish::Deny);
+        .any(|one| one.name == repository && one.publish == PublishSetting::Deny);
     let run = format!(
         "{:x}x{:x}",
         std::process::id(),
@@ -83,7 +86,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         .as_ref()
         .and_then(|npm| publish_grant(npm, &run, name_of(&arguments.command)));
     let (address, server) = server(config, &run, grant).await?;
-    let place = Place {
+    let place = LarderAddress {
         root: format!("{address}/-/run/{run}"),
         repository,
     };
@@ -99,7 +102,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let began = clock::system_now();
     let child = start(
         &arguments.command,
-        &Lead {
+        &ClientSetup {
             tag: format!("{RUN_TAG}{run}.{}", place.repository),
             place: &place,
             formats: &formats,
@@ -153,7 +156,7 @@ async fn server(
                     path.display()
                 )
             })?;
-            let control = Control::of(&path)?;
+            let control = ControlClient::of(&path)?;
             let lease = control.lease(run, grant.as_ref()).await?;
             let address = env::client_address(address, public_url.as_ref()).await;
             return Ok((
@@ -209,7 +212,7 @@ fn tarballs_ahead(command: &[OsString], address: &str, repository: &str) -> Vec<
 
 /// What a publish of npm's needs to be passed on to the registry that npm is set to; none where npm
 /// has no credential for it.
-fn publish_grant(npm: &Connection, run: &str, program: &str) -> Option<PublishGrant> {
+fn publish_grant(npm: &ConnectionSettings, run: &str, program: &str) -> Option<PublishGrant> {
     let Some(Auth::Header { name, value }) = &npm.auth else {
         return None;
     };
@@ -226,10 +229,10 @@ fn name_of(command: &[OsString]) -> &str {
         .unwrap_or_default()
 }
 
-/// What leads the client to us.
-struct Lead<'a> {
-    place: &'a Place,
-    /// What we serve; clients of other formats are left as they are.
+/// Everything that is needed to point a client at this Larder.
+struct ClientSetup<'a> {
+    place: &'a LarderAddress,
+    /// The formats that we serve. Clients of other formats are left alone.
     formats: &'a [Format],
     /// npm's word in its `User-Agent`.
     tag: String,
@@ -237,15 +240,15 @@ struct Lead<'a> {
     /// Maven's registry, for builds that write it out.
     upstream: Option<&'a str>,
     /// npm's registry, where it was learned.
-    learned: Option<&'a Connection>,
+    learned: Option<&'a ConnectionSettings>,
     /// Our repository takes no publishes: they are for the client's own registry.
     publishes_away: bool,
 }
 
 /// Starts the client with all that points it at us.
-fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
-    let Lead { place, files, .. } = lead;
-    let serves = |format: Format| lead.formats.contains(&format);
+fn start(command: &[OsString], setup: &ClientSetup<'_>) -> anyhow::Result<Child> {
+    let ClientSetup { place, files, .. } = setup;
+    let serves = |format: Format| setup.formats.contains(&format);
     let (program, arguments) = command.split_first().context("there is no command")?;
     let name = name_of(command);
     let named = |what: &str| {
@@ -265,10 +268,10 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         }
         "gradle" | "gradlew" if serves(Format::Maven) => {
             let file = files.join("larder.gradle");
-            tool::write(&file, &maven::gradle_script(place, lead.upstream))?;
+            tool::write(&file, &maven::gradle_script(place, setup.upstream))?;
             before.extend(["--init-script".into(), file.into()]);
         }
-        // What pushes, or changes settings, is about the user's own sources.
+        // Commands that push or change settings are about the user's own sources.
         "nuget" | "nuget.exe" if serves(Format::Nuget) && reads(arguments.first()) => {
             after.extend(nuget_arguments(place, files)?);
         }
@@ -283,12 +286,12 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         tell(&line);
     }
     child.args(before).args(arguments).args(after);
-    child.envs(tool::environment(place, lead.formats));
-    if serves(Format::Npm) && lead.publishes_away {
+    child.envs(tool::environment(place, setup.formats));
+    if serves(Format::Npm) && setup.publishes_away {
         child.envs(Berry::read().environment(&place.host()));
     }
     // What npm would have sent to its registry with a publish, it sends to us for it.
-    let learned = lead.learned.filter(|_| serves(Format::Npm));
+    let learned = setup.learned.filter(|_| serves(Format::Npm));
     let auth = learned.and_then(|connection| connection.auth.as_ref());
     if let Some(text) = auth.and_then(|auth| npm::settings_with(place, auth)) {
         let file = files.join("npmrc");
@@ -300,7 +303,7 @@ fn start(command: &[OsString], lead: &Lead<'_>) -> anyhow::Result<Child> {
         // npm fills in the braces; the rest is its own default.
         child.env(
             "npm_config_user_agent",
-            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {}", lead.tag),
+            format!("npm/{{npm-version}} node/{{node-version}} {{platform}} {{arch}} workspaces/{{workspaces}} {{ci}} {}", setup.tag),
         );
     }
     if name == "pipenv" && serves(Format::Pypi) {
@@ -322,7 +325,7 @@ fn reads(command: Option<&OsString>) -> bool {
     )
 }
 
-fn nuget_arguments(place: &Place, files: &Path) -> anyhow::Result<[OsString; 2]> {
+fn nuget_arguments(place: &LarderAddress, files: &Path) -> anyhow::Result<[OsString; 2]> {
     let file = files.join("NuGet.Config");
     tool::write(&file, &nuget::config(place))?;
     Ok(["-ConfigFile".into(), file.into()])
@@ -347,7 +350,7 @@ async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
 }
 
 /// Takes our address out of the lockfiles that the child wrote.
-fn restore(began: SystemTime, place: &Place, report: &Report) {
+fn restore(began: SystemTime, place: &LarderAddress, report: &ClosingReport) {
     let Ok(folder) = std::env::current_dir() else {
         return;
     };
@@ -363,7 +366,7 @@ fn restore(began: SystemTime, place: &Place, report: &Report) {
     }
 }
 
-fn closing_line(report: &Report) -> String {
+fn closing_line(report: &ClosingReport) -> String {
     let counts = &report.counts;
     let bytes = |count| ByteSize(count).display().iec();
     let failures = match counts.failures {

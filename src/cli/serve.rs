@@ -27,7 +27,7 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (config, remarks) =
         settings::learned(&global, arguments.listen.clone(), &Format::SERVED).await?;
-    log::start(&config.log).map_err(|error| settings::Usage(format!("log.level: {error}")))?;
+    log::start(&config.log).map_err(|error| settings::UsageError(format!("log.level: {error}")))?;
     for remark in remarks {
         warn!("Upstreams: {remark}");
     }
@@ -84,9 +84,9 @@ async fn reload(larder: &Arc<Larder>, global: &Global, arguments: &Arguments) {
         Err(error) => Err(error),
     };
     match result {
-        Ok(()) => info!("The configuration was read again and is in force"),
+        Ok(()) => info!("The configuration was reloaded and is in force"),
         Err(error) => {
-            error!("The configuration was read again and is refused, the old one stays: {error:#}")
+            error!("Reloading the configuration failed; the previous one stays in force: {error:#}")
         }
     }
 }

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::Global;
-use crate::config::{Config, Learned, Source, load};
+use crate::config::{Config, ConfigSource, Learned, load};
 use crate::package::Format;
 use crate::store;
 use crate::tool::{self, OwnAddresses};
 
-/// A command that was used wrongly.
+/// A command line that is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+pub struct UsageError(pub String);
 
 /// Runs a command's future on a runtime of its own.
 pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
@@ -31,16 +31,16 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow:
     clippy::disallowed_methods,
     reason = "the command line names this file"
 )]
-pub fn source(global: &Global) -> anyhow::Result<Source> {
+pub fn source(global: &Global) -> anyhow::Result<ConfigSource> {
     let (file, text) = match &global.config {
         Some(file) => {
             let text = std::fs::read_to_string(file)
-                .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+                .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
             (file.display().to_string(), text)
         }
         None => ("(no configuration file)".to_owned(), String::new()),
     };
-    Ok(Source {
+    Ok(ConfigSource {
         file,
         text,
         // A variable of somebody else's need not be text.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::control;
 use super::{Global, Output, settings};
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -40,17 +40,17 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let command = match arguments.action {
-        None => Command::Spool,
-        Some(Action::Retry { id }) => Command::SpoolRetry { id },
-        Some(Action::Drop { id }) => Command::SpoolDrop { id },
+        None => ManageCommand::Spool,
+        Some(Action::Retry { id }) => ManageCommand::SpoolRetry { id },
+        Some(Action::Drop { id }) => ManageCommand::SpoolDrop { id },
     };
     let outcome = control::execute(config, command).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
-    let Outcome::Spool { waiting } = outcome else {
+fn lines(outcome: &ManageOutcome) -> Vec<String> {
+    let ManageOutcome::Spool { waiting } = outcome else {
         return Vec::new();
     };
     if waiting.is_empty() {

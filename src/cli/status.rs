@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
-use super::settings::Usage;
+use super::settings::UsageError;
 use super::{Global, Output};
 use crate::package::Status;
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -31,15 +31,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let status: Status = arguments
         .set
         .parse()
-        .map_err(|error| Usage(format!("{error}")))?;
+        .map_err(|error| UsageError(format!("{error}")))?;
     let (package, versions) = versions_of_one(&arguments.versions)?;
     if versions.len() != arguments.versions.len() {
-        return Err(
-            Usage("each package needs its version, as in npm:left-pad@1.3.0".to_owned()).into(),
-        );
+        return Err(UsageError(
+            "each package needs its version, as in npm:left-pad@1.3.0".to_owned(),
+        )
+        .into());
     }
     let (config, repository) = control::repository(&global, arguments.repository).await?;
-    let command = Command::Status {
+    let command = ManageCommand::Status {
         repository,
         package: package.to_string(),
         versions,
@@ -48,12 +49,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        Outcome::Changed { versions } if versions.is_empty() => {
+        ManageOutcome::Changed { versions } if versions.is_empty() => {
             vec![format!(
                 "{package}: nothing changes, they are {status} already"
             )]
         }
-        Outcome::Changed { versions } => versions
+        ManageOutcome::Changed { versions } => versions
             .iter()
             .map(|version| format!("{package} {version}: {status}"))
             .collect(),

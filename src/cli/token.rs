@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control;
 use super::{Global, Output, settings};
-use crate::access::manage::{Command, Listed, Outcome};
+use crate::access::manage::{AccessCommand, AccessOutcome, Listed};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -55,18 +55,18 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             principal,
             note,
             expires,
-        } => Command::TokenCreate {
+        } => AccessCommand::TokenCreate {
             principal,
             note,
             expires_in: expires.map(|time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
         },
-        Action::List => Command::TokenList,
-        Action::Revoke { token } => Command::TokenRevoke { token },
-        Action::Rotate { at_once } => Command::TokenRotate { at_once },
+        Action::List => AccessCommand::TokenList,
+        Action::Revoke { token } => AccessCommand::TokenRevoke { token },
+        Action::Rotate { at_once } => AccessCommand::TokenRotate { at_once },
     };
     let outcome = control::execute_access(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        Outcome::Token {
+        AccessOutcome::Token {
             id,
             token,
             principal,
@@ -75,7 +75,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             token.clone(),
             format!("for {principal}; its id is {id}. It is not shown again."),
         ],
-        Outcome::Tokens { tokens } => listed(tokens, "No tokens."),
+        AccessOutcome::Tokens { tokens } => listed(tokens, "No tokens."),
         _ => vec!["done".to_owned()],
     })?;
     Ok(ExitCode::SUCCESS)

@@ -7,9 +7,9 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::control::{self, Hand};
+use super::control::{self, Backend};
 use super::{Global, Output, settings, tell};
-use crate::repository::upkeep::{Command, Damage, Outcome, Verified};
+use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifyProgress};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -29,7 +29,7 @@ pub struct Arguments {
     rate: Option<ByteSize>,
 }
 
-/// What all steps found.
+/// The result of all steps.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     checked: u64,
@@ -40,9 +40,9 @@ struct Summary {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
-    let hand = Hand::of(config).await?;
-    let verified = verify(&hand, &arguments).await;
-    hand.rest().await;
+    let backend = Backend::connect(config).await?;
+    let verified = verify(&backend, &arguments).await;
+    backend.stop().await;
     let summary = verified?;
     control::show(output, &summary, lines)?;
     Ok(if summary.damaged.iter().all(|it| it.is_repaired) {
@@ -52,7 +52,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     })
 }
 
-async fn verify(hand: &Hand, arguments: &Arguments) -> anyhow::Result<Summary> {
+async fn verify(backend: &Backend, arguments: &Arguments) -> anyhow::Result<Summary> {
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
@@ -62,12 +62,14 @@ async fn verify(hand: &Hand, arguments: &Arguments) -> anyhow::Result<Summary> {
     loop {
         let began = Instant::now();
         let repair = arguments.repair;
-        let outcome = hand.upkeep(Command::Verify { anew, repair }).await?;
-        let Outcome::Verified(step) = outcome else {
+        let outcome = backend
+            .upkeep(UpkeepCommand::Verify { anew, repair })
+            .await?;
+        let UpkeepOutcome::Verified(step) = outcome else {
             anyhow::bail!("the running Larder answers something else; is it of this version?");
         };
         anew = false;
-        let Verified {
+        let VerifyProgress {
             checked,
             bytes,
             damaged,

@@ -11,12 +11,14 @@ use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::control::{self, Hand};
-use super::settings::Usage;
+use super::control::{self, Backend};
+use super::settings::UsageError;
 use super::{Global, Output, tell};
 use crate::airgap::lockfile::{self, Needs};
 use crate::airgap::platform::{Platform, Platforms};
-use crate::airgap::{Command, Manner, Outcome, Trouble, TroubleKind, Want, Warmed};
+use crate::airgap::{
+    AirgapCommand, AirgapOutcome, Failure, FailureKind, Want, WarmOptions, Warmed,
+};
 use crate::format::maven::pom::Pom;
 use crate::tool::maven;
 
@@ -50,7 +52,7 @@ pub struct Arguments {
     at_once: usize,
 }
 
-/// What came of all wants.
+/// The result of fetching all wants.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     versions: u64,
@@ -58,11 +60,11 @@ struct Summary {
     fetched: u64,
     fetched_bytes: u64,
     present: u64,
-    refused: Vec<Trouble>,
-    missing: Vec<Trouble>,
-    differing: Vec<Trouble>,
-    failed: Vec<Trouble>,
-    /// What lists take from elsewhere than a registry.
+    refused: Vec<Failure>,
+    missing: Vec<Failure>,
+    differing: Vec<Failure>,
+    failed: Vec<Failure>,
+    /// Entries of the lists that do not come from a registry.
     elsewhere: Vec<String>,
 }
 
@@ -75,10 +77,10 @@ impl Summary {
         self.present += warmed.present;
         for trouble in warmed.troubles {
             match trouble.kind {
-                TroubleKind::Refused => self.refused.push(trouble),
-                TroubleKind::Missing => self.missing.push(trouble),
-                TroubleKind::Differs => self.differing.push(trouble),
-                TroubleKind::Failed => self.failed.push(trouble),
+                FailureKind::Refused => self.refused.push(trouble),
+                FailureKind::Missing => self.missing.push(trouble),
+                FailureKind::Differs => self.differing.push(trouble),
+                FailureKind::Failed => self.failed.push(trouble),
             }
         }
     }
@@ -98,13 +100,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         pythons: arguments.python,
     };
     let needs = read_all(arguments.files.iter().chain(&arguments.wishes), &platforms)?;
-    let hand = Hand::of(config).await?;
-    let manner = Manner {
+    let backend = Backend::connect(config).await?;
+    let manner = WarmOptions {
         platforms,
         whole: arguments.whole,
     };
-    let warmed = warm(&hand, &repository, needs, &manner, arguments.at_once).await;
-    hand.rest().await;
+    let warmed = warm(&backend, &repository, needs, &manner, arguments.at_once).await;
+    backend.stop().await;
     let summary = warmed?;
     control::show(output, &summary, lines)?;
     Ok(if summary.is_whole() {
@@ -115,14 +117,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 async fn warm(
-    hand: &Hand,
+    backend: &Backend,
     repository: &str,
     needs: Needs,
-    manner: &Manner,
+    manner: &WarmOptions,
     at_once: usize,
 ) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
-    let needs = resolved(hand, repository, needs).await?.merged();
+    let needs = resolved(backend, repository, needs).await?.merged();
     summary.elsewhere = needs.elsewhere;
     let bar = ProgressBar::new(needs.wants.len() as u64);
     bar.set_style(ProgressStyle::with_template(
@@ -133,7 +135,7 @@ async fn warm(
     let mut wants = needs.wants;
     while !wants.is_empty() {
         let asked = stream::iter(std::mem::take(&mut wants)).map(|want| {
-            hand.air_gap(Command::Warm {
+            backend.air_gap(AirgapCommand::Warm {
                 repository: repository.to_owned(),
                 want,
                 manner: manner.clone(),
@@ -141,7 +143,7 @@ async fn warm(
         });
         let mut answers = asked.buffer_unordered(at_once.max(1));
         while let Some(outcome) = answers.next().await {
-            let Outcome::Warmed { mut warmed } = outcome? else {
+            let AirgapOutcome::Warmed { mut warmed } = outcome? else {
                 anyhow::bail!("the running Larder answers something else; is it of this version?");
             };
             for need in std::mem::take(&mut warmed.needs) {
@@ -175,7 +177,7 @@ async fn warm(
     reason = "a command waits for it, and has no tasks"
 )]
 pub(super) async fn resolved(
-    hand: &Hand,
+    backend: &Backend,
     repository: &str,
     mut needs: Needs,
 ) -> anyhow::Result<Needs> {
@@ -193,15 +195,15 @@ pub(super) async fn resolved(
         let name = want.package.trim_start_matches("maven:");
         format!("{name}:{}", want.version.as_deref().unwrap_or_default())
     });
-    let command = Command::Resolve {
+    let command = AirgapCommand::Resolve {
         repository: repository.to_owned(),
         poms: std::mem::take(&mut needs.poms),
         artifacts: artifacts.collect(),
         bindings: tokio::task::spawn_blocking(maven::bindings).await?,
     };
-    let outcome = hand.air_gap(command).await?;
+    let outcome = backend.air_gap(command).await?;
     spinner.finish_and_clear();
-    let Outcome::Resolved { wants } = outcome else {
+    let AirgapOutcome::Resolved { wants } = outcome else {
         anyhow::bail!("the running Larder answers something else; is it of this version?");
     };
     needs.wants.extend(wants);
@@ -246,16 +248,16 @@ pub(super) fn read_all<'a>(
                 .filter(|file| file.is_file())
                 .collect();
             if found.is_empty() {
-                return Err(Usage(format!("{} has no list in it", file.display())).into());
+                return Err(UsageError(format!("{} has no list in it", file.display())).into());
             }
             needs.add(read_all(found.iter(), platforms)?);
             continue;
         }
         let text = std::fs::read_to_string(file)
-            .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+            .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
         let name = file.to_string_lossy();
-        let mut read =
-            lockfile::read(&name, &text, platforms).map_err(|error| Usage(error.to_string()))?;
+        let mut read = lockfile::read(&name, &text, platforms)
+            .map_err(|error| UsageError(error.to_string()))?;
         if !read.poms.is_empty() {
             read.poms = project(file)?;
         }
@@ -279,9 +281,9 @@ fn project(file: &Path) -> anyhow::Result<Vec<String>> {
             continue;
         }
         let text = std::fs::read_to_string(&file)
-            .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+            .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
         let pom = Pom::read(text.as_bytes())
-            .map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+            .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
         let folder = file.parent().unwrap_or(Path::new("."));
         for module in &pom.modules {
             let module = folder.join(module);

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::control::{self, Hand};
+use super::control::{self, Backend};
 use super::{Global, Output, settings};
-use crate::airgap::{Command, Outcome};
+use crate::airgap::{AirgapCommand, AirgapOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -21,23 +21,23 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
-    let hand = Hand::of(config).await?;
-    let outcome = hand
+    let backend = Backend::connect(config).await?;
+    let outcome = backend
         .air_gap(if arguments.clear {
-            Command::ForgetWishes
+            AirgapCommand::ForgetWishes
         } else {
-            Command::Wishes
+            AirgapCommand::Wishes
         })
         .await;
-    hand.rest().await;
+    backend.stop().await;
     control::show(output, &outcome?, lines)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &Outcome) -> Vec<String> {
+fn lines(outcome: &AirgapOutcome) -> Vec<String> {
     match outcome {
-        Outcome::Wishes { wishes } if wishes.is_empty() => vec!["No wishes.".to_owned()],
-        Outcome::Wishes { wishes } => wishes
+        AirgapOutcome::Wishes { wishes } if wishes.is_empty() => vec!["No wishes.".to_owned()],
+        AirgapOutcome::Wishes { wishes } => wishes
             .iter()
             .map(|wish| {
                 let version = match wish.version.as_str() {
@@ -51,7 +51,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
                 format!("{}{version}{file}  {} times", wish.package, wish.times)
             })
             .collect(),
-        Outcome::Forgotten { count } => vec![format!("{count} wishes forgotten")],
+        AirgapOutcome::Forgotten { count } => vec![format!("{count} wishes forgotten")],
         _ => Vec::new(),
     }
 }

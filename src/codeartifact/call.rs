@@ -1,10 +1,10 @@
-//! What a caller says: the query and the body, checked against the model's bounds.
+//! Reads a call's parameters from its query and body, and checks them against the model's bounds.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::Failure;
+use super::ApiFailure;
 use super::version::STATUSES;
 use crate::format::query_of;
 use crate::package::{Format, PackageId, Status, UnknownStatus};
@@ -26,12 +26,12 @@ impl Call {
     ///
     /// # Errors
     /// Where the body is no JSON object.
-    pub fn read(query: Option<&str>, body: &[u8]) -> Result<Self, Failure> {
+    pub fn read(query: Option<&str>, body: &[u8]) -> Result<Self, ApiFailure> {
         let body = match serde_json::from_slice(body) {
             _ if body.is_empty() => Map::new(),
             Ok(Value::Object(body)) => body,
             Ok(Value::Null) => Map::new(),
-            _ => return Err(Failure::unparsed("the body is no JSON object")),
+            _ => return Err(ApiFailure::unparsed("the body is no JSON object")),
         };
         Ok(Self {
             query: query_of(query),
@@ -80,10 +80,10 @@ impl Call {
     }
 
     /// A value that has to be there, in the query or the body.
-    pub(super) fn required(&self, name: &str) -> Result<&str, Failure> {
+    pub(super) fn required(&self, name: &str) -> Result<&str, ApiFailure> {
         self.optional(name)
             .or_else(|| self.word(name))
-            .ok_or_else(|| Failure::field(format!("`{name}` is missing")))
+            .ok_or_else(|| ApiFailure::field(format!("`{name}` is missing")))
     }
 
     /// A whole number of the body, within its bounds.
@@ -91,14 +91,14 @@ impl Call {
         &self,
         name: &str,
         bounds: std::ops::RangeInclusive<usize>,
-    ) -> Result<Option<usize>, Failure> {
+    ) -> Result<Option<usize>, ApiFailure> {
         let Some(said) = self.body.get(name).filter(|said| !said.is_null()) else {
             return Ok(None);
         };
         let number = said.as_u64().and_then(|it| usize::try_from(it).ok());
         match number.filter(|number| bounds.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(Failure::field(format!(
+            None => Err(ApiFailure::field(format!(
                 "`{name}` has to be from {} to {}",
                 bounds.start(),
                 bounds.end()
@@ -115,13 +115,13 @@ impl Call {
         &self,
         name: &str,
         words: &[&'a str],
-    ) -> Result<Option<&'a str>, Failure> {
+    ) -> Result<Option<&'a str>, ApiFailure> {
         let Some(said) = self.optional(name).or_else(|| self.word(name)) else {
             return Ok(None);
         };
         match words.iter().find(|word| **word == said) {
             Some(word) => Ok(Some(word)),
-            None => Err(Failure::field(format!(
+            None => Err(ApiFailure::field(format!(
                 "`{name}` has to be one of {}",
                 words.join(", ")
             ))),
@@ -129,19 +129,19 @@ impl Call {
     }
 
     /// The status that the named versions are expected to have, where one is said.
-    pub(super) fn expected_status(&self) -> Result<Option<Status>, Failure> {
+    pub(super) fn expected_status(&self) -> Result<Option<Status>, ApiFailure> {
         let word = self.one_of("expectedStatus", STATUSES)?;
         let status = word.map(str::parse).transpose();
-        status.map_err(|error: UnknownStatus| Failure::field(error.to_string()))
+        status.map_err(|error: UnknownStatus| ApiFailure::field(error.to_string()))
     }
 
     /// The versions that are named, each once; with the revision that is expected of them, where
     /// they are named with one.
-    pub(super) fn versions(&self) -> Result<Vec<(String, Option<String>)>, Failure> {
+    pub(super) fn versions(&self) -> Result<Vec<(String, Option<String>)>, ApiFailure> {
         let named = self.body.get("versions").and_then(Value::as_array);
         let revisions = self.body.get("versionRevisions").and_then(Value::as_object);
         if named.map_or(0, Vec::len) + revisions.map_or(0, Map::len) > VERSIONS_MAX {
-            return Err(Failure::field(format!(
+            return Err(ApiFailure::field(format!(
                 "at most {VERSIONS_MAX} versions in one call"
             )));
         }
@@ -150,7 +150,7 @@ impl Call {
             for version in named {
                 let version = version
                     .as_str()
-                    .ok_or_else(|| Failure::field("`versions` is a list of strings"))?;
+                    .ok_or_else(|| ApiFailure::field("`versions` is a list of strings"))?;
                 if !versions.iter().any(|(it, _)| it == version) {
                     versions.push((version.to_owned(), None));
                 }
@@ -166,7 +166,7 @@ impl Call {
             }
         }
         if versions.is_empty() {
-            return Err(Failure::field("`versions` is missing"));
+            return Err(ApiFailure::field("`versions` is missing"));
         }
         Ok(versions)
     }
@@ -176,21 +176,21 @@ impl Call {
         self.body.get(name).is_some_and(|value| !value.is_null())
     }
 
-    pub(super) fn description(&self) -> Result<Option<String>, Failure> {
+    pub(super) fn description(&self) -> Result<Option<String>, ApiFailure> {
         match self.word("description") {
-            Some(text) if text.chars().count() > 1000 => {
-                Err(Failure::field("a description has at most 1000 characters"))
-            }
+            Some(text) if text.chars().count() > 1000 => Err(ApiFailure::field(
+                "a description has at most 1000 characters",
+            )),
             text => Ok(text.map(str::to_owned)),
         }
     }
 
     /// The names of the upstreams, where any are said.
-    pub(super) fn upstreams(&self) -> Result<Option<Vec<String>>, Failure> {
+    pub(super) fn upstreams(&self) -> Result<Option<Vec<String>>, ApiFailure> {
         if !self.has("upstreams") {
             return Ok(None);
         }
-        let wrong = || Failure::field("`upstreams` is a list of repositories");
+        let wrong = || ApiFailure::field("`upstreams` is a list of repositories");
         let Some(Value::Array(upstreams)) = self.body.get("upstreams") else {
             return Err(wrong());
         };
@@ -208,17 +208,17 @@ impl Call {
     }
 
     /// The objects of a list of the body; none where there is no list.
-    pub(super) fn objects(&self, name: &str) -> Result<&[Value], Failure> {
+    pub(super) fn objects(&self, name: &str) -> Result<&[Value], ApiFailure> {
         match self.body.get(name) {
             None | Some(Value::Null) => Ok(&[]),
             Some(Value::Array(all)) => Ok(all),
-            Some(_) => Err(Failure::field(format!("`{name}` is a list"))),
+            Some(_) => Err(ApiFailure::field(format!("`{name}` is a list"))),
         }
     }
 
     /// The members of an object of the body, all of them strings; none where there is no object.
-    pub(super) fn pairs(&self, name: &str) -> Result<Vec<(&str, &str)>, Failure> {
-        let wrong = || Failure::field(format!("`{name}` has strings as its values"));
+    pub(super) fn pairs(&self, name: &str) -> Result<Vec<(&str, &str)>, ApiFailure> {
+        let wrong = || ApiFailure::field(format!("`{name}` has strings as its values"));
         match self.body.get(name) {
             None | Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Object(all)) => all
@@ -230,9 +230,9 @@ impl Call {
     }
 
     /// The tags of the body.
-    pub(super) fn tags(&self) -> Result<Vec<(String, String)>, Failure> {
+    pub(super) fn tags(&self) -> Result<Vec<(String, String)>, ApiFailure> {
         let Some(Value::Array(tags)) = self.body.get("tags") else {
-            return Err(Failure::field("`tags` is missing"));
+            return Err(ApiFailure::field("`tags` is missing"));
         };
         tags.iter()
             .map(|tag| {
@@ -242,55 +242,55 @@ impl Call {
                     .filter(|(key, value)| {
                         (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256
                     })
-                    .ok_or_else(|| Failure::field("a tag has a `key` and a `value`"))
+                    .ok_or_else(|| ApiFailure::field("a tag has a `key` and a `value`"))
             })
             .collect()
     }
 
     /// The strings of a list of the body.
-    pub(super) fn words(&self, name: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn words(&self, name: &str) -> Result<Vec<String>, ApiFailure> {
         let Some(Value::Array(words)) = self.body.get(name) else {
-            return Err(Failure::field(format!("`{name}` is missing")));
+            return Err(ApiFailure::field(format!("`{name}` is missing")));
         };
         words
             .iter()
             .map(|word| {
                 word.as_str()
                     .map(str::to_owned)
-                    .ok_or_else(|| Failure::field(format!("`{name}` is a list of strings")))
+                    .ok_or_else(|| ApiFailure::field(format!("`{name}` is a list of strings")))
             })
             .collect()
     }
 
     /// The format, where one is named.
-    pub(super) fn format(&self) -> Result<Option<Format>, Failure> {
+    pub(super) fn format(&self) -> Result<Option<Format>, ApiFailure> {
         let Some(word) = self.optional("format") else {
             return Ok(None);
         };
         match word.parse() {
             Ok(format) => Ok(Some(format)),
-            Err(_) if OTHER_FORMATS.contains(&word) => Err(Failure::field(format!(
+            Err(_) if OTHER_FORMATS.contains(&word) => Err(ApiFailure::field(format!(
                 "packages of the format {word} are not served here"
             ))),
-            Err(_) => Err(Failure::field(format!("`{word}` is no format"))),
+            Err(_) => Err(ApiFailure::field(format!("`{word}` is no format"))),
         }
     }
 
     /// The package that is named.
-    pub(super) fn package(&self) -> Result<PackageId, Failure> {
+    pub(super) fn package(&self) -> Result<PackageId, ApiFailure> {
         self.required("format")?;
         let format = self
             .format()?
-            .ok_or_else(|| Failure::field("`format` is missing"))?;
+            .ok_or_else(|| ApiFailure::field("`format` is missing"))?;
         let (name, namespace) = (self.required("package")?, self.optional("namespace"));
         let text = match (format, namespace) {
             (Format::Npm, Some(scope)) => format!("@{}/{name}", scope.trim_start_matches('@')),
             (Format::Maven, Some(group)) => format!("{group}:{name}"),
             (Format::Maven, None) => {
-                return Err(Failure::field("a package of Maven has a `namespace`"));
+                return Err(ApiFailure::field("a package of Maven has a `namespace`"));
             }
             (Format::Pypi | Format::Nuget, Some(_)) => {
-                return Err(Failure::field(format!(
+                return Err(ApiFailure::field(format!(
                     "a package of {format} has no `namespace`"
                 )));
             }
@@ -300,6 +300,6 @@ impl Call {
         format
             .protocol()
             .package(&text)
-            .map_err(|problem| Failure::field(problem.message))
+            .map_err(|problem| ApiFailure::field(problem.message))
     }
 }

@@ -1,10 +1,10 @@
 //! Copies of versions from one repository to another.
 
-use super::version::{Fates, VersionCalls, is_named};
-use super::{Answered, Call, Failure, Operation};
-use crate::access::{READ, Resource};
+use super::version::{BatchResult, VersionCalls, is_named};
+use super::{Answered, ApiFailure, Call, Operation};
+use crate::access::{PolicyResource, READ};
 use crate::package::Origin;
-use crate::repository::manage::{Command, Version};
+use crate::repository::manage::{ManageCommand, Version};
 
 impl VersionCalls<'_> {
     /// Copies all of them or none: where one cannot be copied, the others are skipped.
@@ -16,20 +16,21 @@ impl VersionCalls<'_> {
         );
         let package = call.package()?;
         let domain = self.api.domain();
+        self.api.pass.to(
+            operation.action(),
+            &PolicyResource::package(domain, to, &package),
+        )?;
         self.api
             .pass
-            .to(operation.action(), &Resource::package(domain, to, &package))?;
-        self.api
-            .pass
-            .to(READ, &Resource::repository(domain, from))?;
+            .to(READ, &PolicyResource::repository(domain, from))?;
         let (source, target) = (self.api.repository(from)?, self.api.repository(to)?);
         if source.name == target.name {
-            return Err(Failure::field(
+            return Err(ApiFailure::field(
                 "the source and the destination are one repository",
             ));
         }
         if call.flag("allowOverwrite") {
-            return Err(Failure::field(
+            return Err(ApiFailure::field(
                 "`allowOverwrite` is not taken: what is published stays as it is; delete it first",
             ));
         }
@@ -44,7 +45,7 @@ impl VersionCalls<'_> {
         let is_here = |one: &Version| {
             with_upstreams || one.origin == Origin::External || one.repository == source.name
         };
-        let mut fates = Fates::default();
+        let mut results = BatchResult::default();
         let mut chosen = Vec::with_capacity(named.len());
         for (wanted, revision) in named {
             let is_wanted = is_named(&package, &wanted)?;
@@ -57,30 +58,30 @@ impl VersionCalls<'_> {
             match (found, has_it) {
                 (None, _) => {
                     let why = format!("`{from}` has no {package} {wanted}");
-                    fates.failed(&wanted, "NOT_FOUND", why);
+                    results.failed(&wanted, "NOT_FOUND", why);
                 }
                 (Some(found), _) if revision.as_ref().is_some_and(|it| *it != found.revision) => {
                     let why = format!("it is in revision {}", found.revision);
-                    fates.failed(&wanted, "MISMATCHED_REVISION", why);
+                    results.failed(&wanted, "MISMATCHED_REVISION", why);
                 }
                 (Some(found), _) if !found.status.is_served() => {
                     let why = format!("it is {}", found.status);
-                    fates.failed(&wanted, "NOT_ALLOWED", why);
+                    results.failed(&wanted, "NOT_ALLOWED", why);
                 }
                 (Some(found), Some(same)) if !same.has_files_of(found) => {
                     let why = format!("`{to}` has {package} {wanted} already, with other files");
-                    fates.failed(&wanted, "ALREADY_EXISTS", why);
+                    results.failed(&wanted, "ALREADY_EXISTS", why);
                 }
                 (Some(found), _) => chosen.push(found.version.clone()),
             }
         }
-        if fates.have_failures() {
+        if results.have_failures() {
             for version in chosen {
-                fates.failed(&version, "SKIPPED", "another version could not be copied");
+                results.failed(&version, "SKIPPED", "another version could not be copied");
             }
-            return Ok(fates.answer());
+            return Ok(results.answer());
         }
-        let command = Command::Copy {
+        let command = ManageCommand::Copy {
             from: source.name.clone(),
             to: target.name.clone(),
             package: package.to_string(),
@@ -89,8 +90,8 @@ impl VersionCalls<'_> {
         self.api.manager.execute(self.api.snapshot, command).await?;
         let now = self.api.versions(target, &package).await?;
         for version in now.iter().filter(|one| chosen.contains(&one.version)) {
-            fates.succeeded(version, version.status.as_str());
+            results.succeeded(version, version.status.as_str());
         }
-        Ok(fates.answer())
+        Ok(results.answer())
     }
 }

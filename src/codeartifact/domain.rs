@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::page::Page;
-use super::{Answer, Answered, Api, Call, Failure, Operation, object, time, words};
+use super::{Answered, Api, ApiAnswer, ApiFailure, Call, Operation, object, time, words};
 use crate::access::manage::TOKEN_SECONDS_MAX;
-use crate::access::{Action, Resource};
+use crate::access::{Action, PolicyResource};
 
 /// The shortest time for which a token is given, in seconds.
 const TOKEN_SECONDS_MIN: i64 = 900;
@@ -18,9 +18,10 @@ pub(super) struct DomainCalls<'a> {
 impl DomainCalls<'_> {
     pub(super) fn token(&self, call: &Call) -> Answered {
         let operation = Operation::GetAuthorizationToken;
-        self.api
-            .pass
-            .to(operation.action(), &Resource::domain(self.api.domain()))?;
+        self.api.pass.to(
+            operation.action(),
+            &PolicyResource::domain(self.api.domain()),
+        )?;
         let seconds = match call.optional("duration").map(str::parse::<i64>) {
             // With access keys that do not expire, 0 leaves as much as there is.
             None | Some(Ok(0)) => TOKEN_SECONDS_MAX,
@@ -28,7 +29,7 @@ impl DomainCalls<'_> {
                 seconds
             }
             Some(_) => {
-                return Err(Failure::field(format!(
+                return Err(ApiFailure::field(format!(
                     "`duration` has to be 0, or from {TOKEN_SECONDS_MIN} to {TOKEN_SECONDS_MAX} seconds"
                 )));
             }
@@ -36,7 +37,7 @@ impl DomainCalls<'_> {
         // A grant of AWS's needs both; a denial of either is one.
         self.api.pass.unless_denied(
             Action::GetServiceBearerToken,
-            &Resource::domain(self.api.domain()),
+            &PolicyResource::domain(self.api.domain()),
         )?;
         let issued = self
             .api
@@ -54,7 +55,7 @@ impl DomainCalls<'_> {
         [
             ("name", domain.name.as_str().into()),
             ("owner", domain.owner.as_str().into()),
-            ("arn", Resource::domain(domain).arn.into()),
+            ("arn", PolicyResource::domain(domain).arn.into()),
             ("status", "Active".into()),
             ("createdTime", time(created_at)),
         ]
@@ -62,9 +63,10 @@ impl DomainCalls<'_> {
 
     pub(super) async fn describe(&self) -> Answered {
         let operation = Operation::DescribeDomain;
-        self.api
-            .pass
-            .to(operation.action(), &Resource::domain(self.api.domain()))?;
+        self.api.pass.to(
+            operation.action(),
+            &PolicyResource::domain(self.api.domain()),
+        )?;
         let facts = self.api.manager.domain_facts().await?;
         let mut described = object(self.summary(facts.created_at));
         if let Some(described) = described.as_object_mut() {
@@ -79,10 +81,10 @@ impl DomainCalls<'_> {
     pub(super) async fn list(&self, call: &Call) -> Answered {
         let page = Page::of_body(call)?;
         let operation = Operation::ListDomains;
-        let may = self
-            .api
-            .pass
-            .to(operation.action(), &Resource::domain(self.api.domain()));
+        let may = self.api.pass.to(
+            operation.action(),
+            &PolicyResource::domain(self.api.domain()),
+        );
         let facts = self.api.manager.domain_facts().await?;
         let all: Vec<Value> = may
             .is_ok()
@@ -90,7 +92,7 @@ impl DomainCalls<'_> {
             .into_iter()
             .collect();
         let (domains, next) = page.cut(all, |_| "")?;
-        Ok(Answer::Words(object([
+        Ok(ApiAnswer::Words(object([
             ("domains", domains.into()),
             ("nextToken", next),
         ])))

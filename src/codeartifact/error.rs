@@ -7,13 +7,13 @@ use crate::problem::{Kind, Problem};
 
 /// A failure, and what it is about.
 #[derive(Debug)]
-pub struct Failure {
+pub struct ApiFailure {
     pub problem: Problem,
     resource: Option<(&'static str, String)>,
     reason: &'static str,
 }
 
-impl Failure {
+impl ApiFailure {
     pub(super) fn of(problem: Problem) -> Self {
         Self {
             problem,
@@ -29,7 +29,7 @@ impl Failure {
         self
     }
 
-    /// What is named is not there.
+    /// The named resource does not exist.
     pub(super) fn absent(kind: &'static str, id: &str, message: impl Into<String>) -> Self {
         use crate::problem::Decider;
         Self::of(Problem::not_found(Decider::Larder, message)).about(kind, id)
@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// What is no JSON.
+    /// The body is not JSON.
     pub(super) fn unparsed(message: impl Into<String>) -> Self {
         Self {
             reason: "CANNOT_PARSE",
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for ApiFailure {
     fn from(problem: Problem) -> Self {
         Self::of(problem)
     }
@@ -82,7 +82,7 @@ impl From<Problem> for Failure {
 
 /// A failure as the protocol has it: the status, the error's type, the body.
 #[must_use]
-pub fn shape(failure: &Failure) -> (u16, &'static str, Value) {
+pub fn shape(failure: &ApiFailure) -> (u16, &'static str, Value) {
     let (status, name) = match failure.problem.kind {
         Kind::NotFound => (404, "ResourceNotFoundException"),
         Kind::Denied | Kind::Unauthenticated => (403, "AccessDeniedException"),

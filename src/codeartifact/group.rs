@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::package::named;
 use super::page::Page;
-use super::{Answered, Api, Call, Failure, Operation, object, time, words};
-use crate::access::Resource;
+use super::{Answered, Api, ApiFailure, Call, Operation, object, time, words};
+use crate::access::PolicyResource;
 use crate::clock;
 use crate::format::package as package_of;
 use crate::problem::{Kind, Problem};
 use crate::repository::group_of;
-use crate::repository::manage::{Command, Outcome};
-use crate::rule::{Association, Entry, Group, GroupPattern, Groups, Mode, Settings};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
+use crate::rule::{Association, Group, GroupPattern, Groups, Mode, Settings, WayIn};
 
 const CONTACT_CHARS_MAX: usize = 1000;
 /// Packages that are looked through at once.
@@ -29,20 +29,20 @@ pub(super) struct GroupCalls<'a> {
 
 impl GroupCalls<'_> {
     /// The pattern that the call names, once the caller may do this to its group.
-    fn may_to_group(&self, operation: Operation, call: &Call) -> Result<GroupPattern, Failure> {
+    fn may_to_group(&self, operation: Operation, call: &Call) -> Result<GroupPattern, ApiFailure> {
         let text = call
             .optional("package-group")
             .map_or_else(|| call.required("packageGroup"), Ok)?;
         let pattern: GroupPattern = text
             .parse()
-            .map_err(|why: crate::rule::NoPattern| Failure::field(why.to_string()))?;
-        let resource = Resource::package_group(self.api.domain(), text);
+            .map_err(|why: crate::rule::NoPattern| ApiFailure::field(why.to_string()))?;
+        let resource = PolicyResource::package_group(self.api.domain(), text);
         self.api.pass.to(operation.action(), &resource)?;
         Ok(pattern)
     }
 
     fn reference(&self, pattern: &str) -> Value {
-        let arn = Resource::package_group(self.api.domain(), pattern).arn;
+        let arn = PolicyResource::package_group(self.api.domain(), pattern).arn;
         object([("arn", arn.into()), ("pattern", pattern.into())])
     }
 
@@ -50,7 +50,7 @@ impl GroupCalls<'_> {
         let domain = self.api.domain();
         let pattern = group.pattern.as_str();
         let parent = groups.parent(&group.pattern);
-        let restrictions: Map<String, Value> = Entry::ALL
+        let restrictions: Map<String, Value> = WayIn::ALL
             .into_iter()
             .map(|entry| {
                 let said = group.settings.of(entry);
@@ -69,7 +69,10 @@ impl GroupCalls<'_> {
             })
             .collect();
         object([
-            ("arn", Resource::package_group(domain, pattern).arn.into()),
+            (
+                "arn",
+                PolicyResource::package_group(domain, pattern).arn.into(),
+            ),
             ("pattern", pattern.into()),
             ("domainName", domain.name.as_str().into()),
             ("domainOwner", domain.owner.as_str().into()),
@@ -154,7 +157,7 @@ impl GroupCalls<'_> {
                 .filter(|group| parent(group) == Some(&above))
                 .collect()
         } else {
-            let domain = Resource::domain(self.api.domain());
+            let domain = PolicyResource::domain(self.api.domain());
             self.api.pass.to(operation.action(), &domain)?;
             let prefix = call.optional("prefix").unwrap_or_default();
             groups
@@ -175,12 +178,14 @@ impl GroupCalls<'_> {
 
     pub(super) fn of_package(&self, call: &Call) -> Answered {
         let operation = Operation::GetAssociatedPackageGroup;
-        let domain = Resource::domain(self.api.domain());
+        let domain = PolicyResource::domain(self.api.domain());
         self.api.pass.to(operation.action(), &domain)?;
         let package = call.package()?;
         let groups = &self.api.snapshot.groups;
         let Some((group, association)) = groups.of(&package) else {
-            return Err(Failure::field(format!("{package} is in no package group")));
+            return Err(ApiFailure::field(format!(
+                "{package} is in no package group"
+            )));
         };
         Ok(words([
             ("packageGroup", self.described(groups, group)),
@@ -221,18 +226,18 @@ impl GroupCalls<'_> {
             groups = Groups::new(all);
         }
         group_in(&groups, &pattern)?;
-        // Of all that there are, no more than a page and one are held.
+        // At most one page and one more element are kept in memory.
         let mut found: BTreeMap<String, Association> = BTreeMap::new();
         for repository in self.api.snapshot.repositories() {
             let mut after = page.after.clone().unwrap_or_default();
             loop {
-                let command = Command::List {
+                let command = ManageCommand::List {
                     repository: repository.name.clone(),
                     format: None,
                     after: after.clone(),
                     limit: LOOKED_THROUGH,
                 };
-                let Outcome::Packages { packages } =
+                let ManageOutcome::Packages { packages } =
                     self.api.manager.execute(self.api.snapshot, command).await?
                 else {
                     break;
@@ -266,7 +271,7 @@ impl GroupCalls<'_> {
             Some((last, _)) if has_more => Page::token(last),
             _ => Value::Null,
         };
-        let packages: Result<Vec<Value>, Failure> = found
+        let packages: Result<Vec<Value>, ApiFailure> = found
             .into_iter()
             .map(|(package, association)| {
                 let [format, namespace, name] = named(&package_of(&package)?);
@@ -296,13 +301,13 @@ impl GroupCalls<'_> {
     }
 
     /// The repositories of a list of the body, by the way in that they are named for.
-    fn allowed(&self, call: &Call, list: &str) -> Result<Lists, Failure> {
+    fn allowed(&self, call: &Call, list: &str) -> Result<Lists, ApiFailure> {
         let mut lists = Lists::new();
         for one in call.objects(list)? {
             let text = |name: &str| one.get(name).and_then(Value::as_str);
             let (Some(name), Some(word)) = (text("repositoryName"), text("originRestrictionType"))
             else {
-                return Err(Failure::field(format!(
+                return Err(ApiFailure::field(format!(
                     "`{list}` has a `repositoryName` and an `originRestrictionType` in each"
                 )));
             };
@@ -314,13 +319,13 @@ impl GroupCalls<'_> {
     }
 }
 
-fn group_in<'a>(groups: &'a Groups, pattern: &GroupPattern) -> Result<&'a Group, Failure> {
+fn group_in<'a>(groups: &'a Groups, pattern: &GroupPattern) -> Result<&'a Group, ApiFailure> {
     group_of(groups, pattern.as_str()).map_err(|problem| about(problem, pattern))
 }
 
-fn about(problem: Problem, pattern: &GroupPattern) -> Failure {
+fn about(problem: Problem, pattern: &GroupPattern) -> ApiFailure {
     let is_about_it = matches!(problem.kind, Kind::NotFound | Kind::Conflict);
-    let failure = Failure::of(problem);
+    let failure = ApiFailure::of(problem);
     if is_about_it {
         failure.about("package-group", pattern.as_str())
     } else {
@@ -328,30 +333,30 @@ fn about(problem: Problem, pattern: &GroupPattern) -> Failure {
     }
 }
 
-fn contact(call: &Call) -> Result<Option<String>, Failure> {
+fn contact(call: &Call) -> Result<Option<String>, ApiFailure> {
     match call.word("contactInfo") {
-        Some(text) if text.chars().count() > CONTACT_CHARS_MAX => Err(Failure::field(format!(
+        Some(text) if text.chars().count() > CONTACT_CHARS_MAX => Err(ApiFailure::field(format!(
             "`contactInfo` has at most {CONTACT_CHARS_MAX} characters"
         ))),
         text => Ok(text.map(str::to_owned)),
     }
 }
 
-fn entry(word: &str) -> Result<Entry, Failure> {
-    Entry::parse(word).ok_or_else(|| {
-        Failure::field(format!(
+fn entry(word: &str) -> Result<WayIn, ApiFailure> {
+    WayIn::parse(word).ok_or_else(|| {
+        ApiFailure::field(format!(
             "`{word}` is none of EXTERNAL_UPSTREAM, INTERNAL_UPSTREAM and PUBLISH"
         ))
     })
 }
 
 /// The modes that the body sets.
-fn modes(call: &Call) -> Result<Vec<(Entry, Mode)>, Failure> {
+fn modes(call: &Call) -> Result<Vec<(WayIn, Mode)>, ApiFailure> {
     call.pairs("restrictions")?
         .into_iter()
         .map(|(word, mode)| {
             let mode = Mode::parse(mode).ok_or_else(|| {
-                Failure::field(format!(
+                ApiFailure::field(format!(
                     "`{mode}` is none of ALLOW, ALLOW_SPECIFIC_REPOSITORIES, BLOCK and INHERIT"
                 ))
             })?;
@@ -363,7 +368,7 @@ fn modes(call: &Call) -> Result<Vec<(Entry, Mode)>, Failure> {
 /// Puts modes and lists in force; gives what became of the lists.
 fn update(
     group: &mut Group,
-    modes: &[(Entry, Mode)],
+    modes: &[(WayIn, Mode)],
     adds: &Lists,
     removes: &Lists,
 ) -> Result<Value, Problem> {
@@ -380,7 +385,7 @@ fn update(
         }
     }
     let mut updates = Map::new();
-    for entry in Entry::ALL {
+    for entry in WayIn::ALL {
         let word = entry.as_str();
         let setting = group.settings.of_mut(entry);
         let (added, removed) = (adds.get(word), removes.get(word));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub use call::Call;
-pub use error::{Failure, shape};
+pub use error::{ApiFailure, shape};
 pub use operation::Operation;
 
 use domain::DomainCalls;
@@ -30,16 +30,16 @@ use repository::RepositoryCalls;
 use tag::TagCalls;
 use version::VersionCalls;
 
-use crate::access::{Permissions, Resource};
+use crate::access::{Permissions, PolicyResource};
 use crate::config::Domain;
 use crate::package::PackageId;
-use crate::repository::manage::{Command, Outcome, Version};
+use crate::repository::manage::{ManageCommand, ManageOutcome, Version};
 use crate::repository::{
-    AssetReply, Body, Manager, Publisher, Reader, Registry, Repository, Snapshot,
+    AssetReply, BodyStream, Manager, Publisher, Reader, Registry, Repository, Snapshot,
 };
 
-/// What an operation answers.
-pub enum Answer {
+/// The answer of an operation.
+pub enum ApiAnswer {
     /// JSON.
     Words(Value),
     /// An asset's bytes, with the headers that say which.
@@ -49,7 +49,7 @@ pub enum Answer {
     },
 }
 
-/// What operations are answered from, for one request.
+/// Everything that operations are answered from, for one request.
 pub struct Api<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     pub reader: &'a Arc<Reader>,
@@ -61,7 +61,7 @@ pub struct Api<'a> {
     pub root: &'a str,
 }
 
-type Answered = Result<Answer, Failure>;
+type Answered = Result<ApiAnswer, ApiFailure>;
 
 /// The members that have a value: a member without one is left out, never `null`.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
@@ -73,11 +73,11 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     )
 }
 
-fn words<const N: usize>(members: [(&str, Value); N]) -> Answer {
-    Answer::Words(object(members))
+fn words<const N: usize>(members: [(&str, Value); N]) -> ApiAnswer {
+    ApiAnswer::Words(object(members))
 }
 
-/// As the protocol has points in time: seconds since 1970, with milliseconds behind the point.
+/// A time as the protocol writes it: seconds since 1970, with milliseconds after the point.
 #[allow(
     clippy::cast_precision_loss,
     reason = "exact for the next 280,000 years"
@@ -149,7 +149,7 @@ impl Api<'_> {
             O::ListAssociatedPackages => groups.list_packages(call).await,
             O::ListAllowedRepositoriesForGroup => groups.list_allowed_repositories(call),
             O::GetAssociatedPackageGroup => groups.of_package(call),
-            other => Err(Failure::not_answered(other)),
+            other => Err(ApiFailure::not_answered(other)),
         }
     }
 
@@ -157,7 +157,7 @@ impl Api<'_> {
     ///
     /// # Errors
     /// In the model's shapes, by [`shape`].
-    pub async fn publish(&self, call: &Call, body: Body, sha256: &str) -> Answered {
+    pub async fn publish(&self, call: &Call, body: BodyStream, sha256: &str) -> Answered {
         self.check_domain(call)?;
         let versions = VersionCalls { api: self };
         versions.publish(call, body, sha256).await
@@ -168,14 +168,14 @@ impl Api<'_> {
     }
 
     /// There is one domain; what is said to another is not said to this Larder.
-    fn check_domain(&self, call: &Call) -> Result<(), Failure> {
+    fn check_domain(&self, call: &Call) -> Result<(), ApiFailure> {
         let domain = self.domain();
         let name = call.required("domain")?;
         let owner = call
             .optional("domain-owner")
             .or_else(|| call.word("domainOwner"));
         if name != domain.name || owner.is_some_and(|owner| owner != domain.owner) {
-            return Err(Failure::absent(
+            return Err(ApiFailure::absent(
                 "domain",
                 name,
                 format!(
@@ -188,9 +188,9 @@ impl Api<'_> {
     }
 
     /// Whether the caller may do this to the repository that the call names.
-    fn may_in_repository(&self, operation: Operation, call: &Call) -> Result<(), Failure> {
+    fn may_in_repository(&self, operation: Operation, call: &Call) -> Result<(), ApiFailure> {
         let name = call.required("repository")?;
-        let resource = Resource::repository(self.domain(), name);
+        let resource = PolicyResource::repository(self.domain(), name);
         self.pass.to(operation.action(), &resource)?;
         Ok(())
     }
@@ -200,15 +200,15 @@ impl Api<'_> {
         &self,
         operation: Operation,
         call: &Call,
-    ) -> Result<(&Arc<Repository>, PackageId), Failure> {
+    ) -> Result<(&Arc<Repository>, PackageId), ApiFailure> {
         let name = call.required("repository")?;
         let package = call.package()?;
-        let resource = Resource::package(self.domain(), name, &package);
+        let resource = PolicyResource::package(self.domain(), name, &package);
         self.pass.to(operation.action(), &resource)?;
         Ok((self.repository(name)?, package))
     }
 
-    fn repository(&self, name: &str) -> Result<&Arc<Repository>, Failure> {
+    fn repository(&self, name: &str) -> Result<&Arc<Repository>, ApiFailure> {
         repository_in(self.snapshot, name)
     }
 
@@ -217,21 +217,24 @@ impl Api<'_> {
         &self,
         repository: &Repository,
         package: &PackageId,
-    ) -> Result<Vec<Version>, Failure> {
-        let command = Command::Show {
+    ) -> Result<Vec<Version>, ApiFailure> {
+        let command = ManageCommand::Show {
             repository: repository.name.clone(),
             package: package.to_string(),
         };
         match self.manager.execute(self.snapshot, command).await {
-            Ok(Outcome::Versions { versions }) => Ok(versions),
+            Ok(ManageOutcome::Versions { versions }) => Ok(versions),
             Ok(_) => Ok(Vec::new()),
             Err(problem) => Err(of_package(problem.into(), package)),
         }
     }
 }
 
-fn repository_in<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Arc<Repository>, Failure> {
+fn repository_in<'a>(
+    snapshot: &'a Snapshot,
+    name: &str,
+) -> Result<&'a Arc<Repository>, ApiFailure> {
     snapshot
         .repository(name)
-        .map_err(|problem| Failure::of(problem).about("repository", name))
+        .map_err(|problem| ApiFailure::of(problem).about("repository", name))
 }

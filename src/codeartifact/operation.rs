@@ -28,13 +28,13 @@ macro_rules! operations {
                 match self { $(Self::$name => (stringify!($method), $path),)* }
             }
 
-            /// As the model names it.
+            /// The operation's name in the API's model.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// As policies name it.
+            /// The operation's name in policies.
             #[must_use]
             pub fn action(self) -> Action {
                 match self { $(Self::$name => Action::$name,)* }

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::page::Page;
-use super::{Answered, Api, Call, Failure, Operation, object, words};
+use super::{Answered, Api, ApiFailure, Call, Operation, object, words};
 use crate::format::package as package_of;
 use crate::package::PackageId;
 use crate::problem::Kind;
 use crate::repository::Repository;
-use crate::repository::manage::{Command, Outcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome};
 use crate::rule::{Restrictions, Way};
 
 /// Packages that are looked through at once for a filter.
@@ -33,7 +33,7 @@ impl PackageCalls<'_> {
         &self,
         repository: &Repository,
         package: &PackageId,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, ApiFailure> {
         let control = self
             .api
             .reader
@@ -62,13 +62,13 @@ impl PackageCalls<'_> {
         let mut packages = Vec::new();
         let mut next = Value::Null;
         'pages: loop {
-            let command = Command::List {
+            let command = ManageCommand::List {
                 repository: repository.name.clone(),
                 format: format.map(|format| format.to_string()),
                 after: after.clone(),
                 limit: LOOKED_THROUGH,
             };
-            let Outcome::Packages { packages: found } =
+            let ManageOutcome::Packages { packages: found } =
                 self.api.manager.execute(self.api.snapshot, command).await?
             else {
                 break;
@@ -132,7 +132,7 @@ impl PackageCalls<'_> {
         let (repository, package) = self.api.may_to_package(operation, call)?;
         let way = |name| match call.within("restrictions", name) {
             Some(word @ ("ALLOW" | "BLOCK")) => Ok(Way::parse(word)),
-            _ => Err(Failure::field(format!(
+            _ => Err(ApiFailure::field(format!(
                 "`restrictions.{name}` has to be ALLOW or BLOCK"
             ))),
         };
@@ -142,7 +142,7 @@ impl PackageCalls<'_> {
         };
         self.api.versions(repository, &package).await?;
         if self.api.snapshot.config.origins.settles(&package) {
-            return Err(Failure::field(format!(
+            return Err(ApiFailure::field(format!(
                 "a setting of the configuration ([[origin]]) names {package}, and decides"
             )));
         }
@@ -157,7 +157,7 @@ impl PackageCalls<'_> {
     pub(super) async fn delete(&self, call: &Call) -> Answered {
         let (repository, package) = self.api.may_to_package(Operation::DeletePackage, call)?;
         let origin = self.origin_configuration(repository, &package).await?;
-        let command = Command::Delete {
+        let command = ManageCommand::Delete {
             repository: repository.name.clone(),
             package: package.to_string(),
             versions: Vec::new(),
@@ -180,7 +180,7 @@ fn last_of(packages: &[(String, Value)]) -> String {
         .unwrap_or_default()
 }
 
-pub(super) fn of_package(failure: Failure, package: &PackageId) -> Failure {
+pub(super) fn of_package(failure: ApiFailure, package: &PackageId) -> ApiFailure {
     if failure.problem.kind == Kind::NotFound {
         failure.about("package", &package.full_name())
     } else {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::{Call, Failure};
+use super::{ApiFailure, Call};
 
 /// How many results a page has where the caller does not say.
 const PAGE: usize = 100;
@@ -17,30 +17,30 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub fn of(call: &Call) -> Result<Self, Failure> {
+    pub fn of(call: &Call) -> Result<Self, ApiFailure> {
         let said = call.optional("max-results").map(str::parse::<usize>);
         let size = match said {
             None => PAGE,
             Some(Ok(size)) if (1..=1000).contains(&size) => size,
-            Some(_) => return Err(Failure::field("`max-results` has to be from 1 to 1000")),
+            Some(_) => return Err(ApiFailure::field("`max-results` has to be from 1 to 1000")),
         };
         Self::with(size, call.optional("next-token"))
     }
 
     /// Of the operations that say it in the body.
-    pub fn of_body(call: &Call) -> Result<Self, Failure> {
+    pub fn of_body(call: &Call) -> Result<Self, ApiFailure> {
         Self::with(
             call.number("maxResults", 1..=1000)?.unwrap_or(PAGE),
             call.word("nextToken"),
         )
     }
 
-    fn with(size: usize, token: Option<&str>) -> Result<Self, Failure> {
+    fn with(size: usize, token: Option<&str>) -> Result<Self, ApiFailure> {
         let after = token
             .map(|token| {
                 let name = URL_SAFE_NO_PAD.decode(token).ok();
                 name.and_then(|name| String::from_utf8(name).ok())
-                    .ok_or_else(|| Failure::field("the token is none that was given here"))
+                    .ok_or_else(|| ApiFailure::field("the token is none that was given here"))
             })
             .transpose()?;
         Ok(Self { size, after })
@@ -56,7 +56,7 @@ impl Page {
         &self,
         all: Vec<T>,
         name: impl Fn(&T) -> &str,
-    ) -> Result<(Vec<T>, Value), Failure> {
+    ) -> Result<(Vec<T>, Value), ApiFailure> {
         let start = match &self.after {
             None => 0,
             Some(after) => all
@@ -64,7 +64,7 @@ impl Page {
                 .position(|one| name(one) == after)
                 .map(|at| at + 1)
                 .ok_or_else(|| {
-                    Failure::field("what the token names has gone; begin with the first page")
+                    ApiFailure::field("what the token names has gone; begin with the first page")
                 })?,
         };
         let is_last = all.len() - start <= self.size;
@@ -83,7 +83,7 @@ mod tests {
 
     const ALL: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-    fn cut(query: &str) -> Result<(Vec<&'static str>, Value), Failure> {
+    fn cut(query: &str) -> Result<(Vec<&'static str>, Value), ApiFailure> {
         let call = Call::read(Some(query), b"").unwrap();
         Page::of(&call)?.cut(ALL.to_vec(), |name| name)
     }

@@ -1,10 +1,10 @@
 //! Resource policies and their revisions.
 
-use super::{Answer, Answered, Api, Call, Failure, Operation, object, words};
-use crate::access::Resource;
+use super::{Answered, Api, ApiAnswer, ApiFailure, Call, Operation, object, words};
+use crate::access::PolicyResource;
 use crate::store::packages::PolicyRow;
 
-fn shown(row: PolicyRow) -> Answer {
+fn shown(row: PolicyRow) -> ApiAnswer {
     words([(
         "policy",
         object([
@@ -21,8 +21,8 @@ pub(super) struct PolicyCalls<'a> {
 }
 
 impl PolicyCalls<'_> {
-    /// What the policy is attached to, once the caller may do this.
-    fn attached(&self, operation: Operation, call: &Call) -> Result<Resource, Failure> {
+    /// Returns the resource that the policy is attached to, after checking the caller's permission.
+    fn attached(&self, operation: Operation, call: &Call) -> Result<PolicyResource, ApiFailure> {
         use Operation as O;
         let is_of_repository = matches!(
             operation,
@@ -31,9 +31,9 @@ impl PolicyCalls<'_> {
                 | O::DeleteRepositoryPermissionsPolicy
         );
         let resource = if is_of_repository {
-            Resource::repository(self.api.domain(), call.required("repository")?)
+            PolicyResource::repository(self.api.domain(), call.required("repository")?)
         } else {
-            Resource::domain(self.api.domain())
+            PolicyResource::domain(self.api.domain())
         };
         self.api.pass.to(operation.action(), &resource)?;
         if let Some(name) = &resource.repository {
@@ -50,7 +50,7 @@ impl PolicyCalls<'_> {
             "domain"
         };
         let row = self.api.pass.access.policy(&resource).ok_or_else(|| {
-            Failure::absent(
+            ApiFailure::absent(
                 kind,
                 &resource.arn,
                 format!("{} has no policy of its own", resource.arn),

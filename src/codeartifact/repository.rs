@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::page::Page;
-use super::{Answered, Api, Call, Failure, Operation, object, repository_in, time, words};
-use crate::access::{Action, Resource};
+use super::{Answered, Api, ApiFailure, Call, Operation, object, repository_in, time, words};
+use crate::access::{Action, PolicyResource};
 use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::Repository;
@@ -25,7 +25,9 @@ impl RepositoryCalls<'_> {
             ("domainOwner", domain.owner.as_str().into()),
             (
                 "arn",
-                Resource::repository(domain, &repository.name).arn.into(),
+                PolicyResource::repository(domain, &repository.name)
+                    .arn
+                    .into(),
             ),
             ("createdTime", time(created_at)),
         ]
@@ -92,15 +94,15 @@ impl RepositoryCalls<'_> {
             connections: Vec::new(),
         };
         let created = self.api.registry.create(new, &tags).await;
-        created.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        created.map_err(|problem| ApiFailure::of(problem).about("repository", name))?;
         self.described(name).await
     }
 
     /// Whether the caller may have others read these through a repository of its own making: who
     /// may read it may then read them.
-    fn may_be_upstreams(&self, names: &[String]) -> Result<(), Failure> {
+    fn may_be_upstreams(&self, names: &[String]) -> Result<(), ApiFailure> {
         for name in names {
-            let resource = Resource::repository(self.api.domain(), name);
+            let resource = PolicyResource::repository(self.api.domain(), name);
             self.api
                 .pass
                 .to(Action::AssociateWithDownstreamRepository, &resource)?;
@@ -124,7 +126,7 @@ impl RepositoryCalls<'_> {
             Ok(())
         });
         let changed = changed.await;
-        changed.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        changed.map_err(|problem| ApiFailure::of(problem).about("repository", name))?;
         self.described(name).await
     }
 
@@ -138,7 +140,7 @@ impl RepositoryCalls<'_> {
             .manager
             .delete_repository(self.api.registry, name)
             .await;
-        deleted.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        deleted.map_err(|problem| ApiFailure::of(problem).about("repository", name))?;
         // Its policy went with it.
         self.api.pass.access.reread().await?;
         Ok(described)
@@ -152,7 +154,7 @@ impl RepositoryCalls<'_> {
         let known = &self.api.snapshot.config.connections;
         let Some(configured) = known.iter().find(|it| it.name == connection) else {
             let names: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
-            return Err(Failure::field(format!(
+            return Err(ApiFailure::field(format!(
                 "there is no connection `{connection}`; those of the configuration are {}",
                 names.join(", ")
             )));
@@ -188,7 +190,7 @@ impl RepositoryCalls<'_> {
             Ok(())
         });
         let changed = changed.await;
-        changed.map_err(|problem| Failure::of(problem).about("repository", name))?;
+        changed.map_err(|problem| ApiFailure::of(problem).about("repository", name))?;
         self.described(name).await
     }
 
@@ -196,7 +198,7 @@ impl RepositoryCalls<'_> {
     pub(super) async fn list(&self, operation: Operation, call: &Call) -> Answered {
         let page = Page::of(call)?;
         let prefix = call.optional("repository-prefix").unwrap_or_default();
-        let domain = Resource::domain(self.api.domain());
+        let domain = PolicyResource::domain(self.api.domain());
         if operation == Operation::ListRepositoriesInDomain {
             self.api.pass.to(operation.action(), &domain)?;
         }
@@ -209,7 +211,7 @@ impl RepositoryCalls<'_> {
             .filter(|it| it.name.starts_with(prefix))
             .filter(|_| administrator.is_none_or(|account| account == self.api.domain().owner))
             .filter(|it| {
-                let resource = Resource::repository(self.api.domain(), &it.name);
+                let resource = PolicyResource::repository(self.api.domain(), &it.name);
                 operation == Operation::ListRepositoriesInDomain
                     || self.api.pass.to(operation.action(), &resource).is_ok()
             })

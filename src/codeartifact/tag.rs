@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Answered, Api, Call, Failure, Operation, object, words};
-use crate::access::Resource;
+use super::{Answered, Api, ApiFailure, Call, Operation, object, words};
+use crate::access::PolicyResource;
 
 /// Tags of one resource.
 const TAGS_MAX: usize = 50;
@@ -15,26 +15,25 @@ pub(super) struct TagCalls<'a> {
 
 impl TagCalls<'_> {
     /// The resource that the call names, once the caller may do this.
-    fn tagged(&self, operation: Operation, call: &Call) -> Result<Resource, Failure> {
+    fn tagged(&self, operation: Operation, call: &Call) -> Result<PolicyResource, ApiFailure> {
         let arn = call.required("resourceArn")?;
-        let domain = Resource::domain(self.api.domain());
+        let domain = PolicyResource::domain(self.api.domain());
         let repositories = self.api.snapshot.repositories();
-        let mut all =
-            repositories
-                .map(|it| Resource::repository(self.api.domain(), &it.name))
-                .chain([domain])
-                .chain(self.api.snapshot.groups.iter().map(|group| {
-                    Resource::package_group(self.api.domain(), group.pattern.as_str())
-                }));
+        let mut all = repositories
+            .map(|it| PolicyResource::repository(self.api.domain(), &it.name))
+            .chain([domain])
+            .chain(self.api.snapshot.groups.iter().map(|group| {
+                PolicyResource::package_group(self.api.domain(), group.pattern.as_str())
+            }));
         let found = all.find(|resource| resource.arn == arn).ok_or_else(|| {
-            Failure::absent(
+            ApiFailure::absent(
                 "repository",
                 arn,
                 format!("there is no resource {arn} here"),
             )
         });
-        // Who may not is not told whether there is one.
-        let asked = Resource {
+        // A caller without the permission does not learn whether the resource exists.
+        let asked = PolicyResource {
             arn: arn.to_owned(),
             repository: found.as_ref().ok().and_then(|it| it.repository.clone()),
         };
@@ -60,7 +59,7 @@ impl TagCalls<'_> {
             .iter()
             .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
         if before.len() + new.count() > TAGS_MAX {
-            return Err(Failure::field(format!(
+            return Err(ApiFailure::field(format!(
                 "a resource has at most {TAGS_MAX} tags"
             )));
         }

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::package::named;
 use super::page::Page;
-use super::{Answer, Answered, Api, Call, Failure, Operation, object, words};
+use super::{Answered, Api, ApiAnswer, ApiFailure, Call, Operation, object, words};
 use crate::format::{generic, package as package_of, path};
 use crate::package::{AssetId, Format, Origin, PackageId, Status};
-use crate::repository::manage::{Asset, Command, Version};
-use crate::repository::{Addition, Body, Repository};
+use crate::repository::manage::{ManageCommand, Version, VersionFile};
+use crate::repository::{Addition, BodyStream, Repository};
 
 pub(super) const STATUSES: &[&str] = &[
     "Published",
@@ -32,7 +32,7 @@ fn algorithm(name: &str) -> &'static str {
 pub(super) fn is_named(
     package: &PackageId,
     wanted: &str,
-) -> Result<impl Fn(&str) -> bool + use<>, Failure> {
+) -> Result<impl Fn(&str) -> bool + use<>, ApiFailure> {
     let protocol = package.format().protocol();
     let wanted = protocol.version(wanted)?;
     Ok(move |version: &str| protocol.known_version(version) == wanted)
@@ -47,7 +47,7 @@ fn asset_name(format: Format, file: &str) -> &str {
     }
 }
 
-fn asset_summary(format: Format, asset: &Asset) -> Value {
+fn asset_summary(format: Format, asset: &VersionFile) -> Value {
     let hashes: Map<String, Value> = asset
         .digests
         .iter()
@@ -60,14 +60,14 @@ fn asset_summary(format: Format, asset: &Asset) -> Value {
     ])
 }
 
-/// What became of the versions of one call.
+/// The results of a call about several versions: which succeeded, and which failed and why.
 #[derive(Default)]
-pub(super) struct Fates {
+pub(super) struct BatchResult {
     succeeded: Map<String, Value>,
     failed: Map<String, Value>,
 }
 
-impl Fates {
+impl BatchResult {
     pub fn succeeded(&mut self, version: &Version, status: &str) {
         let fate = object([
             ("revision", version.revision.as_str().into()),
@@ -88,7 +88,7 @@ impl Fates {
         !self.failed.is_empty()
     }
 
-    pub fn answer(self) -> Answer {
+    pub fn answer(self) -> ApiAnswer {
         words([
             ("successfulVersions", self.succeeded.into()),
             ("failedVersions", self.failed.into()),
@@ -178,14 +178,14 @@ impl VersionCalls<'_> {
         &self,
         operation: Operation,
         call: &Call,
-    ) -> Result<(&Repository, PackageId, Version), Failure> {
+    ) -> Result<(&Repository, PackageId, Version), ApiFailure> {
         let (repository, package) = self.api.may_to_package(operation, call)?;
         let wanted = call.required("version")?;
         let versions = self.api.versions(repository, &package).await?;
         let is_wanted = is_named(&package, wanted)?;
         let version = versions.into_iter().find(|one| is_wanted(&one.version));
         let version = version.ok_or_else(|| {
-            Failure::absent(
+            ApiFailure::absent(
                 "package-version",
                 wanted,
                 format!("there is no {package} {wanted} in `{}`", repository.name),
@@ -316,7 +316,7 @@ impl VersionCalls<'_> {
             .words_of(repository, &package, &version.version)
             .await?;
         let readme = said.readme.ok_or_else(|| {
-            Failure::absent(
+            ApiFailure::absent(
                 "package-version",
                 &version.version,
                 format!("{package} {} has no readme", version.version),
@@ -340,16 +340,16 @@ impl VersionCalls<'_> {
         if let Some(revision) = call.optional("revision")
             && revision != version.revision
         {
-            return Err(Failure::field(format!(
+            return Err(ApiFailure::field(format!(
                 "{package} {} is in revision {}",
                 version.version, version.revision
             )));
         }
-        let is_it = |asset: &&Asset| {
+        let is_it = |asset: &&VersionFile| {
             asset_name(package.format(), &asset.file) == wanted || asset.file == wanted
         };
         let asset = version.assets.iter().find(is_it).ok_or_else(|| {
-            Failure::absent(
+            ApiFailure::absent(
                 "asset",
                 wanted,
                 format!("{package} {} has no {wanted}", version.version),
@@ -364,7 +364,7 @@ impl VersionCalls<'_> {
             .reader
             .asset(self.api.snapshot, repository, &id)
             .await?;
-        Ok(Answer::Asset {
+        Ok(ApiAnswer::Asset {
             reply: Box::new(reply),
             headers: vec![
                 (
@@ -378,11 +378,11 @@ impl VersionCalls<'_> {
     }
 
     /// Takes a file of a generic package's version, whose SHA-256 is said in hexadecimal.
-    pub(super) async fn publish(&self, call: &Call, body: Body, sha256: &str) -> Answered {
+    pub(super) async fn publish(&self, call: &Call, body: BodyStream, sha256: &str) -> Answered {
         let operation = Operation::PublishPackageVersion;
         let (repository, package) = self.api.may_to_package(operation, call)?;
         if package.format() != Format::Generic {
-            return Err(Failure::field(
+            return Err(ApiFailure::field(
                 "only packages of the format generic are published here: the others by their own clients",
             ));
         }
@@ -401,10 +401,10 @@ impl VersionCalls<'_> {
             .publisher
             .publish_file(self.api.snapshot, repository, addition)
             .await;
-        published.map_err(|problem| Failure::of(problem).about("package-version", version))?;
+        published.map_err(|problem| ApiFailure::of(problem).about("package-version", version))?;
         let mut versions = self.api.versions(repository, &package).await?.into_iter();
         let found = versions.find(|it| it.version == version).ok_or_else(|| {
-            Failure::absent("package-version", version, "the version has gone meanwhile")
+            ApiFailure::absent("package-version", version, "the version has gone meanwhile")
         })?;
         let mut assets = found.assets.iter();
         let asset = assets.find(|it| *it.file == *file);
@@ -424,14 +424,15 @@ impl VersionCalls<'_> {
         ]))
     }
 
-    /// Of the versions that the call names, those that are as it expects them.
+    /// Returns the versions of the call that have the status and the revision that it expects. The
+    /// others are recorded as failed in `results`.
     async fn expected(
         &self,
         call: &Call,
         repository: &Repository,
         package: &PackageId,
-        fates: &mut Fates,
-    ) -> Result<Vec<Version>, Failure> {
+        results: &mut BatchResult,
+    ) -> Result<Vec<Version>, ApiFailure> {
         let expected = call.expected_status()?;
         let named = call.versions()?;
         let mut versions = self.api.versions(repository, package).await?;
@@ -447,15 +448,15 @@ impl VersionCalls<'_> {
             });
             let Some(version) = found.map(|at| versions.swap_remove(at)) else {
                 let why = format!("`{}` itself has no {package} {wanted}", repository.name);
-                fates.failed(&wanted, "NOT_FOUND", why);
+                results.failed(&wanted, "NOT_FOUND", why);
                 continue;
             };
             if let Some(revision) = revision.filter(|revision| *revision != version.revision) {
                 let why = format!("it is in revision {}, not {revision}", version.revision);
-                fates.failed(&wanted, "MISMATCHED_REVISION", why);
+                results.failed(&wanted, "MISMATCHED_REVISION", why);
             } else if let Some(status) = expected.filter(|it| *it != version.status) {
                 let why = format!("it is {}, not {status}", version.status);
-                fates.failed(&wanted, "MISMATCHED_STATUS", why);
+                results.failed(&wanted, "MISMATCHED_STATUS", why);
             } else {
                 chosen.push(version);
             }
@@ -465,9 +466,9 @@ impl VersionCalls<'_> {
 
     pub(super) async fn update_status(&self, call: &Call) -> Answered {
         let target = call.one_of("targetStatus", STATUSES)?;
-        let target = target.ok_or_else(|| Failure::field("`targetStatus` is missing"))?;
+        let target = target.ok_or_else(|| ApiFailure::field("`targetStatus` is missing"))?;
         if target == Status::Disposed.as_str() {
-            return Err(Failure::field(
+            return Err(ApiFailure::field(
                 "versions are disposed of by DisposePackageVersions",
             ));
         }
@@ -485,13 +486,13 @@ impl VersionCalls<'_> {
         let (repository, package) = self.api.may_to_package(operation, call)?;
         let status: Status = target
             .parse()
-            .map_err(|error| Failure::field(format!("{error}")))?;
-        let mut fates = Fates::default();
+            .map_err(|error| ApiFailure::field(format!("{error}")))?;
+        let mut results = BatchResult::default();
         let chosen = self
-            .expected(call, repository, &package, &mut fates)
+            .expected(call, repository, &package, &mut results)
             .await?;
         for version in &chosen {
-            let command = Command::Status {
+            let command = ManageCommand::Status {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: vec![version.version.clone()],
@@ -502,7 +503,7 @@ impl VersionCalls<'_> {
             match self.api.manager.execute(self.api.snapshot, command).await {
                 Ok(_) => {}
                 Err(problem) => {
-                    fates.failed(&version.version, "NOT_ALLOWED", problem.sentence());
+                    results.failed(&version.version, "NOT_ALLOWED", problem.sentence());
                 }
             }
         }
@@ -510,21 +511,21 @@ impl VersionCalls<'_> {
         for version in &chosen {
             let changed = now.iter().find(|one| one.version == version.version);
             if let Some(changed) = changed.filter(|one| one.status == status) {
-                fates.succeeded(changed, target);
+                results.succeeded(changed, target);
             }
         }
-        Ok(fates.answer())
+        Ok(results.answer())
     }
 
     pub(super) async fn delete(&self, call: &Call) -> Answered {
         let operation = Operation::DeletePackageVersions;
         let (repository, package) = self.api.may_to_package(operation, call)?;
-        let mut fates = Fates::default();
+        let mut results = BatchResult::default();
         let chosen = self
-            .expected(call, repository, &package, &mut fates)
+            .expected(call, repository, &package, &mut results)
             .await?;
         if !chosen.is_empty() {
-            let command = Command::Delete {
+            let command = ManageCommand::Delete {
                 repository: repository.name.clone(),
                 package: package.to_string(),
                 versions: chosen.iter().map(|one| one.version.clone()).collect(),
@@ -533,8 +534,8 @@ impl VersionCalls<'_> {
             self.api.manager.execute(self.api.snapshot, command).await?;
         }
         for version in &chosen {
-            fates.succeeded(version, "Deleted");
+            results.succeeded(version, "Deleted");
         }
-        Ok(fates.answer())
+        Ok(results.answer())
     }
 }

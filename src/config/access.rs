@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::document::{Section, Span};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct AccessSettings {
     /// Who asks has to say who it is, and policies decide what it may do.
     pub required: bool,
     /// Who does not say who it is, is let in as `anonymous`, as far as policies allow it.
@@ -20,7 +20,7 @@ pub struct Access {
     pub refresh: Duration,
 }
 
-impl Access {
+impl AccessSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let access = Self {
             required: section.take("required").unwrap_or(false),

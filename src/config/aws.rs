@@ -1,4 +1,4 @@
-//! What several tables say of AWS.
+//! AWS settings that several tables share.
 
 use url::Url;
 

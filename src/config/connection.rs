@@ -68,15 +68,15 @@ impl Auth {
 /// The repositories that may draw on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// Those of the configuration.
+    /// Repositories of the configuration alone.
     Configuration,
-    /// Those made by the API, too: whoever may do that to a repository attaches the connection.
+    /// Repositories made by the API too: whoever may associate external connections with one.
     Api,
 }
 
 /// A registry outside, as configured or learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionSettings {
     pub name: String,
     pub format: Format,
     /// Ends in a slash, except for NuGet's service index.
@@ -94,7 +94,7 @@ pub struct Connection {
     pub publish_as_client: bool,
     /// Hosts, lower case, at which the registry's files may lie although they are inside.
     pub hosts: Vec<String>,
-    /// As it was said; see [`Connection::may_be_attached_by_api`].
+    /// As it was said; see [`ConnectionSettings::may_be_attached_by_api`].
     pub attach: Option<Attach>,
     /// The URL's query, which may hold a secret (a signature): it is sent, and shown nowhere.
     pub query: Option<Secret>,
@@ -102,16 +102,16 @@ pub struct Connection {
     pub is_learned: bool,
 }
 
-impl Connection {
+impl ConnectionSettings {
     /// # Errors
     /// Why the URL cannot be one of a registry.
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
-        // What is no URL may hold a secret all the same, and is not repeated.
+        // A text that is not a URL may still hold a secret, so the message does not repeat it.
         let mut parsed = Url::parse(url).map_err(|error| format!("it is no URL: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err("it has to begin with http:// or https:// and a host".to_owned());
         }
-        // What stands in the URL would leak into logs; it becomes a header.
+        // A credential in the URL would leak into logs, so it becomes a header.
         let auth = (!parsed.username().is_empty()).then(|| {
             let decode = |text: &str| {
                 percent_encoding::percent_decode_str(text)
@@ -170,7 +170,7 @@ impl Connection {
 
 /// A connection as it was written, with the places that later faults name.
 pub(super) struct Written {
-    pub connection: Connection,
+    pub connection: ConnectionSettings,
     pub place: String,
     /// Of `publish_auth`.
     pub publish_auth: Option<String>,
@@ -267,7 +267,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         .zip(format)
         .zip(url)
         .and_then(|(((name, _), format), (url, place))| {
-            Connection::new(&name, format, &url)
+            ConnectionSettings::new(&name, format, &url)
                 .map_err(|why| section.fault(&place, format!("`connection.url`: {why}")))
                 .ok()
         });
@@ -279,7 +279,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     }
     let place = section.place.clone();
     section.finish();
-    let connection = connection.map(|connection| Connection {
+    let connection = connection.map(|connection| ConnectionSettings {
         auth: auth.or(connection.auth),
         offline,
         ca_file,
@@ -382,9 +382,9 @@ mod tests {
             // A signature is a credential, too.
             ("https://npm.example/?signature=secret", None, false),
         ] {
-            let connection = Connection {
+            let connection = ConnectionSettings {
                 attach,
-                ..Connection::new("npm", Format::Npm, url).unwrap()
+                ..ConnectionSettings::new("npm", Format::Npm, url).unwrap()
             };
             assert_eq!(connection.may_be_attached_by_api(), may, "{url} {attach:?}");
         }

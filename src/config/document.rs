@@ -56,7 +56,7 @@ pub struct Environment<'a> {
     values: BTreeMap<&'a str, Variable<'a>>,
 }
 
-/// What variables of the configuration begin with.
+/// The prefix of environment variables that set keys of the configuration.
 const PREFIX: &str = "LARDER_";
 
 /// Variables that are no keys: the command line's, and where scripts say which program to start.
@@ -95,8 +95,9 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// What reading needs to say where a mistake is, and what was read.
-pub struct Reading<'a> {
+/// The state of reading the configuration: its text, to tell where a mistake is, and the keys that
+/// were read, to find those that nobody reads.
+pub struct ConfigReading<'a> {
     pub file: &'a str,
     text: &'a str,
     environment: &'a Environment<'a>,
@@ -109,7 +110,7 @@ pub struct Reading<'a> {
     named: RefCell<BTreeSet<String>>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ConfigReading<'a> {
     pub fn new(file: &'a str, text: &'a str, environment: &'a Environment<'a>) -> Self {
         Self {
             file,
@@ -204,7 +205,7 @@ impl<'a> Reading<'a> {
 
 /// A value and where it stands.
 #[derive(Clone)]
-pub struct Found<'a> {
+pub struct LocatedValue<'a> {
     pub value: &'a DeValue<'a>,
     /// A variable's, word for word.
     text: Option<&'a DeValue<'a>>,
@@ -213,7 +214,7 @@ pub struct Found<'a> {
 
 /// A table of the document, laid under the environment.
 pub struct Section<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a ConfigReading<'a>,
     /// `cache`, or empty for the top.
     path: String,
     pub place: String,
@@ -224,7 +225,7 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub fn top(reading: &'a Reading<'a>, table: &'a DeTable<'a>) -> Self {
+    pub fn top(reading: &'a ConfigReading<'a>, table: &'a DeTable<'a>) -> Self {
         Self {
             reading,
             path: String::new(),
@@ -256,11 +257,11 @@ impl<'a> Section<'a> {
         )
     }
 
-    fn get(&self, key: &'static str) -> Option<Found<'a>> {
+    fn get(&self, key: &'static str) -> Option<LocatedValue<'a>> {
         self.asked.borrow_mut().push(key);
         let found = self.get_variable(key).or_else(|| {
             let value = self.table?.get(key)?;
-            Some(Found {
+            Some(LocatedValue {
                 value: value.get_ref(),
                 text: None,
                 place: self.reading.line(value.span().start),
@@ -270,14 +271,14 @@ impl<'a> Section<'a> {
         Some(found)
     }
 
-    fn get_variable(&self, key: &'static str) -> Option<Found<'a>> {
+    fn get_variable(&self, key: &'static str) -> Option<LocatedValue<'a>> {
         if !self.overlaid {
             return None;
         }
         let name = self.variable(key);
         let variable = self.reading.environment.values.get(name.as_str());
         self.reading.keys.borrow_mut().insert(name.clone());
-        variable.map(|variable| Found {
+        variable.map(|variable| LocatedValue {
             value: &variable.value,
             text: Some(&variable.text),
             place: name,
@@ -299,13 +300,13 @@ impl<'a> Section<'a> {
         self.take_placed(key).map(|(value, _)| value)
     }
 
-    /// The same, with the place for later faults.
+    /// Takes the value with its place, for faults that are found later.
     pub fn take_placed<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
         let found = self.get(key)?;
         self.read(key, found)
     }
 
-    fn read<T: FromValue>(&self, key: &str, found: Found<'a>) -> Option<(T, String)> {
+    fn read<T: FromValue>(&self, key: &str, found: LocatedValue<'a>) -> Option<(T, String)> {
         // A variable has no quotes: an account's digits are a string where a string is asked for.
         let read = T::from_value(found.value).or_else(|why| {
             let read = found.text.map(T::from_value).and_then(Result::ok);
@@ -320,7 +321,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// As [`Section::take_placed`], and a fault where the key is absent.
+    /// Takes the value as [`Section::take_placed`] does; an absent key is a fault.
     pub fn require<T: FromValue>(&self, key: &'static str) -> Option<(T, String)> {
         let Some(found) = self.get(key) else {
             self.fault(&self.place, format!("`{}` is missing", self.full(key)));
@@ -355,7 +356,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The same, where it matters whether it is there.
+    /// Takes the table of that key; `None` where the configuration has none.
     pub fn optional_section(&self, key: &'static str) -> Option<Section<'a>> {
         let section = self.section(key);
         let overlaid = self.overlaid && {

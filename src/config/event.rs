@@ -10,7 +10,7 @@ use url::Url;
 use super::aws::endpoint;
 use super::document::{FromValue, Section, Span};
 use super::settings::Region;
-use crate::event::Pattern;
+use crate::event::EventPattern;
 use crate::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -25,15 +25,15 @@ pub struct Events {
     pub timeout: Duration,
     /// How long what was delivered is kept for another sending.
     pub keep: Duration,
-    pub targets: Vec<Target>,
+    pub targets: Vec<EventTarget>,
 }
 
 /// Somebody who is told.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Target {
+pub struct EventTarget {
     pub name: String,
     /// None: everything.
-    pub pattern: Option<Pattern>,
+    pub pattern: Option<EventPattern>,
     pub to: Destination,
 }
 
@@ -75,7 +75,7 @@ pub struct Topic {
 
 impl Events {
     pub(super) fn read(section: Section<'_>, targets: Vec<Section<'_>>) -> Self {
-        let mut all: Vec<Target> = Vec::new();
+        let mut all: Vec<EventTarget> = Vec::new();
         for one in targets {
             let place = one.place.clone();
             let Some(target) = target(one) else { continue };
@@ -119,11 +119,11 @@ impl FromValue for Address {
     }
 }
 
-fn target(section: Section<'_>) -> Option<Target> {
+fn target(section: Section<'_>) -> Option<EventTarget> {
     let name = section.require::<String>("name");
     let pattern = section.take_placed::<String>("pattern");
     let pattern = pattern.and_then(|(text, place)| {
-        Pattern::parse(&text)
+        EventPattern::parse(&text)
             .map_err(|why| section.fault(&place, format!("`target.pattern`: {why}")))
             .ok()
     });
@@ -178,7 +178,7 @@ fn target(section: Section<'_>) -> Option<Target> {
         }
     };
     section.finish();
-    Some(Target {
+    Some(EventTarget {
         name: name?.0,
         pattern,
         to: to?,

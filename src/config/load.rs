@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
-use super::access::Access;
+use super::access::AccessSettings;
 use super::bundle::Bundle;
-use super::connection::{self, Connection};
-use super::document::{Environment, Fault, Faults, FromValue, Reading, Section};
+use super::connection::{self, ConnectionSettings};
+use super::document::{ConfigReading, Environment, Fault, Faults, FromValue, Section};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc;
-use super::publish::{self, Packages, Publish, Upload};
-use super::report::Report;
+use super::publish::{self, PackageCatalogSettings, PublishSetting, UploadSettings};
+use super::report::ReportSettings;
 use super::repository;
-use super::settings::{Ahead, Cache, Config, Domain, Fetch, Log, Server, Tls};
+use super::settings::{Cache, Config, Domain, Fetch, Log, PrefetchSettings, ServerSettings, Tls};
 use crate::rule::{Action, OriginRules, Rule, Rules};
 
 /// What is laid over and under the file.
@@ -23,7 +23,7 @@ use crate::rule::{Action, OriginRules, Rule, Rules};
 pub struct Learned {
     /// Upstreams of the machine's own clients, for formats that the file has no connection of; none
     /// while the clients have not been asked, and what the file says of such upstreams is believed.
-    pub connections: Option<Vec<Connection>>,
+    pub connections: Option<Vec<ConnectionSettings>>,
     /// Flags of the command line.
     pub listen: Option<String>,
     pub data_dir: Option<PathBuf>,
@@ -31,8 +31,8 @@ pub struct Learned {
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// As it is called in messages.
+pub struct ConfigSource {
+    /// The file's name in messages.
     pub file: String,
     pub text: String,
     pub environment: Vec<(String, String)>,
@@ -42,9 +42,9 @@ pub struct Source {
 ///
 /// # Errors
 /// All its mistakes at once.
-pub fn load(source: &Source, learned: &Learned) -> Result<Config, Faults> {
+pub fn load(source: &ConfigSource, learned: &Learned) -> Result<Config, Faults> {
     let environment = Environment::new(&source.environment);
-    let reading = Reading::new(&source.file, &source.text, &environment);
+    let reading = ConfigReading::new(&source.file, &source.text, &environment);
     let table = DeTable::parse(&source.text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             let before = source.text.get(..span.start).unwrap_or_default();
@@ -71,7 +71,7 @@ pub fn load(source: &Source, learned: &Learned) -> Result<Config, Faults> {
 }
 
 /// What is wrong is a fault of `reading`, and has some value here, so that reading goes on.
-fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config {
+fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config {
     let top = Section::top(reading, table);
     let listen = top
         .take_placed::<String>("listen")
@@ -123,7 +123,8 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
         }
     }
     let written = written_connections.iter();
-    let mut connections: Vec<Connection> = written.map(|it| it.connection.clone()).collect();
+    let mut connections: Vec<ConnectionSettings> =
+        written.map(|it| it.connection.clone()).collect();
     for one in learned.connections.iter().flatten() {
         if !connections
             .iter()
@@ -146,7 +147,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
     });
     let takes_publishes_of = |name: &String| {
         let mut all = repositories.iter().map(|it| &it.publish);
-        all.any(|publish| matches!(publish, Publish::Forward(to) if to.contains(name)))
+        all.any(|publish| matches!(publish, PublishSetting::Forward(to) if to.contains(name)))
     };
     for one in &written_connections {
         if let Some(place) = &one.publish_auth
@@ -177,7 +178,7 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
         anyone_may_read: top.take("anyone_may_read").unwrap_or(false),
         tls: top.optional_section("tls").and_then(Tls::read),
         domain: Domain::read(top.section("domain")),
-        access: Access::read(top.section("access")),
+        access: AccessSettings::read(top.section("access")),
         encryption: top
             .optional_section("encryption")
             .and_then(Encryption::read),
@@ -188,14 +189,14 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
             .collect(),
         events: Events::read(top.section("events"), top.sections("target")),
         log: Log::read(top.section("log")),
-        server: Server::read(top.section("server")),
+        server: ServerSettings::read(top.section("server")),
         cache: Cache::read(top.section("cache")),
         fetch: Fetch::read(top.section("fetch")),
-        ahead: Ahead::read(top.section("ahead")),
-        packages: Packages::read(top.section("packages")),
-        report: Report::read(top.section("report")),
+        ahead: PrefetchSettings::read(top.section("ahead")),
+        packages: PackageCatalogSettings::read(top.section("packages")),
+        report: ReportSettings::read(top.section("report")),
         bundle: Bundle::read(top.section("bundle")),
-        upload: Upload::read(top.section("upload")),
+        upload: UploadSettings::read(top.section("upload")),
         connections,
         repositories,
         rules: Rules::new(rules),
@@ -214,7 +215,8 @@ fn read(reading: &Reading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config
     };
     top.finish();
     reading.finish_variables();
-    let takes_publishes = |repository: &super::Repository| repository.publish != Publish::Deny;
+    let takes_publishes =
+        |repository: &super::RepositorySettings| repository.publish != PublishSetting::Deny;
     if !config.listen.ip().is_loopback()
         && !config.anyone_may_publish
         && !config.access.required

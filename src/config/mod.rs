@@ -17,17 +17,17 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use access::Access;
-pub use connection::{Auth, CodeArtifact, Connection, basic, bearer};
+pub use access::AccessSettings;
+pub use connection::{Auth, CodeArtifact, ConnectionSettings, basic, bearer};
 pub use document::{Fault, Faults, nearest};
 pub use encryption::{Encryption, MasterKey};
-pub use event::{Destination, EventBus, Events, Target, Topic};
-pub use load::{Learned, Source, load};
-pub use oidc::{Oidc, Reach};
-pub use publish::{Packages, Publish, Retention, Upload};
-pub use report::Report;
-pub use repository::{
-    Repository, Source as RepositorySource, is_name as is_repository_name, resolved,
-};
+pub use event::{Destination, EventBus, EventTarget, Events, Topic};
+pub use load::{ConfigSource, Learned, load};
+pub use oidc::{IssuerReach, Oidc};
+pub use publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSettings};
+pub use report::ReportSettings;
+pub use repository::{RepositorySettings, SourceSetting, is_name as is_repository_name, resolved};
 pub use scope::CredentialScope;
-pub use settings::{Ahead, Cache, Config, Domain, Fetch, Log, LogFormat, Server, Tls};
+pub use settings::{
+    Cache, Config, Domain, Fetch, Log, LogFormat, PrefetchSettings, ServerSettings, Tls,
+};

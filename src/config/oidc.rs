@@ -10,7 +10,7 @@ use super::document::{FromValue, Section, Span};
 /// One issuer's tokens, with claims that they have to have, for one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oidc {
-    /// As the token's `iss` says it, to the letter.
+    /// The issuer, exactly as the token's `iss` writes it.
     pub issuer: String,
     pub audience: String,
     /// Claims and what they have to be; `*` and `?` stand for others.
@@ -43,13 +43,13 @@ impl FromValue for Claims {
 
 /// How an address of an issuer's is reached, where that is safe enough for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum IssuerReach {
     Tls,
     /// In plain text, and on this machine.
     Loopback,
 }
 
-impl Reach {
+impl IssuerReach {
     /// Judges the address by its host and not by how its text begins. `None` where nothing is to be
     /// believed that comes from there.
     #[must_use]
@@ -80,7 +80,7 @@ const EXPIRES_MAX: Duration = Duration::from_secs(43_200);
 pub(super) fn read(section: Section<'_>) -> Option<Oidc> {
     let issuer = section.require::<String>("issuer");
     if let Some((text, place)) = &issuer
-        && Reach::of(text).is_none()
+        && IssuerReach::of(text).is_none()
     {
         section.fault(place, "`oidc.issuer` has to begin with https:// and a host");
     }
@@ -118,13 +118,16 @@ mod tests {
     #[test]
     fn an_issuer_is_on_this_machine_by_its_host_and_not_by_how_its_text_begins() {
         for (address, reach) in [
-            ("https://issuer.ci.example", Some(Reach::Tls)),
-            ("https://127.0.0.1/keys", Some(Reach::Tls)),
-            ("http://127.0.0.1:80/keys", Some(Reach::Loopback)),
-            ("http://127.9.9.9/keys", Some(Reach::Loopback)),
-            ("http://[::1]:1/keys", Some(Reach::Loopback)),
-            ("http://[::ffff:127.0.0.1]/keys", Some(Reach::Loopback)),
-            ("http://LOCALHOST/keys", Some(Reach::Loopback)),
+            ("https://issuer.ci.example", Some(IssuerReach::Tls)),
+            ("https://127.0.0.1/keys", Some(IssuerReach::Tls)),
+            ("http://127.0.0.1:80/keys", Some(IssuerReach::Loopback)),
+            ("http://127.9.9.9/keys", Some(IssuerReach::Loopback)),
+            ("http://[::1]:1/keys", Some(IssuerReach::Loopback)),
+            (
+                "http://[::ffff:127.0.0.1]/keys",
+                Some(IssuerReach::Loopback),
+            ),
+            ("http://LOCALHOST/keys", Some(IssuerReach::Loopback)),
             ("http://127.0.0.1.example/keys", None),
             ("http://127.0.0.1x.example/keys", None),
             ("http://127.0.0.1@issuer.example/keys", None),
@@ -137,7 +140,7 @@ mod tests {
             ("file:///keys", None),
             ("127.0.0.1", None),
         ] {
-            assert_eq!(Reach::of(address), reach, "{address}");
+            assert_eq!(IssuerReach::of(address), reach, "{address}");
         }
     }
 }

@@ -9,9 +9,9 @@ use super::document::{FromValue, Section, SomeBytes, Span, nearest};
 use crate::rule::{OriginRule, Pattern, Way};
 use crate::secret::Secret;
 
-/// What happens to a publish.
+/// Where a repository's publishes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Publish {
+pub enum PublishSetting {
     Deny,
     /// Stored here.
     Local,
@@ -31,7 +31,7 @@ impl FromValue for Words {
     }
 }
 
-impl Publish {
+impl PublishSetting {
     pub(super) fn read(section: &Section<'_>) -> (Self, Option<String>) {
         let Some((Words(words), place)) = section.take_placed("publish") else {
             return (Self::Deny, None);
@@ -62,12 +62,12 @@ impl Publish {
 
 /// The package catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Packages {
+pub struct PackageCatalogSettings {
     /// `postgres://…`; none: SQLite in the data directory.
     pub database: Option<Secret>,
 }
 
-impl Packages {
+impl PackageCatalogSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let database = section.take_placed::<Secret>("database");
         if let Some((url, place)) = &database
@@ -86,7 +86,7 @@ impl Packages {
 
 /// The bounds of what is sent to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
+pub struct UploadSettings {
     pub body_bytes_max: u64,
     /// What of a publish is held in memory: manifests, forms, what is read out of archives.
     pub document_bytes_max: u64,
@@ -98,7 +98,7 @@ pub struct Upload {
     pub answer_timeout: Duration,
 }
 
-impl Upload {
+impl UploadSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let bytes = |key, default| section.take::<SomeBytes>(key).map_or(default, |it| it.0);
         let time = |key, default| {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::document::Section;
 
-/// What is remembered of who used what, and of what was missed.
+/// How long usage and wishes are remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ReportSettings {
     /// How long days and pulls are remembered.
     pub keep: Duration,
     /// Lines of who pulled what on one day.
@@ -15,7 +15,7 @@ pub struct Report {
     pub wishes_max: usize,
 }
 
-impl Report {
+impl ReportSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let report = Self {
             keep: section

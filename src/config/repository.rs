@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::connection::Connection;
+use super::connection::ConnectionSettings;
 use super::document::{Section, nearest};
-use super::publish::Publish;
+use super::publish::PublishSetting;
 use crate::package::Format;
 
 /// The name of the built-in repository, and the beginning of those of learned connections.
@@ -27,9 +27,9 @@ impl Unresolved<'_> {
     }
 }
 
-/// What a repository draws on, by name.
+/// A source of a repository, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceSetting {
     /// The packages of a repository's own.
     Own(String),
     Connection(String),
@@ -37,26 +37,26 @@ pub enum Source {
 
 /// A repository with its sources laid out flat.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repository {
+pub struct RepositorySettings {
     pub name: String,
-    pub publish: Publish,
-    /// As they were written: other repositories, and connections.
+    pub publish: PublishSetting,
+    /// The names of other repositories (`upstreams`) and connections (`external`), as configured.
     pub upstreams: Vec<String>,
     pub external: Vec<String>,
     /// A publish whose connection is away waits here for it.
     pub spool: bool,
-    /// What comes through its connections is never evicted.
+    /// Whether files that come through its connections are never evicted.
     pub retain: bool,
     /// Its own packages, its connections, then those of its upstreams, in order, each once.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceSetting>,
 }
 
-impl Repository {
+impl RepositorySettings {
     /// The names of the connections among its sources.
     pub fn connections(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().filter_map(|source| match source {
-            Source::Connection(name) => Some(name.as_str()),
-            Source::Own(_) => None,
+            SourceSetting::Connection(name) => Some(name.as_str()),
+            SourceSetting::Own(_) => None,
         })
     }
 }
@@ -69,7 +69,7 @@ pub(super) struct Written {
     upstreams_place: String,
     external: Vec<String>,
     external_place: String,
-    publish: Publish,
+    publish: PublishSetting,
     publish_place: Option<String>,
     spool: bool,
     retain: bool,
@@ -84,10 +84,10 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     };
     let (upstreams, upstreams_place) = names("upstreams");
     let (external, external_place) = names("external_connections");
-    let (publish, publish_place) = Publish::read(&section);
+    let (publish, publish_place) = PublishSetting::read(&section);
     let spool = section.take_placed("spool");
     if let Some((true, place)) = &spool
-        && !matches!(publish, Publish::Forward(_))
+        && !matches!(publish, PublishSetting::Forward(_))
     {
         section.fault(
             place,
@@ -125,14 +125,14 @@ pub fn is_name(name: &str) -> bool {
         && name.len() <= 100
 }
 
-impl Repository {
+impl RepositorySettings {
     /// A repository that is made while Larder runs: it takes publishes, and its sources are still to
     /// be resolved.
     #[must_use]
     pub fn made(name: &str, upstreams: &[String], external: &[String]) -> Self {
         Self {
             name: name.to_owned(),
-            publish: Publish::Local,
+            publish: PublishSetting::Local,
             upstreams: upstreams.to_vec(),
             external: external.to_vec(),
             spool: false,
@@ -163,10 +163,13 @@ impl Repository {
 /// # Errors
 /// What leads nowhere, or in a circle.
 pub fn resolved(
-    repositories: Vec<Repository>,
-    connections: &[Connection],
-) -> Result<Vec<Repository>, Vec<String>> {
-    let written: Vec<Written> = repositories.into_iter().map(Repository::written).collect();
+    repositories: Vec<RepositorySettings>,
+    connections: &[ConnectionSettings],
+) -> Result<Vec<RepositorySettings>, Vec<String>> {
+    let written: Vec<Written> = repositories
+        .into_iter()
+        .map(RepositorySettings::written)
+        .collect();
     let faults = RefCell::new(Vec::new());
     let all = resolve(&written, connections, &|_, fault| {
         faults.borrow_mut().push(fault.message);
@@ -182,9 +185,9 @@ pub fn resolved(
 /// Resolves names, and refuses what leads nowhere or in a circle.
 pub(super) fn resolve(
     written: &[Written],
-    connections: &[Connection],
+    connections: &[ConnectionSettings],
     report: &dyn Fn(&str, Unresolved<'_>),
-) -> Vec<Repository> {
+) -> Vec<RepositorySettings> {
     let fault = |place: &str, message| {
         report(
             place,
@@ -223,7 +226,7 @@ pub(super) fn resolve(
                 no_connection(&one.external_place, external);
             }
         }
-        if let (Publish::Forward(to), Some(place)) = (&one.publish, &one.publish_place) {
+        if let (PublishSetting::Forward(to), Some(place)) = (&one.publish, &one.publish_place) {
             let mut formats = Vec::new();
             for name in to {
                 match connections.iter().find(|it| it.name == *name) {
@@ -260,7 +263,7 @@ pub(super) fn resolve(
                     format!("the upstreams of `{}` lead in a circle: {circle}", one.name),
                 );
             }
-            Repository {
+            RepositorySettings {
                 name: one.name.clone(),
                 publish: one.publish.clone(),
                 upstreams: one.upstreams.clone(),
@@ -285,11 +288,11 @@ fn collect<'a>(
     one: &'a Written,
     by_name: &BTreeMap<&'a str, &'a Written>,
     path: &mut Vec<&'a str>,
-    sources: &mut Vec<Source>,
+    sources: &mut Vec<SourceSetting>,
 ) -> Option<String> {
     path.push(&one.name);
-    let own = [Source::Own(one.name.clone())];
-    let external = one.external.iter().cloned().map(Source::Connection);
+    let own = [SourceSetting::Own(one.name.clone())];
+    let external = one.external.iter().cloned().map(SourceSetting::Connection);
     for source in own.into_iter().chain(external) {
         if !sources.contains(&source) {
             sources.push(source);
@@ -313,9 +316,12 @@ fn collect<'a>(
 /// one of them names it as an upstream and none has its name. It draws on every connection that no
 /// other repository names, those of the machine's own clients among them, which is why it is no door
 /// that nobody asked for. A configured `public` that says nothing about sources draws on the same.
-pub(super) fn with_public(mut written: Vec<Written>, connections: &[Connection]) -> Vec<Written> {
+pub(super) fn with_public(
+    mut written: Vec<Written>,
+    connections: &[ConnectionSettings],
+) -> Vec<Written> {
     let is_named = |name: &String| written.iter().any(|one| one.external.contains(name));
-    let mut rest: Vec<&Connection> = connections.iter().collect();
+    let mut rest: Vec<&ConnectionSettings> = connections.iter().collect();
     rest.retain(|connection| !is_named(&connection.name));
     rest.sort_by_key(|connection| {
         let mut served = Format::SERVED.iter();
@@ -329,14 +335,14 @@ pub(super) fn with_public(mut written: Vec<Written>, connections: &[Connection])
     match written.iter_mut().find(|one| one.name == PUBLIC) {
         Some(public) => {
             let is_bare = public.external.is_empty() && public.upstreams.is_empty();
-            if is_bare && public.publish == Publish::Deny {
+            if is_bare && public.publish == PublishSetting::Deny {
                 public.external = external;
             }
         }
         None if is_wanted => {
-            let made = Repository {
-                publish: Publish::Deny,
-                ..Repository::made(PUBLIC, &[], &external)
+            let made = RepositorySettings {
+                publish: PublishSetting::Deny,
+                ..RepositorySettings::made(PUBLIC, &[], &external)
             };
             written.push(made.written());
         }

@@ -10,16 +10,16 @@ use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::access::Access;
+use super::access::AccessSettings;
 use super::bundle::Bundle;
-use super::connection::Connection;
+use super::connection::ConnectionSettings;
 use super::document::{Bytes, FromValue, Section, SomeBytes, Span, nearest};
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc::Oidc;
-use super::publish::{Packages, Publish, Retention, Upload};
-use super::report::Report;
-use super::repository::{Repository, Source};
+use super::publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSettings};
+use super::report::ReportSettings;
+use super::repository::{RepositorySettings, SourceSetting};
 use crate::package::Format;
 use crate::rule::{OriginRules, Rules};
 
@@ -34,22 +34,22 @@ pub struct Config {
     pub anyone_may_read: bool,
     pub tls: Option<Tls>,
     pub domain: Domain,
-    pub access: Access,
+    pub access: AccessSettings,
     /// None: blobs lie plain.
     pub encryption: Option<Encryption>,
     pub oidc: Vec<Oidc>,
     pub events: Events,
     pub log: Log,
-    pub server: Server,
+    pub server: ServerSettings,
     pub cache: Cache,
     pub fetch: Fetch,
-    pub ahead: Ahead,
-    pub packages: Packages,
-    pub report: Report,
+    pub ahead: PrefetchSettings,
+    pub packages: PackageCatalogSettings,
+    pub report: ReportSettings,
     pub bundle: Bundle,
-    pub upload: Upload,
-    pub connections: Vec<Connection>,
-    pub repositories: Vec<Repository>,
+    pub upload: UploadSettings,
+    pub connections: Vec<ConnectionSettings>,
+    pub repositories: Vec<RepositorySettings>,
     pub rules: Rules,
     pub origins: OriginRules,
     pub retain: Vec<Retention>,
@@ -69,7 +69,7 @@ pub struct Domain {
     pub name: String,
     /// The account that owns it: twelve digits.
     pub owner: String,
-    /// As it stands in ARNs.
+    /// The region, as ARNs name it.
     pub region: String,
 }
 
@@ -91,7 +91,7 @@ pub struct Log {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Threads that serve sockets; 0: one per core.
     pub threads: usize,
     /// Names beside localhost that Larder on loopback answers by, where nobody has to say who they
@@ -110,7 +110,7 @@ pub struct Server {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Of evictable blobs on disk.
+    /// The bound on evictable blobs on disk.
     pub max_size: u64,
     /// Disk space that is left free: below it, nothing new is kept.
     pub min_free: u64,
@@ -125,7 +125,7 @@ pub struct Cache {
     pub blob_mapped: u64,
     /// Answers of late that are given again by one look-up.
     pub answers_max: usize,
-    /// What evidence says of packages, in memory.
+    /// The bound on facts about packages in memory.
     pub facts_memory: u64,
     /// For how long a real 404 is remembered.
     pub absent_for: Duration,
@@ -159,7 +159,7 @@ pub struct Fetch {
 
 /// Going ahead of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ahead {
+pub struct PrefetchSettings {
     pub enabled: bool,
     /// Requests under way.
     pub at_once: usize,
@@ -181,8 +181,10 @@ impl Config {
             return Vec::new();
         };
         let takes_its_own = repository.sources.iter().any(|source| match source {
-            Source::Own(name) => named(name).is_some_and(|own| own.publish == Publish::Local),
-            Source::Connection(_) => false,
+            SourceSetting::Own(name) => {
+                named(name).is_some_and(|own| own.publish == PublishSetting::Local)
+            }
+            SourceSetting::Connection(_) => false,
         });
         let has = |format| {
             self.connections.iter().any(|one| {
@@ -412,7 +414,7 @@ fn networks(section: &Section<'_>, key: &'static str) -> Vec<IpNet> {
     words.iter().filter_map(read).collect()
 }
 
-impl Server {
+impl ServerSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let server = Self {
             threads: section.take("threads").unwrap_or(0),
@@ -457,7 +459,7 @@ impl Cache {
     }
 }
 
-impl Ahead {
+impl PrefetchSettings {
     pub(super) fn read(section: Section<'_>) -> Self {
         let ahead = Self {
             enabled: section.take("enabled").unwrap_or(true),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::load::*;
 use super::*;
 
-fn source(text: &str) -> Source {
-    Source {
+fn source(text: &str) -> ConfigSource {
+    ConfigSource {
         file: "larder.toml".to_owned(),
         text: text.to_owned(),
         environment: Vec::new(),
@@ -130,7 +130,7 @@ fn listening_beyond_loopback_has_to_be_meant() {
 
 #[test]
 fn the_environment_lies_over_the_file() {
-    let source = Source {
+    let source = ConfigSource {
         environment: vec![
             ("LARDER_CACHE_MAX_SIZE".to_owned(), "1GiB".to_owned()),
             ("LARDER_OFFLINE".to_owned(), "true".to_owned()),
@@ -174,7 +174,7 @@ fn secrets_stand_in_no_file() {
 }
 
 fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
-    let source = Source {
+    let source = ConfigSource {
         environment: variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -313,7 +313,7 @@ fn a_setting_that_would_do_nothing_or_something_else_is_named() {
         ("public_url = \"https://u:p@x.example\"\n".to_owned(), "`public_url` stands in every document"),
         ("public_url = \"packages.corp.example\"\n".to_owned(), "`public_url` has to begin with"),
     ] {
-        let source = Source {
+        let source = ConfigSource {
             file: "t.toml".to_owned(),
             ..source(&format!("data_dir = \"/x\"\n{text}"))
         };
@@ -333,7 +333,8 @@ fn the_built_in_repository_draws_on_what_no_other_names() {
     let learned = |names: &[&str]| {
         let formats = names.iter().map(|name| name.parse().unwrap());
         let connections = formats.map(|format: crate::package::Format| {
-            Connection::new(&format!("public:{format}"), format, "https://up.example/").unwrap()
+            ConnectionSettings::new(&format!("public:{format}"), format, "https://up.example/")
+                .unwrap()
         });
         Learned {
             data_dir: Some("/data".into()),
@@ -342,7 +343,7 @@ fn the_built_in_repository_draws_on_what_no_other_names() {
         }
     };
     let sources = |text: &str, names: &[&str]| -> Vec<String> {
-        let source = Source {
+        let source = ConfigSource {
             file: "larder.toml".to_owned(),
             text: text.to_owned(),
             environment: Vec::new(),

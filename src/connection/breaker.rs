@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What failed.
+/// What of the upstream failed.
 #[derive(Clone, Copy, Debug)]
-pub enum Failure<'a> {
+pub enum UpstreamFailure<'a> {
     Connecting,
     /// The host answered that this resource fails, or did not answer in time.
     Resource(&'a str),
@@ -70,11 +70,11 @@ impl Breaker {
     }
 
     /// Whether it rests from now on, and did not before.
-    pub fn failed(&self, failure: Failure<'_>) -> bool {
+    pub fn failed(&self, failure: UpstreamFailure<'_>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
-            Failure::Connecting => state.connecting = state.connecting.saturating_add(1),
-            Failure::Resource(resource) => {
+            UpstreamFailure::Connecting => state.connecting = state.connecting.saturating_add(1),
+            UpstreamFailure::Resource(resource) => {
                 if state.resources.len() < self.failures_max {
                     state.resources.insert(self.hasher.hash_one(resource));
                 }
@@ -100,14 +100,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_failures_in_a_row_it_rests_and_then_one_tries() {
         let breaker = Breaker::new(2, Duration::from_secs(5));
-        assert!(!breaker.failed(Failure::Connecting));
+        assert!(!breaker.failed(UpstreamFailure::Connecting));
         assert_eq!(breaker.resting(), None);
-        assert!(breaker.failed(Failure::Connecting));
+        assert!(breaker.failed(UpstreamFailure::Connecting));
         assert!(breaker.resting().is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(breaker.resting(), None);
         assert!(breaker.resting().is_some(), "only one tries");
-        assert!(!breaker.failed(Failure::Connecting), "it rested before");
+        assert!(
+            !breaker.failed(UpstreamFailure::Connecting),
+            "it rested before"
+        );
         assert!(breaker.succeeded());
         assert!(!breaker.succeeded());
         assert_eq!(breaker.resting(), None);
@@ -117,10 +120,10 @@ mod tests {
     async fn one_resource_that_fails_again_and_again_is_not_the_whole_upstream() {
         let breaker = Breaker::new(2, Duration::from_secs(5));
         for _ in 0..10 {
-            assert!(!breaker.failed(Failure::Resource("/a")));
+            assert!(!breaker.failed(UpstreamFailure::Resource("/a")));
         }
         assert_eq!(breaker.resting(), None);
-        assert!(breaker.failed(Failure::Resource("/b")));
+        assert!(breaker.failed(UpstreamFailure::Resource("/b")));
         assert!(breaker.resting().is_some());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
-use super::breaker::{Breaker, Failure};
+use super::breaker::{Breaker, UpstreamFailure};
 use super::cdn_loop::{CDN_LOOP, LoopId};
 use super::credential::Credential;
 use super::error::{Error, transport};
@@ -24,7 +24,7 @@ use crate::config;
 use crate::format::bounded::{Bounded, TooLong};
 use crate::format::path;
 use crate::package::{Format, Location, UpstreamUrl};
-use crate::telemetry::{Egress, FetchLabels, Metrics, Turn};
+use crate::telemetry::{Egress, FetchLabels, Metrics, UpstreamChange};
 
 const REDIRECTS_MAX: usize = 10;
 
@@ -39,7 +39,7 @@ pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct UpstreamRequest {
     pub method: Method,
     pub url: UpstreamUrl,
     pub accept: &'static str,
@@ -52,7 +52,7 @@ pub struct Ask {
     pub patience: Duration,
 }
 
-impl Ask {
+impl UpstreamRequest {
     #[must_use]
     pub fn get(url: UpstreamUrl, accept: &'static str, patience: Duration) -> Self {
         Self {
@@ -211,7 +211,7 @@ impl From<Error> for Unanswered {
     }
 }
 
-/// A registry outside.
+/// A registry outside, with its address, credential, bounds and health.
 pub struct Connection {
     pub name: String,
     pub format: Format,
@@ -226,17 +226,19 @@ pub struct Connection {
     reach: Reach,
     publish_reach: Reach,
     loop_id: LoopId,
-    /// Of the registry itself.
+    /// Breaker and throttle of the registry itself.
     health: Arc<Health>,
-    /// Of other hosts, by scheme, host and port.
+    /// Breakers and throttles of other hosts that documents and redirects lead to, by scheme, host
+    /// and port.
     others: moka::sync::Cache<String, Arc<Health>>,
     failures_max: usize,
     rest: Duration,
-    /// Documents and assets have places of their own: an asset under way waits for documents.
+    /// Bounds on concurrent requests. Assets have a bound of their own, since a download may wait for
+    /// a document; with one bound, downloads alone could fill it and wait for ever.
     document_places: Arc<Semaphore>,
     asset_places: Arc<Semaphore>,
     retries: usize,
-    config: config::Connection,
+    config: config::ConnectionSettings,
     metrics: Arc<Metrics>,
     egress: Arc<Egress>,
 }
@@ -246,7 +248,7 @@ impl Connection {
     /// Where a certificate or a credential cannot be used.
     #[allow(clippy::disallowed_methods, reason = "this is the door to registries")]
     pub fn new(
-        config: &config::Connection,
+        config: &config::ConnectionSettings,
         all: &config::Config,
         metrics: &Arc<Metrics>,
         loop_id: &LoopId,
@@ -299,21 +301,21 @@ impl Connection {
     /// Whether it was made of this configuration: then a reload keeps it, pools and moods
     /// included.
     #[must_use]
-    pub fn is_of(&self, config: &config::Connection, offline: bool) -> bool {
+    pub fn is_of(&self, config: &config::ConnectionSettings, offline: bool) -> bool {
         self.config == *config && self.offline == (config.offline || offline)
     }
 
-    /// Whether upstream throttles or fails just now: what nobody waits for is not asked then.
+    /// Whether upstream throttles or fails at the moment. Prefetching pauses then.
     #[must_use]
     pub fn has_trouble(&self) -> bool {
         self.health.throttle.until().is_some() || self.health.breaker.has_failures()
     }
 
-    /// Asks, waits and tries again as far as the request's patience goes.
+    /// Sends the request; waits and retries until the request's patience ends.
     ///
     /// # Errors
-    /// What upstream said instead, by name.
-    pub async fn ask(&self, ask: &Ask) -> Result<Opened, Error> {
+    /// Upstream's failure, classified.
+    pub async fn ask(&self, ask: &UpstreamRequest) -> Result<Opened, Error> {
         let deadline = Instant::now() + ask.patience;
         let mut backoff = backon::ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
@@ -328,7 +330,7 @@ impl Connection {
                     if Instant::now() + retry_after < deadline =>
                 {
                     let wait_ms = retry_after.as_millis();
-                    tracing::info!(connection = %self.name, wait_ms, "`{}` asks to wait", self.name);
+                    tracing::info!(connection = %self.name, wait_ms, "Connection `{}` was throttled by its registry and waits", self.name);
                     // At least a moment, so that a wait of nothing is no busy loop.
                     tokio::time::sleep(retry_after.max(THROTTLED_MIN)).await;
                     continue;
@@ -343,7 +345,7 @@ impl Connection {
         }
     }
 
-    async fn ask_once(&self, ask: &Ask) -> Result<Opened, Error> {
+    async fn ask_once(&self, ask: &UpstreamRequest) -> Result<Opened, Error> {
         if self.offline {
             return Err(Error::Offline);
         }
@@ -381,13 +383,13 @@ impl Connection {
             }
             Err(Unanswered { error, health }) => (health, Err(error)),
         };
-        // What never was a request says nothing of anybody.
+        // Health is `None` where no request was sent: that says nothing about any host.
         if let Some(health) = health {
             match &answer {
                 Err(error) if error.is_failing() => {
                     let failure = match error {
-                        Error::Unreachable { .. } => Failure::Connecting,
-                        _ => Failure::Resource(ask.url.as_str()),
+                        Error::Unreachable { .. } => UpstreamFailure::Connecting,
+                        _ => UpstreamFailure::Resource(ask.url.as_str()),
                     };
                     if health.breaker.failed(failure) && health.host == Host::Registry {
                         self.tell(Some(error.to_string()));
@@ -412,8 +414,8 @@ impl Connection {
         answer
     }
 
-    /// How the host of an address is doing: the registry's own, or one that its documents and
-    /// redirects lead to. Neither answers for the other.
+    /// The health of the address's host: the registry itself, or a host that its documents and
+    /// redirects lead to. The failures of one do not count against the other.
     fn health(&self, url: &Url) -> Arc<Health> {
         if self.reach.is_configured(url) {
             return Arc::clone(&self.health);
@@ -425,7 +427,7 @@ impl Connection {
     }
 
     fn tell(&self, cause: Option<String>) {
-        self.metrics.upstreams.tell(Turn {
+        self.metrics.upstreams.tell(UpstreamChange {
             connection: self.name.clone(),
             cause,
         });
@@ -435,7 +437,7 @@ impl Connection {
     /// hosts that let it through are in `admitted`: none is asked twice whether it may be asked.
     async fn follow(
         &self,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         admitted: &mut Vec<Arc<Health>>,
     ) -> Result<Answered, Unanswered> {
         let mut url = Url::clone(&ask.url);
@@ -504,7 +506,7 @@ impl Connection {
         self.url.origin() == url.origin() && url.path().starts_with(path::folder(own))
     }
 
-    async fn headers(&self, ask: &Ask, url: &Url) -> Result<HeaderMap, Error> {
+    async fn headers(&self, ask: &UpstreamRequest, url: &Url) -> Result<HeaderMap, Error> {
         let mut headers = ask.headers.clone();
         headers.insert(
             USER_AGENT,
@@ -590,7 +592,7 @@ impl Connection {
 
     fn judge(
         &self,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         answered: Answered,
         place: OwnedSemaphorePermit,
     ) -> Result<Opened, Error> {

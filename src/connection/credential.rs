@@ -1,5 +1,5 @@
-//! How a connection says who it is: a header that stands in the configuration, or a token that
-//! CodeArtifact gives and that is renewed before it ends.
+//! The credential of a connection: a header from the configuration, or a token that is fetched from
+//! CodeArtifact and renewed before it expires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::error::Error;
-use crate::aws::Account;
+use crate::aws::AwsAccount;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
 use crate::format::TokenScheme;
@@ -24,19 +24,19 @@ use crate::format::bounded::{Bounded, TooLong};
 use crate::package::Format;
 use crate::secret::Secret;
 
-/// How long a token's giver may take.
+/// CodeArtifact must give a token within this time.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A giver who failed is left alone for so long, since many may be waiting.
+/// After a failed renewal nobody tries again for this long: many requests may be waiting.
 const REST: Duration = Duration::from_secs(5);
-/// A token is renewed so long before it ends, or in the last quarter of its time.
+/// A token is renewed this long before it expires, or in the last quarter of its lifetime.
 const MARGIN_SECONDS_MAX: i64 = 600;
-/// A token's answer is a few kilobytes.
+/// A real answer with a token is a few kilobytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// What a connection's requests carry.
+/// The credential that a connection's requests carry.
 pub(super) enum Credential {
-    Standing(HeaderName, HeaderValue),
-    Rented(Box<Rented>),
+    StaticHeader(HeaderName, HeaderValue),
+    CodeArtifact(Box<CodeArtifactToken>),
 }
 
 impl Credential {
@@ -46,29 +46,30 @@ impl Credential {
                 let name = name
                     .parse::<HeaderName>()
                     .map_err(|_| format!("`{name}` is no header name"))?;
-                Ok(Self::Standing(name, sensitive(value)?))
+                Ok(Self::StaticHeader(name, sensitive(value)?))
             }
-            Auth::CodeArtifact(place) => {
-                Ok(Self::Rented(Box::new(Rented::new(place, format, http))))
-            }
+            Auth::CodeArtifact(place) => Ok(Self::CodeArtifact(Box::new(CodeArtifactToken::new(
+                place, format, http,
+            )))),
         }
     }
 
     /// The header of a request that is sent now.
     pub(super) async fn header(&self) -> Result<(HeaderName, HeaderValue), Error> {
         match self {
-            Self::Standing(name, value) => Ok((name.clone(), value.clone())),
-            // Boxed: it happens once in hours, and would be a part of every request.
-            Self::Rented(rented) => Ok((AUTHORIZATION, Box::pin(rented.value()).await?)),
+            Self::StaticHeader(name, value) => Ok((name.clone(), value.clone())),
+            // Boxed, because a renewal is rare and its future would enlarge that of every request.
+            Self::CodeArtifact(token) => Ok((AUTHORIZATION, Box::pin(token.value()).await?)),
         }
     }
 
-    /// What upstream said to a request with it: whether to ask again, with another one.
+    /// Takes note of upstream's status to a request with this credential. Returns whether to repeat
+    /// the request with a new token.
     pub(super) fn answered(&self, status: StatusCode, value: Option<&HeaderValue>) -> bool {
         match self {
-            Self::Rented(rented) if status == StatusCode::UNAUTHORIZED => rented.forget(value),
-            Self::Rented(rented) => rented.was_taken(),
-            Self::Standing(..) => false,
+            Self::CodeArtifact(token) if status == StatusCode::UNAUTHORIZED => token.forget(value),
+            Self::CodeArtifact(token) => token.was_taken(),
+            Self::StaticHeader(..) => false,
         }
     }
 }
@@ -80,14 +81,15 @@ fn sensitive(value: &Secret) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// CodeArtifact's token (API reference, `GetAuthorizationToken`).
-pub(super) struct Rented {
+/// A CodeArtifact token that is renewed in time (API reference, `GetAuthorizationToken`).
+pub(super) struct CodeArtifactToken {
     place: CodeArtifact,
     format: Format,
-    account: Account,
+    account: AwsAccount,
     http: reqwest::Client,
     held: ArcSwapOption<Token>,
-    /// Who renews holds it; in it, the last failure.
+    /// Held while a token is renewed. Remembers the last failure, so that waiters do not retry at
+    /// once.
     renewal: Mutex<Option<(Instant, Error)>>,
 }
 
@@ -107,19 +109,19 @@ struct Answer {
     expiration: f64,
 }
 
-impl Rented {
+impl CodeArtifactToken {
     fn new(place: &CodeArtifact, format: Format, http: &reqwest::Client) -> Self {
         Self {
             place: place.clone(),
             format,
-            account: Account::new(&place.region),
+            account: AwsAccount::new(&place.region),
             http: http.clone(),
             held: ArcSwapOption::empty(),
             renewal: Mutex::new(None),
         }
     }
 
-    /// The token's header; while one renews it, the others go on with the old one.
+    /// Returns the header. While one request renews the token, the others go on with the old one.
     async fn value(&self) -> Result<HeaderValue, Error> {
         let now = clock::unix_now();
         let held = self.held.load_full().filter(|token| now < token.ends_at);
@@ -131,7 +133,7 @@ impl Rented {
             (Some(token), Err(_)) => return Ok(token.value.clone()),
             (None, Err(_)) => self.renewal.lock().await,
         };
-        // Somebody may have been faster.
+        // Another request may have renewed it while this one waited.
         if let Some(token) = self.held.load_full().filter(|it| now < it.renew_at) {
             return Ok(token.value.clone());
         }
@@ -147,20 +149,20 @@ impl Rented {
                 info!(
                     domain = self.place.domain,
                     seconds = token.ends_at - now,
-                    "CodeArtifact gave a token"
+                    "A CodeArtifact token was fetched"
                 );
                 self.held.store(Some(Arc::new(token)));
                 Ok(value)
             }
             Err(error) => {
-                warn!(domain = self.place.domain, %error, "CodeArtifact's token is not renewed");
+                warn!(domain = self.place.domain, %error, "Fetching a CodeArtifact token failed; an earlier one is used until it expires");
                 *failed = Some((Instant::now(), error.clone()));
                 held.map(|token| token.value.clone()).ok_or(error)
             }
         }
     }
 
-    /// The token works: should it be refused later, it was revoked.
+    /// Notes that upstream accepted the token. If it is refused later, it was revoked.
     fn was_taken(&self) -> bool {
         if let Some(token) = self.held.load().as_ref() {
             token.taken.store(true, Ordering::Relaxed);
@@ -168,8 +170,8 @@ impl Rented {
         false
     }
 
-    /// Drops a token that worked and no longer does, so that the next request asks for another.
-    /// One that never worked stays: its successor would not either.
+    /// Drops a token that worked before and is refused now, so that the next request fetches a new
+    /// one. A token that never worked is kept: a new one would not work either.
     fn forget(&self, value: Option<&HeaderValue>) -> bool {
         let held = self.held.load_full();
         match &held {
@@ -229,7 +231,7 @@ impl Rented {
 
     fn token(&self, answer: &Answer) -> Result<Token, Error> {
         let token = Secret::new(&answer.authorization_token);
-        // The name of the user counts for nothing (CodeArtifact user guide, "Using CodeArtifact
+        // The user name is ignored (CodeArtifact user guide, "Using CodeArtifact
         // with …").
         let value = match self.format.protocol().token_scheme() {
             TokenScheme::Bearer => config::bearer(&token),
@@ -266,7 +268,7 @@ impl Rented {
     }
 }
 
-/// When a token is renewed that is given now.
+/// When to renew a token that was given `now`.
 fn renew_at(now: i64, ends_at: i64) -> i64 {
     let margin = (ends_at.saturating_sub(now) / 4).min(MARGIN_SECONDS_MAX);
     ends_at.saturating_sub(margin)

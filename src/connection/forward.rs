@@ -225,13 +225,13 @@ impl Connection {
             mut headers,
             credentials,
         } = forward.headers;
-        let mut rented = None;
+        let mut sent = None;
         if forward.as_client {
             headers.extend(credentials);
         } else if let Some(credential) = self.publish_credential_for(&forward.url) {
             let (name, value) = credential.header().await?;
             headers.insert(name, value.clone());
-            rented = Some((credential, value));
+            sent = Some((credential, value));
         }
         headers.insert(CDN_LOOP.clone(), self.loop_header());
         let uri: Uri = self
@@ -248,7 +248,7 @@ impl Connection {
         match answer {
             Err(_) => Err(Error::TimedOut),
             Ok(Ok(response)) => {
-                if let Some((credential, value)) = rented {
+                if let Some((credential, value)) = sent {
                     credential.answered(response.status(), Some(&value));
                 }
                 Ok(response)

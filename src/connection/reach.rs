@@ -110,7 +110,7 @@ struct Bounds {
 impl Reach {
     /// Where it may read.
     #[must_use]
-    pub fn to_read(connection: &config::Connection) -> Self {
+    pub fn to_read(connection: &config::ConnectionSettings) -> Self {
         // A registry keeps its files beside its index, so that a path does not bound it.
         let own = CredentialScope::of_origin(&connection.url);
         Self::of(
@@ -123,7 +123,7 @@ impl Reach {
     /// Where it may publish: also at the address that was configured for that, of which no document
     /// says anything.
     #[must_use]
-    pub fn to_publish(connection: &config::Connection) -> Self {
+    pub fn to_publish(connection: &config::ConnectionSettings) -> Self {
         let own = CredentialScope::of_origin(&connection.url).into_iter();
         let publish_url = connection.publish_url.as_ref();
         let upload = publish_url.and_then(CredentialScope::of_registry);
@@ -137,7 +137,7 @@ impl Reach {
     }
 
     fn of(
-        connection: &config::Connection,
+        connection: &config::ConnectionSettings,
         configured: Vec<CredentialScope>,
         proxies: Vec<String>,
     ) -> Self {
@@ -306,7 +306,7 @@ mod tests {
     use crate::package::Format;
 
     fn reach(url: &str, hosts: &[&str]) -> Reach {
-        let mut connection = config::Connection::new("c", Format::Npm, url).unwrap();
+        let mut connection = config::ConnectionSettings::new("c", Format::Npm, url).unwrap();
         connection.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         Reach::to_read(&connection)
     }
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_proxys_host_is_open_to_no_document() {
         let connection =
-            config::Connection::new("c", Format::Npm, "http://registry.example/").unwrap();
+            config::ConnectionSettings::new("c", Format::Npm, "http://registry.example/").unwrap();
         let own = CredentialScope::of_origin(&connection.url).into_iter();
         let proxies = ["127.0.0.1", "10.0.0.5", "proxy.corp", "localhost"];
         let proxies = proxies.map(str::to_owned).to_vec();
@@ -409,7 +409,8 @@ mod tests {
     #[test]
     fn where_publishes_go_is_nothing_to_reads() {
         let mut connection =
-            config::Connection::new("c", Format::Npm, "https://registry.example/npm/").unwrap();
+            config::ConnectionSettings::new("c", Format::Npm, "https://registry.example/npm/")
+                .unwrap();
         let publish_url = Url::parse("http://10.0.0.5:81/upload/").unwrap();
         connection.publish_url = Some(publish_url.clone());
         let (read, publish) = (Reach::to_read(&connection), Reach::to_publish(&connection));

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::send::Sender;
 use crate::clock;
-use crate::config::{Events, Target};
+use crate::config::{EventTarget, Events};
 use crate::store::packages::{Delivery, Packages};
 use crate::task::{PAUSE_MAX, Tasks, pause_after};
 
@@ -49,7 +49,7 @@ impl Deliverer {
                 if !events.targets.is_empty()
                     && let Err(error) = own.packages.deliveries().forget_delivered(before).await
                 {
-                    warn!(%error, "What was delivered long ago is still kept");
+                    warn!(%error, "Deleting old deliveries failed; they are kept until the next attempt");
                 }
                 tokio::time::sleep(FORGOTTEN_EVERY).await;
             }
@@ -95,7 +95,7 @@ impl Deliverer {
     }
 
     /// Delivers what is due to one target; says when something is due next.
-    async fn round(&self, events: &Events, target: &Target) -> Option<i64> {
+    async fn round(&self, events: &Events, target: &EventTarget) -> Option<i64> {
         loop {
             let due = self
                 .packages
@@ -105,7 +105,7 @@ impl Deliverer {
             let due = match due {
                 Ok(due) => due,
                 Err(error) => {
-                    warn!(%error, "Events that wait cannot be read");
+                    warn!(%error, "Reading the waiting events failed; they are delivered later");
                     return Some(clock::unix_ms_now() + ms(PAUSE_MAX));
                 }
             };
@@ -126,7 +126,7 @@ impl Deliverer {
         }
     }
 
-    async fn deliver(&self, events: &Events, target: &Target, mut one: Delivery) {
+    async fn deliver(&self, events: &Events, target: &EventTarget, mut one: Delivery) {
         // Another process leaves it alone for as long as this one may take.
         let claimed_until = clock::unix_ms_now() + ms(events.timeout) + 5000;
         let claimed = self
@@ -138,7 +138,7 @@ impl Deliverer {
             Ok(true) => one.next_at = claimed_until,
             Ok(false) => return,
             Err(error) => {
-                warn!(%error, "An event that waits cannot be claimed");
+                warn!(%error, "Claiming a waiting event failed; it is delivered later");
                 return;
             }
         }
@@ -153,7 +153,7 @@ impl Deliverer {
                     target = target.name,
                     event = one.event,
                     said,
-                    "An event is put aside; `larder events replay` sends it again"
+                    "An event was refused too often and is put aside; `larder events replay` sends it again"
                 );
                 ("dead", now, said)
             }
@@ -163,7 +163,7 @@ impl Deliverer {
                     event = one.event,
                     said,
                     attempts,
-                    "An event was not taken, and is sent again later"
+                    "An event's target did not accept it; it is sent again later"
                 );
                 ("waiting", now + ms(pause_after(one.attempts)), said)
             }
@@ -173,7 +173,7 @@ impl Deliverer {
             .deliveries()
             .record(&one, state, attempts, next_at, &said);
         if let Err(error) = noted.await {
-            warn!(%error, "Whether an event was delivered is not noted: it goes again");
+            warn!(%error, "Recording an event's delivery failed; the event may be sent twice");
         }
     }
 }

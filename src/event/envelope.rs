@@ -29,7 +29,7 @@ impl Envelope {
         now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    /// As JSON.
+    /// The envelope as JSON.
     #[must_use]
     pub fn to_value(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()

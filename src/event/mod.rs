@@ -8,4 +8,4 @@ mod send;
 
 pub use deliver::Deliverer;
 pub use envelope::{Changes, Envelope, Operation, VersionChange};
-pub use pattern::{Malformed, Pattern};
+pub use pattern::{EventPattern, MalformedPattern};

@@ -9,16 +9,16 @@ use wildmatch::WildMatchPattern;
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern is malformed: {0}")]
-pub struct Malformed(String);
+pub struct MalformedPattern(String);
 
 /// `*` stands for any characters, and nothing else for another: what no text has, never matches one.
 type Wildcard = WildMatchPattern<'*', '\u{0}'>;
 
 /// Which events are let through.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pattern(Node);
+pub struct EventPattern(Node);
 
-/// What an object of the event has to be.
+/// The conditions on an object of the event.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Node {
     /// All of them.
@@ -34,7 +34,7 @@ enum Member {
     Values(Vec<Test>),
 }
 
-/// What a value has to be.
+/// The conditions on a value.
 #[derive(Clone, Debug, PartialEq)]
 enum Test {
     Exact(Value),
@@ -64,16 +64,16 @@ enum Order {
     Greater,
 }
 
-fn malformed<T>(why: impl Into<String>) -> Result<T, Malformed> {
-    Err(Malformed(why.into()))
+fn malformed<T>(why: impl Into<String>) -> Result<T, MalformedPattern> {
+    Err(MalformedPattern(why.into()))
 }
 
-impl Pattern {
+impl EventPattern {
     /// Reads a pattern.
     ///
     /// # Errors
     /// What about it is none.
-    pub fn parse(text: &str) -> Result<Self, Malformed> {
+    pub fn parse(text: &str) -> Result<Self, MalformedPattern> {
         match serde_json::from_str(text) {
             Ok(Value::Object(pattern)) => Ok(Self(node(&pattern)?)),
             Ok(_) => malformed("it is no JSON object"),
@@ -88,7 +88,7 @@ impl Pattern {
     }
 }
 
-fn node(written: &Map<String, Value>) -> Result<Node, Malformed> {
+fn node(written: &Map<String, Value>) -> Result<Node, MalformedPattern> {
     let mut node = Node::default();
     for (key, value) in written {
         if key == "$or" {
@@ -125,7 +125,7 @@ fn node(written: &Map<String, Value>) -> Result<Node, Malformed> {
     Ok(node)
 }
 
-fn text(operator: &str, value: &Value) -> Result<String, Malformed> {
+fn text(operator: &str, value: &Value) -> Result<String, MalformedPattern> {
     match value {
         Value::String(text) => Ok(text.clone()),
         _ => malformed(format!("`{operator}` takes a string")),
@@ -133,7 +133,7 @@ fn text(operator: &str, value: &Value) -> Result<String, Malformed> {
 }
 
 /// A string, or one whose case is ignored.
-fn cased(operator: &str, value: &Value) -> Result<(String, Case), Malformed> {
+fn cased(operator: &str, value: &Value) -> Result<(String, Case), MalformedPattern> {
     match value {
         Value::Object(one) if one.len() == 1 => match one.get("equals-ignore-case") {
             Some(value) => Ok((text(operator, value)?.to_lowercase(), Case::Ignored)),
@@ -143,7 +143,7 @@ fn cased(operator: &str, value: &Value) -> Result<(String, Case), Malformed> {
     }
 }
 
-fn test(value: &Value) -> Result<Test, Malformed> {
+fn test(value: &Value) -> Result<Test, MalformedPattern> {
     let operator = match value {
         Value::Object(operator) => operator,
         Value::Array(_) => return malformed("a list within a list is no value"),
@@ -178,7 +178,7 @@ fn test(value: &Value) -> Result<Test, Malformed> {
     })
 }
 
-fn wildcard(text: &str) -> Result<Wildcard, Malformed> {
+fn wildcard(text: &str) -> Result<Wildcard, MalformedPattern> {
     if text.contains("**") {
         return malformed("two `*` side by side");
     }
@@ -189,7 +189,7 @@ fn wildcard(text: &str) -> Result<Wildcard, Malformed> {
 }
 
 /// A value, a list of them, or one comparison.
-fn anything_but(value: &Value) -> Result<Vec<Test>, Malformed> {
+fn anything_but(value: &Value) -> Result<Vec<Test>, MalformedPattern> {
     match value {
         Value::Array(all) if !all.is_empty() => all
             .iter()
@@ -223,7 +223,7 @@ fn anything_but(value: &Value) -> Result<Vec<Test>, Malformed> {
     }
 }
 
-fn numeric(value: &Value) -> Result<Vec<(Order, f64)>, Malformed> {
+fn numeric(value: &Value) -> Result<Vec<(Order, f64)>, MalformedPattern> {
     let wrong = "`numeric` takes an operator and a number, or two of each";
     let Value::Array(parts) = value else {
         return malformed(wrong);
@@ -387,7 +387,7 @@ mod tests {
             (json!({ "source": ["aws.s3"], "$or": [{ "detail": { "sequenceNumber": [7] } }] }), false),
         ];
         for (pattern, matches) in cases {
-            let parsed = Pattern::parse(&pattern.to_string()).unwrap();
+            let parsed = EventPattern::parse(&pattern.to_string()).unwrap();
             assert_eq!(parsed.matches(&event()), matches, "{pattern}");
         }
     }
@@ -413,7 +413,7 @@ mod tests {
             r#"{ "source": [{ "wildcard": "a**b" }] }"#,
             r#"{ "$or": [] }"#,
         ] {
-            assert!(Pattern::parse(text).is_err(), "{text}");
+            assert!(EventPattern::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -14,9 +14,9 @@ use sha2::Sha256;
 use tokio::sync::{Mutex, OnceCell};
 use url::{Url, form_urlencoded};
 
-use crate::aws::Account;
+use crate::aws::AwsAccount;
 use crate::clock;
-use crate::config::{Destination, EventBus, Target, Topic};
+use crate::config::{Destination, EventBus, EventTarget, Topic};
 use crate::format::bounded::Bounded;
 use crate::secret::Secret;
 use crate::store::packages::Delivery;
@@ -32,7 +32,7 @@ pub struct Sender {
     /// Made when there is somebody to tell.
     http: OnceCell<reqwest::Client>,
     /// By region; no more of them than targets.
-    accounts: Mutex<HashMap<String, Arc<Account>>>,
+    accounts: Mutex<HashMap<String, Arc<AwsAccount>>>,
     tasks: Tasks,
 }
 
@@ -81,7 +81,7 @@ impl Sender {
             let mut accounts = self.accounts.lock().await;
             let account = accounts
                 .entry(region.to_owned())
-                .or_insert_with(|| Arc::new(Account::new(region)));
+                .or_insert_with(|| Arc::new(AwsAccount::new(region)));
             Arc::clone(account)
         };
         let mut request = Request::builder().method(Method::POST).uri(url.as_str());
@@ -162,7 +162,7 @@ impl Sender {
     }
 
     /// Sends one; what the target said.
-    pub async fn send(&self, target: &Target, one: &Delivery) -> Result<String, String> {
+    pub async fn send(&self, target: &EventTarget, one: &Delivery) -> Result<String, String> {
         match &target.to {
             Destination::Webhook { url, secret } => {
                 let now = clock::unix_now();

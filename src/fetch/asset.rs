@@ -1,4 +1,5 @@
-//! Immutable assets: one download however many want it, verified before its last piece is let go.
+//! Fetches immutable files (assets): one download however many clients want the file. The last piece
+//! is sent only after the digests were verified.
 
 use std::sync::Arc;
 
@@ -16,20 +17,21 @@ use super::stock::Stocks;
 use super::store_problem;
 use crate::clock;
 use crate::config;
-use crate::connection::{Ask, Connection, Error, Opened};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Expected, PackageId, Promise, UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
-    self, Arrival, Arrivals, Blob, Head, Incoming, Keeping, Leader, NotKept, Phase, Progress, Store,
+    self, Arrival, Arrivals, Blob, DownloadHead, DownloadProgress, Incoming, Keeping, Leader,
+    NotKept, Phase, Store,
 };
 use crate::task::Tasks;
 
-/// An asset to be fetched: what evidence says of it, with its addresses resolved.
+/// A request for an asset: the facts about it, with its addresses resolved.
 #[derive(Clone)]
-pub struct Wanted {
+pub struct WantedAsset {
     pub connection: Arc<Connection>,
     pub key: AssetKey,
     pub facts: AssetFacts,
@@ -38,13 +40,13 @@ pub struct Wanted {
     pub promises: Vec<(Promise, UpstreamUrl)>,
 }
 
-impl Wanted {
+impl WantedAsset {
     pub(super) fn algorithms(&self) -> Vec<Algorithm> {
         match &self.facts.expectation {
             Expectation::Known(expected) => {
                 expected.iter().map(|digest| digest.algorithm()).collect()
             }
-            // What the promise will be is not known before its bytes are hashed.
+            // Which algorithm such a promise uses is not known before the body is hashed.
             Expectation::Promised(promises) | Expectation::Required(promises)
                 if promises.iter().any(|promise| promise.algorithm.is_none()) =>
             {
@@ -62,14 +64,14 @@ impl Wanted {
         self.key.asset.to_string()
     }
 
-    /// Whether nothing is taken without a promise: then no byte is handed out before it is known.
+    /// Whether a promised digest is required. No byte is sent before the promise is known then.
     #[must_use]
-    pub fn is_guess(&self) -> bool {
+    pub fn requires_promise(&self) -> bool {
         matches!(self.facts.expectation, Expectation::Required(_))
     }
 }
 
-/// What a fetch ended with.
+/// The result of a download.
 #[derive(Clone)]
 pub struct Landed {
     pub row: Arc<AssetRow>,
@@ -85,13 +87,13 @@ pub struct AssetFetcher {
     pub(super) promises: PromiseReader,
     stocks: Stocks,
     rows: Cache<AssetKey, Arc<AssetRow>>,
-    /// Real 404s of late.
+    /// Assets to which upstream answered 404 lately.
     absent: Cache<AssetKey, Problem>,
     arrivals: Arrivals<AssetKey, Landed>,
 }
 
 impl AssetFetcher {
-    /// `rows_max` bounds what is known in memory of assets.
+    /// At most `rows_max` assets' rows are kept in memory.
     pub(super) fn new(
         store: &Arc<Store>,
         config: &config::Config,
@@ -115,7 +117,7 @@ impl AssetFetcher {
         })
     }
 
-    /// The asset as it was fetched before: its row, and its blob where that is still here.
+    /// Finds the asset among those fetched before: its row, and its blob unless it was evicted.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
@@ -141,15 +143,15 @@ impl AssetFetcher {
         Ok(Some((row, blob)))
     }
 
-    /// The asset as it was fetched before, once a download that may be under way is over.
+    /// Waits for a download of the asset that may be under way, then finds it as `find` does.
     ///
     /// # Errors
-    /// As [`AssetFetcher::find`].
-    pub async fn at_rest(
+    /// Those of [`AssetFetcher::find`].
+    pub async fn find_when_done(
         &self,
         key: &AssetKey,
     ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
-        self.arrivals.over(key).await;
+        self.arrivals.wait_until_done(key).await;
         self.find(key).await
     }
 
@@ -164,7 +166,7 @@ impl AssetFetcher {
 
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
-    pub async fn fetch(self: &Arc<Self>, wanted: &Wanted) -> (Phase<Landed>, Outcome) {
+    pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
         if let Some(problem) = self.absent.get(&wanted.key).await {
             return (Phase::Failed(problem), Outcome::Hit);
         }
@@ -183,23 +185,23 @@ impl AssetFetcher {
         (phase, outcome)
     }
 
-    async fn lead(self: Arc<Self>, wanted: Wanted, leader: Leader<Landed>) {
-        // Another download may have ended between the look and this one's start.
+    async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>) {
+        // Another download may have ended between the look-up above and the start of this one.
         if let Ok(Some((row, Some(blob)))) = self.find(&wanted.key).await {
             leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
             return;
         }
-        let (progress, seen) = watch::channel(Progress::Flowing);
+        let (progress, seen) = watch::channel(DownloadProgress::Flowing);
         match self.download(&wanted, &leader, &progress, seen).await {
             Ok((blob, row)) => leader.is_at(Phase::Stored(blob, Landed { row, is_new: true })),
             Err(Ending::Unkept(why)) => {
-                info!(asset = %wanted.key.asset, why = why.as_str(), "An asset is passed on without being kept");
+                info!(asset = %wanted.key.asset, why = why.as_str(), "A file was not stored; it is passed on to the client");
                 settle(&progress, disk_full(&wanted));
                 leader.is_at(Phase::Unkept(why));
             }
             Err(Ending::Problem(problem)) => {
                 if problem.kind == Kind::NotFound
-                    && !wanted.is_guess()
+                    && !wanted.requires_promise()
                     && !wanted.connection.offline
                 {
                     self.absent
@@ -214,17 +216,17 @@ impl AssetFetcher {
 
     async fn download(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         leader: &Leader<Landed>,
-        progress: &watch::Sender<Progress>,
-        seen: watch::Receiver<Progress>,
+        progress: &watch::Sender<DownloadProgress>,
+        seen: watch::Receiver<DownloadProgress>,
     ) -> Result<(Blob, Arc<AssetRow>), Ending> {
         let started = Instant::now();
         let name = &wanted.connection.name;
         let failed = |error: Error| Ending::Problem(error.problem(name, &wanted.what()));
-        // What holds the digests and the content are asked for at once.
+        // The resource that holds the digests and the file itself are fetched at the same time.
         let ask = self.ask_for(wanted, HeaderMap::new());
-        let (ahead, known) = if wanted.is_guess() {
+        let (ahead, known) = if wanted.requires_promise() {
             let (opened, expected) =
                 tokio::join!(wanted.connection.ask(&ask), self.expected(wanted));
             let expected = expected.map_err(failed)?;
@@ -241,7 +243,7 @@ impl AssetFetcher {
                     Some(opened) => opened,
                     None => wanted.connection.ask(&ask).await.map_err(failed)?,
                 };
-                let head = Head {
+                let head = DownloadHead {
                     size: opened.length(),
                     media_type: media_type(&opened.headers),
                     last_modified: opened.header(LAST_MODIFIED),
@@ -285,8 +287,8 @@ impl AssetFetcher {
             first_seen: clock::unix_now(),
             fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         };
-        // The followers need not wait for the disk.
-        progress.send_replace(Progress::Verified {
+        // The bytes are verified. Followers may send the end while the file is still being synced.
+        progress.send_replace(DownloadProgress::Verified {
             blob: row.blob,
             size: row.size,
         });
@@ -297,7 +299,7 @@ impl AssetFetcher {
         match self.store.records().add_asset(&wanted.key, &row).await {
             Ok(true) => self.tell_pulled(&wanted.key, &row.version),
             Ok(false) => {}
-            Err(error) => warn!(%error, "An asset's row was not written"),
+            Err(error) => warn!(%error, "Writing a file's row failed; it may be fetched again"),
         }
         let row = Arc::new(row);
         self.rows.insert(wanted.key.clone(), Arc::clone(&row)).await;
@@ -305,7 +307,7 @@ impl AssetFetcher {
         Ok((blob, row))
     }
 
-    /// Tells that a version is here for the first time; nobody waits for that.
+    /// Sends the event that a version came in for the first time, in the background.
     fn tell_pulled(&self, key: &AssetKey, version: &str) {
         let packages = self.store.packages();
         if !packages.events().has_listeners() {
@@ -318,23 +320,23 @@ impl AssetFetcher {
                 .events()
                 .tell_pulled(&key.connection, &package, &version);
             if let Err(error) = told.await {
-                warn!(%error, package, version, "That a version was pulled is not told");
+                warn!(%error, package, version, "Recording the event of a pulled version failed; no target is told");
             }
         });
     }
 
-    pub(super) fn ask_for(&self, wanted: &Wanted, headers: HeaderMap) -> Ask {
-        Ask {
+    pub(super) fn ask_for(&self, wanted: &WantedAsset, headers: HeaderMap) -> UpstreamRequest {
+        UpstreamRequest {
             headers,
             identity: true,
-            ..Ask::get(wanted.url.clone(), "*/*", self.config.patience)
+            ..UpstreamRequest::get(wanted.url.clone(), "*/*", self.config.patience)
         }
     }
 
-    /// Pours the body into the store, resuming it where it breaks off.
+    /// Writes the body to the store. A download that breaks off is resumed.
     async fn pour(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         opened: &mut Opened,
         incoming: &mut Incoming,
     ) -> Result<(), Ending> {
@@ -360,7 +362,7 @@ impl AssetFetcher {
                 ));
             }
             resumes_left -= 1;
-            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off, resuming it");
+            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off and is resumed");
             *opened = self
                 .resume(wanted, incoming.sent(), validator.as_ref())
                 .await
@@ -370,11 +372,11 @@ impl AssetFetcher {
         }
     }
 
-    /// Asks for the rest. Upstream that begins anew is skipped forward to where we were: whether
-    /// both halves belong together shows in the digest.
+    /// Asks for the rest of the body. Where upstream sends the whole body again, the part that we
+    /// have is skipped; the digest will show whether both halves belong together.
     async fn resume(
         &self,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
         at: u64,
         validator: Option<&HeaderValue>,
     ) -> Result<Opened, Error> {
@@ -409,15 +411,15 @@ impl AssetFetcher {
             };
         }
         if matches!(wanted.facts.expectation, Expectation::FirstSeen) && at > 0 {
-            // Nothing would tell two different bodies apart.
+            // No digest is promised, so halves of two different bodies would not be noticed.
             return Err(Error::Body("it changed while it was fetched".to_owned()));
         }
         opened.skip(at).await?;
         Ok(opened)
     }
 
-    /// What the bytes have to be.
-    pub(super) async fn expected(&self, wanted: &Wanted) -> Result<Expected, Error> {
+    /// The digests that the bytes must have.
+    pub(super) async fn expected(&self, wanted: &WantedAsset) -> Result<Expected, Error> {
         let promised = match &wanted.facts.expectation {
             Expectation::Known(expected) => return Ok(expected.clone()),
             Expectation::Promised(_) | Expectation::Required(_) => {
@@ -427,10 +429,10 @@ impl AssetFetcher {
             }
             Expectation::FirstSeen => Expected::none(),
         };
-        if !promised.is_empty() || wanted.is_guess() {
+        if !promised.is_empty() || wanted.requires_promise() {
             return Ok(promised);
         }
-        // Nothing is promised: what was seen first is the measure.
+        // Upstream promises no digest: later downloads must match the first one.
         let pinned = self
             .store
             .catalog()
@@ -456,7 +458,7 @@ impl AssetFetcher {
         }
     }
 
-    /// Forgets which assets the connection lately did not have.
+    /// Forgets the connection's recent 404s.
     pub(super) async fn forget_absent(&self, connection: &str) {
         for (key, _) in &self.absent {
             if *key.connection == *connection {
@@ -466,24 +468,25 @@ impl AssetFetcher {
     }
 }
 
-/// Tells the followers, unless they were told that all is well: then only the keeping failed.
-fn settle(progress: &watch::Sender<Progress>, problem: Problem) {
+/// Tells the followers that the download failed. Does nothing where they were already told that the
+/// bytes are verified: then only storing them failed.
+fn settle(progress: &watch::Sender<DownloadProgress>, problem: Problem) {
     progress.send_if_modified(|progress| {
-        let flowing = matches!(progress, Progress::Flowing);
+        let flowing = matches!(progress, DownloadProgress::Flowing);
         if flowing {
-            *progress = Progress::Failed(problem);
+            *progress = DownloadProgress::Failed(problem);
         }
         flowing
     });
 }
 
-/// How a download ends that does not end well.
+/// How a download failed.
 enum Ending {
     Unkept(NotKept),
     Problem(Problem),
 }
 
-fn ending(error: store::Error, wanted: &Wanted) -> Ending {
+fn ending(error: store::Error, wanted: &WantedAsset) -> Ending {
     match error {
         store::Error::NotKept(why) => Ending::Unkept(why),
         error if error.is_unverified() => Ending::Problem(unverified(wanted, error)),
@@ -492,7 +495,7 @@ fn ending(error: store::Error, wanted: &Wanted) -> Ending {
 }
 
 pub(super) fn unverified(
-    wanted: &Wanted,
+    wanted: &WantedAsset,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Problem {
     Problem::new(
@@ -507,7 +510,7 @@ pub(super) fn unverified(
     .caused_by(error)
 }
 
-fn unpromised(wanted: &Wanted) -> Problem {
+fn unpromised(wanted: &WantedAsset) -> Problem {
     Problem::not_found(
         Decider::Connection(wanted.connection.name.clone()),
         format!(
@@ -517,7 +520,7 @@ fn unpromised(wanted: &Wanted) -> Problem {
     )
 }
 
-fn disk_full(wanted: &Wanted) -> Problem {
+fn disk_full(wanted: &WantedAsset) -> Problem {
     Problem::new(
         Kind::Unavailable {
             retry_after: std::time::Duration::from_secs(1),
@@ -528,7 +531,7 @@ fn disk_full(wanted: &Wanted) -> Problem {
     .advice("ask again: it is passed on without being kept then")
 }
 
-/// What `If-Range` may carry: a strong validator (RFC 9110 §13.1.5).
+/// The strong validator for `If-Range` (RFC 9110 §13.1.5), where upstream sent one.
 fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
     let etag = headers
         .get(ETAG)

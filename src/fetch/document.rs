@@ -1,4 +1,5 @@
-//! Mutable resources: fresh, revalidated, or stale while upstream fails.
+//! Fetches mutable resources (documents). An answer is fresh from the cache, confirmed by upstream
+//! (304), fetched anew, or stale while upstream fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,43 +17,45 @@ use super::promise::PromiseReader;
 use super::{Fetcher, ResourceKey, store_problem};
 use crate::clock;
 use crate::config;
-use crate::connection::{Ask, Connection, Error, Opened};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
 use crate::store::{self, Blob, Keeping, Store};
 use crate::task::{Flights, Tasks};
 
-/// After this long a document is fetched anew whatever its validators say: a registry that
-/// answers 304 for ever would keep a package without its new versions.
+/// A document of this age is fetched again in full, without `If-None-Match`: a registry that wrongly
+/// answers 304 for ever would otherwise hide all new versions.
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
-/// A document that was checked this recently is not asked for again by those who want it now.
+/// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
-/// Documents are held in memory up to this size where the disk takes nothing.
+/// While the disk is full, documents up to this size are passed on from memory.
 const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How fresh a document has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshen {
     AsCached,
-    /// Something that it does not name was asked for: upstream is asked at once.
+    /// Upstream is asked at once, because somebody wants something that the stored document does not
+    /// name.
     Now,
 }
 
 /// Where a document's bytes are.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum DocumentContent {
     Stored(Blob),
-    /// The store had no room.
+    /// In memory, because the store had no room.
     Passing(Bytes),
 }
 
-/// Whether a document is still the one that is known of its resource.
+/// A flag that everything made from a document shares. It ends when a newer document takes the
+/// place of this one, or this one is forgotten.
 #[derive(Clone, Debug, Default)]
-pub struct Currency(Arc<AtomicBool>);
+pub struct StillCurrent(Arc<AtomicBool>);
 
-impl Currency {
-    /// Another took its place, or it was forgotten.
+impl StillCurrent {
+    /// Marks the document, and everything made from it, as out of date.
     pub fn end(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -67,31 +70,31 @@ impl Currency {
 #[derive(Clone, Debug)]
 pub struct Document {
     pub row: DocumentRow,
-    pub content: Content,
+    pub content: DocumentContent,
     pub outcome: Outcome,
     pub url: Url,
-    pub currency: Currency,
+    pub still_current: StillCurrent,
 }
 
-/// A document of late, without its bytes: no file is held open for it.
+/// A document that was used lately: its row without its bytes, so that no file is kept open.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct KnownDocument {
     row: DocumentRow,
     url: Url,
-    /// [`Outcome::Stale`] for the moment after a failure, in which upstream is not asked again.
+    /// [`Outcome::Stale`] shortly after upstream failed; it is not asked again in this time.
     outcome: Outcome,
-    currency: Currency,
+    still_current: StillCurrent,
 }
 
 impl Document {
-    /// The bytes, all of them.
+    /// Reads the whole document into memory.
     ///
     /// # Errors
     /// Where the disk fails.
     pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
         match &self.content {
-            Content::Passing(bytes) => Ok(bytes.clone()),
-            Content::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
+            DocumentContent::Passing(bytes) => Ok(bytes.clone()),
+            DocumentContent::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
         }
     }
 
@@ -99,23 +102,24 @@ impl Document {
         now < self.row.fresh_until
     }
 
-    /// Whether upstream lets it be served while it is asked (RFC 5861 §3).
+    /// Whether upstream allows the old document to be served while a new one is fetched (RFC 5861
+    /// §3, `stale-while-revalidate`).
     fn may_be_served(&self, now: i64) -> bool {
         self.outcome != Outcome::Stale && now < self.row.fresh_until + self.row.stale_for
     }
 }
 
-/// A mutable resource that somebody wants.
+/// A request for a mutable resource.
 #[derive(Clone, Debug)]
 pub struct Sought<'a> {
-    /// Names it within its connection.
+    /// The resource's key, unique within its connection.
     pub key: &'a str,
     pub url: &'a UpstreamUrl,
     pub accept: &'static str,
     pub freshen: Freshen,
-    /// The resources that hold its digests; none for documents.
+    /// The resources that hold the digests of the content; empty for documents.
     pub promises: Vec<Promise>,
-    /// How a problem calls it.
+    /// The resource's name in error messages.
     pub what: &'a str,
 }
 
@@ -133,17 +137,17 @@ struct Job {
 pub struct DocumentFetcher {
     store: Arc<Store>,
     config: config::Fetch,
-    /// For how long a document is fresh of which upstream never said so.
+    /// For how long a document is fresh where upstream sends no `Cache-Control`.
     pub(super) fresh_for: Duration,
     promises: PromiseReader,
-    known: Cache<ResourceKey, Arc<Known>>,
-    /// Real 404s of late.
+    known: Cache<ResourceKey, Arc<KnownDocument>>,
+    /// Resources to which upstream answered 404 lately.
     absent: Cache<ResourceKey, ()>,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
 }
 
 impl DocumentFetcher {
-    /// `rows_max` bounds what is known in memory of documents.
+    /// At most `rows_max` documents' rows are kept in memory.
     pub(super) fn new(
         store: &Arc<Store>,
         config: &config::Config,
@@ -158,7 +162,7 @@ impl DocumentFetcher {
             promises: promises.clone(),
             known: Cache::builder()
                 .max_capacity(rows_max)
-                .eviction_listener(|_, known: Arc<Known>, _| known.currency.end())
+                .eviction_listener(|_, known: Arc<KnownDocument>, _| known.still_current.end())
                 .build(),
             absent: Cache::builder()
                 .max_capacity(rows_max)
@@ -168,7 +172,7 @@ impl DocumentFetcher {
         })
     }
 
-    /// The document, as fresh as asked for.
+    /// Returns the document, as fresh as `sought` asks for.
     ///
     /// # Errors
     /// Where upstream does not have it, its bytes are not what was promised, or upstream fails
@@ -236,7 +240,7 @@ impl DocumentFetcher {
         }))
     }
 
-    /// What is stored of the resource, whatever its age, and without asking anybody.
+    /// Returns the stored document, whatever its age; upstream is not asked.
     ///
     /// # Errors
     /// Where the catalog or the disk fails.
@@ -261,20 +265,20 @@ impl DocumentFetcher {
             },
         };
         let blob = self.store.blob(known.row.blob).await?;
-        // What was evicted is a miss.
+        // A document whose blob was evicted counts as a miss.
         Ok(blob.map(|blob| {
             Arc::new(Document {
                 row: known.row.clone(),
-                content: Content::Stored(blob),
+                content: DocumentContent::Stored(blob),
                 outcome: known.outcome,
                 url: known.url.clone(),
-                currency: known.currency.clone(),
+                still_current: known.still_current.clone(),
             })
         }))
     }
 
     /// Reads the document's row from the catalog.
-    async fn recall(&self, key: &ResourceKey) -> Result<Option<Arc<Known>>, Problem> {
+    async fn recall(&self, key: &ResourceKey) -> Result<Option<Arc<KnownDocument>>, Problem> {
         let row = self
             .store
             .catalog()
@@ -283,11 +287,11 @@ impl DocumentFetcher {
             .await?;
         let Some(known) = row.and_then(|row| {
             let url = Url::parse(&row.url).ok()?;
-            Some(Arc::new(Known {
+            Some(Arc::new(KnownDocument {
                 row,
                 url,
                 outcome: Outcome::Hit,
-                currency: Currency::default(),
+                still_current: StillCurrent::default(),
             }))
         }) else {
             return Ok(None);
@@ -302,7 +306,7 @@ impl DocumentFetcher {
         known: Option<Arc<Document>>,
     ) -> Result<Arc<Document>, Problem> {
         let started = tokio::time::Instant::now();
-        // Another flight may have landed between the look and this one's start.
+        // Another fetch may have ended between the look-up above and the start of this one.
         if known.is_none()
             && self.known.contains_key(&job.key)
             && let Some(landed) = self.find(&job.key).await?
@@ -327,8 +331,9 @@ impl DocumentFetcher {
             Err(error) => error,
         };
         if let (true, Some(known)) = (error.is_outage(), &known) {
-            warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` fails, serving a stale document");
-            // Those who ask in the next moment need not wait for the same failure.
+            warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` failed; a stale document is served");
+            // Requests within the next second get the stale document at once, instead of waiting for
+            // the same failure.
             let mut rested = stale(known).as_ref().clone();
             rested.row.fresh_until = clock::unix_now() + 1;
             let rested = Arc::new(rested);
@@ -342,7 +347,7 @@ impl DocumentFetcher {
     }
 
     async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
-        let mut ask = Ask::get(job.url.clone(), job.accept, self.config.patience);
+        let mut ask = UpstreamRequest::get(job.url.clone(), job.accept, self.config.patience);
         let Some(known) = known else {
             return job.connection.ask(&ask).await;
         };
@@ -427,7 +432,7 @@ impl DocumentFetcher {
                     }
                     taking(error, &job.what)
                 })?;
-                Content::Stored(
+                DocumentContent::Stored(
                     verified
                         .keep(Keeping::Cached)
                         .await
@@ -435,8 +440,8 @@ impl DocumentFetcher {
                 )
             }
             Err(store::Error::NotKept(why)) => {
-                info!(document = %job.key.key, why = why.as_str(), "A document is passed on without being kept");
-                Content::Passing(
+                info!(document = %job.key.key, why = why.as_str(), "A document was not stored; it is passed on from memory");
+                DocumentContent::Passing(
                     opened
                         .body(max.min(UNKEPT_BYTES_MAX))
                         .await
@@ -447,8 +452,8 @@ impl DocumentFetcher {
         };
         let now = clock::unix_now();
         let (blob, size) = match &content {
-            Content::Stored(blob) => (blob.id(), blob.size()),
-            Content::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
+            DocumentContent::Stored(blob) => (blob.id(), blob.size()),
+            DocumentContent::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
         };
         let document = Arc::new(Document {
             row: DocumentRow {
@@ -468,9 +473,9 @@ impl DocumentFetcher {
             content,
             outcome: Outcome::Hit,
             url,
-            currency: Currency::default(),
+            still_current: StillCurrent::default(),
         });
-        if matches!(document.content, Content::Stored(_)) {
+        if matches!(document.content, DocumentContent::Stored(_)) {
             self.remember(&job.connection, &job.key, &document).await;
         }
         self.absent.invalidate(&job.key).await;
@@ -499,24 +504,24 @@ impl DocumentFetcher {
             .add_document(&key.connection, &key.key, package.as_ref(), &document.row)
             .await
         {
-            warn!(%error, "A document's row was not written");
+            warn!(%error, "Writing a document's row failed; it may be fetched again");
         }
         self.note(key, document).await;
     }
 
     /// Remembers the document in memory, without its bytes.
     async fn note(&self, key: &ResourceKey, document: &Document) {
-        let known = Known {
+        let known = KnownDocument {
             row: document.row.clone(),
             url: document.url.clone(),
             outcome: document.outcome,
-            currency: Currency::default(),
+            still_current: StillCurrent::default(),
         };
         self.known.insert(key.clone(), Arc::new(known)).await;
     }
 
-    /// Forgets what is held in memory of those of the connection's documents whose keys `concerns`
-    /// says yes to. Their answers end, and their rows are read again.
+    /// Forgets the connection's documents for whose keys `concerns` returns true. Replies made from
+    /// them are no longer given again, and their rows are read from the catalog anew.
     pub(super) async fn forget(&self, connection: &str, concerns: impl Fn(&str) -> bool) {
         for (key, _) in &self.known {
             if *key.connection == *connection && concerns(&key.key) {
@@ -525,7 +530,7 @@ impl DocumentFetcher {
         }
     }
 
-    /// Forgets which documents the connection lately did not have.
+    /// Forgets the connection's recent 404s.
     pub(super) async fn forget_absent(&self, connection: &str) {
         for (key, ()) in &self.absent {
             if *key.connection == *connection {
@@ -535,7 +540,7 @@ impl DocumentFetcher {
     }
 }
 
-/// Why a body was not taken.
+/// Why a body was not stored.
 enum Taking {
     Failed(Error),
     Refused(Problem),

@@ -12,10 +12,10 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use asset::{AssetFetcher, Landed, Wanted};
-pub use document::{Content, Currency, Document, DocumentFetcher, Freshen, Sought};
+pub use asset::{AssetFetcher, Landed, WantedAsset};
+pub use document::{Document, DocumentContent, DocumentFetcher, Freshen, Sought, StillCurrent};
 pub use outcome::Outcome;
-pub use pass::Pass;
+pub use pass::PassThrough;
 pub use promise::PromiseReader;
 pub use stock::{Stock, Stocks};
 

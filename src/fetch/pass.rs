@@ -9,18 +9,18 @@ use http::HeaderMap;
 use http::header::LAST_MODIFIED;
 use tokio::sync::mpsc;
 
-use super::asset::{AssetFetcher, Wanted, unverified};
+use super::asset::{AssetFetcher, WantedAsset, unverified};
 use super::document::media_type;
 use crate::package::Digester;
 use crate::problem::Problem;
-use crate::store::{self, Head};
+use crate::store::{self, DownloadHead};
 
 /// How much of the end is held back.
 const HELD_BACK_BYTES: usize = 64 * 1024;
 
 /// A body on its way through.
-pub struct Pass {
-    pub head: Head,
+pub struct PassThrough {
+    pub head: DownloadHead,
     pub pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 }
 
@@ -29,7 +29,7 @@ impl AssetFetcher {
     ///
     /// # Errors
     /// Where upstream does not give it.
-    pub async fn pass(self: &Arc<Self>, wanted: &Wanted) -> Result<Pass, Problem> {
+    pub async fn pass(self: &Arc<Self>, wanted: &WantedAsset) -> Result<PassThrough, Problem> {
         let what = wanted.key.asset.to_string();
         let ask = self.ask_for(wanted, HeaderMap::new());
         let mut opened = wanted
@@ -37,7 +37,7 @@ impl AssetFetcher {
             .ask(&ask)
             .await
             .map_err(|error| error.problem(&wanted.connection.name, &what))?;
-        let head = Head {
+        let head = DownloadHead {
             size: opened.length(),
             media_type: media_type(&opened.headers),
             last_modified: opened.header(LAST_MODIFIED),
@@ -98,6 +98,6 @@ impl AssetFetcher {
                 }
             }
         });
-        Ok(Pass { head, pieces })
+        Ok(PassThrough { head, pieces })
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::config;
-use crate::connection::{Ask, Connection, Error};
+use crate::connection::{Connection, Error, UpstreamRequest};
 use crate::package::{Algorithm, Expected, Promise, UpstreamUrl};
 use crate::store;
 use crate::telemetry::Metrics;
@@ -69,7 +69,7 @@ impl PromiseReader {
         url: &UpstreamUrl,
     ) -> Result<Expected, Error> {
         const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
-        let ask = Ask::get(url.clone(), "*/*", self.patience);
+        let ask = UpstreamRequest::get(url.clone(), "*/*", self.patience);
         let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
         Ok(connection.format.protocol().promised(promise, &body))
     }
@@ -77,6 +77,6 @@ impl PromiseReader {
     /// Says in the log and the metrics that bytes were not what was promised.
     pub(super) fn note_broken(&self, connection: &Connection, what: &str, error: &store::Error) {
         self.metrics.unverified.inc();
-        warn!(connection = %connection.name, %error, "{what} from `{}` is not what was promised; nothing is kept", connection.name);
+        warn!(connection = %connection.name, %error, "{what} from `{}` does not match its promised digest; nothing is stored", connection.name);
     }
 }

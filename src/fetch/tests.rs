@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Learned, Source, load};
+use crate::config::{ConfigSource, Learned, load};
 use crate::connection::{Connection, LoopId};
 use crate::package::{AssetId, BlobId, Expected, PackageId, UpstreamPath};
 use crate::store::Keeping;
@@ -23,7 +23,7 @@ struct Fixture {
 impl Fixture {
     async fn open() -> Self {
         crate::use_ring();
-        let source = Source {
+        let source = ConfigSource {
             file: "larder.toml".to_owned(),
             text: CONFIG.to_owned(),
             environment: Vec::new(),
@@ -135,7 +135,7 @@ async fn an_outdated_document_ends_its_answers_and_the_others_go_on() {
     let right = it.freshen("right-pad").await.unwrap();
     let keys = ["left-pad".to_owned()];
     it.fetcher.outdate(NPM, Some(&keys)).await.unwrap();
-    assert!(left.currency.has_ended() && !right.currency.has_ended());
+    assert!(left.still_current.has_ended() && !right.still_current.has_ended());
     let left = it.freshen("left-pad").await.unwrap();
     assert_eq!(left.row.fresh_until, 0);
 }
@@ -164,7 +164,7 @@ async fn an_asset_whose_bytes_were_lost_is_known_and_not_here() {
     assert!(blob.is_some());
     let retention = it.fetcher.store().retention();
     retention.lay_aside(row.blob).await.unwrap();
-    let (row, blob) = assets.at_rest(&key).await.unwrap().unwrap();
+    let (row, blob) = assets.find_when_done(&key).await.unwrap().unwrap();
     assert_eq!(row.version, "1.3.0");
     assert!(blob.is_none());
 }

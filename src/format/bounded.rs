@@ -1,4 +1,4 @@
-//! What comes from outside and is held in memory: read up to a bound, and never cut in silence.
+//! Reads input from outside into memory, up to a bound. Longer input is an error, never cut.
 
 use std::io::{Read, Write};
 
@@ -94,7 +94,7 @@ impl Write for Bounded {
 }
 
 impl TooLong {
-    /// As a problem; `what` is how it calls what was read.
+    /// The problem for the client; `what` names the input.
     #[must_use]
     pub fn problem(self, what: &str) -> Problem {
         let bytes_max = self.bytes_max;

@@ -10,10 +10,10 @@ use http::HeaderName;
 use super::maven::Maven;
 use super::upload::{Inspected, SHA256, Upload};
 use super::{
-    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
-    Documents, ErrorBody, Evidence, FormatError, Own, Prefetch, Protocol, RenderInput, Rendering,
-    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Versions,
-    at_its_path, plain_error,
+    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, Prefetch, Protocol,
+    RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target, TokenScheme,
+    Uploads, Versions, at_its_path, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
@@ -71,7 +71,7 @@ impl Protocol for Generic {
         )))
     }
 
-    fn parse(&self, _ask: &Ask<'_>) -> Result<Target, Problem> {
+    fn parse(&self, _ask: &ClientRequest<'_>) -> Result<Target, Problem> {
         Err(Problem::not_found(
             Decider::Larder,
             "generic packages have no addresses of their own",

@@ -130,7 +130,7 @@ impl<'a> Node<'a> {
     /// The members of an object, in order.
     ///
     /// # Errors
-    /// As [`Node::object`].
+    /// Those of [`Node::object`].
     pub fn members(&self) -> Result<Vec<Member<'a>>, FormatError> {
         Ok(self.object()?.members)
     }
@@ -156,7 +156,7 @@ impl<'a> Node<'a> {
         Ok(self.object()?.get(name))
     }
 
-    /// The same by a name in any case, as .NET's readers find members.
+    /// The member of that name in any case, as .NET's readers find it.
     ///
     /// # Errors
     /// Where this is an object that cannot be read, or has two members of that name.

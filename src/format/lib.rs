@@ -33,7 +33,7 @@ pub use crate::capability::*;
 use crate::package::{Format, Listing, Location, PackageId, Summary};
 use crate::problem::Problem;
 pub use crate::protocol::{Assets, Composition, Documents, Protocol, TokenScheme, Versions};
-pub use target::{Ask, Change, DocumentId, Target, View};
+pub use target::{Change, ClientRequest, DocumentId, Target, View};
 
 /// Where our own packages' documents say that they come from: a host that there is not.
 pub const OWN: &str = "https://-/";
@@ -75,7 +75,7 @@ pub struct Upstream<'a> {
     pub directory: Option<&'a [u8]>,
 }
 
-/// What a rule is asked about while a document is rendered.
+/// The part of a document that a rule is asked about while the document is rendered.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     Version(&'a str),
@@ -133,11 +133,11 @@ pub struct Alias {
     pub target: String,
 }
 
-/// What a repository has of its own that a document may be composed of.
+/// The own packages of a repository that a document is composed from.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {
     Package(&'a Listing),
-    /// What a search finds, and how many there are in all.
+    /// The hits of a search, and how many there are in all.
     Found(&'a [Summary], u64),
 }
 

@@ -12,7 +12,7 @@ pub fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
-/// What follows the path's last slash, still encoded; the whole text where there is none.
+/// The part after the path's last slash, still encoded; the whole text where there is no slash.
 #[must_use]
 pub fn last_segment(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, last)| last)

@@ -1,5 +1,5 @@
-//! What each format answers: the core that all have, and the capabilities that a format has or has
-//! not. A new format implements [`Protocol`]; the compiler names what it has not answered yet.
+//! The traits of a format: the core that all formats have, and the capabilities that some have. To
+//! add a format, implement [`Protocol`]; the compiler names what is missing.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -13,16 +13,16 @@ use crate::package::{
 };
 use crate::problem::Problem;
 use crate::{
-    Address, Ask, DocumentId, ErrorBody, FormatError, Own, RenderInput, Rendering, Resource,
-    Search, Target, generic, maven, npm, nuget, pypi,
+    Address, ClientRequest, DocumentId, ErrorBody, FormatError, Own, RenderInput, Rendering,
+    Resource, Search, Target, generic, maven, npm, nuget, pypi,
 };
 
 /// Longer texts than this are no versions.
 const VERSION_BYTES_MAX: usize = 1024;
 
-/// What a format says on the wire: names, paths and errors, and with its supertraits versions,
-/// documents, assets and uploads. Capabilities are asked for here; a format that lacks one says
-/// `None`, and is asked nothing of it.
+/// A format's wire language: names, paths and errors, and with its supertraits versions, documents,
+/// assets and uploads. The methods that return an `Option` give a capability; `None` where the format
+/// lacks it.
 pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send + Sync {
     fn format(&self) -> Format;
 
@@ -36,7 +36,7 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
     ///
     /// # Errors
     /// Where the path is none of the format's.
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem>;
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem>;
 
     /// An error in the format's own shape.
     fn error(&self, problem: &Problem) -> ErrorBody;
@@ -97,7 +97,7 @@ pub trait Protocol: Versions + Documents + Composition + Assets + Uploads + Send
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenScheme {
     Bearer,
-    /// As the password of a user, `Basic`.
+    /// The token is sent as the password of a user, `Basic`.
     Password,
 }
 
@@ -160,7 +160,7 @@ pub trait Documents {
     /// The part of the address that the rendered bytes depend on; empty where they depend on none.
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str;
 
-    /// What the stored alias of a rendering leads to; `None` where the format's renderings have none.
+    /// The target of a rendering's stored alias; `None` where the format has no aliases.
     fn alias(&self, target: &str) -> Option<Target>;
 
     /// Whether clients take the document compressed although they did not ask for it.
@@ -184,7 +184,7 @@ pub trait Composition {
     /// it.
     fn only_version<'a>(&self, document: &'a DocumentId, listing: &'a Listing) -> Option<&'a str>;
 
-    /// What the document asks our own packages for, where it is about no single one.
+    /// The search that a document without a single package makes in our own packages.
     fn search(&self, document: &DocumentId) -> Option<Search>;
 
     /// Whether what several sources have is one document; else the nearest's is.

@@ -16,7 +16,7 @@ pub struct Scheme {
 
 /// The versions of any of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct VersionRange {
     parts: Vec<Part>,
 }
 
@@ -34,7 +34,7 @@ struct Bound {
     is_closed: bool,
 }
 
-impl Range {
+impl VersionRange {
     /// Reads a range; the empty text is any version, as `*` is.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl fmt::Display for Part {
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
@@ -272,7 +272,9 @@ mod tests {
 
     fn contains(range: &str, version: &str) -> Option<bool> {
         let scheme = numbers(true);
-        Range::parse(range, scheme).ok()?.contains(version, scheme)
+        VersionRange::parse(range, scheme)
+            .ok()?
+            .contains(version, scheme)
     }
 
     #[test]
@@ -331,24 +333,27 @@ mod tests {
             "[<1,2]",
             "[[1,2]]",
         ] {
-            let read = Range::parse(range, numbers(true));
+            let read = VersionRange::parse(range, numbers(true));
             // A comma at the end is Maven's to take.
             assert_eq!(read.is_err(), range != "[1,2),", "{range}: {read:?}");
         }
         for range in ["[1,2),[3,4)", "(,)"] {
-            assert!(Range::parse(range, numbers(true)).is_ok(), "{range}");
-            assert!(Range::parse(range, numbers(false)).is_err(), "{range}");
+            assert!(VersionRange::parse(range, numbers(true)).is_ok(), "{range}");
+            assert!(
+                VersionRange::parse(range, numbers(false)).is_err(),
+                "{range}"
+            );
         }
     }
 
     proptest! {
         #[test]
         fn nothing_of_a_range_is_passed_over(text in "[\\[(][0-9\\[\\](),]{0,12}") {
-            if let Ok(range) = Range::parse(&text, numbers(true)) {
+            if let Ok(range) = VersionRange::parse(&text, numbers(true)) {
                 let bare = |text: &str| text.replace(',', "");
                 let spelled = range.to_string();
                 // `[1,1]` is written `[1]`, and what has no end on a side is open there.
-                let again = Range::parse(&spelled, numbers(true)).unwrap();
+                let again = VersionRange::parse(&spelled, numbers(true)).unwrap();
                 prop_assert_eq!(&again, &range);
                 prop_assert!(bare(&text).len() >= bare(&spelled).len(), "{} {}", text, spelled);
                 let count = |text: &str| text.matches(['[', '(']).count();

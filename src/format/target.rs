@@ -7,7 +7,7 @@ use crate::{maven, npm, nuget, pypi};
 
 /// The part of a request that a format reads.
 #[derive(Debug)]
-pub struct Ask<'a> {
+pub struct ClientRequest<'a> {
     pub method: &'a Method,
     /// The path below `/{format}/{repository}/`, still percent-encoded, without the query.
     pub rest: &'a str,
@@ -132,10 +132,10 @@ pub struct DocumentId {
 /// Which of its format's documents a [`DocumentId`] is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum View {
-    Npm(npm::View),
-    Pypi(pypi::View),
-    Maven(maven::View),
-    Nuget(nuget::View),
+    Npm(npm::NpmView),
+    Pypi(pypi::PypiView),
+    Maven(maven::MavenView),
+    Nuget(nuget::NugetView),
 }
 
 impl View {

@@ -29,7 +29,7 @@ pub struct Parted {
 pub struct Upload<'a> {
     pub bytes: &'a mut dyn Readable,
     pub digests: &'a Digests,
-    /// As it was called, without folders.
+    /// The file's name, without folders.
     pub name: &'a str,
     /// The path that it was sent to, where the path says what it is.
     pub asset: Option<&'a AssetId>,
@@ -37,11 +37,11 @@ pub struct Upload<'a> {
     pub fields: &'a BTreeMap<String, String>,
     /// All but the file of a body that was taken apart.
     pub words: &'a [u8],
-    /// What may be read out of an archive into memory.
+    /// The bound on what is read out of an archive into memory.
     pub words_max: u64,
 }
 
-/// What a file turned out to be.
+/// A published file that was looked into.
 #[derive(Debug)]
 pub struct Inspected {
     pub package: PackageId,
@@ -49,9 +49,9 @@ pub struct Inspected {
     /// Its path below the package.
     pub file: String,
     pub media_type: &'static str,
-    /// What documents say of the version, as JSON.
+    /// The version's part of documents, as JSON.
     pub manifest: String,
-    /// What documents say of the file, as JSON; empty where they say nothing.
+    /// The file's part of documents, as JSON; empty where it has none.
     pub facts: String,
     pub readme: Option<String>,
     pub description: String,
@@ -148,7 +148,7 @@ impl Upload<'_> {
 /// The first entry of a zip archive whose name is right, as text of up to `max` bytes.
 ///
 /// # Errors
-/// As [`Upload::zip_entry`].
+/// Those of [`Upload::zip_entry`].
 pub fn zip_entry(
     bytes: &mut dyn Readable,
     name: &str,
@@ -176,7 +176,7 @@ pub fn zip_entry(
 /// The first entry of a gzipped tar archive whose path is right, as text of up to `max` bytes.
 ///
 /// # Errors
-/// As [`Upload::tar_entry`].
+/// Those of [`Upload::tar_entry`].
 pub fn tar_entry(
     bytes: &mut dyn Readable,
     name: &str,

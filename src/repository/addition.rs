@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::publish::{ChangeRecord, Door, NamedBy, Publisher, drain, takes_none};
-use super::receive::{Body, Received};
+use super::receive::{BodyStream, Received};
 use super::{Publish, Repository, Snapshot};
 use crate::format::upload::SHA256;
 use crate::package::{Algorithm, AssetId, Status};
@@ -13,7 +13,7 @@ use crate::problem::{Decider, Kind, Problem};
 pub struct Addition {
     pub asset: AssetId,
     pub version: String,
-    pub body: Body,
+    pub body: BodyStream,
     /// Hexadecimal.
     pub sha256: String,
     /// More files follow.
@@ -92,7 +92,11 @@ impl Publisher {
         version: &str,
         sha256: &str,
     ) -> Result<bool, Problem> {
-        let held = self.reader.own.of(&repository.name, &asset.package).await?;
+        let held = self
+            .reader
+            .own
+            .package(&repository.name, &asset.package)
+            .await?;
         let Some(listing) = &held.listing else {
             return Ok(true);
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    AssetReply, Body, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
+    AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
     Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
@@ -16,8 +16,8 @@ use crate::format::{Address, Change, DocumentId, Target};
 use crate::package::{Algorithm, AssetId, Format, Location, PackageId};
 use crate::problem::Problem;
 
-/// What all repositories are read and changed by. A client's request gets at one of them by its
-/// [`Admitted`] alone.
+/// Reads and changes all repositories. A client's request reaches one of them only with its
+/// [`Admitted`].
 pub struct Repositories {
     reader: Arc<Reader>,
     publisher: Arc<Publisher>,
@@ -91,7 +91,7 @@ pub struct ReadableRepository<'a> {
 
 impl ReadableRepository<'_> {
     /// # Errors
-    /// As [`Reader::document`].
+    /// Those of [`Reader::document`].
     pub async fn document(
         &self,
         id: &DocumentId,
@@ -104,7 +104,7 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// As [`Reader::asset`].
+    /// Those of [`Reader::asset`].
     pub async fn asset(&self, asset: &AssetId) -> Result<AssetReply, Problem> {
         self.reader
             .asset(self.snapshot, self.repository, asset)
@@ -112,7 +112,7 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// As [`Reader::checksum`].
+    /// Those of [`Reader::checksum`].
     pub async fn checksum(
         &self,
         asset: &AssetId,
@@ -124,13 +124,13 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// As [`Reader::alias`].
+    /// Those of [`Reader::alias`].
     pub async fn alias(&self, format: Format, path: &str) -> Result<Target, Problem> {
         self.reader.alias(self.repository, format, path).await
     }
 
     /// # Errors
-    /// As [`Reader::question`].
+    /// Those of [`Reader::question`].
     pub async fn question(
         &self,
         format: Format,
@@ -170,12 +170,12 @@ impl ChangeableRepository<'_> {
     /// is asked for its permission once that is read.
     ///
     /// # Errors
-    /// As [`Publisher::change`].
+    /// Those of [`Publisher::change`].
     pub async fn change(
         &self,
         format: Format,
         change: Change,
-        body: Body,
+        body: BodyStream,
         content_type: &str,
         record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {
@@ -194,7 +194,7 @@ impl ChangeableRepository<'_> {
     }
 
     /// # Errors
-    /// As [`Forwarder::forward`].
+    /// Those of [`Forwarder::forward`].
     pub async fn forward(
         &self,
         to: &Arc<Connection>,

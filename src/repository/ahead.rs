@@ -23,7 +23,7 @@ use crate::config;
 use crate::connection::Connection;
 use crate::fetch::{Freshen, Outcome};
 use crate::format::{
-    DocumentId, FormatError, Lead, LeadInput, Prefetch, Subject, Target, Upstream,
+    DocumentId, FormatError, Prefetch, PrefetchHint, PrefetchInput, Subject, Target, Upstream,
 };
 use crate::package::AssetId;
 use crate::problem::Problem;
@@ -31,11 +31,11 @@ use crate::store::Phase;
 use crate::store::catalog::AssetKey;
 use crate::telemetry::{AheadLabels, Metrics};
 
-/// What was looked at is not looked at again for so long.
+/// A target that was looked at is not looked at again for this long.
 const SEEN_FOR: Duration = Duration::from_secs(60);
-/// How many times what may wait is remembered as looked at, or as not asked for yet.
+/// How many targets are remembered as looked at or not asked for yet, per place in the queue.
 const SEEN_PER_WAITING: usize = 4;
-/// What nobody has asked for after so long was fetched in vain.
+/// A prefetched target that nobody asks for within this time counts as wasted.
 const WANTED_FOR: Duration = Duration::from_secs(300);
 /// An upstream that takes longer than this for an answer is left alone for a while.
 const SLOW_AFTER: Duration = Duration::from_secs(3);
@@ -54,9 +54,9 @@ struct Step {
 
 type StepKey = (Box<str>, String);
 
-/// What goes ahead.
-pub struct Ahead {
-    config: config::Ahead,
+/// Fetches what a resolver will probably ask for next, before it asks.
+pub struct Prefetcher {
+    config: config::PrefetchSettings,
     waiting: mpsc::Sender<Step>,
     places: Arc<Semaphore>,
     /// Documents that are read at once.
@@ -72,8 +72,11 @@ pub struct Ahead {
 /// Steps on their way to the one who takes them.
 pub struct Waiting(mpsc::Receiver<Step>);
 
-impl Ahead {
-    pub(super) fn new(config: &config::Ahead, metrics: &Arc<Metrics>) -> (Self, Waiting) {
+impl Prefetcher {
+    pub(super) fn new(
+        config: &config::PrefetchSettings,
+        metrics: &Arc<Metrics>,
+    ) -> (Self, Waiting) {
         let (waiting, steps) = mpsc::channel(config.waiting_max);
         let seen_max = config.waiting_max.saturating_mul(SEEN_PER_WAITING) as u64;
         let unused_bytes = Arc::<AtomicU64>::default();
@@ -122,7 +125,7 @@ impl Ahead {
         if !self.config.enabled
             || step.connection.offline
             || step.depth > self.config.depth_max
-            || !leads_on(&step.connection, &step.target)
+            || !gives_hints(&step.connection, &step.target)
         {
             return;
         }
@@ -139,7 +142,7 @@ impl Ahead {
             self.seen.insert(key, ());
         }
         if self.waiting.try_send(step).is_err() {
-            debug!("Too much waits to be fetched ahead");
+            debug!("The prefetch queue is full; a hint is dropped");
         }
     }
 
@@ -168,9 +171,9 @@ impl Ahead {
 }
 
 /// Whether a resolver that asks the connection for the target asks for more by what stands in it.
-fn leads_on(connection: &Connection, target: &Target) -> bool {
+fn gives_hints(connection: &Connection, target: &Target) -> bool {
     let prefetch = connection.format.protocol().prefetch();
-    prefetch.is_some_and(|prefetch| prefetch.leads_on(target))
+    prefetch.is_some_and(|prefetch| prefetch.gives_hints(target))
 }
 
 fn name(connection: &Connection, key: &str) -> StepKey {
@@ -195,7 +198,7 @@ impl Waiting {
                         step: &step,
                     };
                     if let Err(problem) = walker.go().await {
-                        debug!(target = ?step.target, %problem, "Nothing fetched ahead");
+                        debug!(target = ?step.target, %problem, "A prefetch failed");
                     }
                     drop(place);
                 });
@@ -233,7 +236,7 @@ impl Reader {
         asset: &AssetId,
     ) {
         let target = Target::Asset(asset.clone());
-        if !leads_on(connection, &target) {
+        if !gives_hints(connection, &target) {
             return;
         }
         self.ahead.used(connection, &asset.to_string());
@@ -274,12 +277,12 @@ impl Walker<'_> {
             }
         }
         let started = Instant::now();
-        let leads = match &step.target {
+        let hints = match &step.target {
             Target::Document(id) => self.leads_of_document(id, started).await?,
             Target::Asset(asset) => self.leads_of_asset(asset, started).await?,
             _ => Vec::new(),
         };
-        for Lead { target, range } in leads {
+        for PrefetchHint { target, range } in hints {
             reader.ahead.step(Step {
                 snapshot: Arc::clone(&step.snapshot),
                 repository: step.repository.clone(),
@@ -296,7 +299,7 @@ impl Walker<'_> {
         &self,
         id: &DocumentId,
         started: Instant,
-    ) -> Result<Vec<Lead>, Problem> {
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let (reader, step) = (self.reader, self.step);
         let (connection, rules) = (&step.connection, &step.snapshot.config.rules);
         let now = clock::now();
@@ -327,7 +330,7 @@ impl Walker<'_> {
         self.reading(connection, &what, move |prefetch| {
             let verdicts = Verdicts::new(&view, Some(&package), now);
             let shows = |subject: Subject<'_>| verdicts.shows(subject);
-            prefetch.leads(&LeadInput {
+            prefetch.prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: upstream(&owner, &document, &bytes, None),
                 range: range.as_deref(),
@@ -341,14 +344,14 @@ impl Walker<'_> {
         &self,
         asset: &AssetId,
         started: Instant,
-    ) -> Result<Vec<Lead>, Problem> {
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let (reader, step) = (self.reader, self.step);
         let connection = &step.connection;
         let key = AssetKey {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let blob = match reader.fetcher.assets().at_rest(&key).await? {
+        let blob = match reader.fetcher.assets().find_when_done(&key).await? {
             Some((_, Some(blob))) => blob,
             _ => {
                 let repository = step.snapshot.repository(&step.repository)?;
@@ -362,7 +365,8 @@ impl Walker<'_> {
                 if let (Phase::Failed(problem), _) = reader.fetcher.assets().fetch(&wanted).await {
                     return Err(problem);
                 }
-                let Some((row, Some(blob))) = reader.fetcher.assets().at_rest(&key).await? else {
+                let Some((row, Some(blob))) = reader.fetcher.assets().find_when_done(&key).await?
+                else {
                     return Ok(Vec::new());
                 };
                 if step.depth > 0 {
@@ -374,7 +378,7 @@ impl Walker<'_> {
         let bytes = blob.read_all(reader.fetcher.tasks()).await?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
         self.reading(connection, &asset.to_string(), move |prefetch| {
-            prefetch.leads(&LeadInput {
+            prefetch.prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: Upstream {
                     bytes: &bytes,
@@ -395,8 +399,8 @@ impl Walker<'_> {
         &self,
         connection: &Connection,
         what: &str,
-        read: impl FnOnce(&dyn Prefetch) -> Result<Vec<Lead>, FormatError> + Send + 'static,
-    ) -> Result<Vec<Lead>, Problem> {
+        read: impl FnOnce(&dyn Prefetch) -> Result<Vec<PrefetchHint>, FormatError> + Send + 'static,
+    ) -> Result<Vec<PrefetchHint>, Problem> {
         let Some(prefetch) = connection.format.protocol().prefetch() else {
             return Ok(Vec::new());
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::document::{Cached, Lasting, own_cached};
+use super::document::{Cached, ReuseCondition, own_cached};
 use super::evidence::promises_of;
 use super::lookup::{Candidate, Lookup};
 use super::own::OwnPackage;
@@ -10,7 +10,7 @@ use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Content, Freshen, Outcome, Pass, Sought, Wanted};
+use crate::fetch::{DocumentContent, Freshen, Outcome, PassThrough, Sought, WantedAsset};
 use crate::format::{Resource, Target};
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Format, PackageId, ReleaseAsset,
@@ -26,13 +26,13 @@ pub struct AssetReply {
     pub last_modified: Option<String>,
     pub cached: Cached,
     /// `None` where the next request has to be answered anew.
-    pub lasting: Option<Lasting>,
+    pub reuse: Option<ReuseCondition>,
 }
 
 pub enum AssetBody {
     Stored(Blob),
     Arriving(Arrival),
-    Passing(Pass),
+    Passing(PassThrough),
 }
 
 impl Reader {
@@ -73,7 +73,7 @@ impl Reader {
     /// we do not.
     ///
     /// # Errors
-    /// As [`Reader::asset`].
+    /// Those of [`Reader::asset`].
     pub async fn checksum(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -85,7 +85,7 @@ impl Reader {
         request.checksum(algorithm).await
     }
 
-    /// What a stored alias leads to; the address is upstream's own, or one that we made up.
+    /// Finds the target of a stored alias. The address is upstream's, or one that Larder made up.
     ///
     /// # Errors
     /// Where nothing is known of it.
@@ -170,8 +170,8 @@ impl AssetRequest<'_> {
         let found = walk.first(ask, || self.nothing()).await?;
         let mut reply = found.value?;
         // A nearer connection that had nothing may have something next time.
-        let lasting = reply.lasting.filter(|_| found.is_nearest_connection);
-        reply.lasting = lasting.map(|lasting| lasting.with(&chain));
+        let reuse = reply.reuse.filter(|_| found.is_nearest_connection);
+        reply.reuse = reuse.map(|reuse| reuse.with(&chain));
         Ok(reply)
     }
 
@@ -209,11 +209,14 @@ impl AssetRequest<'_> {
             media_type: found.media_type.to_string(),
             last_modified: Some(httpdate::fmt_http_date(found.published.into())),
             cached: own_cached(repository),
-            lasting: Some(Lasting::by_rules(self.lookup.snapshot, self.lookup.now)),
+            reuse: Some(ReuseCondition::by_rules(
+                self.lookup.snapshot,
+                self.lookup.now,
+            )),
         })))
     }
 
-    /// What the catalog says of an asset of our own; `None` where there is none.
+    /// The facts about an asset of our own; `None` where there is no such asset.
     fn own_facts<'h>(
         &self,
         repository: &str,
@@ -291,7 +294,7 @@ impl AssetRequest<'_> {
                 row.published,
             ))?;
             return Ok(AssetReply {
-                lasting: Some(Lasting::by_rules(lookup.snapshot, lookup.now)),
+                reuse: Some(ReuseCondition::by_rules(lookup.snapshot, lookup.now)),
                 ..stored(connection, row, blob.clone(), Outcome::Hit)
             });
         }
@@ -372,7 +375,7 @@ impl AssetRequest<'_> {
     async fn fetched(
         &self,
         connection: &Arc<Connection>,
-        wanted: &Wanted,
+        wanted: &WantedAsset,
     ) -> Result<AssetReply, Problem> {
         let (phase, outcome) = self.reader.fetcher.assets().fetch(wanted).await;
         match phase {
@@ -384,11 +387,11 @@ impl AssetRequest<'_> {
                     last_modified: arrival.head.last_modified.clone(),
                     body: AssetBody::Arriving(arrival),
                     cached: cached(connection, outcome, 0, 0),
-                    lasting: None,
+                    reuse: None,
                 })
             }
-            // What passes unkept is handed out while its promise is still to come.
-            Phase::Unkept(_) if wanted.is_guess() => {
+            // A file that is not stored is sent before its promise is known; not so here.
+            Phase::Unkept(_) if wanted.requires_promise() => {
                 Err(Problem::internal("a guess is not passed on", "no room"))
             }
             Phase::Unkept(why) => {
@@ -398,7 +401,7 @@ impl AssetRequest<'_> {
                     last_modified: pass.head.last_modified.clone(),
                     body: AssetBody::Passing(pass),
                     cached: cached(connection, Outcome::Unkept(why), 0, 0),
-                    lasting: None,
+                    reuse: None,
                 })
             }
             Phase::Failed(problem) => Err(problem),
@@ -433,15 +436,15 @@ impl AssetRequest<'_> {
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
         let fetch_ms = u64::try_from(document.row.fetch_ms).unwrap_or(0);
         let blob = match &document.content {
-            Content::Stored(blob) => blob.clone(),
-            Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+            DocumentContent::Stored(blob) => blob.clone(),
+            DocumentContent::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
         };
         Ok(AssetReply {
             body: AssetBody::Stored(blob),
             media_type: document.row.media_type.clone(),
             last_modified: document.row.last_modified.clone(),
             cached: cached(connection, document.outcome, age, fetch_ms),
-            lasting: None,
+            reuse: None,
         })
     }
 
@@ -479,12 +482,12 @@ impl AssetRequest<'_> {
             let key = mutable_key(asset);
             let stored = reader.fetcher.documents().stored(connection, &key).await?;
             stored.and_then(|document| match &document.content {
-                Content::Stored(blob) => Some(blob.clone()),
-                Content::Passing(_) => None,
+                DocumentContent::Stored(blob) => Some(blob.clone()),
+                DocumentContent::Passing(_) => None,
             })
         } else {
             let key = self.key(connection);
-            let at_rest = reader.fetcher.assets().at_rest(&key).await?;
+            let at_rest = reader.fetcher.assets().find_when_done(&key).await?;
             at_rest.and_then(|(_, blob)| blob)
         };
         if let Some(blob) = held {
@@ -534,7 +537,7 @@ fn stored(connection: &Connection, row: &AssetRow, blob: Blob, outcome: Outcome)
             age,
             u64::try_from(row.fetch_ms).unwrap_or(0),
         ),
-        lasting: None,
+        reuse: None,
     }
 }
 

@@ -215,7 +215,7 @@ impl Committer {
             Ok(_) => recording.settle(),
             Err(_) => {
                 if let Err(error) = recording.release().await {
-                    tracing::warn!(%error, "The files of a refused change stay until the next sweep");
+                    tracing::warn!(%error, "Removing the files of a refused change failed; they stay until the next sweep");
                 }
             }
         }
@@ -225,7 +225,7 @@ impl Committer {
     /// Lets files be evicted that nothing published needs any more.
     async fn release(&self, blobs: &[BlobId]) {
         if let Err(error) = self.store.retention().release_blobs(blobs).await {
-            tracing::warn!(%error, "Files that are no longer published stay until the next start");
+            tracing::warn!(%error, "Removing files that are no longer published failed; they stay until the next start");
         }
     }
 }

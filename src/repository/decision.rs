@@ -13,28 +13,29 @@ use super::source_chain::ShadowedVersions;
 use crate::fetch::{Document, Stock};
 use crate::format::Subject;
 use crate::package::{Listing, Origin, PackageId};
-use crate::rule::{Concern, Question, Ruling};
+use crate::rule::{Concern, RuleQuestion, Ruling};
 
-/// What decides which versions are shown.
+/// Everything that decides which versions of a package a document shows.
 pub(super) struct View {
     pub snapshot: Arc<Snapshot>,
     pub concern: Concern,
     pub directory: Option<Arc<Document>>,
     pub facts: Option<Arc<PackageFacts>>,
-    /// Of versions, where facts do not enumerate them.
+    /// Publish dates by version, for formats whose facts do not list the versions.
     pub dates: HashMap<String, Timestamp>,
-    /// What nearer sources have.
+    /// The versions that nearer sources have; they are not shown again.
     pub shadowed: ShadowedVersions,
-    /// Of an offline connection, what is here.
+    /// For an offline connection: the files that are stored here. Others are not shown.
     pub stock: Option<Arc<Stock>>,
-    /// Of our own packages, the package.
+    /// For our own packages: the package's versions.
     pub own: Option<Arc<Listing>>,
-    /// What its source promises of all packages is true of the repository.
+    /// Whether the source is the repository's only one. Only then are the source's promises about
+    /// all its packages (that all are signed, say) true of the repository too.
     pub is_only_source: bool,
 }
 
 impl View {
-    /// Of one source alone, which has all that there is.
+    /// The view of a repository with one source, which hides nothing but what rules hide.
     pub fn new(snapshot: &Arc<Snapshot>, concern: Concern) -> Self {
         Self {
             snapshot: Arc::clone(snapshot),
@@ -120,7 +121,7 @@ impl<'a> Verdicts<'a> {
             (None, _) => None,
         }
         .map_or(Origin::External, |release| release.origin);
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published,
@@ -153,7 +154,7 @@ impl<'a> Verdicts<'a> {
     /// every result of a search would cost more than the search is worth. What a rule denies
     /// whatever the date is left out; the package's own document knows the rest.
     fn shows_other(&self, package: &PackageId, version: &str) -> bool {
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published: None,

@@ -1,4 +1,5 @@
-//! Documents: of all sources that have a part in them, merged, filtered by rules, kept compressed.
+//! Reads documents: asks the sources for their parts, hides the versions that rules hide, merges
+//! the parts into one document and keeps it compressed.
 
 use std::sync::Arc;
 
@@ -15,78 +16,80 @@ use super::source_chain::{PackageSource, ShadowedVersions, SourceChain};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Currency, Document, Freshen, Outcome};
+use crate::fetch::{Document, Freshen, Outcome, StillCurrent};
 use crate::format::{Address, DocumentId, StreamedIndex};
 use crate::package::{BlobId, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
 use crate::store::rendered::Rendered;
 
-/// How a reply was come by: what `Cache-Status` says.
+/// How the cache answered; the header `Cache-Status` is made of it.
 #[derive(Clone, Debug)]
 pub struct Cached {
     pub outcome: Outcome,
     pub connection: String,
-    /// Seconds since upstream vouched for it.
+    /// Seconds since upstream sent or confirmed the document.
     pub age: u64,
-    /// What fetching it took, in milliseconds.
+    /// How long fetching it took, in milliseconds.
     pub fetch_ms: u64,
 }
 
 /// For how long a reply may be given again without asking anything.
 #[derive(Clone, Debug)]
-pub struct Lasting {
+pub struct ReuseCondition {
     /// Seconds since 1970.
     until: i64,
-    /// Of all that it was made from, and of what had nothing to add.
-    currencies: Vec<Currency>,
+    /// One for each thing that the reply was made from, and for each source that had nothing to
+    /// add: the reply is out of date as soon as one of them is.
+    still_current: Vec<StillCurrent>,
 }
 
-impl Lasting {
-    /// A reply that rules may change at their next expiry, and nothing else.
+impl ReuseCondition {
+    /// The condition of a reply that only the expiry of a rule can change.
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
         Self {
             until: expiry.map_or(i64::MAX, Timestamp::as_second),
-            currencies: Vec::new(),
+            still_current: Vec::new(),
         }
     }
 
-    /// The same, as long as the catalog says nothing else of the package.
+    /// Adds the condition that the package catalog still says the same about the package.
     pub(super) fn with(mut self, chain: &SourceChain) -> Self {
         self.until = self.until.min(chain.until);
-        self.currencies.extend(chain.currencies.iter().cloned());
+        self.still_current
+            .extend(chain.still_current.iter().cloned());
         self
     }
 
     fn and(mut self, other: Self) -> Self {
         self.until = self.until.min(other.until);
-        self.currencies.extend(other.currencies);
+        self.still_current.extend(other.still_current);
         self
     }
 
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
-        now < self.until && !self.currencies.iter().any(Currency::has_ended)
+        now < self.until && !self.still_current.iter().any(StillCurrent::has_ended)
     }
 }
 
 /// A document to answer with.
 pub struct DocumentReply {
     pub body: DocumentBody,
-    /// Upstream's bytes, where it was made from such.
+    /// Upstream's bytes, where the reply was made from them.
     pub of: Option<BlobId>,
     pub cached: Cached,
     pub last_modified: Option<String>,
-    /// `None` where the next request has to be answered anew.
-    pub lasting: Option<Lasting>,
+    /// `None`: this reply may not be given again.
+    pub reuse: Option<ReuseCondition>,
 }
 
 pub enum DocumentBody {
     Rendered(Arc<Rendered>),
-    /// Too large to be held: rendered while it is sent.
+    /// A document that is too large for memory: it is rendered while it is sent.
     Streamed {
-        /// `None`: our own packages are all there is.
+        /// `None`: no connection has the document; it consists of our own packages alone.
         document: Option<Arc<Document>>,
         /// Names of our own packages.
         own: Vec<String>,
@@ -98,8 +101,8 @@ impl Reader {
     /// Reads a document of all sources that have a part in it, the nearest winning per version.
     ///
     /// # Errors
-    /// Where no source has it, or one is away: a farther one's packages never take the place of a
-    /// nearer one's.
+    /// Where no source has the document, or a source does not answer: the packages of a farther
+    /// source never take the place of a nearer one's.
     pub async fn document(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -140,7 +143,8 @@ impl<'a> DocumentRequest<'a> {
     ) -> Self {
         let package = id.package.as_ref();
         let lookup = package.map(|package| Lookup::new(snapshot, repository, package));
-        // Of what is about no package, names and versions of any may have to be hidden.
+        // A document that is about no single package may name any package, so every rule may hide
+        // something in it.
         let of_any = || Concern {
             versions: snapshot.config.rules.iter().next().is_some(),
             dates: false,
@@ -170,20 +174,21 @@ impl<'a> DocumentRequest<'a> {
             Some(_) => None,
             None => self.found().await?,
         };
-        // The way of nearly all requests: one source, and nothing to merge.
+        // Nearly all requests end here: there is one source, and nothing to merge.
         if let ([PackageSource::Outside(connection)], None) = (chain.sources.as_slice(), &found) {
             let shadowed = ShadowedVersions::default();
             let mut reply = self
                 .of_connection(connection, shadowed, Some(encodings))
                 .await?;
-            reply.lasting = reply.lasting.map(|lasting| lasting.with(&chain));
+            reply.reuse = reply.reuse.map(|reuse| reuse.with(&chain));
             return Ok(reply);
         }
         let parts = self.parts(&chain, found).await?;
         self.of_parts(&chain, parts, encodings).await
     }
 
-    /// What each source has of the document; of one that is not merged, the nearest's.
+    /// The parts that the sources have of the document. A document of a kind that is never merged
+    /// has one part, the nearest source's.
     async fn parts(&self, chain: &SourceChain, found: Option<Found>) -> Result<Vec<Part>, Problem> {
         let merges = self.id.view.format().protocol().merges(self.id);
         let found = match found {
@@ -224,7 +229,8 @@ impl<'a> DocumentRequest<'a> {
         self.repository.has_none(self.id.view.format(), &what)
     }
 
-    /// Asks all connections at once, so that each has its answer when its turn comes.
+    /// Asks all connections at once. The walk, which goes through them in order, then finds each
+    /// answer in the cache.
     async fn start(&self, chain: &SourceChain) {
         let connections = chain.connections_at_once();
         if connections.len() < 2 {
@@ -251,12 +257,13 @@ impl<'a> DocumentRequest<'a> {
         } else {
             encodings.best().filter(|_| !encodings.is_near)
         };
-        // Every connection has to be among the parts: what one lacks today it may have tomorrow.
+        // The reply may be given again only if every connection has a part in it: a connection that
+        // lacks the package today may have it tomorrow, and nothing would end the reply then.
         let asked_outside = parts.iter().filter(|part| part.of.is_some()).count();
-        let mut lasting = (asked_outside == chain.connections().count() && self.lookup.is_some())
-            .then(|| Lasting::by_rules(self.snapshot, self.now).with(chain));
+        let mut reuse = (asked_outside == chain.connections().count() && self.lookup.is_some())
+            .then(|| ReuseCondition::by_rules(self.snapshot, self.now).with(chain));
         for part in &parts {
-            lasting = lasting.zip(part.lasting.clone()).map(|(a, b)| a.and(b));
+            reuse = reuse.zip(part.reuse.clone()).map(|(a, b)| a.and(b));
         }
         let mut cached = parts.first().map(|part| part.cached.clone());
         for part in &parts {
@@ -273,19 +280,19 @@ impl<'a> DocumentRequest<'a> {
         let rendered = renderer
             .merged(self.id, rendered, encoding, self.now)
             .await?;
-        if let (Some(lasting), Some(until)) = (&mut lasting, rendered.valid_until) {
-            lasting.until = lasting.until.min(until);
+        if let (Some(reuse), Some(until)) = (&mut reuse, rendered.valid_until) {
+            reuse.until = reuse.until.min(until);
         }
         Ok(DocumentReply {
             body: DocumentBody::Rendered(rendered),
             of,
             cached: cached.ok_or_else(|| Problem::internal("no document", "no part"))?,
             last_modified: None,
-            lasting,
+            reuse,
         })
     }
 
-    /// What our own packages have of the document.
+    /// Composes the part of our own packages; `None` where we have no such package.
     async fn own_part(
         &self,
         repository: &str,
@@ -324,17 +331,17 @@ impl<'a> DocumentRequest<'a> {
     }
 
     fn part_of_own(&self, repository: &str, rendered: Arc<Rendered>) -> Part {
-        let mut lasting = Lasting::by_rules(self.snapshot, self.now);
-        lasting.until = lasting.until.min(rendered.valid_until.unwrap_or(i64::MAX));
+        let mut reuse = ReuseCondition::by_rules(self.snapshot, self.now);
+        reuse.until = reuse.until.min(rendered.valid_until.unwrap_or(i64::MAX));
         Part {
             rendered,
             cached: own_cached(repository),
             of: None,
-            lasting: Some(lasting),
+            reuse: Some(reuse),
         }
     }
 
-    /// What a search finds in our own packages; `None` where they have no part in the document.
+    /// Searches our own packages; `None` where the document is not a search or a list.
     async fn found(&self) -> Result<Option<Found>, Problem> {
         let format = self.id.view.format();
         let (own, repository) = (&self.reader.own, self.repository);
@@ -417,7 +424,7 @@ impl<'a> DocumentRequest<'a> {
                 of: None,
                 cached: own_cached(&self.repository.name),
                 last_modified: None,
-                lasting: None,
+                reuse: None,
             }),
         }
     }
@@ -476,7 +483,7 @@ impl<'a> DocumentRequest<'a> {
                 },
                 cached,
                 last_modified,
-                lasting: None,
+                reuse: None,
             });
         }
         let mut view = reader
@@ -492,8 +499,8 @@ impl<'a> DocumentRequest<'a> {
             Some(_) if protocol.always_gzip(id) => (Some(Encoding::Gzip), false),
             Some(encodings) => (encodings.best(), encodings.is_near),
         };
-        // What is made of several documents lasts as long as the first to change, which is more than
-        // can be told here.
+        // A rendering that depends on several documents is not given again: it would have to end
+        // with the first of them that changes, and the others are not tracked here.
         let is_of_one = view.directory.is_none()
             && view.stock.is_none()
             && !self.concern.dates
@@ -513,11 +520,11 @@ impl<'a> DocumentRequest<'a> {
                 at_leisure,
             )
             .await?;
-        // What is to be coded next time is not to be given again.
+        // A rendering that is still to be compressed is not given again uncompressed.
         let is_final = rendered.encoding.is_some()
             || encoding.is_none()
             || rendered.body.len() < ENCODED_BYTES_MIN;
-        let lasting = Lasting::by_rules(self.snapshot, self.now);
+        let reuse = ReuseCondition::by_rules(self.snapshot, self.now);
         let fresh_until = if connection.offline {
             i64::MAX
         } else {
@@ -525,12 +532,14 @@ impl<'a> DocumentRequest<'a> {
         };
         Ok(DocumentReply {
             of: Some(of),
-            lasting: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| Lasting {
-                until: lasting
-                    .until
-                    .min(fresh_until)
-                    .min(rendered.valid_until.unwrap_or(i64::MAX)),
-                currencies: vec![document.currency.clone()],
+            reuse: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| {
+                ReuseCondition {
+                    until: reuse
+                        .until
+                        .min(fresh_until)
+                        .min(rendered.valid_until.unwrap_or(i64::MAX)),
+                    still_current: vec![document.still_current.clone()],
+                }
             }),
             // A date would outlive the rule that changed the bytes.
             last_modified: last_modified.filter(|_| !self.concern.versions),
@@ -577,16 +586,16 @@ impl<'a> DocumentRequest<'a> {
     }
 }
 
-/// What a search found, and how many there are in all.
+/// The hits of a search, and how many there are in all.
 type Found = (Vec<crate::package::Summary>, u64);
 
-/// What one source has of a document, uncoded.
+/// One source's share of a document, uncompressed.
 struct Part {
     rendered: Arc<Rendered>,
     cached: Cached,
-    /// Upstream's bytes; `None` of our own.
+    /// Upstream's bytes; `None` for our own packages.
     of: Option<BlobId>,
-    lasting: Option<Lasting>,
+    reuse: Option<ReuseCondition>,
 }
 
 impl Part {
@@ -601,12 +610,12 @@ impl Part {
             rendered,
             cached: reply.cached,
             of: reply.of,
-            lasting: reply.lasting,
+            reuse: reply.reuse,
         })
     }
 }
 
-/// How a reply out of our own packages was come by.
+/// The cache's answer for a reply that is made of our own packages alone.
 pub(super) fn own_cached(repository: &str) -> Cached {
     Cached {
         outcome: Outcome::Hit,

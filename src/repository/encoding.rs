@@ -54,7 +54,7 @@ impl Encoding {
     }
 }
 
-/// What the client takes.
+/// The encodings that the client accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
     taken: Vec<Encoding>,
@@ -83,7 +83,7 @@ impl Encodings {
                 taken.push((quality, encoding));
             }
         }
-        // Of those that the client likes alike, the one that is cheapest for its size.
+        // Among encodings of equal weight, the one with the best ratio of size to time comes first.
         taken.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1 as u8).cmp(&(b.1 as u8))));
         Self {
             taken: taken.into_iter().map(|(_, encoding)| encoding).collect(),

@@ -1,4 +1,5 @@
-//! What registries outside say of packages: their documents, and the facts that stand in these.
+//! What registries say about packages: reads their documents, and the facts (versions, dates,
+//! digests) in them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,14 +17,15 @@ use moka::future::Cache;
 use super::Snapshot;
 use super::decision::View;
 use super::lookup::{Candidate, Lookup};
+use super::outside::VersionsOutside;
 use super::render::{RenderPool, upstream};
-use crate::connection::{Ask, Connection, Error};
-use crate::fetch::{Document, Fetcher, Freshen, Sought, Stock, Wanted};
+use crate::connection::{Connection, Error, UpstreamRequest};
+use crate::fetch::{Document, Fetcher, Freshen, Sought, WantedAsset};
 use crate::format::{
     DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
 };
 use crate::package::{
-    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl, VersionId,
+    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
@@ -32,8 +34,8 @@ use crate::store::catalog::AssetKey;
 /// How many versions' dates are asked for at once, where no document has them.
 const DATES_AT_ONCE: usize = 16;
 
-/// Facts are as good as the document that they were read from; what lies in further documents
-/// changes with the one that names them.
+/// Names facts by the document that they were read from, so that they are read again when the
+/// document changes. Facts from further documents change together with the one that links to them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FactsKey {
     connection: String,
@@ -41,70 +43,16 @@ pub struct FactsKey {
     document: BlobId,
 }
 
-/// Facts of a package, and what they were read from.
+/// Facts of a package, and the documents that they were read from.
 #[derive(Debug)]
 pub struct PackageFacts {
     pub facts: Facts,
-    /// The evidence's bytes, by name: what a rendering that depends on them is named by.
+    /// The documents' digests. They are a part of the cache key of every rendering that depends on
+    /// these facts.
     pub documents: Vec<BlobId>,
 }
 
-/// Which versions of a package a source outside has.
-#[derive(Clone)]
-pub(super) enum VersionsOutside {
-    Facts(Arc<PackageFacts>),
-    /// Those that its documents list, and those of which it gave files, listed or not.
-    Listed {
-        package: PackageId,
-        versions: Arc<BTreeSet<VersionId>>,
-        given: Arc<Stock>,
-    },
-}
-
-impl VersionsOutside {
-    pub fn has(&self, version: &str) -> bool {
-        match self {
-            Self::Facts(facts) => facts.facts.version(version).is_some(),
-            Self::Listed {
-                package,
-                versions,
-                given,
-            } => {
-                let id = package.format().protocol().known_version(version);
-                versions.contains(&id) || given.has_given(&id)
-            }
-        }
-    }
-
-    /// The versions that documents name.
-    pub fn versions(&self) -> Vec<VersionId> {
-        match self {
-            Self::Facts(facts) => facts.facts.versions().cloned().collect(),
-            Self::Listed { versions, .. } => versions.iter().cloned().collect(),
-        }
-    }
-
-    /// What names these versions among all that decides a rendering.
-    pub fn name(&self, name: &mut Vec<u8>) {
-        match self {
-            Self::Facts(facts) => {
-                let documents = facts.documents.iter();
-                documents.for_each(|blob| name.extend_from_slice(blob.as_bytes()));
-            }
-            Self::Listed {
-                versions, given, ..
-            } => {
-                let versions = versions.iter().map(VersionId::as_str);
-                for word in versions.chain(given.files()) {
-                    name.extend_from_slice(word.as_bytes());
-                    name.push(0);
-                }
-            }
-        }
-    }
-}
-
-/// What registries outside say of packages.
+/// Reads and remembers what registries say about packages.
 pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
     pool: Arc<RenderPool>,
@@ -264,7 +212,7 @@ impl EvidenceReader {
         Ok(facts)
     }
 
-    /// Of documents that say the same, the first that is here already, else the first.
+    /// Chooses among documents that say the same: the first that is stored here, else the first.
     pub async fn first_cached(
         &self,
         connection: &Connection,
@@ -424,7 +372,8 @@ impl EvidenceReader {
         if let Some(facts) = cached.facts.file(&asset.file) {
             return Ok(facts.clone());
         }
-        // What is not named may have been published since the document was taken in.
+        // An asset that the stored document does not name may have been published since it was
+        // fetched.
         let now = self
             .facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
@@ -450,9 +399,9 @@ impl EvidenceReader {
         let evidence = connection.format.protocol().evidence().documents()?;
         let location = evidence.usual_place(asset)?;
         let url = self.locate(connection, &location).await.ok()?;
-        let ask = Ask {
+        let ask = UpstreamRequest {
             identity: true,
-            ..Ask::get(url, "*/*", std::time::Duration::from_secs(5))
+            ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(5))
         };
         match connection.ask(&ask).await {
             Err(error @ Error::Denied { .. }) => {
@@ -518,9 +467,9 @@ impl EvidenceReader {
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
                 let url = self.locate(connection, &location).await.ok()?;
-                let ask = Ask {
+                let ask = UpstreamRequest {
                     method: Method::HEAD,
-                    ..Ask::get(url, "*/*", std::time::Duration::from_secs(20))
+                    ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(20))
                 };
                 match connection.ask(&ask).await {
                     Ok(opened) => {
@@ -529,7 +478,7 @@ impl EvidenceReader {
                         Some((version, Timestamp::try_from(date).ok()?))
                     }
                     Err(error) => {
-                        debug!(%package, version, %error, "No publish date");
+                        debug!(%package, version, %error, "Reading a version's publish date failed");
                         None
                     }
                 }
@@ -537,7 +486,7 @@ impl EvidenceReader {
             .buffer_unordered(DATES_AT_ONCE)
             .collect()
             .await;
-        // The date of what may change is asked for again each time.
+        // The date of a file that may still change is not kept; it is asked for each time.
         let learned: Vec<_> = learned.into_iter().flatten().collect();
         let lasting: Vec<_> = learned
             .iter()
@@ -549,7 +498,7 @@ impl EvidenceReader {
             .keep(&connection.name, package, &lasting)
             .await
         {
-            warn!(%error, "Publish dates were not written");
+            warn!(%error, "Writing publish dates failed; they are asked for again when needed");
         }
         known.extend(learned);
         Ok(known)
@@ -615,20 +564,20 @@ impl EvidenceReader {
         Ok(view)
     }
 
-    /// What has to be fetched for the asset, with where its digests are promised.
+    /// Describes the fetch of an asset: its addresses, and the resources that promise its digests.
     pub async fn wanted(
         &self,
         connection: &Arc<Connection>,
         key: AssetKey,
         facts: AssetFacts,
-    ) -> Result<Wanted, Problem> {
+    ) -> Result<WantedAsset, Problem> {
         let url = self.locate(connection, &facts.location).await?;
         let mut promises = Vec::new();
         for promise in promises_of(&facts) {
             let url = self.locate(connection, &promise.location).await?;
             promises.push((promise, url));
         }
-        Ok(Wanted {
+        Ok(WantedAsset {
             connection: Arc::clone(connection),
             key,
             facts,
@@ -637,8 +586,8 @@ impl EvidenceReader {
         })
     }
 
-    /// What the connection says of one version, with its date where rules ask for one; `None` where
-    /// it has no such version.
+    /// Reads what the connection says about one version, with its date where rules need one; `None`
+    /// where it has no such version.
     pub async fn version(
         &self,
         lookup: &Lookup<'_>,
@@ -668,7 +617,7 @@ impl EvidenceReader {
     }
 }
 
-/// What a connection says of one version.
+/// One version as a connection describes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VersionFacts {
     pub published: Option<Timestamp>,

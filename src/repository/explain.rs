@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::evidence::VersionsOutside;
 use super::lookup::{Candidate, Lookup};
+use super::outside::VersionsOutside;
 use super::source_chain::{PackageSource, ShadowedVersions};
 use super::{Reader, Repository, Snapshot};
 use crate::package::{Origin, PackageId, Status, VersionId};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::Question;
+use crate::rule::RuleQuestion;
 
 /// Why a version is served or not.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -103,7 +103,7 @@ impl Explainer<'_> {
             origin: found.origin,
             status: found.status,
         };
-        let question = Question {
+        let question = RuleQuestion {
             package,
             version,
             published: found.published,

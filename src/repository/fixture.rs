@@ -7,10 +7,10 @@ use futures_util::StreamExt as _;
 use tempfile::TempDir;
 
 use super::{
-    Addition, Body, BodyReceiver, ChangeRecord, Changed, Committer, Forwarder, Manager, Publisher,
-    Reader, Registry, Repository, Snapshot, Submission,
+    Addition, BodyReceiver, BodyStream, ChangeRecord, Changed, Committer, Forwarder, Manager,
+    Publisher, Reader, Registry, Repository, Snapshot, Submission,
 };
-use crate::config::{Learned, Source, load};
+use crate::config::{ConfigSource, Learned, load};
 use crate::fetch::Fetcher;
 use crate::format::{self, Change, generic};
 use crate::package::{BlobId, Format, PackageId};
@@ -20,7 +20,7 @@ use crate::store::rendered::RenderedCache;
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
 
-/// What is opened where a test says nothing else.
+/// The configuration of tests that do not bring their own.
 pub const TEAM: &str = "[[repository]]\nname = \"team\"\npublish = \"local\"\n";
 
 pub struct Fixture {
@@ -38,9 +38,9 @@ pub struct Fixture {
 impl Fixture {
     pub async fn open(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = Source {
+        let source = ConfigSource {
             text: format!("[cache]\nrendered_disk = 0\n{text}"),
-            ..Source::default()
+            ..ConfigSource::default()
         };
         let config = load(&source, &Learned::default()).unwrap();
         let (tasks, metrics) = (Tasks::default(), Arc::new(Metrics::default()));
@@ -112,7 +112,7 @@ impl Fixture {
 }
 
 /// A body in one piece.
-pub fn body(bytes: &[u8]) -> Body {
+pub fn body(bytes: &[u8]) -> BodyStream {
     let piece = Bytes::copy_from_slice(bytes);
     futures_util::stream::iter([Ok(piece)]).boxed()
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::change::Committer;
-use super::receive::{Body, BodyReceiver};
+use super::receive::{BodyReceiver, BodyStream};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
@@ -29,17 +29,17 @@ pub struct Sent {
     /// Below the repository, still encoded, with its query.
     pub path: String,
     pub headers: Outbound,
-    pub body: Body,
+    pub body: BodyStream,
 }
 
 /// Upstream's answer, as it is.
 pub struct Passed {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Body,
+    pub body: BodyStream,
 }
 
-/// What became of a publish that is passed on.
+/// The result of passing a publish on.
 pub enum Forwarded {
     Passed(Passed),
     /// Accepted; it goes when upstream is there.
@@ -256,11 +256,11 @@ impl Forwarder {
                 let pause = match forwarder.try_spool(&snapshot).await {
                     Ok(next_at) => next_at,
                     Err(problem) => {
-                        warn!(%problem, "The spool cannot be worked off");
+                        warn!(%problem, "Reading the spool failed; publishes that wait for their upstream go on waiting");
                         Some(clock::unix_ms_now() + ms(PAUSE_MAX))
                     }
                 };
-                // What a configuration that changed lets through is seen at the latest attempt's time.
+                // Sleeps until the next attempt at most, and then sees a changed configuration too.
                 match pause {
                     None => forwarder.spooling.notified().await,
                     Some(next_at) => {
@@ -297,7 +297,7 @@ impl Forwarder {
                     info!(
                         id = one.id,
                         connection = one.connection,
-                        "A spooled publish is through"
+                        "A spooled publish reached its upstream"
                     );
                     self.fetcher_outdate(to, None).await?;
                     self.unspool(&one.id).await?;
@@ -365,7 +365,8 @@ impl Forwarder {
         }
     }
 
-    /// What a publish that upstream took made old is asked for anew.
+    /// Marks the documents that a publish changed upstream as outdated, so that they are asked for
+    /// anew.
     async fn outdate(
         &self,
         to: &Connection,
@@ -407,7 +408,7 @@ fn is_away(status: StatusCode) -> bool {
     status.is_server_error() || status == 429 || status == 408
 }
 
-fn streamed(body: Body) -> ForwardBody {
+fn streamed(body: BodyStream) -> ForwardBody {
     StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 

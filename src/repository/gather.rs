@@ -24,18 +24,18 @@ pub struct Gathered {
     pub is_new: bool,
 }
 
-/// What the sources of a repository say of a package.
+/// The facts about a package from all sources of a repository.
 #[derive(Default)]
-pub struct Known {
-    /// Of each connection that has it, the nearest first.
+pub struct GatheredFacts {
+    /// The facts from each connection that has the package, the nearest first.
     pub facts: Vec<Arc<PackageFacts>>,
-    /// Versions that are a repository's own, which is always here.
+    /// Versions that were published to our repositories; their files are always stored here.
     pub own: Vec<String>,
     /// Documents that came in.
     pub documents: usize,
 }
 
-/// What one source says of a package.
+/// One source's part of the facts.
 enum Part {
     /// Its versions.
     Own(Vec<String>),
@@ -55,7 +55,7 @@ impl Reader {
         repository: &Repository,
         package: &PackageId,
         whole: bool,
-    ) -> Result<Known, Problem> {
+    ) -> Result<GatheredFacts, Problem> {
         let lookup = Lookup::new(snapshot, repository, package);
         let chain = self.chain(&lookup).await?;
         let walk = self.walk(&chain, Some(package));
@@ -73,7 +73,7 @@ impl Reader {
                 }
             })
             .await?;
-        let mut known = Known::default();
+        let mut known = GatheredFacts::default();
         for part in collected.values {
             match part {
                 Part::Own(versions) => known.own.extend(versions),
@@ -105,7 +105,7 @@ impl Reader {
         let asked = resources
             .iter()
             .map(|resource| evidence.freshen(&connection, resource, Freshen::AsCached, &what));
-        // What is read from paths may have no document at all.
+        // A package whose facts are read from paths may have no document.
         let count = match try_join_all(asked).await {
             Ok(documents) => documents
                 .iter()
@@ -178,8 +178,8 @@ impl Reader {
             connection: reply.cached.connection.into(),
             asset: asset.clone(),
         };
-        arrival.over().await?;
-        match self.fetcher.assets().at_rest(&key).await? {
+        arrival.wait_until_verified().await?;
+        match self.fetcher.assets().find_when_done(&key).await? {
             Some((_, Some(blob))) => Ok(Gathered { blob, is_new }),
             _ => Err(Problem::new(
                 Kind::Upstream,

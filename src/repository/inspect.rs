@@ -1,4 +1,4 @@
-//! What repositories have, in more detail than a list shows.
+//! Shows a repository's packages in more detail than a list does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::problem::Problem;
 use crate::rule::Restrictions;
 use crate::store::packages::{DomainFacts, Step};
 
-/// What a version of our own says of itself, beside its files.
+/// The texts of a version: manifest, readme and dependencies.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
-    /// What documents say of it, as JSON; empty for versions from outside.
+    /// The manifest as JSON; empty for versions from outside.
     pub manifest: String,
     pub readme: Option<String>,
     pub dependencies: Vec<Dependency>,
@@ -37,7 +37,7 @@ impl Manager {
         Ok(self.packages().repositories().created_at().await?)
     }
 
-    /// What the nearest repository that has the version says of it; nothing where none of ours has.
+    /// Reads the texts from the nearest repository that has the version; empty where none has it.
     ///
     /// # Errors
     /// Where the catalog cannot be read.

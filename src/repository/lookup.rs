@@ -1,4 +1,4 @@
-//! What is asked about one package in a repository, and the one decision about its versions.
+//! A question about one package in a repository, and the one decision about its versions.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Repository, Snapshot};
 use crate::clock;
 use crate::package::{Origin, PackageId, Release, Status};
 use crate::problem::{Decider, Problem};
-use crate::rule::{Concern, Question};
+use crate::rule::{Concern, RuleQuestion};
 
 /// A question about a package: what every door passes along.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(super) struct Lookup<'a> {
     pub repository: &'a Repository,
     pub package: &'a PackageId,
     pub now: Timestamp,
-    /// What the rules have to know about the package.
+    /// The facts that the rules need about the package.
     pub concern: Concern,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Lookup<'a> {
         if !self.concern.versions {
             return Ok(());
         }
-        let question = Question {
+        let question = RuleQuestion {
             package: self.package,
             version,
             published,

@@ -1,5 +1,5 @@
-//! What an operator does to repositories: list, copy, give a status, delete, retain, and see to the
-//! spool. One set of commands, for the command line and for the running server.
+//! The operator's commands about repositories: list, copy, set a status, delete, retain, and manage
+//! the spool. The command line and the running server share them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::task::Tasks;
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-pub enum Command {
+pub enum ManageCommand {
     /// The packages of a repository, its own and those pulled through it.
     List {
         repository: String,
@@ -87,10 +87,10 @@ pub enum Command {
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
+pub enum ManageOutcome {
     Packages {
         packages: Vec<Summary>,
     },
@@ -135,10 +135,10 @@ pub struct Version {
     pub status: Status,
     pub origin: Origin,
     pub published: Option<String>,
-    /// The same in milliseconds since 1970.
+    /// The publish date in milliseconds since 1970.
     pub published_at: Option<i64>,
     pub tags: Vec<String>,
-    pub assets: Vec<Asset>,
+    pub assets: Vec<VersionFile>,
 }
 
 impl Version {
@@ -156,7 +156,7 @@ impl Version {
 
 /// One file of a version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Asset {
+pub struct VersionFile {
     pub file: String,
     /// Bytes.
     pub size: u64,
@@ -217,10 +217,10 @@ impl Manager {
     pub async fn execute(
         &self,
         snapshot: &Arc<Snapshot>,
-        command: Command,
-    ) -> Result<Outcome, Problem> {
+        command: ManageCommand,
+    ) -> Result<ManageOutcome, Problem> {
         match command {
-            Command::List {
+            ManageCommand::List {
                 repository,
                 format,
                 after,
@@ -232,17 +232,17 @@ impl Manager {
                     .map_err(|error| Problem::invalid(error.to_string()))?;
                 let repository = snapshot.repository(&repository)?;
                 let packages = self.list(repository, format, &after, limit).await?;
-                Ok(Outcome::Packages { packages })
+                Ok(ManageOutcome::Packages { packages })
             }
-            Command::Show {
+            ManageCommand::Show {
                 repository,
                 package: name,
             } => {
                 let repository = snapshot.repository(&repository)?;
                 let versions = self.versions(repository, &package(&name)?).await?;
-                Ok(Outcome::Versions { versions })
+                Ok(ManageOutcome::Versions { versions })
             }
-            Command::Copy {
+            ManageCommand::Copy {
                 from,
                 to,
                 package: name,
@@ -254,7 +254,7 @@ impl Manager {
                 let lookup = Lookup::new(snapshot, from, &package);
                 self.copy(&lookup, to, &versions).await
             }
-            Command::Status {
+            ManageCommand::Status {
                 repository,
                 package: name,
                 versions,
@@ -271,9 +271,9 @@ impl Manager {
                 };
                 let change = PackageChange::of(&repository.name, &package).step(step);
                 let versions = self.committer.commit(change).await?.changed;
-                Ok(Outcome::Changed { versions })
+                Ok(ManageOutcome::Changed { versions })
             }
-            Command::Delete {
+            ManageCommand::Delete {
                 repository,
                 package: name,
                 versions,
@@ -291,41 +291,41 @@ impl Manager {
                 let step = Step::Delete { versions, from };
                 let change = PackageChange::of(&repository.name, &package).step(step);
                 let versions = self.committer.commit(change).await?.changed;
-                Ok(Outcome::Changed { versions })
+                Ok(ManageOutcome::Changed { versions })
             }
-            Command::Retain { dry_run } => self.retain(snapshot, dry_run).await,
-            Command::Spool => {
+            ManageCommand::Retain { dry_run } => self.retain(snapshot, dry_run).await,
+            ManageCommand::Spool => {
                 let waiting = self.forwarder.waiting().await?;
-                Ok(Outcome::Spool { waiting })
+                Ok(ManageOutcome::Spool { waiting })
             }
-            Command::SpoolRetry { id } => {
+            ManageCommand::SpoolRetry { id } => {
                 self.forwarder.retry(id.as_deref()).await?;
-                Ok(Outcome::Done)
+                Ok(ManageOutcome::Done)
             }
-            Command::Events { state, limit } => {
+            ManageCommand::Events { state, limit } => {
                 let deliveries = self
                     .packages()
                     .deliveries()
                     .list(state.as_deref(), limit)
                     .await?;
-                Ok(Outcome::Events { deliveries })
+                Ok(ManageOutcome::Events { deliveries })
             }
-            Command::EventsReplay { event } => {
+            ManageCommand::EventsReplay { event } => {
                 let count = self
                     .packages()
                     .deliveries()
                     .replay(event.as_deref())
                     .await?;
-                Ok(Outcome::Replayed { count })
+                Ok(ManageOutcome::Replayed { count })
             }
-            Command::SpoolDrop { id } => {
+            ManageCommand::SpoolDrop { id } => {
                 self.forwarder.unspool(&id).await?;
-                Ok(Outcome::Done)
+                Ok(ManageOutcome::Done)
             }
         }
     }
 
-    /// What the repository has, its own before what was pulled through it, by name.
+    /// Lists the repository's packages by name: its own first, then those pulled through it.
     async fn list(
         &self,
         repository: &Repository,
@@ -371,7 +371,7 @@ impl Manager {
         for source in &repository.sources {
             match source {
                 Source::Own(name) => {
-                    let held = self.reader.own.of(name, package).await?;
+                    let held = self.reader.own.package(name, package).await?;
                     let Some(listing) = &held.listing else {
                         continue;
                     };
@@ -388,7 +388,7 @@ impl Manager {
                         .files_pulled(&connection.name, package)
                         .await?;
                     for (version, file, size, blob) in pulled {
-                        let asset = Asset {
+                        let asset = VersionFile {
                             file,
                             size,
                             digests: BTreeMap::from([("sha256".to_owned(), blob.to_hex())]),
@@ -433,7 +433,7 @@ impl Manager {
         lookup: &Lookup<'_>,
         to: &Repository,
         versions: &[VersionId],
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<ManageOutcome, Problem> {
         let mut change = PackageChange::of(&to.name, lookup.package);
         for version in versions {
             let release = match self.own_release(lookup, version).await? {
@@ -443,7 +443,7 @@ impl Manager {
             change = change.record_stored(release);
         }
         let applied = self.committer.commit(change).await?;
-        Ok(Outcome::Copied {
+        Ok(ManageOutcome::Copied {
             copied: applied.recorded,
             same: applied.same,
         })
@@ -456,7 +456,7 @@ impl Manager {
     ) -> Result<Option<NewRelease>, Problem> {
         let (from, package) = (lookup.repository, lookup.package);
         for name in from.own_names() {
-            let Some(listing) = self.reader.own.whole(name, package).await? else {
+            let Some(listing) = self.reader.own.with_manifests(name, package).await? else {
                 continue;
             };
             let Some(release) = listing.find(version) else {
@@ -498,7 +498,7 @@ impl Manager {
     }
 }
 
-/// What is pulled through is in another revision with each file that comes.
+/// The revision of a package from outside. It changes with each file that comes in.
 fn revision_after(before: &str, blob: BlobId) -> String {
     let both = format!("{before}{}", blob.to_hex());
     let hex = BlobId::of(both.as_bytes()).to_hex();
@@ -524,7 +524,7 @@ fn own_version(repository: &str, listing: &Listing, release: &Release) -> Versio
         assets: release
             .assets
             .iter()
-            .map(|asset| Asset {
+            .map(|asset| VersionFile {
                 file: asset.file.to_string(),
                 size: asset.size,
                 digests: Algorithm::ALL
@@ -574,8 +574,8 @@ mod tests {
 
     const TWO: &str = "[[repository]]\nname = \"other\"\npublish = \"local\"\n";
 
-    fn delete(versions: &[&str], from: &[Status]) -> Command {
-        Command::Delete {
+    fn delete(versions: &[&str], from: &[Status]) -> ManageCommand {
+        ManageCommand::Delete {
             repository: "team".to_owned(),
             package: tool().to_string(),
             versions: versions.iter().map(ToString::to_string).collect(),
@@ -630,7 +630,7 @@ mod tests {
     async fn copies_name_the_same_bytes() {
         let fixture = Fixture::open(&format!("{TEAM}{TWO}")).await;
         fixture.publish(&tool(), "1.0", "one").await;
-        let copy = || Command::Copy {
+        let copy = || ManageCommand::Copy {
             from: "team".to_owned(),
             to: "other".to_owned(),
             package: tool().to_string(),
@@ -638,7 +638,7 @@ mod tests {
         };
         for (new, known) in [(1, 0), (0, 1)] {
             let done = fixture.manager.execute(&fixture.snapshot(), copy()).await;
-            let Outcome::Copied { copied, same } = done.unwrap() else {
+            let ManageOutcome::Copied { copied, same } = done.unwrap() else {
                 panic!("a copy says what was copied")
             };
             assert_eq!((copied.len(), same.len()), (new, known));

@@ -18,6 +18,7 @@ mod gather;
 mod inspect;
 mod lookup;
 pub mod manage;
+mod outside;
 mod own;
 mod promote;
 mod publish;
@@ -40,16 +41,16 @@ pub use addition::Addition;
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};
 pub use asset::{AssetBody, AssetReply};
 pub use change::Committer;
-pub use document::{Cached, DocumentBody, DocumentReply, Lasting};
+pub use document::{Cached, DocumentBody, DocumentReply, ReuseCondition};
 pub use encoding::{Encoding, Encodings};
 pub use evidence::PackageFacts;
 pub use explain::{Explainer, Explanation};
 pub use forward::{Forwarded, Forwarder, Passed, Sent};
-pub use gather::{Gathered, Known};
+pub use gather::{Gathered, GatheredFacts};
 pub use inspect::Words;
 pub use manage::Manager;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
-pub use receive::{Body, BodyReceiver, piped};
+pub use receive::{BodyReceiver, BodyStream, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
@@ -58,10 +59,10 @@ use crate::connection::Connection;
 use crate::fetch::Fetcher;
 use crate::package::{Origin, PackageId};
 use crate::problem::{Kind, Problem};
-use crate::rule::Control;
+use crate::rule::OriginControl;
 use crate::store::rendered::RenderedCache;
 use crate::telemetry::Metrics;
-use ahead::Ahead;
+use ahead::Prefetcher;
 use evidence::EvidenceReader;
 use lookup::Lookup;
 use own::OwnPackages;
@@ -73,13 +74,13 @@ pub struct Reader {
     fetcher: Arc<Fetcher>,
     evidence: Arc<EvidenceReader>,
     renderer: Arc<Renderer>,
-    ahead: Ahead,
+    ahead: Prefetcher,
     own: Arc<OwnPackages>,
     /// Which connections promise digests in resources smaller than a package's document.
     promising: Cache<String, bool>,
 }
 
-/// What a connection was seen to have is looked for anew after so long.
+/// After this long it is found out anew whether a connection has manifests.
 const PROMISING_FOR: Duration = Duration::from_secs(3600);
 
 impl Reader {
@@ -90,7 +91,7 @@ impl Reader {
         config: &config::Config,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let (ahead, waiting) = Ahead::new(&config.ahead, metrics);
+        let (ahead, waiting) = Prefetcher::new(&config.ahead, metrics);
         let pool = RenderPool::new(config.fetch.renders_max, fetcher.tasks());
         let memory = config.cache.facts_memory;
         let own = Arc::new(OwnPackages::new(fetcher.store().packages(), memory));
@@ -109,12 +110,12 @@ impl Reader {
         reader
     }
 
-    /// Looks whether repositories have anything of their own.
+    /// Finds out whether anything was ever published here. Called once, at the start.
     ///
     /// # Errors
     /// Where the package catalog cannot be read.
-    pub async fn look(&self) -> Result<(), crate::store::packages::Error> {
-        self.own.look().await
+    pub async fn check_empty(&self) -> Result<(), crate::store::packages::Error> {
+        self.own.check_empty().await
     }
 
     #[must_use]
@@ -127,7 +128,7 @@ impl Reader {
         self.renderer.close().await;
     }
 
-    /// Who is asked for the package.
+    /// The sources that are asked for the package.
     async fn chain(&self, lookup: &Lookup<'_>) -> Result<SourceChain, Problem> {
         SourceChain::of_package(&self.own, lookup).await
     }
@@ -150,7 +151,7 @@ impl Reader {
         }
     }
 
-    /// What may be done to the package in the repository.
+    /// The origin control of the package in the repository.
     ///
     /// # Errors
     /// Where a catalog cannot be read.
@@ -159,12 +160,12 @@ impl Reader {
         snapshot: &'a Snapshot,
         repository: &Repository,
         package: &PackageId,
-    ) -> Result<Control<'a>, Problem> {
+    ) -> Result<OriginControl<'a>, Problem> {
         let (mut seen, mut said) = (None, None);
         for source in &repository.sources {
             if let Source::Own(name) = source {
                 if said.is_none() {
-                    said = self.own.of(name, package).await?.restrictions;
+                    said = self.own.package(name, package).await?.restrictions;
                 }
                 if seen.is_none() {
                     seen = self.own.origin(name, package).await?;

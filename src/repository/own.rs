@@ -1,4 +1,4 @@
-//! What repositories have of their own, with what was read of late kept in memory.
+//! The packages that were published to our repositories. What was read lately is kept in memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use moka::future::Cache;
 use super::Repository;
 use super::publish::not_ours;
 use crate::clock;
-use crate::fetch::Currency;
+use crate::fetch::StillCurrent;
 use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
@@ -18,23 +18,24 @@ use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
-/// How long what another process may change is taken for what it was; seconds.
+/// With a catalog that other processes change too (PostgreSQL), what was read is relied upon for
+/// this many seconds.
 const SHARED_FOR: i64 = 2;
 
-/// What a repository has of one package, which may be nothing.
+/// What one repository has of one package; it may have nothing.
 pub struct OwnPackage {
-    /// Without manifests.
+    /// The versions, without their manifests; `None` where the repository has none.
     pub listing: Option<Arc<Listing>>,
-    /// What was said of its origins.
+    /// The package's origin restrictions, where somebody set them.
     pub restrictions: Option<Restrictions>,
-    pub currency: Currency,
+    pub still_current: StillCurrent,
     /// Until when it may be relied upon; seconds since 1970.
     pub until: i64,
     versions: OnceLock<HashSet<VersionId>>,
 }
 
 impl OwnPackage {
-    /// Whether the version is one of ours, whatever its status.
+    /// Whether the version was published here. Versions of every status count.
     pub fn has_version(&self, version: &str) -> bool {
         let Some(listing) = &self.listing else {
             return false;
@@ -49,13 +50,14 @@ impl OwnPackage {
     }
 }
 
-/// The package catalog, with what was read of it of late in memory.
+/// The package catalog, with a cache of the packages that were read lately.
 pub struct OwnPackages {
     packages: Packages,
     held: Cache<Key, Arc<OwnPackage>>,
-    /// Counts changes: what was read before one is not remembered after it.
+    /// Counts changes. A package whose reading began before a change is not put in the cache after
+    /// it.
     changes: AtomicU64,
-    /// Whether nothing was ever published here: then the catalog is not asked.
+    /// Whether nothing was ever published here. The catalog is not asked then.
     is_empty: AtomicBool,
     nothing: Arc<OwnPackage>,
 }
@@ -71,7 +73,7 @@ impl OwnPackages {
                         .as_ref()
                         .map_or(300, |listing| listing.weight())
                 })
-                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.currency.end())
+                .eviction_listener(|_, held: Arc<OwnPackage>, _| held.still_current.end())
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
@@ -79,11 +81,11 @@ impl OwnPackages {
         }
     }
 
-    /// Looks whether there is anything at all.
+    /// Finds out whether anything was ever published or restricted here. Called once, at the start.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn look(&self) -> Result<(), packages::Error> {
+    pub async fn check_empty(&self) -> Result<(), packages::Error> {
         if !self.packages.is_shared()
             && self.packages.releases().counts().await?.is_empty()
             && !self.packages.restrictions().exist().await?
@@ -101,11 +103,11 @@ impl OwnPackages {
         self.is_empty.load(Ordering::Acquire)
     }
 
-    /// What the repository itself has of the package.
+    /// Reads what the repository itself has of the package; its upstreams are not looked at.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn of(
+    pub async fn package(
         &self,
         repository: &str,
         package: &PackageId,
@@ -140,7 +142,7 @@ impl OwnPackages {
         Ok(held)
     }
 
-    /// What the repository itself has of a package that it has to have.
+    /// Reads a package that the repository itself must have.
     ///
     /// # Errors
     /// Where it has none, or the catalog cannot be read.
@@ -149,16 +151,16 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Arc<Listing>, Problem> {
-        let held = self.of(repository, package).await?;
+        let held = self.package(repository, package).await?;
         let listing = held.listing.clone();
         listing.ok_or_else(|| not_ours(repository, package))
     }
 
-    /// One version of a listing alone, with its manifest, and the tags that point to it.
+    /// Cuts a listing down to one version, with its manifest and the tags that point to it.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn only(
+    pub async fn with_one_version(
         &self,
         repository: &str,
         listing: &Listing,
@@ -186,11 +188,11 @@ impl OwnPackages {
         }))
     }
 
-    /// What the repository itself has of the package, with all manifests, read anew.
+    /// Reads what the repository itself has of the package, with all manifests, past the cache.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
-    pub async fn whole(
+    pub async fn with_manifests(
         &self,
         repository: &str,
         package: &PackageId,
@@ -202,8 +204,8 @@ impl OwnPackages {
             .await?)
     }
 
-    /// On which side the repository's package is, without reading all of it; `None` where it never
-    /// had any.
+    /// Whether the repository's package is internal or external, without reading its versions;
+    /// `None` where the repository never had such a package.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
@@ -243,7 +245,7 @@ impl OwnPackages {
         Ok(true)
     }
 
-    /// Forgets all packages of a repository that is gone.
+    /// Forgets all packages of a repository that was deleted.
     pub async fn forget(&self, repository: &str) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let gone: Vec<Key> = self
@@ -257,14 +259,14 @@ impl OwnPackages {
         }
     }
 
-    /// Forgets a package that changed: nobody is given what it was.
+    /// Forgets a package that changed, so that nobody is given its earlier state.
     pub async fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.held
             .invalidate(&(repository.into(), package.clone()))
             .await;
         if self.is_empty.swap(false, Ordering::AcqRel) {
-            self.nothing.currency.end();
+            self.nothing.still_current.end();
         }
     }
 }
@@ -277,7 +279,7 @@ fn own_package(
     OwnPackage {
         listing,
         restrictions,
-        currency: Currency::default(),
+        still_current: StillCurrent::default(),
         until,
         versions: OnceLock::new(),
     }

@@ -89,7 +89,8 @@ impl Manager {
             connection: connection.name.as_str().into(),
             asset: asset.clone(),
         };
-        let Some((row, Some(blob))) = self.reader.fetcher.assets().at_rest(&key).await? else {
+        let Some((row, Some(blob))) = self.reader.fetcher.assets().find_when_done(&key).await?
+        else {
             return Ok(());
         };
         let candidate = Candidate::outside(&connection.name, version, row.published);
@@ -100,7 +101,7 @@ impl Manager {
         let inspected = self.look_into(asset, &blob, &digests, words).await?;
         let (file, facts) = match &inspected {
             Some(inspected) => (inspected.file.clone(), inspected.facts.clone()),
-            // What is not published on its own (metadata, signatures) is not copied on its own.
+            // Metadata and signatures are not published, and so not copied, on their own.
             None => return Ok(()),
         };
         let mut assets = vec![ReleaseAsset {
@@ -121,7 +122,7 @@ impl Manager {
         match release {
             Some(release) => release.assets.extend(assets),
             None => {
-                // Of one version there may be several files.
+                // One version may have several files.
                 let inspected = Inspected {
                     tags: Vec::new(),
                     is_whole: false,
@@ -134,7 +135,7 @@ impl Manager {
         Ok(())
     }
 
-    /// What a publish would have said beside the file: of npm's, the registry's own manifest.
+    /// The words that a publish would have sent beside the file; for npm, the registry's manifest.
     async fn words(
         &self,
         connection: &Arc<Connection>,
@@ -165,7 +166,7 @@ impl Manager {
         })
     }
 
-    /// What the file turns out to be; `None` where it is none that is published.
+    /// Looks into the file; `None` where it is not of a kind that is published.
     async fn look_into(
         &self,
         asset: &AssetId,

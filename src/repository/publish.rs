@@ -1,4 +1,4 @@
-//! What clients publish to a repository and change of its own packages.
+//! Publishes, and the changes that clients make to a repository's own packages.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
 use super::change::{Committer, PackageChange};
-use super::receive::{Body, BodyReceiver, Received};
+use super::receive::{BodyReceiver, BodyStream, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
@@ -15,7 +15,7 @@ use crate::format::upload::{Inspected, Upload};
 use crate::format::{Change, DocumentId, DocumentPublish, Evidence, OWN, Upstream};
 use crate::package::{Algorithm, AssetId, Format, Origin, PackageId, ReleaseAsset, Status};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Entry, Way};
+use crate::rule::{Way, WayIn};
 use crate::store::Verified;
 use crate::store::packages::{NewRelease, Step};
 use crate::task::Tasks;
@@ -24,13 +24,13 @@ use crate::task::Tasks;
 /// gives what let it in, in words.
 pub type Permit<'a> = dyn Fn(&PackageId) -> Result<String, Problem> + Send + Sync + 'a;
 
-/// What is known of a change when it ends, whatever came of it: for the audit.
+/// The facts about a change for the audit, whether it succeeded or failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeRecord {
     pub package: Option<PackageId>,
     /// Several apart by `, `; empty where the change is about none.
     pub version: String,
-    /// What let it in, in words; empty where the path had named the package already.
+    /// The statement that allowed it, in words; empty where the path already named the package.
     pub by: String,
 }
 
@@ -38,7 +38,7 @@ pub struct ChangeRecord {
 pub struct Submission<'a> {
     pub format: Format,
     pub change: Change,
-    pub body: Body,
+    pub body: BodyStream,
     pub content_type: &'a str,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
@@ -52,7 +52,7 @@ pub(super) struct Door<'a> {
     pub record: &'a mut ChangeRecord,
 }
 
-/// What names the package of a file that came in.
+/// How the package of a published file is named.
 pub(super) enum NamedBy {
     /// The file itself: it is a version.
     File,
@@ -81,7 +81,7 @@ pub struct Publisher {
     pub(super) committer: Arc<Committer>,
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     /// There is something new.
@@ -244,7 +244,7 @@ impl Publisher {
         package: &PackageId,
     ) -> Result<(), Problem> {
         if let Some(entrance) = snapshot.groups.entrance(package)
-            && !entrance.admits(Entry::Publish, &repository.name)
+            && !entrance.admits(WayIn::Publish, &repository.name)
         {
             return Err(Problem::denied(
                 Decider::Repository(repository.name.clone()),
@@ -314,7 +314,7 @@ impl Publisher {
         })
     }
 
-    /// What is recorded of a file, and the files to keep: itself, and those that stand in it.
+    /// The release to record for a file, and the files to keep: the file itself, and those in it.
     async fn release_of_file(
         &self,
         inspected: Inspected,
@@ -384,7 +384,7 @@ impl Publisher {
             .map_err(|error| Problem::internal("looking into a publish failed", error))?
     }
 
-    /// What the client says that a file's digest is: it has to be that.
+    /// Compares a published checksum with the digest of its file; they must be equal.
     async fn checksum(
         &self,
         repository: &Repository,
@@ -460,14 +460,14 @@ pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {
 }
 
 /// Reads the rest of a refused body, for a while: a client that is still sending hears no answer.
-pub async fn drain(mut body: Body) {
+pub async fn drain(mut body: BodyStream) {
     let all = async { while let Some(Ok(_)) = body.next().await {} };
     let _ = tokio::time::timeout(DRAINED_FOR, all).await;
 }
 
 const DRAINED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// What is recorded of a file that was looked into.
+/// The release to record for a file that was looked into.
 pub(super) fn release_of(
     inspected: Inspected,
     origin: Origin,

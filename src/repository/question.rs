@@ -8,7 +8,7 @@ use http::Method;
 
 use super::lookup::Lookup;
 use super::{Reader, Repository, Snapshot};
-use crate::connection::{Ask, Connection};
+use crate::connection::{Connection, UpstreamRequest};
 use crate::package::{Format, Location};
 use crate::problem::Problem;
 
@@ -33,10 +33,10 @@ impl Reader {
         let body = self
             .without_own_names(snapshot, repository, connection, body)
             .await?;
-        let ask = Ask {
+        let ask = UpstreamRequest {
             method: Method::POST,
             body: Some((content_type, body)),
-            ..Ask::get(
+            ..UpstreamRequest::get(
                 self.evidence.locate(connection, location).await?,
                 content_type,
                 snapshot.config.fetch.patience,

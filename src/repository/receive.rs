@@ -19,16 +19,16 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::{Error, Incoming, Keeping, Store, Verified};
 use crate::task::Tasks;
 
-/// A request's body, piece by piece.
-pub type Body = BoxStream<'static, std::io::Result<Bytes>>;
+/// The body of a request as a stream of pieces.
+pub type BodyStream = BoxStream<'static, std::io::Result<Bytes>>;
 
-/// What a form's field takes beside its name and value, roughly.
+/// Roughly the memory that a form's field takes beside its name and value.
 const FIELD_BYTES: usize = 64;
 
-/// Pieces of a body that wait to be taken apart.
+/// At most this many pieces of a body are read ahead of the parser.
 const PIECES_AHEAD: usize = 8;
 
-/// What came in.
+/// The body of a publish, read to its end.
 #[derive(Default)]
 pub struct Received {
     pub file: Option<Verified>,
@@ -38,16 +38,16 @@ pub struct Received {
     pub words: Vec<u8>,
 }
 
-/// Takes bodies of publishes in, a bounded number at once, each within its bounds.
+/// Reads the bodies of publishes: at most `at_once` at a time, each no longer than its bound.
 pub struct BodyReceiver {
     store: Arc<Store>,
-    bounds: config::Upload,
+    bounds: config::UploadSettings,
     places: Semaphore,
 }
 
 impl BodyReceiver {
     #[must_use]
-    pub fn new(store: &Arc<Store>, bounds: &config::Upload) -> Arc<Self> {
+    pub fn new(store: &Arc<Store>, bounds: &config::UploadSettings) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::clone(store),
             bounds: bounds.clone(),
@@ -59,17 +59,17 @@ impl BodyReceiver {
         self.store.tasks()
     }
 
-    pub(super) fn bounds(&self) -> &config::Upload {
+    pub(super) fn bounds(&self) -> &config::UploadSettings {
         &self.bounds
     }
 
-    /// A place among the publishes that are taken in at once.
+    /// Waits until fewer than `at_once` bodies are being read. The permit is held while reading.
     pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
         let place = self.places.acquire().await;
         place.map_err(|error| Problem::internal("publishing stopped", error))
     }
 
-    /// Bytes that are at hand, as a file.
+    /// Stores bytes that are in memory as a file.
     pub(super) async fn take_bytes(&self, bytes: &[u8]) -> Result<Verified, Problem> {
         let mut incoming = self.incoming().await?;
         self.write(&mut incoming, Bytes::copy_from_slice(bytes))
@@ -77,8 +77,8 @@ impl BodyReceiver {
         verified(incoming).await
     }
 
-    /// A file that is the body.
-    pub(super) async fn receive_file(&self, mut body: Body) -> Result<Verified, Problem> {
+    /// Reads a body that is a file.
+    pub(super) async fn receive_file(&self, mut body: BodyStream) -> Result<Verified, Problem> {
         let mut incoming = self.incoming().await?;
         while let Some(piece) = body.next().await {
             self.write(&mut incoming, piece.map_err(cut)?).await?;
@@ -86,8 +86,8 @@ impl BodyReceiver {
         verified(incoming).await
     }
 
-    /// Words that are the body.
-    pub(super) async fn receive_words(&self, mut body: Body) -> Result<Vec<u8>, Problem> {
+    /// Reads a body that is text, into memory.
+    pub(super) async fn receive_words(&self, mut body: BodyStream) -> Result<Vec<u8>, Problem> {
         let mut words = Vec::new();
         while let Some(piece) = body.next().await {
             words.extend_from_slice(&piece.map_err(cut)?);
@@ -96,10 +96,10 @@ impl BodyReceiver {
         Ok(words)
     }
 
-    /// A form with a file in it; a body that is no form is the file itself.
+    /// Reads a form with a file in it. A body that is no form is taken for the file itself.
     pub(super) async fn receive_form(
         &self,
-        body: Body,
+        body: BodyStream,
         content_type: &str,
     ) -> Result<Received, Problem> {
         let Ok(boundary) = multer::parse_boundary(content_type) else {
@@ -147,7 +147,7 @@ impl BodyReceiver {
     pub(super) async fn receive_parted(
         &self,
         publish: &'static dyn DocumentPublish,
-        mut body: Body,
+        mut body: BodyStream,
     ) -> Result<Received, Problem> {
         let (writer, mut reader) = piped(PIECES_AHEAD);
         let mut file = FileWriter {
@@ -279,13 +279,13 @@ pub struct PieceWriter {
 impl PieceWriter {
     /// Says whether anybody still reads.
     pub async fn write(&self, piece: std::io::Result<Bytes>) -> bool {
-        // An empty one says the end.
+        // An empty piece means the end, and is sent by `end` alone.
         let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
         is_empty || self.pieces.send(piece).await.is_ok()
     }
 
     pub async fn end(self) {
-        // Who has read enough is gone.
+        // The reader may have hung up already, having read all that it wanted.
         let _ = self.pieces.send(Ok(Bytes::new())).await;
     }
 }

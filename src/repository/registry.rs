@@ -7,9 +7,9 @@ use tokio::sync::Mutex;
 use tracing::{error, warn};
 
 use super::Snapshot;
-use crate::config::{Config, Repository as Written, is_repository_name};
+use crate::config::{Config, RepositorySettings, is_repository_name};
 use crate::problem::{Decider, Kind, Problem};
-use crate::rule::{Entry, Group, Groups};
+use crate::rule::{Group, Groups, WayIn};
 use crate::store::packages::{Managed, Packages};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
@@ -19,7 +19,7 @@ pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
     packages: Packages,
     metrics: Arc<Metrics>,
-    /// What the snapshot is made of; changes come one after another.
+    /// The parts that the snapshot is made of. The lock lets one change happen after another.
     parts: Mutex<Parts>,
 }
 
@@ -129,7 +129,7 @@ impl Registry {
         Ok(self.packages.repositories().register(&names).await?)
     }
 
-    /// What was said of the repository where it was made by the API.
+    /// The settings of a repository that was made by the API; `None` for others.
     pub async fn managed(&self, name: &str) -> Option<Managed> {
         let parts = self.parts.lock().await;
         parts.managed.iter().find(|it| it.name == name).cloned()
@@ -313,7 +313,7 @@ fn without_repository(groups: &Groups, name: &str) -> Vec<Group> {
     let without = |group: &Group| {
         let mut group = group.clone();
         let mut is_named = false;
-        for entry in Entry::ALL {
+        for entry in WayIn::ALL {
             is_named |= group.settings.of_mut(entry).repositories.remove(name);
         }
         is_named.then_some(group)
@@ -325,9 +325,9 @@ fn conflict(message: String) -> Problem {
     Problem::new(Kind::Conflict, Decider::Larder, message)
 }
 
-/// What a repository made by the API is among those of the configuration.
-fn written(one: &Managed) -> Written {
-    Written::made(&one.name, &one.upstreams, &one.connections)
+/// The settings of a repository made by the API, as if the configuration had named it.
+fn written(one: &Managed) -> RepositorySettings {
+    RepositorySettings::made(&one.name, &one.upstreams, &one.connections)
 }
 
 /// The configuration with all repositories. Where one made by the API cannot be any more, because
@@ -336,7 +336,7 @@ fn with_managed(config: &Config, managed: &[Managed]) -> Config {
     let new = managed.iter().filter(|one| {
         let is_shadowed = config.repositories.iter().any(|it| it.name == one.name);
         if is_shadowed {
-            warn!(repository = one.name, "The configuration has a repository of the name of one that was made by the API, and takes its place");
+            warn!(repository = one.name, "A repository made by the API has the name of a repository in the configuration; the configuration's is in force");
         }
         !is_shadowed
     });
@@ -348,7 +348,7 @@ fn with_managed(config: &Config, managed: &[Managed]) -> Config {
         Err(why) => {
             error!(
                 why = why.join("; "),
-                "The repositories that were made by the API stay away"
+                "Reading the repositories made by the API failed; only those of the configuration are served"
             );
         }
     }
@@ -375,7 +375,7 @@ mod tests {
 
     fn group(pattern: &str, repository: &str) -> Group {
         let mut settings = Settings::default();
-        let setting = settings.of_mut(Entry::Publish);
+        let setting = settings.of_mut(WayIn::Publish);
         setting.mode = Mode::AllowSpecificRepositories;
         setting.repositories.insert(repository.to_owned());
         Group {
@@ -428,7 +428,7 @@ mod tests {
             Groups::clone(&fixture.snapshot().groups),
         ] {
             let group = groups.get("/npm/acme/*").unwrap();
-            assert!(group.settings.of(Entry::Publish).repositories.is_empty());
+            assert!(group.settings.of(WayIn::Publish).repositories.is_empty());
         }
         // Another of the name begins with nothing.
         registry.create(made(), &[]).await.unwrap();

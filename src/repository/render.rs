@@ -167,8 +167,16 @@ impl Renderer {
                 let listing = match &view.own {
                     None => None,
                     Some(listing) => match protocol.only_version(id, listing) {
-                        Some(version) => self.own.only(repository, listing, version).await?,
-                        None => self.own.whole(repository, &listing.package).await?,
+                        Some(version) => {
+                            self.own
+                                .with_one_version(repository, listing, version)
+                                .await?
+                        }
+                        None => {
+                            self.own
+                                .with_manifests(repository, &listing.package)
+                                .await?
+                        }
                     },
                 };
                 (listing, None)
@@ -342,7 +350,7 @@ impl Renderer {
                 Problem::internal("the document's addresses could not be written down", error)
             })?;
         }
-        // What changes within the second is not worth keeping.
+        // A rendering that ends within the second is not worth caching.
         if changes.is_none_or(|changes| changes > clock::now()) {
             self.rendered.keep(key, Arc::clone(&rendered)).await;
         }
@@ -370,7 +378,7 @@ impl Renderer {
         let encoded = match encoded {
             Ok(encoded) => encoded,
             Err(error) => {
-                warn!(%error, "A document is sent without its coding");
+                warn!(%error, "Compressing a document failed; it is sent uncompressed");
                 return Ok(Arc::clone(plain));
             }
         };
@@ -403,12 +411,12 @@ pub(super) fn upstream<'a>(
     }
 }
 
-/// What a document of our own packages is composed of.
+/// The packages that a document of our own is composed from.
 pub(super) enum OwnSource<'a> {
     Package {
         repository: &'a str,
     },
-    /// What a search found, and how many there are in all.
+    /// The hits of a search, and how many there are in all.
     Found(Vec<Summary>, u64),
 }
 

@@ -1,7 +1,7 @@
 //! Retention: versions that no rule of the configuration keeps are deleted.
 
 use super::change::PackageChange;
-use super::manage::{Deleted, Manager, Outcome};
+use super::manage::{Deleted, ManageOutcome, Manager};
 use super::{Repository, Snapshot};
 use crate::clock;
 use crate::config::Retention;
@@ -19,7 +19,7 @@ impl Manager {
         &self,
         snapshot: &Snapshot,
         dry_run: bool,
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<ManageOutcome, Problem> {
         let mut deleted = Vec::new();
         for repository in snapshot.repositories() {
             let of_repository = |rule: &&Retention| {
@@ -56,7 +56,7 @@ impl Manager {
                 }
             }
         }
-        Ok(Outcome::Retained { deleted, dry_run })
+        Ok(ManageOutcome::Retained { deleted, dry_run })
     }
 
     async fn expire(
@@ -70,7 +70,7 @@ impl Manager {
         let expired: Vec<&Release> = expired(&listing, rule);
         let versions: Vec<String> = expired.iter().map(|it| it.version.to_string()).collect();
         if !dry_run && !versions.is_empty() {
-            // What the rules were held against.
+            // The change is made only if the package is still as the rules saw it.
             let change = PackageChange::of(&repository.name, package)
                 .expecting_revision(&listing.revision)
                 .step(Step::Delete {
@@ -126,7 +126,7 @@ fn expired<'a>(listing: &'a Listing, rule: &Retention) -> Vec<&'a Release> {
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{Fixture, TEAM, tool};
-    use super::super::manage::Command;
+    use super::super::manage::ManageCommand;
     use super::*;
 
     #[tokio::test]
@@ -136,9 +136,9 @@ mod tests {
         fixture.publish(&tool(), "1.0", "one").await;
         fixture.publish(&tool(), "2.0", "two").await;
         for (dry_run, left) in [(true, 2), (false, 1)] {
-            let retain = Command::Retain { dry_run };
+            let retain = ManageCommand::Retain { dry_run };
             let done = fixture.manager.execute(&fixture.snapshot(), retain).await;
-            let Outcome::Retained { deleted, .. } = done.unwrap() else {
+            let ManageOutcome::Retained { deleted, .. } = done.unwrap() else {
                 panic!("retention says what it deletes")
             };
             assert_eq!(deleted.len(), 1);

@@ -19,13 +19,17 @@ impl Publisher {
         words: &[u8],
     ) -> Result<Changed, Problem> {
         let repository = door.repository;
-        let listing = self.reader.own.whole(&repository.name, package).await?;
+        let listing = self
+            .reader
+            .own
+            .with_manifests(&repository.name, package)
+            .await?;
         let listing = listing.ok_or_else(|| not_ours(&repository.name, package))?;
         let Some(amendment) = publish.amendment(words)? else {
             return Err(names_no_versions());
         };
-        // What was read earlier would undo what another said since. Other registries' revisions, in
-        // a document that is not of our packages alone, are not ours to compare.
+        // A client that read an older revision would undo the changes of others since. Revisions of
+        // other length are of other registries, in a merged document, and are not compared.
         let read = amendment.revision.as_deref();
         if let Some(revision) = read.filter(|it| it.len() == "1-".len() + listing.revision.len()) {
             is_revision(&listing, revision)?;
@@ -65,7 +69,7 @@ impl Publisher {
         let Some(amendment) = publish.amendment(words)? else {
             return Err(names_no_versions());
         };
-        // What a document does not list has not been taken out of it.
+        // A version is only removed if the document that the client read listed it.
         let gone: Vec<String> = listing
             .versions
             .iter()

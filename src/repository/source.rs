@@ -8,10 +8,10 @@ use crate::config;
 use crate::connection::{Connection, LoopId};
 use crate::package::Format;
 use crate::problem::{Decider, Problem};
-use crate::rule::{Entrance, Entry, Groups};
+use crate::rule::{Entrance, Groups, WayIn};
 use crate::telemetry::Metrics;
 
-/// What a repository draws on.
+/// A source of a repository.
 #[derive(Clone)]
 pub enum Source {
     /// The packages of this repository's own.
@@ -19,7 +19,7 @@ pub enum Source {
     Connection(Arc<Connection>),
 }
 
-/// What becomes of a publish.
+/// Where a repository's publishes go.
 #[derive(Clone)]
 pub enum Publish {
     Deny,
@@ -131,7 +131,7 @@ pub struct Snapshot {
     repositories: HashMap<String, Arc<Repository>>,
     /// The repository of addresses that name none (npm's at the host's root).
     pub first: Option<Arc<Repository>>,
-    /// Those of the domain.
+    /// The package groups of the domain.
     pub groups: Arc<Groups>,
 }
 
@@ -163,14 +163,12 @@ impl Snapshot {
             });
         }
         let named = |name: &str| connections.iter().find(|it| it.name == name).cloned();
-        let of = |sources: &[config::RepositorySource]| {
+        let of = |sources: &[config::SourceSetting]| {
             sources
                 .iter()
                 .filter_map(|source| match source {
-                    config::RepositorySource::Own(name) => Some(Source::Own(name.as_str().into())),
-                    config::RepositorySource::Connection(name) => {
-                        named(name).map(Source::Connection)
-                    }
+                    config::SourceSetting::Own(name) => Some(Source::Own(name.as_str().into())),
+                    config::SourceSetting::Connection(name) => named(name).map(Source::Connection),
                 })
                 .collect()
         };
@@ -182,9 +180,9 @@ impl Snapshot {
                     name: repository.name.clone(),
                     sources: of(&repository.sources),
                     publish: match &repository.publish {
-                        config::Publish::Deny => Publish::Deny,
-                        config::Publish::Local => Publish::Local,
-                        config::Publish::Forward(names) => Publish::Forward {
+                        config::PublishSetting::Deny => Publish::Deny,
+                        config::PublishSetting::Local => Publish::Local,
+                        config::PublishSetting::Forward(names) => Publish::Forward {
                             to: names.iter().filter_map(|name| named(name)).collect(),
                             spool: repository.spool,
                         },
@@ -206,8 +204,8 @@ impl Snapshot {
         })
     }
 
-    /// What versions of a package may come from into the repository where not every way is open:
-    /// names of repositories, its own among them, and of connections.
+    /// The sources from which a package group lets versions of a package come into the repository:
+    /// the names of repositories, its own among them, and of connections.
     pub(super) fn open_sources(
         &self,
         repository: &str,
@@ -223,11 +221,11 @@ impl Snapshot {
             if !open.repositories.insert(written.name.as_str()) {
                 continue;
             }
-            if entrance.admits(Entry::ExternalUpstream, &written.name) {
+            if entrance.admits(WayIn::ExternalUpstream, &written.name) {
                 let external = written.external.iter();
                 open.connections.extend(external.map(String::as_str));
             }
-            if entrance.admits(Entry::InternalUpstream, &written.name) {
+            if entrance.admits(WayIn::InternalUpstream, &written.name) {
                 waiting.extend(written.upstreams.iter().map(String::as_str));
             }
         }

@@ -1,21 +1,22 @@
-//! The sources of one package in order, and the one walk over them: the nearest first; what is nearer
-//! shadows what is farther; behind an offline connection nobody is asked; a source that is away is
-//! not one that has nothing.
+//! The sources of one package, and the one walk that asks them in order. A version that a nearer
+//! source has hides the same version of farther sources. Sources behind an offline connection are
+//! not asked. A source that does not answer ends the walk: nobody knows what it has.
 
 use std::sync::Arc;
 
 use super::Repository;
-use super::evidence::{EvidenceReader, VersionsOutside};
+use super::evidence::EvidenceReader;
 use super::lookup::Lookup;
+use super::outside::VersionsOutside;
 use super::own::{OwnPackage, OwnPackages};
 use super::source::Source;
 use crate::connection::Connection;
-use crate::fetch::Currency;
+use crate::fetch::StillCurrent;
 use crate::package::{Format, Origin, PackageId};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Entrance;
 
-/// Versions that nearer sources have: farther ones' are not taken in their place.
+/// The versions that nearer sources have. Farther sources' files of these versions are not used.
 #[derive(Clone, Default)]
 pub(super) struct ShadowedVersions {
     own: Vec<Arc<OwnPackage>>,
@@ -32,7 +33,7 @@ impl ShadowedVersions {
             || self.outside.iter().any(|source| source.has(version))
     }
 
-    /// What names these versions among all that decides a rendering.
+    /// Bytes that change whenever these versions change. They are a part of a rendering's cache key.
     pub fn name(&self) -> Vec<u8> {
         let mut name = Vec::new();
         for held in &self.own {
@@ -45,10 +46,10 @@ impl ShadowedVersions {
         name
     }
 
-    /// A version that a nearer source has is not taken from `source`.
+    /// Checks that `version` may be taken from `source`.
     ///
     /// # Errors
-    /// Where it is such a one.
+    /// Where a nearer source has the version.
     pub fn permit(&self, source: Decider, what: &str, version: &str) -> Result<(), Problem> {
         if !self.has(version) {
             return Ok(());
@@ -82,11 +83,12 @@ impl PackageSource {
 /// The sources of one package, the nearest first.
 pub(super) struct SourceChain {
     pub sources: Vec<PackageSource>,
-    /// They end when a source that has nothing of the package may have something.
-    pub currencies: Vec<Currency>,
-    /// Until when the package catalog's word holds; seconds since 1970.
+    /// One for each own repository that was asked. It ends when the repository's packages change,
+    /// so that a source that had nothing may have something.
+    pub still_current: Vec<StillCurrent>,
+    /// Until when the answers of the package catalog may be relied upon; seconds since 1970.
     pub until: i64,
-    /// Why nobody outside is asked, where that is so.
+    /// Why no connection is asked; `None` where connections are asked.
     blocked: Option<Problem>,
 }
 
@@ -94,13 +96,13 @@ impl SourceChain {
     fn empty() -> Self {
         Self {
             sources: Vec::new(),
-            currencies: Vec::new(),
+            still_current: Vec::new(),
             until: i64::MAX,
             blocked: None,
         }
     }
 
-    /// The connections alone, of what is about no package.
+    /// The chain for a document that is about no package: all connections of the format.
     pub fn of_connections(repository: &Repository, format: Format) -> Self {
         let connections = repository.connections_of(format);
         Self {
@@ -109,8 +111,8 @@ impl SourceChain {
         }
     }
 
-    /// The sources of the package: own packages, and what lies outside where rules, origin control
-    /// and package groups let it be asked.
+    /// The chain for a package: the own repositories that have it, and the connections that rules,
+    /// origin control and package groups allow to be asked for it.
     ///
     /// # Errors
     /// Where a rule denies the name outright, or the package catalog cannot be read.
@@ -128,10 +130,10 @@ impl SourceChain {
         for source in &repository.sources {
             match source {
                 Source::Own(name) => {
-                    let held = own.of(name, package).await?;
-                    // The nearest repository's word holds.
+                    let held = own.package(name, package).await?;
+                    // Where several repositories restrict the origin, the nearest one decides.
                     said = said.or(held.restrictions);
-                    chain.currencies.push(held.currency.clone());
+                    chain.still_current.push(held.still_current.clone());
                     chain.until = chain.until.min(held.until);
                     let Some(listing) = &held.listing else {
                         continue;
@@ -181,8 +183,8 @@ impl SourceChain {
         self.sources.iter().filter_map(PackageSource::connection)
     }
 
-    /// The connections that may be asked at once: whether those behind an offline one may be asked
-    /// depends on what is here of it.
+    /// The connections that may be asked at the same time: all up to the first offline one. Whether
+    /// those behind it are asked depends on what is stored of the offline one.
     pub fn connections_at_once(&self) -> Vec<&Arc<Connection>> {
         let mut at_once = Vec::new();
         for connection in self.connections() {
@@ -199,8 +201,8 @@ impl SourceChain {
         self.connections().any(|one| one.name == connection.name)
     }
 
-    /// Whether the walk ends at the source: it is offline, so nobody knows what else lies there, and
-    /// a farther source with a line might have another's of that name.
+    /// Whether the walk ends at the source at `index`: it is offline, so nobody knows what else it
+    /// has, and a source behind it that is online might have somebody else's package of this name.
     fn ends_at(&self, index: usize) -> bool {
         let offline = |source: &PackageSource| source.connection().map(|it| it.offline);
         let mut farther = self.sources.iter().skip(index).map(offline);
@@ -208,20 +210,21 @@ impl SourceChain {
     }
 }
 
-/// How the walk goes on after what a source said.
+/// How the walk goes on after a source's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// The source has it.
     Take,
-    /// It has it, and nobody behind it is asked for more.
+    /// The source has it, and no source behind it is asked.
     TakeLast,
-    /// It has nothing of it: the next is asked.
+    /// The source has nothing; the next source is asked.
     Next,
-    /// No other source's answer may stand in the place of this one's.
+    /// The source failed or refused. No farther source may answer in its place.
     Stop,
 }
 
-/// What one source said is judged here alone. Only what is absent may be looked for farther away.
+/// Decides how the walk goes on; nothing else does. Only "not found" lets the walk go on to a
+/// farther source.
 fn judge<T>(outcome: &Result<Option<T>, Problem>, ends_here: bool) -> Step {
     match outcome {
         Ok(Some(_)) if ends_here => Step::TakeLast,
@@ -232,31 +235,32 @@ fn judge<T>(outcome: &Result<Option<T>, Problem>, ends_here: bool) -> Step {
     }
 }
 
-/// What a walk found first.
+/// The first answer of a walk.
 pub(super) struct First<T> {
     pub value: T,
-    /// No connection was asked before: what a nearer one lacks today it may have tomorrow.
+    /// Whether no connection was asked before this answer. If one was, the answer must not be given
+    /// again unasked: the nearer connection may have the package tomorrow.
     pub is_nearest_connection: bool,
 }
 
-/// What all sources had.
+/// The answers of all sources that had something.
 pub(super) struct Collected<T> {
-    /// The nearest first.
+    /// The answers, the nearest source's first.
     pub values: Vec<T>,
-    /// Why there is none, where one said so.
+    /// The "not found" of a source, if one said so.
     pub absent: Option<Problem>,
-    /// No connection was asked before the one on which the walk ended.
+    /// Whether no connection was asked before the source at which the walk ended.
     is_nearest_connection: bool,
 }
 
-/// How much a walk is for.
+/// Whether a walk ends with the first answer or asks all sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     First,
     All,
 }
 
-/// A walk over the sources of a package, or of what is about no package.
+/// A walk over a chain of sources; `package` is `None` where the document is about no package.
 pub(super) struct Walk<'a> {
     pub chain: &'a SourceChain,
     pub evidence: &'a Arc<EvidenceReader>,
@@ -264,11 +268,11 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// What the nearest source has that has anything. `ask` gets the versions that nearer sources
-    /// have; it answers `None` where a source has nothing of it.
+    /// Returns the answer of the nearest source that has one. `ask` is given the source and the
+    /// versions that nearer sources have; it returns `None` where the source has nothing.
     ///
     /// # Errors
-    /// As the source said on which the walk ended; `nothing` where none said anything.
+    /// The problem of the source at which the walk ended; `nothing` where no source had any.
     pub async fn first<T, F, Asking>(
         &self,
         ask: F,
@@ -293,10 +297,10 @@ impl Walk<'_> {
         }
     }
 
-    /// What each source has, the nearest first.
+    /// Returns the answers of all sources, the nearest first.
     ///
     /// # Errors
-    /// Where a source is away.
+    /// Where a source does not answer.
     pub async fn all<T, F, Asking>(&self, ask: F) -> Result<Collected<T>, Problem>
     where
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
@@ -392,11 +396,11 @@ mod tests {
         let away = |kind| Problem::new(kind, Decider::Larder, "away");
         for (outcome, ends_here, step) in [
             (Ok(Some(())), false, Step::Take),
-            // What an offline one has is all that is shown: what lies behind it cannot be fetched.
+            // Only what an offline source has is shown; sources behind it are not asked.
             (Ok(Some(())), true, Step::TakeLast),
             (Ok(None), false, Step::Next),
             (Err(not_found()), false, Step::Next),
-            // Offline, with a farther one that has a line.
+            // An offline source, with a farther one that is online.
             (Err(not_found()), true, Step::Stop),
             (Err(denied()), false, Step::Stop),
             (Err(away(Kind::Upstream)), false, Step::Stop),

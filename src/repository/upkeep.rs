@@ -1,5 +1,5 @@
-//! What an operator does to the store: pin, verify, collect garbage, and ask how it is used. One set
-//! of commands, for the command line and for the running server.
+//! The operator's commands about the store: pin, verify, collect garbage, report its use. The
+//! command line and the running server share them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::rule::Pattern;
 use crate::store::catalog::AssetKey;
 use crate::store::catalog::hold::Pin;
-use crate::store::catalog::ledger::{Egress, Pull, Size, Traffic};
+use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
 use crate::store::{Health, Waste};
 
 /// Blobs that are looked at in one step of verifying.
@@ -21,13 +21,13 @@ const BLOBS_AT_ONCE: usize = 256;
 const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Under which name it is remembered how far verifying has come.
 const VERIFY: &str = "verify";
-/// Of damage to what this Larder alone has.
+/// The message about a damaged file that exists nowhere else.
 const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a copy of the data directory, or delete the version and publish it again";
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
-pub enum Command {
+pub enum UpkeepCommand {
     Pins,
     /// Never evicts what these patterns take.
     Pin {
@@ -52,40 +52,40 @@ pub enum Command {
         /// So many packages in each list.
         top: usize,
     },
-    /// Who took a version, or any of a package.
+    /// Lists who took a version, or any version of a package.
     Who {
         package: String,
         version: Option<String>,
     },
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
-    Pins { pins: Vec<Pin>, kept: Kept },
-    Verified(Verified),
+pub enum UpkeepOutcome {
+    Pins { pins: Vec<Pin>, kept: KeptTotals },
+    Verified(VerifyProgress),
     Waste { waste: Waste, dry_run: bool },
-    Report(Box<Report>),
+    Report(Box<UsageReport>),
     Pulls { pulls: Vec<Pull> },
 }
 
-/// What is never evicted.
+/// The number and size of the files that are never evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptTotals {
     pub files: u64,
     pub bytes: u64,
 }
 
 /// A step of verifying.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
+pub struct VerifyProgress {
     pub checked: u64,
     pub bytes: u64,
     pub damaged: Vec<Damage>,
     /// All files have been read.
     pub is_done: bool,
-    /// Of the whole store, for who shows how far it is.
+    /// The bytes of the whole store, to show the progress.
     pub bytes_in_all: u64,
 }
 
@@ -99,21 +99,21 @@ pub struct Damage {
     /// `damaged` or `gone`.
     pub found: String,
     pub is_repaired: bool,
-    /// What was done, or why nothing could be.
+    /// How the file was repaired, or why it could not be.
     pub message: String,
 }
 
 /// How the store is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct UsageReport {
     pub days: u32,
-    pub traffic: Vec<Traffic>,
-    pub egress: Vec<Egress>,
+    pub traffic: Vec<TrafficOfDay>,
+    pub egress: Vec<EgressOfDay>,
     pub largest: Vec<Size>,
     pub least_used: Vec<Size>,
     pub files: u64,
     pub bytes: u64,
-    pub kept: Kept,
+    pub kept: KeptTotals,
 }
 
 fn pattern(text: &str) -> Result<Pattern, Problem> {
@@ -136,12 +136,12 @@ impl<'a> Upkeep<'a> {
     ///
     /// # Errors
     /// Where what it names cannot be read, or the store fails.
-    pub async fn execute(&self, command: Command) -> Result<Outcome, Problem> {
+    pub async fn execute(&self, command: UpkeepCommand) -> Result<UpkeepOutcome, Problem> {
         let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         match command {
-            Command::Pins => self.pins().await,
-            Command::Pin { patterns } => {
+            UpkeepCommand::Pins => self.pins().await,
+            UpkeepCommand::Pin { patterns } => {
                 let patterns: Result<Vec<_>, _> = patterns.iter().map(|it| pattern(it)).collect();
                 store
                     .retention()
@@ -149,7 +149,7 @@ impl<'a> Upkeep<'a> {
                     .await?;
                 self.pins().await
             }
-            Command::Unpin { patterns } => {
+            UpkeepCommand::Unpin { patterns } => {
                 let removed = store
                     .retention()
                     .pin(&[], &patterns, &self.snapshot.formats())
@@ -160,17 +160,17 @@ impl<'a> Upkeep<'a> {
                         .advice("`larder pin` without a pattern lists what is")),
                 }
             }
-            Command::Verify { anew, repair } => self.verify(anew, repair).await,
-            Command::Gc { dry_run } => {
+            UpkeepCommand::Verify { anew, repair } => self.verify(anew, repair).await,
+            UpkeepCommand::Gc { dry_run } => {
                 let waste = store
                     .collect_garbage(&self.snapshot.config.report, dry_run)
                     .await?;
-                Ok(Outcome::Waste { waste, dry_run })
+                Ok(UpkeepOutcome::Waste { waste, dry_run })
             }
-            Command::Report { days, top } => {
+            UpkeepCommand::Report { days, top } => {
                 let (files, bytes) = catalog.blobs().total().await?;
                 store.flush().await;
-                Ok(Outcome::Report(Box::new(Report {
+                Ok(UpkeepOutcome::Report(Box::new(UsageReport {
                     days,
                     traffic: catalog.reports().traffic(days).await?,
                     egress: catalog.reports().egress(days).await?,
@@ -181,7 +181,7 @@ impl<'a> Upkeep<'a> {
                     kept: self.kept().await?,
                 })))
             }
-            Command::Who {
+            UpkeepCommand::Who {
                 package: name,
                 version,
             } => {
@@ -191,12 +191,12 @@ impl<'a> Upkeep<'a> {
                 let mut pulls = catalog.reports().pulls(&package.to_string()).await?;
                 let is_wanted = |version| wanted.as_ref().is_none_or(|wanted| *wanted == version);
                 pulls.retain(|pull| is_wanted(protocol.known_version(&pull.version)));
-                Ok(Outcome::Pulls { pulls })
+                Ok(UpkeepOutcome::Pulls { pulls })
             }
         }
     }
 
-    async fn kept(&self) -> Result<Kept, Problem> {
+    async fn kept(&self) -> Result<KeptTotals, Problem> {
         let kept = self
             .reader
             .fetcher
@@ -206,19 +206,19 @@ impl<'a> Upkeep<'a> {
             .kept_total()
             .await;
         let (files, bytes) = kept?;
-        Ok(Kept { files, bytes })
+        Ok(KeptTotals { files, bytes })
     }
 
-    async fn pins(&self) -> Result<Outcome, Problem> {
+    async fn pins(&self) -> Result<UpkeepOutcome, Problem> {
         let pins = self.reader.fetcher.store().catalog().holds().pins().await;
-        Ok(Outcome::Pins {
+        Ok(UpkeepOutcome::Pins {
             pins: pins?,
             kept: self.kept().await?,
         })
     }
 
     /// One step, from where the last one ended.
-    async fn verify(&self, anew: bool, repair: bool) -> Result<Outcome, Problem> {
+    async fn verify(&self, anew: bool, repair: bool) -> Result<UpkeepOutcome, Problem> {
         let store = self.reader.fetcher.store();
         let catalog = store.catalog();
         let after = if anew {
@@ -231,10 +231,10 @@ impl<'a> Upkeep<'a> {
             .and_then(|bytes| BlobId::from_slice(&bytes));
         let page = catalog.blobs().after(after, BLOBS_AT_ONCE).await?;
         let (_, bytes_in_all) = catalog.blobs().total().await?;
-        let mut step = Verified {
+        let mut step = VerifyProgress {
             is_done: page.len() < BLOBS_AT_ONCE,
             bytes_in_all,
-            ..Verified::default()
+            ..VerifyProgress::default()
         };
         for (id, size) in page {
             if step.bytes > BYTES_AT_ONCE {
@@ -254,7 +254,7 @@ impl<'a> Upkeep<'a> {
         }
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
         catalog.work().set(VERIFY, state.as_deref()).await?;
-        Ok(Outcome::Verified(step))
+        Ok(UpkeepOutcome::Verified(step))
     }
 
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {

@@ -1,4 +1,4 @@
-//! What is counted and logged when an answer has ended.
+//! Counts and logs each answer when it has been sent or has broken off.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,42 +13,47 @@ use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
 use crate::repository::Cached;
-use crate::telemetry::log::{self, Access};
-use crate::telemetry::{AnswerLabels, Metrics, Pulled, Run, Traffic, Who};
+use crate::telemetry::log::{self, AccessLine};
+use crate::telemetry::{AnswerLabels, Metrics, PulledVersion, Run, Traffic, Who};
 
-/// How much of a path stands in the log.
+/// Longer paths are cut in the log.
 const PATH_BYTES_MAX: usize = 200;
 
-/// What a request turned out to be about.
+/// The repository, package and file that a request is about, as far as its route names them.
 #[derive(Clone, Default)]
-pub struct Subject {
+pub struct RequestSubject {
     pub format: Option<Format>,
     pub repository: String,
     pub package: String,
     pub asset: String,
-    /// Of an asset that a version is for; empty of all else.
+    /// The version, where the request is for a version's main file; else empty.
     pub version: String,
 }
 
-/// What every giving of the same answer has in common.
-pub struct Entry {
-    subject: Subject,
+/// What is the same each time that an answer is given; the response cache shares it.
+pub struct AnswerRecord {
+    subject: RequestSubject,
     outcome: AnswerOutcome,
     status: u16,
     answers: Counter,
     traffic: Option<Arc<Traffic>>,
-    pulled: Option<Arc<Pulled>>,
+    pulled: Option<Arc<PulledVersion>>,
 }
 
-impl Entry {
-    pub fn new(metrics: &Metrics, subject: Subject, outcome: AnswerOutcome, status: u16) -> Self {
+impl AnswerRecord {
+    pub fn new(
+        metrics: &Metrics,
+        subject: RequestSubject,
+        outcome: AnswerOutcome,
+        status: u16,
+    ) -> Self {
         let format = subject.format.filter(|_| !subject.repository.is_empty());
         let is_pull = matches!(status, 200 | 206) && !subject.version.is_empty();
         Self {
             answers: counter(metrics, subject.format, outcome, status),
             traffic: format.map(|format| metrics.ledger.traffic(&subject.repository, format)),
             pulled: is_pull.then(|| {
-                Arc::new(Pulled {
+                Arc::new(PulledVersion {
                     repository: subject.repository.clone(),
                     package: subject.package.clone(),
                     version: subject.version.clone(),
@@ -75,26 +80,26 @@ fn counter(
     metrics.answers.get_or_create(&labels).clone()
 }
 
-/// One answer under way.
-pub struct Account {
+/// An answer that is being sent, with all that is counted about it.
+pub struct AnswerAccount {
     pub larder: Arc<Larder>,
-    pub entry: Arc<Entry>,
+    pub entry: Arc<AnswerRecord>,
     pub who: Who,
     pub method: Method,
     pub uri: Uri,
     pub started: Instant,
-    /// The `larder run` that asked, and how its answer was come by.
+    /// The `larder run` that asked, and how the cache answered.
     pub run: Option<(Arc<Run>, Option<Cached>)>,
 }
 
-impl Account {
+impl AnswerAccount {
     /// Counts the answer and writes the access line.
     pub fn close(self, bytes: u64, result: Result<(), Problem>) {
         let elapsed = self.started.elapsed();
         let metrics = &self.larder.metrics;
         metrics.served_bytes.inc_by(bytes);
         metrics.seconds.observe(elapsed);
-        let Entry {
+        let AnswerRecord {
             subject,
             status,
             answers,
@@ -133,7 +138,7 @@ impl Account {
         }
         let path = self.path();
         match subject.format {
-            Some(format) => log::access(&Access {
+            Some(format) => log::access(&AccessLine {
                 method: self.method.as_str(),
                 path,
                 format: format.as_str(),
@@ -166,7 +171,7 @@ fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
         run.failures.fetch_add(1, Ordering::Relaxed);
     }
     let Some(cached) = cached else { return };
-    // What somebody's fetch, also one ahead of its client, brings came over the line all the same.
+    // A reply that waited for a fetch counts as fetched, also where a prefetch began it.
     if cached.outcome.was_here() {
         run.hits.fetch_add(1, Ordering::Relaxed);
         run.saved_ms

@@ -11,19 +11,19 @@ use super::credential::CredentialHeaders;
 use super::host::Host;
 use super::peer::Peer;
 use super::publish::Publishing;
-use super::read::Reading;
-use super::reply::{Answer, Head};
+use super::read::AdmittedRead;
+use super::reply::{Answer, RequestHead};
 use super::request_body::unstalled;
 use super::route::{InRepository, Open, Route};
 use super::{api, exchange, health};
 use crate::Larder;
-use crate::access::{self, Caller, ClientInfo, Door, Permissions, Within};
-use crate::format::{Address, Ask, Change, Target};
+use crate::access::{self, Caller, ClientInfo, Endpoints, Permissions, Within};
+use crate::format::{Address, Change, ClientRequest, Target};
 use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Publish, Repository, Snapshot, drain};
 
-/// What every route is answered from.
+/// Everything that a route is answered from.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub larder: &'a Arc<Larder>,
@@ -34,8 +34,8 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub fn head(&self) -> Head<'a> {
-        Head {
+    pub fn head(&self) -> RequestHead<'a> {
+        RequestHead {
             method: &self.parts.method,
             headers: &self.parts.headers,
             presented: self.presented,
@@ -60,7 +60,13 @@ impl<'a> Asked<'a> {
 
     fn permissions(&self, caller: &'a Caller) -> Permissions<'a> {
         let (access, config) = (&self.larder.access, &self.snapshot.config);
-        Permissions::new(access, config, caller, self.client(), Door::Repositories)
+        Permissions::new(
+            access,
+            config,
+            caller,
+            self.client(),
+            Endpoints::Repositories,
+        )
     }
 }
 
@@ -170,7 +176,7 @@ fn nothing_there() -> Problem {
 
 async fn decide(asked: Asked<'_>, caller: &Caller) -> Result<Answer, Problem> {
     let permissions = asked.permissions(caller);
-    let question = health::Question::read(asked.parts.uri.query())?;
+    let question = health::DecideQuery::read(asked.parts.uri.query())?;
     let admitted = permissions.admit_to_read(&question.repository)?;
     let repositories = &asked.larder.repositories;
     let repository = repositories.readable(asked.snapshot, &admitted)?;
@@ -225,8 +231,8 @@ fn within<'c>(change: &'c Change, repository: &Repository, format: Format) -> Wi
     }
 }
 
-/// What is wrong with a path in a repository is for those who may read it. Others are told that they may
-/// not, and learn nothing of what is there.
+/// Explains a wrong path only to callers who may read the repository. Others are refused, and learn
+/// nothing about it.
 fn told_to_readers(permissions: &Permissions<'_>, repository: &str, problem: Problem) -> Problem {
     match permissions.admit_to_read(repository) {
         Ok(_) => problem,
@@ -265,7 +271,7 @@ async fn in_repository(
     line.subject.repository.clone_from(&repository.name);
     // One that nobody began here, before a restart of this Larder, is served and not counted.
     line.run = place.run.and_then(|run| larder.runs.begun(run));
-    let parsed = place.format.protocol().parse(&Ask {
+    let parsed = place.format.protocol().parse(&ClientRequest {
         method: &parts.method,
         rest: place.rest,
         query: parts.uri.query(),
@@ -313,7 +319,7 @@ async fn in_repository(
                 }
             };
             line.admitted(admitted.decision());
-            let reading = Reading {
+            let reading = AdmittedRead {
                 asked,
                 protocol: place.format.protocol(),
                 repository: larder.repositories.readable(snapshot, &admitted)?,

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::answer::Asked;
 use super::reply::{self, Answer};
 use super::request_body::{self, unstalled};
-use crate::access::{Caller, Door, Permissions, body_sha256, sigv4};
+use crate::access::{Caller, Endpoints, Permissions, body_sha256, sigv4};
 use crate::clock;
-use crate::codeartifact::{self, Api, Call, Failure, Operation, shape};
+use crate::codeartifact::{self, Api, ApiFailure, Call, Operation, shape};
 use crate::problem::{Kind, Problem};
 use crate::repository::drain;
 use crate::telemetry::Record;
@@ -26,7 +26,7 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 /// The digest of a call's body, which is signed.
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
-/// Answers a call; failures too are answers, in the model's shapes.
+/// Answers a call. Failures are answered in the shapes of the API's model.
 pub async fn answer(
     asked: Asked<'_>,
     operation: Option<Operation>,
@@ -73,14 +73,14 @@ async fn call(
     body: Incoming,
     root: &str,
     record: &mut Record,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, ApiFailure> {
     let (larder, snapshot, head) = (asked.larder, asked.snapshot, asked.head());
     let patience = snapshot.config.upload.stall_timeout;
     // An asset is read once who sends it is known; its digest is among what is signed.
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
         (Bytes::new(), Some(unstalled(body, patience)))
     } else {
-        let body = request_body::whole(body.into_data_stream(), CALL_BYTES_MAX);
+        let body = request_body::read_to_end(body.into_data_stream(), CALL_BYTES_MAX);
         let body = tokio::time::timeout(patience, body)
             .await
             .map_err(|_| Problem::invalid("the body did not come in time"))??;
@@ -99,7 +99,7 @@ async fn call(
             return Err(problem.into());
         }
     };
-    let operation = operation.ok_or_else(Failure::no_operation)?;
+    let operation = operation.ok_or_else(ApiFailure::no_operation)?;
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
     let call = Call::read(asked.parts.uri.query(), &words)?;
@@ -116,7 +116,7 @@ async fn call(
             &snapshot.config,
             &caller,
             asked.client(),
-            Door::Api,
+            Endpoints::Api,
         ),
         root,
     };
@@ -129,14 +129,14 @@ async fn call(
     };
     record.by = api.pass.last_reason();
     match answered? {
-        codeartifact::Answer::Words(value) => {
+        codeartifact::ApiAnswer::Words(value) => {
             let mut answer = json(StatusCode::OK, &value);
             answer.outcome = reply::AnswerOutcome::Answered;
             Ok(answer)
         }
-        codeartifact::Answer::Asset { reply, headers } => {
+        codeartifact::ApiAnswer::Asset { reply, headers } => {
             let mut answer = reply::asset(&head, *reply, &larder.tasks);
-            answer.again = None;
+            answer.replay = None;
             for (name, value) in headers {
                 answer.header(HeaderName::from_static(name), &value);
             }
@@ -145,14 +145,14 @@ async fn call(
     }
 }
 
-/// Who signed the call.
+/// Finds out who signed the call.
 fn signer(asked: Asked<'_>, body_sha256: &str) -> Result<Caller, Problem> {
     let (access, parts, head) = (&asked.larder.access, asked.parts, asked.head());
     let authorization = head.presented.authorization();
     if !sigv4::Claim::is_one(authorization) {
         // A machine's token stands for its holder here as well, for who has no access key.
         let (config, presented) = (&asked.snapshot.config, head.presented.credential());
-        return access.identify(config, &presented, head.peer.address, Door::Api);
+        return access.identify(config, &presented, head.peer.address, Endpoints::Api);
     }
     let request = sigv4::Request {
         method: head.method.as_str(),
@@ -175,7 +175,7 @@ fn json(status: StatusCode, value: &Value) -> Answer {
     reply::whole(status, "application/json", value.to_string().into())
 }
 
-fn failed(failure: &Failure) -> Answer {
+fn failed(failure: &ApiFailure) -> Answer {
     if failure.problem.kind == Kind::Internal {
         let cause = failure.problem.cause.as_ref().map(ToString::to_string);
         tracing::error!(

@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use http::{Method, Uri};
 
-use super::account::Subject;
+use super::account::RequestSubject;
 use super::peer::Peer;
 use crate::Larder;
-use crate::access::policy::Decision;
+use crate::access::policy::PolicyDecision;
 use crate::access::{Action, Principal, READ};
 use crate::clock;
 use crate::problem::{Kind, Problem};
 use crate::repository::ChangeRecord;
 use crate::telemetry::{Record, Run};
 
-/// What is known of a request when it ends.
+/// The facts about a request, for its access line and audit record.
 #[derive(Default)]
 pub struct Line {
-    pub subject: Subject,
+    pub subject: RequestSubject,
     pub run: Option<Arc<Run>>,
-    /// The same caller is admitted again, whatever the time and its address.
+    /// Whether the decision would be the same for this caller at any time and from any address.
     pub is_lasting: bool,
     pub principal: String,
     pub action: Option<Action>,
@@ -35,7 +35,7 @@ impl Line {
     }
 
     /// Notes the decision that admitted the request.
-    pub fn admitted(&mut self, decision: &Decision) {
+    pub fn admitted(&mut self, decision: &PolicyDecision) {
         self.is_lasting = decision.is_lasting;
         self.by = decision.why.to_string();
     }

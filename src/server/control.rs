@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::account::{Account, Entry, Subject};
+use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
 use super::handle::told;
 use super::reply::{self, Answer, Body};
 use super::request_body::{self, unstalled};
@@ -37,10 +37,10 @@ use crate::{Larder, access, airgap};
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Command {
-    Repositories(manage::Command),
-    Access(access::manage::Command),
-    AirGap(airgap::Command),
-    Upkeep(upkeep::Command),
+    Repositories(manage::ManageCommand),
+    Access(access::manage::AccessCommand),
+    AirGap(airgap::AirgapCommand),
+    Upkeep(upkeep::UpkeepCommand),
 }
 
 /// The head of a bundle, before the bundle.
@@ -57,7 +57,7 @@ const PIECES_AHEAD_MAX: usize = 8;
 const COMMANDERS_MAX: usize = 1024;
 
 /// The socket in the data directory, which only its owner can open.
-pub struct Control {
+pub struct ControlSocket {
     larder: Arc<Larder>,
     /// None where the disk takes no sockets.
     socket: Option<UnixListener>,
@@ -70,7 +70,7 @@ pub struct Commander {
     place: OwnedSemaphorePermit,
 }
 
-impl Control {
+impl ControlSocket {
     /// Opens the socket. Where that fails, Larder serves all the same.
     pub fn open(larder: &Arc<Larder>) -> Self {
         let socket = larder
@@ -79,7 +79,7 @@ impl Control {
             .listen()
             .and_then(UnixListener::from_std);
         if let Err(error) = &socket {
-            warn!(%error, "The socket for commands cannot be opened; everything else is served");
+            warn!(%error, "Opening the control socket failed; clients are served, but commands cannot reach this Larder");
         }
         Self {
             larder: Arc::clone(larder),
@@ -98,9 +98,11 @@ impl Control {
         loop {
             match socket.accept().await {
                 Ok((socket, _)) if is_of_owner(&socket) => return Commander { socket, place },
-                Ok(_) => warn!("Another user came to the socket for commands and was not let in"),
+                Ok(_) => warn!(
+                    "A connection to the control socket was refused: it came from another user"
+                ),
                 Err(error) => {
-                    warn!(%error, "A socket for commands could not be accepted");
+                    warn!(%error, "Accepting a connection to the control socket failed");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -169,15 +171,23 @@ async fn handle(
         Ok(Err(problem)) => told(&problem, None),
         Err(_) => {
             larder.metrics.panics.inc();
-            error!(path = uri.path(), "A command ended in a panic");
+            error!(
+                path = uri.path(),
+                "A command panicked; other requests go on"
+            );
             let problem = Problem::internal("this command failed inside Larder", "a panic");
             reply::problem(&problem, None)
         }
     }
     .for_method(&method);
     let status = answer.response.status().as_u16();
-    let entry = Entry::new(&larder.metrics, Subject::default(), answer.outcome, status);
-    let account = Account {
+    let entry = AnswerRecord::new(
+        &larder.metrics,
+        RequestSubject::default(),
+        answer.outcome,
+        status,
+    );
+    let account = AnswerAccount {
         larder,
         entry: Arc::new(entry),
         who: Who::At(Ipv4Addr::LOCALHOST.into()),
@@ -241,11 +251,11 @@ async fn execute(larder: &Arc<Larder>, command: Command) -> Result<Answer, Probl
     reason = "the operator, whom the system lets in"
 )]
 async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Problem> {
-    let health::Question {
+    let health::DecideQuery {
         repository,
         package,
         version,
-    } = health::Question::read(query)?;
+    } = health::DecideQuery::read(query)?;
     let snapshot = larder.snapshot();
     let repository = snapshot.repository(&repository)?;
     let reader = larder.repositories.reader();
@@ -291,7 +301,7 @@ async fn export(larder: &Arc<Larder>, order: airgap::Order) -> Result<Answer, Pr
 async fn import(
     larder: &Arc<Larder>,
     query: Option<&str>,
-    mut body: crate::repository::Body,
+    mut body: crate::repository::BodyStream,
 ) -> Result<Answer, Problem> {
     let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let trusted = query
@@ -301,7 +311,7 @@ async fn import(
     let (writer, reader) = piped(PIECES_AHEAD_MAX);
     let import = larder.tasks.spawn_blocking(move || importer.import(reader));
     while let Some(piece) = body.next().await {
-        // Who has seen enough has said so.
+        // The importer may hang up before the end of the body; its report says why.
         if !writer.write(piece).await {
             break;
         }
@@ -313,7 +323,7 @@ async fn import(
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
-    let body = request_body::whole(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
+    let body = request_body::read_to_end(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
     serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
 }

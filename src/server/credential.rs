@@ -1,4 +1,4 @@
-//! What a client says to prove who it is, in every way that the formats' clients have.
+//! Reads a client's credentials, in every way in which the formats' clients send them.
 
 use std::borrow::Cow;
 

@@ -37,7 +37,7 @@ pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result
         ));
     }
     line.action = Some(GET_TOKEN);
-    let body = request_body::whole(body.into_data_stream(), BYTES_MAX);
+    let body = request_body::read_to_end(body.into_data_stream(), BYTES_MAX);
     let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
         .await
         .map_err(|_| Problem::invalid("the body did not come in time"))??;

@@ -1,5 +1,5 @@
-//! One request: its route found, its caller identified, answered, accounted for. A panic in it harms
-//! no other.
+//! Handles one request: finds its route, identifies its caller, answers, and counts the answer. A
+//! panic ends this request alone.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -11,17 +11,17 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tracing::error;
 
-use super::account::{Account, Entry, Subject};
+use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
 use super::answer::{Asked, answer};
 use super::audit::Line;
 use super::credential::CredentialHeaders;
 use super::host::Host;
 use super::peer::Peer;
-use super::ready::{self, Answers};
 use super::reply::{self, Answer, Body};
+use super::response_cache::{self, ResponseCache};
 use super::route::{Route, RunTag, single_slashes};
 use crate::Larder;
-use crate::access::{Caller, Door, Principal};
+use crate::access::{Caller, Endpoints, Principal};
 use crate::connection;
 use crate::package::Format;
 use crate::problem::{Kind, Problem};
@@ -29,10 +29,10 @@ use crate::repository::Snapshot;
 use crate::task;
 use crate::telemetry::Who;
 
-/// What answers are given from.
+/// Everything that requests are answered from.
 pub struct Server {
     pub larder: Arc<Larder>,
-    pub answers: Answers,
+    pub answers: ResponseCache,
 }
 
 /// Finds out who asks, where the route leads into a repository. Nobody needs to be known at an open
@@ -50,7 +50,7 @@ fn identify(
             &snapshot.config,
             &presented.credential(),
             peer.address,
-            Door::Repositories,
+            Endpoints::Repositories,
         ),
     }
 }
@@ -100,7 +100,7 @@ async fn answered(
     let caller = asked_by.and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
     let key = match (&host, &caller) {
         (Ok(host), Ok(caller)) => {
-            ready::key(&parts, &route, peer.over_tls, host, &caller.principal)
+            response_cache::key(&parts, &route, peer.over_tls, host, &caller.principal)
         }
         _ => None,
     };
@@ -110,7 +110,7 @@ async fn answered(
     };
     let access = larder.access.number();
     if let Some(key) = &key
-        && let Some(response) = server.answers.again(
+        && let Some(response) = server.answers.replay(
             larder,
             key,
             &parts.uri,
@@ -149,7 +149,10 @@ async fn answered(
         Ok(Err(problem)) => told(&problem, line.subject.format),
         Err(_) => {
             larder.metrics.panics.inc();
-            error!(path = uri.path(), "A request ended in a panic");
+            error!(
+                path = uri.path(),
+                "A request panicked; other requests go on"
+            );
             let problem = Problem::internal("this request failed inside Larder", "a panic");
             reply::problem(&problem, line.subject.format)
         }
@@ -166,7 +169,7 @@ async fn answered(
             .await;
     }
     if let Some(problem) = &problem {
-        let Subject {
+        let RequestSubject {
             repository,
             package,
             asset,
@@ -174,14 +177,14 @@ async fn answered(
         } = &line.subject;
         larder.tell_refused(repository, package, asset, problem);
     }
-    let entry = Entry::new(&larder.metrics, line.subject, answer.outcome, status);
+    let entry = AnswerRecord::new(&larder.metrics, line.subject, answer.outcome, status);
     let entry = Arc::new(entry);
     if let Some(key) = key.filter(|_| line.is_lasting) {
         server
             .answers
             .keep(key, &mut answer, snapshot.number, access, &entry);
     }
-    let account = Account {
+    let account = AnswerAccount {
         larder: Arc::clone(larder),
         entry,
         who,

@@ -41,13 +41,13 @@ pub fn front() -> Answer {
 
 /// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`; without a
 /// version, of the newest ones.
-pub struct Question {
+pub struct DecideQuery {
     pub repository: String,
     pub package: PackageId,
     pub version: Option<String>,
 }
 
-impl Question {
+impl DecideQuery {
     /// Reads the query.
     pub fn read(query: Option<&str>) -> Result<Self, Problem> {
         let mut query = query_of(query);

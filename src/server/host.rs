@@ -53,7 +53,7 @@ impl Host {
     }
 
     fn read(field: &HeaderValue) -> Result<Self, Problem> {
-        // What is no text has no words to be shown by.
+        // A value that is not text cannot be shown in the message, so it is read as empty.
         Self::parse(field.to_str().unwrap_or_default())
     }
 
@@ -102,7 +102,7 @@ impl Host {
         })
     }
 
-    /// As it stands in an address, and in the name of an answer.
+    /// The host as addresses and cache keys contain it.
     pub fn as_str(&self) -> &str {
         &self.authority
     }
@@ -177,7 +177,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::config::{Learned, Source, load};
+    use crate::config::{ConfigSource, Learned, load};
 
     const REACHED: ([u8; 4], u16) = ([127, 0, 0, 1], 5273);
 
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn config(text: &str) -> Config {
-        let source = Source {
+        let source = ConfigSource {
             file: "t".to_owned(),
             text: format!("data_dir = \"/x\"\n{text}"),
             environment: Vec::new(),

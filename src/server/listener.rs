@@ -14,10 +14,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::control::Control;
+use super::control::ControlSocket;
 use super::handle::{Server, handle};
 use super::peer::{NOBODY, Peer};
-use super::ready::Answers;
+use super::response_cache::ResponseCache;
 use super::tls;
 use super::workers::{Accepted, Workers};
 use crate::Larder;
@@ -45,7 +45,7 @@ pub enum ListenError {
 pub struct Listener {
     larder: Arc<Larder>,
     socket: TcpListener,
-    control: Control,
+    control: ControlSocket,
     workers: Workers,
     over_tls: bool,
     address: SocketAddr,
@@ -75,7 +75,7 @@ impl Listener {
         let over_tls = tls.is_some();
         Ok(Self {
             workers: workers(larder, &snapshot.config, tls).map_err(ListenError::Threads)?,
-            control: Control::open(larder),
+            control: ControlSocket::open(larder),
             larder: Arc::clone(larder),
             socket,
             over_tls,
@@ -118,12 +118,12 @@ impl Listener {
         }
         drop(self.socket);
         self.control.close();
-        info!("Stopping: no new requests, those under way end");
+        info!("Stopping: no new requests are accepted; those under way may end");
         if tokio::time::timeout(config.server.drain, graceful.shutdown())
             .await
             .is_err()
         {
-            warn!("Requests still under way after `server.drain` were cut off");
+            warn!("Requests that were still under way after `server.drain` were cut off");
         }
     }
 }
@@ -140,7 +140,7 @@ fn workers(
     };
     let server = Arc::new(Server {
         larder: Arc::clone(larder),
-        answers: Answers::new(config.cache.answers_max),
+        answers: ResponseCache::new(config.cache.answers_max),
     });
     let builder = builder(&config.server);
     let timeout = config.server.header_timeout;
@@ -172,7 +172,7 @@ fn workers(
     })
 }
 
-pub(super) fn builder(config: &config::Server) -> Builder<TokioExecutor> {
+pub(super) fn builder(config: &config::ServerSettings) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -201,7 +201,7 @@ async fn accept(
         }
         Err(error) => {
             // Out of file descriptors, most likely: it passes when sockets close.
-            warn!(%error, "A socket could not be accepted");
+            warn!(%error, "Accepting a connection failed; it is tried again");
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             None
         }

@@ -16,7 +16,7 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 /// a policy has it.
 pub const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// Who sends a request: the socket's other end, or the client that a proxy there speaks for.
+/// The sender of a request: the other end of the socket, or the client of a trusted proxy there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
@@ -46,7 +46,7 @@ impl Peer {
         self.is_near
     }
 
-    /// Who sent this request over the socket: the nearest that is no trusted proxy.
+    /// Finds the sender of this request: the nearest address that is not a trusted proxy.
     ///
     /// # Errors
     /// Where a trusted proxy says two things at once: one of the two headers it has let through from

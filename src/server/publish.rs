@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::format::Change;
 use crate::package::Format;
 use crate::problem::{Decider, Problem};
-use crate::repository::{Body, ChangeRecord, ChangeableRepository, Publish, Sent};
+use crate::repository::{BodyStream, ChangeRecord, ChangeableRepository, Publish, Sent};
 use crate::telemetry::Run;
 
 /// A change that was admitted.
@@ -31,7 +31,7 @@ impl Publishing<'_> {
     pub async fn change(
         &self,
         change: Change,
-        body: Body,
+        body: BodyStream,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
         let (head, format) = (self.asked.head(), self.format);

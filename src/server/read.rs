@@ -1,4 +1,4 @@
-//! What clients of the formats read: documents, assets, checksums, and answers to questions.
+//! Answers requests to read: documents, assets, checksums, and questions.
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{Method, StatusCode};
@@ -11,22 +11,22 @@ use super::route::READS;
 use crate::format::{Address, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Location};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Body, DocumentReply, Encodings, ReadableRepository};
+use crate::repository::{BodyStream, DocumentReply, Encodings, ReadableRepository};
 
 /// A request to read that was admitted.
-pub struct Reading<'a> {
+pub struct AdmittedRead<'a> {
     pub asked: Asked<'a>,
     pub protocol: &'static dyn Protocol,
     pub repository: ReadableRepository<'a>,
     pub address: Address,
 }
 
-impl Reading<'_> {
-    /// Answers what is asked for.
+impl AdmittedRead<'_> {
+    /// Answers the request.
     pub async fn answer(
         &self,
         target: Target,
-        body: Body,
+        body: BodyStream,
         line: &mut Line,
     ) -> Result<Answer, Problem> {
         let target = match target {
@@ -120,11 +120,11 @@ impl Reading<'_> {
         &self,
         location: &Location,
         content_type: &'static str,
-        body: Body,
+        body: BodyStream,
     ) -> Result<Answer, Problem> {
         let bytes_max = self.asked.snapshot.config.server.question_bytes_max;
         let encoding = self.asked.head().text(CONTENT_ENCODING).to_owned();
-        let question = request_body::whole(body, bytes_max).await;
+        let question = request_body::read_to_end(body, bytes_max).await;
         let question = question.and_then(|body| request_body::decoded(body, &encoding, bytes_max));
         let question = question.map_err(|problem| match problem.kind {
             Kind::TooLarge => problem.advice("raise `server.question_bytes_max`"),

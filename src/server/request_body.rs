@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 
 use crate::format::bounded::{self, Bounded, ReadError, TooLong};
 use crate::problem::Problem;
-use crate::repository::Body;
+use crate::repository::BodyStream;
 
 /// The body, which ends with an error where nothing comes for too long.
-pub fn unstalled(body: Incoming, patience: Duration) -> Body {
+pub fn unstalled(body: Incoming, patience: Duration) -> BodyStream {
     let pieces = body.into_data_stream().map_err(std::io::Error::other);
     stream::unfold(Some(pieces), move |pieces| async move {
         let mut pieces = pieces?;
@@ -30,7 +30,7 @@ pub fn unstalled(body: Incoming, patience: Duration) -> Body {
 ///
 /// # Errors
 /// Where it has more than `bytes_max` bytes, or ends early.
-pub async fn whole<E>(
+pub async fn read_to_end<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     bytes_max: u64,
 ) -> Result<Bytes, Problem> {

@@ -36,7 +36,7 @@ pub enum Open {
     Nowhere,
 }
 
-/// What lies in a repository.
+/// A path within a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InRepository<'a> {
     Package {
@@ -79,7 +79,7 @@ impl<'a> RunTag<'a> {
 /// The methods of what can only be read.
 pub const READS: &str = "GET, HEAD";
 
-/// What begins with a folder's path.
+/// A top-level folder of paths.
 #[derive(Clone, Copy)]
 enum Folder {
     Api,
@@ -324,7 +324,7 @@ mod tests {
             ("/npm/team/@a%2fb", npm("team", "@a%2fb", None)),
             ("/npm/team", npm("team", "", None)),
             ("/-/run/7a/npm/team/x", npm("team", "x", Some("7a"))),
-            // What is for its owner alone comes by a socket of its own.
+            // Commands for the owner alone come through the control socket, not by HTTP.
             ("/-/run/7a", NOWHERE),
             ("/-/run/7a/lease", NOWHERE),
             ("/-/control", NOWHERE),

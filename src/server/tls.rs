@@ -39,9 +39,9 @@ pub fn acceptor(config: &Tls, tasks: &Tasks) -> Result<TlsAcceptor, String> {
     let mut look = move || {
         let now = changed(&config);
         if now != seen {
-            // Of two files one may be written before the other: looked at again where it fails.
+            // Fails, and is retried, while one of the two files is new and the other still old.
             certificate.0.store(Arc::new(read(&config)?));
-            info!("The listener's certificate was read again");
+            info!("The listener's new certificate is in use");
             seen = now;
         }
         Ok::<_, String>(())

@@ -92,7 +92,7 @@ impl Workers {
                                         drop((place, load));
                                     });
                                 }
-                                Err(error) => warn!(%error, "A socket could not be served"),
+                                Err(error) => warn!(%error, "Taking over a connection failed; its client has to connect again"),
                             }
                         }
                     });
@@ -121,7 +121,7 @@ impl Workers {
             load: Load::of(&worker.sockets),
         };
         if worker.handed.send(handed).await.is_err() {
-            warn!("A thread that serves sockets has ended");
+            warn!("A worker thread has ended; a client's connection is dropped");
         }
     }
 }

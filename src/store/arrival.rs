@@ -19,9 +19,9 @@ use crate::task::Tasks;
 /// How much of the end is held back until the digests match.
 pub const HELD_BACK_BYTES: u64 = 64 * 1024;
 
-/// What is known of a download before its bytes.
+/// The facts about a download that are known before its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct DownloadHead {
     pub size: Option<u64>,
     pub media_type: String,
     pub last_modified: Option<String>,
@@ -29,7 +29,7 @@ pub struct Head {
 
 /// How far a download's bytes can be trusted.
 #[derive(Clone, Debug)]
-pub enum Progress {
+pub enum DownloadProgress {
     Flowing,
     /// All bytes are in the file and are what was promised.
     Verified {
@@ -42,24 +42,24 @@ pub enum Progress {
 /// A download under way.
 #[derive(Clone)]
 pub struct Arrival {
-    pub head: Head,
+    pub head: DownloadHead,
     content: Content,
-    /// Of the whole file to be, where its size is known and it is not sealed.
+    /// Windows on the whole file, where its size is known and it is not sealed.
     pages: Option<Arc<Pages>>,
     written: watch::Receiver<u64>,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<DownloadProgress>,
 }
 
 impl Arrival {
     #[must_use]
     pub fn new(
-        head: Head,
+        head: DownloadHead,
         Growing {
             content,
             written,
             windows,
         }: Growing,
-        progress: watch::Receiver<Progress>,
+        progress: watch::Receiver<DownloadProgress>,
     ) -> Self {
         let pages = match (&content, head.size) {
             (Content::Plain(file), Some(size)) => Some(Arc::new(Pages::of(
@@ -79,12 +79,12 @@ impl Arrival {
         }
     }
 
-    /// What the bytes are, once that is known.
+    /// The name of the blob, once the bytes are verified.
     #[must_use]
     pub fn blob(&self) -> Option<BlobId> {
         match &*self.progress.borrow() {
-            Progress::Verified { blob, .. } => Some(*blob),
-            Progress::Flowing | Progress::Failed(_) => None,
+            DownloadProgress::Verified { blob, .. } => Some(*blob),
+            DownloadProgress::Flowing | DownloadProgress::Failed(_) => None,
         }
     }
 
@@ -97,16 +97,16 @@ impl Arrival {
         self.follow(0, None).readable().await.map(drop)
     }
 
-    /// Waits for all bytes to be what was promised.
+    /// Waits until all bytes are there and match their promised digests.
     ///
     /// # Errors
     /// Where they are not, or the download failed.
-    pub async fn over(&self) -> Result<(), Problem> {
+    pub async fn wait_until_verified(&self) -> Result<(), Problem> {
         let mut progress = self.progress.clone();
-        let over = progress.wait_for(|progress| !matches!(progress, Progress::Flowing));
+        let over = progress.wait_for(|progress| !matches!(progress, DownloadProgress::Flowing));
         match &*over.await.map_err(|_| left())? {
-            Progress::Failed(problem) => Err(problem.clone()),
-            Progress::Verified { .. } | Progress::Flowing => Ok(()),
+            DownloadProgress::Failed(problem) => Err(problem.clone()),
+            DownloadProgress::Verified { .. } | DownloadProgress::Flowing => Ok(()),
         }
     }
 
@@ -154,7 +154,7 @@ impl Follower {
     /// The next bytes, read; `None` at the end.
     ///
     /// # Errors
-    /// As [`Follower::next_pages`].
+    /// Returns the next piece in memory, as [`Follower::next_pages`] does in windows.
     pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
         let limit = self.readable().await?;
         if limit == 0 {
@@ -179,12 +179,12 @@ impl Follower {
     async fn readable(&mut self) -> Result<u64, Problem> {
         loop {
             let limit = match &*self.arrival.progress.borrow_and_update() {
-                Progress::Failed(problem) => return Err(problem.clone()),
-                Progress::Verified { size, .. } => {
+                DownloadProgress::Failed(problem) => return Err(problem.clone()),
+                DownloadProgress::Verified { size, .. } => {
                     let end = self.end.unwrap_or(*size).min(*size);
                     return Ok(end.saturating_sub(self.at));
                 }
-                Progress::Flowing => self
+                DownloadProgress::Flowing => self
                     .arrival
                     .written
                     .borrow_and_update()
@@ -267,8 +267,8 @@ where
         }
     }
 
-    /// Waits for the fetch of `key`, where one is under way, to be over.
-    pub async fn over(&self, key: &K) {
+    /// Waits until a fetch of `key` that may be under way has ended.
+    pub async fn wait_until_done(&self, key: &K) {
         let phase = self
             .under_way
             .lock()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::content::{Content, Reader};
+use super::content::{Content, ContentReader};
 use super::map::{Pages, WINDOW_BYTES, Windows};
 use super::seal::Sealer;
 use super::{Error, Pieces};
@@ -45,7 +45,7 @@ pub fn path(blobs: &Path, id: BlobId) -> PathBuf {
     blobs.join(name.get(..2).unwrap_or_default()).join(name)
 }
 
-/// What the name of a sealed file ends in.
+/// The suffix of a sealed file's name.
 pub const SEALED: &str = "sealed";
 
 /// The file of a blob, where it lies sealed.
@@ -266,7 +266,7 @@ impl Blob {
     pub fn reader(&self) -> Box<dyn Readable> {
         match (&self.0.place, self.content()) {
             (Place::Memory(bytes), _) => Box::new(std::io::Cursor::new(bytes.clone())),
-            (_, Some(content)) => Box::new(Reader::new(content, self.size())),
+            (_, Some(content)) => Box::new(ContentReader::new(content, self.size())),
             (_, None) => Box::new(std::io::empty()),
         }
     }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock;
-use crate::config::{Learned, Source, load};
+use crate::config::{ConfigSource, Learned, load};
 use crate::package::{AssetId, Expected, Origin, PackageId, ReleaseAsset, Status};
 use crate::rule::Pattern;
 use catalog::{AssetKey, AssetRow};
@@ -81,7 +81,7 @@ impl Fixture {
             Files::Plain => String::new(),
             Files::Sealed => format!("[encryption]\nkey = {{ file = {key:?} }}\n"),
         };
-        let source = Source {
+        let source = ConfigSource {
             file: "larder.toml".to_owned(),
             text: format!("[cache]\n{cache}{encryption}"),
             environment: Vec::new(),

@@ -11,7 +11,7 @@ use super::seal::{CHUNK_BYTES, HEADER_BYTES, SEALED_CHUNK_BYTES, Seal, TAG_BYTES
 /// A buffer that holds any piece of a content, as it lies on the disk.
 pub const BUFFER_BYTES: usize = SEALED_CHUNK_BYTES;
 
-/// What a file holds.
+/// A stored file's bytes, plain or sealed.
 #[derive(Clone)]
 pub enum Content {
     Plain(Arc<File>),
@@ -77,7 +77,7 @@ impl Content {
     /// Blocks.
     ///
     /// # Errors
-    /// As [`Content::piece`].
+    /// Reads into a buffer, as [`Content::piece`] does.
     pub fn fill(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut buffer = match self {
             Self::Plain(file) => return fill(file, into, offset),
@@ -138,7 +138,7 @@ impl Sealed {
         match self.seal.open(index, false, chunk) {
             Ok(opened) => Ok(Some(opened)),
             Err(_) => {
-                // What could not be opened is not left in the buffer.
+                // A chunk that could not be decrypted must not stay in the buffer.
                 fill(&self.file, chunk, place)?;
                 self.seal.open(index, true, chunk).map(Some)
             }
@@ -172,7 +172,7 @@ fn read(file: &File, into: &mut [u8], offset: u64, wait: Wait) -> io::Result<Opt
     }
 }
 
-/// What the kernel has in memory of the file; nothing may also mean its end.
+/// Reads the bytes that the kernel has in memory. No bytes may also mean the end of the file.
 #[cfg(target_os = "linux")]
 fn read_at_once(file: &File, into: &mut [u8], offset: u64) -> Option<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
@@ -189,7 +189,7 @@ fn read_at_once(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
 
 /// A content as a reader that can go anywhere. Blocks. It keeps the chunk that it read last, as
 /// archives are read in small pieces.
-pub struct Reader {
+pub struct ContentReader {
     content: Content,
     size: u64,
     at: u64,
@@ -199,7 +199,7 @@ pub struct Reader {
     held_at: u64,
 }
 
-impl Reader {
+impl ContentReader {
     #[must_use]
     pub fn new(content: Content, size: u64) -> Self {
         Self {
@@ -213,7 +213,7 @@ impl Reader {
     }
 }
 
-impl io::Read for Reader {
+impl io::Read for ContentReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Content::Sealed(_) = &self.content else {
             let wait = Wait::ForTheDisk;
@@ -244,7 +244,7 @@ impl io::Read for Reader {
     }
 }
 
-impl io::Seek for Reader {
+impl io::Seek for ContentReader {
     fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
         let (base, offset) = match to {
             io::SeekFrom::Start(at) => (at, 0),
@@ -259,7 +259,7 @@ impl io::Seek for Reader {
 }
 
 /// Writes a content, plain or sealed, from its beginning to its end.
-pub enum Writer<'a> {
+pub enum ContentWriter<'a> {
     Plain(&'a File),
     Sealed {
         file: &'a File,
@@ -269,7 +269,7 @@ pub enum Writer<'a> {
     },
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ContentWriter<'a> {
     #[must_use]
     pub fn new(file: &'a File, seal: Option<&'a Seal>) -> Self {
         match seal {
@@ -366,7 +366,7 @@ mod tests {
     fn sealed(sealer: &Sealer, bytes: &[u8]) -> (Arc<File>, Arc<Seal>) {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let seal = sealer.begin(&file).unwrap();
-        let mut writer = Writer::new(&file, Some(&seal));
+        let mut writer = ContentWriter::new(&file, Some(&seal));
         let mut readable = 0;
         for piece in bytes.chunks(1000) {
             readable += writer.write(piece).unwrap();
@@ -379,7 +379,7 @@ mod tests {
 
     fn read_all(content: &Content, size: u64) -> io::Result<Vec<u8>> {
         let mut read = Vec::new();
-        Reader::new(content.clone(), size).read_to_end(&mut read)?;
+        ContentReader::new(content.clone(), size).read_to_end(&mut read)?;
         Ok(read)
     }
 
@@ -417,7 +417,7 @@ mod tests {
                     let expected = &expected[..expected.len().min(70_000)];
                     assert!(into[..filled] == *expected, "{length} from {offset}");
                 }
-                let mut reader = Reader::new(content, size);
+                let mut reader = ContentReader::new(content, size);
                 reader.seek(io::SeekFrom::End(0)).unwrap();
                 assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
             }

@@ -58,7 +58,7 @@ impl Door {
         &self.path
     }
 
-    /// What is connected to, for as long as this is held.
+    /// The path to connect to; valid for as long as this is held.
     #[must_use]
     pub fn reach(&self) -> &Path {
         &self.reach
@@ -102,7 +102,7 @@ pub(super) fn shut(directory: &Path) {
         if let Err(error) = std::fs::remove_file(&name)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, file = %name.display(), "A file of the control interface stays");
+            tracing::warn!(%error, file = %name.display(), "Deleting a file of the control socket failed");
         }
     }
 }
@@ -124,7 +124,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(&directory).unwrap();
             assert!(Door::of(&directory).and_then(|door| door.knock()).is_err());
-            // What a killed process leaves behind is in nobody's way.
+            // A socket that a killed process left behind does not hinder the next.
             drop(listen(&directory).unwrap());
             let _socket = listen(&directory).unwrap();
             let door = Door::of(&directory).unwrap();

@@ -16,7 +16,7 @@ use crate::task::Tasks;
 /// Files that stay open for the next request.
 const OPEN_MAX: u64 = 1024;
 
-/// What a stored file turned out to be.
+/// The result of checking a stored file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Whole,
@@ -127,7 +127,7 @@ impl BlobFiles {
         self.open.invalidate(&id);
     }
 
-    /// Those of the blobs that have a file.
+    /// Returns those of the blobs that have a file.
     ///
     /// # Errors
     /// Where Larder stops.
@@ -157,7 +157,7 @@ impl BlobFiles {
                 if let Err(error) = std::fs::remove_file(&path)
                     && error.kind() != std::io::ErrorKind::NotFound
                 {
-                    warn!(%error, path = %path.display(), "An evicted blob's file stays");
+                    warn!(%error, path = %path.display(), "Deleting an evicted blob's file failed; it stays on the disk");
                 }
             }
         };

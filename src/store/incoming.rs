@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::catalog::Catalog;
-use super::content::{Content, Reader, Writer};
+use super::content::{Content, ContentReader, ContentWriter};
 use super::files::BlobFiles;
 use super::map::Windows;
 use super::seal::Seal;
@@ -128,7 +128,7 @@ impl Incoming {
         let digester = Digester::new(algorithms);
         let (file, seal) = (Arc::clone(&partial.file), partial.seal.clone());
         let worker = store.tasks.spawn_blocking(move || {
-            let writer = Writer::new(&file, seal.as_deref());
+            let writer = ContentWriter::new(&file, seal.as_deref());
             match size {
                 Some(size) if size < PARTED_BYTES_MIN => {
                     take_in(writer, received, digester, &progress)
@@ -244,8 +244,8 @@ impl Verified {
 
     /// The bytes, to be looked into before they are kept. Blocks.
     #[must_use]
-    pub fn reader(&self) -> Reader {
-        Reader::new(self.partial.content(Some(self.size)), self.size)
+    pub fn reader(&self) -> ContentReader {
+        ContentReader::new(self.partial.content(Some(self.size)), self.size)
     }
 
     /// Syncs the bytes and gives them their name: the only way to a stored [`Blob`].
@@ -321,7 +321,7 @@ pub(super) fn sync_folders(path: &Path) -> std::io::Result<()> {
 }
 
 fn take_in(
-    writer: Writer<'_>,
+    writer: ContentWriter<'_>,
     pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,
@@ -331,7 +331,7 @@ fn take_in(
 }
 
 fn pour(
-    mut writer: Writer<'_>,
+    mut writer: ContentWriter<'_>,
     mut pieces: mpsc::Receiver<Bytes>,
     progress: &watch::Sender<u64>,
     mut digest: impl FnMut(&Bytes),
@@ -348,10 +348,10 @@ fn pour(
     Ok(())
 }
 
-/// The same with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice the time
-/// of SHA-256, and together they would be what a fast upstream waits for.
+/// Takes the bytes in with the digests beside SHA-256 on a thread of their own: SHA-512 takes twice
+/// the time of SHA-256, and on one thread they would slow a fast upstream down.
 fn take_in_parted(
-    writer: Writer<'_>,
+    writer: ContentWriter<'_>,
     pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,

@@ -15,7 +15,7 @@ use super::packages::random_name;
 use super::{Error, private};
 use crate::secret::Secret;
 
-/// Who holds a data directory.
+/// The process that holds a data directory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: u32,
@@ -46,7 +46,7 @@ fn file(directory: &Path) -> PathBuf {
     directory.join("larder.lock")
 }
 
-/// Who holds the directory; `None` where nobody does.
+/// Reads who holds the directory; `None` where nobody does.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub fn holder(directory: &Path) -> Option<Holder> {
@@ -158,7 +158,7 @@ impl Lock {
 
     pub fn announce(&self, address: &str) {
         if let Err(error) = self.write(Some(address.to_owned())) {
-            tracing::warn!(%error, "The lock file does not say where this Larder serves");
+            tracing::warn!(%error, "Writing this Larder's address to the lock file failed; commands cannot find it");
         }
     }
 

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use memmap2::MmapOptions;
 
-/// Of a whole file. Larger pieces cost the processor no less: of 256 KiB to 16 MiB, 4 MiB sent
-/// 100 MB with the least of it.
+/// The window on a whole file. Of 256 KiB to 16 MiB, 4 MiB took the least processor time to send
+/// 100 MB.
 pub const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
-/// Of a file that grows: its readers are spread over it, each in a window of its own, and what
-/// bounds them is what is hashed.
+/// The window on a file that is still growing. Its readers are spread over it, each in a window of
+/// its own, and hashing bounds their speed.
 pub const GROWING_WINDOW_BYTES: u64 = 1024 * 1024;
 
 /// How many windows are looked at, at most, to make room for one.
@@ -25,7 +25,7 @@ const LOOKS_MAX: usize = 16;
 /// The list of windows is not swept while it is shorter.
 const SWEPT_MIN: usize = 256;
 
-/// What all files' windows have in common; clones share it.
+/// The bound on all files' windows together; clones share it.
 #[derive(Clone)]
 pub struct Windows(Arc<Shared>);
 
@@ -78,7 +78,7 @@ impl Kept {
     }
 }
 
-/// What became of a window that somebody wanted the room of.
+/// What happened to a window whose room was wanted.
 enum Look {
     /// It was asked for since the last look, and stays.
     Stays,

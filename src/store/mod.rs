@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use arrival::{Arrival, Arrivals, Follower, Head, Leader, Phase, Progress};
+pub use arrival::{Arrival, Arrivals, DownloadHead, DownloadProgress, Follower, Leader, Phase};
 pub use blob::{Blob, WeakBlob};
-pub use content::Reader;
+pub use content::ContentReader;
 pub use directory::DataDirectory;
 pub use door::Door;
 pub use files::{BlobFiles, Health};
@@ -43,7 +43,7 @@ pub use lock::{Holder, Lock, holder};
 pub use pieces::Pieces;
 pub use recording::Recording;
 pub use records::Records;
-pub use reseal::{Progress as ResealProgress, Resealed};
+pub use reseal::{ResealProgress, Resealed};
 pub use retention::BlobRetention;
 pub use space::NotKept;
 pub use upkeep::Waste;
@@ -117,7 +117,7 @@ pub struct Store {
     catalog: Catalog,
     packages: Packages,
     retention: Arc<BlobRetention>,
-    /// What changes keep that have not said yet what becomes of it.
+    /// Files of changes that are neither made nor cancelled yet.
     unsettled: recording::Unsettled,
     records: Records,
     imports: Imports,
@@ -187,13 +187,13 @@ impl Store {
         &self.directory
     }
 
-    /// What connections gave, and what of it is here.
+    /// Documents and files from connections.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// What repositories have of their own.
+    /// The repositories' own packages.
     #[must_use]
     pub fn packages(&self) -> &Packages {
         &self.packages
@@ -205,7 +205,7 @@ impl Store {
         &self.files
     }
 
-    /// What stays on the disk, and what goes.
+    /// Decides which files stay on the disk and which are evicted.
     #[must_use]
     pub fn retention(&self) -> &BlobRetention {
         &self.retention
@@ -223,7 +223,7 @@ impl Store {
         &self.imports
     }
 
-    /// What was asked for offline and is not here.
+    /// Packages that were asked for offline and are not stored.
     #[must_use]
     pub fn wishes(&self) -> &Wishes {
         &self.wishes
@@ -291,13 +291,13 @@ impl Store {
     }
 
     /// Writes down what was counted of answers and fetches.
-    pub async fn write_down(&self, ledger: &Ledger, bounds: &config::Report) {
+    pub async fn write_down(&self, ledger: &Ledger, bounds: &config::ReportSettings) {
         let page = ledger.take();
         if page.is_empty() {
             return;
         }
         if let Err(error) = self.catalog.reports().add(page, bounds).await {
-            tracing::warn!(%error, "What was asked for is not written down");
+            tracing::warn!(%error, "Writing the use of packages failed; reports will lack it");
         }
     }
 
@@ -320,7 +320,7 @@ impl Store {
         self.flush().await;
         let closed = async { tokio::join!(self.catalog.close(), self.packages.close()) };
         if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
-            tracing::warn!("The databases were left while they were being written");
+            tracing::warn!("Closing the databases took too long; the next start recovers them");
         }
     }
 }

@@ -84,7 +84,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Notes<K, V> {
         }
         let what = self.what;
         if let Err(error) = (self.write)(batch).await {
-            warn!(%error, what, "Notes were not written; what they say is lost");
+            warn!(%error, what, "Writing a batch of notes failed; the notes are lost");
         }
     }
 }

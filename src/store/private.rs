@@ -19,12 +19,12 @@ use tracing::{info, warn};
 
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
-/// What others may do.
+/// The permission bits of other users.
 const OTHERS: u32 = 0o077;
 /// In such a folder, as `/tmp`, everybody has files.
 const STICKY: u32 = 0o1000;
 
-/// What Larder itself makes in a data directory begins with one of these.
+/// The names of all that Larder makes in a data directory begin with one of these.
 const OWN: [&str; 8] = [
     "blobs",
     "partial",
@@ -121,10 +121,10 @@ pub fn narrow(directory: &Path) {
     match own(directory) {
         Ok(false) => {}
         Ok(true) => {
-            info!(directory = %directory_name, "The data directory was open to others and is closed now");
+            info!(directory = %directory_name, "The data directory was readable by other users; it is now readable by its owner alone");
         }
         Err(error) => {
-            warn!(%error, directory = %directory_name, "The data directory stays open to others");
+            warn!(%error, directory = %directory_name, "Making the data directory private failed; other users can still read it");
         }
     }
 }

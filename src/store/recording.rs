@@ -171,12 +171,12 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::config::{Learned, Source, load};
+    use crate::config::{ConfigSource, Learned, load};
     use crate::package::{Algorithm, Expected};
     use crate::task::Tasks;
 
     async fn open(folder: &tempfile::TempDir) -> Arc<Store> {
-        let config = load(&Source::default(), &Learned::default()).unwrap();
+        let config = load(&ConfigSource::default(), &Learned::default()).unwrap();
         let tasks = Tasks::default();
         let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
         // What is begun now comes after the start, which lets go of all that no row names.

@@ -90,9 +90,9 @@ impl RenderedCache {
             .build();
         let capacity = usize::try_from(config.rendered_disk).unwrap_or(usize::MAX);
         let disk = if is_sealed {
-            // What was rendered of sealed blobs would lie there plain.
+            // Renderings of sealed blobs would lie on the disk unencrypted.
             if let Err(error) = remove(directory) {
-                warn!(%error, "Rendered documents from before stay on the disk");
+                warn!(%error, "Deleting old rendered documents failed; they stay on the disk");
             }
             None
         } else if capacity == 0 {
@@ -101,7 +101,10 @@ impl RenderedCache {
             match open_disk(&directory.join(FOLDER), capacity).await {
                 Ok(disk) => Some(disk),
                 Err(error) => {
-                    warn!(error, "Rendered documents are not kept on disk");
+                    warn!(
+                        error,
+                        "Rendered documents cannot be stored on disk; they are kept in memory alone"
+                    );
                     None
                 }
             }
@@ -139,7 +142,7 @@ impl RenderedCache {
         if let Some(disk) = &self.disk
             && let Err(error) = disk.close().await
         {
-            warn!(%error, "Rendered documents of late are not on disk");
+            warn!(%error, "Writing rendered documents to disk failed; they are rendered again when needed");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::content::Writer;
+use super::content::ContentWriter;
 use super::incoming::{keep_file, sync_folders};
 use super::seal::Sealer;
 use super::{Error, Store, blob, private};
@@ -17,7 +17,7 @@ use crate::package::{BlobId, Digester};
 /// How much is read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// What was done.
+/// Counts of the files that were encrypted or decrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resealed {
     pub blobs: u64,
@@ -28,7 +28,7 @@ pub struct Resealed {
 
 /// How far it is; bytes as they lie on the disk.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ResealProgress {
     pub all: AtomicU64,
     pub done: AtomicU64,
 }
@@ -39,7 +39,11 @@ impl Store {
     ///
     /// # Errors
     /// Where there is no key, or the disk fails.
-    pub async fn reseal(&self, plain: bool, progress: &Arc<Progress>) -> Result<Resealed, Error> {
+    pub async fn reseal(
+        &self,
+        plain: bool,
+        progress: &Arc<ResealProgress>,
+    ) -> Result<Resealed, Error> {
         let Some(sealer) = self.files.sealer().cloned() else {
             return Err(Error::Sealed(
                 "[encryption] in the configuration has no key",
@@ -63,7 +67,7 @@ fn reseal(
     blobs: &Path,
     partial: &Path,
     plain: bool,
-    progress: &Progress,
+    progress: &ResealProgress,
 ) -> Result<Resealed, Error> {
     let waiting = waiting(blobs, plain)?;
     let all = waiting.iter().map(|(_, size)| size).sum();
@@ -128,8 +132,8 @@ fn rewrite(
     } else {
         Some(sealer.begin(&file)?)
     };
-    let mut writer = Writer::new(&file, seal.as_deref());
-    let mut reader = super::Reader::new(content, size);
+    let mut writer = ContentWriter::new(&file, seal.as_deref());
+    let mut reader = super::ContentReader::new(content, size);
     let mut digester = Digester::new(&[]);
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -60,13 +60,13 @@ impl BlobRetention {
         tasks.spawn_until_stop(async move {
             // Nothing is evicted before it is sure what must not be.
             if let Err(error) = retention.settle().await {
-                warn!(%error, "What is published cannot be told from what is cached: nothing is evicted");
+                warn!(%error, "Reading which blobs are published failed; nothing is evicted");
                 return;
             }
             loop {
                 retention.space.crowded.notified().await;
                 if let Err(error) = retention.evict().await {
-                    warn!(%error, "Eviction failed, the cache stays larger than it should");
+                    warn!(%error, "Eviction failed; the cache stays larger than its bound");
                 }
                 retention.count_eviction();
             }
@@ -164,7 +164,7 @@ impl BlobRetention {
         for blob in blobs {
             if !self.packages.needs(*blob).await?
                 && !self.catalog.holds().is_held(*blob).await?
-                && let Some(size) = self.catalog.blobs().let_go(*blob).await?
+                && let Some(size) = self.catalog.blobs().make_evictable(*blob).await?
             {
                 self.space.add(size);
             }
@@ -199,7 +199,7 @@ impl BlobRetention {
             })
             .await?;
         for blob in kept {
-            if let Some(size) = blobs.let_go(blob).await? {
+            if let Some(size) = blobs.make_evictable(blob).await? {
                 self.space.add(size);
             }
         }

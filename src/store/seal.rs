@@ -22,7 +22,7 @@ use crate::package::BlobId;
 
 /// Plain bytes in a chunk; the last one may have fewer.
 pub const CHUNK_BYTES: usize = 64 * 1024;
-/// What a chunk takes on disk beside its bytes.
+/// How many bytes a chunk takes on disk beside its content.
 pub const TAG_BYTES: usize = 16;
 pub const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + TAG_BYTES;
 

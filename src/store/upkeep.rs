@@ -11,10 +11,10 @@ use crate::clock;
 use crate::config;
 use crate::package::BlobId;
 
-/// What is younger may be on its way to its row.
+/// A younger file may still get its row.
 const YOUNG: Duration = Duration::from_secs(3600);
 
-/// What nothing needs.
+/// Files and rows that nothing refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waste {
     /// Files that no row names, and their bytes.
@@ -36,10 +36,10 @@ impl Store {
     /// Where the disk or a catalog fails.
     pub async fn collect_garbage(
         &self,
-        bounds: &config::Report,
+        bounds: &config::ReportSettings,
         dry_run: bool,
     ) -> Result<Waste, Error> {
-        // What a bundle brings is named by no row until it is whole.
+        // Files of an import have no rows until the whole bundle is checked.
         let _importing = self.imports.take_turn().await;
         let mut waste = Waste::default();
         let mut unneeded = Vec::new();
@@ -64,7 +64,7 @@ impl Store {
             after = Some(*last);
             for (id, _) in page {
                 known.insert(id);
-                // What came since the files were listed is no loss.
+                // A file that came in after the listing is not missing.
                 if on_disk.contains(&id) || self.files.open(id).await?.is_some() {
                     continue;
                 }

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Records that wait for the file.
 const WAITING_MAX: usize = 1024;
 
-/// Who did what, where, and why it was allowed or refused.
+/// An audit record: who did what, where, and why it was allowed or refused.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Record {
     /// RFC 3339.
@@ -35,7 +35,7 @@ pub struct Record {
     /// An ARN, `anonymous`, or empty where nobody was made out.
     pub principal: String,
     pub address: String,
-    /// As policies name it; empty where the request came to none.
+    /// The action's name in policies; empty where the request failed before its action was known.
     pub action: String,
     pub method: String,
     /// Without the query.
@@ -151,7 +151,7 @@ impl Audit {
                 Ok(()) => return,
                 Err(error) => {
                     self.missed.inc();
-                    error!(%error, "A record was not written to the file of the audit in time, and follows here");
+                    error!(%error, "Writing an audit record to its file failed or took too long; the record follows here");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What was asked for, by whom, and what it took to fetch: counted in memory, written down now and
+//! Counts requests, pulls and fetches in memory; the counts are written to the catalog now and
 //! then.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 /// further ones are not remembered.
 const PULLS_MAX: usize = 4096;
 
-/// What a repository was asked for in one format.
+/// Counters of the requests to one repository in one format.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,
@@ -38,7 +38,7 @@ impl Traffic {
     }
 }
 
-/// What came from a connection.
+/// Counters of the fetches from one connection.
 #[derive(Debug, Default)]
 pub struct Egress {
     fetches: AtomicU64,
@@ -57,7 +57,7 @@ impl Egress {
 
 /// A version that clients take.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Pulled {
+pub struct PulledVersion {
     pub repository: String,
     /// `npm:@scope/name`.
     pub package: String,
@@ -78,7 +78,7 @@ pub struct Times {
     pub bytes: u64,
 }
 
-type Pulls = HashMap<(Arc<Pulled>, Who), Times>;
+type Pulls = HashMap<(Arc<PulledVersion>, Who), Times>;
 
 /// The counters since they were last written down.
 pub struct Ledger {
@@ -99,7 +99,7 @@ impl Default for Ledger {
     }
 }
 
-/// What was counted of a repository.
+/// The counts of a repository since the last time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficCount {
     pub repository: String,
@@ -110,7 +110,7 @@ pub struct TrafficCount {
     pub served: u64,
 }
 
-/// What was counted of a connection.
+/// The counts of a connection since the last time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressCount {
     pub connection: String,
@@ -121,13 +121,13 @@ pub struct EgressCount {
 
 /// All that was counted since the last time.
 #[derive(Default)]
-pub struct Page {
+pub struct LedgerPage {
     pub traffic: Vec<TrafficCount>,
     pub egress: Vec<EgressCount>,
-    pub pulls: Vec<(Arc<Pulled>, Who, Times)>,
+    pub pulls: Vec<(Arc<PulledVersion>, Who, Times)>,
 }
 
-impl Page {
+impl LedgerPage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.traffic.is_empty() && self.egress.is_empty() && self.pulls.is_empty()
@@ -152,7 +152,7 @@ impl Ledger {
     }
 
     /// Notes that somebody took a version.
-    pub fn pull(&self, pulled: &Arc<Pulled>, who: &Who, bytes: u64) {
+    pub fn pull(&self, pulled: &Arc<PulledVersion>, who: &Who, bytes: u64) {
         let shard = self.hasher.hash_one((Arc::as_ptr(pulled) as usize, who));
         let shard = usize::try_from(shard % SHARDS as u64).unwrap_or(0);
         let Some(pulls) = self.pulls.get(shard) else {
@@ -169,9 +169,9 @@ impl Ledger {
 
     /// Takes what was counted since the last time.
     #[must_use]
-    pub fn take(&self) -> Page {
+    pub fn take(&self) -> LedgerPage {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
-        let mut page = Page::default();
+        let mut page = LedgerPage::default();
         let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         for ((repository, format), counts) in traffic.iter() {
             let count = TrafficCount {
@@ -219,7 +219,7 @@ mod tests {
         ledger.traffic("public", Format::Npm).add(10, true, false);
         ledger.traffic("public", Format::Npm).add(5, false, true);
         ledger.egress("up", Format::Npm).add(7);
-        let pulled = Arc::new(Pulled {
+        let pulled = Arc::new(PulledVersion {
             repository: "public".to_owned(),
             package: "npm:a".to_owned(),
             version: "1".to_owned(),
@@ -247,7 +247,7 @@ mod tests {
     fn what_waits_is_bounded() {
         let ledger = Ledger::default();
         for number in 0..200_000_u32 {
-            let pulled = Arc::new(Pulled {
+            let pulled = Arc::new(PulledVersion {
                 repository: String::new(),
                 package: number.to_string(),
                 version: String::new(),

@@ -142,7 +142,7 @@ impl Drop for Flush {
 }
 
 /// An answer, as it stands in the log.
-pub struct Access<'a> {
+pub struct AccessLine<'a> {
     pub method: &'a str,
     pub path: &'a str,
     pub format: &'a str,
@@ -169,7 +169,7 @@ thread_local! {
 
 /// Writes the line of an answer. There is one for each, on the thread that serves: it is put together
 /// by hand, in the shape of all others, and costs a fraction of a microsecond.
-pub fn access(access: &Access<'_>) {
+pub fn access(access: &AccessLine<'_>) {
     let Some(log) = LOG.get() else { return };
     DRAFT.with_borrow_mut(|draft| {
         draft.write(log.form, clock::now(), access);
@@ -178,7 +178,7 @@ pub fn access(access: &Access<'_>) {
 }
 
 impl Draft {
-    fn write(&mut self, form: Form, now: Timestamp, access: &Access<'_>) {
+    fn write(&mut self, form: Form, now: Timestamp, access: &AccessLine<'_>) {
         self.text.clear();
         match form {
             Form::Json => {
@@ -216,7 +216,7 @@ impl Draft {
     }
 }
 
-impl Access<'_> {
+impl AccessLine<'_> {
     fn json(&self, text: &mut String) {
         text.push_str("\",\"level\":\"INFO\",\"message\":\"");
         text.push_str(self.method);
@@ -318,7 +318,7 @@ mod tests {
 
     fn line(form: Form) -> String {
         let mut draft = Draft::default();
-        let access = Access {
+        let access = AccessLine {
             method: "GET",
             path: "/npm/public/a\"\\",
             format: "npm",

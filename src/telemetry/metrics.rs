@@ -11,7 +11,7 @@ use super::histogram::Histogram;
 use super::ledger::Ledger;
 use super::upstreams::Upstreams;
 
-/// What an answer is counted by.
+/// The labels of an answer's counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AnswerLabels {
     pub format: &'static str,
@@ -20,7 +20,7 @@ pub struct AnswerLabels {
     pub status: u16,
 }
 
-/// What a request to an upstream is counted by.
+/// The labels of the counter of requests to upstreams.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct FetchLabels {
     pub connection: String,
@@ -28,7 +28,7 @@ pub struct FetchLabels {
     pub outcome: String,
 }
 
-/// What becomes of what is fetched ahead of the client.
+/// The labels of the prefetch counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AheadLabels {
     /// `fetched`, then `used` or `wasted`.

@@ -10,7 +10,7 @@ mod runs;
 mod upstreams;
 
 pub use audit::{Audit, Record};
-pub use ledger::{Egress, Ledger, Page, Pulled, Traffic, Who};
+pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Traffic, Who};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
-pub use runs::{GRANT_HEADER, PublishGrant, RUN_TAG, Report, Run, RunReport, Runs};
-pub use upstreams::Turn;
+pub use runs::{ClosingReport, GRANT_HEADER, PublishGrant, RUN_TAG, Run, RunReport, Runs};
+pub use upstreams::UpstreamChange;

@@ -1,4 +1,4 @@
-//! What one `larder run` got: counted by the id in its paths.
+//! Counts what each `larder run` fetched, by the run's id in the paths.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,9 +91,9 @@ pub struct RunReport {
     pub failures: u64,
 }
 
-/// What a run got, and where its lockfiles should point.
+/// The counts of a run, and the addresses that its lockfiles should name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Report {
+pub struct ClosingReport {
     #[serde(flatten)]
     pub counts: RunReport,
     /// The first upstream of each format.
@@ -125,9 +125,9 @@ pub struct Runs {
 }
 
 /// Held by a run that uses another run's private Larder.
-pub struct Lease(watch::Sender<usize>);
+pub struct RunLease(watch::Sender<usize>);
 
-impl Drop for Lease {
+impl Drop for RunLease {
     fn drop(&mut self) {
         self.0
             .send_modify(|leases| *leases = leases.saturating_sub(1));
@@ -161,9 +161,9 @@ impl Runs {
 
     /// Counts one more run that uses this Larder, until the lease is dropped.
     #[must_use]
-    pub fn lease(&self) -> Lease {
+    pub fn lease(&self) -> RunLease {
         self.leases.send_modify(|leases| *leases += 1);
-        Lease(self.leases.clone())
+        RunLease(self.leases.clone())
     }
 
     /// How many runs use this Larder beside its own.

@@ -7,14 +7,14 @@ const WAITING_MAX: usize = 256;
 
 /// An upstream went away, or came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct UpstreamChange {
     pub connection: String,
     /// Why it is away; none: it is back.
     pub cause: Option<String>,
 }
 
-/// What connections tell of their upstreams.
-pub struct Upstreams(broadcast::Sender<Turn>);
+/// Sends each change of an upstream's state to whoever listens.
+pub struct Upstreams(broadcast::Sender<UpstreamChange>);
 
 impl Default for Upstreams {
     fn default() -> Self {
@@ -24,12 +24,12 @@ impl Default for Upstreams {
 
 impl Upstreams {
     /// Tells whoever listens; nobody has to.
-    pub fn tell(&self, turn: Turn) {
-        let _ = self.0.send(turn);
+    pub fn tell(&self, change: UpstreamChange) {
+        let _ = self.0.send(change);
     }
 
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Turn> {
+    pub fn listen(&self) -> broadcast::Receiver<UpstreamChange> {
         self.0.subscribe()
     }
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::airgap::bundle::Head;
-use crate::airgap::{Order, Report};
+use crate::airgap::bundle::BundleHead;
+use crate::airgap::{ImportReport, Order};
 use crate::package::PackageId;
 use crate::problem::root_cause;
 use crate::repository::Explanation;
@@ -29,12 +29,12 @@ fn http() -> reqwest::ClientBuilder {
 }
 
 /// A running Larder that takes commands from who owns its data directory.
-pub struct Control {
+pub struct ControlClient {
     http: reqwest::Client,
     door: Door,
 }
 
-impl Control {
+impl ControlClient {
     /// # Errors
     /// Where nobody listens there, or lets this user in.
     pub fn of(directory: &Path) -> anyhow::Result<Self> {
@@ -73,11 +73,15 @@ impl Control {
         })
     }
 
-    /// What a run got.
+    /// The counts of a run.
     ///
     /// # Errors
     /// Where it does not answer.
-    pub async fn report(&self, run: &str, repository: &str) -> anyhow::Result<telemetry::Report> {
+    pub async fn report(
+        &self,
+        run: &str,
+        repository: &str,
+    ) -> anyhow::Result<telemetry::ClosingReport> {
         let response = self
             .ask(&["run", run], &[("repository", repository)])
             .await?;
@@ -113,7 +117,7 @@ impl Control {
     ///
     /// # Errors
     /// Where it does not answer, or says no.
-    pub async fn export(&self, order: &Order) -> anyhow::Result<(Head, reqwest::Response)> {
+    pub async fn export(&self, order: &Order) -> anyhow::Result<(BundleHead, reqwest::Response)> {
         let response = self.send("export", serde_json::to_vec(order)?).await?;
         let head = response.headers().get("larder-bundle");
         let head = head.context("the running Larder is of another version")?;
@@ -128,7 +132,7 @@ impl Control {
         &self,
         bundle: reqwest::Body,
         trusted: &[String],
-    ) -> anyhow::Result<Report> {
+    ) -> anyhow::Result<ImportReport> {
         let query = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(trusted.iter().map(|key| ("trust", key)))
             .finish();
@@ -172,7 +176,7 @@ impl Control {
     }
 }
 
-/// What stands before paths on the socket, where there is no host.
+/// The base of addresses on the socket, which has no host.
 const ROOT: &str = "http://larder/";
 
 fn address(path: &[&str], query: &[(&str, &str)]) -> Result<Url, url::ParseError> {

@@ -10,7 +10,7 @@ use crate::store::private;
 /// A client that does not answer is one that is not there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the command prints; `None` where it is not there, fails or takes too long.
+/// Returns what the command prints; `None` where it does not exist, fails or takes too long.
 pub async fn output(program: &str, arguments: &[&str]) -> Option<String> {
     finish(Command::new(program).args(arguments)).await
 }

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use percent_encoding::percent_decode_str;
 
-use super::{Place, read, write};
+use super::{LarderAddress, read, write};
 use crate::package::Format;
 
-/// What the clients call theirs.
+/// The names of the clients' lockfiles.
 const NAMES: &[&str] = &[
     "package-lock.json",
     "npm-shrinkwrap.json",
@@ -32,7 +32,7 @@ const NAMES: &[&str] = &[
 pub fn restore_all(
     folder: &Path,
     since: SystemTime,
-    place: &Place,
+    place: &LarderAddress,
     upstreams: &BTreeMap<String, String>,
 ) -> std::io::Result<Vec<&'static str>> {
     let mut restored = Vec::new();
@@ -53,7 +53,11 @@ pub fn restore_all(
 
 /// The text with upstream's addresses in the place of ours; `None` where ours is not in it.
 #[must_use]
-pub fn restore(text: &str, place: &Place, upstreams: &BTreeMap<String, String>) -> Option<String> {
+pub fn restore(
+    text: &str,
+    place: &LarderAddress,
+    upstreams: &BTreeMap<String, String>,
+) -> Option<String> {
     let mut changed = text.to_owned();
     for format in Format::SERVED {
         let Some(upstream) = upstreams.get(format.as_str()) else {
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn our_address_gives_way_to_upstreams() {
-        let place = Place {
+        let place = LarderAddress {
             root: "http://127.0.0.1:5273/-/run/7a".to_owned(),
             repository: "public".to_owned(),
         };

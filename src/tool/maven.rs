@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{OwnAddresses, Place, Upstream, home, read, xml};
+use super::{ClientUpstream, LarderAddress, OwnAddresses, home, read, xml};
 use crate::airgap::maven::Binding;
 use crate::config::Auth;
 use crate::format::bounded;
@@ -27,7 +27,7 @@ fn user_settings() -> Option<PathBuf> {
     clippy::disallowed_methods,
     reason = "a command waits for it, and has no tasks"
 )]
-pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<ClientUpstream> {
     let settings = user_settings()
         .and_then(|file| read(&file))
         .unwrap_or_default();
@@ -35,7 +35,7 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
         .into_iter()
         .find(|mirror| mirror.takes_central() && !own.leaves_out(Format::Maven, &mirror.url));
     if let Some(mirror) = mirror {
-        return Some(Upstream {
+        return Some(ClientUpstream {
             auth: server_auth(&settings, &mirror.id),
             url: mirror.url,
         });
@@ -44,7 +44,7 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
         .await
         .ok()
         .flatten()?;
-    (!own.leaves_out(Format::Maven, &found)).then_some(Upstream {
+    (!own.leaves_out(Format::Maven, &found)).then_some(ClientUpstream {
         url: found,
         auth: None,
     })
@@ -256,7 +256,7 @@ fn maven_home() -> Option<PathBuf> {
 /// that we learned from stands for, or for `central`: repositories that a POM names by another id
 /// are not ours to answer for.
 #[must_use]
-pub fn settings(place: &Place) -> String {
+pub fn settings(place: &LarderAddress) -> String {
     settings_from(
         &user_settings()
             .and_then(|file| read(&file))
@@ -265,7 +265,7 @@ pub fn settings(place: &Place) -> String {
     )
 }
 
-fn settings_from(own: &str, place: &Place) -> String {
+fn settings_from(own: &str, place: &LarderAddress) -> String {
     let mirror_of = mirrors(own)
         .into_iter()
         .find(Mirror::takes_central)
@@ -295,7 +295,7 @@ fn remove_own_mirror(text: &str) -> String {
 ///
 /// # Errors
 /// Where that cannot be written.
-pub fn login(place: &Place) -> std::io::Result<PathBuf> {
+pub fn login(place: &LarderAddress) -> std::io::Result<PathBuf> {
     let file = user_settings().ok_or(std::io::ErrorKind::NotFound)?;
     super::write(&file, &settings(place))?;
     Ok(file)
@@ -303,7 +303,7 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
 
 /// An init script that puts us in the place of the public repository in every Gradle build.
 #[must_use]
-pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
+pub fn gradle_script(place: &LarderAddress, upstream: Option<&str>) -> String {
     let ours = place.of(Format::Maven);
     // `mavenCentral()` has a name; what a build wrote out has an address. Below it, and at hosts whose
     // names begin like it, other repositories lie.
@@ -339,7 +339,7 @@ pub fn gradle_script(place: &Place, upstream: Option<&str>) -> String {
 ///
 /// # Errors
 /// Where that cannot be written.
-pub fn gradle_login(place: &Place, upstream: Option<&str>) -> std::io::Result<PathBuf> {
+pub fn gradle_login(place: &LarderAddress, upstream: Option<&str>) -> std::io::Result<PathBuf> {
     let file = home()
         .ok_or(std::io::ErrorKind::NotFound)?
         .join(".gradle/init.d/larder.gradle");
@@ -353,8 +353,8 @@ mod tests {
 
     const SETTINGS: &str = "<settings>\n  <mirrors><mirror><id>corp</id><mirrorOf>external:*</mirrorOf><url>https://m.example/all</url></mirror></mirrors>\n  <servers><server><id>corp</id><username>u</username><password>p</password></server></servers>\n</settings>\n";
 
-    fn place() -> Place {
-        Place {
+    fn place() -> LarderAddress {
+        LarderAddress {
             root: "http://127.0.0.1:1".to_owned(),
             repository: "public".to_owned(),
         }

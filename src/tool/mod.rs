@@ -22,20 +22,20 @@ use tracing::warn;
 
 pub use own::OwnAddresses;
 
-use crate::config::{Auth, Connection};
+use crate::config::{Auth, ConnectionSettings};
 use crate::package::Format;
 use crate::store::private;
 
 /// A registry that a client of this machine is set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub struct ClientUpstream {
     pub url: String,
     pub auth: Option<Auth>,
 }
 
 /// Learns the upstreams of formats from this machine's clients, all at once. What leads to this
 /// Larder itself is none: the client's next setting is looked at.
-pub async fn learn(formats: &[Format], own: &OwnAddresses) -> Vec<Connection> {
+pub async fn learn(formats: &[Format], own: &OwnAddresses) -> Vec<ConnectionSettings> {
     let wants = |format: Format| formats.contains(&format);
     let (npm, pypi, maven, nuget) = tokio::join!(
         OptionFuture::from(wants(Format::Npm).then(|| npm::learn(own))),
@@ -53,9 +53,9 @@ pub async fn learn(formats: &[Format], own: &OwnAddresses) -> Vec<Connection> {
         .into_iter()
         .filter_map(|(format, upstream)| {
             let upstream = upstream.flatten()?;
-            let connection = Connection::new(&format!("public:{format}"), format, &upstream.url);
+            let connection = ConnectionSettings::new(&format!("public:{format}"), format, &upstream.url);
             match connection {
-                Ok(connection) => Some(Connection {
+                Ok(connection) => Some(ConnectionSettings {
                     auth: upstream.auth.or(connection.auth),
                     is_learned: true,
                     ..connection
@@ -71,13 +71,13 @@ pub async fn learn(formats: &[Format], own: &OwnAddresses) -> Vec<Connection> {
 
 /// Where Larder is, for the clients.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct LarderAddress {
     /// `http://127.0.0.1:5273`, or that with `/-/run/{id}`.
     pub root: String,
     pub repository: String,
 }
 
-impl Place {
+impl LarderAddress {
     /// The repository's address in one format, with its slash.
     #[must_use]
     pub fn of(&self, format: Format) -> String {
@@ -109,7 +109,7 @@ impl Place {
 /// The environment that points the clients of these formats, where it can point them. A client whose
 /// format Larder has nothing of is left as it is.
 #[must_use]
-pub fn environment(place: &Place, formats: &[Format]) -> BTreeMap<&'static str, String> {
+pub fn environment(place: &LarderAddress, formats: &[Format]) -> BTreeMap<&'static str, String> {
     let mut variables = BTreeMap::new();
     for format in formats {
         match format {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
+use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, ini, read};
 use crate::airgap::lockfile;
 use crate::airgap::platform::Platforms;
 use crate::config::{Auth, CredentialScope};
@@ -15,7 +15,7 @@ use crate::package::Format;
 use crate::secret::Secret;
 
 /// The registry that npm is set to: by environment, by `.npmrc`, else npm's own default.
-pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<ClientUpstream> {
     let settings = Settings::read();
     let leaves_out = |url: &String| own.leaves_out(Format::Npm, url);
     let named = settings.registries();
@@ -37,7 +37,7 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
     if !url.contains("://") {
         return None;
     }
-    Some(Upstream {
+    Some(ClientUpstream {
         auth: settings.auth(&url),
         url,
     })
@@ -64,7 +64,7 @@ fn variable(key: &str) -> Option<String> {
     })
 }
 
-/// What npm's files say, with the environment over them.
+/// npm's settings: its files, with the environment over them.
 struct Settings {
     /// The nearest first, as npm reads them.
     layers: Vec<Vec<(String, String)>>,
@@ -143,7 +143,7 @@ fn layer(text: &str) -> Vec<(String, String)> {
     let mut entries: Vec<(String, String)> = Vec::new();
     for (name, value) in ini::top(text) {
         let (name, value) = (expand(name), expand(value));
-        // Of two lines of one file, the last holds.
+        // Where one file sets a key twice, the last line counts.
         entries.retain(|(other, _)| *other != name);
         entries.push((name, value));
     }
@@ -232,7 +232,7 @@ fn expand(text: &str) -> String {
 
 /// Every client of the family reads one of these.
 #[must_use]
-pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
+pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     let registry = place.of(Format::Npm);
     vec![
         ("npm_config_registry", registry.clone()),
@@ -254,7 +254,7 @@ pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
 /// The user's own settings, with the credential that npm has for its registry as one for our
 /// address too. A file, since shells drop variables that are named after addresses.
 #[must_use]
-pub fn settings_with(place: &Place, auth: &Auth) -> Option<String> {
+pub fn settings_with(place: &LarderAddress, auth: &Auth) -> Option<String> {
     let Auth::Header { value, .. } = auth else {
         return None;
     };
@@ -312,7 +312,7 @@ fn pnpm_has_its_own() -> bool {
             .any(|file| !is_read_by_npm(&file) && names_one(file))
 }
 
-/// What `npm ci` and `npm install` fetch by a lockfile.
+/// The lockfiles that `npm ci` and `npm install` fetch by; npm reads the first that exists.
 pub const LOCKFILES: [&str; 2] = ["npm-shrinkwrap.json", "package-lock.json"];
 
 /// The paths, below a repository of npm's, of the tarballs that a lockfile names and this machine

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{OwnAddresses, Place, Upstream, command, home, read, xml};
+use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, read, xml};
 use crate::config::Auth;
 use crate::package::Format;
 use crate::secret::Secret;
@@ -27,7 +27,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// The first V3 source that NuGet is set to, with its credentials; else dotnet's own default.
-pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<ClientUpstream> {
     let is_taken = |url: &str| !own.leaves_out(Format::Nuget, url);
     if let Some(found) = files()
         .iter()
@@ -42,7 +42,7 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
     listed
         .split_whitespace()
         .find(|word| word.starts_with("http") && word.ends_with("index.json") && is_taken(word))
-        .map(|url| Upstream {
+        .map(|url| ClientUpstream {
             url: url.to_owned(),
             auth: None,
         })
@@ -50,21 +50,21 @@ pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
 
 /// The V3 sources of one file, each with the credentials that the same file has for its name: a file
 /// of a checkout that gives a source another address gets no credentials of the user's.
-fn sources(text: &str) -> Vec<Upstream> {
+fn sources(text: &str) -> Vec<ClientUpstream> {
     let elements = xml::elements(text);
     elements
         .iter()
         .filter(|element| element.path == "configuration/packageSources/add")
         .filter_map(|element| Some((element.attribute("key")?, element.attribute("value")?)))
         .filter(|(_, url)| url.starts_with("http") && url.ends_with("index.json"))
-        .map(|(name, url)| Upstream {
+        .map(|(name, url)| ClientUpstream {
             url: url.to_owned(),
             auth: credentials(&elements, name),
         })
         .collect()
 }
 
-fn credentials(elements: &[xml::Element], name: &str) -> Option<Auth> {
+fn credentials(elements: &[xml::TextElement], name: &str) -> Option<Auth> {
     // Spaces in a source's name are written so where it is an element's name.
     let prefix = format!(
         "configuration/packageSourceCredentials/{}/add",
@@ -82,14 +82,14 @@ fn credentials(elements: &[xml::Element], name: &str) -> Option<Auth> {
 
 /// A configuration with us as the only source.
 #[must_use]
-pub fn config(place: &Place) -> String {
+pub fn config(place: &LarderAddress) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<configuration>\n  <packageSources>\n    <clear />\n    {}\n  </packageSources>\n</configuration>\n",
         add(place)
     )
 }
 
-fn add(place: &Place) -> String {
+fn add(place: &LarderAddress) -> String {
     format!(
         "<add key=\"larder\" value=\"{}\" protocolVersion=\"3\" allowInsecureConnections=\"true\" />",
         place.service_index()
@@ -100,7 +100,7 @@ fn add(place: &Place) -> String {
 ///
 /// # Errors
 /// Where that cannot be written.
-pub fn login(place: &Place) -> std::io::Result<PathBuf> {
+pub fn login(place: &LarderAddress) -> std::io::Result<PathBuf> {
     let home = home().ok_or(std::io::ErrorKind::NotFound)?;
     let file = [
         home.join(".config/NuGet/NuGet.Config"),
@@ -114,7 +114,7 @@ pub fn login(place: &Place) -> std::io::Result<PathBuf> {
     Ok(file)
 }
 
-fn with_source(text: &str, place: &Place) -> String {
+fn with_source(text: &str, place: &LarderAddress) -> String {
     // An entry of an earlier login; names of sources have no case.
     let without = xml::remove(text, "configuration/packageSources/add", |entry| {
         entry
@@ -126,7 +126,7 @@ fn with_source(text: &str, place: &Place) -> String {
 
 /// What dotnet and MSBuild read; nuget.exe takes the address as an argument.
 #[must_use]
-pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
+pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     vec![("RestoreSources", place.service_index())]
 }
 
@@ -140,7 +140,7 @@ mod tests {
     fn the_first_v3_source_is_learned_with_its_credentials() {
         assert_eq!(
             sources(CONFIG).first(),
-            Some(&Upstream {
+            Some(&ClientUpstream {
                 url: "https://n.example/v3/index.json".to_owned(),
                 auth: Some(Auth::basic("u", &Secret::new("p"))),
             })
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn login_adds_one_source_and_loses_none() {
-        let place = Place {
+        let place = LarderAddress {
             root: "http://127.0.0.1:1".to_owned(),
             repository: "public".to_owned(),
         };

@@ -2,20 +2,20 @@
 
 use url::Url;
 
-use super::{OwnAddresses, Place, Upstream, command, home, ini, read};
+use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, ini, read};
 use crate::config::{Auth, CredentialScope};
 use crate::package::Format;
 use crate::secret::Secret;
 
 /// The index that pip or uv is set to: by environment, by their files, else their own default.
-pub async fn learn(own: &OwnAddresses) -> Option<Upstream> {
+pub async fn learn(own: &OwnAddresses) -> Option<ClientUpstream> {
     let is_taken = |url: &String| url.contains("://") && !own.leaves_out(Format::Pypi, url);
     let named = from_environment().into_iter().chain(from_uv());
     let url = match named.into_iter().find(is_taken) {
         Some(url) => url,
         None => from_pip(is_taken).await?,
     };
-    Some(Upstream {
+    Some(ClientUpstream {
         auth: from_netrc(&url),
         url,
     })
@@ -125,7 +125,7 @@ fn netrc(text: &str, url: &Url) -> Option<Auth> {
 
 /// Every client of the family reads one of these.
 #[must_use]
-pub fn environment(place: &Place) -> Vec<(&'static str, String)> {
+pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     let simple = place.simple();
     vec![
         ("PIP_INDEX_URL", simple.clone()),

@@ -5,13 +5,13 @@ use quick_xml::events::{BytesStart, Event};
 
 /// An element with its text and attributes, by its path from the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Element {
+pub struct TextElement {
     pub path: String,
     pub text: String,
     pub attributes: Vec<(String, String)>,
 }
 
-impl Element {
+impl TextElement {
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes
@@ -23,9 +23,9 @@ impl Element {
 
 /// All elements, each after those in it; what is no XML has none.
 #[must_use]
-pub fn elements(text: &str) -> Vec<Element> {
+pub fn elements(text: &str) -> Vec<TextElement> {
     let mut found = Vec::new();
-    let mut open: Vec<Element> = Vec::new();
+    let mut open: Vec<TextElement> = Vec::new();
     let mut reader = Reader::from_str(text);
     loop {
         match reader.read_event() {
@@ -37,7 +37,7 @@ pub fn elements(text: &str) -> Vec<Element> {
                 append(&mut open, &unescaped(&format!("&{};", &*name)));
             }
             Ok(Event::End(_)) => {
-                found.extend(open.pop().map(|element| Element {
+                found.extend(open.pop().map(|element| TextElement {
                     text: element.text.trim().to_owned(),
                     ..element
                 }));
@@ -48,7 +48,7 @@ pub fn elements(text: &str) -> Vec<Element> {
     }
 }
 
-fn append(open: &mut [Element], piece: &str) {
+fn append(open: &mut [TextElement], piece: &str) {
     if let Some(element) = open.last_mut() {
         element.text.push_str(piece);
     }
@@ -59,9 +59,9 @@ fn unescaped(text: &str) -> String {
     quick_xml::escape::unescape(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
 
-fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
+fn element(start: &BytesStart<'_>, parent: Option<&TextElement>) -> TextElement {
     let name: &str = start.name().into_inner();
-    Element {
+    TextElement {
         path: parent.map_or_else(
             || name.to_owned(),
             |parent| format!("{}/{name}", parent.path),
@@ -82,9 +82,9 @@ fn element(start: &BytesStart<'_>, parent: Option<&Element>) -> Element {
 
 /// The text without the elements at `path` that are meant, and without the space before them.
 #[must_use]
-pub fn remove(text: &str, path: &str, is_meant: impl Fn(&Element) -> bool) -> String {
+pub fn remove(text: &str, path: &str, is_meant: impl Fn(&TextElement) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
-    let (mut open, mut kept): (Vec<Element>, usize) = (Vec::new(), 0);
+    let (mut open, mut kept): (Vec<TextElement>, usize) = (Vec::new(), 0);
     // Where the element that is being left out begins, and how deep it lies.
     let mut leaving: Option<(usize, usize)> = None;
     let mut reader = Reader::from_str(text);
@@ -114,7 +114,7 @@ pub fn remove(text: &str, path: &str, is_meant: impl Fn(&Element) -> bool) -> St
                 }
             }
             Ok(Event::Eof) => break,
-            // What cannot be read is left as it is.
+            // A text that cannot be read as XML is returned unchanged.
             Err(_) => return text.to_owned(),
             Ok(_) => {}
         }
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn only_what_is_meant_is_removed() {
-        let is_ours = |element: &Element| element.attribute("k") == Some("ours");
+        let is_ours = |element: &TextElement| element.attribute("k") == Some("ours");
         for (text, expected) in [
             (
                 "<a><b>\n  <c k=\"ours\"/><c/></b></a>",

@@ -50,7 +50,7 @@ impl Asked {
             .iter()
             .map(|policy| Attached { to: "it", policy })
             .collect();
-        let question = Question {
+        let question = PolicyQuestion {
             action: self.action,
             resource: self.resource,
             circumstances: Circumstances {
@@ -288,7 +288,7 @@ fn the_deciding_statement_is_named_and_conditions_make_it_last_no_longer() {
     }];
     let principal = Principal::root(OWNER);
     let ask = |address: &str| {
-        let question = Question {
+        let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
             circumstances: Circumstances {
@@ -326,7 +326,7 @@ fn domain() -> Domain {
 #[test]
 fn what_a_policy_names_has_to_be_there_a_denial_too() {
     let (domain, repositories) = (domain(), ["team".to_owned(), "public".to_owned()]);
-    let known = Known {
+    let known = KnownNames {
         domain: &domain,
         repositories: &repositories,
     };
@@ -407,7 +407,7 @@ fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last(
             policy: &policy,
         }];
         let principal = Principal::user_of(OTHER, "ada").unwrap();
-        let question = Question {
+        let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
             circumstances: Circumstances {

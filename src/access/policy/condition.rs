@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::document::{Malformed, malformed, strings};
+use super::document::{MalformedPolicy, malformed, strings};
 use super::evaluate::{Asking, filled};
-use super::pattern::Pattern;
+use super::pattern::PolicyPattern;
 
 /// One operator on one key.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ fn operator(word: &str) -> Option<(Operator, bool)> {
 
 impl Condition {
     /// All conditions of a statement.
-    pub(super) fn all(written: &Map<String, Value>) -> Result<Vec<Self>, Malformed> {
+    pub(super) fn all(written: &Map<String, Value>) -> Result<Vec<Self>, MalformedPolicy> {
         let mut all = Vec::new();
         for (name, keys) in written {
             let (over, word) = match name.split_once(':') {
@@ -156,7 +156,7 @@ impl Condition {
                 Over::Plain => self.if_exists || self.is_negated,
             };
         }
-        let wanted: Vec<Pattern> = self
+        let wanted: Vec<PolicyPattern> = self
             .values
             .iter()
             .filter_map(|value| filled(value, |key| asking.values(key)))
@@ -177,13 +177,13 @@ impl Condition {
     }
 }
 
-fn unknown(name: &str) -> Malformed {
+fn unknown(name: &str) -> MalformedPolicy {
     malformed(format!("there is no condition operator `{name}`"))
 }
 
 impl Operator {
     /// Whether a policy's value is one that the operator can take.
-    fn check(self, value: &str) -> Result<(), Malformed> {
+    fn check(self, value: &str) -> Result<(), MalformedPolicy> {
         let is_right = match self {
             Self::Numeric(_) => value.parse::<f64>().is_ok(),
             Self::Date(_) => instant(value).is_some(),
@@ -200,7 +200,7 @@ impl Operator {
         }
     }
 
-    fn matches(self, asked: &str, pattern: &Pattern) -> bool {
+    fn matches(self, asked: &str, pattern: &PolicyPattern) -> bool {
         let wanted = &*pattern.text();
         match self {
             Self::Equals => asked == wanted,

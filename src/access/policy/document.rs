@@ -10,7 +10,7 @@ const POLICY_BYTES_MAX: usize = 7168;
 /// Why a text is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the policy is malformed: {0}")]
-pub struct Malformed(pub String);
+pub struct MalformedPolicy(pub String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -55,7 +55,7 @@ impl Policy {
     ///
     /// # Errors
     /// What about it is no policy, or is not understood.
-    pub fn parse(text: &str) -> Result<Self, Malformed> {
+    pub fn parse(text: &str) -> Result<Self, MalformedPolicy> {
         if text.len() > POLICY_BYTES_MAX {
             return Err(malformed(format!(
                 "it has {} bytes, and may have {POLICY_BYTES_MAX}",
@@ -103,11 +103,11 @@ impl Policy {
     }
 }
 
-pub(super) fn malformed(why: impl Into<String>) -> Malformed {
-    Malformed(why.into())
+pub(super) fn malformed(why: impl Into<String>) -> MalformedPolicy {
+    MalformedPolicy(why.into())
 }
 
-fn statement(written: &Map<String, Value>) -> Result<Statement, Malformed> {
+fn statement(written: &Map<String, Value>) -> Result<Statement, MalformedPolicy> {
     const KEYS: &[&str] = &[
         "Sid",
         "Effect",
@@ -160,7 +160,7 @@ fn statement(written: &Map<String, Value>) -> Result<Statement, Malformed> {
     })
 }
 
-fn principals(written: &Value) -> Result<Principals, Malformed> {
+fn principals(written: &Value) -> Result<Principals, MalformedPolicy> {
     let kinds = match written {
         Value::String(all) if all == "*" => return Ok(Principals::Everyone),
         Value::Object(kinds) if !kinds.is_empty() => kinds,
@@ -198,7 +198,11 @@ fn is_principal(name: &str) -> bool {
     (is_account || is_arn || name == "anonymous") && !name.contains(['*', '?'])
 }
 
-fn words(written: &Map<String, Value>, these: &str, not: &str) -> Result<Option<Words>, Malformed> {
+fn words(
+    written: &Map<String, Value>,
+    these: &str,
+    not: &str,
+) -> Result<Option<Words>, MalformedPolicy> {
     match (written.get(these), written.get(not)) {
         (Some(_), Some(_)) => Err(malformed(format!(
             "`{these}` and `{not}` exclude each other"
@@ -210,7 +214,7 @@ fn words(written: &Map<String, Value>, these: &str, not: &str) -> Result<Option<
 }
 
 /// A string, or a list of them.
-pub(super) fn strings(value: &Value, key: &str) -> Result<Vec<String>, Malformed> {
+pub(super) fn strings(value: &Value, key: &str) -> Result<Vec<String>, MalformedPolicy> {
     let wrong = || malformed(format!("`{key}` has to be a string or a list of strings"));
     match value {
         Value::String(one) => Ok(vec![one.clone()]),

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::document::{Effect, Policy, Principals, Statement, Words};
-use super::pattern::Pattern;
+use super::pattern::PolicyPattern;
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 
-/// What else is known of a request.
+/// The facts about a request that conditions can ask for.
 #[derive(Clone, Debug)]
 pub struct Circumstances<'a> {
     pub principal: &'a Principal,
@@ -84,7 +84,7 @@ impl<'a> Asking<'a> {
 
 /// Whether the principal may do this to the resource.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
+pub struct PolicyQuestion<'a> {
     pub action: Action,
     /// An ARN.
     pub resource: &'a str,
@@ -104,7 +104,7 @@ pub struct Attached<'a> {
 pub enum Why {
     /// By one statement.
     Statement {
-        /// What its policy is attached to.
+        /// The resource that the policy is attached to, in words.
         policy: String,
         /// Its `Sid`, or its place in the policy, from 1.
         statement: String,
@@ -135,9 +135,9 @@ impl fmt::Display for Why {
     }
 }
 
-/// What was decided, by what, and whether it holds for the next request like it too.
+/// A decision, the statement that made it, and whether it holds for the same request next time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct PolicyDecision {
     pub is_allowed: bool,
     pub why: Why,
     /// Nothing of the request was looked at but who asks for what: its time, address, client and the
@@ -145,7 +145,7 @@ pub struct Decision {
     pub is_lasting: bool,
 }
 
-impl Decision {
+impl PolicyDecision {
     /// Everybody may.
     #[must_use]
     pub fn open() -> Self {
@@ -159,7 +159,7 @@ impl Decision {
 
 /// Decides by the policies that are attached to the resource and to what it lies in.
 #[must_use]
-pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
+pub fn decide(question: &PolicyQuestion<'_>, attached: &[Attached<'_>]) -> PolicyDecision {
     let asking = Asking::new(&question.circumstances);
     let mut allowed = None;
     for Attached { to, policy } in attached {
@@ -180,7 +180,7 @@ pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
             };
             match statement.effect {
                 Effect::Deny => {
-                    return Decision {
+                    return PolicyDecision {
                         is_allowed: false,
                         why: why(),
                         is_lasting: !asking.saw_request.get(),
@@ -190,7 +190,7 @@ pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
             }
         }
     }
-    Decision {
+    PolicyDecision {
         is_allowed: allowed.is_some(),
         why: allowed.unwrap_or(Why::Nothing),
         is_lasting: !asking.saw_request.get(),
@@ -198,7 +198,7 @@ pub fn decide(question: &Question<'_>, attached: &[Attached<'_>]) -> Decision {
 }
 
 impl Statement {
-    fn is_about(&self, question: &Question<'_>, asking: &Asking<'_>) -> bool {
+    fn is_about(&self, question: &PolicyQuestion<'_>, asking: &Asking<'_>) -> bool {
         let principal = question.circumstances.principal;
         let is_named = match &self.principals {
             Principals::Everyone => true,
@@ -224,8 +224,8 @@ impl Words {
 
 /// The text as a pattern, with its policy variables (`${aws:username}`) put in to the letter; `None`
 /// where one has no value. `values` are those of a key in lower case.
-pub(super) fn filled(text: &str, values: impl Fn(&str) -> Vec<String>) -> Option<Pattern> {
-    Pattern::filled(text, |pattern, name| {
+pub(super) fn filled(text: &str, values: impl Fn(&str) -> Vec<String>) -> Option<PolicyPattern> {
+    PolicyPattern::filled(text, |pattern, name| {
         let (name, default) = match name.split_once(',') {
             Some((name, default)) => (name.trim(), Some(default.trim().trim_matches('\''))),
             None => (name, None),

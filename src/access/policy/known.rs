@@ -1,14 +1,14 @@
 //! Whether what a policy names is there to be named. A policy is held against this when it is put in
 //! force, and not later: that a repository of its is deleted afterwards is normal life.
 
-use super::document::{Malformed, Policy, Statement, Words, malformed};
-use super::pattern::Pattern;
+use super::document::{MalformedPolicy, Policy, Statement, Words, malformed};
+use super::pattern::PolicyPattern;
 use crate::access::action::{Action, NoAction, READ};
 use crate::config::Domain;
 use crate::package::Format;
 
-/// What there is.
-pub struct Known<'a> {
+/// The names that exist, to find misspelled ones in policies.
+pub struct KnownNames<'a> {
     pub domain: &'a Domain,
     /// The repositories' names.
     pub repositories: &'a [String],
@@ -19,7 +19,7 @@ impl Policy {
     ///
     /// # Errors
     /// The first that cannot: a statement about it would do nothing, a denial too.
-    pub fn check(&self, known: &Known<'_>) -> Result<(), Malformed> {
+    pub fn check(&self, known: &KnownNames<'_>) -> Result<(), MalformedPolicy> {
         for statement in &self.statements {
             for word in statement.actions.all() {
                 if !Action::ALL.iter().any(|action| action.is_meant_by(word)) {
@@ -57,13 +57,13 @@ impl Statement {
     }
 }
 
-impl Known<'_> {
+impl KnownNames<'_> {
     /// Whether a resource of a policy can be one that is asked about. What is left open by a wildcard
     /// or a variable may stand for a repository that is made later; a name that is written out has to
     /// be there, or be made by the statement.
     fn has(&self, word: &str, statement: &Statement) -> bool {
         // What a variable will stand for is not known here.
-        let Some(pattern) = Pattern::filled(word, |pattern, _| {
+        let Some(pattern) = PolicyPattern::filled(word, |pattern, _| {
             pattern.push_any();
             Some(())
         }) else {
@@ -90,7 +90,7 @@ impl Known<'_> {
     }
 
     /// Whether it is a repository that is not there yet, or packages of it.
-    fn may_be_made(&self, what: &Pattern, statement: &Statement) -> bool {
+    fn may_be_made(&self, what: &PolicyPattern, statement: &Statement) -> bool {
         let segments = what.segments();
         let [kind, domain, repository, rest @ ..] = segments.as_slice() else {
             return false;
@@ -125,12 +125,12 @@ fn formats() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether it can be the repository, or a package of it.
-fn is_within(what: &Pattern, domain: &str, repository: &str) -> bool {
+fn is_within(what: &PolicyPattern, domain: &str, repository: &str) -> bool {
     what.matches(&format!("repository/{domain}/{repository}"))
         || formats()
             .any(|format| what.can_begin(&format!("package/{domain}/{repository}/{format}/")))
 }
 
-fn ends_open(segment: &Pattern) -> bool {
+fn ends_open(segment: &PolicyPattern) -> bool {
     segment.text().ends_with('*')
 }

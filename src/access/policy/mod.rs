@@ -11,7 +11,7 @@ mod evaluate;
 mod known;
 mod pattern;
 
-pub use document::{Effect, Malformed, Policy};
-pub use evaluate::{Attached, Circumstances, Decision, Question, Why, decide};
-pub use known::Known;
-pub use pattern::Pattern;
+pub use document::{Effect, MalformedPolicy, Policy};
+pub use evaluate::{Attached, Circumstances, PolicyDecision, PolicyQuestion, Why, decide};
+pub use known::KnownNames;
+pub use pattern::PolicyPattern;

@@ -13,9 +13,9 @@ enum Piece {
 
 /// A text with its wildcards told apart from characters that look like them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pattern(Vec<Piece>);
+pub struct PolicyPattern(Vec<Piece>);
 
-impl Pattern {
+impl PolicyPattern {
     /// Reads a text in which every `*` and `?` is a wildcard.
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -225,12 +225,12 @@ mod tests {
             ("**a", "aaa", true),
         ] {
             assert_eq!(
-                Pattern::new(pattern).matches(text),
+                PolicyPattern::new(pattern).matches(text),
                 is_meant,
                 "{pattern} {text}"
             );
         }
-        let mut literal = Pattern::new("a");
+        let mut literal = PolicyPattern::new("a");
         literal.push_text("*?");
         assert!(literal.matches("a*?") && !literal.matches("abc") && !literal.has_wildcards());
     }
@@ -247,7 +247,7 @@ mod tests {
             ("domain/*", "package/corp/", false),
         ] {
             assert_eq!(
-                Pattern::new(pattern).can_begin(text),
+                PolicyPattern::new(pattern).can_begin(text),
                 can,
                 "{pattern} {text}"
             );
@@ -265,7 +265,7 @@ mod tests {
             ("arn:aws:iam:*:user/ada", false),
         ] {
             assert_eq!(
-                Pattern::new(pattern).matches_arn(arn),
+                PolicyPattern::new(pattern).matches_arn(arn),
                 is_meant,
                 "{pattern}"
             );

@@ -9,7 +9,8 @@ use tokio::runtime::Handle;
 use super::choice::Choice;
 use super::failed;
 use crate::airgap::bundle::{
-    Asset, Connection, Date, Document, Entry, Met, Part, Release, ReleaseFile,
+    BundleAsset, BundleConnection, BundleDocument, BundleRelease, Date, ManifestLine, Part,
+    ReleaseFile, SeenBlobs,
 };
 use crate::airgap::sbom::{Component, Sbom};
 use crate::format;
@@ -66,27 +67,27 @@ impl Write for Hashed {
 }
 
 /// Writes manifest and bill.
-pub struct Writer<'a> {
+pub struct ManifestWriter<'a> {
     store: &'a Store,
     choice: &'a Choice,
     manifest: Hashed,
     sbom: Sbom<Hashed>,
-    met: Met,
+    seen: SeenBlobs,
     blobs: u64,
     bytes: u64,
     runtime: Handle,
 }
 
-/// What was written, to be read from its beginning.
+/// The manifest and the bill as they were written, each to be read from its beginning.
 pub struct Written {
     pub manifest: (File, Part),
     pub sbom: (File, Part),
     pub blobs: u64,
-    /// Of all blobs.
+    /// The size of all blobs together.
     pub bytes: u64,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ManifestWriter<'a> {
     /// Begins with a bill that says what it is of.
     ///
     /// # Errors
@@ -101,7 +102,7 @@ impl<'a> Writer<'a> {
             choice,
             manifest: Hashed::new(store.directory().scratch()?),
             sbom: begin_bill(Hashed::new(store.directory().scratch()?))?,
-            met: Met::default(),
+            seen: SeenBlobs::default(),
             blobs: 0,
             bytes: 0,
             runtime: Handle::current(),
@@ -125,9 +126,9 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn add(&mut self, entry: &Entry) -> Result<(), Problem> {
+    fn add(&mut self, entry: &ManifestLine) -> Result<(), Problem> {
         for (blob, size) in entry.blobs()? {
-            if self.met.is_first(blob) {
+            if self.seen.is_first(blob) {
                 self.blobs += 1;
                 self.bytes += size;
             }
@@ -140,7 +141,7 @@ impl<'a> Writer<'a> {
         let mut connections: Vec<_> = self.choice.connections.values().collect();
         connections.sort_by(|a, b| a.name.cmp(&b.name));
         for connection in connections {
-            self.add(&Entry::Connection(Connection {
+            self.add(&ManifestLine::Connection(BundleConnection {
                 name: connection.name.clone(),
                 format: connection.format.to_string(),
                 url: connection.url.to_string(),
@@ -149,7 +150,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// What came through connections, package by package.
+    /// Writes the files and documents from connections, package by package.
     fn pulled(&mut self) -> Result<(), Problem> {
         let catalog = self.store.catalog();
         let mut after = None;
@@ -187,7 +188,7 @@ impl<'a> Writer<'a> {
             .iter()
             .filter(|(_, row)| self.choice.is_new(row.first_seen))
         {
-            self.add(&Entry::Asset(Asset::of(key, row)))?;
+            self.add(&ManifestLine::Asset(BundleAsset::of(key, row)))?;
         }
         let dates = self
             .runtime
@@ -205,7 +206,7 @@ impl<'a> Writer<'a> {
                 continue;
             };
             if let Some(published) = dates.get(&row.version) {
-                self.add(&Entry::Date(Date {
+                self.add(&ManifestLine::Date(Date {
                     connection: connection.to_owned(),
                     package: package.to_string(),
                     version: row.version.clone(),
@@ -245,14 +246,14 @@ impl<'a> Writer<'a> {
                 let package = connection.format.protocol().package_of(&one.key);
                 let is_meant = package.is_none_or(|it| self.choice.has_package(&it.to_string()));
                 if is_meant && self.choice.is_new(one.row.fetched_at) {
-                    let document = Document::of(&one.connection, &one.key, &one.row);
-                    self.add(&Entry::Document(document))?;
+                    let document = BundleDocument::of(&one.connection, &one.key, &one.row);
+                    self.add(&ManifestLine::Document(document))?;
                 }
             }
         }
     }
 
-    /// What repositories have of their own.
+    /// Writes the repositories' own packages.
     fn own(&mut self) -> Result<(), Problem> {
         let packages = self.store.packages();
         for repository in &self.choice.repositories {
@@ -318,7 +319,7 @@ impl<'a> Writer<'a> {
                         .readme(repository, package, &own.version),
                 )
                 .map_err(failed)?;
-            let release = Release {
+            let release = BundleRelease {
                 readme,
                 dependencies,
                 ..release(repository, &listing, own, description)
@@ -327,7 +328,7 @@ impl<'a> Writer<'a> {
                 .served()
                 .map(|file| (file.file.to_string(), file.blob.to_hex()))
                 .collect();
-            self.add(&Entry::Release(Box::new(release)))?;
+            self.add(&ManifestLine::Release(Box::new(release)))?;
             self.sbom
                 .add(&Component {
                     package,
@@ -341,9 +342,9 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn release(repository: &str, listing: &Listing, own: &Own, description: &str) -> Release {
+fn release(repository: &str, listing: &Listing, own: &Own, description: &str) -> BundleRelease {
     let tags = listing.tags.iter();
-    Release {
+    BundleRelease {
         repository: repository.to_owned(),
         package: listing.package.to_string(),
         version: own.version.to_string(),

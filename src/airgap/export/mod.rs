@@ -12,9 +12,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 
-use super::bundle::{Head, VERSION};
+use super::bundle::{BundleHead, VERSION};
 use super::sbom::Sbom;
-use super::signature::SigningKey;
+use super::signature::BundleSigningKey;
 use super::want::Want;
 use crate::clock;
 use crate::problem::Problem;
@@ -22,19 +22,19 @@ use crate::repository::Snapshot;
 use crate::store::Store;
 use crate::store::packages::random_name;
 use choice::Choice;
-use manifest::{Writer, Written};
+use manifest::{ManifestWriter, Written};
 
 /// Pieces that may wait for who takes them.
 const PIECES_AHEAD_MAX: usize = 8;
 
-/// What is to be in a bundle.
+/// The selection that an export is to contain.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Order {
-    /// What this repository draws on; none: everything.
+    /// Only what this repository draws on; `None`: everything.
     pub repository: Option<String>,
     /// These versions alone, with their packages' documents.
     pub wants: Option<Vec<Want>>,
-    /// What came in since the last export that was told to have ended.
+    /// Only what came in since the last export that was reported complete.
     pub is_new: bool,
 }
 
@@ -43,14 +43,14 @@ const LAST: &str = "export";
 
 /// A bundle on its way.
 pub struct Export {
-    pub head: Head,
+    pub head: BundleHead,
     pub pieces: mpsc::Receiver<Result<Bytes, Problem>>,
 }
 
-/// What is known of a bundle before it is written.
+/// The facts about a bundle that are known before it is written.
 struct Prepared {
-    head: Head,
-    key: SigningKey,
+    head: BundleHead,
+    key: BundleSigningKey,
     manifest: File,
     sbom: File,
     /// Nothing is evicted until it is written.
@@ -86,7 +86,7 @@ pub async fn export(
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
     tasks.spawn_blocking(move || {
         if let Err(problem) = stream::write(&store, prepared, &sender) {
-            // Who does not take it any more need not be told.
+            // The receiver may have hung up; then nobody needs this problem.
             let _ = sender.blocking_send(Err(problem));
         }
     });
@@ -117,13 +117,13 @@ fn failed(error: impl std::fmt::Display) -> Problem {
 }
 
 /// The key that signs: the configuration's, else the data directory's own.
-fn signing_key(store: &Store, snapshot: &Snapshot) -> Result<SigningKey, Problem> {
-    let own = || store.directory().bundle_key(SigningKey::make);
+fn signing_key(store: &Store, snapshot: &Snapshot) -> Result<BundleSigningKey, Problem> {
+    let own = || store.directory().bundle_key(BundleSigningKey::make);
     let pem = match &snapshot.config.bundle.key {
         Some(key) => key.clone(),
         None => own().map_err(failed)?,
     };
-    SigningKey::read(&pem).ok_or_else(|| {
+    BundleSigningKey::read(&pem).ok_or_else(|| {
         Problem::invalid("the key that signs bundles is no Ed25519 key in PEM (PKCS #8)")
             .advice("`openssl genpkey -algorithm ed25519` makes one, for `bundle.key`")
     })
@@ -147,14 +147,14 @@ fn prepare(
     let domain = snapshot.config.domain.name.clone();
     let name = format!("{domain}: {scope}");
     let begin_bill = |out| Sbom::begin(out, &uuid(&id), created, &name);
-    let writer = Writer::begin(store, choice, begin_bill).map_err(failed)?;
+    let writer = ManifestWriter::begin(store, choice, begin_bill).map_err(failed)?;
     let Written {
         manifest: (manifest, manifest_part),
         sbom: (sbom, sbom_part),
         blobs,
         bytes,
     } = writer.write()?;
-    let head = Head {
+    let head = BundleHead {
         format: "larder-bundle".to_owned(),
         version: VERSION,
         id,
@@ -180,7 +180,7 @@ fn prepare(
 }
 
 /// The bytes that are signed.
-fn head_bytes(head: &Head) -> Result<Vec<u8>, Problem> {
+fn head_bytes(head: &BundleHead) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec_pretty(head).map_err(failed)
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::{Prepared, failed, head_bytes};
-use crate::airgap::bundle::{BLOBS, Entry, HEAD, MANIFEST, Met, SBOM, SIGNATURE};
+use crate::airgap::bundle::{BLOBS, HEAD, MANIFEST, ManifestLine, SBOM, SIGNATURE, SeenBlobs};
 use crate::airgap::seal::seal;
 use crate::package::BlobId;
 use crate::problem::{Decider, Kind, Problem};
@@ -25,7 +25,7 @@ const LEVEL: i32 = 3;
 struct Pieces<'a> {
     sender: &'a mpsc::Sender<Result<Bytes, Problem>>,
     piece: BytesMut,
-    /// Of all that was written.
+    /// The digest of all bytes that were written.
     sha256: Sha256,
 }
 
@@ -124,11 +124,11 @@ pub fn write(
     add(MANIFEST, head.manifest.size, &mut &manifest).map_err(failed)?;
     add(SBOM, head.sbom.size, &mut &sbom).map_err(failed)?;
     manifest.rewind().map_err(failed)?;
-    let mut met = Met::default();
+    let mut seen = SeenBlobs::default();
     for line in BufReader::new(manifest).lines() {
-        let entry: Entry = serde_json::from_str(&line.map_err(failed)?).map_err(failed)?;
+        let entry: ManifestLine = serde_json::from_str(&line.map_err(failed)?).map_err(failed)?;
         for (id, size) in entry.blobs()? {
-            if !met.is_first(id) {
+            if !seen.is_first(id) {
                 continue;
             }
             let blob = Handle::current()

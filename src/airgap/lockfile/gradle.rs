@@ -5,7 +5,7 @@ use quick_xml::de::from_str;
 use serde::Deserialize;
 
 use super::{Needs, Read, want};
-use crate::airgap::want::{File, Want};
+use crate::airgap::want::{Want, WantedFile};
 use crate::package::{Algorithm, Digest, Format};
 
 /// `group:artifact:version=configuration,configuration`, line by line.
@@ -28,7 +28,8 @@ fn library(coordinates: &str) -> Result<Want, String> {
         .rsplit_once(':')
         .ok_or_else(|| format!("`{coordinates}` is not group:artifact:version"))?;
     let artifact = name.rsplit(':').next().unwrap_or_default();
-    let file = |ending: &str| File::named(&format!("{version}/{artifact}-{version}.{ending}"));
+    let file =
+        |ending: &str| WantedFile::named(&format!("{version}/{artifact}-{version}.{ending}"));
     Ok(want(Format::Maven, name, version)?
         .with(file("pom"))
         .with(file("module").or_none())
@@ -89,7 +90,7 @@ pub fn verification(text: &str) -> Read {
             .into_iter()
             .find_map(|(algorithm, sum)| Digest::from_hex(algorithm, &sum.as_ref()?.value).ok());
             let file = format!("{}/{}", one.version, artifact.name);
-            want = want.with(File::of(&file, digest.as_ref()));
+            want = want.with(WantedFile::of(&file, digest.as_ref()));
         }
         needs.wants.push(want);
     }

@@ -2,7 +2,7 @@
 //! without a line.
 
 use super::{Needs, Read, json};
-use crate::airgap::want::{File, Want};
+use crate::airgap::want::{Want, WantedFile};
 use crate::format::package;
 use crate::package::Format;
 use crate::store::catalog::wish::Wish;
@@ -24,13 +24,13 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 pub fn read(text: &str) -> Read {
     let mut needs = Needs::default();
     for line in lines(text) {
-        needs.wants.push(one(line)?);
+        needs.wants.push(parse_line(line)?);
     }
     Ok(needs)
 }
 
 /// `format:name@version`; without a version, the newest.
-pub fn one(line: &str) -> Result<Want, String> {
+fn parse_line(line: &str) -> Result<Want, String> {
     let name_starts = line.find(':').map_or(0, |at| at + 1);
     // A scope's own `@` stands at the beginning.
     let at = line
@@ -65,7 +65,7 @@ pub fn wishes(text: &str) -> Read {
         package(&wish.package).map_err(|problem| problem.message)?;
         let files = match wish.file.as_str() {
             "" => Vec::new(),
-            file => vec![File::named(file)],
+            file => vec![WantedFile::named(file)],
         };
         needs.wants.push(Want {
             package: wish.package,

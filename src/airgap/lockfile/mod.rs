@@ -26,13 +26,13 @@ pub struct Unreadable {
     why: String,
 }
 
-/// What a list says.
+/// The content of a lockfile or list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub wants: Vec<Want>,
     /// Maven's project, to be resolved first.
     pub poms: Vec<String>,
-    /// What comes from elsewhere than a registry (git, folders, addresses), in the list's words.
+    /// Entries that do not come from a registry (git, folders, addresses), as the list writes them.
     pub elsewhere: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Needs {
                 None => {
                     merged.insert(key, want);
                 }
-                // Who names no file needs all of them.
+                // An entry that names no file needs all files of its version.
                 Some(held) if held.files.is_empty() || want.files.is_empty() => held.files.clear(),
                 Some(held) => {
                     for file in want.files {

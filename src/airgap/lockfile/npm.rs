@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Needs, Read, json, want};
 use crate::airgap::platform::Platforms;
-use crate::airgap::want::File;
+use crate::airgap::want::WantedFile;
 use crate::package::{Expected, Format};
 
 #[derive(Deserialize)]
@@ -130,7 +130,7 @@ fn add_all(
 }
 
 /// The one file of a version, by what the lockfile promises of it.
-pub(super) fn tarball(integrity: Option<&str>) -> File {
+pub(super) fn tarball(integrity: Option<&str>) -> WantedFile {
     let expected = Expected::from_integrity(integrity.unwrap_or_default());
-    File::of("", expected.strongest())
+    WantedFile::of("", expected.strongest())
 }

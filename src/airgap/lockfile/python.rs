@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Needs, Read, json, want};
-use crate::airgap::want::{File, Want};
+use crate::airgap::want::{Want, WantedFile};
 use crate::format::path::last_segment;
 use crate::package::{Algorithm, Digest, Format};
 
@@ -23,7 +23,7 @@ struct Written {
 }
 
 impl Written {
-    fn file(&self) -> Option<File> {
+    fn file(&self) -> Option<WantedFile> {
         let address = self.url.as_deref().or(self.path.as_deref());
         let named = self.name.as_deref().or(self.file.as_deref());
         let last = address.map(|url| {
@@ -40,7 +40,7 @@ impl Written {
             .filter_map(|(algorithm, hex)| Digest::from_hex(Algorithm::parse(algorithm)?, hex).ok())
             .collect();
         digests.sort_by_key(Digest::algorithm);
-        Some(File::of(&name, digests.last()))
+        Some(WantedFile::of(&name, digests.last()))
     }
 }
 
@@ -151,7 +151,7 @@ pub fn pipfile(text: &str) -> Read {
                 .filter_map(|hash| hash.split_once(':'))
                 .filter_map(|(algorithm, hex)| {
                     let digest = Digest::from_hex(Algorithm::parse(algorithm)?, hex).ok()?;
-                    Some(File::of("", Some(&digest)))
+                    Some(WantedFile::of("", Some(&digest)))
                 })
                 .collect();
             needs.wants.push(want);

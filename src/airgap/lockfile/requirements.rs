@@ -2,7 +2,7 @@
 //! Source: pip's documentation, "Requirements File Format".
 
 use super::{Needs, Read};
-use crate::airgap::want::{File, Want};
+use crate::airgap::want::{Want, WantedFile};
 use crate::format::{Need, pypi};
 use crate::package::{Algorithm, Digest};
 
@@ -40,12 +40,12 @@ pub fn read(text: &str) -> Read {
 /// `name[extra]==1.0 ; marker --hash=sha256:…`; none where it is an address or a folder.
 fn requirement(line: &str) -> Result<Option<Want>, String> {
     let mut words = line.split_whitespace();
-    let hashes: Vec<File> = words
+    let hashes: Vec<WantedFile> = words
         .clone()
         .filter_map(|word| word.strip_prefix("--hash="))
         .filter_map(|hash| hash.split_once(':'))
         .filter_map(|(algorithm, hex)| Digest::from_hex(Algorithm::parse(algorithm)?, hex).ok())
-        .map(|digest| File::of("", Some(&digest)))
+        .map(|digest| WantedFile::of("", Some(&digest)))
         .collect();
     let said: Vec<&str> = words
         .by_ref()

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::model::{Model, gav_of, key, manage};
-use super::{Binding, Gav, Lacking, Shelf};
-use crate::airgap::want::{File, Want};
+use super::{Binding, Gav, KnownPoms, Lacking};
+use crate::airgap::want::{Want, WantedFile};
 use crate::format::Versions as _;
 use crate::format::maven::Maven;
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
-use crate::format::maven::version::Range;
+use crate::format::maven::version::MavenRange;
 
 /// Surefire chooses one of these by what a project tests with, while it runs.
 const SUREFIRE_PROVIDERS: &[&str] = &[
@@ -26,7 +26,7 @@ const JUNIT_PLATFORM: &str = "org.junit.platform";
 /// More than any build has; a bound for poms that lead on and on.
 const VISITS_MAX: usize = 200_000;
 
-/// What the walk begins with.
+/// A starting point of the walk.
 pub enum Root {
     /// A project that is built.
     Project(Arc<Pom>),
@@ -34,7 +34,7 @@ pub enum Root {
     Artifact(Gav),
 }
 
-/// What is needed, and what is lacking to know it.
+/// The artifacts that are needed, and the POMs that are missing to know more.
 #[derive(Default)]
 pub struct Closure {
     pub lacking: Lacking,
@@ -55,7 +55,7 @@ struct Step {
 impl Closure {
     /// Walks as far as what is in hand leads.
     #[must_use]
-    pub fn of(roots: &[Root], bindings: &[Binding], shelf: &Shelf) -> Self {
+    pub fn of(roots: &[Root], bindings: &[Binding], known: &KnownPoms) -> Self {
         let mut closure = Self::default();
         let projects: HashSet<Gav> = roots
             .iter()
@@ -66,16 +66,16 @@ impl Closure {
             .collect();
         for root in roots {
             match root {
-                Root::Project(pom) => closure.project(pom, &projects, bindings, shelf),
+                Root::Project(pom) => closure.project(pom, &projects, bindings, known),
                 Root::Artifact(gav) => {
-                    closure.walk(vec![step(gav, "", false)], &[], &projects, shelf);
+                    closure.walk(vec![step(gav, "", false)], &[], &projects, known);
                 }
             }
         }
         closure
     }
 
-    /// What the walk found, each version with its files.
+    /// The artifacts that the walk found, each version with its files.
     #[must_use]
     pub fn wants(self) -> Vec<Want> {
         let wants = self.files.into_iter();
@@ -85,7 +85,7 @@ impl Closure {
                 let package = gav.package().ok()?;
                 let mut want = Want::new(package, &gav.version);
                 for (file, is_optional) in files {
-                    want.files.push(File {
+                    want.files.push(WantedFile {
                         name: file,
                         digest: String::new(),
                         is_optional,
@@ -101,9 +101,9 @@ impl Closure {
         pom: &Arc<Pom>,
         projects: &HashSet<Gav>,
         bindings: &[Binding],
-        shelf: &Shelf,
+        known: &KnownPoms,
     ) {
-        let Some(model) = Model::of(pom, shelf, &mut self.lacking, 0) else {
+        let Some(model) = Model::of(pom, known, &mut self.lacking, 0) else {
             return;
         };
         self.parents(&model, projects, false);
@@ -114,16 +114,16 @@ impl Closure {
             depth: 0,
             is_optional: false,
         });
-        self.walk(roots.collect(), &model.managed, projects, shelf);
+        self.walk(roots.collect(), &model.managed, projects, known);
         for extension in &model.extensions {
             let gav = Gav {
                 group: extension.group.clone(),
                 artifact: extension.artifact.clone(),
                 version: extension.version.clone(),
             };
-            self.walk(vec![step(&gav, "", false)], &[], projects, shelf);
+            self.walk(vec![step(&gav, "", false)], &[], projects, known);
         }
-        self.plugins(&model, projects, bindings, shelf);
+        self.plugins(&model, projects, bindings, known);
     }
 
     /// The plugins that the project names, and those that Maven runs for its packaging.
@@ -132,7 +132,7 @@ impl Closure {
         model: &Model,
         projects: &HashSet<Gav>,
         bindings: &[Binding],
-        shelf: &Shelf,
+        known: &KnownPoms,
     ) {
         let packaging = match model.packaging.as_str() {
             "" => "jar",
@@ -181,13 +181,13 @@ impl Closure {
                     .dependencies
                     .extend(managed.dependencies.iter().cloned());
             }
-            self.plugin(&plugin, projects, shelf);
+            self.plugin(&plugin, projects, known);
         }
     }
 
-    fn plugin(&mut self, plugin: &Plugin, projects: &HashSet<Gav>, shelf: &Shelf) {
+    fn plugin(&mut self, plugin: &Plugin, projects: &HashSet<Gav>, known: &KnownPoms) {
         let (group, artifact) = (plugin.group().to_owned(), plugin.of.artifact.clone());
-        let Some(version) = self.version(&group, &artifact, &plugin.of.version, shelf) else {
+        let Some(version) = self.version(&group, &artifact, &plugin.of.version, known) else {
             return;
         };
         let gav = Gav {
@@ -208,7 +208,7 @@ impl Closure {
             gav.artifact.as_str(),
             "maven-surefire-plugin" | "maven-failsafe-plugin"
         );
-        self.walk(roots, &plugin.dependencies, projects, shelf);
+        self.walk(roots, &plugin.dependencies, projects, known);
         if runs_tests {
             for provider in SUREFIRE_PROVIDERS {
                 let provider = Gav {
@@ -216,7 +216,7 @@ impl Closure {
                     artifact: (*provider).to_owned(),
                     version: gav.version.clone(),
                 };
-                self.walk(vec![step(&provider, "", true)], &[], projects, shelf);
+                self.walk(vec![step(&provider, "", true)], &[], projects, known);
             }
             // JUnit 5 is started by a launcher of the engine's own version.
             let engines: Vec<Gav> = self
@@ -230,7 +230,7 @@ impl Closure {
                     artifact: "junit-platform-launcher".to_owned(),
                     ..engine
                 };
-                self.walk(vec![step(&launcher, "", true)], &[], projects, shelf);
+                self.walk(vec![step(&launcher, "", true)], &[], projects, known);
             }
         }
     }
@@ -241,7 +241,7 @@ impl Closure {
         roots: Vec<Step>,
         managed: &[Coordinates],
         projects: &HashSet<Gav>,
-        shelf: &Shelf,
+        known: &KnownPoms,
     ) {
         let mut waiting: VecDeque<Step> = roots.into();
         let mut visited = HashSet::new();
@@ -252,7 +252,7 @@ impl Closure {
                 return;
             }
             manage(&mut at.of, managed, at.depth > 0);
-            let Some(version) = self.version(&at.of.group, &at.of.artifact, &at.of.version, shelf)
+            let Some(version) = self.version(&at.of.group, &at.of.artifact, &at.of.version, known)
             else {
                 continue;
             };
@@ -267,7 +267,7 @@ impl Closure {
             if projects.contains(&gav) {
                 continue;
             }
-            let pom = match shelf.poms.get(&gav) {
+            let pom = match known.poms.get(&gav) {
                 None => {
                     self.lacking.poms.insert(gav);
                     continue;
@@ -280,7 +280,7 @@ impl Closure {
                 Some(Some(pom)) => Arc::clone(pom),
             };
             self.need(&gav, "pom", "", at.is_optional);
-            let Some(model) = Model::of(&pom, shelf, &mut self.lacking, 0) else {
+            let Some(model) = Model::of(&pom, known, &mut self.lacking, 0) else {
                 continue;
             };
             self.parents(&model, projects, at.is_optional);
@@ -351,24 +351,24 @@ impl Closure {
         group: &str,
         artifact: &str,
         written: &str,
-        shelf: &Shelf,
+        known: &KnownPoms,
     ) -> Option<String> {
         if written.contains("${") || group.contains("${") || artifact.contains("${") {
             return None;
         }
         let range = if written.starts_with(['[', '(']) {
-            Some(Range::parse(written).ok()?)
+            Some(MavenRange::parse(written).ok()?)
         } else {
             None
         };
-        if let Some(exact) = range.as_ref().and_then(Range::exact) {
+        if let Some(exact) = range.as_ref().and_then(MavenRange::exact) {
             return Some(exact.to_owned());
         }
         if range.is_none() && !matches!(written, "" | "LATEST" | "RELEASE") {
             return Some(written.to_owned());
         }
         let of = (group.to_owned(), artifact.to_owned());
-        let Some(versions) = shelf.versions.get(&of) else {
+        let Some(versions) = known.versions.get(&of) else {
             self.lacking.versions.insert(of);
             return None;
         };
@@ -471,10 +471,10 @@ mod tests {
         upstream: &[(Gav, Option<Arc<Pom>>)],
         bindings: &[Binding],
     ) -> Vec<String> {
-        let mut shelf = Shelf::default();
+        let mut known = KnownPoms::default();
         let roots = [Root::Project(pom(project))];
         for _ in 0..50 {
-            let closure = Closure::of(&roots, bindings, &shelf);
+            let closure = Closure::of(&roots, bindings, &known);
             if closure.lacking.is_empty() {
                 let wants = closure.wants();
                 return wants
@@ -485,7 +485,7 @@ mod tests {
             }
             for lacking in closure.lacking.poms {
                 let found = upstream.iter().find(|(gav, _)| *gav == lacking);
-                shelf
+                known
                     .poms
                     .insert(lacking, found.and_then(|(_, pom)| pom.clone()));
             }
@@ -495,7 +495,7 @@ mod tests {
                     .filter(|(gav, _)| gav.group == group && gav.artifact == artifact)
                     .map(|(gav, _)| gav.version.clone())
                     .collect();
-                shelf.versions.insert((group, artifact), versions);
+                known.versions.insert((group, artifact), versions);
             }
         }
         panic!("it never ends");

@@ -59,16 +59,16 @@ pub struct Binding {
     pub plugin: String,
 }
 
-/// What is in hand.
+/// The POMs and version lists that were fetched so far.
 #[derive(Default)]
-pub struct Shelf {
+pub struct KnownPoms {
     /// `None`: there is none.
     pub poms: HashMap<Gav, Option<Arc<Pom>>>,
     /// All versions of a group's artifact.
     pub versions: HashMap<(String, String), Vec<String>>,
 }
 
-impl Shelf {
+impl KnownPoms {
     /// Puts in a project that is built here.
     pub fn add_project(&mut self, pom: &Arc<Pom>) {
         let gav = model::gav_of(pom);
@@ -76,7 +76,7 @@ impl Shelf {
     }
 }
 
-/// What is not in hand, and needed to go on.
+/// The POMs and version lists that have to be fetched to go on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lacking {
     pub poms: BTreeSet<Gav>,

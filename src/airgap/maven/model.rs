@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Gav, Lacking, Shelf};
+use super::{Gav, KnownPoms, Lacking};
 use crate::format::maven::pom::{Coordinates, Plugin, Pom};
 
 /// Longer lines of parents, and BOMs within BOMs, are none.
 const DEPTH_MAX: usize = 32;
 
-/// What a pom means.
+/// A POM with its parents' and BOMs' values applied.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub gav: Option<Gav>,
@@ -25,7 +25,7 @@ pub struct Model {
     pub parents: Vec<Gav>,
 }
 
-/// What two mentions of one artifact have in common.
+/// The key by which two mentions of one artifact are the same dependency.
 pub fn key(of: &Coordinates) -> (String, String, String, String) {
     let kind = if of.kind.is_empty() { "jar" } else { &of.kind };
     (
@@ -38,8 +38,13 @@ pub fn key(of: &Coordinates) -> (String, String, String, String) {
 
 impl Model {
     /// The pom's meaning; `None` where a parent or a BOM is not in hand.
-    pub fn of(pom: &Arc<Pom>, shelf: &Shelf, lacking: &mut Lacking, depth: usize) -> Option<Self> {
-        let line = line(pom, shelf, lacking)?;
+    pub fn of(
+        pom: &Arc<Pom>,
+        known: &KnownPoms,
+        lacking: &mut Lacking,
+        depth: usize,
+    ) -> Option<Self> {
+        let line = line(pom, known, lacking)?;
         let scope = Scope::of(&line);
         let mut model = Self {
             packaging: scope.filled(&pom.packaging),
@@ -82,7 +87,7 @@ impl Model {
                 .extensions
                 .extend(extensions.map(|it| scope.coordinates(it)));
         }
-        // What the pom and its parents say goes before what they import.
+        // Values of the POM and its parents win over imported ones.
         for import in imports {
             let gav = Gav {
                 group: import.group,
@@ -90,14 +95,14 @@ impl Model {
                 version: import.version,
             };
             model.parents.push(gav.clone());
-            match shelf.poms.get(&gav) {
+            match known.poms.get(&gav) {
                 None => {
                     lacking.poms.insert(gav);
                     is_whole = false;
                 }
                 Some(None) => {}
                 Some(Some(_)) if depth >= DEPTH_MAX => {}
-                Some(Some(bom)) => match Self::of(bom, shelf, lacking, depth + 1) {
+                Some(Some(bom)) => match Self::of(bom, known, lacking, depth + 1) {
                     None => is_whole = false,
                     Some(bom) => {
                         model.parents.extend(bom.parents);
@@ -168,7 +173,7 @@ fn add_plugin(all: &mut Vec<Plugin>, one: Plugin) {
 }
 
 /// The pom, its parent, that one's parent.
-fn line(pom: &Arc<Pom>, shelf: &Shelf, lacking: &mut Lacking) -> Option<Vec<Arc<Pom>>> {
+fn line(pom: &Arc<Pom>, known: &KnownPoms, lacking: &mut Lacking) -> Option<Vec<Arc<Pom>>> {
     let mut line = vec![Arc::clone(pom)];
     while let Some(parent) = line.last().and_then(|pom| pom.parent.clone()) {
         if line.len() > DEPTH_MAX {
@@ -179,7 +184,7 @@ fn line(pom: &Arc<Pom>, shelf: &Shelf, lacking: &mut Lacking) -> Option<Vec<Arc<
             artifact: parent.artifact,
             version: parent.version,
         };
-        match shelf.poms.get(&gav) {
+        match known.poms.get(&gav) {
             None => {
                 lacking.poms.insert(gav);
                 return None;

@@ -31,7 +31,8 @@ pub trait DocumentPublish: Sync {
     /// Where it is not what the format says, or has no such version.
     fn words(&self, document: &[u8], version: &str) -> Result<Vec<u8>, FormatError>;
 
-    /// What words without a file say of versions that are there; `None` where they are about none.
+    /// Reads a document that was sent without a file, to change published versions; `None` where
+    /// it changes none.
     ///
     /// # Errors
     /// Where they cannot be read.
@@ -41,7 +42,7 @@ pub trait DocumentPublish: Sync {
     fn deprecated(&self, manifest: &str, word: &str) -> Option<String>;
 }
 
-/// What a document without a file says of versions that are there.
+/// The changes to published versions in a document that was sent without a file.
 #[derive(Debug, Default)]
 pub struct Amendment {
     /// Each named version with its word of deprecation; empty: none.

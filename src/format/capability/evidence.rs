@@ -13,7 +13,7 @@ pub enum Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// What stands in documents, where the format's evidence does.
+    /// The evidence in documents; `None` for a format whose evidence is in paths.
     #[must_use]
     pub fn documents(self) -> Option<&'a dyn DocumentEvidence> {
         match self {
@@ -22,7 +22,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// What stands in paths, where the format's evidence does.
+    /// The evidence in paths; `None` for a format whose evidence is in documents.
     #[must_use]
     pub fn path(self) -> Option<&'a dyn PathEvidence> {
         match self {
@@ -59,19 +59,19 @@ pub struct FactsPart {
 
 /// Facts of one asset, publish date apart, without reading those of all.
 pub trait PredictedFacts: Sync {
-    /// What a registry of the usual form says of an asset in a resource that is much smaller than
-    /// the package's document; to be required, since not every registry has it. `None` where the
-    /// asset's name shows no version.
+    /// Predicts the facts about an asset of a registry of the usual form, from a resource that is much
+    /// smaller than the package's document. The resource must be required, since not every registry
+    /// has it. `None` where the asset's name shows no version.
     fn predict(&self, asset: &AssetId) -> Option<AssetFacts>;
 
-    /// What the package's document says of the asset, all other versions skipped; an asset that is
-    /// not found so may still be there.
+    /// Reads the facts about one asset from the package's document, skipping all other versions. An
+    /// asset that is not found this way may still be there.
     fn find(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts>;
 }
 
 /// Facts out of paths, and what has to be asked for besides.
 pub trait PathEvidence: Sync {
-    /// What an asset's path says; `None` where it is no path of the format's.
+    /// Reads the facts in an asset's path; `None` where it is not a path of the format.
     fn path_facts(&self, asset: &AssetId) -> Option<AssetFacts>;
 
     /// The file whose `Last-Modified` is the version's publish date.

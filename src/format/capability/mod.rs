@@ -1,4 +1,5 @@
-//! What some formats have and others have not, a trait each. [`crate::Protocol`] says which.
+//! The capabilities that some formats have and others lack, a trait for each. [`crate::Protocol`]
+//! says which a format has.
 
 mod audit_question;
 mod directory;
@@ -13,7 +14,7 @@ pub use audit_question::AuditQuestion;
 pub use directory::Directory;
 pub use document_publish::{Amendment, DocumentPublish};
 pub use evidence::{DocumentEvidence, Evidence, FactsPart, PathEvidence, PredictedFacts};
-pub use prefetch::{Lead, LeadInput, Prefetch};
+pub use prefetch::{Prefetch, PrefetchHint, PrefetchInput};
 pub use requirements::{Need, Requirements};
 pub use streamed_index::{StreamInput, StreamedIndex};
 pub use uploads::Uploads;

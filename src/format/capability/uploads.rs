@@ -5,7 +5,7 @@ use crate::package::{Location, PackageId, UpstreamPath};
 use crate::problem::Problem;
 use crate::upload::{Inspected, Upload};
 
-/// What clients publish, and where registries take it.
+/// How clients publish files, and where registries take them.
 pub trait Uploads {
     /// Looks into a file that is to be published: what it is, and whether it agrees with what was
     /// said of it.

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{Recorded, addresses, merging, paths, rendering};
 use crate::package::{Format, VersionId};
-use crate::{Ask, Target};
+use crate::{ClientRequest, Target};
 
 const SHA: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -98,7 +98,7 @@ fn documents() -> Vec<Document> {
 fn each(holds: impl Fn(&dyn crate::Protocol, &Recorded<'_>)) {
     for (format, served_at, url, media_type, body) in documents() {
         let protocol = format.protocol();
-        let target = protocol.parse(&Ask {
+        let target = protocol.parse(&ClientRequest {
             method: &Method::GET,
             rest: served_at,
             query: None,
@@ -167,7 +167,7 @@ fn paths_lead_to_one_thing_in_every_spelling() {
         ] {
             paths(
                 protocol,
-                &Ask {
+                &ClientRequest {
                     method: &Method::GET,
                     rest: &rest,
                     query: None,

@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 
 use quick_xml::escape::escape;
 
-use super::{View, version};
+use super::{MavenView, version};
 use crate::package::{Listing, Release, Status};
-use crate::{DocumentId, Own, View as AnyView};
+use crate::{DocumentId, Own, View};
 
 const XML: &str = "application/xml";
 
 pub fn compose(document: &DocumentId, own: Own<'_>) -> Option<(Vec<u8>, &'static str)> {
-    let (AnyView::Maven(view), Own::Package(listing)) = (&document.view, own) else {
+    let (View::Maven(view), Own::Package(listing)) = (&document.view, own) else {
         return None;
     };
     let text = match view {
-        View::Metadata { .. } => artifact(listing),
-        View::VersionMetadata { version, .. } => listing
+        MavenView::Metadata { .. } => artifact(listing),
+        MavenView::VersionMetadata { version, .. } => listing
             .release(version)
             .filter(|release| release.status.is_served())
             .and_then(|release| snapshot(listing, release)),
-        View::Other { .. } => None,
+        MavenView::Other { .. } => None,
     };
     text.map(|text| (text.into_bytes(), XML))
 }
@@ -82,7 +82,7 @@ pub fn versioning(versions: &[&str], updated: &str) -> String {
 fn snapshot(listing: &Listing, release: &Release) -> Option<String> {
     let base = release.version.strip_suffix("SNAPSHOT")?;
     let prefix = format!("{}/{}-{base}", release.version, listing.package.name());
-    // Of each classifier and ending the last build.
+    // The last build of each classifier and file ending.
     let mut newest: BTreeMap<(String, String), (&str, u64)> = BTreeMap::new();
     for asset in release.served() {
         let Some((timestamp, build, rest)) = asset.file.strip_prefix(&prefix).and_then(build_of)

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use quick_xml::escape::escape;
 
 use super::metadata::Metadata;
-use super::{View, compose};
+use super::{MavenView, compose};
 use crate::xml::Element;
-use crate::{DocumentId, FormatError, View as AnyView};
+use crate::{DocumentId, FormatError, View};
 
 pub fn merges(document: &DocumentId) -> bool {
-    matches!(document.view, AnyView::Maven(View::Metadata { .. }))
+    matches!(document.view, View::Maven(MavenView::Metadata { .. }))
 }
 
 pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use quick_xml::escape::escape;
 
-use super::{View, version};
+use super::{MavenView, version};
 use crate::edit::Edits;
 use crate::package::PackageId;
 use crate::xml::{self, Element};
-use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView, text};
+use crate::{FormatError, RenderInput, Rendering, Subject, View, text};
 
 /// The elements that stand in lists. All others occur once in their parent: Maven refuses a second
 /// one, and other readers take either.
@@ -20,7 +20,7 @@ const LISTED: &[&str] = &[
     "metadata/versioning/snapshotVersions/snapshotVersion",
     "metadata/plugins/plugin",
 ];
-/// What rules are asked about; nothing but text stands in it.
+/// The elements with versions, which rules are asked about; they contain text alone.
 const VERSIONS: &[&str] = &[
     "metadata/versioning/versions/version",
     "metadata/versioning/latest",
@@ -93,19 +93,19 @@ pub fn versions(package: Option<&PackageId>, bytes: &[u8]) -> Result<Vec<String>
 }
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let AnyView::Maven(view) = &input.document.view else {
+    let View::Maven(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of Maven"));
     };
     let body = match view {
         // A list of the repository's, which has no addresses in it and opens no version.
-        View::Other { .. } => None,
-        View::Metadata { .. } => {
+        MavenView::Other { .. } => None,
+        MavenView::Metadata { .. } => {
             let metadata = Metadata::read(input.upstream.bytes)?;
             input
                 .shows
                 .and_then(|shows| filter(&metadata, |version| shows(Subject::Version(version))))
         }
-        View::VersionMetadata { version, .. } => {
+        MavenView::VersionMetadata { version, .. } => {
             Metadata::read(input.upstream.bytes)?;
             if input
                 .shows

@@ -3,7 +3,7 @@
 //! Source: Maven's repository layout and metadata reference.
 
 mod compose;
-mod leads;
+mod hints;
 mod merge;
 mod metadata;
 mod name;
@@ -25,20 +25,20 @@ use crate::problem::Problem;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentId, DocumentPublish,
-    Documents, ErrorBody, Evidence, FormatError, Lead, LeadInput, Own, PathEvidence, Prefetch,
-    Protocol, RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target,
-    TokenScheme, Uploads, Upstream, Versions, at_its_path, plain_error,
+    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentId,
+    DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, PathEvidence, Prefetch,
+    PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
+    StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, at_its_path, plain_error,
 };
 
 /// Maven's documents, by their path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum View {
+pub enum MavenView {
     /// `maven-metadata.xml` of a group or an artifact, in this folder.
     Metadata { folder: String },
     /// `maven-metadata.xml` of one version, which snapshots have.
     VersionMetadata { folder: String, version: String },
-    /// What the format names beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
+    /// A document beside packages: `archetype-catalog.xml`, `.meta/prefixes.txt`.
     Other { path: String },
 }
 
@@ -54,7 +54,7 @@ impl Protocol for Maven {
         name::parse(text)
     }
 
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem> {
         path::parse(ask)
     }
 
@@ -113,7 +113,7 @@ impl Versions for Maven {
     }
 
     fn check_range(&self, range: &str) -> Result<(), String> {
-        version::Range::parse(range).map(|_| ())
+        version::MavenRange::parse(range).map(|_| ())
     }
 }
 
@@ -121,11 +121,11 @@ impl Documents for Maven {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         let path = match &document.view {
             super::View::Maven(
-                View::Metadata { folder } | View::VersionMetadata { folder, .. },
+                MavenView::Metadata { folder } | MavenView::VersionMetadata { folder, .. },
             ) => {
                 format!("{folder}/maven-metadata.xml")
             }
-            super::View::Maven(View::Other { path }) => path.clone(),
+            super::View::Maven(MavenView::Other { path }) => path.clone(),
             _ => String::new(),
         };
         Resource {
@@ -140,7 +140,7 @@ impl Documents for Maven {
     }
 
     fn package_of(&self, key: &str) -> Option<PackageId> {
-        let asked = path::parse(&Ask {
+        let asked = path::parse(&ClientRequest {
             method: &http::Method::GET,
             rest: key.strip_prefix("asset:").unwrap_or(key),
             query: None,
@@ -154,7 +154,7 @@ impl Documents for Maven {
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
         match &document.view {
-            super::View::Maven(View::VersionMetadata { version, .. }) => Some(version),
+            super::View::Maven(MavenView::VersionMetadata { version, .. }) => Some(version),
             _ => None,
         }
     }
@@ -300,7 +300,7 @@ impl PathEvidence for Maven {
         let folder = path::folder(package);
         vec![DocumentId {
             package: Some(package.clone()),
-            view: super::View::Maven(View::Metadata { folder }),
+            view: super::View::Maven(MavenView::Metadata { folder }),
         }]
     }
 
@@ -310,10 +310,12 @@ impl PathEvidence for Maven {
         upstream: &Upstream<'_>,
     ) -> Result<Vec<String>, FormatError> {
         match &document.view {
-            super::View::Maven(View::Metadata { .. }) => {
+            super::View::Maven(MavenView::Metadata { .. }) => {
                 metadata::versions(document.package.as_ref(), upstream.bytes)
             }
-            super::View::Maven(View::VersionMetadata { version, .. }) => Ok(vec![version.clone()]),
+            super::View::Maven(MavenView::VersionMetadata { version, .. }) => {
+                Ok(vec![version.clone()])
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -326,12 +328,12 @@ impl Prefetch for Maven {
         resources.collect()
     }
 
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
+    fn gives_hints(&self, target: &Target) -> bool {
+        hints::gives_hints(target)
     }
 
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
+    fn prefetch_hints(&self, input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
+        hints::prefetch_hints(input)
     }
 }
 

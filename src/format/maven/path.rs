@@ -1,15 +1,15 @@
-//! What Maven's paths ask for.
+//! Reads Maven's paths.
 
 use http::Method;
 
-use super::{View, name};
+use super::{MavenView, name};
 use crate::package::{Algorithm, AssetId, Format, PackageId};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
+use crate::{Change, ClientRequest, DocumentId, Target, View, path};
 
 const METADATA: &str = "maven-metadata.xml";
 
-pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
     let Some((file, folder)) = segments.split_last() else {
         return Err(
@@ -36,7 +36,7 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     target(folder, file)
 }
 
-/// What a file that is put somewhere is.
+/// Reads what a deployed file is from its path.
 fn deployed(folder: &[String], file: &str) -> Result<Change, Problem> {
     let checksum = checksum(file);
     let of = checksum.map_or(file, |(of, _)| of);
@@ -46,7 +46,8 @@ fn deployed(folder: &[String], file: &str) -> Result<Change, Problem> {
         (
             Target::Document(
                 id @ DocumentId {
-                    view: AnyView::Maven(View::Metadata { .. } | View::VersionMetadata { .. }),
+                    view:
+                        View::Maven(MavenView::Metadata { .. } | MavenView::VersionMetadata { .. }),
                     ..
                 },
             ),
@@ -87,7 +88,7 @@ fn target(folder: &[String], file: &str) -> Result<Target, Problem> {
     }
     if is_of_repository(folder, file) {
         let path = [folder, &[file.to_owned()]].concat().join("/");
-        return Ok(document(None, View::Other { path }));
+        return Ok(document(None, MavenView::Other { path }));
     }
     if let [group @ .., artifact, version] = folder
         && let Some(package) = package(group, artifact)
@@ -170,14 +171,18 @@ fn metadata(folder: &[String]) -> Result<Target, Problem> {
         [group @ .., artifact, version] if is_version(version) && !group.is_empty() => {
             let version = version.clone();
             let folder = joined;
-            owned(group, artifact, View::VersionMetadata { folder, version })
+            owned(
+                group,
+                artifact,
+                MavenView::VersionMetadata { folder, version },
+            )
         }
         // Whether it is a group or an artifact shows in the document alone; read as an artifact's
         // path it has a package, and a group's metadata lists no versions to hide.
         [group @ .., artifact] if !group.is_empty() => {
-            owned(group, artifact, View::Metadata { folder: joined })
+            owned(group, artifact, MavenView::Metadata { folder: joined })
         }
-        _ => Ok(document(None, View::Metadata { folder: joined })),
+        _ => Ok(document(None, MavenView::Metadata { folder: joined })),
     }
 }
 
@@ -185,7 +190,7 @@ fn metadata(folder: &[String]) -> Result<Target, Problem> {
 ///
 /// # Errors
 /// Where the folder is none that a package can have.
-fn owned(group: &[String], artifact: &str, view: View) -> Result<Target, Problem> {
+fn owned(group: &[String], artifact: &str, view: MavenView) -> Result<Target, Problem> {
     match package(group, artifact) {
         Some(package) => Ok(document(Some(package), view)),
         None => Err(Problem::not_found(
@@ -199,10 +204,10 @@ fn owned(group: &[String], artifact: &str, view: View) -> Result<Target, Problem
     }
 }
 
-fn document(package: Option<PackageId>, view: View) -> Target {
+fn document(package: Option<PackageId>, view: MavenView) -> Target {
     Target::Document(DocumentId {
         package,
-        view: AnyView::Maven(view),
+        view: View::Maven(view),
     })
 }
 
@@ -227,7 +232,7 @@ mod tests {
     use super::*;
 
     fn get(rest: &str) -> Target {
-        parse(&Ask {
+        parse(&ClientRequest {
             method: &Method::GET,
             rest,
             query: None,
@@ -279,11 +284,11 @@ mod tests {
         let folder = "org/x/lib".to_owned();
         assert_eq!(
             metadata("org/x/lib", "org.x:lib"),
-            AnyView::Maven(View::Metadata { folder })
+            View::Maven(MavenView::Metadata { folder })
         );
         assert_eq!(
             metadata("org/x/lib/1-SNAPSHOT", "org.x:lib"),
-            AnyView::Maven(View::VersionMetadata {
+            View::Maven(MavenView::VersionMetadata {
                 folder: "org/x/lib/1-SNAPSHOT".into(),
                 version: "1-SNAPSHOT".into()
             })
@@ -296,7 +301,7 @@ mod tests {
             get("archetype-catalog.xml"),
             document(
                 None,
-                View::Other {
+                MavenView::Other {
                     path: "archetype-catalog.xml".into()
                 }
             )
@@ -306,7 +311,7 @@ mod tests {
     #[test]
     fn what_is_deployed_is_a_file_its_checksum_or_metadata() {
         let put = |rest: &str| {
-            parse(&Ask {
+            parse(&ClientRequest {
                 method: &Method::PUT,
                 rest,
                 query: None,
@@ -367,7 +372,7 @@ mod tests {
             let version = version.to_owned();
             assert_eq!(
                 id.view,
-                AnyView::Maven(View::VersionMetadata { folder, version })
+                View::Maven(MavenView::VersionMetadata { folder, version })
             );
         }
     }
@@ -392,7 +397,7 @@ mod tests {
             ".meta/other",
             ".index/other",
         ] {
-            let ask = Ask {
+            let ask = ClientRequest {
                 method: &Method::GET,
                 rest,
                 query: None,
@@ -408,7 +413,11 @@ mod tests {
             ".index/nexus-maven-repository-index.properties",
         ] {
             let path = rest.to_owned();
-            assert_eq!(get(rest), document(None, View::Other { path }), "{rest}");
+            assert_eq!(
+                get(rest),
+                document(None, MavenView::Other { path }),
+                "{rest}"
+            );
         }
     }
 
@@ -428,7 +437,7 @@ mod tests {
     #[test]
     fn folders_and_climbing_are_refused() {
         for rest in ["", "org/x/", "org/../../etc/passwd", "org/%2e%2e/x"] {
-            let ask = Ask {
+            let ask = ClientRequest {
                 method: &Method::GET,
                 rest,
                 query: None,

@@ -1,4 +1,4 @@
-//! What a pom says, as it is written: parents and properties are not filled in.
+//! Reads a POM as it is written, without filling in parents and properties.
 //! Source: Maven's POM reference.
 
 use std::collections::HashMap;

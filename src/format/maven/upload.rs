@@ -8,7 +8,7 @@ use crate::problem::Problem;
 use crate::text;
 use crate::upload::{Inspected, Upload, bounded_bytes};
 
-/// What of a pom is looked at (Maven's POM reference).
+/// The parts of a POM that are read (Maven's POM reference).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Pom {
@@ -94,7 +94,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         ("version", own_version, version),
     ] {
         let said = said.unwrap_or_default().trim();
-        // What a property stands for is known to Maven alone.
+        // Only Maven can resolve a property, so such a value is not compared.
         if said != path && !said.contains("${") {
             return Err(Problem::invalid(format!(
                 "the {what} in {file} is `{said}`, and it is deployed to the path of `{path}`"

@@ -123,7 +123,7 @@ fn is_separator(c: char) -> bool {
     matches!(c, '.' | '-' | '_')
 }
 
-/// As Maven compares: `1.0` is `1`.
+/// Compares as Maven does: `1.0` equals `1`.
 fn precedence(a: &str, b: &str) -> Ordering {
     Runs::read(a).compare(&Runs::read(b))
 }
@@ -142,13 +142,13 @@ pub fn is_prerelease(version: &str) -> bool {
 /// A range of Maven's: one interval or several, as advisories with fixes on several lines have
 /// them; a version is in it where it is in any of them.
 /// Source: Maven's `VersionRange` and its resolver's `GenericVersionScheme`.
-pub struct Range(range::Range);
+pub struct MavenRange(range::VersionRange);
 
-impl Range {
+impl MavenRange {
     /// # Errors
     /// Why it is none.
     pub fn parse(text: &str) -> Result<Self, String> {
-        range::Range::parse(text, SCHEME).map(Self)
+        range::VersionRange::parse(text, SCHEME).map(Self)
     }
 
     /// `None` where the version cannot be compared.
@@ -165,7 +165,7 @@ impl Range {
 }
 
 pub fn in_range(version: &str, range: &str) -> Option<bool> {
-    Range::parse(range).ok()?.contains(version)
+    MavenRange::parse(range).ok()?.contains(version)
 }
 
 #[cfg(test)]
@@ -235,10 +235,10 @@ mod tests {
             "${x}",
             "[2,1]",
         ] {
-            assert!(Range::parse(range).is_err(), "{range}");
+            assert!(MavenRange::parse(range).is_err(), "{range}");
         }
-        assert_eq!(Range::parse("[1.0]").unwrap().exact(), Some("1.0"));
-        assert_eq!(Range::parse("[1.0][2.0]").unwrap().exact(), None);
+        assert_eq!(MavenRange::parse("[1.0]").unwrap().exact(), Some("1.0"));
+        assert_eq!(MavenRange::parse("[1.0][2.0]").unwrap().exact(), None);
     }
 
     /// One part, as Maven's `Restriction` holds it.
@@ -327,7 +327,7 @@ mod tests {
         ) {
             let written: Vec<String> = parts.iter().map(|part| part.write(&space)).collect();
             let written = written.join(&format!("{space},{space}"));
-            let read = Range::parse(&written);
+            let read = MavenRange::parse(&written);
             prop_assert_eq!(read.is_ok(), parts.iter().all(Restriction::is_one), "{}", written);
             for version in SOME_VERSIONS.iter().filter(|_| read.is_ok()) {
                 let is_in = parts.iter().any(|part| part.contains(version));
@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    /// What stands in a repository may be of any length, and is compared for every listing.
+    /// Versions in a repository may be of any length, and every listing compares them.
     #[test]
     fn a_long_version_takes_no_longer_than_its_letters() {
         let long = "1-".repeat(100_000);

@@ -1,4 +1,4 @@
-//! What `npm audit` asks: a list of names with their versions, or a tree of them.
+//! Reads the question of `npm audit`: a list of names with their versions, or a tree of them.
 
 use std::collections::HashSet;
 

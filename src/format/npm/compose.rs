@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::View;
+use super::NpmView;
 use super::version::newest;
 use crate::json::quoted;
 use crate::package::{Algorithm, Listing, Release, Status, Summary};
-use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
+use crate::{DocumentId, FormatError, OWN, Own, Search, View, query_of};
 
 const JSON: &str = "application/json";
 
@@ -16,12 +16,12 @@ pub fn compose(
     document: &DocumentId,
     own: Own<'_>,
 ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-    let AnyView::Npm(view) = &document.view else {
+    let View::Npm(view) = &document.view else {
         return Err(FormatError::shape("not a document of npm"));
     };
     match (view, own) {
-        (View::Keys | View::Attestations(_), _) => Ok(None),
-        (View::Search(_), Own::Found(found, total)) => Ok(Some((search(found, total), JSON))),
+        (NpmView::Keys | NpmView::Attestations(_), _) => Ok(None),
+        (NpmView::Search(_), Own::Found(found, total)) => Ok(Some((search(found, total), JSON))),
         (_, Own::Package(listing)) if listed(listing).next().is_some() => {
             Ok(Some((packument(listing), JSON)))
         }
@@ -32,7 +32,7 @@ pub fn compose(
 /// Of a manifest, the version that it is of, by its number or by a tag. `latest` may stand for what
 /// no tag says.
 pub fn only_version<'a>(document: &'a DocumentId, listing: &'a Listing) -> Option<&'a str> {
-    let AnyView::Npm(View::Manifest(wanted)) = &document.view else {
+    let View::Npm(NpmView::Manifest(wanted)) = &document.view else {
         return None;
     };
     let tagged = listing.tags.get(wanted).unwrap_or(wanted);
@@ -40,7 +40,7 @@ pub fn only_version<'a>(document: &'a DocumentId, listing: &'a Listing) -> Optio
 }
 
 pub fn search_of(document: &DocumentId) -> Option<Search> {
-    let AnyView::Npm(View::Search(query)) = &document.view else {
+    let View::Npm(NpmView::Search(query)) = &document.view else {
         return None;
     };
     let mut query = query_of(Some(query));

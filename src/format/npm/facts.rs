@@ -1,4 +1,4 @@
-//! What a packument says of a package's tarballs, and by which paths we serve them.
+//! Reads the facts about tarballs from a packument, and the paths by which we serve them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -124,7 +124,7 @@ pub fn usual_place(asset: &AssetId) -> Location {
 
 /// A tarball of the usual name lies at the usual place, and its version's manifest, `/{name}/{version}`,
 /// says what it must be: a few kilobytes in the place of a packument's hundreds.
-pub fn guess(asset: &AssetId) -> Option<AssetFacts> {
+pub fn predicted_facts(asset: &AssetId) -> Option<AssetFacts> {
     let (package, version) = (&asset.package, usual_version(asset)?);
     let manifest = Promise {
         location: Location::Path(name::segment(&package.full_name()).join(version)),
@@ -196,14 +196,14 @@ mod tests {
             package: name::parse(package).unwrap(),
             file: file.into(),
         };
-        let guessed = guess(&asset("@a/b", "b-1.2.3-rc.1.tgz")).unwrap();
+        let guessed = predicted_facts(&asset("@a/b", "b-1.2.3-rc.1.tgz")).unwrap();
         assert_eq!(&*guessed.version, "1.2.3-rc.1");
         assert_eq!(
             guessed.location,
             Location::Path(UpstreamPath::new("@a/b/-/b-1.2.3-rc.1.tgz"))
         );
         for file in ["b.tgz", "c-1.0.0.tgz", "b-one.tgz", "b-1.0.0.zip"] {
-            assert!(guess(&asset("@a/b", file)).is_none(), "{file}");
+            assert!(predicted_facts(&asset("@a/b", file)).is_none(), "{file}");
         }
         let digest = "a9993e364706816aba3e25717850c26c9cd0d89d";
         let manifest = format!(r#"{{"name":"b","dist":{{"tarball":"x","shasum":"{digest}"}}}}"#);

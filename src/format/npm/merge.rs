@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::View;
+use super::NpmView;
 use crate::json::{Node, Object, quoted};
-use crate::{DocumentId, FormatError, View as AnyView};
+use crate::{DocumentId, FormatError, View};
 
 pub fn merges(document: &DocumentId) -> bool {
     matches!(
         document.view,
-        AnyView::Npm(View::Packument | View::ShortPackument | View::DistTags | View::Search(_))
+        View::Npm(
+            NpmView::Packument | NpmView::ShortPackument | NpmView::DistTags | NpmView::Search(_)
+        )
     )
 }
 
@@ -19,8 +21,8 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
         .map(|part| Node::object_document(part))
         .collect::<Result<_, _>>()?;
     match document.view {
-        AnyView::Npm(View::DistTags) => Ok(object(&parts).into_bytes()),
-        AnyView::Npm(View::Search(_)) => search(&parts),
+        View::Npm(NpmView::DistTags) => Ok(object(&parts).into_bytes()),
+        View::Npm(NpmView::Search(_)) => search(&parts),
         _ => packument(&parts),
     }
 }
@@ -113,7 +115,7 @@ mod tests {
         let far = r#"{"name":"A","dist-tags":{"latest":"1.0.0","next":"1.0.0"},"versions":{"1.0.0":{}},"time":{"1.0.0":"y"},"readme":"r"}"#;
         let document = DocumentId {
             package: None,
-            view: AnyView::Npm(View::Packument),
+            view: View::Npm(NpmView::Packument),
         };
         let merged = merge(&document, &[near.as_bytes(), far.as_bytes()]).unwrap();
         assert_eq!(

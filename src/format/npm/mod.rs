@@ -4,7 +4,7 @@
 mod audit;
 mod compose;
 mod facts;
-mod leads;
+mod hints;
 mod merge;
 pub mod name;
 mod path;
@@ -23,10 +23,11 @@ use http::HeaderName;
 
 use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Address, Amendment, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence,
-    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead,
-    LeadInput, Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements,
-    Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, at_its_path,
+    Address, Amendment, Assets, AuditQuestion, ClientRequest, Composition, Directory,
+    DocumentEvidence, DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart,
+    FormatError, Own, PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput,
+    Rendering, Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads,
+    Upstream, Versions, at_its_path,
 };
 use crate::package::{
     AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
@@ -38,10 +39,10 @@ const SHORT_TYPE: &str = "application/vnd.npm.install-v1+json";
 
 /// npm's documents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum View {
+pub enum NpmView {
     /// All that the registry knows of a package.
     Packument,
-    /// What an installer needs of it.
+    /// The shorter packument, with what an installer needs.
     ShortPackument,
     /// One version's manifest, by version or tag.
     Manifest(String),
@@ -68,7 +69,7 @@ impl Protocol for Npm {
         name::parse(text)
     }
 
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem> {
         path::parse(ask)
     }
 
@@ -146,20 +147,20 @@ impl Documents for Npm {
         match &document.view {
             super::View::Npm(view) => match view {
                 // Short documents have no dates.
-                View::ShortPackument => packument(!dates),
-                View::Packument | View::Manifest(_) => packument(false),
-                View::DistTags => packument(!dates),
-                View::Search(query) => resource(
+                NpmView::ShortPackument => packument(!dates),
+                NpmView::Packument | NpmView::Manifest(_) => packument(false),
+                NpmView::DistTags => packument(!dates),
+                NpmView::Search(query) => resource(
                     &format!("search:{query}"),
                     UpstreamPath::new("-/v1/search").with_query(query),
                     "application/json",
                 ),
-                View::Keys => resource(
+                NpmView::Keys => resource(
                     "keys",
                     UpstreamPath::new("-/npm/v1/keys"),
                     "application/json",
                 ),
-                View::Attestations(spec) => resource(
+                NpmView::Attestations(spec) => resource(
                     &format!("attestations:{spec}"),
                     attestations(spec),
                     "application/json",
@@ -175,8 +176,8 @@ impl Documents for Npm {
         };
         let (short, whole) = (packument(package, true), packument(package, false));
         match view {
-            View::ShortPackument | View::DistTags => vec![short, whole],
-            View::Packument | View::Manifest(_) => vec![whole, short],
+            NpmView::ShortPackument | NpmView::DistTags => vec![short, whole],
+            NpmView::Packument | NpmView::Manifest(_) => vec![whole, short],
             _ => vec![self.resource(document, false)],
         }
     }
@@ -191,11 +192,11 @@ impl Documents for Npm {
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
         match &document.view {
             // A registry has no build metadata, and takes none for another version.
-            super::View::Npm(View::Attestations(spec)) => {
+            super::View::Npm(NpmView::Attestations(spec)) => {
                 spec.rsplit_once('@')?.1.split('+').next()
             }
-            // What is no version is a tag.
-            super::View::Npm(View::Manifest(wanted)) => {
+            // A word that is not a version is a tag.
+            super::View::Npm(NpmView::Manifest(wanted)) => {
                 version::is_version(wanted).then_some(wanted)
             }
             _ => None,
@@ -203,7 +204,7 @@ impl Documents for Npm {
     }
 
     fn is_promise(&self, document: &DocumentId) -> bool {
-        matches!(document.view, super::View::Npm(View::Keys))
+        matches!(document.view, super::View::Npm(NpmView::Keys))
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
@@ -256,7 +257,7 @@ impl Composition for Npm {
 
 impl Assets for Npm {
     fn version_of(&self, asset: &AssetId) -> Option<String> {
-        Some(facts::guess(asset)?.version.into())
+        Some(facts::predicted_facts(asset)?.version.into())
     }
 
     fn is_package_file(&self, _file: &str) -> bool {
@@ -318,7 +319,7 @@ impl DocumentEvidence for Npm {
 
 impl PredictedFacts for Npm {
     fn predict(&self, asset: &AssetId) -> Option<AssetFacts> {
-        facts::guess(asset)
+        facts::predicted_facts(asset)
     }
 
     fn find(&self, asset: &AssetId, upstream: &Upstream<'_>) -> Option<AssetFacts> {
@@ -345,12 +346,12 @@ impl Prefetch for Npm {
         documents
     }
 
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
+    fn gives_hints(&self, target: &Target) -> bool {
+        hints::gives_hints(target)
     }
 
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
+    fn prefetch_hints(&self, input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
+        hints::prefetch_hints(input)
     }
 }
 
@@ -367,7 +368,7 @@ impl DocumentPublish for Npm {
     fn words_in(&self, asset: &AssetId) -> DocumentId {
         DocumentId {
             package: Some(asset.package.clone()),
-            view: super::View::Npm(View::Packument),
+            view: super::View::Npm(NpmView::Packument),
         }
     }
 

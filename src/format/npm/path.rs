@@ -1,13 +1,13 @@
-//! What npm's paths ask for.
+//! Reads npm's paths.
 
 use http::Method;
 
-use super::{SHORT_TYPE, View, name, version};
+use super::{NpmView, SHORT_TYPE, name, version};
 use crate::package::{AssetId, Location, PackageId, UpstreamPath};
 use crate::problem::{Decider, Kind, Problem};
-use crate::{Ask, Change, DocumentId, Target, View as AnyView, path};
+use crate::{Change, ClientRequest, DocumentId, Target, View, path};
 
-pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     if ask.method == Method::POST {
@@ -28,8 +28,8 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
 
 /// Where `-/npm/v1/attestations` begins: npm asks for the pathname of the address that the
 /// packument names, behind its registry's own path or at the host's root, by version.
-/// What a `PUT` or a `DELETE` wants changed.
-fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
+/// Reads the change that a `PUT` or a `DELETE` asks for.
+fn change(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Change, Problem> {
     let puts = ask.method == Method::PUT;
     match (parts, puts) {
         (["-", "package", name @ .., "dist-tags", tag], puts) => {
@@ -46,7 +46,7 @@ fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
         )
         .advice("npm needs some token before it publishes: set `//HOST/:_authToken`")),
         (["-", ..], _) => Err(settled_elsewhere()),
-        // What follows a path that ends in `/-rev/{revision}`.
+        // Paths that end in `/-rev/{revision}`.
         ([of @ .., "-rev", revision], puts) => match package_path(of, ask)? {
             Target::Document(DocumentId {
                 package: Some(package),
@@ -65,7 +65,7 @@ fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
         (parts, true) => match package_path(parts, ask)? {
             Target::Document(DocumentId {
                 package: Some(package),
-                view: AnyView::Npm(View::Packument | View::ShortPackument),
+                view: View::Npm(NpmView::Packument | NpmView::ShortPackument),
             }) => Ok(Change::Document(package)),
             _ => Err(unknown(ask.rest)),
         },
@@ -98,20 +98,20 @@ fn attestations(parts: &[&str]) -> Result<Target, Problem> {
         .ok_or_else(|| Problem::invalid(format!("`{spec}` is not name@version")))?;
     Ok(document(
         Some(name::parse(package)?),
-        View::Attestations(spec),
+        NpmView::Attestations(spec),
     ))
 }
 
-fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
+fn special(rest: &[&str], ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     match rest {
         ["ping"] => Ok(answer("{}")),
         // Reading needs no name: whoever asks is anonymous.
         ["whoami"] => Ok(answer(r#"{"username":"anonymous"}"#)),
         ["v1", "search"] => Ok(document(
             None,
-            View::Search(ask.query.unwrap_or_default().to_owned()),
+            NpmView::Search(ask.query.unwrap_or_default().to_owned()),
         )),
-        ["npm", "v1", "keys"] => Ok(document(None, View::Keys)),
+        ["npm", "v1", "keys"] => Ok(document(None, NpmView::Keys)),
         ["package", name @ .., "visibility"] => {
             name::parse(&name.join("/"))?;
             // Whoever reaches the repository may read it; it is not the public's registry.
@@ -124,7 +124,7 @@ fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
         ["org" | "user", _, "package"] | ["team", _, _, "package" | "user"] => Ok(answer("{}")),
         ["package", name @ .., "dist-tags"] => Ok(document(
             Some(name::parse(&name.join("/"))?),
-            View::DistTags,
+            NpmView::DistTags,
         )),
         _ => Err(unknown(ask.rest)),
     }
@@ -132,7 +132,7 @@ fn special(rest: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
 
 /// `name`, `name/version`, `name/-/file.tgz`; before a tarball's name there may stand upstream's
 /// own prefix, which npm keeps when it puts our host in the place of upstream's.
-fn package_path(parts: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
+fn package_path(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     if let Some(dash) = parts.iter().rposition(|part| *part == "-") {
         let (before, file) = (
             parts.get(..dash).unwrap_or_default(),
@@ -157,12 +157,12 @@ fn package_path(parts: &[&str], ask: &Ask<'_>) -> Result<Target, Problem> {
         )),
         [scope, name, version] if scope.starts_with('@') => Ok(document(
             Some(name::parse(&format!("{scope}/{name}"))?),
-            View::Manifest((*version).to_owned()),
+            NpmView::Manifest((*version).to_owned()),
         )),
         [name] if !is_archive(name) => Ok(packument(name::parse(name)?, ask.accept)),
         [name, version] if !is_archive(version) => Ok(document(
             Some(name::parse(name)?),
-            View::Manifest((*version).to_owned()),
+            NpmView::Manifest((*version).to_owned()),
         )),
         [.., last] if is_archive(last) => Ok(Target::Alias(parts.join("/"))),
         _ => Err(unknown(ask.rest)),
@@ -177,9 +177,9 @@ fn is_archive(segment: &str) -> bool {
 
 fn packument(package: PackageId, accept: &str) -> Target {
     let view = if accept.contains(SHORT_TYPE) {
-        View::ShortPackument
+        NpmView::ShortPackument
     } else {
-        View::Packument
+        NpmView::Packument
     };
     document(Some(package), view)
 }
@@ -208,10 +208,10 @@ fn answer(body: &str) -> Target {
     }
 }
 
-fn document(package: Option<PackageId>, view: View) -> Target {
+fn document(package: Option<PackageId>, view: NpmView) -> Target {
     Target::Document(DocumentId {
         package,
-        view: AnyView::Npm(view),
+        view: View::Npm(view),
     })
 }
 
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn ask(method: &Method, rest: &str, accept: &str) -> Result<Target, Problem> {
-        parse(&Ask {
+        parse(&ClientRequest {
             method,
             rest,
             query: Some("text=x"),
@@ -239,7 +239,7 @@ mod tests {
         ask(&Method::GET, rest, "*/*").unwrap()
     }
 
-    fn doc(package: Option<&str>, view: View) -> Target {
+    fn doc(package: Option<&str>, view: NpmView) -> Target {
         document(package.map(|name| name::parse(name).unwrap()), view)
     }
 
@@ -253,17 +253,17 @@ mod tests {
     #[test]
     fn every_path_of_the_registry_is_known() {
         for (rest, target) in [
-            ("left-pad", doc(Some("left-pad"), View::Packument)),
-            ("@a/b", doc(Some("@a/b"), View::Packument)),
-            ("@a%2fb", doc(Some("@a/b"), View::Packument)),
-            ("@a%2Fb", doc(Some("@a/b"), View::Packument)),
+            ("left-pad", doc(Some("left-pad"), NpmView::Packument)),
+            ("@a/b", doc(Some("@a/b"), NpmView::Packument)),
+            ("@a%2fb", doc(Some("@a/b"), NpmView::Packument)),
+            ("@a%2Fb", doc(Some("@a/b"), NpmView::Packument)),
             (
                 "left-pad/latest",
-                doc(Some("left-pad"), View::Manifest("latest".into())),
+                doc(Some("left-pad"), NpmView::Manifest("latest".into())),
             ),
             (
                 "@a/b/1.0.0",
-                doc(Some("@a/b"), View::Manifest("1.0.0".into())),
+                doc(Some("@a/b"), NpmView::Manifest("1.0.0".into())),
             ),
             (
                 "left-pad/-/left-pad-1.3.0.tgz",
@@ -282,21 +282,21 @@ mod tests {
             ),
             (
                 "-/package/@a/b/dist-tags",
-                doc(Some("@a/b"), View::DistTags),
+                doc(Some("@a/b"), NpmView::DistTags),
             ),
             (
                 "-/package/@a%2fb/dist-tags",
-                doc(Some("@a/b"), View::DistTags),
+                doc(Some("@a/b"), NpmView::DistTags),
             ),
-            ("-/v1/search", doc(None, View::Search("text=x".into()))),
-            ("-/npm/v1/keys", doc(None, View::Keys)),
+            ("-/v1/search", doc(None, NpmView::Search("text=x".into()))),
+            ("-/npm/v1/keys", doc(None, NpmView::Keys)),
             (
                 "-/npm/v1/attestations/@a/b@1.0.0",
-                doc(Some("@a/b"), View::Attestations("@a/b@1.0.0".into())),
+                doc(Some("@a/b"), NpmView::Attestations("@a/b@1.0.0".into())),
             ),
             (
                 "up/-/npm/v1/attestations/a@1.0.0",
-                doc(Some("a"), View::Attestations("a@1.0.0".into())),
+                doc(Some("a"), NpmView::Attestations("a@1.0.0".into())),
             ),
         ] {
             assert_eq!(get(rest), target, "{rest}");
@@ -308,7 +308,7 @@ mod tests {
                 "application/vnd.npm.install-v1+json; q=1.0, application/json"
             )
             .unwrap(),
-            doc(Some("a"), View::ShortPackument)
+            doc(Some("a"), NpmView::ShortPackument)
         );
     }
 

@@ -6,38 +6,38 @@ use std::ops::Range;
 
 use url::Url;
 
-use super::{SHORT_TYPE, View, facts, name, scan, short, version};
+use super::{NpmView, SHORT_TYPE, facts, name, scan, short, version};
 use crate::edit::Edits;
 use crate::json::{Member, Node, quoted};
 
 use crate::package::PackageId;
 use crate::path::encode;
-use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View as AnyView};
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Upstream, View};
 
 const JSON: &str = "application/json";
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let AnyView::Npm(view) = &input.document.view else {
+    let View::Npm(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of npm"));
     };
     match (view, &input.document.package) {
-        (View::Search(_), _) => search(input),
+        (NpmView::Search(_), _) => search(input),
         // `npm audit signatures` calls each package without a signature an error where there are keys.
-        (View::Keys, _) if !input.is_only_source => Err(FormatError::Absent(
+        (NpmView::Keys, _) if !input.is_only_source => Err(FormatError::Absent(
             "the repository has other packages than those that these keys sign".to_owned(),
         )),
-        (View::Keys | View::Attestations(_), _) => {
+        (NpmView::Keys | NpmView::Attestations(_), _) => {
             Node::object_document(input.upstream.bytes)?;
             Ok(verbatim(input))
         }
         (_, None) => Err(FormatError::shape("the document belongs to no package")),
-        (View::Packument, Some(package)) => packument(input, package),
-        (View::ShortPackument, Some(package))
+        (NpmView::Packument, Some(package)) => packument(input, package),
+        (NpmView::ShortPackument, Some(package))
             if input.upstream.media_type == SHORT_TYPE || input.shows.is_none() =>
         {
             packument(input, package)
         }
-        (View::ShortPackument, Some(package)) => {
+        (NpmView::ShortPackument, Some(package)) => {
             let full = packument(input, package)?;
             let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
             Ok(Rendering {
@@ -46,8 +46,8 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
                 aliases: full.aliases,
             })
         }
-        (View::Manifest(wanted), Some(package)) => manifest(input, package, wanted),
-        (View::DistTags, Some(package)) => {
+        (NpmView::Manifest(wanted), Some(package)) => manifest(input, package, wanted),
+        (NpmView::DistTags, Some(package)) => {
             let full = packument(input, package)?;
             let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
             let tags = Node::object_document(bytes)?
@@ -139,13 +139,13 @@ fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, 
     })
 }
 
-/// The same where no version is hidden: in one pass, and an address that begins as the one before
-/// it did is not taken apart again.
+/// Rewrites the addresses of a packument without hidden versions, in one pass. An address that begins
+/// like the one before it is not parsed again.
 fn readdressed(
     input: &RenderInput<'_>,
     package: &PackageId,
     document: &Node<'_>,
-    versions: &[scan::Found<'_>],
+    versions: &[scan::TarballFacts<'_>],
 ) -> Result<Rendering, FormatError> {
     let mut edits = Edits::new();
     let mut aliases = Vec::new();
@@ -258,7 +258,7 @@ fn this_tarball(
     let file = facts::file(package, version, &url);
     if !input.address.kept {
         let (base, name) = (&input.address.base, name_path(package));
-        // What an upstream calls a version may be no name in a path.
+        // Upstream's name of a version may need encoding in a path.
         let place = format!("{base}{name}/-/{}", encode(&file));
         edits.replace(value.range(), quoted(&place));
     } else if facts::usual_file(package, &url).is_none() {
@@ -393,11 +393,11 @@ mod tests {
  },
  "time":{"created":"c","1.0.0":"x","2.0.0":"y","3.0.0-rc.1":"z"}, "extra":[ 1,2 ]}"#;
 
-    fn run(view: View, address: &Address, shows: Option<&crate::Shows<'_>>) -> Rendering {
+    fn run(view: NpmView, address: &Address, shows: Option<&crate::Shows<'_>>) -> Rendering {
         let base = Url::parse("https://up.example/npm/").unwrap();
         let document = DocumentId {
             package: Some(name::parse("@a/b").unwrap()),
-            view: AnyView::Npm(view),
+            view: View::Npm(view),
         };
         let upstream = Upstream {
             bytes: FULL.as_bytes(),
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn untouched_means_byte_for_byte_and_odd_addresses_are_remembered() {
-        let rendering = run(View::Packument, &kept(), None);
+        let rendering = run(NpmView::Packument, &kept(), None);
         assert!(rendering.body.is_none());
         assert_eq!(
             rendering.aliases,
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn addresses_change_and_nothing_else_does() {
-        let body = String::from_utf8(run(View::Packument, &ours(), None).body.unwrap()).unwrap();
+        let body = String::from_utf8(run(NpmView::Packument, &ours(), None).body.unwrap()).unwrap();
         let back = body
             .replace(
                 "http://l.example/npm/team/@a/b/-/b-1.0.0.tgz",
@@ -477,7 +477,7 @@ mod tests {
         let base = Url::parse("https://up.example/npm/").unwrap();
         let document = DocumentId {
             package: Some(name::parse("@a/b").unwrap()),
-            view: AnyView::Npm(View::Packument),
+            view: View::Npm(NpmView::Packument),
         };
         let rendering = render(&RenderInput {
             document: &document,
@@ -503,8 +503,8 @@ mod tests {
     fn both_ways_through_a_packument_change_the_same() {
         let shows = |_: Subject<'_>| true;
         for address in [ours(), kept()] {
-            let quick = run(View::Packument, &address, None);
-            let thorough = run(View::Packument, &address, Some(&shows));
+            let quick = run(NpmView::Packument, &address, None);
+            let thorough = run(NpmView::Packument, &address, Some(&shows));
             assert_eq!(quick.body, thorough.body);
             assert_eq!(quick.aliases, thorough.aliases);
         }
@@ -514,7 +514,7 @@ mod tests {
     fn a_hidden_version_leaves_no_trace_and_latest_moves() {
         let shows =
             |subject: Subject<'_>| !matches!(subject, Subject::Version("2.0.0" | "3.0.0-rc.1"));
-        let rendering = run(View::Packument, &kept(), Some(&shows));
+        let rendering = run(NpmView::Packument, &kept(), Some(&shows));
         let body: serde_json::Value = serde_json::from_slice(&rendering.body.unwrap()).unwrap();
         assert_eq!(
             body["dist-tags"],
@@ -531,7 +531,7 @@ mod tests {
     #[test]
     fn the_short_form_is_derived_where_rules_need_dates() {
         let shows = |_: Subject<'_>| true;
-        let rendering = run(View::ShortPackument, &ours(), Some(&shows));
+        let rendering = run(NpmView::ShortPackument, &ours(), Some(&shows));
         assert_eq!(rendering.content_type, SHORT_TYPE);
         let body: serde_json::Value = serde_json::from_slice(&rendering.body.unwrap()).unwrap();
         assert_eq!(body["versions"]["1.0.0"]["hasInstallScript"], true);
@@ -544,17 +544,17 @@ mod tests {
         let base = Url::parse("https://up.example/").unwrap();
         let shows = |_: Subject<'_>| true;
         for view in [
-            View::Packument,
-            View::ShortPackument,
-            View::DistTags,
-            View::Manifest("1.0.0".into()),
-            View::Search(String::new()),
-            View::Keys,
-            View::Attestations("@a/b@1.0.0".into()),
+            NpmView::Packument,
+            NpmView::ShortPackument,
+            NpmView::DistTags,
+            NpmView::Manifest("1.0.0".into()),
+            NpmView::Search(String::new()),
+            NpmView::Keys,
+            NpmView::Attestations("@a/b@1.0.0".into()),
         ] {
             let document = DocumentId {
                 package: Some(name::parse("@a/b").unwrap()),
-                view: AnyView::Npm(view),
+                view: View::Npm(view),
             };
             for body in [
                 "",
@@ -567,7 +567,7 @@ mod tests {
                 r#"{"objects":[],"objects":[]}"#,
             ] {
                 if body.contains("objects")
-                    && !matches!(document.view, AnyView::Npm(View::Search(_)))
+                    && !matches!(document.view, View::Npm(NpmView::Search(_)))
                 {
                     continue;
                 }
@@ -593,7 +593,7 @@ mod tests {
 
     #[test]
     fn a_manifest_is_found_by_version_and_by_tag() {
-        let by_tag = run(View::Manifest("next".into()), &ours(), None)
+        let by_tag = run(NpmView::Manifest("next".into()), &ours(), None)
             .body
             .unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&by_tag).unwrap();

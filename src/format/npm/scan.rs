@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::json::Node;
 
-/// What one version's manifest says of its tarball.
-pub struct Found<'a> {
+/// The facts about a tarball in one version's manifest.
+pub struct TarballFacts<'a> {
     pub version: Cow<'a, str>,
     pub dist: Option<Dist<'a>>,
 }
@@ -45,7 +45,7 @@ struct Manifest<'a> {
 }
 
 #[derive(Default)]
-struct Versions<'a>(Vec<Found<'a>>);
+struct Versions<'a>(Vec<TarballFacts<'a>>);
 
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -68,7 +68,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
                         return Err(A::Error::custom("a version twice"));
                     }
                     let Manifest { dist } = map.next_value()?;
-                    versions.push(Found { version, dist });
+                    versions.push(TarballFacts { version, dist });
                 }
                 Ok(Versions(versions))
             }
@@ -79,7 +79,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
 
 /// All versions, in order; `None` where the document is put together in a way that takes a closer
 /// look (a name twice, another type than the usual one).
-pub fn versions<'a>(document: &Node<'a>) -> Option<Vec<Found<'a>>> {
+pub fn versions<'a>(document: &Node<'a>) -> Option<Vec<TarballFacts<'a>>> {
     // A list would be read as the members of the type in their order.
     if !document.is_object() {
         return None;

@@ -20,7 +20,7 @@ pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result
     let mut words = Bounded::new(words_max);
     let mut parted = Parted::default();
     let taken = take_apart(body, file, &mut words, &mut parted);
-    // What was too long breaks off; that it did says less than why.
+    // Input that was too long also breaks off; that it was too long is the better message.
     parted.words = words.finish().map_err(|error| {
         error
             .problem("the document")
@@ -101,7 +101,7 @@ fn attachment<R: Read>(
     Ok(length)
 }
 
-/// What documents say elsewhere, or may not say twice.
+/// Members of a manifest that are composed elsewhere, or must not appear twice.
 const NOT_KEPT: &[&str] = &[
     "dist",
     "_id",
@@ -267,7 +267,7 @@ fn dependencies(manifest: &Map<String, Value>) -> Vec<Dependency> {
     .collect()
 }
 
-/// What a publish of one version of a packument would have said.
+/// The document that would have published this version of a packument.
 pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
     let root = Node::object_document(packument)?;
     let manifest = match root.get("versions") {

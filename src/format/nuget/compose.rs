@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{View, name, version};
+use super::{NugetView, name, version};
 use crate::package::{Listing, Release, Status, Summary};
-use crate::{DocumentId, FormatError, OWN, Own, Search, View as AnyView, query_of};
+use crate::{DocumentId, FormatError, OWN, Own, Search, View, query_of};
 
 const JSON: &str = "application/json";
 
@@ -37,17 +37,17 @@ pub fn compose(
     document: &DocumentId,
     own: Own<'_>,
 ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
-    let AnyView::Nuget(view) = &document.view else {
+    let View::Nuget(view) = &document.view else {
         return Err(FormatError::shape("not a document of NuGet"));
     };
     let body = match (view, own) {
-        (View::ServiceIndex, Own::Found(..)) => Some(directory()),
-        (View::FlatIndex, Own::Package(listing)) => flat_index(listing),
-        (View::Registration { form, path }, Own::Package(listing)) => {
+        (NugetView::ServiceIndex, Own::Found(..)) => Some(directory()),
+        (NugetView::FlatIndex, Own::Package(listing)) => flat_index(listing),
+        (NugetView::Registration { form, path }, Own::Package(listing)) => {
             registration(form.folder(), path, listing)?
         }
-        (View::Search { .. }, Own::Found(found, total)) => Some(search(found, total)),
-        (View::Autocomplete { .. }, Own::Found(found, total)) => {
+        (NugetView::Search { .. }, Own::Found(found, total)) => Some(search(found, total)),
+        (NugetView::Autocomplete { .. }, Own::Found(found, total)) => {
             let ids: Vec<&str> = found.iter().map(id_of).collect();
             Some(
                 json!({ "totalHits": total, "data": ids })
@@ -55,7 +55,9 @@ pub fn compose(
                     .into_bytes(),
             )
         }
-        (View::Autocomplete { query }, Own::Package(listing)) => Some(autocomplete(query, listing)),
+        (NugetView::Autocomplete { query }, Own::Package(listing)) => {
+            Some(autocomplete(query, listing))
+        }
         _ => None,
     };
     Ok(body.map(|body| (body, JSON)))
@@ -63,10 +65,10 @@ pub fn compose(
 
 pub fn search_of(document: &DocumentId) -> Option<Search> {
     let query = match &document.view {
-        AnyView::Nuget(View::Autocomplete { .. }) if document.package.is_some() => return None,
-        AnyView::Nuget(View::Search { query } | View::Autocomplete { query }) => query,
+        View::Nuget(NugetView::Autocomplete { .. }) if document.package.is_some() => return None,
+        View::Nuget(NugetView::Search { query } | NugetView::Autocomplete { query }) => query,
         // Nothing is looked for, and yet the index is.
-        AnyView::Nuget(View::ServiceIndex) => return Some(Search::default()),
+        View::Nuget(NugetView::ServiceIndex) => return Some(Search::default()),
         _ => return None,
     };
     let mut query = query_of(Some(query));

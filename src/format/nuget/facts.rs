@@ -1,4 +1,4 @@
-//! What registrations say of a package's files.
+//! Reads facts about a package's files from NuGet's registrations.
 
 use http::Method;
 use jiff::Timestamp;
@@ -9,7 +9,9 @@ use super::service::Addresses;
 use super::{FLAT, Nuget, path};
 use crate::json::Node;
 use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise, UpstreamPath};
-use crate::{Ask, Documents as _, FactsPart, FormatError, Resource, Target, Upstream, date};
+use crate::{
+    ClientRequest, Documents as _, FactsPart, FormatError, Resource, Target, Upstream, date,
+};
 
 pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
     let mut part = FactsPart::default();
@@ -34,7 +36,7 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
 fn page_at(url: &Url, directory: Option<&[u8]>) -> Resource {
     let ours = Addresses::new(directory, "").ours(url.as_str());
     let target = ours.and_then(|rest| {
-        let asked = path::parse(&Ask {
+        let asked = path::parse(&ClientRequest {
             method: &Method::GET,
             rest: &rest,
             query: None,

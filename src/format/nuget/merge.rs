@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
-use super::{View, version};
+use super::{NugetView, version};
 use crate::json::{Node, quoted};
-use crate::{DocumentId, FormatError, View as AnyView};
+use crate::{DocumentId, FormatError, View};
 
 pub fn merges(document: &DocumentId) -> bool {
     match &document.view {
-        AnyView::Nuget(View::Registration { path, .. }) => path.ends_with("/index.json"),
-        AnyView::Nuget(view) => matches!(
+        View::Nuget(NugetView::Registration { path, .. }) => path.ends_with("/index.json"),
+        View::Nuget(view) => matches!(
             view,
-            View::ServiceIndex
-                | View::FlatIndex
-                | View::Search { .. }
-                | View::Autocomplete { .. }
-                | View::Vulnerabilities
+            NugetView::ServiceIndex
+                | NugetView::FlatIndex
+                | NugetView::Search { .. }
+                | NugetView::Autocomplete { .. }
+                | NugetView::Vulnerabilities
         ),
         _ => false,
     }
@@ -26,15 +26,15 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
         .iter()
         .map(|part| Node::document(part))
         .collect::<Result<_, _>>()?;
-    let AnyView::Nuget(view) = &document.view else {
+    let View::Nuget(view) = &document.view else {
         return Err(FormatError::shape("not a document of NuGet"));
     };
     match view {
-        View::FlatIndex => flat_index(&parts),
-        View::Vulnerabilities => pages(&parts),
-        View::ServiceIndex => list(&parts, "resources", |node| text(node, "@type")),
-        View::Search { .. } => found(&parts, |node| text(node, "id")),
-        View::Autocomplete { .. } => found(&parts, |node| node.text().to_lowercase()),
+        NugetView::FlatIndex => flat_index(&parts),
+        NugetView::Vulnerabilities => pages(&parts),
+        NugetView::ServiceIndex => list(&parts, "resources", |node| text(node, "@type")),
+        NugetView::Search { .. } => found(&parts, |node| text(node, "id")),
+        NugetView::Autocomplete { .. } => found(&parts, |node| node.text().to_lowercase()),
         _ => list(&parts, "items", page),
     }
 }
@@ -48,7 +48,7 @@ fn page(node: &Node<'_>) -> String {
     }
 }
 
-/// What an element is told apart by; the element itself where it has no such member.
+/// The text of the member that identifies an element; the whole element where it has none.
 fn text(node: &Node<'_>, member: &str) -> String {
     let value = node.get(member).ok().flatten();
     value.unwrap_or(*node).text().to_lowercase()
@@ -129,10 +129,10 @@ fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
 mod tests {
     use super::*;
 
-    fn merged(view: View, near: &str, far: &str) -> String {
+    fn merged(view: NugetView, near: &str, far: &str) -> String {
         let document = DocumentId {
             package: None,
-            view: AnyView::Nuget(view),
+            view: View::Nuget(view),
         };
         String::from_utf8(merge(&document, &[near.as_bytes(), far.as_bytes()]).unwrap()).unwrap()
     }
@@ -141,7 +141,7 @@ mod tests {
     fn lists_are_joined_and_counted() {
         assert_eq!(
             merged(
-                View::FlatIndex,
+                NugetView::FlatIndex,
                 r#"{"versions":["1.10.0"]}"#,
                 r#"{"versions":["1.9.0","1.10.0"]}"#
             ),
@@ -149,7 +149,7 @@ mod tests {
         );
         assert_eq!(
             merged(
-                View::ServiceIndex,
+                NugetView::ServiceIndex,
                 r#"{"version":"3.0.0","resources":[{"@id":"a","@type":"X"}]}"#,
                 r#"{"resources":[{"@id":"b","@type":"X"},{"@id":"c","@type":"Y"}]}"#
             ),
@@ -157,7 +157,7 @@ mod tests {
         );
         assert_eq!(
             merged(
-                View::Vulnerabilities,
+                NugetView::Vulnerabilities,
                 r#"[{"@name":"base"}]"#,
                 r#"[{"@name":"base"},{"@name":"update"}]"#
             ),
@@ -165,7 +165,7 @@ mod tests {
         );
         assert_eq!(
             merged(
-                View::Search {
+                NugetView::Search {
                     query: String::new()
                 },
                 r#"{"totalHits":1,"data":[{"id":"A"}]}"#,

@@ -3,7 +3,7 @@
 
 mod compose;
 mod facts;
-mod leads;
+mod hints;
 mod merge;
 mod name;
 mod path;
@@ -23,10 +23,11 @@ use url::Url;
 use super::json::Node;
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
-    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Own,
-    PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
-    StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
+    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentEvidence,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Own,
+    PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering,
+    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream,
+    Versions, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, Promise,
@@ -102,7 +103,7 @@ const SYMBOL_PUBLISH: &[&str] = &["SymbolPackagePublish/4.9.0"];
 
 /// NuGet's documents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum View {
+pub enum NugetView {
     ServiceIndex,
     /// The flat container's list of versions.
     FlatIndex,
@@ -119,13 +120,13 @@ pub enum View {
     },
     Vulnerabilities,
     Signatures,
-    /// What upstream keeps outside the addresses of its service index.
+    /// A resource that upstream keeps outside the addresses of its service index.
     Elsewhere {
         url: String,
     },
 }
 
-/// What clients push with.
+/// The header in which clients send their key with a push.
 static CREDENTIAL_HEADERS: [HeaderName; 1] = [HeaderName::from_static("x-nuget-apikey")];
 
 /// NuGet on the wire.
@@ -140,7 +141,7 @@ impl Protocol for Nuget {
         name::parse(text)
     }
 
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem> {
         path::parse(ask)
     }
 
@@ -215,34 +216,36 @@ impl Documents for Nuget {
             return service_index();
         };
         match view {
-            View::ServiceIndex => service_index(),
-            View::FlatIndex => service(
+            NugetView::ServiceIndex => service_index(),
+            NugetView::FlatIndex => service(
                 format!("flat:{name}"),
                 FLAT,
                 UpstreamPath::new(&format!("{name}/index.json")),
             ),
-            View::Registration { form, path } => service(
+            NugetView::Registration { form, path } => service(
                 format!("{}:{path}", form.folder()),
                 form.types(),
                 UpstreamPath::new(path),
             ),
-            View::Search { query } => service(
+            NugetView::Search { query } => service(
                 format!("query:{query}"),
                 SEARCH,
                 UpstreamPath::base().with_query(query),
             ),
-            View::Autocomplete { query } => service(
+            NugetView::Autocomplete { query } => service(
                 format!("autocomplete:{query}"),
                 AUTOCOMPLETE,
                 UpstreamPath::base().with_query(query),
             ),
-            View::Vulnerabilities => service(
+            NugetView::Vulnerabilities => service(
                 "vulnerabilities".to_owned(),
                 VULNERABILITIES,
                 UpstreamPath::base(),
             ),
-            View::Signatures => service("signatures".to_owned(), SIGNATURES, UpstreamPath::base()),
-            View::Elsewhere { url } => Resource {
+            NugetView::Signatures => {
+                service("signatures".to_owned(), SIGNATURES, UpstreamPath::base())
+            }
+            NugetView::Elsewhere { url } => Resource {
                 key: format!("elsewhere:{url}"),
                 location: Url::parse(url)
                     .map_or_else(|_| Location::Path(UpstreamPath::base()), Location::Url),
@@ -253,7 +256,7 @@ impl Documents for Nuget {
 
     fn resources(&self, document: &DocumentId) -> Vec<Resource> {
         let own = self.resource(document, false);
-        let (super::View::Nuget(View::Registration { path, .. }), Some(package)) =
+        let (super::View::Nuget(NugetView::Registration { path, .. }), Some(package)) =
             (&document.view, &document.package)
         else {
             return vec![own];
@@ -265,7 +268,7 @@ impl Documents for Nuget {
             Registrations::Plain,
         ] {
             let path = path.clone();
-            let view = super::View::Nuget(View::Registration { form, path });
+            let view = super::View::Nuget(NugetView::Registration { form, path });
             let package = Some(package.clone());
             resources.push(self.resource(&DocumentId { package, view }, false));
         }
@@ -283,7 +286,7 @@ impl Documents for Nuget {
     }
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
-        let super::View::Nuget(View::Registration { path, .. }) = &document.view else {
+        let super::View::Nuget(NugetView::Registration { path, .. }) = &document.view else {
             return None;
         };
         let (_, leaf) = path.split_once('/')?;
@@ -292,7 +295,7 @@ impl Documents for Nuget {
     }
 
     fn is_promise(&self, document: &DocumentId) -> bool {
-        matches!(document.view, super::View::Nuget(View::Signatures))
+        matches!(document.view, super::View::Nuget(NugetView::Signatures))
     }
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
@@ -301,7 +304,7 @@ impl Documents for Nuget {
 
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
         match &document.view {
-            super::View::Nuget(View::FlatIndex | View::Autocomplete { .. }) => "",
+            super::View::Nuget(NugetView::FlatIndex | NugetView::Autocomplete { .. }) => "",
             _ => &address.base,
         }
     }
@@ -310,7 +313,7 @@ impl Documents for Nuget {
         let (package, url) = target.split_once(' ')?;
         Some(path::document(
             name::parse(package).ok(),
-            View::Elsewhere {
+            NugetView::Elsewhere {
                 url: url.to_owned(),
             },
         ))
@@ -319,7 +322,7 @@ impl Documents for Nuget {
     fn always_gzip(&self, document: &DocumentId) -> bool {
         matches!(
             document.view,
-            super::View::Nuget(View::Registration {
+            super::View::Nuget(NugetView::Registration {
                 form: Registrations::Gzipped | Registrations::GzippedSemver2,
                 ..
             })
@@ -465,17 +468,17 @@ impl Prefetch for Nuget {
     fn read_beforehand(&self, package: &PackageId, _whole: bool) -> Vec<Resource> {
         let versions = DocumentId {
             package: Some(package.clone()),
-            view: super::View::Nuget(View::FlatIndex),
+            view: super::View::Nuget(NugetView::FlatIndex),
         };
         vec![registration_any(package), self.resource(&versions, false)]
     }
 
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
+    fn gives_hints(&self, target: &Target) -> bool {
+        hints::gives_hints(target)
     }
 
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
+    fn prefetch_hints(&self, input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
+        hints::prefetch_hints(input)
     }
 }
 

@@ -1,13 +1,13 @@
-//! What NuGet's paths ask for, below our own service index.
+//! Reads NuGet's paths, as our own service index names them.
 
 use http::Method;
 
-use super::{Nuget, Registrations, View, name};
+use super::{Nuget, NugetView, Registrations, name};
 use crate::package::{AssetId, PackageId, Status};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Protocol as _, Target, View as AnyView, path, query_of};
+use crate::{Change, ClientRequest, DocumentId, Protocol as _, Target, View, path, query_of};
 
-pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     let segments = path::segments(ask.rest)?;
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     if ask.method == Method::POST || ask.method == Method::PUT || ask.method == Method::DELETE {
@@ -15,21 +15,26 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     }
     let query = || ask.query.unwrap_or_default().to_owned();
     match parts.as_slice() {
-        ["v3", "index.json"] => Ok(document(None, View::ServiceIndex)),
-        ["v3", "flat", id, "index.json"] => Ok(document(Some(name::parse(id)?), View::FlatIndex)),
+        ["v3", "index.json"] => Ok(document(None, NugetView::ServiceIndex)),
+        ["v3", "flat", id, "index.json"] => {
+            Ok(document(Some(name::parse(id)?), NugetView::FlatIndex))
+        }
         ["v3", "flat", id, version, file] => Ok(Target::Asset(AssetId {
             package: name::parse(id)?,
             file: format!("{}/{}", Nuget.version(version)?, file.to_lowercase()).into(),
         })),
-        ["v3", "query"] => Ok(document(None, View::Search { query: query() })),
+        ["v3", "query"] => Ok(document(None, NugetView::Search { query: query() })),
         // With an id it lists that package's versions, else names that begin so.
         ["v3", "autocomplete"] => {
             let id = query_of(ask.query).remove("id").filter(|id| !id.is_empty());
             let package = id.map(|id| name::parse(&id)).transpose()?;
-            Ok(document(package, View::Autocomplete { query: query() }))
+            Ok(document(
+                package,
+                NugetView::Autocomplete { query: query() },
+            ))
         }
-        ["v3", "vulnerabilities", "index.json"] => Ok(document(None, View::Vulnerabilities)),
-        ["v3", "repository-signatures", "index.json"] => Ok(document(None, View::Signatures)),
+        ["v3", "vulnerabilities", "index.json"] => Ok(document(None, NugetView::Vulnerabilities)),
+        ["v3", "repository-signatures", "index.json"] => Ok(document(None, NugetView::Signatures)),
         ["v3", "elsewhere", _] => Ok(Target::Alias(parts.join("/"))),
         ["v3", folder, id, rest @ ..] if !rest.is_empty() => {
             let form = Registrations::ALL
@@ -38,14 +43,17 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
                 .ok_or_else(|| unknown(ask.rest))?;
             let package = name::parse(id)?;
             let path = format!("{}/{}", package.name(), rest.join("/"));
-            Ok(document(Some(package), View::Registration { form, path }))
+            Ok(document(
+                Some(package),
+                NugetView::Registration { form, path },
+            ))
         }
         _ => Err(unknown(ask.rest)),
     }
 }
 
 /// A push, and taking a version out of the lists and back.
-fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
+fn change(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Change, Problem> {
     match parts {
         ["api", "v2", "package" | "symbolpackage"] if ask.method == Method::PUT => Ok(Change::Form),
         ["api", "v2", "package", id, version] if ask.method != Method::PUT => Ok(Change::Status {
@@ -61,10 +69,10 @@ fn change(parts: &[&str], ask: &Ask<'_>) -> Result<Change, Problem> {
     }
 }
 
-pub fn document(package: Option<PackageId>, view: View) -> Target {
+pub fn document(package: Option<PackageId>, view: NugetView) -> Target {
     Target::Document(DocumentId {
         package,
-        view: AnyView::Nuget(view),
+        view: View::Nuget(view),
     })
 }
 
@@ -83,7 +91,7 @@ mod tests {
     #[test]
     fn every_path_that_the_service_index_names_is_known() {
         let get = |rest: &str| {
-            parse(&Ask {
+            parse(&ClientRequest {
                 method: &Method::GET,
                 rest,
                 query: Some("q=x"),
@@ -92,10 +100,10 @@ mod tests {
         };
         let package = || Some(name::parse("newtonsoft.json").unwrap());
         for (rest, target) in [
-            ("v3/index.json", document(None, View::ServiceIndex)),
+            ("v3/index.json", document(None, NugetView::ServiceIndex)),
             (
                 "v3/flat/Newtonsoft.Json/index.json",
-                document(package(), View::FlatIndex),
+                document(package(), NugetView::FlatIndex),
             ),
             (
                 "v3/flat/newtonsoft.json/13.0/Newtonsoft.Json.13.0.0.nupkg",
@@ -108,7 +116,7 @@ mod tests {
                 "v3/registration-gz/newtonsoft.json/page/1/2.json",
                 document(
                     package(),
-                    View::Registration {
+                    NugetView::Registration {
                         form: Registrations::Gzipped,
                         path: "newtonsoft.json/page/1/2.json".into(),
                     },
@@ -118,7 +126,7 @@ mod tests {
                 "v3/query",
                 document(
                     None,
-                    View::Search {
+                    NugetView::Search {
                         query: "q=x".into(),
                     },
                 ),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::version;
 use crate::FormatError;
 use crate::json::Node;
+use crate::package::is_risky_segment;
 use crate::path;
 
 /// One version's entry.
@@ -12,25 +13,25 @@ pub struct Leaf<'a> {
     pub node: Node<'a>,
     /// Normalised; `None` where the leaf does not say.
     pub version: Option<String>,
-    /// What is said of the version, as far as it stands here.
+    /// The version's metadata, as far as this document has it.
     pub entry: Node<'a>,
 }
 
 /// A page of an index; `leaves` is absent where they stand in a document of their own.
-pub struct Page<'a> {
+pub struct RegistrationPage<'a> {
     pub node: Node<'a>,
     pub leaves: Option<Vec<Leaf<'a>>>,
 }
 
 /// The pages of an index, or the one page that the document is; `None` where it is neither.
-pub fn pages(root: Node<'_>) -> Result<Option<Vec<Page<'_>>>, FormatError> {
+pub fn pages(root: Node<'_>) -> Result<Option<Vec<RegistrationPage<'_>>>, FormatError> {
     let Some(items) = root.get_in_any_case("items")? else {
         return Ok(None);
     };
     let items = items.elements()?;
     for item in &items {
         if item.get_in_any_case("catalogEntry")?.is_some() {
-            return Ok(Some(vec![Page {
+            return Ok(Some(vec![RegistrationPage {
                 node: root,
                 leaves: Some(leaves(&items)?),
             }]));
@@ -41,7 +42,7 @@ pub fn pages(root: Node<'_>) -> Result<Option<Vec<Page<'_>>>, FormatError> {
             Some(items) => Some(leaves(&items.elements()?)?),
             None => None,
         };
-        Ok(Page { node, leaves })
+        Ok(RegistrationPage { node, leaves })
     });
     pages.collect::<Result<_, _>>().map(Some)
 }
@@ -64,7 +65,10 @@ pub fn leaf<'a>(node: &Node<'a>) -> Result<Leaf<'a>, FormatError> {
     };
     Ok(Leaf {
         node: *node,
-        version: version.map(|version| version::normalised(&version)),
+        // What cannot stand in a path is no version.
+        version: version
+            .map(|version| version::normalised(&version))
+            .filter(|version| !is_risky_segment(version)),
         entry,
     })
 }

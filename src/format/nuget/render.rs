@@ -6,11 +6,11 @@ use url::Url;
 
 use super::registration::{self, string};
 use super::service::{self, Addresses};
-use super::{Nuget, View, name, version};
+use super::{Nuget, NugetView, name, version};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId};
-use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View as AnyView};
+use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View};
 
 /// Members whose strings are addresses that clients follow.
 const ADDRESSES: &[&str] = &[
@@ -26,31 +26,31 @@ const ADDRESSES: &[&str] = &[
 const DEPTH_MAX: usize = 12;
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
-    let AnyView::Nuget(view) = &input.document.view else {
+    let View::Nuget(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of NuGet"));
     };
     let mut edits = Edits::new();
     let mut aliases = Vec::new();
     match view {
-        View::ServiceIndex => {
+        NugetView::ServiceIndex => {
             return Ok(Rendering {
                 body: service::render(input)?,
                 content_type: Cow::Borrowed("application/json"),
                 aliases,
             });
         }
-        View::FlatIndex => flat_index(input, &mut edits)?,
-        View::Autocomplete { .. } => autocomplete(input, &mut edits)?,
-        View::Search { .. } => {
+        NugetView::FlatIndex => flat_index(input, &mut edits)?,
+        NugetView::Autocomplete { .. } => autocomplete(input, &mut edits)?,
+        NugetView::Search { .. } => {
             addresses(input, &mut edits, &mut aliases)?;
             search(input, &mut edits)?;
         }
-        View::Registration { .. } | View::Elsewhere { .. } => {
+        NugetView::Registration { .. } | NugetView::Elsewhere { .. } => {
             addresses(input, &mut edits, &mut aliases)?;
             hide_leaves(input, &mut edits)?;
         }
-        View::Vulnerabilities => addresses(input, &mut edits, &mut aliases)?,
-        View::Signatures => {
+        NugetView::Vulnerabilities => addresses(input, &mut edits, &mut aliases)?,
+        NugetView::Signatures => {
             addresses(input, &mut edits, &mut aliases)?;
             if !input.is_only_source {
                 // Clients refuse whatever is unsigned of a source that says so (NU3004).
@@ -91,7 +91,7 @@ struct Walk<'a> {
     addresses: Addresses,
     edits: &'a mut Edits,
     aliases: &'a mut Vec<Alias>,
-    /// Whose addresses they are: the document's package, or the search result's that is walked.
+    /// The package that the addresses belong to: the document's, or the current search result's.
     package: Option<PackageId>,
 }
 
@@ -159,7 +159,7 @@ impl Walk<'_> {
     fn content(&self, owner: Node<'_>) -> Result<Option<String>, FormatError> {
         let leaf = registration::leaf(&owner)?;
         let id = string(&leaf.entry, "id")?.and_then(|id| name::parse(&id).ok());
-        // What a package's own document names is a file of that package, whatever else it says.
+        // A package's own document names files of that package alone, whatever id its entries have.
         let (Some(id), Some(version)) = (self.package.clone().or(id), leaf.version) else {
             return Err(FormatError::shape(
                 "it names the file of a package without saying which",
@@ -176,7 +176,7 @@ impl Walk<'_> {
         let hash = BlobId::of(url.as_bytes()).to_hex();
         let path = format!("v3/elsewhere/{}", hash.get(..32).unwrap_or_default());
         let ours = format!("{}{path}", self.input.address.base);
-        // Whose it is has to be known where it is served: rules are asked about it there.
+        // The alias keeps the package, because rules are asked about it when the alias is served.
         let package = self.package.as_ref().map_or("", PackageId::name);
         self.aliases.push(Alias {
             path,
@@ -230,7 +230,7 @@ fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatE
         let shown: Vec<bool> = leaves
             .iter()
             .map(|leaf| {
-                // What does not say its version is none that a rule could let through.
+                // An entry without a version is hidden: no rule could allow it.
                 let version = leaf.version.as_deref();
                 version.is_some_and(|version| shows(Subject::Version(version)))
             })
@@ -277,7 +277,7 @@ fn leaf(
     shows: &crate::Shows<'_>,
 ) -> Result<(), FormatError> {
     if input.document.package.is_none() {
-        // Of no package: a page of vulnerabilities.
+        // A page of vulnerabilities is about no single package.
         return Ok(());
     }
     match registration::leaf(root)?.version {
@@ -384,16 +384,16 @@ mod tests {
 
     const UP: &str = "https://up.example";
 
-    fn run(view: View, body: &str) -> Result<String, FormatError> {
+    fn run(view: NugetView, body: &str) -> Result<String, FormatError> {
         let url = Url::parse(UP).unwrap();
         let id = name::parse("x").unwrap();
         let document = DocumentId {
             package: matches!(
                 view,
-                View::FlatIndex | View::Registration { .. } | View::Elsewhere { .. }
+                NugetView::FlatIndex | NugetView::Registration { .. } | NugetView::Elsewhere { .. }
             )
             .then_some(id),
-            view: AnyView::Nuget(view),
+            view: View::Nuget(view),
         };
         let shows = |subject: Subject<'_>| {
             !matches!(
@@ -425,18 +425,18 @@ mod tests {
         Ok(String::from_utf8(body).unwrap())
     }
 
-    fn views() -> [View; 6] {
+    fn views() -> [NugetView; 6] {
         let query = || String::new();
         [
-            View::FlatIndex,
-            View::Registration {
+            NugetView::FlatIndex,
+            NugetView::Registration {
                 form: Registrations::Plain,
                 path: "x/index.json".to_owned(),
             },
-            View::Elsewhere { url: UP.to_owned() },
-            View::Search { query: query() },
-            View::Autocomplete { query: query() },
-            View::Vulnerabilities,
+            NugetView::Elsewhere { url: UP.to_owned() },
+            NugetView::Search { query: query() },
+            NugetView::Autocomplete { query: query() },
+            NugetView::Vulnerabilities,
         ]
     }
 

@@ -153,7 +153,7 @@ fn dependencies(metadata: &Metadata) -> Vec<Dependency> {
         .collect()
 }
 
-/// What a registration's entry says (NuGet's package metadata resource).
+/// The metadata of a registration's entry (NuGet's package metadata resource).
 fn manifest(metadata: &Metadata, version: &str) -> Map<String, Value> {
     let mut entry = Map::new();
     let mut set = |name: &str, value: Option<Value>| {

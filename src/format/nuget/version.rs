@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use nodejs_semver::Version;
 
-use crate::range::{Range, Scheme};
+use crate::range::{Scheme, VersionRange};
 
 const SCHEME: Scheme = Scheme {
     compare: precedence,
@@ -79,13 +79,15 @@ pub fn is_version(text: &str) -> bool {
 }
 
 pub fn in_range(version: &str, range: &str) -> Option<bool> {
-    Range::parse(range, SCHEME).ok()?.contains(version, SCHEME)
+    VersionRange::parse(range, SCHEME)
+        .ok()?
+        .contains(version, SCHEME)
 }
 
 /// # Errors
 /// Why it is no range.
 pub fn check_range(range: &str) -> Result<(), String> {
-    Range::parse(range, SCHEME).map(|_| ())
+    VersionRange::parse(range, SCHEME).map(|_| ())
 }
 
 #[cfg(test)]

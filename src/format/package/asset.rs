@@ -43,7 +43,7 @@ pub enum Location {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
     pub location: Location,
-    /// What a bare checksum file holds; absent where the resource names its algorithm.
+    /// The algorithm of a bare checksum file; `None` where the resource names its algorithm.
     pub algorithm: Option<Algorithm>,
 }
 
@@ -54,13 +54,13 @@ pub enum Expectation {
     Known(Expected),
     /// Other resources hold them, strongest first; the ones that upstream has count.
     Promised(Vec<Promise>),
-    /// The same, and where upstream has none of them nothing is taken.
+    /// Promised in these resources; where upstream has none of them, the file is refused.
     Required(Vec<Promise>),
     /// Nothing is promised: the first bytes seen are pinned.
     FirstSeen,
 }
 
-/// What evidence says of one asset.
+/// The facts about one asset.
 #[derive(Clone, Debug)]
 pub struct AssetFacts {
     pub file: Box<str>,
@@ -79,7 +79,7 @@ pub struct AssetFacts {
     pub is_withdrawn: bool,
 }
 
-/// What one connection's evidence says of a whole package.
+/// The facts about a whole package at one connection.
 #[derive(Debug)]
 pub struct Facts {
     format: Format,

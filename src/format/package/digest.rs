@@ -117,7 +117,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// What the registry promises of a file's bytes: all of it has to be met.
+/// The digests that a registry promises for a file. The file must match all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected(Vec<Digest>);
 

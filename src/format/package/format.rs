@@ -13,7 +13,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Those that clients ask for and registries serve.
+    /// The formats that clients ask for and registries serve.
     pub const SERVED: [Self; 4] = [Self::Npm, Self::Pypi, Self::Maven, Self::Nuget];
 
     /// The word for the format in paths, patterns, configuration and logs.

@@ -26,7 +26,7 @@ impl Origin {
         }
     }
 
-    /// What is not `external` is internal: the side that is guarded more.
+    /// Reads an origin. Every word but `external` means internal, the side that is guarded more.
     #[must_use]
     pub fn parse(word: &str) -> Self {
         if word == "external" {
@@ -37,7 +37,7 @@ impl Origin {
     }
 }
 
-/// What may be done with a package version (CodeArtifact's words and meanings).
+/// The status of a package version: what may be done with it (CodeArtifact's words and meanings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Listed, and its assets served.
@@ -101,7 +101,7 @@ impl FromStr for Status {
     }
 }
 
-/// What a package needs of another.
+/// A dependency of a package on another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
     /// The format's own word: `dependencies`, `compile`, a target framework, an extra.
@@ -126,14 +126,14 @@ pub struct ReleaseAsset {
     pub sha512: Box<str>,
     pub media_type: Box<str>,
     pub published: Timestamp,
-    /// What the format's documents say of the file, as JSON; empty where they say nothing.
+    /// The file's part of the format's documents, as JSON; empty where it has none.
     pub facts: Box<str>,
     /// Came in, and waits for the rest of its version.
     pub staged: bool,
 }
 
 impl ReleaseAsset {
-    /// Of bytes whose digests of every algorithm are known.
+    /// Makes the asset from bytes whose digests of every algorithm are known.
     #[must_use]
     pub fn new(file: &str, digests: &Digests, size: u64, media_type: &str, now: Timestamp) -> Self {
         let hex = |algorithm| {
@@ -167,7 +167,7 @@ impl ReleaseAsset {
         }
     }
 
-    /// The same in padded base64; empty where it is not known.
+    /// The digest in padded base64; empty where it is not known.
     #[must_use]
     pub fn digest_base64(&self, algorithm: Algorithm) -> String {
         Digest::from_hex(algorithm, &self.digest(algorithm))
@@ -185,7 +185,7 @@ pub struct Release {
     pub status: Status,
     pub origin: Origin,
     pub published: Timestamp,
-    /// What the format's documents say of the version, as JSON.
+    /// The version's part of the format's documents, as JSON.
     pub manifest: Box<str>,
     pub assets: Vec<ReleaseAsset>,
 }
@@ -201,7 +201,7 @@ impl Release {
 #[derive(Clone, Debug)]
 pub struct Listing {
     pub package: PackageId,
-    /// Of its first version.
+    /// The origin of its first version.
     pub origin: Origin,
     /// Another after each change.
     pub revision: String,

@@ -57,13 +57,13 @@ pub fn is_risky_segment(segment: &str) -> bool {
 pub struct UpstreamUrl(Url);
 
 impl UpstreamUrl {
-    /// What the configuration says, or the machine's own clients are set to.
+    /// An address from the configuration, or from the settings of the machine's clients.
     #[must_use]
     pub fn configured(url: &Url) -> Self {
         Self(url.clone())
     }
 
-    /// What a document of upstream's, or a redirect, names.
+    /// An address from a document of upstream's, or from a redirect.
     #[must_use]
     pub fn named(url: Url) -> Self {
         Self(url)

@@ -4,12 +4,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::version::normalised;
-use super::{JSON_TYPE, Pypi, View};
+use super::{JSON_TYPE, Pypi, PypiView};
 use crate::package::{Algorithm, Listing, Release, ReleaseAsset, Status};
 use crate::path;
-use crate::{DocumentId, FormatError, OWN, Own, Search, Versions as _, View as AnyView};
+use crate::{DocumentId, FormatError, OWN, Own, Search, Versions as _, View};
 
-/// What is stored of a file beside its digests.
+/// The facts that are stored of a file, beside its digests.
 #[derive(Default, Deserialize)]
 struct Facts {
     requires_python: Option<String>,
@@ -21,12 +21,12 @@ pub fn compose(
     own: Own<'_>,
 ) -> Result<Option<(Vec<u8>, &'static str)>, FormatError> {
     match (&document.view, own) {
-        (AnyView::Pypi(View::Project(_)), Own::Package(listing))
+        (View::Pypi(PypiView::Project(_)), Own::Package(listing))
             if !listing.versions.is_empty() =>
         {
             Ok(Some((project(listing)?, JSON_TYPE)))
         }
-        (AnyView::Pypi(View::Legacy { version }), Own::Package(listing)) => {
+        (View::Pypi(PypiView::Legacy { version }), Own::Package(listing)) => {
             Ok(legacy(listing, version.as_deref())?.map(|page| (page, "application/json")))
         }
         _ => Ok(None),
@@ -34,7 +34,7 @@ pub fn compose(
 }
 
 pub fn search_of(document: &DocumentId) -> Option<Search> {
-    matches!(document.view, AnyView::Pypi(View::Index(_))).then(|| Search {
+    matches!(document.view, View::Pypi(PypiView::Index(_))).then(|| Search {
         limit: usize::MAX,
         ..Search::default()
     })

@@ -6,7 +6,7 @@ use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::Value;
 use url::Url;
 
-use super::page::{File, Page, Place, digests, last_segment};
+use super::page::{PageFile, Place, SimplePage, digests, last_segment};
 use crate::{FormatError, Upstream, text};
 
 /// The attributes that promise a metadata file (PEP 714, 658).
@@ -18,9 +18,9 @@ fn hash_pair(text: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
+pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
     let (_, whole) = text::utf8(upstream.bytes)?;
-    let mut page = Page {
+    let mut page = SimplePage {
         is_json: false,
         is_tidy: true,
         files: Vec::new(),
@@ -28,7 +28,7 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
         name: None,
     };
     let mut base: Option<Url> = None;
-    let mut anchor: Option<File> = None;
+    let mut anchor: Option<PageFile> = None;
     let mut text = String::new();
     let mut anchors = 0;
     let tokens =
@@ -82,7 +82,7 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
 }
 
 /// Ends the link that is open. Readers take a link for one whether it has an end or not.
-fn end(page: &mut Page, anchor: &mut Option<File>, text: &mut String, at: Option<usize>) {
+fn end(page: &mut SimplePage, anchor: &mut Option<PageFile>, text: &mut String, at: Option<usize>) {
     if let Some(mut file) = anchor.take() {
         page.is_tidy &= at.is_some();
         file.range.end = at.unwrap_or(file.range.end);
@@ -148,7 +148,7 @@ fn file(
     mut url: Url,
     start: usize,
     attributes: &BTreeMap<String, (String, std::ops::Range<usize>)>,
-) -> File {
+) -> PageFile {
     let get = |name: &str| attributes.get(name).map(|(value, _)| value.clone());
     let hashes: BTreeMap<_, _> = url.fragment().and_then(hash_pair).into_iter().collect();
     let bare = {
@@ -182,7 +182,7 @@ fn file(
             });
         }
     }
-    File {
+    PageFile {
         name: String::new(),
         digests: digests(&hashes),
         hashes,

@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Form, View, name};
+use super::{Form, PypiView, name};
 use crate::package::PackageId;
-use crate::{FormatError, StreamInput, View as AnyView, text};
+use crate::{FormatError, StreamInput, View, text};
 
 pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), FormatError> {
-    let AnyView::Pypi(View::Index(form)) = input.document.view else {
+    let View::Pypi(PypiView::Index(form)) = input.document.view else {
         return Err(FormatError::shape("not the index of PyPI"));
     };
     let mut writer = Writer {
@@ -233,7 +233,7 @@ mod tests {
     fn run(media_type: &str, body: &str, form: Form) -> String {
         let document = DocumentId {
             package: None,
-            view: AnyView::Pypi(View::Index(form)),
+            view: View::Pypi(PypiView::Index(form)),
         };
         let mut out = Vec::new();
         let mut reader = body.as_bytes();
@@ -274,7 +274,7 @@ mod tests {
     fn a_document_cut_short_is_an_error() {
         let document = DocumentId {
             package: None,
-            view: AnyView::Pypi(View::Index(Form::Json)),
+            view: View::Pypi(PypiView::Index(Form::Json)),
         };
         let mut reader = &b"{\"projects\":[{\"name\":\"a\"}"[..];
         let mut input = StreamInput {

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::{View, address, page};
+use super::{PypiView, address, page};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
 use crate::package::PackageId;
-use crate::{FormatError, RenderInput, Rendering, Subject, View as AnyView};
+use crate::{FormatError, RenderInput, Rendering, Subject, View};
 
 pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
     let root = Node::object_document(input.upstream.bytes)?;
@@ -15,7 +15,7 @@ pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering,
         let is_left = files(input, package, urls, &mut edits)?;
         // The document of one version that is hidden whole is hidden too.
         if let (
-            AnyView::Pypi(View::Legacy {
+            View::Pypi(PypiView::Legacy {
                 version: Some(version),
             }),
             false,

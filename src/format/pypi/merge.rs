@@ -4,21 +4,21 @@ use std::collections::HashSet;
 
 use url::Url;
 
-use super::{Form, HTML_TYPE, View, page};
+use super::{Form, HTML_TYPE, PypiView, page};
 use crate::json::Node;
-use crate::{DocumentId, FormatError, OWN, Upstream, View as AnyView};
+use crate::{DocumentId, FormatError, OWN, Upstream, View};
 
 pub fn merges(document: &DocumentId) -> bool {
     matches!(
         document.view,
-        AnyView::Pypi(View::Project(_) | View::Index(_))
+        View::Pypi(PypiView::Project(_) | PypiView::Index(_))
     )
 }
 
 pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     match document.view {
-        AnyView::Pypi(View::Project(Form::Json)) => json(parts, "files", "filename"),
-        AnyView::Pypi(View::Project(_)) => html(parts),
+        View::Pypi(PypiView::Project(Form::Json)) => json(parts, "files", "filename"),
+        View::Pypi(PypiView::Project(_)) => html(parts),
         _ => Err(FormatError::shape("not a page that is merged")),
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     fn merged(form: Form, parts: &[&str]) -> String {
         let document = DocumentId {
             package: None,
-            view: AnyView::Pypi(View::Project(form)),
+            view: View::Pypi(PypiView::Project(form)),
         };
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         String::from_utf8(merge(&document, &parts).unwrap()).unwrap()

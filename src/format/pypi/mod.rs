@@ -3,9 +3,9 @@
 
 mod address;
 mod compose;
+mod hints;
 mod html;
 mod index;
-mod leads;
 mod legacy;
 mod merge;
 pub mod name;
@@ -24,11 +24,11 @@ use http::HeaderName;
 
 use super::upload::{Inspected, Readable, Upload};
 use super::{
-    Address, Ask, Assets, AuditQuestion, Composition, Directory, DocumentEvidence, DocumentId,
-    DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Lead, LeadInput, Need,
-    Own, PredictedFacts, Prefetch, Protocol, RenderInput, Rendering, Requirements, Resource,
-    Search, StreamInput, StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions,
-    plain_error,
+    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentEvidence,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Need, Own,
+    PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering,
+    Requirements, Resource, Search, StreamInput, StreamedIndex, Target, TokenScheme, Uploads,
+    Upstream, Versions, plain_error,
 };
 use crate::package::{
     AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, Promise,
@@ -36,12 +36,12 @@ use crate::package::{
 };
 use crate::problem::Problem;
 
-pub use leads::requirement;
+pub use hints::requirement;
 
 const JSON_TYPE: &str = "application/vnd.pypi.simple.v1+json";
 const HTML_TYPE: &str = "application/vnd.pypi.simple.v1+html";
 
-/// What Larder asks upstream for: one stored document serves both forms.
+/// The `Accept` header for upstream: one stored document serves both forms.
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
 
 /// The two forms of the simple index.
@@ -65,7 +65,7 @@ impl Form {
 
 /// PyPI's documents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum View {
+pub enum PypiView {
     /// `/simple/`: every project's name.
     Index(Form),
     /// `/simple/{project}/`.
@@ -86,7 +86,7 @@ impl Protocol for Pypi {
         name::parse(text)
     }
 
-    fn parse(&self, ask: &Ask<'_>) -> Result<Target, Problem> {
+    fn parse(&self, ask: &ClientRequest<'_>) -> Result<Target, Problem> {
         path::parse(ask)
     }
 
@@ -108,7 +108,7 @@ impl Protocol for Pypi {
 
     fn streamed_index(&self, document: &DocumentId) -> Option<&dyn StreamedIndex> {
         match document.view {
-            super::View::Pypi(View::Index(_)) => Some(self),
+            super::View::Pypi(PypiView::Index(_)) => Some(self),
             _ => None,
         }
     }
@@ -155,7 +155,7 @@ impl Versions for Pypi {
 impl Documents for Pypi {
     fn resource(&self, document: &DocumentId, _dates: bool) -> Resource {
         match (&document.view, &document.package) {
-            (super::View::Pypi(View::Legacy { version }), Some(package)) => {
+            (super::View::Pypi(PypiView::Legacy { version }), Some(package)) => {
                 let version = version
                     .as_ref()
                     .map_or(String::new(), |it| format!("{it}/"));
@@ -186,7 +186,7 @@ impl Documents for Pypi {
 
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str> {
         match &document.view {
-            super::View::Pypi(View::Legacy { version }) => version.as_deref(),
+            super::View::Pypi(PypiView::Legacy { version }) => version.as_deref(),
             _ => None,
         }
     }
@@ -197,10 +197,10 @@ impl Documents for Pypi {
 
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         match (&input.document.view, &input.document.package) {
-            (super::View::Pypi(View::Project(form)), Some(package)) => {
+            (super::View::Pypi(PypiView::Project(form)), Some(package)) => {
                 render::project(input, package, *form)
             }
-            (super::View::Pypi(View::Legacy { .. }), Some(package)) => {
+            (super::View::Pypi(PypiView::Legacy { .. }), Some(package)) => {
                 legacy::render(input, package)
             }
             _ => Err(FormatError::shape("not a document of PyPI")),
@@ -210,7 +210,7 @@ impl Documents for Pypi {
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
         // Simple pages have relative addresses.
         match document.view {
-            super::View::Pypi(View::Legacy { .. }) => &address.base,
+            super::View::Pypi(PypiView::Legacy { .. }) => &address.base,
             _ => "",
         }
     }
@@ -363,7 +363,7 @@ impl StreamedIndex for Pypi {
 
     fn media_type(&self, document: &DocumentId) -> &'static str {
         match document.view {
-            super::View::Pypi(View::Index(form)) => form.media_type(),
+            super::View::Pypi(PypiView::Index(form)) => form.media_type(),
             _ => JSON_TYPE,
         }
     }
@@ -374,12 +374,12 @@ impl Prefetch for Pypi {
         vec![project(package)]
     }
 
-    fn leads_on(&self, target: &Target) -> bool {
-        leads::leads_on(target)
+    fn gives_hints(&self, target: &Target) -> bool {
+        hints::gives_hints(target)
     }
 
-    fn leads(&self, input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
-        leads::leads(input)
+    fn prefetch_hints(&self, input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
+        hints::prefetch_hints(input)
     }
 }
 

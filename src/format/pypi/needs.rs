@@ -3,14 +3,14 @@
 
 use serde::Deserialize;
 
-use super::leads::{requirement, requirements};
+use super::hints::{requirement, requirements};
 use crate::Need;
 use crate::problem::Problem;
 use crate::upload::{Readable, bounded_bytes, tar_entry, zip_entry};
 
-/// Of a file that is read for it.
+/// The longest file that is read out of an archive.
 const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Of a wheel's metadata, and twice its directory: there are wheels with tens of thousands of files.
+/// The bound on a wheel's metadata and twice its directory: there are wheels with tens of thousands of files.
 const WORDS_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 #[derive(Default, Deserialize)]

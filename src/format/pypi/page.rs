@@ -17,12 +17,12 @@ use crate::{FormatError, Upstream, date, path, text};
 
 /// A page of the simple index.
 #[derive(Debug)]
-pub struct Page {
+pub struct SimplePage {
     pub is_json: bool,
     /// Whether every reader of HTML sees the same links in it, each with its beginning and its end;
     /// what is not so is written anew instead of being edited.
     pub is_tidy: bool,
-    pub files: Vec<File>,
+    pub files: Vec<PageFile>,
     /// The `meta` of the JSON form, or what the HTML form says of it.
     pub meta: BTreeMap<String, Value>,
     pub name: Option<String>,
@@ -30,11 +30,11 @@ pub struct Page {
 
 /// One file of a page.
 #[derive(Debug)]
-pub struct File {
+pub struct PageFile {
     pub name: String,
     pub url: Url,
     pub digests: Expected,
-    /// As upstream spelled them: any algorithm, hexadecimal.
+    /// The digests by algorithm, in hexadecimal, as upstream spells them.
     pub hashes: BTreeMap<String, String>,
     pub requires_python: Option<String>,
     /// The reason, which may be empty.
@@ -52,7 +52,7 @@ pub struct File {
     pub addresses: Vec<Place>,
 }
 
-impl File {
+impl PageFile {
     /// The version that the file is of; empty where nothing says so, or where its name and its
     /// address say different things: installers go by either.
     pub fn version(&self, package: &PackageId) -> &str {
@@ -120,7 +120,7 @@ struct Entry<'a> {
 
 /// Reads a page in the form that it is in, whatever its media type says: there are mirrors that
 /// label one form as the other.
-pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
+pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
     let (_, text) = text::utf8(upstream.bytes)?;
     if upstream.media_type.contains("json") || text.trim_start().starts_with('{') {
         read_json(upstream)
@@ -129,7 +129,7 @@ pub fn read(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
     }
 }
 
-fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
+fn read_json(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
     let root = Node::object_document(upstream.bytes)?;
     let mut files = Vec::new();
     let listed = root
@@ -167,7 +167,7 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
             .filter_map(|name| object.get(name))
             .map(|node| node.range())
             .collect();
-        files.push(File {
+        files.push(PageFile {
             name: entry.filename.into_owned(),
             url,
             digests: digests(&entry.hashes),
@@ -188,7 +188,7 @@ fn read_json(upstream: &Upstream<'_>) -> Result<Page, FormatError> {
             addresses,
         });
     }
-    Ok(Page {
+    Ok(SimplePage {
         is_json: true,
         is_tidy: true,
         files,

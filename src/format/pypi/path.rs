@@ -1,13 +1,13 @@
-//! What PyPI's paths ask for.
+//! Reads PyPI's paths.
 
 use http::Method;
 
-use super::{Form, HTML_TYPE, JSON_TYPE, View, name};
+use super::{Form, HTML_TYPE, JSON_TYPE, PypiView, name};
 use crate::package::{AssetId, PackageId};
 use crate::problem::{Decider, Problem};
-use crate::{Ask, Change, DocumentId, Target, View as AnyView, path, query_of};
+use crate::{Change, ClientRequest, DocumentId, Target, View, path, query_of};
 
-pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
+pub fn parse(ask: &ClientRequest<'_>) -> Result<Target, Problem> {
     if ask.method == Method::POST {
         return match ask.rest {
             // twine, uv and the rest post to the address that they are given.
@@ -23,11 +23,11 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     match parts.as_slice() {
         ["simple"] if !ask.rest.ends_with('/') => Ok(Target::Redirect("simple/".to_owned())),
-        ["simple"] => Ok(document(None, View::Index(form(ask)))),
+        ["simple"] => Ok(document(None, PypiView::Index(form(ask)))),
         ["simple", project] => {
             let package = name::parse(project)?;
             if package.name() == *project && ask.rest.ends_with('/') {
-                Ok(document(Some(package), View::Project(form(ask))))
+                Ok(document(Some(package), PypiView::Project(form(ask))))
             } else {
                 Ok(Target::Redirect(format!("simple/{}/", package.name())))
             }
@@ -49,19 +49,19 @@ pub fn parse(ask: &Ask<'_>) -> Result<Target, Problem> {
 fn legacy(project: &str, version: Option<String>) -> Result<Target, Problem> {
     Ok(document(
         Some(name::parse(project)?),
-        View::Legacy { version },
+        PypiView::Legacy { version },
     ))
 }
 
-fn document(package: Option<PackageId>, view: View) -> Target {
+fn document(package: Option<PackageId>, view: PypiView) -> Target {
     Target::Document(DocumentId {
         package,
-        view: AnyView::Pypi(view),
+        view: View::Pypi(view),
     })
 }
 
 /// The form that the client likes best (PEP 691: `Accept`, or `?format=`).
-fn form(ask: &Ask<'_>) -> Form {
+fn form(ask: &ClientRequest<'_>) -> Form {
     let named = query_of(ask.query).remove("format");
     let accept = named.as_deref().unwrap_or(ask.accept);
     let mut best = (Form::PlainHtml, 0.0f32);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn ask(rest: &str, accept: &str) -> Result<Target, Problem> {
-        parse(&Ask {
+        parse(&ClientRequest {
             method: &Method::GET,
             rest,
             query: None,
@@ -125,7 +125,7 @@ mod tests {
             let package = Some(name::parse("foo").unwrap());
             assert_eq!(
                 ask("simple/foo/", accept).unwrap(),
-                document(package, View::Project(form)),
+                document(package, PypiView::Project(form)),
                 "{accept}"
             );
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::page::{self, File, Page};
+use super::page::{self, PageFile, SimplePage};
 use super::version::normalised;
 use super::{Form, address};
 use crate::edit::Edits;
@@ -43,16 +43,16 @@ pub fn project(
     })
 }
 
-fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
+fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &PageFile) -> bool {
     shows(input, package, file, "")
 }
 
 /// Whether the file's metadata, which the page promises beside it, can be had.
-fn has_metadata(input: &RenderInput<'_>, package: &PackageId, file: &File) -> bool {
+fn has_metadata(input: &RenderInput<'_>, package: &PackageId, file: &PageFile) -> bool {
     file.metadata.is_none() || shows(input, package, file, ".metadata")
 }
 
-fn shows(input: &RenderInput<'_>, package: &PackageId, file: &File, ending: &str) -> bool {
+fn shows(input: &RenderInput<'_>, package: &PackageId, file: &PageFile, ending: &str) -> bool {
     let is_permitted = input.shows.is_none_or(|shows| {
         shows(Subject::File {
             file: &format!("{}{ending}", address::file(&file.url)),
@@ -62,7 +62,7 @@ fn shows(input: &RenderInput<'_>, package: &PackageId, file: &File, ending: &str
     is_permitted && address::is_fetchable(&file.url)
 }
 
-fn left<'a>(page: &'a Page, shown: &'a [bool]) -> impl Iterator<Item = &'a File> {
+fn left<'a>(page: &'a SimplePage, shown: &'a [bool]) -> impl Iterator<Item = &'a PageFile> {
     page.files
         .iter()
         .zip(shown)
@@ -73,7 +73,7 @@ fn left<'a>(page: &'a Page, shown: &'a [bool]) -> impl Iterator<Item = &'a File>
 fn edit_json(
     input: &RenderInput<'_>,
     package: &PackageId,
-    page: &Page,
+    page: &SimplePage,
     shown: &[bool],
 ) -> Result<Option<Vec<u8>>, FormatError> {
     let mut edits = Edits::new();
@@ -91,7 +91,7 @@ fn edit_json(
         // PEP 700: the list of versions must agree with what is left, though it may name
         // versions that never had a file.
         if let Some(versions) = Node::object_document(input.upstream.bytes)?.get("versions") {
-            let version = |file: &File| normalised(file.version(package)).into_owned();
+            let version = |file: &PageFile| normalised(file.version(package)).into_owned();
             let all: BTreeSet<_> = page.files.iter().map(version).collect();
             let left: BTreeSet<_> = left(page, shown).map(version).collect();
             let versions = versions.elements()?;
@@ -108,7 +108,7 @@ fn edit_json(
     Ok(edits.apply(input.upstream.bytes))
 }
 
-fn edit_html(input: &RenderInput<'_>, page: &Page, shown: &[bool]) -> Option<Vec<u8>> {
+fn edit_html(input: &RenderInput<'_>, page: &SimplePage, shown: &[bool]) -> Option<Vec<u8>> {
     let mut edits = Edits::new();
     for (file, shown) in page.files.iter().zip(shown) {
         if !shown {
@@ -149,7 +149,7 @@ fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-fn write_json(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
+fn write_json(package: &PackageId, page: &SimplePage, shown: &[bool]) -> Vec<u8> {
     let files: Vec<Value> = left(page, shown).map(file_json).collect();
     let mut meta: Map<String, Value> = page.meta.clone().into_iter().collect();
     // Without sizes and dates (PEP 700) the page is of the first version, whatever the HTML said.
@@ -163,7 +163,7 @@ fn write_json(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
     .into_bytes()
 }
 
-fn file_json(file: &File) -> Value {
+fn file_json(file: &PageFile) -> Value {
     let mut entry = json!({
         "filename": file.name,
         "url": address::relative(&file.url),
@@ -207,7 +207,7 @@ fn file_json(file: &File) -> Value {
     entry
 }
 
-fn write_html(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
+fn write_html(package: &PackageId, page: &SimplePage, shown: &[bool]) -> Vec<u8> {
     let title = escaped(page.name.as_deref().unwrap_or(package.name()));
     let mut html = String::from("<!DOCTYPE html>\n<html>\n  <head>\n");
     html.push_str("    <meta name=\"pypi:repository-version\" content=\"1.0\">\n");
@@ -228,7 +228,7 @@ fn write_html(package: &PackageId, page: &Page, shown: &[bool]) -> Vec<u8> {
     html.into_bytes()
 }
 
-fn anchor(file: &File) -> String {
+fn anchor(file: &PageFile) -> String {
     let mut attributes = String::new();
     let mut set = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -262,8 +262,8 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::pypi::{View, name};
-    use crate::{Address, DocumentId, Upstream, View as AnyView};
+    use crate::pypi::{PypiView, name};
+    use crate::{Address, DocumentId, Upstream, View};
 
     const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -288,7 +288,7 @@ mod tests {
         let package = name::parse("foo").unwrap();
         let document = DocumentId {
             package: Some(package),
-            view: AnyView::Pypi(View::Project(form)),
+            view: View::Pypi(PypiView::Project(form)),
         };
         let shows = |subject: Subject<'_>| !matches!(subject, Subject::File { version, .. } if Some(version) == hide);
         let input = RenderInput {

@@ -59,8 +59,8 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     if !form_version.is_empty() && Version::from_str(form_version).ok().as_ref() != Some(&version) {
         return Err(differs("the form", form_version));
     }
-    // Of a source distribution the metadata may change when it is built, unless it says that it
-    // does not (PEP 643).
+    // A source distribution's metadata may change when it is built, unless it says that it does not
+    // (PEP 643).
     let is_fixed = is_wheel
         || (metadata_version(&first("Metadata-Version")) >= (2, 2)
             && headers.get_first_header("Dynamic").is_none());

@@ -50,7 +50,7 @@ impl Rule {
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct RuleQuestion<'a> {
     pub package: &'a PackageId,
     pub version: &'a str,
     pub published: Option<Timestamp>,
@@ -95,12 +95,12 @@ impl Ruling {
 
 /// A ruling and the rule that made it; none where no rule matched.
 #[derive(Clone, Debug)]
-pub struct Decision<'a> {
+pub struct RuleDecision<'a> {
     pub rule: Option<&'a Rule>,
     pub ruling: Ruling,
 }
 
-impl Decision<'_> {
+impl RuleDecision<'_> {
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.ruling == Ruling::Allowed
@@ -108,7 +108,7 @@ impl Decision<'_> {
 
     /// # Errors
     /// The refusal as the client reads it, where the ruling is one.
-    pub fn permit(&self, question: &Question<'_>) -> Result<(), Problem> {
+    pub fn permit(&self, question: &RuleQuestion<'_>) -> Result<(), Problem> {
         let Some(reason) = self.ruling.reason() else {
             return Ok(());
         };
@@ -245,7 +245,7 @@ impl Rules {
     }
 
     #[must_use]
-    pub fn decide(&self, question: &Question<'_>, now: Timestamp) -> Decision<'_> {
+    pub fn decide(&self, question: &RuleQuestion<'_>, now: Timestamp) -> RuleDecision<'_> {
         for rule in self.rules.iter().filter(|rule| rule.in_force(now)) {
             for pattern in rule
                 .packages
@@ -263,13 +263,13 @@ impl Rules {
                         opens: None,
                     },
                 };
-                return Decision {
+                return RuleDecision {
                     rule: Some(rule),
                     ruling,
                 };
             }
         }
-        Decision {
+        RuleDecision {
             rule: None,
             ruling: Ruling::Allowed,
         }
@@ -286,7 +286,7 @@ impl Rules {
     }
 }
 
-fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
+fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
     let denied = |why: String, opens| Ruling::Denied { why, opens };
     if rule.action == Action::Deny {
         let why = rule.reason.clone().unwrap_or_else(|| "denied".to_owned());
@@ -309,7 +309,7 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
     {
         return denied(
             format!(
-                "published on {published}, later than not_after {not_after}{}",
+                "published on {published}, and the rule allows nothing that was published after {not_after}{}",
                 rule.because()
             ),
             None,
@@ -323,9 +323,9 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
             let age = Duration::try_from(now.duration_since(published)).unwrap_or_default();
             return denied(
                 format!(
-                    "published {} ago, min_age is {}{}",
+                    "published {} ago, and the rule holds versions back for {}{}",
                     coarse(age),
-                    humantime::format_duration(min_age),
+                    exact(min_age),
                     rule.because()
                 ),
                 opens,
@@ -335,15 +335,29 @@ fn rule_on(rule: &Rule, question: &Question<'_>, now: Timestamp) -> Ruling {
     Ruling::Allowed
 }
 
-/// A duration in its largest unit.
+/// A duration in its largest unit, rounded down: `4 hours`.
 fn coarse(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
+    match seconds {
+        0..60 => counted(seconds, "second"),
+        60..3600 => counted(seconds / 60, "minute"),
+        3600..172_800 => counted(seconds / 3600, "hour"),
+        _ => counted(seconds / 86_400, "day"),
+    }
+}
+
+/// A duration in the largest unit that it is a multiple of: `900 days`, `36 hours`.
+fn exact(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        _ if seconds.is_multiple_of(86_400) => counted(seconds / 86_400, "day"),
+        _ if seconds.is_multiple_of(3600) => counted(seconds / 3600, "hour"),
+        _ if seconds.is_multiple_of(60) => counted(seconds / 60, "minute"),
+        _ => counted(seconds, "second"),
+    }
+}
+
+fn counted(count: u64, unit: &str) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -429,7 +443,7 @@ mod tests {
             ("left-pad", "1.4.0", None, "quarantine", false),
         ] {
             let package = npm(name);
-            let question = Question {
+            let question = RuleQuestion {
                 package: &package,
                 version,
                 published: published.map(at),
@@ -445,7 +459,7 @@ mod tests {
     #[test]
     fn an_exception_ends_with_its_expiry() {
         let package = npm("left-pad");
-        let question = Question {
+        let question = RuleQuestion {
             package: &package,
             version: "1.3.0",
             published: None,
@@ -466,7 +480,7 @@ mod tests {
     #[test]
     fn a_refusal_says_who_why_and_until_when() {
         let package = npm("left-pad");
-        let question = Question {
+        let question = RuleQuestion {
             package: &package,
             version: "1.4.0",
             published: Some(at("2026-05-09T20:00:00Z")),
@@ -479,10 +493,23 @@ mod tests {
             .unwrap_err();
         assert!(
             problem.sentence().starts_with(
-                "left-pad 1.4.0 is held back by rule \"quarantine\": published 4 hours ago, min_age is 3days. It opens on 12 May 2026"
+                "left-pad 1.4.0 is held back by rule \"quarantine\": published 4 hours ago, and the rule holds versions back for 3 days. It opens on 12 May 2026"
             ),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn a_rules_time_is_said_as_it_was_written() {
+        for (seconds, said) in [
+            (86_400, "1 day"),
+            (900 * 86_400, "900 days"),
+            (36 * 3600, "36 hours"),
+            (90 * 60, "90 minutes"),
+            (61, "61 seconds"),
+        ] {
+            assert_eq!(exact(Duration::from_secs(seconds)), said);
+        }
     }
 
     #[test]

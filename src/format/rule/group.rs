@@ -213,7 +213,7 @@ impl fmt::Display for GroupPattern {
 
 /// How a version comes into a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum WayIn {
     Publish,
     /// From a connection.
     ExternalUpstream,
@@ -221,7 +221,7 @@ pub enum Entry {
     InternalUpstream,
 }
 
-impl Entry {
+impl WayIn {
     pub const ALL: [Self; 3] = [
         Self::ExternalUpstream,
         Self::InternalUpstream,
@@ -310,19 +310,19 @@ impl Settings {
     }
 
     #[must_use]
-    pub fn of(&self, entry: Entry) -> &Setting {
+    pub fn of(&self, entry: WayIn) -> &Setting {
         match entry {
-            Entry::Publish => &self.publish,
-            Entry::ExternalUpstream => &self.external_upstream,
-            Entry::InternalUpstream => &self.internal_upstream,
+            WayIn::Publish => &self.publish,
+            WayIn::ExternalUpstream => &self.external_upstream,
+            WayIn::InternalUpstream => &self.internal_upstream,
         }
     }
 
-    pub fn of_mut(&mut self, entry: Entry) -> &mut Setting {
+    pub fn of_mut(&mut self, entry: WayIn) -> &mut Setting {
         match entry {
-            Entry::Publish => &mut self.publish,
-            Entry::ExternalUpstream => &mut self.external_upstream,
-            Entry::InternalUpstream => &mut self.internal_upstream,
+            WayIn::Publish => &mut self.publish,
+            WayIn::ExternalUpstream => &mut self.external_upstream,
+            WayIn::InternalUpstream => &mut self.internal_upstream,
         }
     }
 }
@@ -380,7 +380,7 @@ pub struct Entrance<'a> {
 impl Entrance<'_> {
     /// Whether versions may come into the repository that way.
     #[must_use]
-    pub fn admits(&self, entry: Entry, repository: &str) -> bool {
+    pub fn admits(&self, entry: WayIn, repository: &str) -> bool {
         if self.association == Association::Weak {
             return false;
         }
@@ -450,7 +450,7 @@ impl Groups {
 
     /// What holds of a way into the group's packages, and the group that says it.
     #[must_use]
-    pub fn effective<'a>(&'a self, group: &'a Group, entry: Entry) -> (&'a Setting, &'a Group) {
+    pub fn effective<'a>(&'a self, group: &'a Group, entry: WayIn) -> (&'a Setting, &'a Group) {
         let mut group = group;
         while group.settings.of(entry).mode == Mode::Inherit
             && let Some(above) = self.parent(&group.pattern)
@@ -665,12 +665,12 @@ mod tests {
         let groups = Groups::new(vec![wide, narrow]);
         let package = package("npm:@space/ui");
         let entrance = groups.entrance(&package).unwrap();
-        assert!(entrance.admits(Entry::Publish, "team"));
-        assert!(!entrance.admits(Entry::Publish, "other"));
-        assert!(!entrance.admits(Entry::ExternalUpstream, "team"));
-        assert!(entrance.admits(Entry::InternalUpstream, "team"));
+        assert!(entrance.admits(WayIn::Publish, "team"));
+        assert!(!entrance.admits(WayIn::Publish, "other"));
+        assert!(!entrance.admits(WayIn::ExternalUpstream, "team"));
+        assert!(entrance.admits(WayIn::InternalUpstream, "team"));
         let narrow = groups.get("/npm/space/*").unwrap();
-        let (setting, from) = groups.effective(narrow, Entry::ExternalUpstream);
+        let (setting, from) = groups.effective(narrow, WayIn::ExternalUpstream);
         assert_eq!(
             (setting.mode, from.pattern.as_str()),
             (Mode::Block, "/npm/*")
@@ -678,7 +678,7 @@ mod tests {
         let variation = crate::package("npm:@Space/ui").unwrap();
         let entrance = groups.entrance(&variation).unwrap();
         assert!(
-            !entrance.admits(Entry::Publish, "team"),
+            !entrance.admits(WayIn::Publish, "team"),
             "a variation comes in nowhere"
         );
     }

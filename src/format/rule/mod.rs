@@ -5,9 +5,9 @@ mod group;
 mod origin;
 mod pattern;
 
-pub use decide::{Action, Concern, Decision, Question, Rule, Rules, Ruling};
+pub use decide::{Action, Concern, Rule, RuleDecision, RuleQuestion, Rules, Ruling};
 pub use group::{
-    Association, Entrance, Entry, Group, GroupPattern, Groups, Mode, NoPattern, Settings,
+    Association, Entrance, Group, GroupPattern, Groups, Mode, NoPattern, Settings, WayIn,
 };
-pub use origin::{Control, OriginRule, OriginRules, Restrictions, Way};
+pub use origin::{OriginControl, OriginRule, OriginRules, Restrictions, Way};
 pub use pattern::{Pattern, PatternError};

@@ -55,13 +55,13 @@ pub struct OriginRules(Vec<OriginRule>);
 
 /// What may be done to a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Control<'a> {
+pub struct OriginControl<'a> {
     pub publish: Way,
     pub upstream: Way,
     from: Option<&'a [String]>,
 }
 
-impl Control<'_> {
+impl OriginControl<'_> {
     /// Whether versions may come from the connection of that name.
     #[must_use]
     pub fn takes_from(&self, connection: &str) -> bool {
@@ -99,7 +99,7 @@ impl OriginRules {
         package: &PackageId,
         said: Option<Restrictions>,
         seen: Option<Origin>,
-    ) -> Control<'_> {
+    ) -> OriginControl<'_> {
         let rule = self
             .0
             .iter()
@@ -111,7 +111,7 @@ impl OriginRules {
                 Way::Allow
             }
         };
-        Control {
+        OriginControl {
             publish: rule
                 .and_then(|rule| rule.publish)
                 .or(said.map(|said| said.publish))

@@ -8,19 +8,19 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 
-use super::range::{self, Wanted};
-use super::{Answer, Body, Head};
+use super::range::{self, WantedRange};
+use super::{Answer, Body, RequestHead};
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::repository::{AssetBody, AssetReply};
-use crate::server::ready::{Again, Source};
+use crate::server::response_cache::{HeldBytes, Replay};
 use crate::store::{Arrival, Pieces};
 use crate::task::Tasks;
 
-pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
+pub fn asset(head: &RequestHead<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
     let (etag, size) = match &reply.body {
         AssetBody::Stored(blob) => (Some(etag_of(blob.id())), Some(blob.size())),
-        // What the bytes are is known at their end alone.
+        // The digest, and with it the validator, is known only when all bytes are there.
         AssetBody::Arriving(arrival) => (arrival.blob().map(etag_of), arrival.head.size),
         AssetBody::Passing(pass) => (None, pass.head.size),
     };
@@ -33,26 +33,26 @@ pub fn asset(head: &Head<'_>, reply: AssetReply, tasks: &Tasks) -> Answer {
         Some(size) if can_range && range_holds(head, etag.as_deref(), last_modified) => {
             range::parse(head.text(RANGE), size)
         }
-        _ => Wanted::Whole,
+        _ => WantedRange::Whole,
     };
     let mut answer = match wanted {
         _ if held => Answer::new(StatusCode::NOT_MODIFIED, Body::empty()),
-        Wanted::Nothing => {
+        WantedRange::Nothing => {
             let mut answer = Answer::new(StatusCode::RANGE_NOT_SATISFIABLE, Body::empty());
             answer.header(CONTENT_RANGE, &format!("bytes */{}", size.unwrap_or(0)));
             answer
         }
-        Wanted::Whole => {
-            let again = again(&reply);
+        WantedRange::Whole => {
+            let replay = replay(&reply);
             let content = body(head, reply.body, 0, size, size, tasks);
             let mut answer = Answer::new(StatusCode::OK, content);
-            answer.again = again;
+            answer.replay = replay;
             if let Some(size) = size {
                 answer.header(CONTENT_LENGTH, &size.to_string());
             }
             answer
         }
-        Wanted::Part { first, last } => {
+        WantedRange::Part { first, last } => {
             let length = last - first + 1;
             let content = body(head, reply.body, first, Some(last + 1), Some(length), tasks);
             let mut answer = Answer::new(StatusCode::PARTIAL_CONTENT, content);
@@ -88,25 +88,25 @@ fn etag_of(blob: BlobId) -> String {
 }
 
 /// Whether `If-Range` lets the range stand (RFC 9110 §13.1.5).
-fn range_holds(head: &Head<'_>, etag: Option<&str>, last_modified: Option<&str>) -> bool {
+fn range_holds(head: &RequestHead<'_>, etag: Option<&str>, last_modified: Option<&str>) -> bool {
     let condition = head.text(IF_RANGE);
     condition.is_empty() || Some(condition) == etag || Some(condition) == last_modified
 }
 
 /// Bytes that are here and stay for a while may be given again.
-fn again(reply: &AssetReply) -> Option<Again> {
+fn replay(reply: &AssetReply) -> Option<Replay> {
     let AssetBody::Stored(blob) = &reply.body else {
         return None;
     };
-    Some(Again {
-        lasting: reply.lasting.clone()?,
-        source: Source::Blob(blob.downgrade()),
+    Some(Replay {
+        reuse: reply.reuse.clone()?,
+        source: HeldBytes::Blob(blob.downgrade()),
         blob: Some(blob.id()),
     })
 }
 
 fn body(
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     content: AssetBody,
     start: u64,
     end: Option<u64>,

@@ -8,14 +8,14 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 
 use crate::problem::Problem;
-use crate::server::account::Account;
+use crate::server::account::AnswerAccount;
 use crate::store::Blob;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
 
 enum Content {
     Whole(Bytes),
-    /// Of a stored blob, which the kernel sends.
+    /// A part of a stored blob, which the kernel sends.
     Pages {
         blob: Blob,
         at: u64,
@@ -31,7 +31,7 @@ enum Content {
 pub struct Body {
     content: Content,
     sent: u64,
-    account: Option<Account>,
+    account: Option<AnswerAccount>,
 }
 
 impl Body {
@@ -73,7 +73,7 @@ impl Body {
     }
 
     /// Closes `account` when the body has ended or is dropped.
-    pub fn accounted(mut self, account: Account) -> Self {
+    pub fn accounted(mut self, account: AnswerAccount) -> Self {
         self.account = Some(account);
         self
     }

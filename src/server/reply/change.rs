@@ -1,4 +1,4 @@
-//! What became of a publish, in the words that the format's clients expect.
+//! Answers to publishes, in the form that each format's clients expect.
 
 use futures_util::StreamExt as _;
 use http::StatusCode;
@@ -40,7 +40,7 @@ pub fn forwarded(forwarded: Forwarded, format: Format) -> Answer {
                         .to_string()
                         .into(),
                 ),
-                // What tools of Python do not take for success.
+                // Python's tools take 202 for a failure.
                 Format::Pypi => text(StatusCode::OK, &format!("{said}\n")),
                 _ => text(StatusCode::ACCEPTED, &format!("{said}\n")),
             };

@@ -9,14 +9,14 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, VARY};
 use tokio::sync::mpsc;
 
-use super::{Answer, Body, Head, whole};
+use super::{Answer, Body, RequestHead, whole};
 use crate::clock;
-use crate::fetch::{Content, Document};
+use crate::fetch::{Document, DocumentContent};
 use crate::format::{DocumentId, StreamInput, StreamedIndex};
 use crate::package::{Algorithm, BlobId, Digester, PackageId};
 use crate::problem::{Decider, Problem};
 use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
-use crate::server::ready::{Again, Source};
+use crate::server::response_cache::{HeldBytes, Replay};
 use crate::store::Blob;
 use crate::task::Tasks;
 
@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 4;
 
 pub fn document(
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     reply: DocumentReply,
     id: &DocumentId,
     snapshot: &Arc<Snapshot>,
@@ -40,7 +40,7 @@ pub fn document(
             index,
         } => {
             let content_type = index.media_type(id);
-            // Of what it is made of, and the form that it is made in.
+            // The validator covers the sources' bytes and the form of the rendering.
             let names = BlobId::of(own.join(",").as_bytes());
             let of = document
                 .as_ref()
@@ -65,9 +65,9 @@ pub fn document(
             let mut answer = if head.holds(&rendered.etag, last_modified) {
                 Answer::new(StatusCode::NOT_MODIFIED, Body::empty())
             } else {
-                let again = reply.lasting.map(|lasting| Again {
-                    lasting,
-                    source: Source::Rendered(Arc::downgrade(&rendered)),
+                let replay = reply.reuse.map(|reuse| Replay {
+                    reuse,
+                    source: HeldBytes::Rendered(Arc::downgrade(&rendered)),
                     blob: reply.of,
                 });
                 let mut answer = whole(
@@ -78,7 +78,7 @@ pub fn document(
                 if let Some(encoding) = &rendered.encoding {
                     answer.header(CONTENT_ENCODING, encoding);
                 }
-                answer.again = again;
+                answer.replay = replay;
                 answer
             };
             answer.validators(&rendered.etag, last_modified);
@@ -86,7 +86,7 @@ pub fn document(
         }
     };
     answer.header(VARY, "Accept, Accept-Encoding");
-    // What a document shows may change with a rule: clients ask, and are told 304.
+    // A rule may change the document at any time, so clients have to ask each time (and get 304).
     answer.header(CACHE_CONTROL, "no-cache");
     answer.cached(reply.cached)
 }
@@ -106,8 +106,10 @@ fn streamed(
         let (blob, media_type) = match &document {
             Some(document) => {
                 let blob = match &document.content {
-                    Content::Stored(blob) => blob.clone(),
-                    Content::Passing(bytes) => Blob::in_memory(document.row.blob, bytes.clone()),
+                    DocumentContent::Stored(blob) => blob.clone(),
+                    DocumentContent::Passing(bytes) => {
+                        Blob::in_memory(document.row.blob, bytes.clone())
+                    }
                 };
                 (blob, document.row.media_type.as_str())
             }

@@ -1,4 +1,4 @@
-//! Answers: statuses, validators, ranges, `Cache-Status`.
+//! Builds answers: statuses, validators, ranges, `Cache-Status`.
 
 mod asset;
 mod body;
@@ -23,7 +23,7 @@ pub use problem::problem;
 
 use super::credential::CredentialHeaders;
 use super::peer::Peer;
-use super::ready::Again;
+use super::response_cache::Replay;
 use crate::fetch::Outcome;
 use crate::problem::{Kind, Problem};
 use crate::repository::Cached;
@@ -31,8 +31,8 @@ use crate::repository::Cached;
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What of a request's head an answer depends on.
-pub struct Head<'a> {
+/// The parts of a request's head that its answer depends on.
+pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// All but what is `presented`.
     pub headers: &'a HeaderMap,
@@ -40,7 +40,7 @@ pub struct Head<'a> {
     pub peer: Peer,
 }
 
-impl Head<'_> {
+impl RequestHead<'_> {
     pub fn text(&self, name: HeaderName) -> &str {
         self.headers
             .get(name)
@@ -63,10 +63,10 @@ impl Head<'_> {
     }
 }
 
-/// What an answer came of.
+/// How a request was answered: the word for it in the access log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerOutcome {
-    /// What the cache did.
+    /// The cache's outcome, for a document or an asset.
     Cache(Outcome),
     Problem(Kind),
     Published,
@@ -105,8 +105,8 @@ pub struct Answer {
     /// For the access line and the counters.
     pub outcome: AnswerOutcome,
     pub cached: Option<Cached>,
-    /// What it is made of, where it may be given again.
-    pub again: Option<Again>,
+    /// For the response cache; `None` where the answer may not be given again.
+    pub replay: Option<Replay>,
 }
 
 impl Answer {
@@ -117,7 +117,7 @@ impl Answer {
             response,
             outcome: AnswerOutcome::Plain,
             cached: None,
-            again: None,
+            replay: None,
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
             (IF_MODIFIED_SINCE, "yesterday", false),
         ] {
             let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
-            let head = Head {
+            let head = RequestHead {
                 method: &Method::GET,
                 headers: &headers,
                 presented: &CredentialHeaders::default(),

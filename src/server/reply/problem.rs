@@ -37,7 +37,7 @@ pub fn problem(problem: &Problem, format: Option<Format>) -> Answer {
     if let Ok(reason) = ReasonPhrase::try_from(one_line(&problem.sentence()).into_bytes()) {
         answer.response.extensions_mut().insert(reason);
     }
-    // What another Larder before this one passes on as it is.
+    // Another Larder in front of this one passes these headers on unchanged.
     if problem.kind == Kind::Denied {
         answer.header(DECIDER.clone(), &one_line(&problem.decider.to_string()));
     }

@@ -56,7 +56,7 @@ struct FileRow {
 
 /// A package of which files came through a connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromRow)]
-pub struct Pulled {
+pub struct PulledPackage {
     pub connection: String,
     /// `npm:@scope/name`.
     pub package: String,
@@ -64,11 +64,11 @@ pub struct Pulled {
 
 /// The catalog's assets.
 #[derive(Clone)]
-pub struct Assets {
+pub struct CatalogAssets {
     pub(super) pool: SqlitePool,
 }
 
-impl Assets {
+impl CatalogAssets {
     /// The asset's row, whether or not its bytes are still here.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Assets {
         Ok(rows.into_iter().map(summary).collect())
     }
 
-    /// What was pulled through of the package: version, file, size, and the blob's name.
+    /// The package's files that were fetched: version, file, size, and the blob's name.
     ///
     /// # Errors
     /// Where the database fails.
@@ -164,9 +164,9 @@ impl Assets {
     /// Where the database fails.
     pub async fn packages_here(
         &self,
-        after: Option<&Pulled>,
+        after: Option<&PulledPackage>,
         limit: usize,
-    ) -> Result<Vec<Pulled>, Error> {
+    ) -> Result<Vec<PulledPackage>, Error> {
         let (connection, package) =
             after.map_or(("", ""), |it| (it.connection.as_str(), it.package.as_str()));
         let pulled = sqlx::query_as(
@@ -217,7 +217,7 @@ impl Assets {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn packages_since(&self, since: i64) -> Result<Vec<Pulled>, Error> {
+    pub async fn packages_since(&self, since: i64) -> Result<Vec<PulledPackage>, Error> {
         let sql = "SELECT DISTINCT connection, package FROM asset WHERE first_seen >= ?";
         Ok(sqlx::query_as(sql)
             .bind(since)
@@ -267,7 +267,7 @@ impl Assets {
     }
 }
 
-/// What is said of an asset that was kept.
+/// The result of recording an asset.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct KeptAsset {
     /// It is the first of its version.

@@ -71,8 +71,8 @@ impl Blobs {
         Ok(size.map(|size| size.0))
     }
 
-    /// Lets the blob be evicted; its size, where it was kept.
-    pub(in crate::store) async fn let_go(&self, id: BlobId) -> Result<Option<u64>, Error> {
+    /// Lets the blob be evicted. Returns its size if it was kept until now.
+    pub(in crate::store) async fn make_evictable(&self, id: BlobId) -> Result<Option<u64>, Error> {
         let sql = "UPDATE blob SET kept = 0 WHERE id = ? AND kept = 1 RETURNING size";
         let size: Option<Count> = sqlx::query_scalar(sql)
             .bind(Column(id))
@@ -276,7 +276,7 @@ impl Blobs {
         Ok(rows.into_iter().map(|(id, size)| (id.0, size.0)).collect())
     }
 
-    /// What is never evicted: how many files there are, and their bytes.
+    /// The number of files that are never evicted, and their bytes.
     ///
     /// # Errors
     /// Where the database fails.

@@ -17,7 +17,7 @@ pub struct DocumentRow {
     pub media_type: String,
     pub etag: Option<String>,
     pub last_modified: Option<String>,
-    /// What `http-cache-semantics` knows, as JSON.
+    /// The state of `http-cache-semantics`, as JSON.
     pub policy: String,
     /// When these bytes came, and when upstream last vouched for them; seconds since 1970.
     pub fetched_at: i64,
@@ -40,11 +40,11 @@ pub struct StoredDocument {
 
 /// The catalog's documents.
 #[derive(Clone)]
-pub struct Documents {
+pub struct CatalogDocuments {
     pub(super) pool: SqlitePool,
 }
 
-impl Documents {
+impl CatalogDocuments {
     /// The document's row.
     ///
     /// # Errors

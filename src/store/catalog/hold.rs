@@ -28,7 +28,7 @@ pub struct Pin {
     pub since: i64,
 }
 
-/// What holds rows that are still to come.
+/// Rules that hold rows which do not exist yet.
 #[derive(Default)]
 struct HoldRules {
     pins: ArcSwap<Vec<Pattern>>,

@@ -1,4 +1,4 @@
-//! What was asked for on which day, by whom, and what came from outside.
+//! Daily counts: requests per repository, fetches per connection, and who took which version.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, SqlitePool};
@@ -6,13 +6,13 @@ use sqlx::{FromRow, SqlitePool};
 use crate::clock;
 use crate::config;
 use crate::store::sql::{Count, Error};
-use crate::telemetry::{Page, Who};
+use crate::telemetry::{LedgerPage, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// What a repository was asked for on one day.
+/// The requests to a repository on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
-pub struct Traffic {
+pub struct TrafficOfDay {
     /// Days since 1970.
     pub day: i64,
     pub repository: String,
@@ -28,9 +28,9 @@ pub struct Traffic {
     pub served: u64,
 }
 
-/// What came from a connection on one day.
+/// The fetches from one connection on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
-pub struct Egress {
+pub struct EgressOfDay {
     /// Days since 1970.
     pub day: i64,
     pub connection: String,
@@ -42,7 +42,7 @@ pub struct Egress {
     pub bytes: u64,
 }
 
-/// Who took a version on one day.
+/// One user's pulls of a version on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Pull {
     /// Days since 1970.
@@ -82,8 +82,8 @@ impl Reports {
     /// Adds what was counted to today's lines; who pulls beyond the bound goes, the oldest first.
     pub(in crate::store) async fn add(
         &self,
-        page: Page,
-        bounds: &config::Report,
+        page: LedgerPage,
+        bounds: &config::ReportSettings,
     ) -> Result<(), Error> {
         let now = clock::unix_now();
         let day = now.div_euclid(DAY_SECONDS);
@@ -160,7 +160,7 @@ impl Reports {
     /// Lines older than they are remembered; says how many there are, or were.
     pub(in crate::store) async fn old_lines(
         &self,
-        bounds: &config::Report,
+        bounds: &config::ReportSettings,
         forgets: bool,
     ) -> Result<u64, Error> {
         let keep = i64::try_from(bounds.keep.as_secs()).unwrap_or(i64::MAX);
@@ -183,11 +183,11 @@ impl Reports {
         Ok(count)
     }
 
-    /// What repositories were asked for in the last days, today among them.
+    /// The requests to repositories in the last days, including today.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn traffic(&self, days: u32) -> Result<Vec<Traffic>, Error> {
+    pub async fn traffic(&self, days: u32) -> Result<Vec<TrafficOfDay>, Error> {
         let lines = sqlx::query_as(
             "SELECT day, repository, format, requests, hits, failures, served FROM traffic WHERE day > ? \
              ORDER BY day, repository, format",
@@ -198,11 +198,11 @@ impl Reports {
         Ok(lines)
     }
 
-    /// What came from connections in the last days, today among them.
+    /// The fetches from connections in the last days, including today.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn egress(&self, days: u32) -> Result<Vec<Egress>, Error> {
+    pub async fn egress(&self, days: u32) -> Result<Vec<EgressOfDay>, Error> {
         let lines = sqlx::query_as(
             "SELECT day, connection, format, fetches, bytes FROM egress WHERE day > ? ORDER BY day, connection",
         )
@@ -212,7 +212,7 @@ impl Reports {
         Ok(lines)
     }
 
-    /// Who took which version of the package, the latest first.
+    /// The pulls of the package's versions, the latest first.
     ///
     /// # Errors
     /// Where the database fails.

@@ -22,9 +22,9 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub use alias::Aliases;
-pub use asset::{AssetKey, AssetRow, Assets, Pulled};
+pub use asset::{AssetKey, AssetRow, CatalogAssets, PulledPackage};
 pub use blob::Blobs;
-pub use document::{DocumentRow, Documents, StoredDocument};
+pub use document::{CatalogDocuments, DocumentRow, StoredDocument};
 pub use hold::Holds;
 pub use ledger::Reports;
 pub use progress::LongWork;
@@ -39,9 +39,9 @@ use wish::WishRows;
 pub struct Catalog {
     pool: SqlitePool,
     aliases: Aliases,
-    assets: Assets,
+    assets: CatalogAssets,
     blobs: Blobs,
-    documents: Documents,
+    documents: CatalogDocuments,
     holds: Holds,
     publish_dates: PublishDates,
     reports: Reports,
@@ -71,9 +71,9 @@ impl Catalog {
             .map_err(sql::Error::from)?;
         Ok(Self {
             aliases: Aliases { pool: pool.clone() },
-            assets: Assets { pool: pool.clone() },
+            assets: CatalogAssets { pool: pool.clone() },
             blobs: Blobs { pool: pool.clone() },
-            documents: Documents { pool: pool.clone() },
+            documents: CatalogDocuments { pool: pool.clone() },
             holds: Holds::open(pool.clone()).await?,
             publish_dates: PublishDates { pool: pool.clone() },
             reports: Reports { pool: pool.clone() },
@@ -96,7 +96,7 @@ impl Catalog {
 
     /// Immutable files that connections gave.
     #[must_use]
-    pub fn assets(&self) -> &Assets {
+    pub fn assets(&self) -> &CatalogAssets {
         &self.assets
     }
 
@@ -108,11 +108,11 @@ impl Catalog {
 
     /// Mutable metadata that connections gave.
     #[must_use]
-    pub fn documents(&self) -> &Documents {
+    pub fn documents(&self) -> &CatalogDocuments {
         &self.documents
     }
 
-    /// What is never evicted though it came from outside, and why.
+    /// The files from outside that are never evicted, and why.
     #[must_use]
     pub fn holds(&self) -> &Holds {
         &self.holds
@@ -124,7 +124,7 @@ impl Catalog {
         &self.publish_dates
     }
 
-    /// What was asked for on which day, by whom, and what came from outside.
+    /// Daily counts of requests, fetches and pulls.
     #[must_use]
     pub fn reports(&self) -> &Reports {
         &self.reports
@@ -135,7 +135,7 @@ impl Catalog {
         &self.staged
     }
 
-    /// What was asked for offline and is not here: no more than `max` lines.
+    /// Packages that were asked for offline and are not stored; at most `max` rows.
     pub(super) fn wishes(&self, max: usize) -> WishRows {
         WishRows {
             pool: self.pool.clone(),

@@ -123,7 +123,8 @@ async fn packages_are_told_a_page_at_a_time() {
     }
     let first = assets.packages_here(None, 2).await.unwrap();
     let rest = assets.packages_here(first.last(), 2).await.unwrap();
-    let names = |page: &[Pulled]| page.iter().map(|it| it.package.clone()).collect::<Vec<_>>();
+    let names =
+        |page: &[PulledPackage]| page.iter().map(|it| it.package.clone()).collect::<Vec<_>>();
     assert_eq!(names(&first), ["npm:a", "npm:b"]);
     assert_eq!(names(&rest), ["npm:c"]);
 }
@@ -145,7 +146,7 @@ async fn the_blob_used_again_is_evicted_after_those_used_once_and_the_kept_one_n
     assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(again, 10)]);
     assert!(blobs.take_coldest(64, 10).await.unwrap().is_empty());
     assert_eq!(blobs.kept_total().await.unwrap(), (1, 10));
-    assert_eq!(blobs.let_go(kept).await.unwrap(), Some(10));
+    assert_eq!(blobs.make_evictable(kept).await.unwrap(), Some(10));
     assert_eq!(blobs.take_coldest(64, 10).await.unwrap(), [(kept, 10)]);
 }
 

@@ -78,7 +78,7 @@ impl Wishes {
         self.notes.note(wanted, 1, |times, more| *times += more);
     }
 
-    /// What was wanted and is still not here, what was wanted most first.
+    /// The wishes that are still not stored, the most wanted first.
     ///
     /// # Errors
     /// Where the catalog fails.

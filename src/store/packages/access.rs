@@ -16,7 +16,7 @@ pub(super) const POLICY_CHANGE: &str = "Larder Policy Change";
 
 /// A key that signs tokens.
 #[derive(Clone, Debug, FromRow)]
-pub struct SigningKey {
+pub struct TokenSigningKey {
     pub id: String,
     #[sqlx(try_from = "Column<Secret>")]
     pub secret: Secret,
@@ -66,7 +66,7 @@ pub struct PolicyRow {
 pub struct AccessRows {
     pub number: i64,
     /// The newest first.
-    pub signing: Vec<SigningKey>,
+    pub signing: Vec<TokenSigningKey>,
     pub revoked: Vec<String>,
     pub tokens: Vec<MachineToken>,
     pub keys: Vec<AccessKey>,

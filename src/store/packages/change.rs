@@ -28,7 +28,7 @@ pub struct NewRelease {
     pub manifest: String,
     pub readme: Option<String>,
     pub description: String,
-    /// What searches look into beside name and description.
+    /// The words that searches look into, beside name and description.
     pub keywords: String,
     pub dependencies: Vec<Dependency>,
     pub assets: Vec<ReleaseAsset>,
@@ -73,7 +73,7 @@ pub enum Step {
     Restrict(Restrictions),
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Versions that are new, or have new files.

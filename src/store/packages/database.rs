@@ -13,7 +13,7 @@ use super::outbox::Outbox;
 use crate::secret::Secret;
 use crate::store::{private, sql};
 
-/// What all nouns of the package catalog share.
+/// The database that all parts of the package catalog share.
 pub(super) struct Database {
     pub pool: AnyPool,
     begin: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Database {
     pub is_shared: bool,
     /// This data directory's name among those of a shared catalog.
     pub place: String,
-    /// Who is told of changes.
+    /// The targets that events are written for.
     pub outbox: ArcSwap<Outbox>,
 }
 

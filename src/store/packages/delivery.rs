@@ -26,7 +26,7 @@ pub struct Delivery {
     #[sqlx(try_from = "Count")]
     pub attempts: u32,
     pub next_at: i64,
-    /// What the target said last.
+    /// The target's last answer.
     pub said: String,
 }
 

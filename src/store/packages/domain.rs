@@ -1,13 +1,13 @@
-//! What is known of the domain as such.
+//! Facts about the domain as a whole.
 
 use super::{Error, Packages};
 
 /// The domain in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DomainFacts {
-    /// Of its oldest repository; milliseconds since 1970.
+    /// When the oldest repository was made; milliseconds since 1970.
     pub created_at: i64,
-    /// Of what repositories have of their own, each blob once.
+    /// The size of all published files; each blob counts once.
     pub asset_bytes: i64,
 }
 

@@ -20,7 +20,7 @@ mod tag;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, SigningKey};
+pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, TokenSigningKey};
 pub use change::{Applied, NewRelease, Step};
 pub use delivery::{Deliveries, Delivery};
 pub use domain::DomainFacts;
@@ -156,7 +156,7 @@ impl Packages {
         &self.repositories
     }
 
-    /// What was said of packages' origins.
+    /// Origin restrictions of packages.
     #[must_use]
     pub fn restrictions(&self) -> &OriginRestrictions {
         &self.restrictions

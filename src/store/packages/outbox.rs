@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::database::Database;
 use super::{Error, random_name};
 use crate::clock;
-use crate::config::{Config, Target};
+use crate::config::{Config, EventTarget};
 use crate::event::{Changes, Envelope, Operation, VersionChange};
 
 /// Who is told what, and as whom.
@@ -20,7 +20,7 @@ pub struct Outbox {
     domain: String,
     owner: String,
     region: String,
-    targets: Vec<Target>,
+    targets: Vec<EventTarget>,
     /// Repositories that draw on a connection themselves: what it brings is theirs.
     drawing: HashMap<String, Vec<String>>,
     /// Told when there is something to deliver.

@@ -1,4 +1,4 @@
-//! What is there.
+//! The repositories' own packages, versions and files, for reading.
 
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ pub enum Manifests {
     Read,
 }
 
-/// What repositories have of their own: packages, their versions and files.
+/// Reads the packages that repositories have of their own, with versions and files.
 #[derive(Clone)]
 pub struct Releases {
     pub(super) database: Arc<Database>,
@@ -214,7 +214,7 @@ impl Releases {
         Ok(origin.map(|origin| origin.0))
     }
 
-    /// What the newest version says that the package is; empty where there is none.
+    /// The description in the newest version; empty where there is none.
     ///
     /// # Errors
     /// Where the database fails.
@@ -341,7 +341,7 @@ impl Releases {
         Ok(counts.collect())
     }
 
-    /// What a version needs, in the order in which it says so.
+    /// The dependencies of a version, in its own order.
     ///
     /// # Errors
     /// Where the database fails.
@@ -368,7 +368,7 @@ impl Releases {
         Ok(rows.into_iter().map(dependency).collect())
     }
 
-    /// What documents say of a version; `None` where there is no such version.
+    /// The manifest of a version; `None` where there is no such version.
     ///
     /// # Errors
     /// Where the database fails.

@@ -1,4 +1,4 @@
-//! What was said of packages' origins.
+//! Origin restrictions of packages.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use crate::package::PackageId;
 use crate::rule::{Restrictions, Way};
 use crate::store::sql::Column;
 
-/// What was said of packages' origins.
+/// Origin restrictions of packages.
 #[derive(Clone)]
 pub struct OriginRestrictions {
     pub(super) database: Arc<Database>,
 }
 
 impl OriginRestrictions {
-    /// What was said of a package's origins.
+    /// The origin restrictions of a package, where somebody set them.
     ///
     /// # Errors
     /// Where the database fails.

@@ -29,7 +29,7 @@ pub struct Spooled {
     pub queued_at: i64,
     pub attempts: u32,
     pub next_at: i64,
-    /// What upstream said last.
+    /// Upstream's last answer.
     pub said: String,
 }
 

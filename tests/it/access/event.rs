@@ -219,7 +219,7 @@ async fn a_receiver_that_fails_and_stalls_gets_everything_in_order_in_the_end() 
     }
     let package = larder::format::package("npm:acme").unwrap();
     let snapshot = larder.larder.snapshot();
-    let delete = larder::repository::manage::Command::Delete {
+    let delete = larder::repository::manage::ManageCommand::Delete {
         repository: "team".into(),
         package: package.to_string(),
         versions: vec!["1.0.1".into()],

@@ -2,7 +2,7 @@
 //! allow.
 
 use base64::Engine as _;
-use larder::access::manage::{Command, Outcome};
+use larder::access::manage::{AccessCommand, AccessOutcome};
 use larder::access::{Caller, Proof};
 use serde_json::json;
 
@@ -91,13 +91,13 @@ async fn a_token_that_was_revoked_or_has_expired_holds_no_more_even_for_what_is_
         (200, 200, 401)
     );
     for token in [id, signed.clone()] {
-        let revoke = Command::TokenRevoke { token };
+        let revoke = AccessCommand::TokenRevoke { token };
         larder.larder.administer(revoke).await.unwrap();
     }
     assert_eq!((get(&machine).await, get(&signed).await), (401, 401));
     // Another key signs; what the old one signed holds on, unless it is to end at once.
     let second = access.token_for(&owner, 900).unwrap().token;
-    let rotate = |at_once| Command::TokenRotate { at_once };
+    let rotate = |at_once| AccessCommand::TokenRotate { at_once };
     larder.larder.administer(rotate(false)).await.unwrap();
     let third = access.token_for(&owner, 900).unwrap().token;
     assert_eq!((get(&second).await, get(&third).await), (200, 200));
@@ -187,7 +187,7 @@ async fn another_accounts_users_read_once_a_policy_says_so_and_publish_only_what
         status(&larder, "/npm/team/left-pad", &[("authorization", &root)]).await,
         403
     );
-    let test = Command::PolicyTest {
+    let test = AccessCommand::PolicyTest {
         principal: "root".into(),
         action: "DeleteDomainPermissionsPolicy".into(),
         repository: None,
@@ -195,7 +195,10 @@ async fn another_accounts_users_read_once_a_policy_says_so_and_publish_only_what
         address: None,
     };
     let decided = larder.larder.administer(test).await.unwrap();
-    assert!(matches!(decided, Outcome::Decided { allowed: true, .. }));
+    assert!(matches!(
+        decided,
+        AccessOutcome::Decided { allowed: true, .. }
+    ));
 }
 
 #[tokio::test]
@@ -315,7 +318,7 @@ async fn an_authorization_token_opens_repositories_alone_and_ends_with_its_maker
     ] {
         larder.send(method, path, &bearer, None).await.expect(403);
     }
-    let revoke = Command::TokenRevoke { token: id };
+    let revoke = AccessCommand::TokenRevoke { token: id };
     larder.larder.administer(revoke).await.unwrap();
     assert_eq!(status(&larder, path, &bearer).await, 401);
 }
@@ -334,7 +337,7 @@ async fn what_a_token_is_made_by_ends_it_too() {
     let bearer = [("authorization", bearer.as_str())];
     let path = "/nuget/team/v3/index.json";
     assert_eq!(status(&larder, path, &bearer).await, 200);
-    let delete = Command::KeyDelete { id };
+    let delete = AccessCommand::KeyDelete { id };
     larder.larder.administer(delete).await.unwrap();
     assert_eq!(status(&larder, path, &bearer).await, 401);
     // Nor does it hold for longer.

@@ -13,7 +13,7 @@ mod routes;
 mod sidecar;
 mod wire;
 
-use larder::access::manage::{Command, Outcome};
+use larder::access::manage::{AccessCommand, AccessOutcome};
 use serde_json::Value;
 
 use crate::publish::TEAM;
@@ -40,24 +40,24 @@ async fn guarded_and(access: &str) -> (Upstream, TestLarder) {
 
 /// A machine's token: its id, and itself.
 async fn token(larder: &TestLarder, principal: &str) -> (String, String) {
-    let command = Command::TokenCreate {
+    let command = AccessCommand::TokenCreate {
         principal: principal.to_owned(),
         note: String::new(),
         expires_in: None,
     };
     match larder.larder.administer(command).await.unwrap() {
-        Outcome::Token { id, token, .. } => (id, token),
+        AccessOutcome::Token { id, token, .. } => (id, token),
         other => panic!("{other:?}"),
     }
 }
 
 /// An access key: its id, and its secret.
 async fn key(larder: &TestLarder, principal: &str) -> (String, String) {
-    let command = Command::KeyCreate {
+    let command = AccessCommand::KeyCreate {
         principal: principal.to_owned(),
     };
     match larder.larder.administer(command).await.unwrap() {
-        Outcome::Key {
+        AccessOutcome::Key {
             access_key_id,
             secret_access_key,
             ..
@@ -68,7 +68,7 @@ async fn key(larder: &TestLarder, principal: &str) -> (String, String) {
 
 /// Attaches a policy to a repository, or to the domain.
 async fn policy(larder: &TestLarder, repository: Option<&str>, document: &Value) {
-    let command = Command::PolicyPut {
+    let command = AccessCommand::PolicyPut {
         repository: repository.map(str::to_owned),
         document: document.to_string(),
     };

@@ -2,7 +2,7 @@
 //! that who asks it holds none. Another Larder is the CodeArtifact.
 
 use bytes::Bytes;
-use larder::access::manage::Command;
+use larder::access::manage::AccessCommand;
 use serde_json::{Value, json};
 
 use super::{DOMAIN, OWNER, guarded, key, policy};
@@ -89,7 +89,7 @@ async fn a_containers_role_reads_and_publishes_in_every_format_and_outlives_its_
         assert_eq!(get(&served, path).await.status(), 200, "{path}");
     }
     // From here on CodeArtifact takes none of its old tokens.
-    let rotate = Command::TokenRotate { at_once: true };
+    let rotate = AccessCommand::TokenRotate { at_once: true };
     office.larder.administer(rotate).await.unwrap();
     assert_eq!(get(&served, "/npm/public/once").await.status(), 404);
     let package = Bytes::from(tarball("acme-lib", "1.0.0", &[]));

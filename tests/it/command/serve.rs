@@ -73,7 +73,7 @@ async fn sighup_reads_the_configuration_again_and_refuses_a_bad_one() {
     assert_eq!(status(&tarball).await, 200);
     setup.configure(&format!("{text}[[rule]]\nactoin = \"deny\"\n"));
     served.signal(rustix::process::Signal::HUP);
-    let refusal = served.logged("refused").await;
+    let refusal = served.logged("Reloading the configuration failed").await;
     assert!(
         refusal.contains("actoin") && refusal.contains("rule.action"),
         "{refusal}"
@@ -83,7 +83,7 @@ async fn sighup_reads_the_configuration_again_and_refuses_a_bad_one() {
         "{text}[[rule]]\naction = \"deny\"\npackages = [\"npm:left-pad\"]\n"
     ));
     served.signal(rustix::process::Signal::HUP);
-    served.logged("in force").await;
+    served.logged("was reloaded").await;
     assert_eq!(status(&tarball).await, 403);
 }
 

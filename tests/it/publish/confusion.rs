@@ -204,7 +204,7 @@ async fn a_name_stays_ours_when_its_last_version_is_deleted() {
     ours(&larder).await;
     attack(&upstream);
     let package = larder::format::package("npm:acme-lib").unwrap();
-    let command = larder::repository::manage::Command::Delete {
+    let command = larder::repository::manage::ManageCommand::Delete {
         repository: "team".to_owned(),
         package: package.to_string(),
         versions: Vec::new(),

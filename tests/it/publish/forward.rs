@@ -1,7 +1,7 @@
 //! Publishes that are passed on: byte for byte, with the right credentials, once; or as soon as
 //! their upstream is there.
 
-use larder::repository::manage::{Command, Outcome};
+use larder::repository::manage::{ManageCommand, ManageOutcome};
 
 use super::{npm_document, npm_versions};
 use crate::command::{LARDER, Setup};
@@ -170,13 +170,13 @@ async fn a_token_of_ours_goes_to_no_registry() {
         let upstream = Upstream::start().await;
         let access = format!("[access]\nrequired = {required}\n");
         let larder = forwarding(&upstream, "publish_auth = \"client\"\n", &access).await;
-        let command = larder::access::manage::Command::TokenCreate {
+        let command = larder::access::manage::AccessCommand::TokenCreate {
             principal: "root".to_owned(),
             note: String::new(),
             expires_in: None,
         };
         let outcome = larder.larder.administer(command).await.unwrap();
-        let larder::access::manage::Outcome::Token { token, .. } = outcome else {
+        let larder::access::manage::AccessOutcome::Token { token, .. } = outcome else {
             panic!("{outcome:?}");
         };
         let ways = [
@@ -293,10 +293,10 @@ async fn spool(larder: &TestLarder) -> Vec<larder::store::packages::Spooled> {
     let outcome = larder
         .larder
         .manager
-        .execute(&snapshot, Command::Spool)
+        .execute(&snapshot, ManageCommand::Spool)
         .await
         .unwrap();
-    let Outcome::Spool { waiting } = outcome else {
+    let ManageOutcome::Spool { waiting } = outcome else {
         panic!()
     };
     waiting
@@ -346,7 +346,7 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
     upstream.put("/npm/lib", Reply::json("{}"));
     upstream.come_back().await;
     let snapshot = larder.larder.snapshot();
-    let retry = Command::SpoolRetry { id: None };
+    let retry = ManageCommand::SpoolRetry { id: None };
     larder
         .larder
         .manager

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use larder::Larder;
-use larder::config::{Learned, Source, load};
+use larder::config::{ConfigSource, Learned, load};
 use larder::server::Listener;
 use reqwest::header::HeaderMap;
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ impl TestLarder {
         version: &str,
         status: larder::package::Status,
     ) {
-        let command = larder::repository::manage::Command::Status {
+        let command = larder::repository::manage::ManageCommand::Status {
             repository: repository.to_owned(),
             package: package.to_owned(),
             versions: vec![version.to_owned()],
@@ -224,8 +224,8 @@ impl Drop for TestLarder {
     }
 }
 
-fn source(text: &str) -> Source {
-    Source {
+fn source(text: &str) -> ConfigSource {
+    ConfigSource {
         file: "test.toml".to_owned(),
         text: text.to_owned(),
         environment: Vec::new(),

@@ -1,11 +1,11 @@
 //! The registrations that NuGet asks for when it has read one.
 
 use super::registration::{self, string};
-use super::{View, name, version};
+use super::{NugetView, name, version};
 use crate::json::Node;
-use crate::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::{DocumentId, FormatError, PrefetchHint, PrefetchInput, Target, View};
 
-pub fn leads_on(target: &Target) -> bool {
+pub fn gives_hints(target: &Target) -> bool {
     view_of(target).is_some()
 }
 
@@ -13,7 +13,7 @@ pub fn leads_on(target: &Target) -> bool {
 fn view_of(target: &Target) -> Option<super::Registrations> {
     match target {
         Target::Document(DocumentId {
-            view: AnyView::Nuget(View::Registration { form, path }),
+            view: View::Nuget(NugetView::Registration { form, path }),
             ..
         }) if path.ends_with("/index.json") => Some(*form),
         _ => None,
@@ -23,7 +23,7 @@ fn view_of(target: &Target) -> Option<super::Registrations> {
 /// Those of the dependencies of the version that a resolver takes: the lowest that the range
 /// takes, without a range the newest that is no prerelease. Versions on pages of their own are not
 /// looked for.
-pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
     let Some(form) = view_of(input.of) else {
         return Ok(Vec::new());
     };
@@ -48,28 +48,28 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
         Some(leaf) => leaf.entry.get_in_any_case("dependencyGroups")?,
         None => None,
     };
-    let mut leads = Vec::new();
+    let mut hints = Vec::new();
     for group in groups.map_or_else(|| Ok(Vec::new()), |groups| groups.elements())? {
         let dependencies = group.get_in_any_case("dependencies")?;
         for one in dependencies.map_or_else(|| Ok(Vec::new()), |all| all.elements())? {
             let package = string(&one, "id")?.and_then(|id| name::parse(&id).ok());
             let Some(package) = package else { continue };
-            let lead = Lead {
+            let hint = PrefetchHint {
                 range: string(&one, "range")?.map(std::borrow::Cow::into_owned),
                 target: Target::Document(DocumentId {
-                    view: AnyView::Nuget(View::Registration {
+                    view: View::Nuget(NugetView::Registration {
                         form,
                         path: format!("{}/index.json", package.name()),
                     }),
                     package: Some(package),
                 }),
             };
-            if !leads.contains(&lead) {
-                leads.push(lead);
+            if !hints.contains(&hint) {
+                hints.push(hint);
             }
         }
     }
-    Ok(leads)
+    Ok(hints)
 }
 
 #[cfg(test)]
@@ -101,12 +101,12 @@ mod tests {
         ] {
             let of = Target::Document(DocumentId {
                 package: Some(name::parse("A").unwrap()),
-                view: AnyView::Nuget(View::Registration {
+                view: View::Nuget(NugetView::Registration {
                     form: super::super::Registrations::Gzipped,
                     path: "a/index.json".to_owned(),
                 }),
             });
-            let found = leads(&LeadInput {
+            let found = prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: Upstream {
                     bytes: INDEX.as_bytes(),
@@ -121,9 +121,9 @@ mod tests {
             .unwrap();
             let paths: Vec<&str> = found
                 .iter()
-                .map(|lead| match &lead.target {
+                .map(|hint| match &hint.target {
                     Target::Document(DocumentId {
-                        view: AnyView::Nuget(View::Registration { path, .. }),
+                        view: View::Nuget(NugetView::Registration { path, .. }),
                         ..
                     }) => path.as_str(),
                     other => panic!("{other:?}"),

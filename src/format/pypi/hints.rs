@@ -5,21 +5,21 @@ use std::str::FromStr as _;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
-use super::{Form, View, address, name, page};
+use super::{Form, PypiView, address, name, page};
 use crate::package::{AssetId, PackageId};
-use crate::{DocumentId, FormatError, Lead, LeadInput, Need, Target, View as AnyView};
+use crate::{DocumentId, FormatError, Need, PrefetchHint, PrefetchInput, Target, View};
 
 const METADATA: &str = ".metadata";
 
-pub fn leads_on(target: &Target) -> bool {
+pub fn gives_hints(target: &Target) -> bool {
     match target {
-        Target::Document(id) => matches!(id.view, AnyView::Pypi(View::Project(_))),
+        Target::Document(id) => matches!(id.view, View::Pypi(PypiView::Project(_))),
         Target::Asset(asset) => asset.file.ends_with(METADATA),
         _ => false,
     }
 }
 
-pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
     match input.of {
         Target::Document(DocumentId {
             package: Some(package),
@@ -31,7 +31,10 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
 }
 
 /// The metadata file of the newest wheel that the range takes; a prerelease is not taken.
-fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, FormatError> {
+fn metadata(
+    input: &PrefetchInput<'_>,
+    package: &PackageId,
+) -> Result<Option<PrefetchHint>, FormatError> {
     let range = input.range.unwrap_or_default();
     let Ok(range) = VersionSpecifiers::from_str(range) else {
         return Ok(None);
@@ -46,9 +49,9 @@ fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, 
         let fits = !version.any_prerelease() && range.contains(&version) && input.shows(text);
         fits.then_some((version, file))
     });
-    // Of several wheels of a version the first stands for all: their metadata seldom differs.
+    // The first of a version's wheels stands for all: their metadata seldom differs.
     let newest = taken.reduce(|best, one| if one.0 > best.0 { one } else { best });
-    Ok(newest.map(|(_, file)| Lead {
+    Ok(newest.map(|(_, file)| PrefetchHint {
         target: Target::Asset(AssetId {
             package: package.clone(),
             file: format!("{}{METADATA}", address::file(&file.url)).into(),
@@ -58,20 +61,20 @@ fn metadata(input: &LeadInput<'_>, package: &PackageId) -> Result<Option<Lead>, 
 }
 
 /// The pages of what `Requires-Dist` names.
-fn required(metadata: &str) -> Vec<Lead> {
+fn required(metadata: &str) -> Vec<PrefetchHint> {
     let required = requirements(metadata).into_iter();
     required
-        .map(|Need { package, range }| Lead {
+        .map(|Need { package, range }| PrefetchHint {
             target: Target::Document(DocumentId {
                 package: Some(package),
-                view: AnyView::Pypi(View::Project(Form::Json)),
+                view: View::Pypi(PypiView::Project(Form::Json)),
             }),
             range: Some(range).filter(|range| !range.is_empty()),
         })
         .collect()
 }
 
-/// What `Requires-Dist` names, with its ranges; what only an extra asks for is left out.
+/// The packages that `Requires-Dist` names, with their ranges, without those of extras.
 pub fn requirements(metadata: &str) -> Vec<Need> {
     // The headers end with an empty line; the description may say anything.
     let headers = metadata.lines().take_while(|line| !line.is_empty());
@@ -111,7 +114,7 @@ mod tests {
     use super::*;
     use crate::Upstream;
 
-    fn of_page(range: Option<&str>) -> Vec<Lead> {
+    fn of_page(range: Option<&str>) -> Vec<PrefetchHint> {
         let file = |name: &str, more: &str| {
             format!(
                 r#"{{"filename":"{name}","url":"https://files.example/{name}","hashes":{{}}{more}}}"#
@@ -135,9 +138,9 @@ mod tests {
         let base = Url::parse("https://py.example/simple/a/").unwrap();
         let of = Target::Document(DocumentId {
             package: Some(name::parse("a").unwrap()),
-            view: AnyView::Pypi(View::Project(Form::Json)),
+            view: View::Pypi(PypiView::Project(Form::Json)),
         });
-        leads(&LeadInput {
+        prefetch_hints(&PrefetchInput {
             of: &of,
             upstream: Upstream {
                 bytes: text.as_bytes(),
@@ -162,8 +165,8 @@ mod tests {
             ),
             (Some(">=5"), None),
         ] {
-            let leads = of_page(range);
-            let found = leads.first().map(|lead| match &lead.target {
+            let hints = of_page(range);
+            let found = hints.first().map(|hint| match &hint.target {
                 Target::Asset(asset) => &*asset.file,
                 other => panic!("{other:?}"),
             });
@@ -179,8 +182,8 @@ mod tests {
             Requires-Dist: not-a-header\n";
         let found: Vec<(String, Option<String>)> = required(text)
             .into_iter()
-            .map(|lead| match lead.target {
-                Target::Document(id) => (id.package.unwrap().full_name(), lead.range),
+            .map(|hint| match hint.target {
+                Target::Document(id) => (id.package.unwrap().full_name(), hint.range),
                 other => panic!("{other:?}"),
             })
             .collect();

@@ -1,6 +1,6 @@
-//! Answers of late, given again by one look-up: a warm request is neither routed nor parsed. An
-//! entry holds headers and a reference to bytes that another cache keeps within its bound, and
-//! ends with whatever its answer was made from.
+//! Recent answers, by the bytes of the request: a warm request is answered by one look-up, without
+//! routing or parsing. An entry holds the headers and a weak reference to bytes that another cache
+//! owns and bounds. It is used only as long as everything that the answer was made from is current.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 use moka::sync::Cache;
 
-use super::account::{Account, Entry};
+use super::account::{AnswerAccount, AnswerRecord};
 use super::host::Host;
 use super::reply::{Answer, Body};
 use super::route::Route;
@@ -21,35 +21,34 @@ use crate::Larder;
 use crate::access::Principal;
 use crate::clock;
 use crate::package::BlobId;
-use crate::repository::Lasting;
+use crate::repository::ReuseCondition;
 use crate::store::WeakBlob;
 use crate::store::rendered::Rendered;
 use crate::telemetry::Who;
 
-/// Longer requests are not remembered.
+/// Answers to requests with a longer key are not cached.
 const KEY_BYTES_MAX: usize = 2048;
-/// How often the use of a blob is noted, in seconds: its place in the order of eviction needs no
-/// more.
+/// The use of a blob is noted at most once in this many seconds; eviction needs it no more exactly.
 const NOTED_EVERY: i64 = 10;
 
-/// What a request is told apart by.
+/// The parts of a request that decide its answer, as bytes (see [`key`]).
 pub type Key = Box<[u8]>;
 
-/// What an answer that may be given again is made of.
-pub struct Again {
-    pub lasting: Lasting,
-    pub source: Source,
-    /// What is noted as used.
+/// An answer that may be given again: until when, and where its bytes are.
+pub struct Replay {
+    pub reuse: ReuseCondition,
+    pub source: HeldBytes,
+    /// The blob whose use is noted for eviction.
     pub blob: Option<BlobId>,
 }
 
-/// Bytes that are held elsewhere.
-pub enum Source {
+/// A weak reference to bytes that another cache holds.
+pub enum HeldBytes {
     Rendered(Weak<Rendered>),
     Blob(WeakBlob),
 }
 
-impl Source {
+impl HeldBytes {
     fn body(&self, over_tls: bool) -> Option<Body> {
         match self {
             Self::Rendered(rendered) => Some(Body::whole(rendered.upgrade()?.body.clone())),
@@ -65,25 +64,26 @@ impl Source {
     }
 }
 
-struct Ready {
-    /// The configuration that it was answered under.
+struct CachedResponse {
+    /// The generation of the configuration under which the answer was made.
     snapshot: u64,
-    /// The state of tokens and policies that it was answered under.
+    /// The revision of tokens and policies under which the answer was made.
     access: i64,
-    again: Again,
+    replay: Replay,
     headers: HeaderMap,
-    /// When upstream vouched for it; seconds since 1970.
+    /// When upstream sent or confirmed it, for the header `Age`; seconds since 1970.
     checked_at: i64,
     noted_at: AtomicI64,
-    entry: Arc<Entry>,
+    entry: Arc<AnswerRecord>,
 }
 
-/// The answers, a bounded number of them.
-pub struct Answers {
-    answers: Cache<Key, Arc<Ready>, foldhash::fast::RandomState>,
+/// A bounded number of answers.
+pub struct ResponseCache {
+    answers: Cache<Key, Arc<CachedResponse>, foldhash::fast::RandomState>,
 }
 
-/// Names the request of whom it is, where its answer may be one that was given before.
+/// The key of a request; `None` where its answer may not be shared or is never cached. Another
+/// header or another part of the policies that changes an answer must become part of this key.
 pub fn key(
     request: &Parts,
     route: &Route<'_>,
@@ -118,7 +118,7 @@ pub fn key(
     (key.len() <= KEY_BYTES_MAX).then(|| key.into())
 }
 
-impl Answers {
+impl ResponseCache {
     #[must_use]
     pub fn new(count_max: usize) -> Self {
         let answers = Cache::builder()
@@ -127,8 +127,8 @@ impl Answers {
         Self { answers }
     }
 
-    /// The answer to a request of that name, where it still holds.
-    pub fn again(
+    /// The cached answer to a request with this key, if it still holds.
+    pub fn replay(
         &self,
         larder: &Arc<Larder>,
         key: &Key,
@@ -137,24 +137,24 @@ impl Answers {
         who: &Who,
         started: Instant,
     ) -> Option<Response<Body>> {
-        let ready = self.answers.get(key)?;
+        let cached = self.answers.get(key)?;
         let now = clock::unix_now();
-        if ready.snapshot != larder.snapshot_number()
-            || ready.access != larder.access.number()
-            || !ready.again.lasting.holds(now)
+        if cached.snapshot != larder.snapshot_number()
+            || cached.access != larder.access.number()
+            || !cached.replay.reuse.holds(now)
         {
             return None;
         }
-        let body = ready.again.source.body(over_tls)?;
-        if now - ready.noted_at.load(Ordering::Relaxed) >= NOTED_EVERY {
-            ready.noted_at.store(now, Ordering::Relaxed);
-            if let Some(blob) = ready.again.blob {
+        let body = cached.replay.source.body(over_tls)?;
+        if now - cached.noted_at.load(Ordering::Relaxed) >= NOTED_EVERY {
+            cached.noted_at.store(now, Ordering::Relaxed);
+            if let Some(blob) = cached.replay.blob {
                 larder.store.used(blob);
             }
         }
-        let account = Account {
+        let account = AnswerAccount {
             larder: Arc::clone(larder),
-            entry: Arc::clone(&ready.entry),
+            entry: Arc::clone(&cached.entry),
             who: who.clone(),
             method: Method::GET,
             uri: uri.clone(),
@@ -163,34 +163,34 @@ impl Answers {
         };
         let mut response = Response::new(body.accounted(account));
         let headers = response.headers_mut();
-        headers.clone_from(&ready.headers);
-        headers.insert(AGE, HeaderValue::from((now - ready.checked_at).max(0)));
+        headers.clone_from(&cached.headers);
+        headers.insert(AGE, HeaderValue::from((now - cached.checked_at).max(0)));
         Some(response)
     }
 
-    /// Remembers an answer.
+    /// Remembers an answer that may be given again.
     pub fn keep(
         &self,
         key: Key,
         answer: &mut Answer,
         snapshot: u64,
         access: i64,
-        entry: &Arc<Entry>,
+        entry: &Arc<AnswerRecord>,
     ) {
-        let (Some(again), Some(cached)) = (answer.again.take(), &answer.cached) else {
+        let (Some(replay), Some(cached)) = (answer.replay.take(), &answer.cached) else {
             return;
         };
         let now = clock::unix_now();
-        let ready = Ready {
+        let cached = CachedResponse {
             snapshot,
             access,
-            again,
+            replay,
             headers: answer.response.headers().clone(),
             checked_at: now.saturating_sub(i64::try_from(cached.age).unwrap_or(0)),
             noted_at: AtomicI64::new(now),
             entry: Arc::clone(entry),
         };
-        self.answers.insert(key, Arc::new(ready));
+        self.answers.insert(key, Arc::new(cached));
     }
 }
 

@@ -5,13 +5,13 @@
 use super::name;
 use super::pom::{Coordinates, Pom};
 use crate::package::{AssetId, Format, PackageId};
-use crate::{FormatError, Lead, LeadInput, Target};
+use crate::{FormatError, PrefetchHint, PrefetchInput, Target};
 
-pub fn leads_on(target: &Target) -> bool {
+pub fn gives_hints(target: &Target) -> bool {
     matches!(target, Target::Asset(asset) if asset.file.ends_with(".pom"))
 }
 
-pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
     let pom = Pom::read(input.upstream.bytes)?;
     let parent = pom.parent.iter();
     let imports = pom
@@ -25,12 +25,12 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
     Ok(parent
         .chain(imports)
         .chain(needed)
-        .filter_map(|one| lead(&pom, one))
+        .filter_map(|one| hint(&pom, one))
         .collect())
 }
 
 /// The pom of the coordinates; `None` where something in them stands elsewhere.
-fn lead(pom: &Pom, of: &Coordinates) -> Option<Lead> {
+fn hint(pom: &Pom, of: &Coordinates) -> Option<PrefetchHint> {
     let version = pom.filled(&of.version)?;
     let group = pom.filled(&of.group)?;
     let artifact = pom.filled(&of.artifact)?;
@@ -38,7 +38,7 @@ fn lead(pom: &Pom, of: &Coordinates) -> Option<Lead> {
     if !is_exact || !name::is_id(&group) || !name::is_id(&artifact) {
         return None;
     }
-    Some(Lead {
+    Some(PrefetchHint {
         target: Target::Asset(AssetId {
             file: format!("{version}/{artifact}-{version}.pom").into(),
             package: PackageId::new(Format::Maven, Some(&group), &artifact),
@@ -79,7 +79,7 @@ mod tests {
             package: name::parse("org.acme:app").unwrap(),
             file: "7/app-7.pom".into(),
         });
-        let leads = leads(&LeadInput {
+        let hints = prefetch_hints(&PrefetchInput {
             of: &of,
             upstream: Upstream {
                 bytes: pom.as_bytes(),
@@ -91,9 +91,9 @@ mod tests {
             range: None,
             shows: None,
         })?;
-        Ok(leads
+        Ok(hints
             .into_iter()
-            .map(|lead| match lead.target {
+            .map(|hint| match hint.target {
                 Target::Asset(asset) => asset.to_string(),
                 other => panic!("{other:?}"),
             })

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use nodejs_semver::{Range, Version};
 use serde::Deserialize;
 
-use super::{View, name, version};
+use super::{NpmView, name, version};
 use crate::json::{Member, Node};
-use crate::{DocumentId, FormatError, Lead, LeadInput, Target, View as AnyView};
+use crate::{DocumentId, FormatError, PrefetchHint, PrefetchInput, Target, View};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,21 +29,21 @@ struct PeerMeta {
     optional: bool,
 }
 
-pub fn leads_on(target: &Target) -> bool {
+pub fn gives_hints(target: &Target) -> bool {
     view_of(target).is_some()
 }
 
-fn view_of(target: &Target) -> Option<&View> {
+fn view_of(target: &Target) -> Option<&NpmView> {
     match target {
         Target::Document(DocumentId {
-            view: AnyView::Npm(view @ (View::Packument | View::ShortPackument)),
+            view: View::Npm(view @ (NpmView::Packument | NpmView::ShortPackument)),
             ..
         }) => Some(view),
         _ => None,
     }
 }
 
-pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
+pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
     let Some(view) = view_of(input.of) else {
         return Ok(Vec::new());
     };
@@ -72,14 +72,14 @@ pub fn leads(input: &LeadInput<'_>) -> Result<Vec<Lead>, FormatError> {
         .chain(&manifest.optional_dependencies)
         .chain(peers);
     Ok(wanted
-        .filter_map(|(name, range)| lead(name, range, view))
+        .filter_map(|(name, range)| hint(name, range, view))
         .collect())
 }
 
 /// The version that npm takes: `latest` where the range takes it, else the newest that it takes
 /// (npm-pick-manifest). Without a range, `latest`.
 fn choose<'a, 'b>(
-    input: &LeadInput<'_>,
+    input: &PrefetchInput<'_>,
     versions: &'b [Member<'a>],
     tags: &BTreeMap<Cow<'_, str>, Cow<'_, str>>,
 ) -> Option<&'b Member<'a>> {
@@ -105,8 +105,8 @@ fn choose<'a, 'b>(
         .max_by(|a, b| version::compare(&a.name, &b.name))
 }
 
-/// What is wanted from the registry; addresses of other places are not.
-fn lead(name: &str, range: &str, view: &View) -> Option<Lead> {
+/// The hint for one dependency; `None` where it does not come from the registry.
+fn hint(name: &str, range: &str, view: &NpmView) -> Option<PrefetchHint> {
     let (name, range) = match range.strip_prefix("npm:") {
         Some(alias) => {
             let at = alias.rfind('@').filter(|at| *at > 0);
@@ -122,10 +122,10 @@ fn lead(name: &str, range: &str, view: &View) -> Option<Lead> {
     if range.contains([':', '/']) {
         return None;
     }
-    Some(Lead {
+    Some(PrefetchHint {
         target: Target::Document(DocumentId {
             package: Some(name::parse(name).ok()?),
-            view: AnyView::Npm(view.clone()),
+            view: View::Npm(view.clone()),
         }),
         range: Some(range.to_owned()),
     })
@@ -150,9 +150,9 @@ mod tests {
         let base = Url::parse("https://npm.example/").unwrap();
         let of = Target::Document(DocumentId {
             package: Some(name::parse("a").unwrap()),
-            view: AnyView::Npm(View::ShortPackument),
+            view: View::Npm(NpmView::ShortPackument),
         });
-        let input = LeadInput {
+        let input = PrefetchInput {
             of: &of,
             upstream: Upstream {
                 bytes: PACKUMENT.as_bytes(),
@@ -164,12 +164,12 @@ mod tests {
             range,
             shows,
         };
-        let leads = leads(&input).unwrap().into_iter();
-        leads
-            .map(|lead| match lead.target {
+        let hints = prefetch_hints(&input).unwrap().into_iter();
+        hints
+            .map(|hint| match hint.target {
                 Target::Document(id) => {
                     let package = id.package.unwrap().full_name();
-                    format!("{package}@{}", lead.range.unwrap())
+                    format!("{package}@{}", hint.range.unwrap())
                 }
                 other => panic!("{other:?}"),
             })
