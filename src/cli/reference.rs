@@ -111,7 +111,8 @@ fn parted(line: &str) -> (&str, &str) {
         match char {
             '"' | '\'' => is_quoted = !is_quoted,
             '#' if !is_quoted => {
-                return (line[..at].trim(), line[at + 1..].trim());
+                let (setting, remark) = line.split_at(at);
+                return (setting.trim(), remark.trim_start_matches('#').trim());
             }
             _ => {}
         }
@@ -138,7 +139,8 @@ fn configuration(example: &str) -> String {
             let first = it.split([' ', '=']).next().unwrap_or_default();
             let is_key =
                 !first.is_empty() && first.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-            it.starts_with('[') || is_key && it[first.len()..].trim_start().starts_with('=')
+            it.starts_with('[')
+                || is_key && it.trim_start_matches(first).trim_start().starts_with('=')
         };
         let (text, is_default) = match bare {
             Some(bare) if is_setting(bare) => (bare, false),
