@@ -1,6 +1,7 @@
 //! Human lines on a terminal, JSON otherwise, always to standard error, and never at the cost of an
 //! answer: [`Lines`] holds them until one thread has written them.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::lines::Lines;
@@ -78,12 +80,22 @@ impl Write for Line<'_> {
     }
 }
 
+/// The filter that a level stands for. A bare level is Larder's own: libraries tell of their insides at
+/// `info`, which an operator does not want to read on a quiet day.
+fn directives(level: &str) -> Cow<'_, str> {
+    match level.trim().parse::<LevelFilter>() {
+        Ok(LevelFilter::INFO) => "warn,larder=info".into(),
+        Ok(own @ (LevelFilter::DEBUG | LevelFilter::TRACE)) => format!("info,larder={own}").into(),
+        _ => level.into(),
+    }
+}
+
 /// Sends log lines where the configuration says. A second call changes nothing.
 ///
 /// # Errors
 /// Where the level is no filter.
 pub fn start(config: &config::Log) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    let filter = EnvFilter::try_new(directives(&config.level))?;
     let terminal = io::stderr().is_terminal();
     let form = match config.format {
         LogFormat::Auto if terminal => Form::Human { is_coloured: true },
@@ -370,6 +382,19 @@ mod tests {
             let mut text = String::new();
             digits(&mut text, number, least);
             assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_bare_level_is_larders_own() {
+        for (level, expected) in [
+            ("info", "warn,larder=info"),
+            ("DEBUG", "info,larder=debug"),
+            ("warn", "warn"),
+            ("off", "off"),
+            ("info,larder=trace", "info,larder=trace"),
+        ] {
+            assert_eq!(directives(level), expected);
         }
     }
 
