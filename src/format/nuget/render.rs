@@ -9,7 +9,7 @@ use super::service::{self, Addresses};
 use super::{Nuget, NugetView, name, version};
 use crate::edit::Edits;
 use crate::json::{Node, quoted};
-use crate::package::{BlobId, PackageId};
+use crate::package::{BlobId, PackageId, encode_segment};
 use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View};
 
 /// Members whose strings are addresses that clients follow.
@@ -166,6 +166,8 @@ impl Walk<'_> {
             ));
         };
         let (base, id) = (&self.input.address.base, id.name());
+        // What is no version may have any character in it.
+        let version = encode_segment(&version);
         Ok(Some(format!(
             "{base}v3/flat/{id}/{version}/{id}.{version}.nupkg"
         )))
