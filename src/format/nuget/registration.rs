@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::version;
-use crate::FormatError;
+use super::{Nuget, version};
 use crate::json::Node;
-use crate::package::is_risky_segment;
 use crate::path;
+use crate::{FormatError, Protocol as _};
 
 /// One version's entry.
 pub struct Leaf<'a> {
@@ -65,10 +64,10 @@ pub fn leaf<'a>(node: &Node<'a>) -> Result<Leaf<'a>, FormatError> {
     };
     Ok(Leaf {
         node: *node,
-        // What cannot stand in a path is no version.
+        // What no path can name is no version.
         version: version
             .map(|version| version::normalised(&version))
-            .filter(|version| !is_risky_segment(version)),
+            .filter(|version| Nuget.version(version).is_ok()),
         entry,
     })
 }
