@@ -45,7 +45,8 @@ pub fn came_through() -> Option<Arc<str>> {
 }
 
 /// The owner of background tasks. They run on the runtime that it was made on, whoever spawns
-/// them: a thread that serves sockets does nothing else.
+/// them: a thread that serves sockets does nothing else. Work is boxed, since the runtime's part of
+/// a task would else be compiled for each kind of work anew (measured: a fifteenth of the program).
 #[derive(Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -71,13 +72,11 @@ impl Tasks {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        match came_through() {
-            Some(hops) => {
-                let work = CAME_THROUGH.scope(hops, work);
-                self.tracker.spawn_on(work, &self.runtime)
-            }
-            None => self.tracker.spawn_on(work, &self.runtime),
-        }
+        let work = match came_through() {
+            Some(hops) => CAME_THROUGH.scope(hops, work).boxed(),
+            None => work.boxed(),
+        };
+        self.tracker.spawn_on(work, &self.runtime)
     }
 
     /// Runs `work` on the runtime that it is called on.
@@ -85,14 +84,14 @@ impl Tasks {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.tracker.spawn(work)
+        self.tracker.spawn(work.boxed())
     }
 
     /// Runs `work` until it ends or Larder stops, whichever is first.
     pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
         let work = async move { stopping.run_until_cancelled(work).await };
-        self.tracker.spawn_on(work, &self.runtime);
+        self.tracker.spawn_on(work.boxed(), &self.runtime);
     }
 
     /// Looks for changes of what was read (`what`, as the log calls it) again and again, until Larder
@@ -121,6 +120,7 @@ impl Tasks {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
+        let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
         self.tracker.spawn_blocking_on(work, &self.runtime)
     }
 

@@ -399,7 +399,7 @@ impl Importer {
             // What was here already was kept until now, and is so no longer than it has to be.
             self.store.retention().settle().await.map_err(failed)?;
             for connection in places.connections.values() {
-                self.reader.fetcher().renew(connection).await;
+                self.reader.fetcher().renew(connection);
             }
             Ok(report)
         })

@@ -129,6 +129,10 @@ fn configuration(example: &str) -> String {
             page.push_str("\n| key | value | what it does |\n| --- | --- | --- |\n");
         }
         for [key, value, text] in rows.drain(..) {
+            assert!(
+                !text.is_empty(),
+                "config.example.toml says nothing of `{key}`"
+            );
             let _ = writeln!(page, "| `{key}` | `{}` | {} |", cell(&value), cell(&text));
         }
     };

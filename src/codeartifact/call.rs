@@ -303,3 +303,31 @@ impl Call {
             .map_err(|problem| ApiFailure::field(problem.message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Call, VERSIONS_MAX};
+
+    #[test]
+    fn versions_are_counted_before_they_are_read() {
+        let call = |body: &serde_json::Value| {
+            Call::read(None, body.to_string().as_bytes()).map(|call| call.versions())
+        };
+        let texts: Vec<String> = (0..=VERSIONS_MAX).map(|at| format!("1.0.{at}")).collect();
+        let taken = call(&json!({ "versions": texts[1..] })).unwrap().unwrap();
+        assert_eq!(taken.len(), VERSIONS_MAX);
+        // The 101 that are too many are not looked at: numbers would be another fault.
+        let numbers: Vec<usize> = (0..=VERSIONS_MAX).collect();
+        for body in [
+            json!({ "versions": texts }),
+            json!({ "versions": numbers }),
+            json!({ "versions": texts[1..], "versionRevisions": { "2.0.0": "r" } }),
+            json!({ "versions": vec!["1.0.0"; VERSIONS_MAX + 1] }),
+        ] {
+            let failure = format!("{:?}", call(&body).unwrap().unwrap_err());
+            assert!(failure.contains("at most 100 versions"), "{failure}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use moka::future::Cache;
+use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -125,14 +125,14 @@ impl AssetFetcher {
         &self,
         key: &AssetKey,
     ) -> Result<Option<(Arc<AssetRow>, Option<Blob>)>, Problem> {
-        let row = match self.rows.get(key).await {
+        let row = match self.rows.get(key) {
             Some(row) => row,
             None => {
                 let row = self.store.catalog().assets().find(key).await;
                 match row? {
                     Some(row) => {
                         let row = Arc::new(row);
-                        self.rows.insert(key.clone(), Arc::clone(&row)).await;
+                        self.rows.insert(key.clone(), Arc::clone(&row));
                         row
                     }
                     None => return Ok(None),
@@ -167,7 +167,7 @@ impl AssetFetcher {
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
     pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
-        if let Some(problem) = self.absent.get(&wanted.key).await {
+        if let Some(problem) = self.absent.get(&wanted.key) {
             return (Phase::Failed(problem), Outcome::Hit);
         }
         let (fetcher, job) = (Arc::clone(self), wanted.clone());
@@ -204,9 +204,7 @@ impl AssetFetcher {
                     && !wanted.requires_promise()
                     && !wanted.connection.offline
                 {
-                    self.absent
-                        .insert(wanted.key.clone(), problem.clone())
-                        .await;
+                    self.absent.insert(wanted.key.clone(), problem.clone());
                 }
                 settle(&progress, problem.clone());
                 leader.is_at(Phase::Failed(problem));
@@ -302,8 +300,8 @@ impl AssetFetcher {
             Err(error) => warn!(%error, "Writing a file's row failed; it may be fetched again"),
         }
         let row = Arc::new(row);
-        self.rows.insert(wanted.key.clone(), Arc::clone(&row)).await;
-        self.stocks.forget(&wanted.key).await;
+        self.rows.insert(wanted.key.clone(), Arc::clone(&row));
+        self.stocks.forget(&wanted.key);
         Ok((blob, row))
     }
 
@@ -450,19 +448,19 @@ impl AssetFetcher {
     }
 
     /// Forgets what is held in memory of the connection's assets.
-    pub(super) async fn forget(&self, connection: &str) {
+    pub(super) fn forget(&self, connection: &str) {
         for (key, _) in &self.rows {
             if *key.connection == *connection {
-                self.rows.invalidate(key.as_ref()).await;
+                self.rows.invalidate(key.as_ref());
             }
         }
     }
 
     /// Forgets the connection's recent 404s.
-    pub(super) async fn forget_absent(&self, connection: &str) {
+    pub(super) fn forget_absent(&self, connection: &str) {
         for (key, _) in &self.absent {
             if *key.connection == *connection {
-                self.absent.invalidate(key.as_ref()).await;
+                self.absent.invalidate(key.as_ref());
             }
         }
     }

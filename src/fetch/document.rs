@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use moka::future::Cache;
+use moka::sync::Cache;
 use tracing::{info, warn};
 use url::Url;
 
@@ -187,7 +187,7 @@ impl DocumentFetcher {
             key: sought.key.into(),
         };
         let what = sought.what;
-        if self.absent.get(&key).await.is_some() && sought.freshen == Freshen::AsCached {
+        if self.absent.get(&key).is_some() && sought.freshen == Freshen::AsCached {
             return Err(Error::Absent.problem(&connection.name, what));
         }
         let known = self.find(&key).await?;
@@ -257,7 +257,7 @@ impl DocumentFetcher {
     }
 
     async fn find(&self, key: &ResourceKey) -> Result<Option<Arc<Document>>, Problem> {
-        let known = match self.known.get(key).await {
+        let known = match self.known.get(key) {
             Some(known) => known,
             None => match self.recall(key).await? {
                 Some(known) => known,
@@ -296,7 +296,7 @@ impl DocumentFetcher {
         }) else {
             return Ok(None);
         };
-        self.known.insert(key.clone(), Arc::clone(&known)).await;
+        self.known.insert(key.clone(), Arc::clone(&known));
         Ok(Some(known))
     }
 
@@ -337,11 +337,11 @@ impl DocumentFetcher {
             let mut rested = stale(known).as_ref().clone();
             rested.row.fresh_until = clock::unix_now() + 1;
             let rested = Arc::new(rested);
-            self.note(&job.key, &rested).await;
+            self.note(&job.key, &rested);
             return Ok(rested);
         }
         if matches!(error, Error::Absent) {
-            self.absent.insert(job.key.clone(), ()).await;
+            self.absent.insert(job.key.clone(), ());
         }
         Err(error.problem(name, &job.what))
     }
@@ -478,7 +478,7 @@ impl DocumentFetcher {
         if matches!(document.content, DocumentContent::Stored(_)) {
             self.remember(&job.connection, &job.key, &document).await;
         }
-        self.absent.invalidate(&job.key).await;
+        self.absent.invalidate(&job.key);
         Ok(Arc::new(Document {
             outcome: Outcome::Miss,
             ..document.as_ref().clone()
@@ -506,35 +506,35 @@ impl DocumentFetcher {
         {
             warn!(%error, "Writing a document's row failed; it may be fetched again");
         }
-        self.note(key, document).await;
+        self.note(key, document);
     }
 
     /// Remembers the document in memory, without its bytes.
-    async fn note(&self, key: &ResourceKey, document: &Document) {
+    fn note(&self, key: &ResourceKey, document: &Document) {
         let known = KnownDocument {
             row: document.row.clone(),
             url: document.url.clone(),
             outcome: document.outcome,
             still_current: StillCurrent::default(),
         };
-        self.known.insert(key.clone(), Arc::new(known)).await;
+        self.known.insert(key.clone(), Arc::new(known));
     }
 
     /// Forgets the connection's documents for whose keys `concerns` returns true. Replies made from
     /// them are no longer given again, and their rows are read from the catalog anew.
-    pub(super) async fn forget(&self, connection: &str, concerns: impl Fn(&str) -> bool) {
+    pub(super) fn forget(&self, connection: &str, concerns: impl Fn(&str) -> bool) {
         for (key, _) in &self.known {
             if *key.connection == *connection && concerns(&key.key) {
-                self.known.invalidate(key.as_ref()).await;
+                self.known.invalidate(key.as_ref());
             }
         }
     }
 
     /// Forgets the connection's recent 404s.
-    pub(super) async fn forget_absent(&self, connection: &str) {
+    pub(super) fn forget_absent(&self, connection: &str) {
         for (key, ()) in &self.absent {
             if *key.connection == *connection {
-                self.absent.invalidate(key.as_ref()).await;
+                self.absent.invalidate(key.as_ref());
             }
         }
     }

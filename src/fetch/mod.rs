@@ -110,22 +110,22 @@ impl Fetcher {
             .documents()
             .outdate(connection, keys)
             .await?;
-        self.documents.forget(connection, concerns).await;
-        self.forget_absent(connection).await;
+        self.documents.forget(connection, concerns);
+        self.forget_absent(connection);
         Ok(())
     }
 
     /// Forgets what is held in memory of the connection: more of it is here than was.
-    pub async fn renew(&self, connection: &str) {
-        self.documents.forget(connection, |_| true).await;
-        self.assets.forget(connection).await;
-        self.stocks.forget_all(connection).await;
-        self.forget_absent(connection).await;
+    pub fn renew(&self, connection: &str) {
+        self.documents.forget(connection, |_| true);
+        self.assets.forget(connection);
+        self.stocks.forget_all(connection);
+        self.forget_absent(connection);
     }
 
-    async fn forget_absent(&self, connection: &str) {
-        self.documents.forget_absent(connection).await;
-        self.assets.forget_absent(connection).await;
+    fn forget_absent(&self, connection: &str) {
+        self.documents.forget_absent(connection);
+        self.assets.forget_absent(connection);
     }
 }
 

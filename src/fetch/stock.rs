@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use moka::future::Cache;
+use moka::sync::Cache;
 
 use crate::connection::Connection;
 use crate::package::{PackageId, VersionId};
@@ -88,19 +88,19 @@ impl Stocks {
     }
 
     /// Forgets the stock of the asset's package: more of it is here than was.
-    pub(super) async fn forget(&self, key: &AssetKey) {
+    pub(super) fn forget(&self, key: &AssetKey) {
         let key = StockKey {
             connection: key.connection.clone(),
             package: key.asset.package.clone(),
         };
-        self.known.invalidate(&key).await;
+        self.known.invalidate(&key);
     }
 
     /// Forgets what the connection has.
-    pub(super) async fn forget_all(&self, connection: &str) {
+    pub(super) fn forget_all(&self, connection: &str) {
         for (key, _) in &self.known {
             if *key.connection == *connection {
-                self.known.invalidate(key.as_ref()).await;
+                self.known.invalidate(key.as_ref());
             }
         }
     }
@@ -119,7 +119,7 @@ impl Stocks {
             package: package.clone(),
         };
         let evictions = self.store.retention().evictions();
-        if let Some(stock) = self.known.get(&key).await
+        if let Some(stock) = self.known.get(&key)
             && stock.evictions == evictions
         {
             return Ok(stock);
@@ -131,7 +131,7 @@ impl Stocks {
             .files_here(&connection.name, package)
             .await?;
         let stock = Arc::new(Stock::new(package, rows, evictions));
-        self.known.insert(key, Arc::clone(&stock)).await;
+        self.known.insert(key, Arc::clone(&stock));
         Ok(stock)
     }
 }

@@ -151,7 +151,7 @@ async fn what_came_in_a_bundle_is_seen_when_the_connection_is_renewed() {
         document.bytes(&it.fetcher).await.unwrap()
     };
     assert_eq!(bytes().await, "old");
-    it.fetcher.renew(NPM).await;
+    it.fetcher.renew(NPM);
     assert_eq!(bytes().await, "new");
 }
 
@@ -179,7 +179,7 @@ async fn a_stock_is_looked_up_again_when_more_is_here() {
     assert!(!stock.has_version(&package, "1.3.0"));
 
     let key = it.keep_asset("1.3.0").await;
-    stocks.forget(&key).await;
+    stocks.forget(&key);
     let stock = stocks.of_package(&it.connection, &package).await.unwrap();
     assert!(stock.has_version(&package, "1.3.0"));
     assert!(stock.has_file("-/left-pad-1.2.0.tgz"));

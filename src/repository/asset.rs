@@ -331,7 +331,7 @@ impl AssetRequest<'_> {
             return Ok(None);
         };
         let documents = evidence.documents_of(&key.asset.package, false);
-        let promises_here = reader.promising.get(&connection.name).await;
+        let promises_here = reader.promising.get(&connection.name);
         if promises_here == Some(false) {
             return Ok(None);
         }
@@ -361,7 +361,7 @@ impl AssetRequest<'_> {
                 return Ok(None);
             };
             let has_them = !expected.is_empty();
-            reader.promising.insert(name.clone(), has_them).await;
+            reader.promising.insert(name.clone(), has_them);
             if !has_them {
                 return Ok(None);
             }

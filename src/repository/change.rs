@@ -123,7 +123,7 @@ impl Committer {
         };
         let applied = self.keep_and_write(files, &stored, write).await;
         // Refused or not: a commit whose answer was lost may have been made.
-        self.own.changed(&repository, &package).await;
+        self.own.changed(&repository, &package);
         let applied = applied?;
         self.release(&applied.freed).await;
         Ok(applied)
@@ -183,7 +183,7 @@ impl Committer {
         let (committer, registry, name) = (Arc::clone(self), Arc::clone(registry), name.to_owned());
         self.to_its_end(async move {
             let freed = registry.delete(&name).await;
-            committer.own.forget(&name).await;
+            committer.own.forget(&name);
             committer.release(&freed?).await;
             Ok(())
         })

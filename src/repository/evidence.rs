@@ -12,7 +12,7 @@ use http::header::LAST_MODIFIED;
 use jiff::Timestamp;
 use tracing::{debug, warn};
 
-use moka::future::Cache;
+use moka::sync::Cache;
 
 use super::Snapshot;
 use super::decision::View;
@@ -177,7 +177,7 @@ impl EvidenceReader {
             package: package.clone(),
             document: first.row.blob,
         };
-        if let Some(cached) = self.facts.get(&key).await
+        if let Some(cached) = self.facts.get(&key)
             && (freshen == Freshen::AsCached || cached.documents.len() == 1)
         {
             return Ok(cached);
@@ -208,7 +208,7 @@ impl EvidenceReader {
             facts: Facts::new(connection.format, assets),
             documents,
         });
-        self.facts.insert(key, Arc::clone(&facts)).await;
+        self.facts.insert(key, Arc::clone(&facts));
         Ok(facts)
     }
 

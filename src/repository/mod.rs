@@ -35,7 +35,7 @@ pub mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::future::Cache;
+use moka::sync::Cache;
 
 pub use addition::Addition;
 pub use admitted::{ChangeableRepository, ReadableRepository, Repositories};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use moka::future::Cache;
+use moka::sync::Cache;
 
 use super::Repository;
 use super::publish::not_ours;
@@ -116,7 +116,7 @@ impl OwnPackages {
             return Ok(Arc::clone(&self.nothing));
         }
         let key: Key = (repository.into(), package.clone());
-        if let Some(held) = self.held.get(&key).await
+        if let Some(held) = self.held.get(&key)
             && clock::unix_now() < held.until
         {
             return Ok(held);
@@ -135,9 +135,9 @@ impl OwnPackages {
             i64::MAX
         };
         let held = Arc::new(own_package(listing.map(Arc::new), restrictions, until));
-        self.held.insert(key.clone(), Arc::clone(&held)).await;
+        self.held.insert(key.clone(), Arc::clone(&held));
         if self.changes.load(Ordering::Acquire) != before {
-            self.held.invalidate(&key).await;
+            self.held.invalidate(&key);
         }
         Ok(held)
     }
@@ -246,7 +246,7 @@ impl OwnPackages {
     }
 
     /// Forgets all packages of a repository that was deleted.
-    pub async fn forget(&self, repository: &str) {
+    pub fn forget(&self, repository: &str) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let gone: Vec<Key> = self
             .held
@@ -255,16 +255,14 @@ impl OwnPackages {
             .map(|(key, _)| key.as_ref().clone())
             .collect();
         for key in gone {
-            self.held.invalidate(&key).await;
+            self.held.invalidate(&key);
         }
     }
 
     /// Forgets a package that changed, so that nobody is given its earlier state.
-    pub async fn changed(&self, repository: &str, package: &PackageId) {
+    pub fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        self.held
-            .invalidate(&(repository.into(), package.clone()))
-            .await;
+        self.held.invalidate(&(repository.into(), package.clone()));
         if self.is_empty.swap(false, Ordering::AcqRel) {
             self.nothing.still_current.end();
         }

@@ -227,7 +227,7 @@ impl Renderer {
         match rendered {
             Ok(Some(rendered)) => {
                 let rendered = Arc::new(rendered);
-                self.rendered.keep(key, Arc::clone(&rendered)).await;
+                self.rendered.keep(key, Arc::clone(&rendered));
                 Ok(Some(rendered))
             }
             Ok(None) | Err(FormatError::Absent(_)) => Ok(None),
@@ -281,7 +281,7 @@ impl Renderer {
                     })
                     .await?
                     .map_err(|error| Problem::internal("documents cannot be merged", error))?;
-                self.rendered.keep(plain_key, Arc::clone(&merged)).await;
+                self.rendered.keep(plain_key, Arc::clone(&merged));
                 merged
             }
         };
@@ -352,7 +352,7 @@ impl Renderer {
         }
         // A rendering that ends within the second is not worth caching.
         if changes.is_none_or(|changes| changes > clock::now()) {
-            self.rendered.keep(key, Arc::clone(&rendered)).await;
+            self.rendered.keep(key, Arc::clone(&rendered));
         }
         Ok(rendered)
     }
@@ -382,7 +382,7 @@ impl Renderer {
                 return Ok(Arc::clone(plain));
             }
         };
-        self.rendered.keep(key, Arc::clone(&encoded)).await;
+        self.rendered.keep(key, Arc::clone(&encoded));
         Ok(encoded)
     }
 }

@@ -289,7 +289,7 @@ impl<'a> Upkeep<'a> {
         connections.sort_unstable();
         connections.dedup();
         for connection in connections {
-            self.reader.fetcher.renew(connection).await;
+            self.reader.fetcher.renew(connection);
         }
         damage.message = if assets.is_empty() && !is_published {
             damage.is_repaired = true;

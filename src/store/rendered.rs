@@ -10,7 +10,7 @@ use foyer::{
     PsyncIoEngineConfig,
 };
 use jiff::Timestamp;
-use moka::future::Cache;
+use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
@@ -118,7 +118,7 @@ impl RenderedCache {
                 .valid_until
                 .is_none_or(|until| now.as_second() < until)
         };
-        if let Some(rendered) = self.memory.get(key).await {
+        if let Some(rendered) = self.memory.get(key) {
             return valid(&rendered).then_some(rendered);
         }
         let entry = self.disk.as_ref()?.get(&key.to_vec()).await.ok()??;
@@ -126,15 +126,15 @@ impl RenderedCache {
         if !valid(&rendered) {
             return None;
         }
-        self.memory.insert(*key, Arc::clone(&rendered)).await;
+        self.memory.insert(*key, Arc::clone(&rendered));
         Some(rendered)
     }
 
-    pub async fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
+    pub fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
         if let Some(disk) = &self.disk {
             disk.insert(key.to_vec(), rendered.as_ref().clone());
         }
-        self.memory.insert(key, rendered).await;
+        self.memory.insert(key, rendered);
     }
 
     /// Writes what is still in flight to disk.

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row as _, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::format;
 use crate::package::{AssetId, BlobId, Origin, PackageId, Summary};
-use crate::store::sql::{Column, Count, Error, Flag, Seconds};
+use crate::store::sql::{Column, Count, Error, Flag, Seconds, field, from_row};
 
 /// An asset of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,37 +30,50 @@ pub struct AssetRow {
     pub fetch_ms: i64,
 }
 
-impl FromRow<'_, SqliteRow> for AssetRow {
+from_row!(
+    SqliteRow,
+    AssetRow {
+        version,
+        blob,
+        size,
+        media_type,
+        published,
+        last_modified,
+        first_seen,
+        fetch_ms
+    }
+);
+
+/// An asset as its package has it.
+struct FileRow {
+    file: String,
+    row: AssetRow,
+}
+
+impl sqlx::FromRow<'_, SqliteRow> for FileRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let published: Option<Seconds> = row.try_get("published")?;
         Ok(Self {
-            version: row.try_get("version")?,
-            blob: row.try_get::<Column<BlobId>, _>("blob")?.0,
-            size: row.try_get::<Count, _>("size")?.0,
-            media_type: row.try_get("media_type")?,
-            published: published.map(|published| published.0),
-            last_modified: row.try_get("last_modified")?,
-            first_seen: row.try_get("first_seen")?,
-            fetch_ms: row.try_get("fetch_ms")?,
+            file: field(row, "file")?,
+            row: sqlx::FromRow::from_row(row)?,
         })
     }
 }
 
-/// An asset as its package has it.
-#[derive(FromRow)]
-struct FileRow {
-    file: String,
-    #[sqlx(flatten)]
-    row: AssetRow,
-}
-
 /// A package of which files came through a connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PulledPackage {
     pub connection: String,
     /// `npm:@scope/name`.
     pub package: String,
 }
+
+from_row!(
+    SqliteRow,
+    PulledPackage {
+        connection,
+        package
+    }
+);
 
 /// The catalog's assets.
 #[derive(Clone)]

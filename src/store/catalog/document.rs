@@ -1,16 +1,15 @@
 //! Documents: mutable metadata of connections, each row naming the blob that is its bytes.
 
-use sqlx::{FromRow, SqlitePool};
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteRow;
 
 use crate::package::BlobId;
-use crate::store::sql::{Column, Count, Error};
+use crate::store::sql::{Column, Count, Error, field, from_row};
 
 /// A document: its bytes' name and the validators that came with them.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct DocumentRow {
-    #[sqlx(try_from = "Column<BlobId>")]
     pub blob: BlobId,
-    #[sqlx(try_from = "Count")]
     pub size: u64,
     /// Where the bytes came from, after redirects.
     pub url: String,
@@ -29,13 +28,40 @@ pub struct DocumentRow {
     pub fetch_ms: i64,
 }
 
+from_row!(
+    SqliteRow,
+    DocumentRow {
+        blob,
+        size,
+        url,
+        media_type,
+        etag,
+        last_modified,
+        policy,
+        fetched_at,
+        checked_at,
+        fresh_until,
+        stale_for,
+        fetch_ms
+    }
+);
+
 /// A document that is here, and the connection it came through.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct StoredDocument {
     pub connection: String,
     pub key: String,
-    #[sqlx(flatten)]
     pub row: DocumentRow,
+}
+
+impl sqlx::FromRow<'_, SqliteRow> for StoredDocument {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            connection: field(row, "connection")?,
+            key: field(row, "key")?,
+            row: sqlx::FromRow::from_row(row)?,
+        })
+    }
 }
 
 /// The catalog's documents.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::clock;
 use crate::format;
 use crate::package::{BlobId, PackageId};
 use crate::rule::Pattern;
-use crate::store::sql::{Column, Error};
+use crate::store::sql::{Column, Error, from_row};
 
 /// Why a row holds its blob: a set of these.
 pub const PINNED: i64 = 1;
@@ -21,12 +22,14 @@ pub const RETAINED: i64 = 2;
 pub const IMPORTED: i64 = 4;
 
 /// A pattern of packages that are never evicted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     pub pattern: String,
     /// Seconds since 1970.
     pub since: i64,
 }
+
+from_row!(SqliteRow, Pin { pattern, since });
 
 /// Rules that hold rows which do not exist yet.
 #[derive(Default)]

@@ -1,49 +1,68 @@
 //! Daily counts: requests per repository, fetches per connection, and who took which version.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, SqlitePool};
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteRow;
 
 use crate::clock;
 use crate::config;
-use crate::store::sql::{Count, Error};
+use crate::store::sql::{Count, Error, from_row};
 use crate::telemetry::{LedgerPage, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// The requests to a repository on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficOfDay {
     /// Days since 1970.
     pub day: i64,
     pub repository: String,
     pub format: String,
-    #[sqlx(try_from = "Count")]
     pub requests: u64,
-    #[sqlx(try_from = "Count")]
     pub hits: u64,
-    #[sqlx(try_from = "Count")]
     pub failures: u64,
     /// Bytes sent to clients.
-    #[sqlx(try_from = "Count")]
     pub served: u64,
 }
 
+from_row!(
+    SqliteRow,
+    TrafficOfDay {
+        day,
+        repository,
+        format,
+        requests,
+        hits,
+        failures,
+        served
+    }
+);
+
 /// The fetches from one connection on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressOfDay {
     /// Days since 1970.
     pub day: i64,
     pub connection: String,
     pub format: String,
-    #[sqlx(try_from = "Count")]
     pub fetches: u64,
     /// Bytes received; of compressed documents, those within.
-    #[sqlx(try_from = "Count")]
     pub bytes: u64,
 }
 
+from_row!(
+    SqliteRow,
+    EgressOfDay {
+        day,
+        connection,
+        format,
+        fetches,
+        bytes
+    }
+);
+
 /// One user's pulls of a version on one day.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
     /// Days since 1970.
     pub day: i64,
@@ -53,24 +72,43 @@ pub struct Pull {
     pub version: String,
     /// Seconds since 1970.
     pub last_at: i64,
-    #[sqlx(try_from = "Count")]
     pub times: u64,
-    #[sqlx(try_from = "Count")]
     pub bytes: u64,
 }
 
+from_row!(
+    SqliteRow,
+    Pull {
+        day,
+        who,
+        repository,
+        version,
+        last_at,
+        times,
+        bytes
+    }
+);
+
 /// A package, and how much of it is here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// `npm:@scope/name`.
     pub package: String,
-    #[sqlx(try_from = "Count")]
     pub files: u64,
-    #[sqlx(try_from = "Count")]
     pub bytes: u64,
     /// Seconds since 1970.
     pub last_used: i64,
 }
+
+from_row!(
+    SqliteRow,
+    Size {
+        package,
+        files,
+        bytes,
+        last_used
+    }
+);
 
 /// The catalog's lines for reports, one a day of each kind.
 #[derive(Clone)]

@@ -65,7 +65,7 @@ impl Catalog {
             .connect_with(options)
             .await
             .map_err(sql::Error::from)?;
-        sqlx::migrate!("src/store/catalog/migrations")
+        sql::migrator(STEPS)
             .run(&pool)
             .await
             .map_err(sql::Error::from)?;
@@ -149,3 +149,22 @@ impl Catalog {
         &self.work
     }
 }
+
+/// The tables, step by step.
+const STEPS: &[(&str, &str)] = &[
+    ("cache", include_str!("migrations/0001_cache.sql")),
+    (
+        "document by blob",
+        include_str!("migrations/0002_document_by_blob.sql"),
+    ),
+    (
+        "stale while revalidate",
+        include_str!("migrations/0003_stale_while_revalidate.sql"),
+    ),
+    (
+        "stored bytes",
+        include_str!("migrations/0004_stored_bytes.sql"),
+    ),
+    ("kept blobs", include_str!("migrations/0005_kept_blobs.sql")),
+    ("air gap", include_str!("migrations/0006_air_gap.sql")),
+];

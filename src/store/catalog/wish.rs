@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, SqlitePool};
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteRow;
 
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::notes::Notes;
-use crate::store::sql::{Count, Error};
+use crate::store::sql::{Count, Error, from_row};
 use crate::task::Tasks;
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -18,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 1000;
 
 /// Something that a client wanted while there was no line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     pub repository: String,
     /// `npm:@scope/name`.
@@ -30,7 +31,6 @@ pub struct Wish {
     #[serde(default)]
     pub file: String,
     #[serde(default)]
-    #[sqlx(try_from = "Count")]
     pub times: u64,
     /// Seconds since 1970.
     #[serde(default)]
@@ -38,6 +38,19 @@ pub struct Wish {
     #[serde(default)]
     pub last_at: i64,
 }
+
+from_row!(
+    SqliteRow,
+    Wish {
+        repository,
+        package,
+        version,
+        file,
+        times,
+        first_at,
+        last_at
+    }
+);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wanted {

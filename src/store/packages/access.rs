@@ -1,31 +1,40 @@
 //! Tokens, keys and policies, as they lie in the catalog.
 
+use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::{AnyConnection, FromRow};
+use sqlx::AnyConnection;
 
 use super::database::Database;
 use super::{Error, random_name};
 use crate::clock;
 use crate::secret::Secret;
-use crate::store::sql::{Column, Count};
+use crate::store::sql::{Count, from_row};
 
 /// The detail type of events about policies.
 pub(super) const POLICY_CHANGE: &str = "Larder Policy Change";
 
 /// A key that signs tokens.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct TokenSigningKey {
     pub id: String,
-    #[sqlx(try_from = "Column<Secret>")]
     pub secret: Secret,
     /// Milliseconds since 1970.
     pub created_at: i64,
 }
 
+from_row!(
+    AnyRow,
+    TokenSigningKey {
+        id,
+        secret,
+        created_at
+    }
+);
+
 /// A long-lived token of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineToken {
     pub id: String,
     /// SHA-256 of the token.
@@ -38,11 +47,22 @@ pub struct MachineToken {
     pub expires_at: Option<i64>,
 }
 
+from_row!(
+    AnyRow,
+    MachineToken {
+        id,
+        hash,
+        principal,
+        note,
+        created_at,
+        expires_at
+    }
+);
+
 /// A key for Signature Version 4.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 pub struct AccessKey {
     pub id: String,
-    #[sqlx(try_from = "Column<Secret>")]
     pub secret: Secret,
     /// An ARN.
     pub principal: String,
@@ -50,8 +70,18 @@ pub struct AccessKey {
     pub created_at: i64,
 }
 
+from_row!(
+    AnyRow,
+    AccessKey {
+        id,
+        secret,
+        principal,
+        created_at
+    }
+);
+
 /// A resource's policy.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRow {
     /// An ARN.
     pub resource: String,
@@ -60,6 +90,15 @@ pub struct PolicyRow {
     /// Another after each change.
     pub revision: String,
 }
+
+from_row!(
+    AnyRow,
+    PolicyRow {
+        resource,
+        document,
+        revision
+    }
+);
 
 /// All of it, as of one moment.
 #[derive(Clone, Debug, Default)]

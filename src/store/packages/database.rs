@@ -60,7 +60,7 @@ impl Database {
             .connect(url.map_or(own.as_str(), Secret::expose))
             .await
             .map_err(Error::from)?;
-        sqlx::migrate!("src/store/packages/migrations")
+        sql::migrator(STEPS)
             .run(&pool)
             .await
             .map_err(sql::Error::from)?;
@@ -95,3 +95,22 @@ fn encoded(file: &Path) -> String {
     let path = file.display().to_string();
     crate::format::path::encode_path(&path)
 }
+
+/// The tables, step by step.
+const STEPS: &[(&str, &str)] = &[
+    ("packages", include_str!("migrations/0001_packages.sql")),
+    ("access", include_str!("migrations/0002_access.sql")),
+    (
+        "repositories",
+        include_str!("migrations/0003_repositories.sql"),
+    ),
+    ("events", include_str!("migrations/0004_events.sql")),
+    (
+        "package groups",
+        include_str!("migrations/0005_package_groups.sql"),
+    ),
+    (
+        "outside names",
+        include_str!("migrations/0006_outside_names.sql"),
+    ),
+];

@@ -1,18 +1,18 @@
 //! Events on their way to their targets.
 
+use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
 use tokio::sync::Notify;
 
 use super::Error;
 use super::database::Database;
 use crate::clock;
-use crate::store::sql::Count;
+use crate::store::sql::{Count, from_row};
 
 /// An event on its way to one target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub event: String,
     pub target: String,
@@ -23,12 +23,26 @@ pub struct Delivery {
     pub created_at: i64,
     /// `waiting`, `delivered` or `dead`.
     pub state: String,
-    #[sqlx(try_from = "Count")]
     pub attempts: u32,
     pub next_at: i64,
     /// The target's last answer.
     pub said: String,
 }
+
+from_row!(
+    AnyRow,
+    Delivery {
+        event,
+        target,
+        subject,
+        document,
+        created_at,
+        state,
+        attempts,
+        next_at,
+        said
+    }
+);
 
 const COLUMNS: &str =
     "event, target, subject, document, created_at, state, attempts, next_at, said";

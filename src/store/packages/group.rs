@@ -1,9 +1,10 @@
 //! Package groups.
 
+use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::{AnyConnection, FromRow};
+use sqlx::AnyConnection;
 
 use super::Error;
 use super::database::Database;
@@ -11,12 +12,12 @@ use super::outbox::Outbox;
 use super::repository::changed;
 use super::tag::{drop_policy_and_tags, set_tags};
 use crate::rule::{Group, Groups};
+use crate::store::sql::from_row;
 
 fn unread(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-#[derive(FromRow)]
 struct GroupRow {
     pattern: String,
     contact: String,
@@ -25,6 +26,17 @@ struct GroupRow {
     /// JSON.
     settings: String,
 }
+
+from_row!(
+    AnyRow,
+    GroupRow {
+        pattern,
+        contact,
+        description,
+        created_at,
+        settings
+    }
+);
 
 impl TryFrom<GroupRow> for Group {
     type Error = Error;

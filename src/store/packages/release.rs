@@ -1,23 +1,22 @@
 //! The repositories' own packages, versions and files, for reading.
 
+use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
-use sqlx::FromRow;
 
 use super::Error;
 use super::database::Database;
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
-use crate::store::sql::{Column, Count, Flag, Millis};
+use crate::store::sql::{Column, Count, Flag, Millis, from_row};
 
 const ASSET_COLUMNS: &str =
     "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
 
-#[derive(FromRow)]
 struct AssetRow {
     file: String,
     version: String,
@@ -31,6 +30,23 @@ struct AssetRow {
     facts: String,
     staged: Flag,
 }
+
+from_row!(
+    AnyRow,
+    AssetRow {
+        file,
+        version,
+        blob,
+        size,
+        md5,
+        sha1,
+        sha512,
+        media_type,
+        published_at,
+        facts,
+        staged
+    }
+);
 
 impl From<AssetRow> for ReleaseAsset {
     fn from(row: AssetRow) -> Self {
@@ -49,7 +65,6 @@ impl From<AssetRow> for ReleaseAsset {
     }
 }
 
-#[derive(FromRow)]
 struct VersionRow {
     version: String,
     status: Column<Status>,
@@ -58,6 +73,18 @@ struct VersionRow {
     manifest: String,
     revision: String,
 }
+
+from_row!(
+    AnyRow,
+    VersionRow {
+        version,
+        status,
+        origin,
+        published_at,
+        manifest,
+        revision
+    }
+);
 
 impl From<VersionRow> for Release {
     fn from(row: VersionRow) -> Self {
@@ -73,14 +100,21 @@ impl From<VersionRow> for Release {
     }
 }
 
-#[derive(FromRow)]
 struct PackageRow {
     origin: Column<Origin>,
     revision: String,
     changed_at: Millis,
 }
 
-#[derive(FromRow)]
+from_row!(
+    AnyRow,
+    PackageRow {
+        origin,
+        revision,
+        changed_at
+    }
+);
+
 struct SummaryRow {
     package: String,
     origin: Column<Origin>,
@@ -88,6 +122,17 @@ struct SummaryRow {
     latest: String,
     versions: Count,
 }
+
+from_row!(
+    AnyRow,
+    SummaryRow {
+        package,
+        origin,
+        description,
+        latest,
+        versions
+    }
+);
 
 impl From<SummaryRow> for Summary {
     fn from(row: SummaryRow) -> Self {

@@ -1,9 +1,10 @@
 //! Repositories: those that were made by the API, and when each was first seen.
 
+use sqlx::any::AnyRow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::{AnyConnection, FromRow};
+use sqlx::AnyConnection;
 
 use super::Error;
 use super::database::Database;
@@ -12,7 +13,7 @@ use super::tag::{drop_policy_and_tags, set_tags};
 use crate::clock;
 use crate::package::BlobId;
 use crate::rule::Group;
-use crate::store::sql::Column;
+use crate::store::sql::{Column, from_row};
 
 /// A repository that was made by the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,6 @@ pub struct Managed {
     pub connections: Vec<String>,
 }
 
-#[derive(FromRow)]
 struct ManagedRow {
     name: String,
     description: String,
@@ -33,6 +33,16 @@ struct ManagedRow {
     upstreams: String,
     connections: String,
 }
+
+from_row!(
+    AnyRow,
+    ManagedRow {
+        name,
+        description,
+        upstreams,
+        connections
+    }
+);
 
 impl From<ManagedRow> for Managed {
     fn from(row: ManagedRow) -> Self {

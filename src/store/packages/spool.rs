@@ -1,14 +1,14 @@
 //! Publishes that wait for their upstream.
 
+use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sqlx::FromRow;
 
 use super::Error;
 use super::database::Database;
 use crate::package::BlobId;
-use crate::store::sql::{Column, Count};
+use crate::store::sql::{Column, Count, from_row};
 
 /// A publish that was accepted and is still to be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,6 @@ pub struct Spooled {
 
 const COLUMNS: &str = "id, repository, connection, method, path, headers, blob, size, queued_at, attempts, next_at, said";
 
-#[derive(FromRow)]
 struct SpooledRow {
     id: String,
     repository: String,
@@ -44,13 +43,31 @@ struct SpooledRow {
     path: String,
     /// JSON.
     headers: String,
-    blob: Column<BlobId>,
-    size: Count,
+    blob: BlobId,
+    size: u64,
     queued_at: i64,
-    attempts: Count,
+    attempts: u32,
     next_at: i64,
     said: String,
 }
+
+from_row!(
+    AnyRow,
+    SpooledRow {
+        id,
+        repository,
+        connection,
+        method,
+        path,
+        headers,
+        blob,
+        size,
+        queued_at,
+        attempts,
+        next_at,
+        said
+    }
+);
 
 impl From<SpooledRow> for Spooled {
     fn from(row: SpooledRow) -> Self {
@@ -61,10 +78,10 @@ impl From<SpooledRow> for Spooled {
             method: row.method,
             path: row.path,
             headers: serde_json::from_str(&row.headers).unwrap_or_default(),
-            blob: row.blob.0.to_hex(),
-            size: row.size.0,
+            blob: row.blob.to_hex(),
+            size: row.size,
             queued_at: row.queued_at,
-            attempts: row.attempts.into(),
+            attempts: row.attempts,
             next_at: row.next_at,
             said: row.said,
         }

@@ -122,23 +122,65 @@ column!(Flag as i64, |number| Ok(Self(number != 0)), |flag| {
     i64::from(flag.0)
 });
 
-/// How a row's field is read from a column of such a type: `#[sqlx(try_from = "Count")]`.
-macro_rules! field {
-    ($column:ty as $field:ty) => {
-        impl From<$column> for $field {
-            fn from(column: $column) -> Self {
+/// A type of a row's field, and the column that it is read from.
+pub(in crate::store) trait Field: Sized {
+    type Column;
+
+    fn of(column: Self::Column) -> Self;
+}
+
+/// Fields whose column holds them as they are.
+macro_rules! plain {
+    ($($field:ty),*) => {
+        $(impl Field for $field {
+            type Column = Self;
+
+            fn of(column: Self) -> Self {
+                column
+            }
+        })*
+    };
+}
+
+plain!(String, Option<String>, i64, Option<i64>, Vec<u8>);
+plain!(
+    Millis,
+    Count,
+    Flag,
+    Column<BlobId>,
+    Column<Status>,
+    Column<Origin>
+);
+
+/// Fields that are within their column's type.
+macro_rules! within {
+    ($column:ty, $field:ty) => {
+        impl Field for $field {
+            type Column = $column;
+
+            fn of(column: $column) -> Self {
                 column.0
             }
         }
     };
 }
 
-field!(Column<BlobId> as BlobId);
-field!(Column<Secret> as Secret);
-field!(Count as u64);
+within!(Column<BlobId>, BlobId);
+within!(Column<Secret>, Secret);
+within!(Count, u64);
 
-impl From<Count> for u32 {
-    fn from(count: Count) -> Self {
+impl Field for u32 {
+    type Column = Count;
+
+    fn of(count: Count) -> Self {
         Self::try_from(count.0).unwrap_or(Self::MAX)
+    }
+}
+
+impl Field for Option<Timestamp> {
+    type Column = Option<Seconds>;
+
+    fn of(seconds: Option<Seconds>) -> Self {
+        seconds.map(|seconds| seconds.0)
     }
 }

@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 
 use super::{GUARDED, guarded_and, token};
 use crate::publish::{TEAM, npm_document};
-use crate::support::eventually;
 use crate::support::npm::{publish, tarball, version};
 use crate::support::{Reply, TestLarder, Upstream};
+use crate::support::{eventually, until};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -455,6 +455,51 @@ async fn the_audit_names_package_and_version_of_every_change() {
         last(&root, "DELETE", &path, b"").await,
         "npm:acme 1.0.0 200"
     );
+}
+
+/// Sends a publish whole, and closes the connection `pause` later without having read its answer.
+fn publish_and_leave(larder: &TestLarder, token: &str, name: &str, pause: Duration) {
+    use std::io::Write as _;
+    let body = npm_document(name, "1.0.0", &tarball(name, "1.0.0", &[]));
+    let host = larder.url.trim_start_matches("http://");
+    let mut socket = std::net::TcpStream::connect(host).unwrap();
+    let head = format!(
+        "PUT /npm/team/{name} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(&body).unwrap();
+    std::thread::sleep(pause);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_client_left_before_the_answer_has_its_line_in_the_audit() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let (_upstream, larder) = guarded_and(&format!("audit = \"{}\"\n", audit.display())).await;
+    let (_, root) = token(&larder, "root").await;
+    // Where in its way a change is when its client leaves is chance: the pauses are spread over it.
+    let names: Vec<String> = (0..24).map(|at| format!("left{at}")).collect();
+    for (name, at) in names.iter().zip(0..) {
+        publish_and_leave(&larder, &root, name, Duration::from_micros(500 * at));
+    }
+    let bearer = format!("Bearer {root}");
+    let headers = [("authorization", bearer.as_str())];
+    let mut published = 0;
+    for name in &names {
+        let path = format!("/npm/team/{name}");
+        if larder.get_with(&path, &headers).await.status != 200 {
+            continue;
+        }
+        published += 1;
+        until("the change's line", async || {
+            let lines = std::fs::read_to_string(&audit).unwrap_or_default();
+            lines.contains(&format!("\"npm:{name}\""))
+        })
+        .await;
+    }
+    assert!(published > 0, "no publish came to its end");
 }
 
 #[tokio::test]

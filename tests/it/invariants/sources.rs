@@ -1,8 +1,12 @@
 //! One walk over a package's sources and one decision, at every door.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
-use crate::support::{Reply, TestLarder, Upstream, nuget, sha1, until};
+use crate::support::{Fault, Reply, TestLarder, Upstream, noise, nuget, sha1, until};
 
 const BLOCKED: &str = "[[rule]]\nname = \"blocked\"\naction = \"deny\"\n\
     packages = [\"npm:evil\", \"npm:@evil/*\", \"pypi:evil\", \"maven:org.evil:*\", \"nuget:Evil\"]\nreason = \"stolen account\"\n";
@@ -107,6 +111,85 @@ async fn a_files_checksum_is_given_where_the_file_is_and_nowhere_else() {
             far.seen().is_empty(),
             "{path}: behind an offline one nobody is asked"
         );
+    }
+}
+
+/// A Larder whose repository `both` draws on two Maven registries, `near` before `far`.
+async fn two_maven_registries(near: &Upstream, far: &Upstream) -> TestLarder {
+    let connection = |name: &str, upstream: &Upstream| {
+        format!(
+            "[[connection]]\nname = \"{name}\"\nformat = \"maven\"\nurl = \"{}/maven2/\"\n",
+            upstream.url()
+        )
+    };
+    TestLarder::with(&format!(
+        "listen = \"127.0.0.1:0\"\n{}{}[[repository]]\nname = \"both\"\nexternal_connections = [\"near\", \"far\"]\n",
+        connection("near", near),
+        connection("far", far)
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn a_maven_version_of_which_the_nearest_gave_the_pom_comes_from_nowhere_else() {
+    let (near, far) = (Upstream::start().await, Upstream::start().await);
+    let folder = "/maven2/org/x/lib/1.0/lib-1.0";
+    let pom = "<project><groupId>org.x</groupId><artifactId>lib</artifactId><version>1.0</version></project>";
+    for upstream in [&near, &far] {
+        upstream.put(
+            &format!("{folder}.pom"),
+            Reply::typed("application/xml", pom),
+        );
+    }
+    far.put(&format!("{folder}-sources.jar"), Reply::bytes("far"));
+    let larder = two_maven_registries(&near, &far).await;
+    let path = |ending: &str| format!("/maven/both/org/x/lib/1.0/lib-1.0{ending}");
+    larder.get(&path(".pom")).await.expect(200);
+    // No metadata lists the version: what was given is all that says whose it is.
+    larder.get(&path("-sources.jar")).await.expect(404);
+    assert_eq!(far.count(&format!("{folder}-sources.jar")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_maven_version_whose_file_is_still_arriving_is_already_its_registrys() {
+    let (near, far) = (Upstream::start().await, Upstream::start().await);
+    let folder = "/maven2/org/x/lib/1.0/lib-1.0";
+    let (bytes, gate) = (noise(1 << 20, 7), Arc::new(Notify::new()));
+    near.put(&format!("{folder}.jar"), Reply::bytes(bytes.clone()));
+    far.put(&format!("{folder}.module"), Reply::bytes("{}"));
+    let stalls = Fault::StallAfter(1 << 18, Arc::clone(&gate));
+    near.fault(&format!("{folder}.jar"), stalls);
+    let larder = two_maven_registries(&near, &far).await;
+    let jar = larder.open("/maven/both/org/x/lib/1.0/lib-1.0.jar").await;
+    assert_eq!(jar.status(), 200);
+    larder
+        .get("/maven/both/org/x/lib/1.0/lib-1.0.module")
+        .await
+        .expect(404);
+    assert_eq!(far.count(&format!("{folder}.module")), 0);
+    gate.notify_one();
+    assert_eq!(jar.bytes().await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_maven_registry_that_cannot_say_what_it_has_hides_no_others_files() {
+    for answer in [
+        Reply {
+            status: Some(403),
+            ..Reply::bytes("not for you")
+        },
+        Reply::typed("application/xml", "<metadata><versioning>"),
+        Reply::typed(
+            "application/xml",
+            "<metadata><groupId>other</groupId><artifactId>thing</artifactId><versioning><versions><version>1.0</version></versions></versioning></metadata>",
+        ),
+    ] {
+        let (near, far) = (Upstream::start().await, Upstream::start().await);
+        near.put("/maven2/org/x/lib/maven-metadata.xml", answer);
+        far.put("/maven2/org/x/lib/1.0/lib-1.0.jar", Reply::bytes("far"));
+        let larder = two_maven_registries(&near, &far).await;
+        let jar = larder.get("/maven/both/org/x/lib/1.0/lib-1.0.jar").await;
+        assert_eq!(jar.expect(200).text(), "far");
     }
 }
 
