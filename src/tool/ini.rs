@@ -69,6 +69,27 @@ pub fn set(text: &str, section: Option<&str>, key: &str, value: &str) -> String 
     lines.join("\n")
 }
 
+/// The text with `word` in the list of words that a key has, which may go on in indented lines.
+/// Where the key is missing, `default` stands before the word: what readers assume then.
+#[must_use]
+pub fn listed(text: &str, section: &str, key: &str, word: &str, default: &str) -> String {
+    let found = entries(text)
+        .filter(|(_, of, name, _)| *of == Some(section) && *name == key)
+        .last();
+    let Some((number, _, _, value)) = found else {
+        return set(text, Some(section), key, format!("{default} {word}").trim());
+    };
+    let further = text.lines().skip(number + 1);
+    let further = further.take_while(|line| line.starts_with([' ', '\t']));
+    let mut words = value
+        .split_whitespace()
+        .chain(further.flat_map(str::split_whitespace));
+    if words.any(|one| one == word) {
+        return text.to_owned();
+    }
+    set(text, Some(section), key, format!("{value} {word}").trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
