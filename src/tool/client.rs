@@ -261,7 +261,8 @@ pub async fn entry(login: &ClientLogin) -> anyhow::Result<Entry> {
     let is_refused = login.token.is_some() && is_refusal(&answer);
     let said = answer.bytes().await.unwrap_or_default();
     let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
-    let said = said["error"].as_str().unwrap_or_default();
+    let said = said.get("error").and_then(|error| error.as_str());
+    let said = said.unwrap_or_default();
     if is_refused {
         anyhow::bail!("{root} does not let the token read repository `{repository}`: {said}");
     }
