@@ -12,7 +12,7 @@ use crate::package::Format;
 use crate::secret::Secret;
 use crate::tool::client::{Entry, entry};
 use crate::tool::login::{Client, ClientLogin, log_in};
-use crate::tool::paste;
+use crate::tool::{paste, yarn};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -111,6 +111,11 @@ async fn write(
             file.display(),
             login.place.root
         ));
+    }
+    if client == Client::Yarn && yarn::classic_has_its_own() {
+        print(
+            "A .yarnrc names another registry, which yarn classic asks still: take the line out.",
+        );
     }
     if let Some(ca) = &login.ca {
         print(&client.trust_by_hand(ca).unwrap_or_else(|| {

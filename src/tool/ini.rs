@@ -29,7 +29,13 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, Option<&str>, &str, &str)
             section = Some(name.trim_matches(['[', ']']));
             return None;
         }
-        let (name, value) = line.split_once('=')?;
+        // npm's keys, which stand in no section, have colons in them.
+        let separators: &[char] = if section.is_some() {
+            &['=', ':']
+        } else {
+            &['=']
+        };
+        let (name, value) = line.split_once(separators)?;
         Some((number, section, name.trim(), value.trim()))
     })
 }
@@ -106,6 +112,7 @@ mod tests {
                 "[x]\nk=1\n[global]\nk = v\nb=2\n",
             ),
             ("a=1\n", Some("global"), "a=1\n[global]\nk = v\n"),
+            ("[global]\nk: old\n", Some("global"), "[global]\nk = v\n"),
         ] {
             assert_eq!(set(text, section, "k", "v"), changed);
             assert_eq!(get(changed, section, "k").as_deref(), Some("v"));

@@ -112,15 +112,12 @@ pub fn log_in(
             "this user has no home directory",
         )
     })?;
-    let changed = |file: PathBuf, change: &dyn Fn(&str, &ClientLogin) -> String| {
-        let text = read(&file).unwrap_or_default();
-        let written = login.write(&file, &change(&text, login));
-        written.map(|()| file.clone()).map_err(|error| {
-            std::io::Error::new(
-                error.kind(),
-                format!("{} cannot be written: {error}", file.display()),
-            )
-        })
+    let changed = |file: PathBuf, change: Change<'_>| {
+        change_file(&file, login, change).map_err(|error| {
+            let message = format!("{} cannot be changed: {error}", file.display());
+            std::io::Error::new(error.kind(), message)
+        })?;
+        Ok::<_, std::io::Error>(file)
     };
     Ok(match client {
         Client::Npm | Client::Pnpm => vec![changed(home.join(".npmrc"), &npm::logged_in)?],
@@ -144,6 +141,28 @@ pub fn log_in(
     })
 }
 
+/// What a login makes of the text of a settings file.
+type Change<'a> = &'a dyn Fn(&str, &ClientLogin) -> String;
+
+fn change_file(file: &Path, login: &ClientLogin, change: Change<'_>) -> std::io::Result<()> {
+    let text = read(file).unwrap_or_default();
+    // Editors of Windows put a mark before the text; it stays there.
+    let (mark, text) = match text.strip_prefix(MARK) {
+        Some(text) => (MARK, text),
+        None => ("", text.as_str()),
+    };
+    let changed = change(text, login);
+    let root = login.place.root.as_str();
+    let address = root.split_once("://").map_or(root, |(_, address)| address);
+    if !changed.contains(address) {
+        return Err(std::io::Error::other("its text cannot be read"));
+    }
+    login.write(file, &format!("{mark}{changed}"))
+}
+
+/// The byte order mark of UTF-8.
+const MARK: &str = "\u{feff}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +176,24 @@ mod tests {
             token: token.map(Secret::new),
             ca: Some(PathBuf::from("/etc/ca.pem")),
         }
+    }
+
+    #[test]
+    fn a_file_keeps_its_byte_order_mark_and_what_cannot_be_read_is_left_as_it_is() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("settings.xml");
+        let change = |text: &str| {
+            write(&file, text).unwrap();
+            let changed = change_file(&file, &login(None), &maven::logged_in);
+            (changed.is_ok(), read(&file).unwrap())
+        };
+        let (is_changed, text) = change("\u{feff}<settings>\n</settings>");
+        assert!(
+            is_changed && text.starts_with("\u{feff}<settings>"),
+            "{text}"
+        );
+        assert!(text.contains("https://l.example/maven/team/"), "{text}");
+        assert_eq!(change("<settings><"), (false, "<settings><".to_owned()));
     }
 
     #[test]

@@ -190,6 +190,14 @@ pub fn insert_first(text: &str, root: &str, parent: &str, child: &str) -> String
                     return insert(at, &format!("\n    {child}"));
                 }
             }
+            Ok(Event::Empty(start)) if path.is_empty() && start.name().into_inner() == root => {
+                let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
+                let (head, tail) = text.split_at_checked(at).unwrap_or((text, ""));
+                let head = head.trim_end_matches('>').trim_end_matches('/').trim_end();
+                return format!(
+                    "{head}>\n  <{parent}>\n    {child}\n  </{parent}>\n</{root}>{tail}"
+                );
+            }
             Ok(Event::Empty(start)) if path.len() == 1 && start.name().into_inner() == parent => {
                 let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
                 let opened = format!("<{parent}>\n    {child}\n  </{parent}>");
@@ -229,6 +237,10 @@ mod tests {
             (
                 "<settings>\n  <!-- mine --><x/>\n</settings>",
                 "<settings>\n  <!-- mine --><x/>\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>",
+            ),
+            (
+                "<?xml version=\"1.0\"?>\n<settings xmlns=\"u\" />\n",
+                "<?xml version=\"1.0\"?>\n<settings xmlns=\"u\">\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>\n",
             ),
             (
                 "<settings><mirrors/></settings>",
