@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::Method;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Global, Output, control, settings, tell};
-use crate::config::{Config, PublishSetting, RepositorySettings, SourceSetting};
+use crate::clock;
+use crate::config::{Config, PublishSetting, RepositorySettings, RuleExpiry, SourceSetting};
 use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
+use crate::rule::Action;
 use crate::telemetry::Metrics;
 
 /// A directory document has some dozens of lines.
@@ -30,16 +33,82 @@ pub struct Arguments {
 struct Findings {
     connections: Vec<Sign>,
     repositories: Vec<Draws>,
+    /// Rules that have ended.
+    ended: Vec<Ended>,
 }
 
+/// The state of a connection.
 #[derive(Serialize)]
 struct Sign {
     connection: String,
     format: &'static str,
     url: String,
-    alive: bool,
+    /// None where nobody is asked.
+    alive: Option<bool>,
+    state: State,
     says: String,
-    ms: u128,
+    /// None where nobody is asked.
+    ms: Option<u128>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Alive,
+    Dead,
+    /// No packet leaves for it.
+    Offline,
+    /// A client of this machine is set to it, and no repository draws on it.
+    Unused,
+}
+
+impl State {
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Dead => "DEAD",
+            Self::Offline => "offline",
+            Self::Unused => "unused",
+        }
+    }
+}
+
+/// A rule that has ended.
+#[derive(Serialize)]
+struct Ended {
+    rule: String,
+    action: &'static str,
+    /// When it ended.
+    expires: Timestamp,
+    /// File and line.
+    place: String,
+}
+
+impl Ended {
+    /// None where the rule is still in force.
+    fn of(expiry: &RuleExpiry, now: Timestamp) -> Option<Self> {
+        (expiry.at <= now).then(|| Self {
+            rule: expiry.rule.clone(),
+            action: match expiry.action {
+                Action::Allow => "allow",
+                Action::Deny => "deny",
+            },
+            expires: expiry.at,
+            place: expiry.place.clone(),
+        })
+    }
+
+    fn line(&self) -> String {
+        let date = self.expires.strftime("%-d %B %Y, %H:%M UTC");
+        let means = match self.action {
+            "allow" => "what it allowed is decided by the rules behind it",
+            _ => "what it denied is no longer held back by it",
+        };
+        format!(
+            "ended   {} rule \"{}\" ended on {date} ({}): {means}; give it a later `expires`, or take it out",
+            self.action, self.rule, self.place
+        )
+    }
 }
 
 /// The sources of a repository.
@@ -76,14 +145,14 @@ impl Draws {
     fn line(&self) -> String {
         if self.is_empty() {
             return format!(
-                "EMPTY repository `{}` draws on nothing: say external_connections, upstreams or publish = \"local\"",
+                "EMPTY   repository `{}` draws on nothing: say external_connections, upstreams or publish = \"local\"",
                 self.repository
             );
         }
         let own = self.own.iter().map(|name| format!("packages of `{name}`"));
         let all: Vec<String> = own.chain(self.connections.iter().cloned()).collect();
         format!(
-            "      repository `{}` → {}",
+            "        repository `{}` → {}",
             self.repository,
             all.join(", ")
         )
@@ -102,38 +171,75 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let repositories = repositories.map(|it| Draws::of(&config, it)).collect();
     let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
         .map_err(settings::UsageError)?;
-    let signs = snapshot.connections.iter().map(|it| sign(it));
+    let is_unused = |connection: &Connection| {
+        let mut configured = snapshot.config.connections.iter();
+        let is_learned = configured.any(|it| it.name == connection.name && it.is_learned);
+        let mut repositories = snapshot.config.repositories.iter();
+        is_learned && !repositories.any(|it| it.connections().any(|name| name == connection.name))
+    };
+    let signs = snapshot.connections.iter().map(async |connection| {
+        if is_unused(connection) {
+            let says = "a client of this machine is set to it, and no repository draws on it";
+            Sign::unasked(connection, State::Unused, says)
+        } else if connection.offline {
+            Sign::unasked(connection, State::Offline, "not asked")
+        } else {
+            sign(connection).await
+        }
+    });
+    let now = clock::now();
+    let expiries = snapshot.config.expiries.iter();
     let findings = Findings {
         connections: join_all(signs).await,
         repositories,
+        ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
     };
     let proxied = snapshot.connections.iter().filter(|it| is_proxied(&it.url));
     control::show(output, &findings, |findings| {
         let mut lines: Vec<String> = findings.connections.iter().map(Sign::line).collect();
         lines.extend(findings.repositories.iter().map(Draws::line));
+        lines.extend(findings.ended.iter().map(Ended::line));
         lines.extend(proxied.map(|connection| format!(
-            "note  {:6} {} is asked by way of a proxy, which resolves names by itself: addresses that its documents name are judged by how they are written alone",
+            "note    {:6} {} is asked by way of a proxy, which resolves names by itself: addresses that its documents name are judged by how they are written alone",
             connection.format.as_str(),
             connection.name
         )));
         lines.extend(missing.iter().map(|format| format!(
-            "off   {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""
+            "off     {format:6} no client of it is set up here; add a [[connection]] with format = \"{format}\""
         )));
         lines
     })?;
     let is_empty = findings.repositories.iter().any(Draws::is_empty);
-    if is_empty || findings.connections.iter().any(|sign| !sign.alive) {
+    let is_dead = |sign: &Sign| sign.state == State::Dead;
+    if is_empty || findings.connections.iter().any(is_dead) {
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Sign {
+    /// Of a connection that nobody asks.
+    fn unasked(connection: &Connection, state: State, says: &str) -> Self {
+        Self {
+            connection: connection.name.clone(),
+            format: connection.format.as_str(),
+            url: connection.url.to_string(),
+            alive: None,
+            state,
+            says: says.to_owned(),
+            ms: None,
+        }
+    }
+
     fn line(&self) -> String {
-        let mark = if self.alive { "alive" } else { "DEAD " };
+        let took = self.ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
         format!(
-            "{mark} {:6} {} ({}): {}, {} ms",
-            self.format, self.connection, self.url, self.says, self.ms
+            "{:7} {:6} {} ({}): {}{took}",
+            self.state.mark(),
+            self.format,
+            self.connection,
+            self.url,
+            self.says
         )
     }
 }
@@ -178,12 +284,10 @@ async fn sign(connection: &Connection) -> Sign {
         Err(error @ (Error::Absent | Error::Gone)) => (true, format!("answers, though {error}")),
         Err(error) => (false, error.to_string()),
     };
+    let state = if alive { State::Alive } else { State::Dead };
     Sign {
-        connection: connection.name.clone(),
-        format: connection.format.as_str(),
-        url: connection.url.to_string(),
-        alive,
-        says,
-        ms: started.elapsed().as_millis(),
+        alive: Some(alive),
+        ms: Some(started.elapsed().as_millis()),
+        ..Sign::unasked(connection, state, &says)
     }
 }

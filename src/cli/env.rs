@@ -1,5 +1,6 @@
 //! `larder env`
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Global, Output, print, settings, tell};
@@ -26,7 +27,7 @@ pub struct Arguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let is_elsewhere = arguments.address.is_some();
-    let place = place(&global, arguments.address, arguments.repository).await?;
+    let place = place(&global, arguments.address, arguments.repository, None).await?;
     // A Larder elsewhere cannot be asked which formats it serves.
     let formats = if is_elsewhere {
         Format::SERVED.to_vec()
@@ -81,11 +82,12 @@ pub fn known(report: &ClosingReport) -> Vec<Format> {
         .collect()
 }
 
-/// Where the clients are to be pointed.
+/// Where the clients are to be pointed. They trust `ca` beside what this machine trusts.
 pub async fn place(
     global: &Global,
     address: Option<String>,
     repository: Option<String>,
+    ca: Option<&Path>,
 ) -> anyhow::Result<tool::LarderAddress> {
     let source = settings::source(global)?;
     let learned = crate::config::Learned {
@@ -97,7 +99,7 @@ pub async fn place(
     let served = || store::holder(&config.data_dir)?.address;
     let root = match (named, served()) {
         (Some(named), _) => named,
-        (None, Some(served)) => client_address(served, None).await,
+        (None, Some(served)) => client_address(served, None, ca).await,
         (None, None) => {
             let scheme = if config.tls.is_some() {
                 "https"
@@ -123,11 +125,15 @@ pub async fn place(
 
 /// The address by which clients reach the Larder that serves `address`: another one of its names
 /// where its certificate is made out to that. Says so where there is none that can be trusted.
-pub async fn client_address(address: String, public_url: Option<&url::Url>) -> String {
+pub async fn client_address(
+    address: String,
+    public_url: Option<&url::Url>,
+    ca: Option<&Path>,
+) -> String {
     if !address.starts_with("https:") {
         return address;
     }
-    match tool::client::trusted(&address, public_url).await {
+    match tool::client::trusted(&address, public_url, ca).await {
         Ok(trusted) => trusted,
         Err(why) => {
             tell(&format!("larder: {why}"));

@@ -1,154 +1,186 @@
 //! `larder login --tool T`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::ValueEnum as _;
 
+use super::settings::UsageError;
 use super::{Global, env, print, settings};
 use crate::package::Format;
-use crate::tool::{self, LarderAddress, ini, maven, nuget};
+use crate::secret::Secret;
+use crate::tool::client::{Entry, entry};
+use crate::tool::login::{Client, ClientLogin, log_in};
+use crate::tool::{paste, yarn};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  larder login --tool npm\n  larder login --tool maven --address https://packages.corp.example --repository team"
+    after_help = "Examples:\n  larder login --tool npm\n  larder login --tool maven --address https://packages.corp.example --repository team\n  larder login --tool pip --address https://packages.corp.example --token-file ada.token --ca corp-ca.pem\n  larder login --print --address https://packages.corp.example --repository team"
 )]
 pub struct Arguments {
     /// The client
-    #[arg(long)]
-    tool: Tool,
+    #[arg(long, required_unless_present = "print")]
+    tool: Option<Client>,
     /// Where Larder serves; else the one that runs here, or the configured address
     #[arg(long, value_name = "URL")]
     address: Option<String>,
     /// The repository to point at
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Tool {
-    Npm,
-    Pnpm,
-    Yarn,
-    Pip,
-    Uv,
-    Twine,
-    Maven,
-    Gradle,
-    Nuget,
-}
-
-impl Tool {
-    fn format(self) -> Format {
-        match self {
-            Self::Npm | Self::Pnpm | Self::Yarn => Format::Npm,
-            Self::Pip | Self::Uv | Self::Twine => Format::Pypi,
-            Self::Maven | Self::Gradle => Format::Maven,
-            Self::Nuget => Format::Nuget,
-        }
-    }
+    /// A file whose first line is the token to write
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    token_file: Option<PathBuf>,
+    /// The certificate authority that issued Larder's certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Print lines to paste for somebody without this program, and write nothing
+    #[arg(long)]
+    print: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let token = arguments.token_file.as_deref().map(token_in).transpose()?;
+    let ca = arguments.ca.as_deref().map(absolute).transpose()?;
     let is_elsewhere = arguments.address.is_some();
-    let place = env::place(&global, arguments.address, arguments.repository).await?;
-    let format = arguments.tool.format();
-    if !is_elsewhere
-        && !env::served(&global, &place.repository, &[format])
-            .await?
-            .contains(&format)
-    {
-        anyhow::bail!(
-            "no {format} registry is known here, and nothing was written: a client that is pointed at Larder would find nothing there. Name a registry in a [[connection]] with format = \"{format}\", or another Larder with --address"
+    let (address, repository) = (arguments.address, arguments.repository);
+    let place = env::place(&global, address, repository, ca.as_deref()).await?;
+    if ca.is_some() && !place.root.starts_with("https://") {
+        let why = format!(
+            "--ca is for addresses that begin with https://, and Larder's is {}",
+            place.root
         );
+        return Err(UsageError(why).into());
     }
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .context("this user has no home directory")?;
-    let written = match arguments.tool {
-        Tool::Npm | Tool::Pnpm => vec![set(home.join(".npmrc"), None, "registry", &npm(&place))?],
-        // Classic reads .npmrc, berry a file of its own.
-        Tool::Yarn => vec![
-            set(home.join(".npmrc"), None, "registry", &npm(&place))?,
-            yarn(home.join(".yarnrc.yml"), &place)?,
-        ],
-        Tool::Pip => vec![set(
-            home.join(".config/pip/pip.conf"),
-            Some("global"),
-            "index-url",
-            &place.simple(),
-        )?],
-        Tool::Uv => vec![set(
-            home.join(".config/uv/uv.toml"),
-            None,
-            "index-url",
-            &format!("\"{}\"", place.simple()),
-        )?],
-        Tool::Twine => {
-            let upload = place.of(crate::package::Format::Pypi);
-            vec![set(
-                home.join(".pypirc"),
-                Some("larder"),
-                "repository",
-                &upload,
-            )?]
-        }
-        Tool::Maven => vec![maven::login(&place)?],
-        Tool::Gradle => {
-            let (config, _) = settings::learned(&global, None, &[format]).await?;
-            let upstream = config
-                .connections
-                .iter()
-                .find(|connection| connection.format == format)
-                .map(|connection| connection.url.as_str());
-            vec![maven::gradle_login(&place, upstream)?]
-        }
-        Tool::Nuget => vec![nuget::login(&place)?],
+    let mut clients = match arguments.tool {
+        Some(client) => vec![client],
+        None => Client::value_variants().to_vec(),
     };
-    for file in &written {
-        print(&format!("{} points at {} now", file.display(), place.root));
+    let login = ClientLogin { place, token, ca };
+    let entry = entry(&login).await;
+    let entry = if arguments.print {
+        entry
+    } else {
+        entry.context("nothing was written")
+    }?;
+    if !is_elsewhere {
+        let formats: Vec<Format> = clients.iter().map(|client| client.format()).collect();
+        let served = env::served(&global, &login.place.repository, &formats).await?;
+        clients.retain(|client| served.contains(&client.format()));
+        if let (true, Some(format)) = (clients.is_empty(), formats.first()) {
+            anyhow::bail!(
+                "no {format} registry is known here, and nothing was written: a client that is pointed at Larder would find nothing there. Name a registry in a [[connection]] with format = \"{format}\", or another Larder with --address"
+            );
+        }
+    }
+    if arguments.print {
+        print_lines(&clients, &login, entry);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for client in clients {
+        write(&global, client, &login, entry).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn npm(place: &LarderAddress) -> String {
-    place.of(crate::package::Format::Npm)
-}
-
-#[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
-fn text(file: &PathBuf) -> String {
-    std::fs::read_to_string(file).unwrap_or_default()
-}
-
-fn set(file: PathBuf, section: Option<&str>, key: &str, value: &str) -> anyhow::Result<PathBuf> {
-    let changed = ini::set(&text(&file), section, key, value);
-    tool::write(&file, &changed)
-        .with_context(|| format!("{} cannot be written", file.display()))?;
-    Ok(file)
-}
-
-fn yarn(file: PathBuf, place: &LarderAddress) -> anyhow::Result<PathBuf> {
-    const KEYS: [&str; 2] = ["npmRegistryServer:", "unsafeHttpWhitelist:"];
-    let own = text(&file);
-    let mut lines: Vec<String> = own
-        .lines()
-        .filter(|line| {
-            !(line.starts_with(KEYS[0]) || line.starts_with(KEYS[1]) && line.contains("larder"))
-        })
-        .map(str::to_owned)
-        .collect();
-    lines.push(format!(
-        "{} \"{}\"",
-        KEYS[0],
-        npm(place).trim_end_matches('/')
-    ));
-    let listed = lines.iter().any(|line| line.starts_with(KEYS[1]));
-    if place.root.starts_with("http:") && !listed {
-        lines.push(format!("{} [\"{}\"] # larder", KEYS[1], place.host()));
+/// Writes Larder into the client's settings, and says what was done.
+async fn write(
+    global: &Global,
+    client: Client,
+    login: &ClientLogin,
+    entry: Entry,
+) -> anyhow::Result<()> {
+    let upstream = match client {
+        Client::Gradle => {
+            let format = client.format();
+            let (config, _) = settings::learned(global, None, &[format]).await?;
+            let mut connections = config.connections.into_iter();
+            let found = connections.find(|connection| connection.format == format);
+            found.map(|connection| connection.url.to_string())
+        }
+        _ => None,
+    };
+    let token = if login.token.is_some() {
+        ", with the token"
+    } else {
+        ""
+    };
+    for file in log_in(client, login, upstream.as_deref())? {
+        print(&format!(
+            "{} points at {} now{token}",
+            file.display(),
+            login.place.root
+        ));
     }
-    lines.push(String::new());
-    tool::write(&file, &lines.join("\n"))
-        .with_context(|| format!("{} cannot be written", file.display()))?;
-    Ok(file)
+    if client == Client::Yarn && yarn::classic_has_its_own() {
+        print(
+            "A .yarnrc names another registry, which yarn classic asks still: take the line out.",
+        );
+    }
+    if let Some(ca) = &login.ca {
+        print(&client.trust_by_hand(ca).unwrap_or_else(|| {
+            format!(
+                "It trusts the certificates of {} instead of its own list.",
+                ca.display()
+            )
+        }));
+    }
+    match (entry, &login.token) {
+        (Entry::Anyone, _) => {}
+        (Entry::TokenHolders, None) => print(
+            "This server lets nobody read without a token, and none was written. Run the same command with --token-file FILE; on the server, `larder token create` makes a token.",
+        ),
+        (Entry::TokenHolders, Some(_)) => print(
+            "This server lets nobody read without a token: colleagues run the same command with a token of their own. `larder login --print` prints lines for those without this program.",
+        ),
+    }
+    Ok(())
+}
+
+/// Prints what points each client at Larder by its own means.
+fn print_lines(clients: &[Client], login: &ClientLogin, entry: Entry) {
+    let login = paste::for_a_colleague(login, entry == Entry::TokenHolders);
+    // pnpm reads what npm reads.
+    let is_double = |client: &Client| clients.len() > 1 && *client == Client::Pnpm;
+    let clients = clients.iter().filter(|client| !is_double(client));
+    let preparation = paste::preparation(&login).map(|line| vec![line]);
+    let sections = clients.map(|client| paste::lines(*client, &login));
+    for (index, section) in preparation.into_iter().chain(sections).enumerate() {
+        if index > 0 {
+            print("");
+        }
+        for line in section {
+            print(&line);
+        }
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
+fn absolute(file: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::canonicalize(file).with_context(|| format!("{}", file.display()))
+}
+
+/// The token in the file's first line: further lines are what `larder token create` says of it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
+fn token_in(file: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    let is_plain = |c: char| c.is_ascii_graphic() && !"\"'\\<>&`$".contains(c);
+    match line {
+        "" => anyhow::bail!(
+            "{} has no token: its first line is empty. `larder token create` prints one",
+            file.display()
+        ),
+        line if line.chars().all(is_plain) => Ok(Secret::new(line)),
+        _ => anyhow::bail!(
+            "{} has no token: its first line has blanks, quotes or other characters that no token has",
+            file.display()
+        ),
+    }
 }

@@ -1,7 +1,7 @@
 //! `larder policy show|put|delete|test`
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use super::control;
 use super::{Global, Output, settings};
 use crate::access;
 use crate::access::manage::{AccessCommand, AccessOutcome};
+use crate::access::policy::Policy;
 
 /// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
 const DENIED: u8 = 3;
@@ -68,23 +69,26 @@ enum Action {
     },
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the command line names this file"
-)]
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
+    // What is said of a policy that was put or deleted.
+    let mut attached = None;
     let command = match arguments.action {
         Action::Show { repository } => AccessCommand::PolicyShow { repository },
         Action::Put { repository, file } => {
-            let document = tokio::fs::read_to_string(&file).await;
+            attached = Some(attached_to(repository.as_deref()));
             AccessCommand::PolicyPut {
                 repository,
-                document: document.with_context(|| format!("{}", file.display()))?,
+                document: document(&file)
+                    .await
+                    .with_context(|| format!("{}", file.display()))?,
             }
         }
-        Action::Delete { repository } => AccessCommand::PolicyDelete { repository },
+        Action::Delete { repository } => {
+            attached = Some(attached_to(repository.as_deref()));
+            AccessCommand::PolicyDelete { repository }
+        }
         Action::Test {
             principal,
             name,
@@ -101,7 +105,10 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute_access(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        AccessOutcome::Policy { document, .. } => vec![document.trim_end().to_owned()],
+        AccessOutcome::Policy { document, .. } => vec![match &attached {
+            Some(attached) => put(attached, document),
+            None => document.trim_end().to_owned(),
+        }],
         AccessOutcome::Decided {
             allowed,
             by,
@@ -115,10 +122,40 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             ),
             format!("by {by}"),
         ],
-        _ => vec!["done".to_owned()],
+        _ => vec![attached.map_or_else(
+            || "done".to_owned(),
+            |attached| format!("The policy of {attached} is deleted."),
+        )],
     })?;
     Ok(match outcome {
         AccessOutcome::Decided { allowed: false, .. } => ExitCode::from(DENIED),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// The policy in the file, or on standard input.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the command line names this file"
+)]
+async fn document(file: &Path) -> std::io::Result<String> {
+    if file == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin());
+    }
+    tokio::fs::read_to_string(file).await
+}
+
+/// What a policy is attached to, for people.
+fn attached_to(repository: Option<&str>) -> String {
+    repository.map_or_else(
+        || "the domain".to_owned(),
+        |name| format!("repository `{name}`"),
+    )
+}
+
+/// What is said of a policy that was put.
+fn put(attached: &str, document: &str) -> String {
+    let count = Policy::parse(document).map_or(0, |policy| policy.statement_count());
+    let plural = if count == 1 { "" } else { "s" };
+    format!("The policy of {attached} is in force now: {count} statement{plural}.")
 }

@@ -158,7 +158,7 @@ async fn server(
             })?;
             let control = ControlClient::of(&path)?;
             let lease = control.lease(run, grant.as_ref()).await?;
-            let address = env::client_address(address, public_url.as_ref()).await;
+            let address = env::client_address(address, public_url.as_ref(), None).await;
             return Ok((
                 address,
                 Server::Running {
@@ -268,7 +268,7 @@ fn start(command: &[OsString], setup: &ClientSetup<'_>) -> anyhow::Result<Child>
         }
         "gradle" | "gradlew" if serves(Format::Maven) => {
             let file = files.join("larder.gradle");
-            tool::write(&file, &maven::gradle_script(place, setup.upstream))?;
+            tool::write(&file, &maven::gradle_script(place, None, setup.upstream))?;
             before.extend(["--init-script".into(), file.into()]);
         }
         // Commands that push or change settings are about the user's own sources.

@@ -15,7 +15,9 @@ use super::oidc;
 use super::publish::{self, PackageCatalogSettings, PublishSetting, UploadSettings};
 use super::report::ReportSettings;
 use super::repository;
-use super::settings::{Cache, Config, Domain, Fetch, Log, PrefetchSettings, ServerSettings, Tls};
+use super::settings::{
+    Cache, Config, Domain, Fetch, Log, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
+};
 use crate::rule::{Action, OriginRules, Rule, Rules};
 
 /// What is laid over and under the file.
@@ -162,12 +164,13 @@ fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> 
     }
     let names: Vec<String> = repositories.iter().map(|it| it.name.clone()).collect();
     let repository_names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let rules = top
-        .sections("rule")
-        .into_iter()
-        .enumerate()
-        .filter_map(rule)
-        .collect();
+    let (mut rules, mut expiries) = (Vec::new(), Vec::new());
+    for (index, section) in top.sections("rule").into_iter().enumerate() {
+        if let Some((rule, expiry)) = rule(index, section) {
+            rules.push(rule);
+            expiries.extend(expiry);
+        }
+    }
     let names: Vec<String> = connections.iter().map(|one| one.name.clone()).collect();
     let connection_names: Vec<&str> = names.iter().map(String::as_str).collect();
     let config = Config {
@@ -200,6 +203,7 @@ fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> 
         connections,
         repositories,
         rules: Rules::new(rules),
+        expiries,
         origins: OriginRules::new(
             top.sections("origin")
                 .into_iter()
@@ -269,8 +273,9 @@ fn default_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "larder").map(|dirs| dirs.data_local_dir().to_owned())
 }
 
-fn rule((index, section): (usize, Section<'_>)) -> Option<Rule> {
-    let name = section
+/// A rule, and where its end is written.
+fn rule(index: usize, section: Section<'_>) -> Option<(Rule, Option<RuleExpiry>)> {
+    let name: String = section
         .take("name")
         .unwrap_or_else(|| format!("rule {}", index + 1));
     let action = section
@@ -301,15 +306,23 @@ fn rule((index, section): (usize, Section<'_>)) -> Option<Rule> {
         }
     }
     let reason = section.take("reason");
-    let expires = section.take("expires");
+    let expires = section.take_placed("expires");
     section.finish();
-    Some(Rule {
+    let action = action?;
+    let expiry = expires.map(|(at, place)| RuleExpiry {
+        rule: name.clone(),
+        action,
+        at,
+        place,
+    });
+    let rule = Rule {
         name,
-        action: action?,
+        action,
         packages: packages?,
         reason,
-        expires,
+        expires: expiry.as_ref().map(|expiry| expiry.at),
         min_age: min_age.map(|it| it.0),
         not_after: not_after.map(|it| it.0),
-    })
+    };
+    Some((rule, expiry))
 }

@@ -29,5 +29,5 @@ pub use report::ReportSettings;
 pub use repository::{RepositorySettings, SourceSetting, is_name as is_repository_name, resolved};
 pub use scope::CredentialScope;
 pub use settings::{
-    Cache, Config, Domain, Fetch, Log, LogFormat, PrefetchSettings, ServerSettings, Tls,
+    Cache, Config, Domain, Fetch, Log, LogFormat, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };

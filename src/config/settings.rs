@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -21,7 +22,7 @@ use super::publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSe
 use super::report::ReportSettings;
 use super::repository::{RepositorySettings, SourceSetting};
 use crate::package::Format;
-use crate::rule::{OriginRules, Rules};
+use crate::rule::{Action, OriginRules, Rules};
 
 /// All that Larder is told.
 #[derive(Clone, Debug)]
@@ -51,10 +52,23 @@ pub struct Config {
     pub connections: Vec<ConnectionSettings>,
     pub repositories: Vec<RepositorySettings>,
     pub rules: Rules,
+    /// The ends of those rules that have one.
+    pub expiries: Vec<RuleExpiry>,
     pub origins: OriginRules,
     pub retain: Vec<Retention>,
     /// Listening beyond loopback, with anyone publishing, is meant.
     pub anyone_may_publish: bool,
+}
+
+/// The end of a rule, as it is written.
+#[derive(Clone, Debug)]
+pub struct RuleExpiry {
+    pub rule: String,
+    pub action: Action,
+    /// From then on the rule is as if it were not there.
+    pub at: Timestamp,
+    /// File and line.
+    pub place: String,
 }
 
 /// Certificate and key of the listener, PEM files.

@@ -664,13 +664,22 @@ async fn said(mut response: reqwest::Response) -> String {
     words.join(" ").chars().take(600).collect()
 }
 
+/// The certificates of a file, in PEM.
+///
+/// # Errors
+/// Why there are none, for people.
 #[allow(
     clippy::disallowed_methods,
-    reason = "the configuration names this file"
+    reason = "the configuration or the command line names this file"
 )]
-fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, String> {
+pub fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, String> {
     let pem = std::fs::read(file)
         .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|error| format!("{} holds no certificates: {error}", file.display()))
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(found) if found.is_empty() => {
+            Err(format!("{} holds no certificates in PEM", file.display()))
+        }
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("{} holds no certificates: {error}", file.display())),
+    }
 }

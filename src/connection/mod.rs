@@ -10,7 +10,7 @@ mod reach;
 mod throttle;
 
 pub use cdn_loop::{LoopId, hops};
-pub use client::{Connection, DECIDER, Opened, UpstreamRequest};
+pub use client::{Connection, DECIDER, Opened, UpstreamRequest, certificates};
 pub use error::Error;
 pub use forward::{Forward, ForwardBody, Outbound, answered};
 pub use reach::{Reach, is_inside, is_proxied};

@@ -5,17 +5,30 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::login::ClientLogin;
 use crate::airgap::bundle::BundleHead;
 use crate::airgap::{ImportReport, Order};
-use crate::package::PackageId;
+use crate::connection::certificates;
+use crate::package::{Format, PackageId};
 use crate::problem::root_cause;
 use crate::repository::Explanation;
 use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
+
+/// A client that goes by way of the environment's proxy, as package clients do.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this asks the Larder that the command line names"
+)]
+fn elsewhere() -> reqwest::ClientBuilder {
+    crate::use_ring();
+    reqwest::Client::builder()
+}
 
 #[allow(
     clippy::disallowed_methods,
@@ -188,11 +201,115 @@ fn address(path: &[&str], query: &[(&str, &str)]) -> Result<Url, url::ParseError
     Ok(url)
 }
 
+/// How long a Larder may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The client, which trusts these certificates beside the system's.
+fn trusting(
+    builder: reqwest::ClientBuilder,
+    ca: Option<&Path>,
+) -> Result<reqwest::ClientBuilder, String> {
+    Ok(match ca {
+        Some(ca) => builder.tls_certs_merge(certificates(ca)?),
+        None => builder,
+    })
+}
+
+/// How a Larder lets in who reads a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Whoever comes.
+    Anyone,
+    /// Nobody without a token.
+    TokenHolders,
+}
+
+/// Asks the Larder at the place who may read the repository there, and whether the login's token
+/// may.
+///
+/// # Errors
+/// Where no Larder answers there, the repository is not there, or the token is refused; for people.
+pub async fn entry(login: &ClientLogin) -> anyhow::Result<Entry> {
+    let (root, repository) = (&login.place.root, &login.place.repository);
+    let builder = if login.place.is_near() {
+        http()
+    } else {
+        elsewhere()
+    };
+    let builder = trusting(builder, login.ca.as_deref()).map_err(anyhow::Error::msg)?;
+    let http = builder.timeout(PATIENCE).build()?;
+    let live = http.get(format!("{root}/-/live")).send().await;
+    let live = live.map_err(|error| unreachable(root, login.ca.is_some(), &error))?;
+    let status = live.status();
+    if live.text().await.unwrap_or_default().trim() != "live" {
+        anyhow::bail!(
+            "what answers at {root} is no Larder: it says {status} to /-/live. --address takes an address without a format and a repository"
+        );
+    }
+    // No package has this address, and no registry is asked for it. Admission comes first.
+    let place = format!("{}-/entry", login.place.of(Format::Npm));
+    let asked = http.get(&place).send().await?;
+    let entry = if is_refusal(&asked) {
+        Entry::TokenHolders
+    } else {
+        Entry::Anyone
+    };
+    let answer = match &login.token {
+        None => asked,
+        Some(token) => http.get(&place).bearer_auth(token.expose()).send().await?,
+    };
+    let is_refused = login.token.is_some() && is_refusal(&answer);
+    let said = answer.bytes().await.unwrap_or_default();
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+    let said = said.get("error").and_then(|error| error.as_str());
+    let said = said.unwrap_or_default();
+    if is_refused {
+        anyhow::bail!("{root} does not let the token read repository `{repository}`: {said}");
+    }
+    if said.contains("there is no repository") {
+        anyhow::bail!("{root} says: {said}. --repository names another");
+    }
+    Ok(entry)
+}
+
+fn is_refusal(answer: &reqwest::Response) -> bool {
+    matches!(
+        answer.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    )
+}
+
+/// Why no Larder answered, with what to do.
+fn unreachable(root: &str, has_ca: bool, error: &reqwest::Error) -> anyhow::Error {
+    let cause = root_cause(error).to_string();
+    if !cause.contains("certificate") {
+        let cause = cause.split(" (os error").next().unwrap_or_default();
+        let why = if error.is_timeout() {
+            "it takes too long"
+        } else {
+            cause
+        };
+        return anyhow::anyhow!(
+            "no Larder answers at {root} ({why}). `larder serve` starts one there; --address names another"
+        );
+    }
+    let advice = if has_ca {
+        "Look whether it was issued by what --ca names, to that name, and is still valid"
+    } else {
+        "--ca FILE names the authority that issued it"
+    };
+    anyhow::anyhow!("the certificate of {root} cannot be checked on this machine. {advice}")
+}
+
 /// Which of the addresses of a Larder that serves TLS this machine can check the certificate at.
 ///
 /// # Errors
 /// Why none of them, for people.
-pub async fn trusted(address: &str, public_url: Option<&Url>) -> Result<String, String> {
+pub async fn trusted(
+    address: &str,
+    public_url: Option<&Url>,
+    ca: Option<&Path>,
+) -> Result<String, String> {
     let by_name = Url::parse(address).ok().and_then(|mut url| {
         let is_near = match url.host()? {
             url::Host::Ipv4(address) => address.is_loopback(),
@@ -204,14 +321,12 @@ pub async fn trusted(address: &str, public_url: Option<&Url>) -> Result<String, 
     });
     let public = public_url.map(ToString::to_string);
     let candidates = [Some(address.to_owned()), by_name, public];
+    let http = trusting(http(), ca)?.timeout(PATIENCE).build();
+    let http = http.map_err(|error| error.to_string())?;
     let mut why = None;
     for candidate in candidates.into_iter().flatten() {
         let root = candidate.trim_end_matches('/');
-        let asked = match http().timeout(Duration::from_secs(5)).build() {
-            Ok(http) => http.get(format!("{root}/-/live")).send().await,
-            Err(error) => Err(error),
-        };
-        match asked {
+        match http.get(format!("{root}/-/live")).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(root.to_owned()),
             Ok(answer) => why = why.or(Some(format!("it answers {}", answer.status()))),
             Err(error) => why = why.or(Some(root_cause(&error).to_string())),

@@ -29,7 +29,13 @@ fn entries(text: &str) -> impl Iterator<Item = (usize, Option<&str>, &str, &str)
             section = Some(name.trim_matches(['[', ']']));
             return None;
         }
-        let (name, value) = line.split_once('=')?;
+        // npm's keys, which stand in no section, have colons in them.
+        let separators: &[char] = if section.is_some() {
+            &['=', ':']
+        } else {
+            &['=']
+        };
+        let (name, value) = line.split_once(separators)?;
         Some((number, section, name.trim(), value.trim()))
     })
 }
@@ -69,6 +75,27 @@ pub fn set(text: &str, section: Option<&str>, key: &str, value: &str) -> String 
     lines.join("\n")
 }
 
+/// The text with `word` in the list of words that a key has, which may go on in indented lines.
+/// Where the key is missing, `default` stands before the word: what readers assume then.
+#[must_use]
+pub fn listed(text: &str, section: &str, key: &str, word: &str, default: &str) -> String {
+    let found = entries(text)
+        .filter(|(_, of, name, _)| *of == Some(section) && *name == key)
+        .last();
+    let Some((number, _, _, value)) = found else {
+        return set(text, Some(section), key, format!("{default} {word}").trim());
+    };
+    let further = text.lines().skip(number + 1);
+    let further = further.take_while(|line| line.starts_with([' ', '\t']));
+    let mut words = value
+        .split_whitespace()
+        .chain(further.flat_map(str::split_whitespace));
+    if words.any(|one| one == word) {
+        return text.to_owned();
+    }
+    set(text, Some(section), key, format!("{value} {word}").trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +112,7 @@ mod tests {
                 "[x]\nk=1\n[global]\nk = v\nb=2\n",
             ),
             ("a=1\n", Some("global"), "a=1\n[global]\nk = v\n"),
+            ("[global]\nk: old\n", Some("global"), "[global]\nk = v\n"),
         ] {
             assert_eq!(set(text, section, "k", "v"), changed);
             assert_eq!(get(changed, section, "k").as_deref(), Some("v"));

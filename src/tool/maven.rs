@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::login::{ClientLogin, USER};
 use super::{ClientUpstream, LarderAddress, OwnAddresses, home, read, xml};
 use crate::airgap::maven::Binding;
 use crate::config::Auth;
@@ -279,11 +280,15 @@ fn settings_from(own: &str, place: &LarderAddress) -> String {
 
 /// The text without a mirror that an earlier login put there.
 fn remove_own_mirror(text: &str) -> String {
-    let marker = "<mirror><id>larder</id>";
-    match text.split_once(marker) {
+    remove_own(text, "mirror")
+}
+
+/// The text without the first element of the kind that a login wrote.
+fn remove_own(text: &str, kind: &str) -> String {
+    match text.split_once(&format!("<{kind}><id>larder</id>")) {
         Some((before, after)) => {
             let after = after
-                .split_once("</mirror>")
+                .split_once(&format!("</{kind}>"))
                 .map_or(after, |(_, after)| after);
             format!("{}{after}", before.trim_end_matches([' ', '\n']))
         }
@@ -291,24 +296,38 @@ fn remove_own_mirror(text: &str) -> String {
     }
 }
 
-/// Writes us into `~/.m2/settings.xml`.
-///
-/// # Errors
-/// Where that cannot be written.
-pub fn login(place: &LarderAddress) -> std::io::Result<PathBuf> {
-    let file = user_settings().ok_or(std::io::ErrorKind::NotFound)?;
-    super::write(&file, &settings(place))?;
-    Ok(file)
+/// The text of `settings.xml` with Larder as a mirror, and the token as its server's password.
+#[must_use]
+pub fn logged_in(own: &str, login: &ClientLogin) -> String {
+    let text = settings_from(own, &login.place);
+    let Some(token) = &login.token else {
+        return text;
+    };
+    let password = quick_xml::escape::escape(token.expose());
+    let server = format!(
+        "<server><id>larder</id><username>{USER}</username><password>{password}</password></server>"
+    );
+    xml::insert_first(&remove_own(&text, "server"), "settings", "servers", &server)
 }
 
 /// An init script that puts us in the place of the public repository in every Gradle build.
 #[must_use]
-pub fn gradle_script(place: &LarderAddress, upstream: Option<&str>) -> String {
+pub fn gradle_script(
+    place: &LarderAddress,
+    token: Option<&Secret>,
+    upstream: Option<&str>,
+) -> String {
     let ours = place.of(Format::Maven);
+    let credentials = token.map_or_else(String::new, |token| {
+        let token = quoted(token.expose());
+        format!(
+            "\x20           repository.credentials {{ it.username = '{USER}'; it.password = '{token}' }}\n"
+        )
+    });
     // `mavenCentral()` has a name; what a build wrote out has an address. Below it, and at hosts whose
     // names begin like it, other repositories lie.
     let written_out = upstream.map_or_else(String::new, |theirs| {
-        let theirs = theirs.replace('\\', "\\\\").replace('\'', "\\'");
+        let theirs = quoted(theirs);
         format!(" || place(repository.url) == place(uri('{theirs}'))")
     });
     format!(
@@ -324,6 +343,7 @@ pub fn gradle_script(place: &LarderAddress, upstream: Option<&str>) -> String {
          \x20       if (repository.name == 'MavenRepo'{written_out}) {{\n\
          \x20           repository.url = uri(ours)\n\
          \x20           repository.allowInsecureProtocol = ours.startsWith('http:')\n\
+         {credentials}\
          \x20       }}\n\
          \x20   }}\n\
          }}\n\
@@ -335,16 +355,9 @@ pub fn gradle_script(place: &LarderAddress, upstream: Option<&str>) -> String {
     )
 }
 
-/// Writes the init script into `~/.gradle/init.d`.
-///
-/// # Errors
-/// Where that cannot be written.
-pub fn gradle_login(place: &LarderAddress, upstream: Option<&str>) -> std::io::Result<PathBuf> {
-    let file = home()
-        .ok_or(std::io::ErrorKind::NotFound)?
-        .join(".gradle/init.d/larder.gradle");
-    super::write(&file, &gradle_script(place, upstream))?;
-    Ok(file)
+/// The text as it stands between Groovy's single quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 
 #[cfg(test)]
@@ -416,11 +429,43 @@ mod tests {
 
     #[test]
     fn gradle_compares_whole_addresses() {
-        let script = gradle_script(&place(), Some("https://m.example/it's/"));
+        let script = gradle_script(&place(), None, Some("https://m.example/it's/"));
         assert!(
             script.contains("place(repository.url) == place(uri('https://m.example/it\\'s/'))")
         );
         assert!(!script.contains("toString().startsWith"));
-        assert!(!gradle_script(&place(), None).contains("place(repository.url)"));
+        assert!(!gradle_script(&place(), None, None).contains("place(repository.url)"));
+        assert!(!script.contains("credentials"));
+    }
+
+    #[test]
+    fn a_token_is_the_password_of_the_mirrors_server_once() {
+        let login = ClientLogin {
+            place: place(),
+            token: Some(Secret::new("t&t")),
+            ca: None,
+        };
+        let once = logged_in(SETTINGS, &login);
+        assert_eq!(
+            server_auth(&once, "larder"),
+            Some(Auth::basic(USER, &Secret::new("t&t")))
+        );
+        assert_eq!(
+            server_auth(&once, "corp"),
+            Some(Auth::basic("u", &Secret::new("p")))
+        );
+        let again = logged_in(&once, &login);
+        assert_eq!(again.matches("<id>larder</id>").count(), 2, "{again}");
+        // A login without a token leaves the one that is there.
+        let later = logged_in(
+            &again,
+            &ClientLogin {
+                token: None,
+                ..login.clone()
+            },
+        );
+        assert!(server_auth(&later, "larder").is_some());
+        let script = gradle_script(&login.place, login.token.as_ref(), None);
+        assert!(script.contains("it.password = 't&t'"), "{script}");
     }
 }

@@ -5,10 +5,12 @@ pub mod client;
 mod command;
 pub mod ini;
 pub mod lockfile;
+pub mod login;
 pub mod maven;
 pub mod npm;
 pub mod nuget;
 mod own;
+pub mod paste;
 pub mod pip;
 pub mod xml;
 pub mod yarn;
@@ -94,6 +96,24 @@ impl LarderAddress {
     #[must_use]
     pub fn service_index(&self) -> String {
         format!("{}v3/index.json", self.of(Format::Nuget))
+    }
+
+    /// Whether it is on this machine.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        let url = url::Url::parse(&self.root);
+        url.is_ok_and(|url| match url.host() {
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        })
+    }
+
+    /// Whether clients get there by plain HTTP over a network, which some of them have to be allowed.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.root.starts_with("http:") && !self.is_near()
     }
 
     /// The host, for clients that trust plain HTTP by name.
@@ -191,14 +211,35 @@ pub fn read(file: &Path) -> Option<String> {
 ///
 /// # Errors
 /// Where the folder cannot be written.
-#[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 pub fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    replace(file, text, Readers::AsBefore)
+}
+
+/// Writes a settings file that has a secret in it, whole or not at all: readable by its owner alone.
+///
+/// # Errors
+/// Where the folder cannot be written.
+pub fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
+    replace(file, text, Readers::Owner)
+}
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    AsBefore,
+    Owner,
+}
+
+#[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
+fn replace(file: &Path, text: &str, readers: Readers) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         private::folder(folder)?;
     }
     let beside = file.with_extension("larder-new");
     let mut new = private::create(&beside)?;
-    if let Ok(metadata) = std::fs::metadata(file) {
+    if readers == Readers::AsBefore
+        && let Ok(metadata) = std::fs::metadata(file)
+    {
         new.set_permissions(metadata.permissions())?;
     }
     new.write_all(text.as_bytes())?;

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::login::ClientLogin;
 use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, ini, read};
 use crate::airgap::lockfile;
 use crate::airgap::platform::Platforms;
@@ -249,6 +250,22 @@ pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
         ("YARN_UNSAFE_HTTP_WHITELIST", place.host()),
         ("BUN_CONFIG_REGISTRY", registry),
     ]
+}
+
+/// The text of `.npmrc` with Larder as the registry.
+#[must_use]
+pub fn logged_in(text: &str, login: &ClientLogin) -> String {
+    let registry = login.place.of(Format::Npm);
+    let mut text = ini::set(text, None, "registry", &registry);
+    if let Some(token) = &login.token
+        && let Some((_, nerf)) = registry.split_once(':')
+    {
+        text = ini::set(&text, None, &format!("{nerf}:_authToken"), token.expose());
+    }
+    if let Some(ca) = &login.ca {
+        text = ini::set(&text, None, "cafile", &ca.display().to_string());
+    }
+    text
 }
 
 /// The user's own settings, with the credential that npm has for its registry as one for our

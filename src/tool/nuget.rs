@@ -1,7 +1,8 @@
 //! nuget.exe and dotnet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::login::{ClientLogin, USER};
 use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, read, xml};
 use crate::config::Auth;
 use crate::package::Format;
@@ -96,32 +97,47 @@ fn add(place: &LarderAddress) -> String {
     )
 }
 
-/// Writes us into the user's configuration as one more source.
-///
-/// # Errors
-/// Where that cannot be written.
-pub fn login(place: &LarderAddress) -> std::io::Result<PathBuf> {
-    let home = home().ok_or(std::io::ErrorKind::NotFound)?;
-    let file = [
-        home.join(".config/NuGet/NuGet.Config"),
-        home.join(".nuget/NuGet/NuGet.Config"),
-    ]
-    .into_iter()
-    .find(|file| file.exists())
-    .unwrap_or_else(|| home.join(".nuget/NuGet/NuGet.Config"));
-    let own = read(&file).unwrap_or_default();
-    super::write(&file, &with_source(&own, place))?;
-    Ok(file)
+/// The user's configuration, which exists or will.
+#[must_use]
+pub fn user_file(home: &Path) -> PathBuf {
+    let usual = home.join(".nuget/NuGet/NuGet.Config");
+    let of_mono = home.join(".config/NuGet/NuGet.Config");
+    if of_mono.exists() { of_mono } else { usual }
 }
 
-fn with_source(text: &str, place: &LarderAddress) -> String {
+/// The text of the user's configuration with Larder as one more source, and the token as its
+/// password.
+#[must_use]
+pub fn logged_in(text: &str, login: &ClientLogin) -> String {
+    const CREDENTIALS: &str = "packageSourceCredentials";
     // An entry of an earlier login; names of sources have no case.
     let without = xml::remove(text, "configuration/packageSources/add", |entry| {
         entry
             .attribute("key")
             .is_some_and(|key| key.eq_ignore_ascii_case("larder"))
     });
-    xml::insert_first(&without, "configuration", "packageSources", &add(place))
+    // `<clear />` takes away every source that stands before it.
+    let text = xml::insert_behind(
+        &without,
+        "configuration",
+        "packageSources",
+        "clear",
+        &add(&login.place),
+    );
+    let Some(token) = &login.token else {
+        return text;
+    };
+    let path = format!("configuration/{CREDENTIALS}/larder");
+    let password = quick_xml::escape::escape(token.expose());
+    xml::insert_behind(
+        &xml::remove(&text, &path, |_| true),
+        "configuration",
+        CREDENTIALS,
+        "clear",
+        &format!(
+            "<larder><add key=\"Username\" value=\"{USER}\" /><add key=\"ClearTextPassword\" value=\"{password}\" /></larder>"
+        ),
+    )
 }
 
 /// What dotnet and MSBuild read; nuget.exe takes the address as an argument.
@@ -147,14 +163,44 @@ mod tests {
         );
     }
 
+    fn login(token: Option<&str>) -> ClientLogin {
+        ClientLogin {
+            place: LarderAddress {
+                root: "http://127.0.0.1:1".to_owned(),
+                repository: "public".to_owned(),
+            },
+            token: token.map(Secret::new),
+            ca: None,
+        }
+    }
+
     #[test]
     fn login_adds_one_source_and_loses_none() {
-        let place = LarderAddress {
-            root: "http://127.0.0.1:1".to_owned(),
-            repository: "public".to_owned(),
-        };
-        let twice = with_source(&with_source(CONFIG, &place), &place);
+        let twice = logged_in(&logged_in(CONFIG, &login(None)), &login(None));
         assert_eq!(twice.matches("key=\"larder\"").count(), 1);
         assert!(twice.contains("corp feed") && twice.contains("ClearTextPassword"));
+    }
+
+    #[test]
+    fn login_writes_its_source_where_no_clear_takes_it_away() {
+        let old = CONFIG.replace("<packageSources>", "<packageSources>\n    <clear />\n    ");
+        let written = logged_in(&logged_in(&old, &login(None)), &login(None));
+        let at = |part: &str| written.find(part).unwrap();
+        assert!(at("<clear />") < at("key=\"larder\""), "{written}");
+        assert!(at("key=\"larder\"") < at("key=\"old\""), "{written}");
+    }
+
+    #[test]
+    fn a_token_is_the_sources_password_once() {
+        for old in ["", CONFIG] {
+            let once = logged_in(old, &login(Some("t&t")));
+            let twice = logged_in(&once, &login(Some("t&t")));
+            assert_eq!(twice.matches("<larder>").count(), 1, "{twice}");
+            let source = sources(&twice).into_iter().next().unwrap();
+            assert_eq!(source.url, "http://127.0.0.1:1/nuget/public/v3/index.json");
+            assert_eq!(source.auth, Some(Auth::basic(USER, &Secret::new("t&t"))));
+            // A login without a token leaves the one that is there.
+            assert!(logged_in(&twice, &login(None)).contains("<larder>"));
+        }
     }
 }

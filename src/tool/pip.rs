@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::login::{ClientLogin, USER};
 use super::{ClientUpstream, LarderAddress, OwnAddresses, command, home, ini, read};
 use crate::config::{Auth, CredentialScope};
 use crate::package::Format;
@@ -123,6 +124,42 @@ fn netrc(text: &str, url: &Url) -> Option<Auth> {
     found.into_iter().next()
 }
 
+/// The text of `pip.conf` with Larder as the index.
+#[must_use]
+pub fn logged_in(text: &str, login: &ClientLogin) -> String {
+    const SECTION: Option<&str> = Some("global");
+    let index = login.with_token(login.place.simple());
+    let mut text = ini::set(text, SECTION, "index-url", &index);
+    if login.place.is_plain() {
+        let host = login.place.host();
+        text = ini::listed(&text, "global", "trusted-host", &host, "");
+    }
+    if let Some(ca) = &login.ca {
+        text = ini::set(&text, SECTION, "cert", &ca.display().to_string());
+    }
+    text
+}
+
+/// The text of `.pypirc` with Larder as the repository `larder`.
+#[must_use]
+pub fn twine_logged_in(text: &str, login: &ClientLogin) -> String {
+    const SECTION: &str = "larder";
+    let mut values = vec![("repository", login.place.of(Format::Pypi))];
+    if let Some(token) = &login.token {
+        values.push(("username", USER.to_owned()));
+        values.push(("password", token.expose().to_owned()));
+    }
+    if let Some(ca) = &login.ca {
+        values.push(("ca_cert", ca.display().to_string()));
+    }
+    // twine reads the sections that it is told of.
+    let mut text = ini::listed(text, "distutils", "index-servers", SECTION, "pypi testpypi");
+    for (key, value) in values.iter().rev() {
+        text = ini::set(&text, Some(SECTION), key, value);
+    }
+    text
+}
+
 /// Every client of the family reads one of these.
 #[must_use]
 pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
@@ -141,6 +178,35 @@ pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn twine_is_told_of_its_section_and_of_no_other_less() {
+        let login = ClientLogin {
+            place: LarderAddress {
+                root: "https://l.example".to_owned(),
+                repository: "team".to_owned(),
+            },
+            token: Some(Secret::new("t")),
+            ca: None,
+        };
+        let section =
+            "[larder]\nrepository = https://l.example/pypi/team/\nusername = token\npassword = t\n";
+        for (old, servers) in [
+            ("", "[distutils]\nindex-servers = pypi testpypi larder\n"),
+            (
+                "[distutils]\nindex-servers =\n    corp\n    pypi\n[corp]\nusername = u\n",
+                "[distutils]\nindex-servers = larder\n    corp\n    pypi\n[corp]\nusername = u\n",
+            ),
+            (
+                "[distutils]\nindex-servers =\n    larder\n",
+                "[distutils]\nindex-servers =\n    larder\n",
+            ),
+        ] {
+            let once = twine_logged_in(old, &login);
+            assert_eq!(once, format!("{servers}{section}"));
+            assert_eq!(twine_logged_in(&once, &login), once);
+        }
+    }
 
     #[test]
     fn netrc_names_hosts_and_nothing_that_only_begins_like_one() {

@@ -127,6 +127,40 @@ pub fn remove(text: &str, path: &str, is_meant: impl Fn(&TextElement) -> bool) -
     out
 }
 
+/// The text with `child` behind the last `sibling` in the element `parent` of the root. Where there is
+/// no such sibling, it is the first thing in `parent`, which is made where it is missing.
+#[must_use]
+pub fn insert_behind(text: &str, root: &str, parent: &str, sibling: &str, child: &str) -> String {
+    let wanted = format!("{root}/{parent}/{sibling}");
+    let mut open: Vec<TextElement> = Vec::new();
+    let mut reader = Reader::from_str(text);
+    let mut behind = None;
+    loop {
+        let ended = match reader.read_event() {
+            Ok(Event::Start(start)) => {
+                open.push(element(&start, open.last()));
+                None
+            }
+            Ok(Event::Empty(start)) => Some(element(&start, open.last())),
+            Ok(Event::End(_)) => open.pop(),
+            Ok(Event::Eof) => break,
+            // `insert_first` leaves a text that cannot be read as XML unchanged.
+            Err(_) => {
+                behind = None;
+                break;
+            }
+            Ok(_) => None,
+        };
+        if ended.is_some_and(|element| element.path == wanted) {
+            behind = usize::try_from(reader.buffer_position()).ok();
+        }
+    }
+    match behind.and_then(|at| text.split_at_checked(at)) {
+        Some((before, after)) => format!("{before}\n    {child}{after}"),
+        None => insert_first(text, root, parent, child),
+    }
+}
+
 /// The text with `child` as the first thing in the element at `path` (two levels: root and
 /// element), which is made where it is missing.
 #[must_use]
@@ -155,6 +189,14 @@ pub fn insert_first(text: &str, root: &str, parent: &str, child: &str) -> String
                     let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
                     return insert(at, &format!("\n    {child}"));
                 }
+            }
+            Ok(Event::Empty(start)) if path.is_empty() && start.name().into_inner() == root => {
+                let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
+                let (head, tail) = text.split_at_checked(at).unwrap_or((text, ""));
+                let head = head.trim_end_matches('>').trim_end_matches('/').trim_end();
+                return format!(
+                    "{head}>\n  <{parent}>\n    {child}\n  </{parent}>\n</{root}>{tail}"
+                );
             }
             Ok(Event::Empty(start)) if path.len() == 1 && start.name().into_inner() == parent => {
                 let at = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
@@ -197,6 +239,10 @@ mod tests {
                 "<settings>\n  <!-- mine --><x/>\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>",
             ),
             (
+                "<?xml version=\"1.0\"?>\n<settings xmlns=\"u\" />\n",
+                "<?xml version=\"1.0\"?>\n<settings xmlns=\"u\">\n  <mirrors>\n    <mirror/>\n  </mirrors>\n</settings>\n",
+            ),
+            (
                 "<settings><mirrors/></settings>",
                 "<settings><mirrors>\n    <mirror/>\n  </mirrors></settings>",
             ),
@@ -206,6 +252,29 @@ mod tests {
         assert!(
             insert_first("", "settings", "mirrors", child).contains("<mirrors>\n    <mirror/>")
         );
+    }
+
+    #[test]
+    fn a_child_is_put_behind_its_last_sibling() {
+        let child = "<add/>";
+        for (text, expected) in [
+            (
+                "<c><s><clear/><x/></s></c>",
+                "<c><s><clear/>\n    <add/><x/></s></c>",
+            ),
+            (
+                "<c><s><x/>\n    <clear></clear>\n    <clear /><y/></s></c>",
+                "<c><s><x/>\n    <clear></clear>\n    <clear />\n    <add/><y/></s></c>",
+            ),
+            (
+                "<c><o><clear/></o><s><!-- <clear/> --><x/></s></c>",
+                "<c><o><clear/></o><s>\n    <add/><!-- <clear/> --><x/></s></c>",
+            ),
+            ("<c><s><clear/></s><", "<c><s>\n    <add/><clear/></s><"),
+        ] {
+            assert_eq!(insert_behind(text, "c", "s", "clear", child), expected);
+        }
+        assert!(insert_behind("", "c", "s", "clear", child).contains("<s>\n    <add/>"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::login::ClientLogin;
 use super::{home, read};
+use crate::package::Format;
 
 /// The registry that berry publishes to by its own settings, and hosts that it may speak to in plain
 /// text. `None` where it names none, and would use its own default.
@@ -62,6 +64,44 @@ pub fn classic_has_its_own() -> bool {
         .iter()
         .filter_map(|file| read(file))
         .any(|text| is_set(&text))
+}
+
+/// The text of `.yarnrc.yml` with Larder as the registry.
+#[must_use]
+pub fn logged_in(text: &str, login: &ClientLogin) -> String {
+    const PLAIN_HOSTS: &str = "unsafeHttpWhitelist";
+    let mut values = vec![(
+        "npmRegistryServer",
+        format!("\"{}\"", login.place.of(Format::Npm).trim_end_matches('/')),
+    )];
+    if let Some(token) = &login.token {
+        values.push(("npmAuthToken", format!("\"{}\"", token.expose())));
+        values.push(("npmAlwaysAuth", "true".to_owned()));
+    }
+    if let Some(ca) = &login.ca {
+        values.push(("httpsCaFilePath", format!("\"{}\"", ca.display())));
+    }
+    let is_key =
+        |line: &str, key: &str| line.strip_prefix(key).is_some_and(|it| it.starts_with(':'));
+    let is_replaced = |line: &str| {
+        values.iter().any(|(key, _)| is_key(line, key))
+            || is_key(line, PLAIN_HOSTS) && line.contains("larder")
+    };
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| !is_replaced(line))
+        .map(str::to_owned)
+        .collect();
+    lines.extend(values.iter().map(|(key, value)| format!("{key}: {value}")));
+    let is_listed = lines.iter().any(|line| is_key(line, PLAIN_HOSTS));
+    if login.place.root.starts_with("http:") && !is_listed {
+        lines.push(format!(
+            "{PLAIN_HOSTS}: [\"{}\"] # larder",
+            login.place.host()
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// A settings file in this folder, those above, and the user's; the nearest first.

@@ -51,6 +51,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// How many statements it has.
+    #[must_use]
+    pub fn statement_count(&self) -> usize {
+        self.statements.len()
+    }
+
     /// Reads a policy: with a list of statements, with one, or a bare statement.
     ///
     /// # Errors

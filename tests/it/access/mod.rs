@@ -9,6 +9,7 @@ mod expiry;
 mod formats;
 mod group;
 mod oidc;
+mod readers;
 mod routes;
 mod sidecar;
 mod wire;

@@ -3,6 +3,7 @@
 mod control;
 mod encrypt;
 mod log;
+mod login;
 mod many_files;
 mod private;
 mod run;

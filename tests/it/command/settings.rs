@@ -73,6 +73,103 @@ async fn check_asks_each_upstream_for_a_sign_of_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_asks_no_registry_that_is_offline_or_that_nothing_draws_on() {
+    let upstream = registry().await;
+    let (url, address) = (upstream.url(), upstream.address.clone());
+    let connection = |name: &str, more: &str| {
+        format!("[[connection]]\nname = \"{name}\"\nformat = \"npm\"\nurl = \"{url}/npm/\"\n{more}")
+    };
+    let setup = Setup::new(&format!(
+        "{}{}[[repository]]\nname = \"team\"\nexternal_connections = [\"away\", \"near\"]\n",
+        connection("away", "offline = true\n"),
+        connection("near", ""),
+    ));
+    // A client's registry that no repository has.
+    let pip = format!("[global]\nindex-url = http://{address}/simple/\n");
+    std::fs::create_dir_all(setup.at(".config/uv")).unwrap();
+    let uv = pip
+        .replace("[global]\n", "")
+        .replace("http", "\"http")
+        .replace("/simple/", "/simple/\"");
+    std::fs::write(setup.at(".config/uv/uv.toml"), uv).unwrap();
+    let check = async |arguments: &[&str]| {
+        let mut command = setup.command(arguments);
+        let command = command.env("PATH", no_clients(&setup));
+        command
+            .current_dir(setup.folder.path())
+            .output()
+            .await
+            .unwrap()
+    };
+    let output = check(&["check", "--json"]).await;
+    succeeded(&output);
+    let states: Vec<(String, String)> = signs(&output)
+        .iter()
+        .map(|sign| ["connection", "state"].map(|key| sign[key].as_str().unwrap().to_owned()))
+        .map(|[name, state]| (name, state))
+        .collect();
+    let expected = [
+        ("away", "offline"),
+        ("near", "alive"),
+        ("public:pypi", "unused"),
+    ];
+    assert_eq!(
+        states,
+        expected.map(|(name, state)| (name.to_owned(), state.to_owned()))
+    );
+    assert_eq!(upstream.seen().len(), 1, "{:?}", upstream.seen());
+    // One that is dead fails the check, and those that nobody asks do not.
+    upstream.vanish();
+    let output = check(&["check"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(
+        text.contains("offline npm    away") && text.contains("DEAD    npm    near"),
+        "{text}"
+    );
+    assert!(text.contains("unused  pypi   public:pypi"), "{text}");
+    setup.configure(&format!(
+        "offline = true\n{}[[repository]]\nname = \"team\"\nexternal_connections = [\"near\"]\n",
+        connection("near", "")
+    ));
+    let output = check(&["check"]).await;
+    succeeded(&output);
+    assert!(
+        said(&output).contains("offline npm    near"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_rule_that_has_ended_with_its_date_and_line() {
+    let upstream = registry().await;
+    let rule = |name: &str, action: &str, expires: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\naction = \"{action}\"\npackages = [\"npm:a\"]\nexpires = \"{expires}\"\n"
+        )
+    };
+    let before = config(&upstream, IMPATIENT);
+    let setup = Setup::new(&format!(
+        "{before}{}{}",
+        rule("exception", "allow", "2025-03-01"),
+        rule("later", "allow", "2999-01-01"),
+    ));
+    upstream.put("/simple/", Reply::json("{}"));
+    upstream.put("/v3/index.json", Reply::json("{}"));
+    let output = setup.run(&["check"]).await;
+    succeeded(&output);
+    let text = said(&output);
+    let line = before.lines().count() + 5;
+    let ended = format!(
+        "ended   allow rule \"exception\" ended on 1 March 2025, 00:00 UTC ({}:{line})",
+        setup.at("larder.toml")
+    );
+    assert!(text.contains(&ended), "{text}");
+    assert!(!text.contains("later\""), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_decides_explains_with_and_without_a_running_larder() {
     let upstream = registry().await;
     let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@<2\"]\nreason = \"a worm\"\n";
@@ -199,8 +296,8 @@ async fn upstreams_are_learned_from_the_machines_own_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_and_env_point_at_larder_and_lose_nothing() {
     let upstream = registry().await;
-    let text = config(&upstream, IMPATIENT).replace("127.0.0.1:0", "127.0.0.1:5273");
-    let setup = Setup::new(&text);
+    let setup = Setup::new(&config(&upstream, IMPATIENT));
+    let served = setup.serve().await;
     std::fs::write(setup.at(".npmrc"), "# mine\nfund=false\n").unwrap();
     let files = [
         (
@@ -245,11 +342,12 @@ async fn login_and_env_point_at_larder_and_lose_nothing() {
         ),
     ];
     for (tool, file, part) in files {
+        let part = part.replace("http://127.0.0.1:5273", &served.url);
         for _ in 0..2 {
             succeeded(&setup.run(&["login", "--tool", tool]).await);
         }
         let text = std::fs::read_to_string(setup.at(file)).unwrap();
-        assert_eq!(text.matches(part).count(), 1, "{tool}: {text}");
+        assert_eq!(text.matches(&part).count(), 1, "{tool}: {text}");
     }
     assert!(
         std::fs::read_to_string(setup.at(".npmrc"))
@@ -301,6 +399,7 @@ async fn a_client_is_never_pointed_at_nothing() {
     let lines = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(lines.lines().count(), 1, "{lines}");
     assert!(lines.contains("pypi and maven and nuget") && lines.contains("[[connection]]"));
+    let mut served = setup.serve_with(&[("PATH", &path)]).await;
     for tool in ["pip", "uv", "twine", "maven", "gradle", "nuget"] {
         let mut login = setup.command(&["login", "--tool", tool]);
         let output = login.env("PATH", &path).output().await.unwrap();
@@ -312,8 +411,12 @@ async fn a_client_is_never_pointed_at_nothing() {
         );
     }
     assert!(!setup.folder.path().join(".m2").exists());
+    served.child.kill().await.unwrap();
     // Another Larder's formats are not known here.
-    let mut login = setup.command(&["login", "--tool", "maven", "--address", "https://l.example"]);
+    let other = Setup::new(&config(&upstream, IMPATIENT));
+    let served = other.serve().await;
+    let mut login = setup.command(&["login", "--tool", "maven", "--address", &served.url]);
+    login.args(["--repository", "public"]);
     succeeded(&login.env("PATH", &path).output().await.unwrap());
     // A Maven that is found by nobody but by its path.
     let maven = setup.folder.path().join("mvnw");
