@@ -62,6 +62,16 @@ pub struct PulledPackage {
     pub package: String,
 }
 
+/// A file that came through a connection.
+#[derive(Clone, Debug)]
+pub struct PulledFile {
+    pub version: String,
+    pub file: String,
+    /// In bytes.
+    pub size: u64,
+    pub blob: BlobId,
+}
+
 /// The catalog's assets.
 #[derive(Clone)]
 pub struct CatalogAssets {
@@ -124,7 +134,7 @@ impl CatalogAssets {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<Vec<(String, String, u64, BlobId)>, Error> {
+    ) -> Result<Vec<PulledFile>, Error> {
         let rows: Vec<(String, String, Count, Column<BlobId>)> = sqlx::query_as(
             "SELECT version, file, size, blob FROM asset WHERE connection = ? AND package = ? ORDER BY version, file",
         )
@@ -134,7 +144,12 @@ impl CatalogAssets {
         .await?;
         Ok(rows
             .into_iter()
-            .map(|(version, file, size, blob)| (version, file, size.0, blob.0))
+            .map(|(version, file, size, blob)| PulledFile {
+                version,
+                file,
+                size: size.0,
+                blob: blob.0,
+            })
             .collect())
     }
 
