@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde::Serialize;
 
-use super::{Global, Output, control, settings, tell};
+use super::{Global, Output, control, progress, settings, tell};
 use crate::config::{Config, PublishSetting, RepositorySettings, SourceSetting};
 use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
@@ -103,8 +103,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
         .map_err(settings::UsageError)?;
     let signs = snapshot.connections.iter().map(|it| sign(it));
+    let signs = progress::beside(output, "Asking the registries", join_all(signs)).await;
     let findings = Findings {
-        connections: join_all(signs).await,
+        connections: signs,
         repositories,
     };
     let proxied = snapshot.connections.iter().filter(|it| is_proxied(&it.url));

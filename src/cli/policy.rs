@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::control;
 use super::{Global, Output, settings};
 use crate::access;
 use crate::access::manage::{AccessCommand, AccessOutcome};
 
-/// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
+/// The exit code of a test that ends in a refusal. It is neither that of a failure nor that of a
+/// mistake on the command line.
 const DENIED: u8 = 3;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -81,7 +80,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             let document = tokio::fs::read_to_string(&file).await;
             AccessCommand::PolicyPut {
                 repository,
-                document: document.with_context(|| format!("{}", file.display()))?,
+                document: document.map_err(|error| settings::UsageError::file(&file, &error))?,
             }
         }
         Action::Delete { repository } => AccessCommand::PolicyDelete { repository },

@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::airgap::bundle::BundleHead;
 use crate::airgap::{ImportReport, Order};
+use crate::format::plain;
 use crate::package::PackageId;
-use crate::problem::root_cause;
 use crate::repository::Explanation;
 use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
@@ -66,11 +66,10 @@ impl ControlClient {
         let mut query = vec![("repository", repository), ("package", &package)];
         query.extend(version.map(|version| ("version", version)));
         let response = self.ask(&["decide"], &query).await?;
-        let bytes = response.bytes().await?;
-        Ok(match version {
-            Some(_) => vec![serde_json::from_slice(&bytes)?],
-            None => serde_json::from_slice(&bytes)?,
-        })
+        match version {
+            Some(_) => Ok(vec![answer(response).await?]),
+            None => answer(response).await,
+        }
     }
 
     /// The counts of a run.
@@ -85,7 +84,7 @@ impl ControlClient {
         let response = self
             .ask(&["run", run], &[("repository", repository)])
             .await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     /// Begins a run, and keeps the running Larder alive for it where it is another run's.
@@ -110,7 +109,7 @@ impl ControlClient {
         command: &impl Serialize,
     ) -> anyhow::Result<O> {
         let response = self.send("command", serde_json::to_vec(command)?).await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     /// Has it write a bundle: its head, and the bundle as it comes.
@@ -137,7 +136,7 @@ impl ControlClient {
             .extend_pairs(trusted.iter().map(|key| ("trust", key)))
             .finish();
         let response = self.send(&format!("import?{query}"), bundle).await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     async fn ask(
@@ -166,14 +165,26 @@ impl ControlClient {
         request: reqwest::RequestBuilder,
     ) -> anyhow::Result<reqwest::Response> {
         let sent = request.send().await;
-        let response =
-            sent.with_context(|| format!("{} does not answer", self.door.path().display()))?;
+        let response = sent.map_err(|error| {
+            let (door, why) = (self.door.path().display(), plain::cause(&error));
+            anyhow::anyhow!("the running Larder does not answer at {door}: {why}")
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
         anyhow::bail!("{}", text.trim())
     }
+}
+
+/// Reads an answer to its end.
+async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> anyhow::Result<T> {
+    let bytes = response.bytes().await.map_err(|_| {
+        anyhow::anyhow!("the running Larder broke off its answer; its log says why")
+    })?;
+    serde_json::from_slice(&bytes).map_err(|_| {
+        anyhow::anyhow!("the running Larder answers something else; is it of this version?")
+    })
 }
 
 /// The base of addresses on the socket, which has no host.
@@ -214,7 +225,7 @@ pub async fn trusted(address: &str, public_url: Option<&Url>) -> Result<String, 
         match asked {
             Ok(answer) if answer.status().is_success() => return Ok(root.to_owned()),
             Ok(answer) => why = why.or(Some(format!("it answers {}", answer.status()))),
-            Err(error) => why = why.or(Some(root_cause(&error).to_string())),
+            Err(error) => why = why.or(Some(plain::cause(&error))),
         }
     }
     Err(format!(

@@ -5,9 +5,11 @@ mod encrypt;
 mod log;
 mod many_files;
 mod private;
+mod refusals;
 mod run;
 mod serve;
 mod settings;
+mod terminal;
 
 use std::process::Stdio;
 
