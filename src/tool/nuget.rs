@@ -124,7 +124,7 @@ fn with_source(text: &str, place: &LarderAddress) -> String {
     xml::insert_first(&without, "configuration", "packageSources", &add(place))
 }
 
-/// What dotnet and MSBuild read; nuget.exe takes the address as an argument.
+/// The variables that dotnet and MSBuild read; nuget.exe takes the address as an argument.
 #[must_use]
 pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     vec![("RestoreSources", place.service_index())]
