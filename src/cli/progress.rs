@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
@@ -27,18 +28,25 @@ pub fn bar(output: Output, length: u64, counts: &str) -> anyhow::Result<Progress
 }
 
 /// Shows a spinner with `doing` beside work whose end is not known, from its second second on.
-pub async fn beside<T>(output: Output, doing: &'static str, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        () = tokio::time::sleep(PATIENCE) => {}
-    }
-    let spinner = ProgressBar::with_draw_target(None, target(output));
-    let spinner = spinner.with_style(ProgressStyle::default_spinner());
-    let spinner = started(spinner.with_message(doing));
-    let done = work.await;
-    spinner.finish_and_clear();
-    done
+pub fn beside<'a, T: 'a>(
+    output: Output,
+    doing: &'static str,
+    work: impl Future<Output = T> + 'a,
+) -> LocalBoxFuture<'a, T> {
+    // In a box: a command's work is large, and would be moved with this.
+    Box::pin(async move {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        let spinner = ProgressBar::with_draw_target(None, target(output));
+        let spinner = spinner.with_style(ProgressStyle::default_spinner());
+        let spinner = started(spinner.with_message(doing));
+        let done = work.await;
+        spinner.finish_and_clear();
+        done
+    })
 }
 
 fn target(output: Output) -> ProgressDrawTarget {
