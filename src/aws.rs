@@ -27,9 +27,9 @@ const READ_AGAIN: Duration = Duration::from_secs(300);
 #[error("{0}")]
 pub struct Unsigned(String);
 
-/// Whose requests these are: whoever the chain finds in the environment, a profile, a web
-/// identity, a container's or an instance's role (AWS SDKs and tools reference guide,
-/// "Standardized credential providers").
+/// The account whose requests these are: the one that the chain finds in the environment, a
+/// profile, a web identity, a container's or an instance's role (AWS SDKs and tools reference
+/// guide, "Standardized credential providers").
 pub struct AwsAccount {
     region: String,
     /// Made when first needed: most Larders have no business with AWS.

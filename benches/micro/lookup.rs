@@ -30,7 +30,7 @@ fn rendered_document_among_ten_thousand(bencher: Bencher<'_, '_>) {
             key[..4].copy_from_slice(&n.to_le_bytes());
             let body = Bytes::from_static(b"{}");
             let rendered = Rendered::new(body, "application/json", None, None);
-            cache.keep(key, Arc::new(rendered)).await;
+            cache.keep(key, Arc::new(rendered));
         }
         (cache, key)
     });

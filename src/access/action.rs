@@ -13,7 +13,7 @@ macro_rules! actions {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Action {
             $($name,)*
-            /// Of AWS's token service. Policies of CodeArtifact's guide allow it beside
+            /// Belongs to AWS's token service. Policies of CodeArtifact's guide allow it beside
             /// `GetAuthorizationToken`; here it has a say where it is denied.
             GetServiceBearerToken,
         }
@@ -21,7 +21,7 @@ macro_rules! actions {
         impl Action {
             pub const ALL: &[Self] = &[$(Self::$name,)* Self::GetServiceBearerToken];
 
-            /// As policies name it: `codeartifact:ReadFromRepository`.
+            /// The name that policies have for it: `codeartifact:ReadFromRepository`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

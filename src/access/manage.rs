@@ -305,7 +305,7 @@ impl Access {
 
     async fn create_key(&self, principal: &str) -> Result<AccessOutcome, Problem> {
         let principal = self.principal(principal)?;
-        // As AWS's look: twenty capitals and digits, and forty characters of base64.
+        // Shaped like AWS's keys: twenty capitals and digits, and forty characters of base64.
         let random = random_name().to_uppercase();
         let key = AccessKey {
             id: format!("{KEY_PREFIX}{}", random.get(..16).unwrap_or_default()),

@@ -55,7 +55,7 @@ pub enum Endpoints {
     Api,
 }
 
-/// Who sends a request, and how that is known.
+/// The sender of a request, and how it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub principal: Principal,
@@ -93,7 +93,7 @@ impl Caller {
 /// The service's name in signatures.
 const SERVICE: &str = "codeartifact";
 
-/// What conditions of policies can ask about the client, beside its principal.
+/// The facts about a client, beside its principal, that conditions of policies can ask about.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientInfo<'a> {
     pub address: IpAddr,

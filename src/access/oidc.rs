@@ -17,6 +17,7 @@ use super::principal::Principal;
 use super::token::Maker;
 use crate::config::{IssuerReach, Oidc};
 use crate::format::bounded::Bounded;
+use crate::format::plain;
 use crate::task::{Flight, Flights, Tasks};
 
 /// How long an issuer's keys are taken for its keys.
@@ -64,7 +65,7 @@ pub enum ExchangeRefused {
     Away(String),
 }
 
-/// Whom an identity token stands for.
+/// The holder of an identity token.
 pub struct Session {
     pub principal: Principal,
     /// The setting that says so.
@@ -89,7 +90,7 @@ struct Known {
     sought_at: Option<Instant>,
 }
 
-/// What is known of an issuer says so, or it has to be asked.
+/// A look-up of a key among those that are known of its issuer.
 enum Answer {
     Key(Arc<JwkSet>),
     Refused(ExchangeRefused),
@@ -97,7 +98,8 @@ enum Answer {
 }
 
 impl Known {
-    /// What it says of the key; whoever has the issuer asked because of that is noted.
+    /// Looks the key up. Notes when the issuer has to be asked, so that unknown keys do not have it
+    /// asked each time.
     fn answer(&mut self, kid: &str) -> Answer {
         let age = self.asked_at.elapsed();
         match &self.keys {
@@ -283,15 +285,23 @@ async fn document<T: serde::de::DeserializeOwned>(
     http: &reqwest::Client,
     url: &str,
 ) -> Result<T, ExchangeRefused> {
-    let away = |error: &dyn std::fmt::Display| ExchangeRefused::Away(format!("{url}: {error}"));
-    let asked = http.get(url).send().await.map_err(|error| away(&error))?;
-    let mut asked = asked.error_for_status().map_err(|error| away(&error))?;
-    let mut body = Bounded::new(DOCUMENT_BYTES_MAX);
-    while let Some(piece) = asked.chunk().await.map_err(|error| away(&error))? {
-        body.push(&piece).map_err(|error| away(&error))?;
+    let away = |why: String| ExchangeRefused::Away(format!("{url}: {why}"));
+    let asked = http.get(url).send().await;
+    let mut asked = asked.map_err(|error| away(plain::cause(&error)))?;
+    let status = asked.status();
+    if status.is_client_error() || status.is_server_error() {
+        return Err(away(format!("it answers with status {}", status.as_u16())));
     }
-    let body = body.finish().map_err(|error| away(&error))?;
-    serde_json::from_slice(&body).map_err(|error| away(&error))
+    let mut body = Bounded::new(DOCUMENT_BYTES_MAX);
+    while let Some(piece) = asked
+        .chunk()
+        .await
+        .map_err(|error| away(plain::cause(&error)))?
+    {
+        body.push(&piece).map_err(|error| away(error.to_string()))?;
+    }
+    let body = body.finish().map_err(|error| away(error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| away(plain::json(&error)))
 }
 
 fn find(keys: &JwkSet, kid: &str) -> Result<DecodingKey, ExchangeRefused> {
@@ -317,7 +327,7 @@ fn unchecked_issuer(token: &str) -> Option<String> {
 }
 
 fn fulfils(claims: &Value, setting: &Oidc) -> Result<(), String> {
-    // Of several settings of one issuer each has its own audience.
+    // Several settings may have one issuer; the audience tells them apart.
     let is_for = |value: &Value| value == setting.audience.as_str();
     let is_meant = match claims.get("aud") {
         Some(Value::Array(all)) => all.iter().any(is_for),

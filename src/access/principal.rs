@@ -19,6 +19,16 @@ pub enum Principal {
 #[error("`{0}` is no name of a user or role: letters, digits and any of +=,.@_-, up to 64 of them")]
 pub struct NoName(String);
 
+/// An ARN of a principal, taken apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct ArnParts<'a> {
+    /// `iam` or `sts`.
+    service: &'a str,
+    account: &'a str,
+    /// `root`, or a path such as `user/ada`.
+    name: &'a str,
+}
+
 impl Principal {
     /// The owner of an account.
     #[must_use]
@@ -59,20 +69,19 @@ impl Principal {
             return Some(Self::Anonymous);
         }
         let principal = Self::Named(text.into());
-        let (service, _, what) = principal.parts()?;
+        let ArnParts { service, name, .. } = principal.parts()?;
         let is_one = match service {
-            "iam" => what == "root" || what.starts_with("user/") || what.starts_with("role/"),
-            "sts" => what.starts_with("assumed-role/"),
+            "iam" => name == "root" || name.starts_with("user/") || name.starts_with("role/"),
+            "sts" => name.starts_with("assumed-role/"),
             _ => false,
         };
         is_one.then_some(principal)
     }
 
-    /// `iam` or `sts`, the account, and what it is within that.
-    fn parts(&self) -> Option<(&str, &str, &str)> {
+    fn parts(&self) -> Option<ArnParts<'_>> {
         let Self::Named(arn) = self else { return None };
         let mut parts = arn.splitn(6, ':');
-        let (arn, partition, service, region, account, what) = (
+        let (arn, partition, service, region, account, name) = (
             parts.next()?,
             parts.next()?,
             parts.next()?,
@@ -80,8 +89,11 @@ impl Principal {
             parts.next()?,
             parts.next()?,
         );
-        (arn == "arn" && partition.starts_with("aws") && region.is_empty())
-            .then_some((service, account, what))
+        (arn == "arn" && partition.starts_with("aws") && region.is_empty()).then_some(ArnParts {
+            service,
+            account,
+            name,
+        })
     }
 
     #[must_use]
@@ -94,14 +106,14 @@ impl Principal {
 
     #[must_use]
     pub fn account(&self) -> Option<&str> {
-        self.parts().map(|(_, account, _)| account)
+        self.parts().map(|parts| parts.account)
     }
 
     /// The user's name, for `aws:username`.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        let (_, _, what) = self.parts()?;
-        what.strip_prefix("user/").map(path::last_segment)
+        let name = self.parts()?.name;
+        name.strip_prefix("user/").map(path::last_segment)
     }
 
     /// `aws:PrincipalType`.
@@ -109,8 +121,8 @@ impl Principal {
     pub fn kind(&self) -> &'static str {
         match self.parts() {
             None => "Anonymous",
-            Some((_, _, "root")) => "Account",
-            Some(("sts", ..)) => "AssumedRole",
+            Some(ArnParts { name: "root", .. }) => "Account",
+            Some(ArnParts { service: "sts", .. }) => "AssumedRole",
             Some(_) => "User",
         }
     }
@@ -118,32 +130,36 @@ impl Principal {
     /// Whether it owns the account.
     #[must_use]
     pub fn is_root_of(&self, account: &str) -> bool {
-        self.parts() == Some(("iam", account, "root"))
+        let root = ArnParts {
+            service: "iam",
+            account,
+            name: "root",
+        };
+        self.parts() == Some(root)
     }
 
     /// Whether a policy that says `name` means it: an account means all of its principals, a role
     /// all of its sessions.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        let Some((service, account, what)) = self.parts() else {
+        let Some(own) = self.parts() else {
             return name == "anonymous";
         };
-        if name == account || self.arn() == Some(name) {
+        if name == own.account || self.arn() == Some(name) {
             return true;
         }
         let named = Self::Named(name.into());
-        let Some((named_service, named_account, named_what)) = named.parts() else {
+        let Some(named) = named.parts() else {
             return false;
         };
-        if named_service != "iam" || named_account != account {
+        if named.service != "iam" || named.account != own.account {
             return false;
         }
-        let role = what
-            .strip_prefix("assumed-role/")
-            .and_then(|session| session.split('/').next());
-        named_what == "root"
-            || (service == "sts"
-                && named_what.strip_prefix("role/").map(path::last_segment) == role)
+        let session = own.name.strip_prefix("assumed-role/");
+        let role = session.and_then(|session| session.split('/').next());
+        named.name == "root"
+            || (own.service == "sts"
+                && named.name.strip_prefix("role/").map(path::last_segment) == role)
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is asked for, as the ARNs and actions of CodeArtifact (its service authorization reference).
+//! Resources and actions of requests, as ARNs and actions of CodeArtifact (its service
+//! authorization reference).
 
 use super::action::{Action, DISPOSE, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS};
 use crate::config::Domain;
@@ -76,8 +77,8 @@ impl PolicyResource {
     }
 }
 
-/// What a request of a client does: every way of reading a repository is one action, every way of
-/// changing it its own.
+/// The action of a client's request. All ways of reading a repository are one action; each way of
+/// changing it has its own.
 #[must_use]
 pub fn action_of(target: &Target) -> Action {
     match target {

@@ -134,7 +134,7 @@ impl<'a> Claim<'a> {
                 return Err(SignatureRefused::Unsigned(name));
             }
         }
-        // What AWS's own headers say must not be added on the way.
+        // AWS's own headers have to be signed: nobody may add one on the way.
         for name in ["x-amz-content-sha256", "x-amz-security-token"] {
             if request.headers.contains_key(name) && !self.signed.contains(&name) {
                 return Err(SignatureRefused::Unsigned(name));

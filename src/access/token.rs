@@ -29,8 +29,8 @@ pub struct Claims {
     pub exp: i64,
     /// By which it can be revoked.
     pub jti: String,
-    /// What it was made on the strength of. Tokens of earlier versions do not say it, and hold no
-    /// more: whether they still may is not known.
+    /// The credential that the token was made with. Tokens of earlier versions do not say it, and
+    /// hold no more: whether they still may is not known.
     #[serde(default)]
     pub by: Option<Maker>,
 }

@@ -1,4 +1,4 @@
-//! What an operator says about the air gap. One set of commands, for the command line and for the
+//! An operator's commands about the air gap. One set of commands, for the command line and for the
 //! running server.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub enum AirgapCommand {
         artifacts: Vec<String>,
         bindings: Vec<Binding>,
     },
-    /// What was asked for offline and is not here.
+    /// Lists the packages that clients asked for while offline and that are not here.
     Wishes,
     /// Forgets all wishes.
     ForgetWishes,

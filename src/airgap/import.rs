@@ -20,7 +20,8 @@ use super::bundle::{
 };
 use super::seal::Unsealing;
 use super::signature::is_signed;
-use crate::format::bounded::{self, TooLong};
+use crate::format::bounded::{self, ReadError, TooLong};
+use crate::format::plain;
 use crate::package::{Algorithm, BlobId, Digest, Digester, Expected};
 use crate::problem::{Decider, Kind, Problem};
 use crate::repository::{Committer, Reader, Snapshot};
@@ -125,13 +126,13 @@ impl Importer {
         runtime: &Handle,
     ) -> Result<(BundleHead, File, Places), Problem> {
         let unsealing = Unsealing::new(bundle);
-        let mut decoder = zstd::Decoder::new(unsealing).map_err(broken)?;
-        decoder.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
+        let mut decoder = zstd::Decoder::new(unsealing).map_err(unread)?;
+        decoder.window_log_max(WINDOW_LOG_MAX).map_err(unread)?;
         let mut archive = tar::Archive::new(decoder);
-        let mut members = archive.entries().map_err(broken)?;
+        let mut members = archive.entries().map_err(unread)?;
         let mut next = |name: &str| {
             let member = members.next().ok_or_else(|| broken("it ends early"))?;
-            let member = member.map_err(broken)?;
+            let member = member.map_err(unread)?;
             let path = member.path_bytes();
             let is_it = *path == *name.as_bytes()
                 && member.header().entry_type() == tar::EntryType::Regular;
@@ -165,7 +166,7 @@ impl Importer {
         }
         // To the end: the archive's own is before that of what is compressed.
         let mut decoder = archive.into_inner();
-        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(broken)?;
+        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(unread)?;
         if !decoder.finish().into_inner().verify(&head.key) {
             return Err(broken("its bytes are not those that its seal is of"));
         }
@@ -174,7 +175,8 @@ impl Importer {
 
     /// The head, where it is signed by who is trusted.
     fn trust(&self, bytes: &[u8], signature: &[u8]) -> Result<BundleHead, Problem> {
-        let head: BundleHead = serde_json::from_slice(bytes).map_err(broken)?;
+        let head: BundleHead =
+            serde_json::from_slice(bytes).map_err(|error| broken(plain::json(&error)))?;
         if head.format != "larder-bundle" || head.version != VERSION {
             return Err(broken(format!(
                 "it is of version {} of the format, and this Larder reads version {VERSION}",
@@ -190,7 +192,9 @@ impl Importer {
             )
             .advice("where that is the key that `larder export` printed, say --trust KEY, or list it in `bundle.trusted`"));
         }
-        let signature = STANDARD.decode(signature).map_err(broken)?;
+        let signature = STANDARD
+            .decode(signature)
+            .map_err(|_| broken("its signature cannot be read"))?;
         if !is_signed(&head.key, bytes, &signature) {
             return Err(broken("its signature is not that of its key"));
         }
@@ -302,7 +306,7 @@ impl Importer {
             .map_err(unkept)?;
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let count = member.read(&mut piece).map_err(broken)?;
+            let count = member.read(&mut piece).map_err(unread)?;
             if count == 0 {
                 break;
             }
@@ -396,7 +400,8 @@ impl Importer {
         self.show_version(&mut version, &mut report, runtime)?;
         runtime.block_on(async {
             self.store.imports().unstage().await.map_err(failed)?;
-            // What was here already was kept until now, and is so no longer than it has to be.
+            // Files that were here before the import were held during it. From here on they are
+            // held only if a row asks for it.
             self.store.retention().settle().await.map_err(failed)?;
             for connection in places.connections.values() {
                 self.reader.fetcher().renew(connection);
@@ -479,9 +484,17 @@ fn broken(why: impl std::fmt::Display) -> Problem {
     .advice("carry it over again, or export it again")
 }
 
+/// Bytes that cannot be decoded.
+fn unread(_: std::io::Error) -> Problem {
+    broken("it is no bundle, or was cut or changed on the way")
+}
+
 /// A part that is held in memory.
 fn small(member: &mut Member<'_, impl Read>) -> Result<Vec<u8>, Problem> {
-    bounded::read(member, HEAD_BYTES_MAX).map_err(broken)
+    bounded::read(member, HEAD_BYTES_MAX).map_err(|error| match error {
+        ReadError::TooLong(error) => broken(error),
+        ReadError::Io(error) => unread(error),
+    })
 }
 
 /// Copies a part, and refuses it where it is not what the head says.
@@ -509,7 +522,7 @@ fn pour(
     let mut digester = Digester::new(&[]);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let count = member.read(&mut piece).map_err(broken)?;
+        let count = member.read(&mut piece).map_err(unread)?;
         let bytes = piece.get(..count).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(digester.finish().blob);
@@ -539,7 +552,9 @@ fn entries(
                     bytes_max: LINE_BYTES_MAX,
                 })))
             }
-            Ok(_) => Some(serde_json::from_slice(&line).map_err(broken)),
+            Ok(_) => {
+                Some(serde_json::from_slice(&line).map_err(|error| broken(plain::json(&error))))
+            }
             Err(error) => Some(Err(failed(error))),
         }
     }))

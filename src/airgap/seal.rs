@@ -1,5 +1,5 @@
-//! What stands behind a bundle's compressed bytes: their digest, signed, in a frame that decoders pass
-//! over (RFC 8878 §3.1.2).
+//! The end of a bundle: the signed digest of its compressed bytes, in a frame that decoders skip
+//! (RFC 8878 §3.1.2).
 
 use std::io::Read;
 

@@ -176,7 +176,7 @@ impl Warmer<'_> {
                     .troubles
                     .iter()
                     .any(|it| it.kind == FailureKind::Refused);
-            // Of several versions that are held back, only the newest is reported.
+            // Where rules hold several versions back, only the newest is reported.
             if !is_held_back || index == 0 {
                 *warmed = tried;
             }
@@ -217,7 +217,8 @@ impl Warmer<'_> {
             return;
         };
         let chosen = self.chosen(package, version, want, &of_it, warmed);
-        // What is locked has been resolved; what is built from its source has yet to be.
+        // A locked version's requirements are in the lockfile. The tools that build a source
+        // distribution are not, and have to be resolved.
         let is_built = !chosen.iter().any(|(file, _)| file.ends_with(".whl"));
         let files: Vec<String> = chosen.iter().map(|(file, _)| file.clone()).collect();
         self.fetch(package, chosen, warmed).await;
@@ -278,7 +279,8 @@ impl Warmer<'_> {
         let fits = |file: &str| {
             package.format() != Format::Pypi || self.manner.platforms.python(last_segment(file))
         };
-        // What is read beforehand comes with what it is read for.
+        // Files that clients read before a package's own files (metadata, checksums) come with
+        // them.
         let protocol = package.format().protocol();
         let carriers = of_it.iter().filter(|it| protocol.is_package_file(&it.file));
         let mut chosen: Vec<&AssetFacts> = Vec::new();

@@ -9,7 +9,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Global, Output, control, settings, tell};
+use super::{Global, Output, control, progress, settings, tell};
 use crate::clock;
 use crate::config::{Config, PublishSetting, RepositorySettings, RuleExpiry, SourceSetting};
 use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
@@ -187,10 +187,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             sign(connection).await
         }
     });
+    let signs = progress::beside(output, "Asking the registries", join_all(signs)).await;
     let now = clock::now();
     let expiries = snapshot.config.expiries.iter();
     let findings = Findings {
-        connections: join_all(signs).await,
+        connections: signs,
         repositories,
         ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
     };

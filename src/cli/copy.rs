@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
 use super::settings::UsageError;
-use super::{Global, Output, settings};
+use super::{Global, Output, progress, settings};
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -41,7 +41,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         package: package.to_string(),
         versions,
     };
-    let outcome = control::execute(config, command).await?;
+    let work = control::execute(config, command);
+    let outcome = progress::beside(output, "Copying", work).await?;
     control::show(output, &outcome, |outcome| {
         let ManageOutcome::Copied { copied, same } = outcome else {
             return Vec::new();

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use super::control::{self, package_and_version};
-use super::{Global, Output, settings};
+use super::{Global, Output, progress, settings};
 use crate::Larder;
+use crate::config::Config;
 use crate::package::PackageId;
 use crate::problem::Problem;
 use crate::repository::Explanation;
@@ -31,18 +32,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let version = version.as_deref();
     let config = settings::config(&global, None).await?;
     let repository = settings::repository(&config, arguments.repository)?;
-    let explained = match store::holder(&config.data_dir).and_then(|holder| holder.address) {
-        Some(_) => {
-            let control = tool::client::ControlClient::of(&config.data_dir)?;
-            control.decide(&repository, &package, version).await?
-        }
-        None => {
-            let larder = Larder::start(config).await?;
-            let explained = explain(&larder, &repository, &package, version).await;
-            larder.stop().await;
-            explained?
-        }
-    };
+    let work = decide(config, &repository, &package, version);
+    let explained = progress::beside(output, "Asking the registries", work).await?;
     match (version, explained.as_slice()) {
         (Some(_), [explanation]) => {
             control::show(output, explanation, |it| vec![sentence(it)])?;
@@ -54,6 +45,24 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     } else {
         ExitCode::from(1)
     })
+}
+
+/// Asks the Larder that holds the data directory, or one that is opened for the question.
+async fn decide(
+    config: Config,
+    repository: &str,
+    package: &PackageId,
+    version: Option<&str>,
+) -> anyhow::Result<Vec<Explanation>> {
+    let holder = store::holder(&config.data_dir);
+    if holder.and_then(|holder| holder.address).is_some() {
+        let control = tool::client::ControlClient::of(&config.data_dir)?;
+        return control.decide(repository, package, version).await;
+    }
+    let larder = Larder::start(config).await?;
+    let explained = explain(&larder, repository, package, version).await;
+    larder.stop().await;
+    Ok(explained?)
 }
 
 #[allow(

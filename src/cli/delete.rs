@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
 use super::settings::UsageError;
-use super::{Global, Output};
+use super::{Global, Output, progress};
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -43,7 +43,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         versions,
         from: Vec::new(),
     };
-    let outcome = control::execute(config, command).await?;
+    let work = control::execute(config, command);
+    let outcome = progress::beside(output, "Deleting", work).await?;
     control::show(output, &outcome, |outcome| match outcome {
         ManageOutcome::Changed { versions } => versions
             .iter()

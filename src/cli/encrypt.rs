@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Global, Output, control, settings};
+use super::{Global, Output, control, progress, settings};
 use crate::store::{ResealProgress, Resealed, Store, rendered};
 use crate::task::Tasks;
 
@@ -36,19 +35,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let tasks = Tasks::default();
     let store = Store::open(&config.data_dir, &config, &tasks).await?;
     rendered::remove(&config.data_dir)?;
-    let progress = Arc::<ResealProgress>::default();
-    let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
-    )?);
-    let work = store.reseal(arguments.undo, &progress);
+    let resealed = Arc::<ResealProgress>::default();
+    let bar = progress::bar(output, 0, progress::BYTES)?;
+    let work = store.reseal(arguments.undo, &resealed);
     tokio::pin!(work);
     let done = loop {
         tokio::select! {
             done = &mut work => break done?,
             () = tokio::time::sleep(Duration::from_millis(200)) => {
-                bar.set_length(progress.all.load(Ordering::Relaxed));
-                bar.set_position(progress.done.load(Ordering::Relaxed));
+                bar.set_length(resealed.all.load(Ordering::Relaxed));
+                bar.set_position(resealed.done.load(Ordering::Relaxed));
             }
         }
     };

@@ -52,8 +52,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Those of the formats that Larder serves here: the one that holds the data directory, or the one
-/// that would be started with this configuration.
+/// The formats that Larder serves here. Asks the Larder that holds the data directory, else the
+/// configuration.
 pub async fn served(
     global: &Global,
     repository: &str,

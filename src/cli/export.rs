@@ -2,17 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use super::control::{self, Backend};
 use super::settings::UsageError;
-use super::{Global, Output, settings, tell, warm};
+use super::{Global, Output, progress, settings, tell, warm};
 use crate::airgap::bundle::BundleHead;
 use crate::airgap::platform::Platforms;
 use crate::airgap::{AirgapCommand, Order};
@@ -28,10 +26,10 @@ pub struct Arguments {
     /// Where the bundle is written
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What this repository has and draws on; without it, everything
+    /// Only the packages that this repository has and draws on; without it, everything
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
-    /// What came in since the last export
+    /// Only files that came in since the last export
     #[arg(long)]
     new: bool,
     /// Lockfiles, lists, or folders with some in them: what they need, and nothing else
@@ -55,11 +53,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let backend = Backend::connect(config).await?;
     let written = async {
         if let Some(needs) = needs {
-            let needs = warm::resolved(&backend, &repository, needs).await?.merged();
+            let needs = warm::resolved(&backend, &repository, needs, output)
+                .await?
+                .merged();
             order.wants = Some(needs.wants);
             order.repository = Some(repository);
         }
-        write(&backend, order, &arguments.out).await
+        write(&backend, order, &arguments.out, output).await
     };
     let written = written.await;
     backend.stop().await;
@@ -74,7 +74,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     clippy::disallowed_methods,
     reason = "the command line names this file"
 )]
-async fn write(backend: &Backend, order: Order, out: &Path) -> anyhow::Result<(BundleHead, u64)> {
+async fn write(
+    backend: &Backend,
+    order: Order,
+    out: &Path,
+    output: Output,
+) -> anyhow::Result<(BundleHead, u64)> {
     let mut name = out
         .file_name()
         .map(std::ffi::OsStr::to_owned)
@@ -83,12 +88,10 @@ async fn write(backend: &Backend, order: Order, out: &Path) -> anyhow::Result<(B
     let partial = out.with_file_name(name);
     let failed = || format!("{} cannot be written", partial.display());
     let mut file = File::from_std(private::create(&partial).with_context(failed)?);
-    let (head, mut pieces) = backend.export(order).await?;
-    let bar = ProgressBar::new(head.bytes);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {bytes} of {total_bytes} before compression, {bytes_per_sec}",
-    )?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let begun = backend.export(order);
+    let (head, mut pieces) = progress::beside(output, "Listing the files", begun).await?;
+    let counts = "{bytes} of {total_bytes} before compression, {bytes_per_sec}";
+    let bar = progress::bar(output, head.bytes, counts)?;
     let mut size = 0;
     let copied = async {
         while let Some(piece) = pieces.next().await? {

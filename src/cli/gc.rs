@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bytesize::ByteSize;
 
-use super::{Global, Output, control, settings};
+use super::{Global, Output, control, progress, settings};
 use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -23,7 +23,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
     let dry_run = arguments.dry_run;
-    let outcome = control::execute_upkeep(config, UpkeepCommand::Gc { dry_run }).await?;
+    let work = control::execute_upkeep(config, UpkeepCommand::Gc { dry_run });
+    let outcome = progress::beside(output, "Looking at every file", work).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,13 @@
 //! The command line as people read it: commands in groups, with examples.
 
 use std::fmt::Write as _;
+use std::io;
 
+use clap::ColorChoice;
 use clap::builder::Styles;
 use clap::{Command, CommandFactory as _};
+
+use crate::telemetry::terminal;
 
 /// The commands by what they are for. Every command stands in one group.
 pub const GROUPS: &[(&str, &[&str])] = &[
@@ -51,7 +55,18 @@ pub fn command() -> Command {
     let mut command = super::Arguments::command();
     command.build();
     let template = template(&command);
-    super::Arguments::command().help_template(template)
+    super::Arguments::command()
+        .help_template(template)
+        .color(colours())
+}
+
+/// Help goes to standard output and mistakes to standard error, by one setting of clap's.
+fn colours() -> ColorChoice {
+    if terminal::shows_colours(&io::stdout()) && terminal::shows_colours(&io::stderr()) {
+        ColorChoice::Always
+    } else {
+        ColorChoice::Never
+    }
 }
 
 fn template(command: &Command) -> String {
@@ -155,7 +170,7 @@ mod tests {
         }
         assert!(lines.len() > 60, "{}", lines.len());
         for line in lines {
-            // What stands behind three blanks says what the line does.
+            // Three blanks separate a command from its explanation.
             let words = line.split("   ").next().unwrap_or_default();
             let words = words.split(['|', '>', ';', '&']).next().unwrap_or_default();
             let words = words

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::control::{self, Backend};
 use super::settings::UsageError;
-use super::{Global, Output, settings};
+use super::{Global, Output, progress, settings};
 use crate::airgap::ImportReport;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -37,18 +35,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let config = settings::config(&global, None).await?;
     let file = tokio::fs::File::open(&arguments.file)
         .await
-        .map_err(|error| UsageError(format!("{}: {error}", arguments.file.display())))?;
+        .map_err(|error| UsageError::file(&arguments.file, &error))?;
     let size = file
         .metadata()
         .await
         .context("the bundle cannot be read")?
         .len();
     let backend = Backend::connect(config).await?;
-    let bar = ProgressBar::new(size);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
-    )?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = progress::bar(output, size, progress::BYTES)?;
     let report = backend.import(file, arguments.trust, bar.clone()).await;
     bar.finish_and_clear();
     backend.stop().await;

@@ -19,6 +19,7 @@ mod login;
 mod man;
 mod pin;
 mod policy;
+mod progress;
 #[cfg(test)]
 mod reference;
 mod report;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Faults;
+use crate::problem::{Kind, Problem};
 use crate::store::private;
 use crate::telemetry::log;
 
@@ -58,7 +60,7 @@ struct Arguments {
     command: Command,
 }
 
-/// What every command takes.
+/// Options that every command takes.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Global {
     /// The configuration file
@@ -205,9 +207,30 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Why a command failed, each cause once. A problem has its sentence for people; its cause is for
+/// the log, unless something of Larder's own failed, of which this process may have no log.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = error.to_string();
+    if let Some(problem) = error
+        .chain()
+        .next()
+        .and_then(|it| it.downcast_ref::<Problem>())
+        && problem.kind != Kind::Internal
+    {
+        return sentence;
+    }
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !sentence.contains(&cause) {
+            sentence.push_str(": ");
+            sentence.push_str(&cause);
+        }
+    }
+    sentence
+}
+
 /// Says why it failed. A pipe that nobody reads does not keep the process from ending.
 fn complain(error: &anyhow::Error) {
-    let line = format!("larder: {error:#}");
+    let line = format!("larder: {}", sentence(error));
     let (done, told) = mpsc::channel();
     thread::spawn(move || {
         tell(&line);

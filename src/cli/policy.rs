@@ -4,15 +4,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::control;
 use super::{Global, Output, settings};
 use crate::access;
 use crate::access::manage::{AccessCommand, AccessOutcome};
 use crate::access::policy::Policy;
 
-/// What a test that ends in a refusal exits with: neither a failure nor a mistake in the words.
+/// The exit code of a test that ends in a refusal. It is neither that of a failure nor that of a
+/// mistake on the command line.
 const DENIED: u8 = 3;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -82,7 +81,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
                 repository,
                 document: document(&file)
                     .await
-                    .with_context(|| format!("{}", file.display()))?,
+                    .map_err(|error| settings::UsageError::file(&file, &error))?,
             }
         }
         Action::Delete { repository } => {

@@ -137,7 +137,7 @@ fn configuration(example: &str) -> String {
         }
     };
     for line in example.lines() {
-        // What is commented out is a setting without a default.
+        // A setting without a default is commented out.
         let bare = line.strip_prefix("# ");
         let is_setting = |it: &str| {
             let first = it.split([' ', '=']).next().unwrap_or_default();

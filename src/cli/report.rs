@@ -21,7 +21,7 @@ pub struct Arguments {
     /// The last days, today among them
     #[arg(long, default_value_t = 30)]
     days: u32,
-    /// What the lines are of
+    /// Group the lines by this
     #[arg(long, value_enum, default_value_t = By::Format)]
     by: By,
     /// Packages in each list
@@ -32,7 +32,7 @@ pub struct Arguments {
     csv: bool,
 }
 
-/// What the lines of a report are of.
+/// The groups of a report's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum By {
     Format,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::control;
-use super::{Global, Output, settings};
+use super::{Global, Output, progress, settings};
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -26,7 +26,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let command = ManageCommand::Retain {
         dry_run: arguments.dry_run,
     };
-    let outcome = control::execute(config, command).await?;
+    let work = control::execute(config, command);
+    let outcome = progress::beside(output, "Deleting", work).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -210,8 +210,8 @@ fn tarballs_ahead(command: &[OsString], address: &str, repository: &str) -> Vec<
         .collect()
 }
 
-/// What a publish of npm's needs to be passed on to the registry that npm is set to; none where npm
-/// has no credential for it.
+/// The address and the credential by which Larder passes npm's publishes on to the registry that
+/// npm is set to. None where npm has no credential for it.
 fn publish_grant(npm: &ConnectionSettings, run: &str, program: &str) -> Option<PublishGrant> {
     let Some(Auth::Header { name, value }) = &npm.auth else {
         return None;
@@ -290,7 +290,7 @@ fn start(command: &[OsString], setup: &ClientSetup<'_>) -> anyhow::Result<Child>
     if serves(Format::Npm) && setup.publishes_away {
         child.envs(Berry::read().environment(&place.host()));
     }
-    // What npm would have sent to its registry with a publish, it sends to us for it.
+    // npm sends Larder the credential that it would have sent to its registry with a publish.
     let learned = setup.learned.filter(|_| serves(Format::Npm));
     let auth = learned.and_then(|connection| connection.auth.as_ref());
     if let Some(text) = auth.and_then(|auth| npm::settings_with(place, auth)) {

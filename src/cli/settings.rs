@@ -2,12 +2,17 @@
 //! know are laid underneath.
 
 use std::future::Future;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 
 use super::Global;
 use crate::config::{Config, ConfigSource, Learned, load};
+use crate::format::plain;
 use crate::package::Format;
 use crate::store;
 use crate::tool::{self, OwnAddresses};
@@ -16,6 +21,28 @@ use crate::tool::{self, OwnAddresses};
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+impl UsageError {
+    /// A file that the command line names, and that cannot be read.
+    pub fn file(file: &Path, error: &io::Error) -> Self {
+        Self(format!(
+            "{} cannot be read: {}",
+            file.display(),
+            plain::io(error)
+        ))
+    }
+}
+
+/// Reads a time of the command line, such as `30s` or `3d`.
+pub fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time as in 30s, 5m or 3d".to_owned())
+}
+
+/// Reads a size of the command line, such as `100MiB`.
+pub fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+        .map_err(|_| "write a size as in 100MiB or 5GiB".to_owned())
+}
 
 /// Runs a command's future on a runtime of its own.
 pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
@@ -34,8 +61,8 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow:
 pub fn source(global: &Global) -> anyhow::Result<ConfigSource> {
     let (file, text) = match &global.config {
         Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
+            let text =
+                std::fs::read_to_string(file).map_err(|error| UsageError::file(file, &error))?;
             (file.display().to_string(), text)
         }
         None => ("(no configuration file)".to_owned(), String::new()),
@@ -59,8 +86,8 @@ pub async fn config(global: &Global, listen: Option<String>) -> anyhow::Result<C
     Ok(learned(global, listen, &Format::SERVED).await?.0)
 }
 
-/// The same, learned for these formats alone, with a line for each client that is set to this Larder
-/// itself.
+/// The configuration with what is learned of the clients of these formats alone. Beside it, a line
+/// for each client that is set to this Larder itself.
 pub async fn learned(
     global: &Global,
     listen: Option<String>,

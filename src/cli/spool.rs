@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::control;
-use super::{Global, Output, settings};
+use super::{Global, Output, progress, settings};
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -44,7 +44,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         Some(Action::Retry { id }) => ManageCommand::SpoolRetry { id },
         Some(Action::Drop { id }) => ManageCommand::SpoolDrop { id },
     };
-    let outcome = control::execute(config, command).await?;
+    let work = control::execute(config, command);
+    let outcome = progress::beside(output, "Asking the spool", work).await?;
     control::show(output, &outcome, lines)?;
     Ok(ExitCode::SUCCESS)
 }

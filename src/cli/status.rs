@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::control::{self, versions_of_one};
 use super::settings::UsageError;
-use super::{Global, Output};
+use super::{Global, Output, progress};
 use crate::package::Status;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
@@ -47,7 +47,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         from: Vec::new(),
         status,
     };
-    let outcome = control::execute(config, command).await?;
+    let work = control::execute(config, command);
+    let outcome = progress::beside(output, "Changing versions", work).await?;
     control::show(output, &outcome, |outcome| match outcome {
         ManageOutcome::Changed { versions } if versions.is_empty() => {
             vec![format!(

@@ -24,11 +24,11 @@ enum Action {
         /// A user's name, `root`, or an ARN
         #[arg(long, value_name = "NAME")]
         principal: String,
-        /// What it is for
+        /// A note that says what the token is for
         #[arg(long, value_name = "TEXT", default_value = "")]
         note: String,
         /// How long it is valid, such as 90d; without it, until it is revoked
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = settings::time)]
         expires: Option<std::time::Duration>,
     },
     /// List the tokens of machines

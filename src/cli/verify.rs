@@ -4,11 +4,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::control::{self, Backend};
-use super::{Global, Output, settings, tell};
+use super::{Global, Output, progress, settings, tell};
 use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifyProgress};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -25,7 +24,7 @@ pub struct Arguments {
     #[arg(long)]
     anew: bool,
     /// Bytes a second, at most
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = settings::size)]
     rate: Option<ByteSize>,
 }
 
@@ -53,10 +52,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 async fn verify(backend: &Backend, arguments: &Arguments) -> anyhow::Result<Summary> {
-    let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
-    )?);
+    let bar = progress::bar(arguments.output, 0, progress::BYTES)?;
     let mut summary = Summary::default();
     let mut anew = arguments.anew;
     loop {

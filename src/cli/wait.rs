@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{Global, print, settings};
+use super::{Global, Output, print, progress, settings};
 use crate::store;
 
 /// How often the data directory is looked at.
@@ -17,7 +17,7 @@ const LOOKING: Duration = Duration::from_millis(50);
 )]
 pub struct Arguments {
     /// How long to wait, such as 30s
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::time)]
     timeout: Duration,
 }
 
@@ -32,10 +32,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             tokio::time::sleep(LOOKING).await;
         }
     };
-    let Ok(address) = tokio::time::timeout(arguments.timeout, served).await else {
+    let served = tokio::time::timeout(arguments.timeout, served);
+    let waited = progress::beside(Output::default(), "Waiting for `larder serve`", served);
+    let Ok(address) = waited.await else {
         bail!(
-            "after {}, no Larder serves the data directory {}; `larder serve` starts one, and its log says why it ended",
-            humantime::format_duration(arguments.timeout),
+            "after {} seconds, no Larder serves the data directory {}; `larder serve` starts one, and its log says why it ended",
+            arguments.timeout.as_secs(),
             config.data_dir.display()
         );
     };

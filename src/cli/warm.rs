@@ -3,17 +3,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use futures_util::{StreamExt as _, stream};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::control::{self, Backend};
 use super::settings::UsageError;
-use super::{Global, Output, tell};
+use super::{Global, Output, progress, tell};
 use crate::airgap::lockfile::{self, Needs};
 use crate::airgap::platform::{Platform, Platforms};
 use crate::airgap::{
@@ -105,7 +103,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         platforms,
         whole: arguments.whole,
     };
-    let warmed = warm(&backend, &repository, needs, &manner, arguments.at_once).await;
+    let at_once = arguments.at_once;
+    let warmed = warm(&backend, &repository, needs, &manner, at_once, output).await;
     backend.stop().await;
     let summary = warmed?;
     control::show(output, &summary, lines)?;
@@ -122,15 +121,13 @@ async fn warm(
     needs: Needs,
     manner: &WarmOptions,
     at_once: usize,
+    output: Output,
 ) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
-    let needs = resolved(backend, repository, needs).await?.merged();
+    let needs = resolved(backend, repository, needs, output).await?.merged();
     summary.elsewhere = needs.elsewhere;
-    let bar = ProgressBar::new(needs.wants.len() as u64);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} versions, {msg} {elapsed}",
-    )?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let counts = "{pos}/{len} versions, {msg} {elapsed}";
+    let bar = progress::bar(output, needs.wants.len() as u64, counts)?;
     let mut known = needs.wants.clone();
     let mut wants = needs.wants;
     while !wants.is_empty() {
@@ -180,6 +177,7 @@ pub(super) async fn resolved(
     backend: &Backend,
     repository: &str,
     mut needs: Needs,
+    output: Output,
 ) -> anyhow::Result<Needs> {
     let is_artifact = |want: &Want| want.package.starts_with("maven:") && want.files.is_empty();
     let (artifacts, others): (Vec<Want>, Vec<Want>) = std::mem::take(&mut needs.wants)
@@ -189,8 +187,6 @@ pub(super) async fn resolved(
     if artifacts.is_empty() && needs.poms.is_empty() {
         return Ok(needs);
     }
-    let spinner = ProgressBar::new_spinner().with_message("resolving Maven's projects");
-    spinner.enable_steady_tick(Duration::from_millis(100));
     let artifacts = artifacts.iter().map(|want| {
         let name = want.package.trim_start_matches("maven:");
         format!("{name}:{}", want.version.as_deref().unwrap_or_default())
@@ -201,8 +197,8 @@ pub(super) async fn resolved(
         artifacts: artifacts.collect(),
         bindings: tokio::task::spawn_blocking(maven::bindings).await?,
     };
-    let outcome = backend.air_gap(command).await?;
-    spinner.finish_and_clear();
+    let work = backend.air_gap(command);
+    let outcome = progress::beside(output, "Resolving Maven's projects", work).await?;
     let AirgapOutcome::Resolved { wants } = outcome else {
         anyhow::bail!("the running Larder answers something else; is it of this version?");
     };
@@ -253,8 +249,7 @@ pub(super) fn read_all<'a>(
             needs.add(read_all(found.iter(), platforms)?);
             continue;
         }
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
+        let text = std::fs::read_to_string(file).map_err(|error| UsageError::file(file, &error))?;
         let name = file.to_string_lossy();
         let mut read = lockfile::read(&name, &text, platforms)
             .map_err(|error| UsageError(error.to_string()))?;
@@ -280,8 +275,8 @@ fn project(file: &Path) -> anyhow::Result<Vec<String>> {
         if !seen.insert(real) {
             continue;
         }
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
+        let text =
+            std::fs::read_to_string(&file).map_err(|error| UsageError::file(&file, &error))?;
         let pom = Pom::read(text.as_bytes())
             .map_err(|error| UsageError(format!("{}: {error}", file.display())))?;
         let folder = file.parent().unwrap_or(Path::new("."));

@@ -27,7 +27,7 @@ impl Page {
         Self::with(size, call.optional("next-token"))
     }
 
-    /// Of the operations that say it in the body.
+    /// Reads the page that is asked for, for operations that have it in the body.
     pub fn of_body(call: &Call) -> Result<Self, ApiFailure> {
         Self::with(
             call.number("maxResults", 1..=1000)?.unwrap_or(PAGE),
@@ -51,7 +51,7 @@ impl Page {
         URL_SAFE_NO_PAD.encode(name).into()
     }
 
-    /// Of all results in their order, those of this page, and the token for the next.
+    /// Cuts this page out of all results in their order, and makes the token for the next page.
     pub fn cut<T>(
         &self,
         all: Vec<T>,

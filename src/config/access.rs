@@ -8,9 +8,10 @@ use super::document::{Section, Span};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessSettings {
-    /// Who asks has to say who it is, and policies decide what it may do.
+    /// Whether clients have to say who they are. Policies decide what they may do.
     pub required: bool,
-    /// Who does not say who it is, is let in as `anonymous`, as far as policies allow it.
+    /// Whether a client that does not say who it is, is the principal `anonymous`. Policies decide
+    /// what that one may do.
     pub anonymous: bool,
     /// Different wrong credentials of one address in a minute.
     pub failures_max: u32,

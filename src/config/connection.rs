@@ -94,7 +94,7 @@ pub struct ConnectionSettings {
     pub publish_as_client: bool,
     /// Hosts, lower case, at which the registry's files may lie although they are inside.
     pub hosts: Vec<String>,
-    /// As it was said; see [`ConnectionSettings::may_be_attached_by_api`].
+    /// The configuration's own word; see [`ConnectionSettings::may_be_attached_by_api`].
     pub attach: Option<Attach>,
     /// The URL's query, which may hold a secret (a signature): it is sent, and shown nowhere.
     pub query: Option<Secret>,
@@ -107,7 +107,8 @@ impl ConnectionSettings {
     /// Why the URL cannot be one of a registry.
     pub fn new(name: &str, format: Format, url: &str) -> Result<Self, String> {
         // A text that is not a URL may still hold a secret, so the message does not repeat it.
-        let mut parsed = Url::parse(url).map_err(|error| format!("it is no URL: {error}"))?;
+        let mut parsed = Url::parse(url)
+            .map_err(|_| "it is no URL, such as https://registry.example/npm/".to_owned())?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err("it has to begin with http:// or https:// and a host".to_owned());
         }
@@ -172,7 +173,7 @@ impl ConnectionSettings {
 pub(super) struct Written {
     pub connection: ConnectionSettings,
     pub place: String,
-    /// Of `publish_auth`.
+    /// The place of `publish_auth` in the file.
     pub publish_auth: Option<String>,
 }
 

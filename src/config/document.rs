@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::format::plain;
 use crate::secret::Secret;
 
 /// One mistake in the configuration.
@@ -104,9 +105,9 @@ pub struct ConfigReading<'a> {
     faults: RefCell<Vec<Fault>>,
     /// The variables that stand for keys which were read.
     keys: RefCell<BTreeSet<String>>,
-    /// Those that would stand for whole tables.
+    /// Variables that would stand for whole tables.
     tables: RefCell<BTreeSet<String>>,
-    /// Those that the configuration itself names: `{ env = "LARDER_NPM_TOKEN" }`.
+    /// Variables that the configuration itself names: `{ env = "LARDER_NPM_TOKEN" }`.
     named: RefCell<BTreeSet<String>>,
 }
 
@@ -443,7 +444,7 @@ pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Opt
 /// A type that a TOML value can be read as.
 pub trait FromValue: Sized {
     /// # Errors
-    /// What the value has to be.
+    /// Says what the value has to be.
     fn from_value(value: &DeValue<'_>) -> Result<Self, String>;
 }
 
@@ -587,5 +588,10 @@ impl FromValue for Secret {
 fn read_secret(file: &str) -> Result<Secret, String> {
     std::fs::read_to_string(file)
         .map(|value| Secret::new(value.trim()))
-        .map_err(|error| format!("names the file {file}, which cannot be read: {error}"))
+        .map_err(|error| {
+            format!(
+                "names the file {file}, which cannot be read: {}",
+                plain::io(&error)
+            )
+        })
 }

@@ -15,7 +15,7 @@ use crate::secret::Secret;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Events {
-    /// As it stands in the envelope.
+    /// The envelope's `source`.
     pub source: String,
     /// Deliveries under way to one target.
     pub at_once: usize,

@@ -18,9 +18,10 @@ use super::repository;
 use super::settings::{
     Cache, Config, Domain, Fetch, Log, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };
+use crate::format::plain;
 use crate::rule::{Action, OriginRules, Rule, Rules};
 
-/// What is laid over and under the file.
+/// Settings that are laid over and under the file's.
 #[derive(Clone, Debug, Default)]
 pub struct Learned {
     /// Upstreams of the machine's own clients, for formats that the file has no connection of; none
@@ -56,7 +57,7 @@ pub fn load(source: &ConfigSource, learned: &Learned) -> Result<Config, Faults> 
             file: source.file.clone(),
             faults: vec![Fault {
                 place: format!("{}:{line}", source.file),
-                message: error.message().to_owned(),
+                message: plain::toml_syntax(&error),
             }],
         }
     })?;
@@ -72,7 +73,8 @@ pub fn load(source: &ConfigSource, learned: &Learned) -> Result<Config, Faults> 
     }
 }
 
-/// What is wrong is a fault of `reading`, and has some value here, so that reading goes on.
+/// Reads all keys. A mistake becomes a fault of `reading` and gets some value here, so that reading
+/// goes on.
 fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> Config {
     let top = Section::top(reading, table);
     let listen = top

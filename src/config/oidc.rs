@@ -15,7 +15,7 @@ pub struct Oidc {
     pub audience: String,
     /// Claims and what they have to be; `*` and `?` stand for others.
     pub claims: Vec<(String, String)>,
-    /// Of the domain's owner.
+    /// A role of the domain's owner.
     pub role: String,
     /// How long the token that is given holds.
     pub expires: Duration,

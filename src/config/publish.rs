@@ -88,7 +88,8 @@ impl PackageCatalogSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadSettings {
     pub body_bytes_max: u64,
-    /// What of a publish is held in memory: manifests, forms, what is read out of archives.
+    /// The largest part of a publish that is held in memory, in bytes: manifests, forms, and
+    /// entries of archives.
     pub document_bytes_max: u64,
     /// Publishes taken in at once; others wait.
     pub at_once: usize,

@@ -11,7 +11,8 @@ pub struct ReportSettings {
     pub keep: Duration,
     /// Lines of who pulled what on one day.
     pub pulls_max: usize,
-    /// What was asked for offline and is not here.
+    /// The most wishes that are remembered: packages that clients asked for offline and that are
+    /// not here.
     pub wishes_max: usize,
 }
 

@@ -161,7 +161,7 @@ impl RepositorySettings {
 /// Resolves the names of repositories that were resolved before, with others beside them.
 ///
 /// # Errors
-/// What leads nowhere, or in a circle.
+/// Names the source that leads nowhere, or in a circle.
 pub fn resolved(
     repositories: Vec<RepositorySettings>,
     connections: &[ConnectionSettings],

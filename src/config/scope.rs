@@ -1,5 +1,5 @@
-//! What a credential is for: a scheme, a host, a port, and whole segments of a path. Every
-//! comparison of a credential with an address is made here.
+//! The addresses that a credential is for: a scheme, a host, a port, and whole segments of a path.
+//! Every comparison of a credential with an address is made here.
 
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
@@ -104,7 +104,7 @@ impl CredentialScope {
         })
     }
 
-    /// The same, over both schemes. A port that was the scheme's default becomes either's.
+    /// Widens the scope to http and https. A default port becomes the default port of either.
     #[must_use]
     pub fn over_both_schemes(self) -> Self {
         let port = match (self.scheme, self.port) {

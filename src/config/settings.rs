@@ -181,7 +181,7 @@ pub struct PrefetchSettings {
     pub depth_max: usize,
     /// Fetched and not asked for yet.
     pub bytes_max: u64,
-    /// What waits to be looked at.
+    /// The most entries that wait to be looked at.
     pub waiting_max: usize,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What of the upstream failed.
+/// The part of the upstream that failed.
 #[derive(Clone, Copy, Debug)]
 pub enum UpstreamFailure<'a> {
     Connecting,

@@ -54,7 +54,7 @@ impl LoopId {
     }
 }
 
-/// What a client's request came through, where it says so.
+/// The proxies that a client's request came through, where it names them.
 #[must_use]
 pub fn hops(headers: &HeaderMap) -> Option<String> {
     let hops: Vec<&str> = headers

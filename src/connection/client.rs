@@ -22,7 +22,7 @@ use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
 use crate::format::bounded::{Bounded, TooLong};
-use crate::format::path;
+use crate::format::{path, plain};
 use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, UpstreamChange};
 
@@ -162,7 +162,7 @@ struct Health {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
     Registry,
-    /// That the registry's documents or redirects lead to.
+    /// A host that the registry's documents or redirects lead to.
     Other,
 }
 
@@ -674,12 +674,10 @@ async fn said(mut response: reqwest::Response) -> String {
 )]
 pub fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, String> {
     let pem = std::fs::read(file)
-        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    match reqwest::Certificate::from_pem_bundle(&pem) {
-        Ok(found) if found.is_empty() => {
-            Err(format!("{} holds no certificates in PEM", file.display()))
-        }
-        Ok(found) => Ok(found),
-        Err(error) => Err(format!("{} holds no certificates: {error}", file.display())),
+        .map_err(|error| format!("{} cannot be read: {}", file.display(), plain::io(&error)))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if found.is_empty() {
+        return Err(format!("{} holds no certificates in PEM", file.display()));
     }
+    Ok(found)
 }

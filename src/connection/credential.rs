@@ -19,8 +19,8 @@ use super::error::Error;
 use crate::aws::AwsAccount;
 use crate::clock;
 use crate::config::{self, Auth, CodeArtifact};
-use crate::format::TokenScheme;
 use crate::format::bounded::{Bounded, TooLong};
+use crate::format::{TokenScheme, plain};
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -220,8 +220,12 @@ impl CodeArtifactToken {
                 let said = said.unwrap_or_else(|| "nothing more is said".to_owned());
                 return Err(no_token(format!("status {}, {said}", status.as_u16())));
             }
-            let answer: Answer = serde_json::from_slice(&body)
-                .map_err(|error| no_token(format!("the answer is none: {error}")))?;
+            let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+                no_token(format!(
+                    "its answer cannot be read: {}",
+                    plain::json(&error)
+                ))
+            })?;
             self.token(&answer)
         };
         tokio::time::timeout(PATIENCE, asked)

@@ -1,9 +1,10 @@
-//! What upstream said, by name. Only *absent* may become a 404.
+//! Outcomes of asking upstream, by name. Only *absent* may become a 404.
 
 use std::time::Duration;
 
 use super::reach::LeadsInside;
-use crate::problem::{Decider, Kind, Problem, root_cause};
+use crate::format::plain;
+use crate::problem::{Decider, Kind, Problem};
 
 /// Why there is no answer to use.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum Error {
     /// Another Larder, which says why.
     #[error("upstream denies it: {said}")]
     Denied { said: String },
-    /// Who gives tokens for it gave none.
+    /// The service that gives tokens for the registry gave none.
     #[error("CodeArtifact gives no token for it: {cause}")]
     NoToken { cause: String },
     #[error("upstream asks to wait {} s", retry_after.as_secs())]
@@ -168,7 +169,7 @@ pub(super) fn transport(error: &reqwest::Error) -> Error {
         return Error::TimedOut;
     }
     // The causes say what the sentence does not; the URL, which may be a secret, is left out.
-    let cause = std::error::Error::source(error).map(|cause| root_cause(cause).to_string());
+    let cause = std::error::Error::source(error).map(plain::cause);
     let cause = cause.unwrap_or_default();
     if error.is_connect() {
         Error::Unreachable { cause }

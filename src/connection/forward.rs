@@ -29,8 +29,8 @@ use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
 use super::error::Error;
 use super::reach::{LeadsInside, Reach};
+use crate::format::plain;
 use crate::package::{Format, UpstreamUrl};
-use crate::problem::root_cause;
 
 /// A body on its way upstream.
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -69,7 +69,7 @@ pub struct Forward {
     pub patience: Duration,
 }
 
-/// Of one socket, and no business of the next.
+/// Headers about one socket, which are not passed on to the next.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -96,8 +96,8 @@ static NOT_PASSED_ON: [HeaderName; 10] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
-/// What of a client's request may go to a registry. Whatever let the client in here has no place in
-/// it: it is taken out before this is made.
+/// The headers of a client's request that may go to a registry. The credentials that let the client
+/// in here are taken out before this is made.
 #[derive(Default)]
 pub struct Outbound {
     headers: HeaderMap,
@@ -106,7 +106,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Of the headers, those that are passed on; the credentials as they are.
+    /// Takes the headers that are passed on. The credentials pass unchanged.
     pub fn new<'a>(
         headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
         credentials: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
@@ -196,7 +196,7 @@ fn tls(ca_file: Option<&std::path::Path>) -> Result<ClientConfig, String> {
         None => Vec::new(),
         Some(file) => CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect)
-            .map_err(|error| format!("{} holds no certificates: {error}", file.display()))?,
+            .map_err(|_| format!("{} holds no certificates in PEM", file.display()))?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(own, Arc::clone(&provider))
@@ -258,7 +258,7 @@ impl Connection {
                     let host = host.to_owned();
                     return Err(Error::Inside { host });
                 }
-                let cause = root_cause(&error).to_string();
+                let cause = plain::cause(&error);
                 Err(Error::Unreachable { cause })
             }
         }

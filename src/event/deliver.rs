@@ -66,7 +66,8 @@ impl Deliverer {
     async fn run(self: Arc<Self>) {
         let bell = self.packages.deliveries().bell();
         loop {
-            // What is written from here on rings, whenever that is.
+            // The bell is listened to before the look, so that no event is missed that is written
+            // in between.
             let rung = bell.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();

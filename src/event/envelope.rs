@@ -47,7 +47,7 @@ pub struct Changes {
     pub status_changed: bool,
 }
 
-/// What was done to it.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Created,
@@ -81,7 +81,7 @@ pub struct VersionChange<'a> {
     pub revision: &'a str,
     pub operation: Operation,
     pub changes: Changes,
-    /// One more with each event about the package.
+    /// Sequence number of events per package, from 1.
     pub sequence: i64,
 }
 

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 use wildmatch::WildMatchPattern;
 
+use crate::format::plain;
+
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pattern is malformed: {0}")]
@@ -72,12 +74,12 @@ impl EventPattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// What about it is none.
+    /// Says which part is no pattern.
     pub fn parse(text: &str) -> Result<Self, MalformedPattern> {
         match serde_json::from_str(text) {
             Ok(Value::Object(pattern)) => Ok(Self(node(&pattern)?)),
             Ok(_) => malformed("it is no JSON object"),
-            Err(error) => malformed(format!("it is no JSON: {error}")),
+            Err(error) => malformed(plain::json(&error)),
         }
     }
 

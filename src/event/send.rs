@@ -18,6 +18,7 @@ use crate::aws::AwsAccount;
 use crate::clock;
 use crate::config::{Destination, EventBus, EventTarget, Topic};
 use crate::format::bounded::Bounded;
+use crate::format::plain;
 use crate::secret::Secret;
 use crate::store::packages::Delivery;
 use crate::task::Tasks;
@@ -207,7 +208,7 @@ impl Sender {
                     .await;
                 match written {
                     Ok(Ok(())) => Ok(String::new()),
-                    Ok(Err(error)) => Err(error.to_string()),
+                    Ok(Err(error)) => Err(plain::io(&error)),
                     Err(error) => Err(error.to_string()),
                 }
             }
@@ -223,7 +224,7 @@ async fn answered(request: reqwest::RequestBuilder) -> Result<String, String> {
 /// The status and the words of an answer.
 async fn said(answer: reqwest::Result<reqwest::Response>) -> Result<(u16, String), String> {
     // The address may be as secret as a password.
-    let mut response = answer.map_err(|error| error.without_url().to_string())?;
+    let mut response = answer.map_err(|error| plain::cause(&error.without_url()))?;
     let mut body = Bounded::new(ANSWER_BYTES_MAX);
     while let Ok(Some(piece)) = response.chunk().await
         && body.push(&piece).is_ok()
@@ -279,7 +280,7 @@ fn signature(secret: &Secret, id: &str, time: i64, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
-/// What a person reads in a chat.
+/// The line that a person reads in a chat.
 fn line(document: &str) -> String {
     let event: Value = serde_json::from_str(document).unwrap_or_default();
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);

@@ -146,7 +146,7 @@ impl AssetFetcher {
     /// Waits for a download of the asset that may be under way, then finds it as `find` does.
     ///
     /// # Errors
-    /// Those of [`AssetFetcher::find`].
+    /// See [`AssetFetcher::find`].
     pub async fn find_when_done(
         &self,
         key: &AssetKey,

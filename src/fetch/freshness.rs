@@ -15,7 +15,7 @@ use crate::store::catalog::DocumentRow;
 /// The longest that a stale document is served while upstream is asked, whatever upstream says.
 const STALE_SECONDS_MAX: u64 = 3600;
 
-/// What upstream lets a cache do with a document.
+/// The time for which upstream lets a cache use a document, and how it is revalidated.
 #[derive(Clone, Debug)]
 pub(super) struct Validity {
     pub policy: String,

@@ -92,7 +92,7 @@ impl Fetcher {
         &self.promises
     }
 
-    /// What offline connections have to offer.
+    /// The stocks of offline connections.
     #[must_use]
     pub fn stocks(&self) -> &Stocks {
         &self.stocks

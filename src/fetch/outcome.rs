@@ -1,4 +1,4 @@
-//! What the cache did for an answer: one word from the fetch to the log, the metrics and
+//! The cache's part in an answer: one word from the fetch to the log, the metrics and
 //! `Cache-Status`.
 
 use crate::store::NotKept;
@@ -46,7 +46,7 @@ impl Outcome {
         self.is_hit() && self != Self::Collapsed
     }
 
-    /// What `Cache-Status` says of it (RFC 9211), for an answer from `connection`.
+    /// The value of `Cache-Status` (RFC 9211) for an answer from `connection`.
     #[must_use]
     pub fn cache_status(self, connection: &str) -> String {
         match self {

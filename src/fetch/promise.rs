@@ -1,4 +1,4 @@
-//! What bytes have to be, where the registry says so in a resource of its own.
+//! Reads promised digests that are resources of their own, such as Maven's checksum files.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What of a package is here: all that an offline connection has to offer.
+//! Finds the files of a package that are here, which are all that an offline connection can offer.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::catalog::AssetKey;
 
-/// What a stock is of.
+/// The package and the connection that a stock is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct StockKey {
     connection: Box<str>,
@@ -22,9 +22,9 @@ struct StockKey {
 #[derive(Debug, Default)]
 pub struct Stock {
     files: BTreeSet<String>,
-    /// Those of which more is here than what is read beforehand.
+    /// Versions of which a package file is here, not only files that clients read before it.
     versions: HashSet<VersionId>,
-    /// Those of which anything is here.
+    /// Versions of which any file is here.
     given: HashSet<VersionId>,
     /// When it was looked up, by [`crate::store::BlobRetention::evictions`].
     evictions: u64,
@@ -71,7 +71,7 @@ impl Stock {
     }
 }
 
-/// What offline connections have of packages, of late; clones share it.
+/// A cache of the stocks of offline connections; clones share it.
 #[derive(Clone)]
 pub struct Stocks {
     store: Arc<Store>,
@@ -105,7 +105,7 @@ impl Stocks {
         }
     }
 
-    /// What of the package is here.
+    /// Finds what of the package is here.
     ///
     /// # Errors
     /// Where the catalog fails.

@@ -1,4 +1,4 @@
-//! What is fetched lies in a store of its own; its registry is offline, so nobody is asked.
+//! Fetched files lie in a store of the test's own. Its registry is offline, so nobody is asked.
 
 use bytes::Bytes;
 use tempfile::TempDir;

@@ -130,7 +130,7 @@ impl<'a> Node<'a> {
     /// The members of an object, in order.
     ///
     /// # Errors
-    /// Those of [`Node::object`].
+    /// See [`Node::object`].
     pub fn members(&self) -> Result<Vec<Member<'a>>, FormatError> {
         Ok(self.object()?.members)
     }

@@ -13,6 +13,7 @@ pub mod npm;
 pub mod nuget;
 pub mod package;
 pub mod path;
+pub mod plain;
 pub mod problem;
 mod protocol;
 pub mod pypi;
@@ -152,13 +153,13 @@ pub struct Search {
 /// A document that is not what its format says it is.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    #[error("not valid JSON: {0}")]
+    #[error("{}", plain::json(.0))]
     Json(#[from] serde_json::Error),
-    #[error("not valid UTF-8")]
+    #[error("it is not text in UTF-8")]
     Utf8(#[from] std::str::Utf8Error),
-    #[error("not valid XML: {0}")]
+    #[error("{0}")]
     Xml(String),
-    #[error("reading or writing failed: {0}")]
+    #[error("{}", plain::io(.0))]
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Shape(String),

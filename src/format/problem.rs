@@ -15,7 +15,7 @@ pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'sta
     cause
 }
 
-/// What went wrong, as far as a caller would act on it differently.
+/// The kind of a failure, as far as a caller would act on it differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     NotFound,
@@ -40,7 +40,7 @@ pub enum Kind {
     Unavailable {
         retry_after: Duration,
     },
-    /// Of failed attempts; ask again later.
+    /// Too many failed attempts; ask again later.
     TooMany {
         retry_after: Duration,
     },
@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-/// Who decided that the request fails.
+/// The part of the configuration, or Larder itself, that decided that the request fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decider {
     Rule(String),
@@ -80,6 +80,20 @@ pub enum Decider {
     /// A statement of a policy, in words.
     Policy(String),
     Larder,
+}
+
+impl Decider {
+    /// Whether the message says already who decided.
+    fn is_named_in(&self, message: &str) -> bool {
+        match self {
+            Self::Rule(name) => message.contains(&format!("rule \"{name}\"")),
+            Self::Repository(name) | Self::Connection(name) => {
+                message.contains(&format!("`{name}`"))
+            }
+            Self::Policy(statement) => message.contains(statement),
+            Self::Larder => false,
+        }
+    }
 }
 
 impl fmt::Display for Decider {
@@ -157,7 +171,10 @@ impl Problem {
     /// One sentence for the client: what, who decided, what to do.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let mut sentence = format!("{} ({})", self.message, self.decider);
+        let mut sentence = self.message.clone();
+        if !self.decider.is_named_in(&sentence) {
+            sentence.push_str(&format!(" ({})", self.decider));
+        }
         if let Some(advice) = &self.advice {
             sentence.push_str("; ");
             sentence.push_str(advice);
@@ -187,6 +204,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("the request failed")]
     struct Failed(#[source] fmt::Error);
+
+    #[test]
+    fn a_sentence_says_once_who_decided() {
+        let held = "a 1.0.0 is held back by rule \"new\"";
+        let told = Problem::denied(Decider::Rule("new".to_owned()), held).advice("wait");
+        assert_eq!(told.sentence(), format!("{held}; wait"));
+        let told = Problem::denied(Decider::Rule("old".to_owned()), held).advice("wait");
+        assert_eq!(told.sentence(), format!("{held} (rule `old`); wait"));
+    }
 
     #[test]
     fn the_root_cause_is_the_innermost_error_or_the_error_itself() {

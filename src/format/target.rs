@@ -1,4 +1,5 @@
-//! What a request asks of a format, and what its path asks for.
+//! Requests to a format: the package or document that a path names, and the change that a client
+//! wants.
 
 use http::Method;
 
@@ -16,7 +17,7 @@ pub struct ClientRequest<'a> {
     pub accept: &'a str,
 }
 
-/// What a path asks for.
+/// The thing that a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Document(DocumentId),
@@ -44,7 +45,7 @@ pub enum Target {
     Change(Change),
 }
 
-/// What a client wants changed.
+/// A change that a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// npm's document: new versions with their tarball in it, or other words about old ones.
@@ -59,7 +60,8 @@ pub enum Change {
         package: PackageId,
         revision: String,
     },
-    /// What is left to say after [`Change::Revision`] took the version out.
+    /// npm's second request of an unpublish. [`Change::Revision`] has taken the version out
+    /// already.
     RemoveAsset(AssetId),
     Tag {
         package: PackageId,
@@ -73,7 +75,7 @@ pub enum Change {
     Form,
     /// A file at its own path.
     File(AssetId),
-    /// What the client says that a file's digest is.
+    /// The digest that a client says a file has.
     Checksum(AssetId, Algorithm),
     /// The document that ends a version's publishing; we compose our own.
     Finish(DocumentId),

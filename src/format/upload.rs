@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use crate::bounded::{self, ReadError, TooLong};
 use crate::package::{Algorithm, AssetId, Dependency, Digest, Digests, PackageId};
+use crate::plain;
 use crate::problem::Problem;
 
 /// The field of an upload that holds the SHA-256 of a file that was sent by its name.
@@ -148,27 +149,23 @@ impl Upload<'_> {
 /// The first entry of a zip archive whose name is right, as text of up to `max` bytes.
 ///
 /// # Errors
-/// Those of [`Upload::zip_entry`].
+/// See [`Upload::zip_entry`].
 pub fn zip_entry(
     bytes: &mut dyn Readable,
     name: &str,
     max: u64,
     is_right: impl Fn(&str) -> bool,
 ) -> Result<Option<(String, String)>, Problem> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Problem::invalid(format!("the file is no zip archive: {error}"))
-    };
-    directory_fits(bytes, max / 2)?;
-    let mut archive = zip::ZipArchive::new(bytes).map_err(|error| unreadable(&error))?;
+    let unreadable = |error| Problem::invalid(format!("{name} is no zip archive")).caused_by(error);
+    directory_fits(bytes, name, max / 2)?;
+    let mut archive = zip::ZipArchive::new(bytes).map_err(unreadable)?;
     let entry = archive
         .file_names()
         .filter_map(Result::ok)
         .find(|name| is_right(name))
         .map(std::borrow::Cow::into_owned);
     let Some(entry) = entry else { return Ok(None) };
-    let read = archive
-        .by_name(&entry)
-        .map_err(|error| unreadable(&error))?;
+    let read = archive.by_name(&entry).map_err(unreadable)?;
     let text = bounded_text(read, max, &format!("{entry} in {name}"))?;
     Ok(Some((entry, text)))
 }
@@ -176,7 +173,7 @@ pub fn zip_entry(
 /// The first entry of a gzipped tar archive whose path is right, as text of up to `max` bytes.
 ///
 /// # Errors
-/// Those of [`Upload::tar_entry`].
+/// See [`Upload::tar_entry`].
 pub fn tar_entry(
     bytes: &mut dyn Readable,
     name: &str,
@@ -184,7 +181,7 @@ pub fn tar_entry(
     is_right: impl Fn(&str) -> bool,
 ) -> Result<Option<String>, Problem> {
     let unreadable = |error: std::io::Error| {
-        Problem::invalid(format!("the file is no gzipped tar archive: {error}"))
+        Problem::invalid(format!("{name} is no gzipped tar archive")).caused_by(error)
     };
     bytes.rewind().map_err(unreadable)?;
     // An archive that unpacks to without end is not read to its end.
@@ -206,11 +203,13 @@ const UNPACKED_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
 /// Refuses an archive whose directory, which is read whole, is longer than `max` bytes (APPNOTE
 /// 4.3.16: the end of central directory record).
-fn directory_fits(bytes: &mut dyn Readable, max: u64) -> Result<(), Problem> {
+fn directory_fits(bytes: &mut dyn Readable, name: &str, max: u64) -> Result<(), Problem> {
     const SIGNATURE: &[u8] = b"PK\x05\x06";
     // The record, and the longest comment behind it.
     const TAIL_BYTES_MAX: u64 = 22 + 65_535;
-    let unreadable = |error| Problem::invalid(format!("the file is no zip archive: {error}"));
+    let unreadable = |error: std::io::Error| {
+        Problem::invalid(format!("{name} is no zip archive")).caused_by(error)
+    };
     let size = bytes.seek(SeekFrom::End(0)).map_err(unreadable)?;
     let start = size.saturating_sub(TAIL_BYTES_MAX);
     bytes.seek(SeekFrom::Start(start)).map_err(unreadable)?;
@@ -242,7 +241,9 @@ pub fn bounded_bytes(read: impl Read, max: u64, what: &str) -> Result<Vec<u8>, P
         ReadError::TooLong(error) => error
             .problem(what)
             .advice("raise `upload.document_bytes_max`"),
-        ReadError::Io(error) => Problem::invalid(format!("{what} cannot be read: {error}")),
+        ReadError::Io(error) => {
+            Problem::invalid(format!("{what} cannot be read: {}", plain::io(&error)))
+        }
     })
 }
 
@@ -273,9 +274,9 @@ mod tests {
 
     #[test]
     fn an_archive_of_many_entries_is_refused_before_they_are_read() {
-        assert!(directory_fits(&mut archive(10), 1000).is_ok());
-        let problem = directory_fits(&mut archive(100), 1000).unwrap_err();
+        assert!(directory_fits(&mut archive(10), "a.zip", 1000).is_ok());
+        let problem = directory_fits(&mut archive(100), "a.zip", 1000).unwrap_err();
         assert!(problem.message.contains("more than 1000 bytes"));
-        assert!(directory_fits(&mut Cursor::new(b"no archive".to_vec()), 1000).is_ok());
+        assert!(directory_fits(&mut Cursor::new(b"no archive".to_vec()), "a.zip", 1000).is_ok());
     }
 }

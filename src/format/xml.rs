@@ -7,7 +7,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, Event};
 
-use super::FormatError;
+use super::{FormatError, plain};
 
 const DEPTH_MAX: usize = 64;
 
@@ -52,7 +52,7 @@ pub fn elements(text: &str) -> Result<Vec<Element>, FormatError> {
     let mut has_root = false;
     loop {
         let before = place(reader.buffer_position());
-        let event = reader.read_event().map_err(wrong)?;
+        let event = reader.read_event().map_err(|_| wrong(plain::XML))?;
         let after = place(reader.buffer_position());
         match event {
             Event::Start(ref tag) | Event::Empty(ref tag) => {
@@ -127,7 +127,10 @@ impl Open {
 /// # Errors
 /// Where it stands for nothing that is known.
 pub fn resolve(reference: &BytesRef<'_>, text: &mut String) -> Result<(), FormatError> {
-    if let Some(character) = reference.resolve_char_ref().map_err(wrong)? {
+    if let Some(character) = reference
+        .resolve_char_ref()
+        .map_err(|_| wrong("it has a reference to no character"))?
+    {
         text.push(character);
         return Ok(());
     }

@@ -91,7 +91,7 @@ pub struct ReadableRepository<'a> {
 
 impl ReadableRepository<'_> {
     /// # Errors
-    /// Those of [`Reader::document`].
+    /// See [`Reader::document`].
     pub async fn document(
         &self,
         id: &DocumentId,
@@ -104,7 +104,7 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// Those of [`Reader::asset`].
+    /// See [`Reader::asset`].
     pub async fn asset(&self, asset: &AssetId) -> Result<AssetReply, Problem> {
         self.reader
             .asset(self.snapshot, self.repository, asset)
@@ -112,7 +112,7 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// Those of [`Reader::checksum`].
+    /// See [`Reader::checksum`].
     pub async fn checksum(
         &self,
         asset: &AssetId,
@@ -124,13 +124,13 @@ impl ReadableRepository<'_> {
     }
 
     /// # Errors
-    /// Those of [`Reader::alias`].
+    /// See [`Reader::alias`].
     pub async fn alias(&self, format: Format, path: &str) -> Result<Target, Problem> {
         self.reader.alias(self.repository, format, path).await
     }
 
     /// # Errors
-    /// Those of [`Reader::question`].
+    /// See [`Reader::question`].
     pub async fn question(
         &self,
         format: Format,
@@ -170,7 +170,7 @@ impl ChangeableRepository<'_> {
     /// is asked for its permission once that is read.
     ///
     /// # Errors
-    /// Those of [`Publisher::change`].
+    /// See [`Publisher::change`].
     pub async fn change(
         &self,
         format: Format,
@@ -194,7 +194,7 @@ impl ChangeableRepository<'_> {
     }
 
     /// # Errors
-    /// Those of [`Forwarder::forward`].
+    /// See [`Forwarder::forward`].
     pub async fn forward(
         &self,
         to: &Arc<Connection>,

@@ -73,7 +73,7 @@ impl Reader {
     /// we do not.
     ///
     /// # Errors
-    /// Those of [`Reader::asset`].
+    /// See [`Reader::asset`].
     pub async fn checksum(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,

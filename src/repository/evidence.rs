@@ -1,5 +1,4 @@
-//! What registries say about packages: reads their documents, and the facts (versions, dates,
-//! digests) in them.
+//! Reads registries' documents, and the facts (versions, dates, digests) in them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use crate::package::{
 };
 use crate::problem::{Decider, Problem};
 use crate::store::Store;
+use crate::store::catalog::PulledFile;
 use crate::store::packages::{Delivery, NewRelease, Packages, Spooled, Step};
 use crate::task::Tasks;
 
@@ -387,7 +388,13 @@ impl Manager {
                         .assets()
                         .files_pulled(&connection.name, package)
                         .await?;
-                    for (version, file, size, blob) in pulled {
+                    for pulled in pulled {
+                        let PulledFile {
+                            version,
+                            file,
+                            size,
+                            blob,
+                        } = pulled;
                         let asset = VersionFile {
                             file,
                             size,

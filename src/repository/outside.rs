@@ -43,7 +43,7 @@ impl VersionsOutside {
         }
     }
 
-    /// What names these versions among all that decides a rendering.
+    /// Writes what tells these versions apart from others into the name of a rendering.
     pub fn name(&self, name: &mut Vec<u8>) {
         match self {
             Self::Facts(facts) => {

@@ -22,7 +22,7 @@ type Key = (Box<str>, PackageId);
 /// this many seconds.
 const SHARED_FOR: i64 = 2;
 
-/// What one repository has of one package; it may have nothing.
+/// A repository's own versions of one package; there may be none.
 pub struct OwnPackage {
     /// The versions, without their manifests; `None` where the repository has none.
     pub listing: Option<Arc<Listing>>,

@@ -66,12 +66,12 @@ impl Manager {
             .await?;
         let protocol = connection.format.protocol();
         let is_wanted = |of: &str| protocol.known_version(of) == *version;
-        for (of, file, ..) in pulled.iter().filter(|(of, ..)| is_wanted(of)) {
+        for one in pulled.iter().filter(|one| is_wanted(&one.version)) {
             let asset = AssetId {
                 package: lookup.package.clone(),
-                file: file.as_str().into(),
+                file: one.file.as_str().into(),
             };
-            self.add(lookup, connection, &asset, of, &mut release)
+            self.add(lookup, connection, &asset, &one.version, &mut release)
                 .await?;
         }
         Ok(release)

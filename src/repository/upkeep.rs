@@ -49,7 +49,7 @@ pub enum UpkeepCommand {
     Report {
         /// The last ones, today among them.
         days: u32,
-        /// So many packages in each list.
+        /// The most packages in each list.
         top: usize,
     },
     /// Lists who took a version, or any version of a package.

@@ -30,7 +30,8 @@ pub struct RequestSubject {
     pub version: String,
 }
 
-/// What is the same each time that an answer is given; the response cache shares it.
+/// The part of an answer's record that is the same each time the answer is given; the response
+/// cache shares it.
 pub struct AnswerRecord {
     subject: RequestSubject,
     outcome: AnswerOutcome,

@@ -27,7 +27,7 @@ use super::handle::told;
 use super::reply::{self, Answer, Body};
 use super::request_body::{self, unstalled};
 use super::{health, listener};
-use crate::format::query_of;
+use crate::format::{plain, query_of};
 use crate::problem::{Decider, Problem};
 use crate::repository::{manage, piped, upkeep};
 use crate::telemetry::{GRANT_HEADER, Who};
@@ -324,8 +324,12 @@ async fn import(
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
     let body = request_body::read_to_end(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::invalid(format!("the command cannot be read: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::invalid(format!(
+            "the command cannot be read: {}",
+            plain::json(&error)
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -88,9 +88,9 @@ impl CredentialHeaders {
         matches!(self.credential(), PresentedCredential::Nothing)
     }
 
-    /// What of the request may go on to a registry: the headers that are not about this socket, and
-    /// the credentials that are not ours. What let the client in is ours by its form; so is what did
-    /// not, because it has been revoked or nobody has to be let in.
+    /// The part of a request that may go on to a registry: the headers that are not about this
+    /// socket, and the credentials that are not ours. What let the client in is ours by its form;
+    /// so is what did not, because it has been revoked or nobody has to be let in.
     pub fn outbound(&self, headers: &HeaderMap, access: &Access) -> Outbound {
         let may_leave = |value: &HeaderValue| !is_ours(value, access);
         let presented = self

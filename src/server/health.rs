@@ -39,8 +39,8 @@ pub fn front() -> Answer {
     )
 }
 
-/// What `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`; without a
-/// version, of the newest ones.
+/// The question that `/-/decide` is asked: `?repository=public&package=npm:left-pad&version=1.3.0`;
+/// without a version, of the newest ones.
 pub struct DecideQuery {
     pub repository: String,
     pub package: PackageId,

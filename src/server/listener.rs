@@ -22,6 +22,7 @@ use super::tls;
 use super::workers::{Accepted, Workers};
 use crate::Larder;
 use crate::config;
+use crate::format::plain;
 
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum ListenError {
         "{address} is in use by another process; say --listen with another port, or stop that process"
     )]
     InUse { address: SocketAddr },
-    #[error("{address} cannot be listened on: {cause}")]
+    #[error("{address} cannot be listened on: {}", plain::io(cause))]
     Address {
         address: SocketAddr,
         cause: std::io::Error,

@@ -1,5 +1,5 @@
-//! Whom a request comes from. Proxies that stand before Larder say it in headers, which are believed
-//! from the networks of the configuration alone (`server.trusted_proxies`).
+//! Finds out whom a request comes from. Proxies that stand before Larder say it in headers, which are
+//! believed from the networks of the configuration alone (`server.trusted_proxies`).
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -233,7 +233,7 @@ mod tests {
             ("10.0.0.1", &[], "10.0.0.1", false),
             ("::ffff:10.0.0.1", &[("x-forwarded-for", "192.0.2.1")], "192.0.2.1", false),
             ("10.0.0.1", &[("x-forwarded-for", "192.0.2.1")], "192.0.2.1", false),
-            // What stands before the client's own address the client has made up.
+            // The client can write any addresses before its own; they are not believed.
             ("10.0.0.1", &[("x-forwarded-for", "127.0.0.1, 192.0.2.1")], "192.0.2.1", false),
             ("10.0.0.1", &[("x-forwarded-for", "198.51.100.7, 192.0.2.1, 10.0.0.2")], "192.0.2.1", false),
             ("10.0.0.1", &[("x-forwarded-for", "198.51.100.7"), ("x-forwarded-for", "192.0.2.1")], "192.0.2.1", false),
@@ -242,7 +242,8 @@ mod tests {
             ("10.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:4711")], "2001:db8::1", false),
             ("10.0.0.1", &[("x-forwarded-for", "2001:db8::1")], "2001:db8::1", false),
             ("10.0.0.1", &[("x-forwarded-for", "::ffff:192.0.2.1")], "192.0.2.1", false),
-            // What is no address is nobody's, and neither the proxy's nor one before it.
+            // Where the proxy names no address, the client has none: neither the proxy's nor one
+            // before it.
             ("10.0.0.1", &[("x-forwarded-for", "192.0.2.1, unknown")], "::", false),
             ("10.0.0.1", &[("forwarded", "for=192.0.2.1, for=_hidden")], "::", false),
             ("10.0.0.1", &[("forwarded", "for=192.0.2.1, proto=https")], "::", true),

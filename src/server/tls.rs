@@ -8,12 +8,13 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use tracing::info;
 
 use crate::config::Tls;
+use crate::format::plain;
 use crate::task::Tasks;
 
 /// How often the files are looked at.
@@ -61,13 +62,20 @@ fn changed(config: &Tls) -> [Option<SystemTime>; 2] {
 }
 
 fn read(config: &Tls) -> Result<CertifiedKey, String> {
-    let wrong = |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let unread = |file: &Path, error: pem::Error, what: &str| match error {
+        pem::Error::Io(error) => {
+            format!("{} cannot be read: {}", file.display(), plain::io(&error))
+        }
+        _ => format!("{} holds no {what} in PEM", file.display()),
+    };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| wrong(&config.certificate, &error))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| wrong(&config.key, &error))?;
+        .map_err(|error| unread(&config.certificate, error, "certificate"))?;
+    let key = PrivateKeyDer::from_pem_file(&config.key)
+        .map_err(|error| unread(&config.key, error, "private key"))?;
     let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, key, &provider)
-        .map_err(|error| wrong(&config.certificate, &error))
+    CertifiedKey::from_der(chain, key, &provider).map_err(|_| {
+        let (certificate, key) = (config.certificate.display(), config.key.display());
+        format!("{certificate} is no certificate of the key in {key}")
+    })
 }

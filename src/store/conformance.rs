@@ -1,5 +1,5 @@
-//! What every store promises, whether its files lie plain or sealed: each promise is kept by both, in a
-//! folder of its own, without a server or an upstream.
+//! The promises of a store, each checked with plain and with sealed files, in a folder of its own,
+//! without a server or an upstream.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -79,8 +79,8 @@ impl DataDirectory {
         tempfile::tempfile_in(&self.partial)
     }
 
-    /// What bundles of this data directory are signed by, where the configuration names nothing;
-    /// `make` is asked for one where there is none yet. Blocks.
+    /// The key that signs bundles of this data directory where the configuration names none; `make`
+    /// is asked for one where there is none yet. Blocks.
     ///
     /// # Errors
     /// Where the disk fails.

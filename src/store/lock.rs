@@ -1,7 +1,7 @@
 //! A data directory belongs to one process at a time.
 //!
-//! What is locked is the directory itself: nobody can put another in its place by deleting a file in
-//! it. The lock file says who holds it, and is locked too, for file systems that lock no folders.
+//! The lock is on the directory itself, so that nobody gets a second one by deleting a file in it.
+//! The lock file says who holds it, and is locked too, for file systems that lock no folders.
 
 use std::fmt;
 use std::fs::{File, TryLockError};

@@ -36,7 +36,7 @@ struct Shared {
     ring: Mutex<Ring>,
 }
 
-/// Who keeps a window, the one that came first in front. Files that are gone stand in it until they
+/// The files that keep windows, the oldest first. Files that are gone stay in the list until they
 /// are met or swept.
 #[derive(Default)]
 struct Ring {
@@ -78,7 +78,7 @@ impl Kept {
     }
 }
 
-/// What happened to a window whose room was wanted.
+/// The fate of a window whose room was wanted.
 enum Look {
     /// It was asked for since the last look, and stays.
     Stays,
@@ -346,7 +346,7 @@ mod tests {
         let windows = Windows::new(u64::MAX);
         let pages = Pages::of(file, 1000, WINDOW_BYTES, &windows);
         pages.at(0, 1).unwrap();
-        // As a cache does inside its own locks: this would wait for ever if it took one.
+        // A cache drops its entries inside its own locks: this would wait for ever if it took one.
         let kept = Arc::clone(&pages.kept);
         let (ring, held) = (windows.ring(), kept.windows());
         drop(pages);

@@ -50,6 +50,7 @@ pub use upkeep::Waste;
 
 use crate::clock;
 use crate::config;
+use crate::format::plain;
 use crate::package::{Algorithm, BlobId, Digest};
 use crate::problem::Problem;
 use crate::task::Tasks;
@@ -64,17 +65,17 @@ use space::Space;
 /// How the store can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the data directory {path} {what}: {cause}", path = path.display())]
+    #[error("the data directory {path} {what}: {}", plain::io(cause), path = path.display())]
     Directory {
         path: PathBuf,
         what: &'static str,
         cause: std::io::Error,
     },
-    #[error("the data directory {path} is held by {holder}", path = path.display())]
+    #[error("the data directory {path} is held by {holder}; stop that one, or say --data-dir with another directory", path = path.display())]
     Held { path: PathBuf, holder: Holder },
     #[error("the catalog: {0}")]
     Catalog(#[from] sql::Error),
-    #[error("reading or writing a blob: {0}")]
+    #[error("a stored file cannot be read or written: {}", plain::io(.0))]
     Io(#[from] std::io::Error),
     #[error("nothing is kept: {}", .0.as_str())]
     NotKept(NotKept),

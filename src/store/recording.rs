@@ -179,7 +179,8 @@ mod tests {
         let config = load(&ConfigSource::default(), &Learned::default()).unwrap();
         let tasks = Tasks::default();
         let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
-        // What is begun now comes after the start, which lets go of all that no row names.
+        // A start deletes the files that no row names. It has to be over before the test's files
+        // come in.
         store.retention().settle().await.unwrap();
         store
     }

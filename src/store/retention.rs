@@ -1,4 +1,4 @@
-//! What stays on the disk, and what goes: the coldest rows first, then their files. Nobody else
+//! Keeps the store within its size: deletes the coldest rows first, then their files. Nobody else
 //! unlinks a blob.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -123,7 +123,7 @@ impl BlobRetention {
         let names: Vec<&str> = connections.iter().map(String::as_str).collect();
         let names = names.join(" ");
         self.catalog.holds().set_retained(connections);
-        // What the last start retained stands in the rows.
+        // The rows hold for the connections that were retained at the last start.
         let before = self.catalog.work().of(RETAINED).await?;
         if before.unwrap_or_default() != names {
             self.catalog.holds().write_anew(formats).await?;
@@ -246,12 +246,12 @@ impl BlobRetention {
         let mut freed = 0;
         for chunk in unneeded.chunks(BATCH as usize) {
             let gone = self.catalog.blobs().forget(chunk).await?;
-            self.files.unlink(gone.iter().map(|(id, ..)| *id)).await;
-            for (_, size, was_kept) in gone {
-                if !was_kept {
-                    self.space.remove(size);
+            self.files.unlink(gone.iter().map(|blob| blob.id)).await;
+            for blob in gone {
+                if !blob.was_kept {
+                    self.space.remove(blob.size);
                 }
-                freed += size;
+                freed += blob.size;
             }
         }
         Ok(freed)

@@ -85,7 +85,7 @@ impl Writer {
     async fn write(&self, line: String) -> io::Result<()> {
         let (written, done) = oneshot::channel();
         let late = |()| io::Error::from(io::ErrorKind::TimedOut);
-        // What is left behind may still come into the file, where it goes on.
+        // A record that is not waited for may still be written, if the file works again.
         self.orders
             .try_send(Order { line, written })
             .map_err(|_| late(()))?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::package::Format;
 
-/// Who pulls are counted in shards, so that threads do not wait for each other.
+/// Pulls are counted in shards, so that threads do not wait for each other.
 const SHARDS: usize = 16;
 /// Pulls by different clients or of different versions that may wait to be written, in a shard;
 /// further ones are not remembered.
@@ -64,7 +64,7 @@ pub struct PulledVersion {
     pub version: String,
 }
 
-/// Who takes it: a principal's name, or an address where nobody says who it is.
+/// The taker of a version: a principal's name, or an address where nobody says who it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     Named(Box<str>),

@@ -16,6 +16,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::lines::Lines;
+use super::terminal;
 use crate::clock;
 use crate::config::{self, LogFormat};
 
@@ -96,13 +97,13 @@ fn directives(level: &str) -> Cow<'_, str> {
 /// Where the level is no filter.
 pub fn start(config: &config::Log) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::try_new(directives(&config.level))?;
-    let terminal = io::stderr().is_terminal();
+    let human = Form::Human {
+        is_coloured: terminal::shows_colours(&io::stderr()),
+    };
     let form = match config.format {
-        LogFormat::Auto if terminal => Form::Human { is_coloured: true },
+        LogFormat::Auto if io::stderr().is_terminal() => human,
         LogFormat::Auto | LogFormat::Json => Form::Json,
-        LogFormat::Human => Form::Human {
-            is_coloured: terminal,
-        },
+        LogFormat::Human => human,
     };
     let bytes_max = usize::try_from(config.buffer).unwrap_or(usize::MAX);
     // Without a thread there is no log, which is no reason to serve nobody.

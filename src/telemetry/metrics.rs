@@ -50,7 +50,7 @@ pub struct Metrics {
     /// Records that the audit's file did not take.
     pub audit_missed: Counter,
     pub upstreams: Upstreams,
-    /// What is written down day by day.
+    /// Counts that are written down day by day.
     pub ledger: Ledger,
 }
 

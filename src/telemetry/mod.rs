@@ -7,6 +7,7 @@ mod lines;
 pub mod log;
 mod metrics;
 mod runs;
+pub mod terminal;
 mod upstreams;
 
 pub use audit::{Audit, Record};

@@ -33,8 +33,8 @@ pub struct Run {
     pub publish: OnceLock<PublishGrant>,
 }
 
-/// What a run's publishes need to be passed on: the registry that the client itself is set to, and
-/// the credential that it has for it.
+/// A run's permission to pass publishes on: the registry that the client itself is set to, and the
+/// client's credential for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishGrant {
     /// The registry's address.
@@ -42,7 +42,7 @@ pub struct PublishGrant {
     /// A keyed digest of the value of `Authorization` that the client has for the registry.
     credential: String,
     key: String,
-    /// What the `User-Agent` of the clients begins with that are set to this registry.
+    /// The beginnings of the `User-Agent`s of clients that are set to this registry.
     clients: Vec<String>,
 }
 

@@ -14,8 +14,8 @@ use super::login::ClientLogin;
 use crate::airgap::bundle::BundleHead;
 use crate::airgap::{ImportReport, Order};
 use crate::connection::certificates;
+use crate::format::plain;
 use crate::package::{Format, PackageId};
-use crate::problem::root_cause;
 use crate::repository::Explanation;
 use crate::store::Door;
 use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
@@ -79,11 +79,10 @@ impl ControlClient {
         let mut query = vec![("repository", repository), ("package", &package)];
         query.extend(version.map(|version| ("version", version)));
         let response = self.ask(&["decide"], &query).await?;
-        let bytes = response.bytes().await?;
-        Ok(match version {
-            Some(_) => vec![serde_json::from_slice(&bytes)?],
-            None => serde_json::from_slice(&bytes)?,
-        })
+        match version {
+            Some(_) => Ok(vec![answer(response).await?]),
+            None => answer(response).await,
+        }
     }
 
     /// The counts of a run.
@@ -98,7 +97,7 @@ impl ControlClient {
         let response = self
             .ask(&["run", run], &[("repository", repository)])
             .await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     /// Begins a run, and keeps the running Larder alive for it where it is another run's.
@@ -123,7 +122,7 @@ impl ControlClient {
         command: &impl Serialize,
     ) -> anyhow::Result<O> {
         let response = self.send("command", serde_json::to_vec(command)?).await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     /// Has it write a bundle: its head, and the bundle as it comes.
@@ -150,7 +149,7 @@ impl ControlClient {
             .extend_pairs(trusted.iter().map(|key| ("trust", key)))
             .finish();
         let response = self.send(&format!("import?{query}"), bundle).await?;
-        Ok(serde_json::from_slice(&response.bytes().await?)?)
+        answer(response).await
     }
 
     async fn ask(
@@ -179,14 +178,26 @@ impl ControlClient {
         request: reqwest::RequestBuilder,
     ) -> anyhow::Result<reqwest::Response> {
         let sent = request.send().await;
-        let response =
-            sent.with_context(|| format!("{} does not answer", self.door.path().display()))?;
+        let response = sent.map_err(|error| {
+            let (door, why) = (self.door.path().display(), plain::cause(&error));
+            anyhow::anyhow!("the running Larder does not answer at {door}: {why}")
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
         anyhow::bail!("{}", text.trim())
     }
+}
+
+/// Reads an answer to its end.
+async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> anyhow::Result<T> {
+    let bytes = response.bytes().await.map_err(|_| {
+        anyhow::anyhow!("the running Larder broke off its answer; its log says why")
+    })?;
+    serde_json::from_slice(&bytes).map_err(|_| {
+        anyhow::anyhow!("the running Larder answers something else; is it of this version?")
+    })
 }
 
 /// The base of addresses on the socket, which has no host.
@@ -281,14 +292,8 @@ fn is_refusal(answer: &reqwest::Response) -> bool {
 
 /// Why no Larder answered, with what to do.
 fn unreachable(root: &str, has_ca: bool, error: &reqwest::Error) -> anyhow::Error {
-    let cause = root_cause(error).to_string();
-    if !cause.contains("certificate") {
-        let cause = cause.split(" (os error").next().unwrap_or_default();
-        let why = if error.is_timeout() {
-            "it takes too long"
-        } else {
-            cause
-        };
+    let why = plain::cause(error);
+    if !why.contains("certificate") {
         return anyhow::anyhow!(
             "no Larder answers at {root} ({why}). `larder serve` starts one there; --address names another"
         );
@@ -329,7 +334,7 @@ pub async fn trusted(
         match http.get(format!("{root}/-/live")).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(root.to_owned()),
             Ok(answer) => why = why.or(Some(format!("it answers {}", answer.status()))),
-            Err(error) => why = why.or(Some(root_cause(&error).to_string())),
+            Err(error) => why = why.or(Some(plain::cause(&error))),
         }
     }
     Err(format!(

@@ -15,7 +15,8 @@ pub async fn output(program: &str, arguments: &[&str]) -> Option<String> {
     finish(Command::new(program).args(arguments)).await
 }
 
-/// What the command prints where these variables are set, and none whose name begins so.
+/// Runs a command with the variables of `set`, and without those whose names begin with one of
+/// `prefixes`; gives what it prints.
 pub async fn output_without(
     program: &str,
     arguments: &[&str],

@@ -143,7 +143,7 @@ pub fn environment(place: &LarderAddress, formats: &[Format]) -> BTreeMap<&'stat
     variables
 }
 
-/// What is said of the formats that Larder has nothing of; nothing where it serves all.
+/// The line about formats that Larder has no registry of; none where it serves all.
 #[must_use]
 pub fn left_alone(missing: &[Format]) -> Option<String> {
     let first = missing.first()?;

@@ -159,7 +159,7 @@ fn credential_key(key: &str) -> Option<(CredentialScope, &'static str)> {
     Some((CredentialScope::of_nerf_dart(nerf)?, word))
 }
 
-/// What stands under one address. The nearest file is read first, and holds.
+/// The settings under one address. The nearest file is read first, and holds.
 #[derive(Default)]
 struct Words {
     token: Option<String>,
@@ -286,7 +286,7 @@ pub fn settings_with(place: &LarderAddress, auth: &Auth) -> Option<String> {
     Some(format!("{own}\n{nerf}:{key}={value}\n"))
 }
 
-/// What the `User-Agent` begins with of the clients that publish to the registry that npm is set to:
+/// The beginnings of the `User-Agent`s of clients that publish to the registry that npm is set to:
 /// npm, and those of its kin that have no setting of their own here. bun and berry are never among
 /// them: what they are set to, and which credential they have for it, they alone know.
 #[must_use]

@@ -140,7 +140,7 @@ pub fn logged_in(text: &str, login: &ClientLogin) -> String {
     )
 }
 
-/// What dotnet and MSBuild read; nuget.exe takes the address as an argument.
+/// The variables that dotnet and MSBuild read; nuget.exe takes the address as an argument.
 #[must_use]
 pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
     vec![("RestoreSources", place.service_index())]

@@ -18,8 +18,7 @@ pub struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Those of the configuration, and the one at which the Larder serves that holds the data
-    /// directory.
+    /// The configuration's addresses, and that of the Larder that holds the data directory.
     #[must_use]
     pub fn of(config: &Config, holder: Option<&str>) -> Self {
         let mut own = Self::default();
@@ -45,7 +44,7 @@ impl OwnAddresses {
         own
     }
 
-    /// One more address that is listened at.
+    /// Adds an address that Larder listens at.
     pub fn add_listen(&mut self, listen: SocketAddr) {
         if listen.port() != 0 {
             self.listens.push(listen);

@@ -170,7 +170,7 @@ pub fn environment(place: &LarderAddress) -> Vec<(&'static str, String)> {
         ("UV_DEFAULT_INDEX", simple.clone()),
         ("PDM_PYPI_URL", simple.clone()),
         ("PIPENV_PYPI_MIRROR", simple.clone()),
-        // Of the plugin poetry-plugin-pypi-mirror; poetry itself knows no mirror.
+        // Read by the plugin poetry-plugin-pypi-mirror; poetry itself knows no mirror.
         ("POETRY_PYPI_MIRROR_URL", simple),
     ]
 }

@@ -307,3 +307,49 @@ fn a_public_type_name_stands_for_one_thing() {
     places.retain(|name, files| files.len() > 1 && !SEVERAL_THINGS.contains(&&**name));
     assert!(places.is_empty(), "{places:#?}");
 }
+
+/// Words that begin a riddle: a comment that is read with the code folded has to say what it is about.
+const RIDDLES: [&str; 16] = [
+    "And ",
+    "As ",
+    "But ",
+    "Neither ",
+    "Nor ",
+    "Of ",
+    "One more ",
+    "So ",
+    "Such ",
+    "That ",
+    "The same ",
+    "Those ",
+    "What ",
+    "Who ",
+    "Whom ",
+    "Whose ",
+];
+
+#[test]
+fn no_comment_begins_with_a_riddle() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["src"]) {
+        let mut before = "";
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let comment = |line: &str| {
+                let rest = line.strip_prefix("//")?;
+                let text = rest.trim_start_matches(['/', '!']).trim_start();
+                Some(text.to_owned())
+            };
+            // A line in the middle of a paragraph goes on with the line above it.
+            let begins = comment(before).is_none_or(|it| it.is_empty() || it.starts_with('#'));
+            if let Some(comment) = comment(line)
+                && begins
+                && RIDDLES.iter().any(|riddle| comment.starts_with(riddle))
+            {
+                wrong.push(format!("{file}:{}: {comment}", number + 1));
+            }
+            before = line;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,4 +1,4 @@
-//! What policies decide, case by case.
+//! Cases of policies and requests, each with its decision.
 
 use super::*;
 use crate::access::action::{Action, PUBLISH, READ};
@@ -440,7 +440,7 @@ fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last(
     ] {
         assert_eq!(ask(parts, agent), (is_allowed, false), "{parts} {agent}");
     }
-    // What depends on who asks alone is the same the next time.
+    // A decision that depends on the caller alone may be kept for the next request.
     let own = format!(r#""Resource":["{base}/${{aws:username}}","{base}/team"]"#);
     assert_eq!(ask(&own, "x"), (true, true));
     let named = r#""Condition":{"StringEquals":{"aws:username":"ada"}}"#;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::condition::Condition;
+use crate::format::plain;
 
 /// The largest policy that is taken; CodeArtifact's own bound, in bytes.
 const POLICY_BYTES_MAX: usize = 7168;
@@ -18,7 +19,7 @@ pub enum Effect {
     Deny,
 }
 
-/// Whom a statement is about.
+/// The principals that a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Principals {
     /// `"*"`.
@@ -60,7 +61,7 @@ impl Policy {
     /// Reads a policy: with a list of statements, with one, or a bare statement.
     ///
     /// # Errors
-    /// What about it is no policy, or is not understood.
+    /// Says which part is no policy, or is not understood.
     pub fn parse(text: &str) -> Result<Self, MalformedPolicy> {
         if text.len() > POLICY_BYTES_MAX {
             return Err(malformed(format!(
@@ -68,8 +69,8 @@ impl Policy {
                 text.len()
             )));
         }
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| malformed(format!("it is no JSON: {error}")))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| malformed(plain::json(&error)))?;
         let Value::Object(document) = value else {
             return Err(malformed("it is no JSON object"));
         };
@@ -159,7 +160,7 @@ fn statement(written: &Map<String, Value>) -> Result<Statement, MalformedPolicy>
         )?,
         actions: words(written, "Action", "NotAction")?
             .ok_or_else(|| malformed("a statement has an `Action` or a `NotAction`"))?,
-        // What the policy is attached to is implied.
+        // A statement without a resource is about the one that the policy is attached to.
         resources: words(written, "Resource", "NotResource")?
             .unwrap_or_else(|| Words::These(vec!["*".to_owned()])),
         conditions,

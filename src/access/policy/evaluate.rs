@@ -1,4 +1,4 @@
-//! What policies decide: an explicit deny wins, otherwise one allow is needed (IAM user guide,
+//! Decides by policies: an explicit deny wins, otherwise one allow is needed (IAM user guide,
 //! "Policy evaluation logic").
 
 use std::cell::Cell;

@@ -62,7 +62,7 @@ impl KnownNames<'_> {
     /// or a variable may stand for a repository that is made later; a name that is written out has to
     /// be there, or be made by the statement.
     fn has(&self, word: &str, statement: &Statement) -> bool {
-        // What a variable will stand for is not known here.
+        // A variable's value is not known here, so it is taken for any text.
         let Some(pattern) = PolicyPattern::filled(word, |pattern, _| {
             pattern.push_any();
             Some(())

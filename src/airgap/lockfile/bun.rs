@@ -43,8 +43,12 @@ impl Words {
 
 pub fn read(text: &str, platforms: &Platforms) -> Read {
     let lockfile: Lockfile =
-        jsonc_parser::parse_to_serde_value(text, &jsonc_parser::ParseOptions::default())
-            .map_err(|error| error.to_string())?;
+        jsonc_parser::parse_to_serde_value(text, &jsonc_parser::ParseOptions::default()).map_err(
+            |error| {
+                let (line, column) = (error.line_display(), error.column_display());
+                format!("it is not what Bun writes: see line {line}, column {column}")
+            },
+        )?;
     let mut needs = Needs::default();
     for (key, entry) in lockfile.packages {
         let said = entry.first().and_then(Value::as_str).unwrap_or_default();

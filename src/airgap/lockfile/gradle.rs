@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Needs, Read, want};
 use crate::airgap::want::{Want, WantedFile};
+use crate::format::plain;
 use crate::package::{Algorithm, Digest, Format};
 
 /// `group:artifact:version=configuration,configuration`, line by line.
@@ -76,7 +77,7 @@ struct Sum {
 }
 
 pub fn verification(text: &str) -> Read {
-    let verification: Verification = from_str(text).map_err(|error| error.to_string())?;
+    let verification: Verification = from_str(text).map_err(|_| plain::XML.to_owned())?;
     let mut needs = Needs::default();
     for one in verification.components.component {
         let name = format!("{}:{}", one.group, one.name);

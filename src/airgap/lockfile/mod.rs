@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use super::platform::Platforms;
 use super::want::Want;
-use crate::format::path;
+use crate::format::{path, plain};
 use crate::package::Format;
 use crate::problem::Problem;
 
@@ -124,11 +124,20 @@ pub fn read(name: &str, text: &str, platforms: &Platforms) -> Result<Needs, Unre
 }
 
 fn json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    serde_json::from_str(text).map_err(|error| plain::json(&error))
+}
+
+fn toml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| plain::toml(&error, text))
 }
 
 fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    serde_saphyr::from_str(text).map_err(|error: serde_saphyr::Error| {
+        let place = error.location().map_or_else(String::new, |at| {
+            format!(": see line {}, column {}", at.line(), at.column())
+        });
+        format!("it is not the YAML that was looked for{place}")
+    })
 }
 
 /// The want of a version by the name that a client's list has for the package.

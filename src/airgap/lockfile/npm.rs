@@ -13,7 +13,7 @@ use crate::package::{Expected, Format};
 #[derive(Deserialize)]
 struct Lockfile {
     packages: Option<BTreeMap<String, Package>>,
-    /// Of version 1.
+    /// Present in lockfiles of version 1.
     dependencies: Option<BTreeMap<String, Dependency>>,
 }
 

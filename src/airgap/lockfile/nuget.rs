@@ -8,6 +8,7 @@ use quick_xml::de::from_str;
 use serde::Deserialize;
 
 use super::{Needs, Read, json, want};
+use crate::format::plain;
 use crate::package::Format;
 
 pub fn lockfile(text: &str) -> Read {
@@ -101,7 +102,7 @@ pub fn packages_config(text: &str) -> Read {
         #[serde(rename = "@version")]
         version: String,
     }
-    let packages: Packages = from_str(text).map_err(|error| error.to_string())?;
+    let packages: Packages = from_str(text).map_err(|_| plain::XML.to_owned())?;
     let mut needs = Needs::default();
     for one in packages.package {
         needs

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Needs, Read, json, want};
 use crate::airgap::want::{Want, WantedFile};
 use crate::format::path::last_segment;
+use crate::format::plain;
 use crate::package::{Algorithm, Digest, Format};
 
 /// A file in whatever words a lockfile has for it.
@@ -87,7 +88,7 @@ impl Package {
 }
 
 fn read(text: &str, is_elsewhere: impl Fn(&Package) -> bool) -> Read {
-    let lockfile: Lockfile = toml::from_str(text).map_err(|error| error.to_string())?;
+    let lockfile: Lockfile = super::toml(text)?;
     let mut needs = Needs::default();
     for package in &lockfile.package {
         match &package.version {
@@ -134,7 +135,7 @@ pub fn pipfile(text: &str) -> Read {
             continue;
         }
         let packages: BTreeMap<String, Pinned> =
-            serde_json::from_value(packages).map_err(|error| error.to_string())?;
+            serde_json::from_value(packages).map_err(|error| plain::json(&error))?;
         for (name, pinned) in packages {
             let version = pinned
                 .version
@@ -166,7 +167,7 @@ pub fn pylock(text: &str) -> Read {
         #[serde(default)]
         packages: Vec<Package>,
     }
-    let lockfile: Pylock = toml::from_str(text).map_err(|error| error.to_string())?;
+    let lockfile: Pylock = super::toml(text)?;
     let mut needs = Needs::default();
     for package in &lockfile.packages {
         let has_files = package.sdist.is_some() || !package.wheels.is_empty();

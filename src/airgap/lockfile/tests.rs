@@ -220,7 +220,11 @@ fn lists_and_wishes() {
 #[test]
 fn what_cannot_be_read_says_why() {
     for (name, text, said) in [
-        ("package-lock.json", "{", "package-lock.json: EOF"),
+        (
+            "package-lock.json",
+            "{",
+            "package-lock.json: it is JSON that ends too early, in line 1",
+        ),
         ("package-lock.json", "{}", "neither"),
         ("pnpm-lock.yaml", "packages: [", "pnpm-lock.yaml"),
         ("poetry.lock", "= 1", "poetry.lock"),

@@ -7,7 +7,7 @@ use super::{Needs, Read, want};
 use crate::package::Format;
 
 pub fn read(text: &str) -> Read {
-    let lockfile = parse_str(text).map_err(|error| error.to_string())?;
+    let lockfile = parse_str(text).map_err(|_| "it is not what Yarn writes".to_owned())?;
     let mut needs = Needs::default();
     for entry in &lockfile.entries {
         add(&mut needs, entry)?;
@@ -20,7 +20,8 @@ fn add(needs: &mut Needs, entry: &Entry<'_>) -> Result<(), String> {
     // Berry says what it resolved to in its own words, `name@npm:1.0.0`.
     if let Some((name, range)) = berry(entry.resolved) {
         let Some(version) = range.strip_prefix("npm:") else {
-            // What Yarn patches is an entry of its own.
+            // A patched package has an entry of its own, beside that of the package from the
+            // registry.
             if !range.starts_with("workspace:") && !range.starts_with("patch:") {
                 needs.elsewhere(described());
             }

@@ -81,7 +81,7 @@ impl Closure {
         let wants = self.files.into_iter();
         wants
             .filter_map(|(gav, files)| {
-                // What is no coordinate has no pom either, and is reported for that.
+                // A text that is no coordinate has no pom either, and is reported for that.
                 let package = gav.package().ok()?;
                 let mut want = Want::new(package, &gav.version);
                 for (file, is_optional) in files {
@@ -195,7 +195,7 @@ impl Closure {
             artifact,
             version,
         };
-        // What the project puts on the plugin's class path goes before what the plugin asks for.
+        // Dependencies that the project gives to the plugin go before the plugin's own.
         let mut roots: Vec<Step> = vec![step(&gav, "", false)];
         let named = plugin.dependencies.iter();
         roots.extend(named.map(|it| Step {
@@ -295,7 +295,7 @@ impl Closure {
                 });
                 continue;
             }
-            // What lives on under another name is not what is near.
+            // A relocated artifact counts as near by its new name alone.
             if nearest.insert(key(&at.of)) && at.of.kind != "pom" {
                 let (ending, classifier) = file_of(&at.of.kind, &at.of.classifier);
                 // An artifact that is a pom and nothing else is often named as if it were a jar.

@@ -1,5 +1,5 @@
-//! What a Maven build needs, closed over: parents, BOMs, dependencies, plugins and what those need.
-//! Nothing is read here: what is not in hand is named, and asked for again once it is.
+//! Finds all that a Maven build needs: parents, BOMs, dependencies, plugins, and all that those
+//! need. Nothing is read here: what is not in hand is named, and asked for again once it is.
 
 mod closure;
 mod model;

@@ -10,7 +10,7 @@ pub struct Need {
     pub range: String,
 }
 
-/// What files need beside the packages that a list of them names, to be installed or built (PEP
+/// Finds the packages that files need to be installed or built, beside those that a list names (PEP
 /// 518's `build-system.requires`, core metadata's `Requires-Dist`).
 pub trait Requirements: Sync {
     /// # Errors

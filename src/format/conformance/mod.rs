@@ -1,5 +1,5 @@
-//! What every format has to hold to, whatever it speaks. Tests ask it of recorded documents, fuzz
-//! targets of any bytes; what does not hold ends in a panic that says why.
+//! The promises that every format keeps. Tests check them with recorded documents, fuzz targets
+//! with any bytes; a promise that is not kept ends in a panic that says why.
 
 #[cfg(test)]
 mod recorded;
@@ -68,13 +68,13 @@ impl Recorded<'_> {
     }
 }
 
-/// What is rendered, with its media type; none where the document cannot be read.
+/// A rendering with its media type; none where the document cannot be read.
 type Outcome = Option<(Vec<u8>, String)>;
 
 /// A file, and the version that it is of.
 type File = (VersionId, Box<str>);
 
-/// What a document names of its package: versions, and files with theirs.
+/// The versions that a document names, and the files with their versions.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Named {
     versions: BTreeSet<VersionId>,
@@ -243,7 +243,7 @@ pub fn addresses(protocol: &dyn Protocol, recorded: &Recorded<'_>) {
             Ok(Target::Alias(_)) => {}
             // An address among the package's own documents stays one of its documents.
             Ok(Target::Document(id)) => assert_eq!(id.package, recorded.document.package),
-            // What the registry calls so has no address that is allowed.
+            // The registry's own name for it makes no address that is allowed.
             Err(_) if path::segments(rest).is_err() => {}
             other => panicked(&format!("{address} leads to {other:?}")),
         }
@@ -369,7 +369,7 @@ pub fn merging(
     let merged = protocol.merge(recorded.document, &[&near, &far]);
     let merged = match merged {
         Ok(merged) => merged,
-        // What is passed on as it came need not be what a merge can read.
+        // A document that is passed on unchanged need not be one that a merge can read.
         Err(_) if !recorded.is_well_formed => return,
         Err(error) => {
             panicked(&format!("what was rendered cannot be merged: {error}"));

@@ -14,7 +14,7 @@ pub fn parse(text: &str) -> Result<PackageId, Problem> {
     }
 }
 
-/// What Maven's own validation takes as an id.
+/// Whether Maven's own validation takes the text as an id.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty()
         && text

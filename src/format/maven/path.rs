@@ -75,10 +75,10 @@ fn checksum(file: &str) -> Option<(&str, Algorithm)> {
     Some((of, algorithm))
 }
 
-/// What a path names. `group/as/path/artifact/version/file` is a file of that version, whatever the
-/// file is called. Where the file is not named after artifact and version, the path could as well
-/// lead into a folder that no layout has, below a version or beside it; so the version has to look
-/// like one then (`1.0`, not `lib`), and nothing before it may.
+/// Reads what a path names. `group/as/path/artifact/version/file` is a file of that version,
+/// whatever the file is called. Where the file is not named after artifact and version, the path
+/// could as well lead into a folder that no layout has, below a version or beside it; so the
+/// version has to look like one then (`1.0`, not `lib`), and nothing before it may.
 ///
 /// # Errors
 /// Where the path is no package's, and the format does not name it either.
@@ -112,8 +112,8 @@ fn target(folder: &[String], file: &str) -> Result<Target, Problem> {
     .advice("files lie at group/as/path/artifact/version/artifact-version[-classifier].ending"))
 }
 
-/// What the format names beside packages, with its signature: the catalog of archetypes, what Nexus
-/// and Maven keep of a whole repository, the index of Maven's indexer.
+/// Whether the path is a file about a whole repository, or such a file's signature: the catalog of
+/// archetypes, what Nexus and Maven keep of a whole repository, the index of Maven's indexer.
 fn is_of_repository(folder: &[String], file: &str) -> bool {
     let folder: Vec<&str> = folder.iter().map(String::as_str).collect();
     let file = file.strip_suffix(".asc").unwrap_or(file);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::{FormatError, text, xml};
+use crate::{FormatError, plain, text, xml};
 
 const DEPTH_MAX: usize = 64;
 
@@ -64,7 +64,7 @@ impl Pom {
         loop {
             let event = reader
                 .read_event()
-                .map_err(|error| FormatError::Xml(error.to_string()))?;
+                .map_err(|_| FormatError::Xml(plain::XML.to_owned()))?;
             match event {
                 Event::Start(tag) => {
                     if path.len() >= DEPTH_MAX {

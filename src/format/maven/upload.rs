@@ -70,7 +70,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         )));
     }
     let pom: Pom = quick_xml::de::from_str(&text)
-        .map_err(|error| Problem::invalid(format!("{file} is no pom: {error}")))?;
+        .map_err(|error| Problem::invalid(format!("{file} is no pom")).caused_by(error))?;
     let parent = pom.parent.as_ref();
     let group = pom
         .group_id

@@ -9,9 +9,9 @@ const SCHEME: Scheme = Scheme {
     has_unions: true,
 };
 
-/// What Maven's versions are compared by: runs of numbers and runs of words in turn, the first run
-/// being of numbers. A run goes on with nothings for ever, so that `1.0` is `1`.
-/// Source: `GenericVersion` of Maven's resolver.
+/// A Maven version as it is compared: runs of numbers and runs of words in turn, the first run
+/// being of numbers. A run goes on with nothings for ever, so that `1.0` is `1`. Source:
+/// `GenericVersion` of Maven's resolver.
 struct Runs {
     begins_with_number: bool,
     runs: Vec<Vec<Item>>,
@@ -20,7 +20,8 @@ struct Runs {
 /// A number or a word; the default is the nothing that runs go on with.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
-    /// Of words: below nothing, as nothing, or above it. Zero of numbers.
+    /// Orders words: negative ranks are below the nothing that runs go on with, positive ones above
+    /// it. Zero for numbers.
     rank: i8,
     /// How many digits a number has, without leading zeros.
     digits: usize,

@@ -29,8 +29,7 @@ pub fn compose(
     }
 }
 
-/// Of a manifest, the version that it is of, by its number or by a tag. `latest` may stand for what
-/// no tag says.
+/// The version whose manifest is asked for, by its number or by a tag.
 pub fn only_version<'a>(document: &'a DocumentId, listing: &'a Listing) -> Option<&'a str> {
     let View::Npm(NpmView::Manifest(wanted)) = &document.view else {
         return None;

@@ -191,7 +191,7 @@ struct Usual {
 }
 
 impl Usual {
-    /// Of an address whose path shows the package and the file.
+    /// Reads an address whose path shows the package and the file.
     fn of(input: &RenderInput<'_>, package: &PackageId, value: &Node<'_>) -> Option<Self> {
         let url = parse_url(&input.upstream, *value)?;
         let file = facts::usual_file(package, &url)?;
@@ -563,7 +563,7 @@ mod tests {
                 "{",
                 "{} more",
                 r#"{"versions":{},"version\u0073":{}}"#,
-                // What a search finds, which packuments do not have.
+                // A search's results, which packuments do not have.
                 r#"{"objects":[],"objects":[]}"#,
             ] {
                 if body.contains("objects")

@@ -4,13 +4,16 @@
 use std::io::{Read, Write};
 
 use serde_json::{Map, Value};
-use struson::reader::{JsonReader as _, JsonStreamReader, ReaderError, TransferError};
+use struson::reader::{
+    JsonReader as _, JsonReaderPosition, JsonStreamReader, ReaderError, TransferError,
+};
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
 use crate::bounded::Bounded;
 use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
+use crate::plain;
 use crate::problem::Problem;
 use crate::upload::{Inspected, Parted, Upload};
 use crate::{Amendment, FormatError};
@@ -26,7 +29,7 @@ pub fn part(body: &mut dyn Read, file: &mut dyn Write, words_max: u64) -> Result
             .problem("the document")
             .advice("raise `upload.document_bytes_max`")
     })?;
-    taken.map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+    taken.map_err(|error| unreadable(&why_not_taken_apart(&*error)))?;
     Ok(parted)
 }
 
@@ -64,6 +67,34 @@ fn take_apart(
     json.consume_trailing_whitespace()?;
     rest.finish_document()?;
     Ok(())
+}
+
+fn unreadable(why: &str) -> Problem {
+    Problem::invalid(format!("the document cannot be read: {why}"))
+}
+
+/// Why [`take_apart`] came to no end, in plain words.
+fn why_not_taken_apart(error: &(dyn std::error::Error + 'static)) -> String {
+    let at = |location: &JsonReaderPosition| {
+        location.line_pos.as_ref().map_or_else(String::new, |at| {
+            format!(": see line {}, column {}", at.line + 1, at.column + 1)
+        })
+    };
+    let reader = match error.downcast_ref::<TransferError>() {
+        Some(TransferError::ReaderError(error)) => Some(error),
+        _ => error.downcast_ref::<ReaderError>(),
+    };
+    match reader {
+        Some(ReaderError::SyntaxError(error)) => format!("it is not JSON{}", at(&error.location)),
+        Some(ReaderError::MaxNestingDepthExceeded { .. }) => "it is nested too deep".to_owned(),
+        Some(ReaderError::IoError { error, .. }) => plain::io(error),
+        Some(
+            ReaderError::UnexpectedValueType { location, .. }
+            | ReaderError::UnexpectedStructure { location, .. },
+        ) => format!("it is not what npm publishes{}", at(location)),
+        Some(_) => "it is not what npm publishes".to_owned(),
+        None => plain::cause(error),
+    }
 }
 
 fn transfer(error: TransferError) -> Box<dyn std::error::Error> {
@@ -112,8 +143,8 @@ const NOT_KEPT: &[&str] = &[
 ];
 
 pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-    let document: Map<String, Value> = serde_json::from_slice(upload.words)
-        .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+    let document: Map<String, Value> =
+        serde_json::from_slice(upload.words).map_err(|error| unreadable(&plain::json(&error)))?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let package = name::parse(&text(document.get("name")).unwrap_or_default())?;
     let mut versions = document
@@ -192,7 +223,8 @@ fn packed(upload: &mut Upload<'_>) -> Result<Map<String, Value>, Problem> {
         .ok_or_else(|| Problem::invalid("the tarball has no package.json"))?;
     serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
         Problem::invalid(format!(
-            "the tarball's package.json cannot be read: {error}"
+            "the tarball's package.json cannot be read: {}",
+            plain::json(&error)
         ))
     })
 }
@@ -287,8 +319,8 @@ pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
 
 /// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.
 pub fn amendment(words: &[u8]) -> Result<Option<Amendment>, Problem> {
-    let document: Map<String, Value> = serde_json::from_slice(words)
-        .map_err(|error| Problem::invalid(format!("the document cannot be read: {error}")))?;
+    let document: Map<String, Value> =
+        serde_json::from_slice(words).map_err(|error| unreadable(&plain::json(&error)))?;
     let Some(versions) = document.get("versions").and_then(Value::as_object) else {
         return Ok(None);
     };

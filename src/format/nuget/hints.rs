@@ -20,9 +20,9 @@ fn view_of(target: &Target) -> Option<super::Registrations> {
     }
 }
 
-/// Those of the dependencies of the version that a resolver takes: the lowest that the range
-/// takes, without a range the newest that is no prerelease. Versions on pages of their own are not
-/// looked for.
+/// Hints of the dependencies of the version that a resolver takes: the lowest that the range takes,
+/// without a range the newest that is no prerelease. Versions on pages of their own are not looked
+/// for.
 pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, FormatError> {
     let Some(form) = view_of(input.of) else {
         return Ok(Vec::new());

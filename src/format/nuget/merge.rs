@@ -39,8 +39,8 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
     }
 }
 
-/// What a page is told apart by. Those of several sources may have one address; with their leaves
-/// in them they are several pages all the same, since no two sources show one version.
+/// The key that tells pages apart. Pages of several sources may have one address. With their leaves
+/// in them they are different pages all the same, since no two sources show one version.
 fn page(node: &Node<'_>) -> String {
     match node.get_in_any_case("items") {
         Ok(Some(_)) => node.text().to_lowercase(),

@@ -64,7 +64,7 @@ pub fn leaf<'a>(node: &Node<'a>) -> Result<Leaf<'a>, FormatError> {
     };
     Ok(Leaf {
         node: *node,
-        // What no path can name is no version.
+        // A text that no path can name is no version.
         version: version
             .map(|version| version::normalised(&version))
             .filter(|version| Nuget.version(version).is_ok()),

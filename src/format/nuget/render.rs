@@ -166,7 +166,7 @@ impl Walk<'_> {
             ));
         };
         let (base, id) = (&self.input.address.base, id.name());
-        // What is no version may have any character in it.
+        // A text that is no version may have any character in it.
         let version = encode_segment(&version);
         Ok(Some(format!(
             "{base}v3/flat/{id}/{version}/{id}.{version}.nupkg"

@@ -76,7 +76,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         )));
     }
     let Nuspec { metadata } = quick_xml::de::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|error| Problem::invalid(format!("{file} is no nuspec: {error}")))?;
+        .map_err(|error| Problem::invalid(format!("{file} is no nuspec")).caused_by(error))?;
     let package = name::parse(metadata.id.trim())?;
     let version = version::normalised(metadata.version.trim());
     if !version::is_version(&version) {

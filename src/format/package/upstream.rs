@@ -4,8 +4,8 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-/// What has to be encoded in one segment of a URL path (RFC 3986 §3.3). A semicolon too: servlet
-/// containers take what follows it for parameters and drop it.
+/// The characters that have to be encoded in one segment of a URL path (RFC 3986 §3.3). A semicolon
+/// too: servlet containers take what follows it for parameters and drop it.
 const SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')

@@ -1,5 +1,5 @@
-//! What an installer asks for when it has read a project's page: the metadata of the newest
-//! version that it may take, and the pages of what that requires (PEP 508, 658, 714).
+//! Predicts what an installer asks for when it has read a project's page: the metadata of the
+//! newest version that it may take, and the pages of what that requires (PEP 508, 658, 714).
 
 use std::str::FromStr as _;
 

@@ -26,7 +26,7 @@ pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), Fo
     for name in input.own {
         writer.name(name)?;
     }
-    // As with a project's page, the form is what the bytes are.
+    // The bytes decide about the form, as they do for a project's page.
     let is_object = begins(&mut *input.reader)? == Some(b'{');
     if is_object || input.media_type.contains("json") {
         read_json(&mut *input.reader, &mut writer)?;

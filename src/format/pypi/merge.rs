@@ -72,8 +72,8 @@ fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> 
     Ok(out.into_bytes())
 }
 
-/// What the nearest page says of itself, without what holds for its source alone: the number of
-/// the registry's last change, and PEP 700's promises where not every source keeps them.
+/// The nearest page's `meta`, without members that are about its source alone: the number of the
+/// registry's last change, and PEP 700's promises where not every source keeps them.
 fn meta(nearest: Node<'_>, has_versions: bool) -> Result<String, FormatError> {
     if !has_versions {
         return Ok(r#"{"api-version":"1.0"}"#.to_owned());

@@ -1,10 +1,12 @@
-//! What a file needs that no lockfile names: what its metadata requires, where it was not locked, and
-//! what a source distribution is built with (PEP 517, 518).
+//! Finds the packages that a file needs and that no lockfile names: those that its metadata
+//! requires, where it was not locked, and those that a source distribution is built with (PEP 517,
+//! 518).
 
 use serde::Deserialize;
 
 use super::hints::{requirement, requirements};
 use crate::Need;
+use crate::plain;
 use crate::problem::Problem;
 use crate::upload::{Readable, bounded_bytes, tar_entry, zip_entry};
 
@@ -43,8 +45,10 @@ pub fn needs(file: &str, content: &mut dyn Readable) -> Result<Vec<Need>, Proble
         path.split('/').count() == 2 && path.ends_with("/pyproject.toml")
     })?;
     let project: Project = match project {
-        Some(text) => toml::from_str(&text)
-            .map_err(|error| Problem::invalid(format!("pyproject.toml in {file}: {error}")))?,
+        Some(text) => toml::from_str(&text).map_err(|error| {
+            let why = plain::toml(&error, &text);
+            Problem::invalid(format!("pyproject.toml in {file} cannot be read: {why}"))
+        })?,
         None => Project::default(),
     };
     // Where nothing is said, and behind what setuptools says while it runs.

@@ -9,7 +9,7 @@ use super::Pattern;
 use crate::package::{Origin, PackageId};
 use crate::problem::{Decider, Problem};
 
-/// What a rule does with what it matches.
+/// The effect of a rule on the versions that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Allow,
@@ -48,13 +48,13 @@ impl Rule {
     }
 }
 
-/// What is asked about.
+/// The version that is asked about.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleQuestion<'a> {
     pub package: &'a PackageId,
     pub version: &'a str,
     pub published: Option<Timestamp>,
-    /// What was published here waits for no date.
+    /// A version that was published here waits for no date.
     pub origin: Origin,
 }
 
@@ -172,7 +172,7 @@ impl Rules {
         self.rules.iter()
     }
 
-    /// What has to be known to decide about any version of the package.
+    /// The facts that rules need to decide about any version of the package.
     #[must_use]
     pub fn concern(&self, package: &PackageId, now: Timestamp) -> Concern {
         let mut concern = Concern::default();

@@ -35,7 +35,7 @@ impl Part {
         }
     }
 
-    /// As variations of a name have it in common.
+    /// The part in the form that all variations of a name have in common.
     fn folded(&self) -> Self {
         match self {
             Self::Any => Self::Any,
@@ -84,7 +84,7 @@ fn folded(text: &str) -> String {
 pub struct GroupPattern {
     text: Box<str>,
     path: Path,
-    /// Of variations of its names, too.
+    /// The path that the variations of the group's names have in common.
     folded: Path,
 }
 
@@ -250,7 +250,7 @@ pub enum Mode {
     Allow,
     AllowSpecificRepositories,
     Block,
-    /// As the group above has it.
+    /// The setting of the group above.
     #[default]
     Inherit,
 }
@@ -279,7 +279,7 @@ impl Mode {
     }
 }
 
-/// What a group says of one way in.
+/// A group's setting for one way in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     pub mode: Mode,
@@ -287,7 +287,7 @@ pub struct Setting {
     pub repositories: BTreeSet<String>,
 }
 
-/// What a group says of all ways in.
+/// A group's settings for all ways in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     publish: Setting,
@@ -448,7 +448,7 @@ impl Groups {
         above.max_by_key(|it| it.pattern.weight())
     }
 
-    /// What holds of a way into the group's packages, and the group that says it.
+    /// The setting in force for a way into the group's packages, and the group that has it.
     #[must_use]
     pub fn effective<'a>(&'a self, group: &'a Group, entry: WayIn) -> (&'a Setting, &'a Group) {
         let mut group = group;

@@ -19,7 +19,7 @@ impl Way {
         }
     }
 
-    /// What is not `ALLOW` is a block.
+    /// Reads the word; any word but `ALLOW` blocks.
     #[must_use]
     pub fn parse(word: &str) -> Self {
         if word == "ALLOW" {
@@ -30,7 +30,7 @@ impl Way {
     }
 }
 
-/// What was said of one package by the API, where no setting names it.
+/// Restrictions that the API has set for one package. They hold where no setting names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restrictions {
     pub publish: Way,
@@ -41,9 +41,9 @@ pub struct Restrictions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginRule {
     pub packages: Vec<Pattern>,
-    /// Of new versions by a publish; `None`: by the default.
+    /// For new versions that are published; `None`: the default.
     pub publish: Option<Way>,
-    /// Of versions from outside; `None`: by the default.
+    /// For versions from outside; `None`: the default.
     pub upstream: Option<Way>,
     /// The connections that versions from outside may come from; `None`: all.
     pub from: Option<Vec<String>>,
@@ -53,7 +53,7 @@ pub struct OriginRule {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OriginRules(Vec<OriginRule>);
 
-/// What may be done to a package.
+/// The ways by which versions of a package may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginControl<'a> {
     pub publish: Way,
@@ -90,9 +90,9 @@ impl OriginRules {
             .is_some_and(|rule| rule.publish.is_some() || rule.upstream.is_some())
     }
 
-    /// What holds for the package. Where no setting says otherwise, a name belongs to the side on
-    /// which it was first seen, and one that was seen nowhere is open to both (the defaults of
-    /// CodeArtifact's package origin controls).
+    /// The control that is in force for the package. Where no setting says otherwise, a name
+    /// belongs to the side on which it was first seen, and one that was seen nowhere is open to
+    /// both (the defaults of CodeArtifact's package origin controls).
     #[must_use]
     pub fn control(
         &self,

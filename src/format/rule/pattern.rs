@@ -140,9 +140,9 @@ fn normalised(format: Format, name: &str) -> String {
     }
 }
 
-/// What a wildcard may stand for in a name, whatever the format.
+/// Texts that a wildcard may stand for in a name, whatever the format.
 const STANDS_FOR: [&str; 6] = ["a", "", "a/a", "@a", "@a/a", "a:a"];
-/// Of more wildcards than this the others stand for a letter.
+/// The most wildcards that stand for each text in turn; further ones stand for a letter.
 const WILDCARDS_MAX: u32 = 4;
 
 /// Whether some package of the format has a name that the pattern matches: its wildcards are filled

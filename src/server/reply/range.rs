@@ -1,7 +1,7 @@
 //! `Range` (RFC 9110 §14): one range of bytes. Several at once are answered with the whole, as
 //! the standard allows.
 
-/// What a `Range` header asks of a body.
+/// The part of a body that a `Range` header asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WantedRange {
     Whole,

@@ -74,6 +74,15 @@ from_row!(
         package
     }
 );
+/// A file that came through a connection.
+#[derive(Clone, Debug)]
+pub struct PulledFile {
+    pub version: String,
+    pub file: String,
+    /// In bytes.
+    pub size: u64,
+    pub blob: BlobId,
+}
 
 /// The catalog's assets.
 #[derive(Clone)]
@@ -137,7 +146,7 @@ impl CatalogAssets {
         &self,
         connection: &str,
         package: &PackageId,
-    ) -> Result<Vec<(String, String, u64, BlobId)>, Error> {
+    ) -> Result<Vec<PulledFile>, Error> {
         let rows: Vec<(String, String, Count, Column<BlobId>)> = sqlx::query_as(
             "SELECT version, file, size, blob FROM asset WHERE connection = ? AND package = ? ORDER BY version, file",
         )
@@ -147,7 +156,12 @@ impl CatalogAssets {
         .await?;
         Ok(rows
             .into_iter()
-            .map(|(version, file, size, blob)| (version, file, size.0, blob.0))
+            .map(|(version, file, size, blob)| PulledFile {
+                version,
+                file,
+                size: size.0,
+                blob: blob.0,
+            })
             .collect())
     }
 

@@ -8,6 +8,16 @@ use crate::clock;
 use crate::package::{Algorithm, BlobId, Digest};
 use crate::store::sql::{Column, Count, Error, Flag};
 
+/// A blob that the catalog has forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForgottenBlob {
+    pub id: BlobId,
+    /// In bytes.
+    pub size: u64,
+    /// It was kept from eviction.
+    pub was_kept: bool,
+}
+
 /// The catalog's blobs.
 #[derive(Clone)]
 pub struct Blobs {
@@ -132,12 +142,11 @@ impl Blobs {
         Ok(taken)
     }
 
-    /// Forgets those of the blobs that nothing names, and says which they were, with their sizes and
-    /// whether they were kept from eviction.
+    /// Forgets those of the blobs that nothing names, and says which they were.
     pub(in crate::store) async fn forget(
         &self,
         blobs: &[BlobId],
-    ) -> Result<Vec<(BlobId, u64, bool)>, Error> {
+    ) -> Result<Vec<ForgottenBlob>, Error> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut gone = Vec::new();
         for blob in blobs {
@@ -157,7 +166,11 @@ impl Blobs {
                 .bind(Column(*blob))
                 .execute(&mut *transaction)
                 .await?;
-            gone.push((*blob, size.0, is_kept.0));
+            gone.push(ForgottenBlob {
+                id: *blob,
+                size: size.0,
+                was_kept: is_kept.0,
+            });
         }
         transaction.commit().await?;
         Ok(gone)

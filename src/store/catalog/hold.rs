@@ -1,5 +1,5 @@
-//! What is never evicted though it came from outside: what is pinned, what a repository retains,
-//! what came in a bundle.
+//! Holds: packages from outside that are never evicted, because they are pinned, retained by a
+//! repository, or came in a bundle.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub use alias::Aliases;
-pub use asset::{AssetKey, AssetRow, CatalogAssets, PulledPackage};
+pub use asset::{AssetKey, AssetRow, CatalogAssets, PulledFile, PulledPackage};
 pub use blob::Blobs;
 pub use document::{CatalogDocuments, DocumentRow, StoredDocument};
 pub use hold::Holds;

@@ -1,4 +1,4 @@
-//! What was asked for and is not here: noted in memory, written in batches.
+//! Wishes: packages that were asked for and are not here. Noted in memory, written in batches.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -46,7 +46,8 @@ impl Database {
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if !is_shared {
-                        // What was acknowledged is on the disk, whatever happens to the power.
+                        // SQLite waits for the disk with each change, so that a loss of power
+                        // undoes nothing that was acknowledged.
                         connection
                             .execute(sqlx::raw_sql(
                                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000",

@@ -60,8 +60,8 @@ impl Deliveries {
         Arc::clone(&self.database.outbox.load().written)
     }
 
-    /// Of each subject the first event that waits for the target, where it is due: events about one
-    /// subject go in their order.
+    /// Finds the first event of each subject that waits for the target, where it is due. Events
+    /// about one subject go in their order.
     ///
     /// # Errors
     /// Where the database fails.

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{Config, EventTarget};
 use crate::event::{Changes, Envelope, Operation, VersionChange};
 
-/// Who is told what, and as whom.
+/// The targets of events, and the source, domain and account that events name.
 #[derive(Default)]
 pub struct Outbox {
     source: String,
@@ -28,7 +28,8 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// As the configuration says; the bell stays the same one.
+    /// Reads the configuration's targets. `written` is the bell that rings with each new event; it
+    /// stays the same across reloads.
     #[must_use]
     pub fn of(config: &Config, written: &Arc<Notify>) -> Self {
         let mut drawing: HashMap<String, Vec<String>> = HashMap::new();

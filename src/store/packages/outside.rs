@@ -55,7 +55,7 @@ impl OutsideNames {
                 let now = clock::unix_now().to_string();
                 let written = rows.keep(&names).await;
                 if written.is_ok() {
-                    // What came in before is not looked through at the next start.
+                    // The next start looks through later arrivals alone.
                     work.set(WRITTEN, Some(&now)).await?;
                 } else {
                     // They are noted anew when they are seen again.

@@ -1,4 +1,5 @@
-//! What both catalogs share: how a database fails, and columns as the types that they stand for.
+//! The parts that both catalogs share: how a database fails, and columns as the types that they
+//! stand for.
 
 mod column;
 

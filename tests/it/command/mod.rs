@@ -6,9 +6,11 @@ mod log;
 mod login;
 mod many_files;
 mod private;
+mod refusals;
 mod run;
 mod serve;
 mod settings;
+mod terminal;
 
 use std::process::Stdio;
 
