@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use super::control::{self, package_and_version};
 use super::{Global, Output};
+use crate::format::counted;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -60,10 +61,7 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
         ManageOutcome::Packages { packages } => packages
             .iter()
             .map(|one| {
-                let count = match one.versions {
-                    1 => "1 version".to_owned(),
-                    count => format!("{count} versions"),
-                };
+                let count = counted(one.versions, "version");
                 let latest = if one.latest.is_empty() {
                     String::new()
                 } else {

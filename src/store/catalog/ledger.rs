@@ -97,10 +97,10 @@ impl Reports {
             .bind(day)
             .bind(one.repository)
             .bind(one.format.as_str())
-            .bind(Count(one.requests))
-            .bind(Count(one.hits))
-            .bind(Count(one.failures))
-            .bind(Count(one.served))
+            .bind(Count(one.counts.requests))
+            .bind(Count(one.counts.hits))
+            .bind(Count(one.counts.failures))
+            .bind(Count(one.counts.served_bytes))
             .execute(&mut *transaction)
             .await?;
         }
