@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-
 use super::closing::{self, size};
 use super::control::{self, package_and_version};
 use super::{Global, Output, print, settings, table};
@@ -174,7 +172,7 @@ fn pulls_rows(pulls: &[Pull]) -> Vec<Vec<String>> {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(pulls.iter().map(|pull| {
         vec![
-            time(pull.last_at),
+            pull.last_at.to_string(),
             pull.who.clone(),
             pull.version.clone(),
             pull.repository.clone(),
@@ -182,14 +180,6 @@ fn pulls_rows(pulls: &[Pull]) -> Vec<Vec<String>> {
         ]
     }));
     rows
-}
-
-fn time(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |at| at.to_string())
-}
-
-fn day(days: i64) -> String {
-    time(days * 24 * 3600).chars().take(10).collect()
 }
 
 /// The counts of one line.
@@ -246,7 +236,7 @@ fn rows(report: &UsageReport, by: By, is_for_people: bool) -> Vec<Vec<String>> {
         let of = match by {
             By::Format => one.format.clone(),
             By::Repository => one.repository.clone(),
-            By::Day => day(one.day),
+            By::Day => one.day.to_string(),
             By::Connection => continue,
         };
         let sum = sums.entry(of).or_default();
@@ -259,7 +249,7 @@ fn rows(report: &UsageReport, by: By, is_for_people: bool) -> Vec<Vec<String>> {
         let of = match by {
             By::Format => one.format.clone(),
             By::Connection => one.connection.clone(),
-            By::Day => day(one.day),
+            By::Day => one.day.to_string(),
             By::Repository => continue,
         };
         let sum = sums.entry(of).or_default();
@@ -318,7 +308,7 @@ fn sizes_rows(sizes: &[Size]) -> Vec<Vec<String>> {
             one.package.clone(),
             one.files.to_string(),
             size(one.bytes),
-            time(one.last_used),
+            one.last_used.to_string(),
         ]
     }));
     rows

@@ -49,11 +49,9 @@ fn lines(outcome: &AirgapOutcome) -> Vec<String> {
                     "" => String::new(),
                     file => format!("  {file}"),
                 };
-                format!(
-                    "{}{version}{file}  {}",
-                    wish.package,
-                    counted(wish.times, "time")
-                )
+                let times = counted(wish.times, "time");
+                let day = wish.last_at.strftime("%Y-%m-%d");
+                format!("{}{version}{file}  {times}, last on {day}", wish.package)
             })
             .collect(),
         AirgapOutcome::Forgotten { count } => {

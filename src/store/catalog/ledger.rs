@@ -1,11 +1,13 @@
 //! Daily counts: requests per repository, fetches per connection, and who took which version.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, SqlitePool};
 
 use crate::clock;
 use crate::config;
-use crate::store::sql::{Count, Error};
+use crate::store::sql::{Count, Days, Error, Seconds};
 use crate::telemetry::{LedgerPage, Who};
 
 const DAY_SECONDS: i64 = 24 * 3600;
@@ -13,8 +15,8 @@ const DAY_SECONDS: i64 = 24 * 3600;
 /// The requests to a repository on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct TrafficOfDay {
-    /// Days since 1970.
-    pub day: i64,
+    #[sqlx(try_from = "Days")]
+    pub day: Date,
     pub repository: String,
     pub format: String,
     #[sqlx(try_from = "Count")]
@@ -31,8 +33,8 @@ pub struct TrafficOfDay {
 /// The fetches from one connection on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct EgressOfDay {
-    /// Days since 1970.
-    pub day: i64,
+    #[sqlx(try_from = "Days")]
+    pub day: Date,
     pub connection: String,
     pub format: String,
     #[sqlx(try_from = "Count")]
@@ -45,14 +47,14 @@ pub struct EgressOfDay {
 /// One user's pulls of a version on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 pub struct Pull {
-    /// Days since 1970.
-    pub day: i64,
+    #[sqlx(try_from = "Days")]
+    pub day: Date,
     /// A principal's ARN, or an address.
     pub who: String,
     pub repository: String,
     pub version: String,
-    /// Seconds since 1970.
-    pub last_at: i64,
+    #[sqlx(try_from = "Seconds")]
+    pub last_at: Timestamp,
     #[sqlx(try_from = "Count")]
     pub times: u64,
     #[sqlx(try_from = "Count")]
@@ -68,8 +70,8 @@ pub struct Size {
     pub files: u64,
     #[sqlx(try_from = "Count")]
     pub bytes: u64,
-    /// Seconds since 1970.
-    pub last_used: i64,
+    #[sqlx(try_from = "Seconds")]
+    pub last_used: Timestamp,
 }
 
 /// The catalog's lines for reports, one a day of each kind.

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, SqlitePool};
 
 use crate::clock;
 use crate::package::PackageId;
 use crate::store::notes::Notes;
-use crate::store::sql::{Count, Error};
+use crate::store::sql::{Count, Error, Seconds};
 use crate::task::Tasks;
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -32,11 +33,12 @@ pub struct Wish {
     #[serde(default)]
     #[sqlx(try_from = "Count")]
     pub times: u64,
-    /// Seconds since 1970.
-    #[serde(default)]
-    pub first_at: i64,
-    #[serde(default)]
-    pub last_at: i64,
+    #[serde(default, deserialize_with = "clock::read_time")]
+    #[sqlx(try_from = "Seconds")]
+    pub first_at: Timestamp,
+    #[serde(default, deserialize_with = "clock::read_time")]
+    #[sqlx(try_from = "Seconds")]
+    pub last_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

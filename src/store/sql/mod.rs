@@ -2,7 +2,7 @@
 
 mod column;
 
-pub(super) use column::{Column, Count, Flag, Millis, Seconds};
+pub(super) use column::{Column, Count, Days, Flag, Millis, Seconds};
 
 use crate::problem::Problem;
 
