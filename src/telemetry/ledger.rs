@@ -23,6 +23,13 @@ struct Traffic {
     taken: Counts,
 }
 
+/// Counters of the fetches from one connection, and what of them was taken already.
+#[derive(Default)]
+struct ConnectionEgress {
+    counters: Arc<Egress>,
+    taken: Fetches,
+}
+
 /// Counters of the fetches from one connection. They only grow.
 #[derive(Debug, Default)]
 pub struct Egress {
@@ -83,7 +90,7 @@ type Pulls = HashMap<(Arc<PulledVersion>, Who), Times>;
 /// written down.
 pub struct Ledger {
     traffic: Mutex<HashMap<(String, Format), Traffic>>,
-    egress: Mutex<HashMap<(String, Format), (Arc<Egress>, Fetches)>>,
+    egress: Mutex<HashMap<(String, Format), ConnectionEgress>>,
     pulls: [Mutex<Pulls>; SHARDS],
     hasher: RandomState,
 }
@@ -145,7 +152,7 @@ impl Ledger {
     pub fn egress(&self, connection: &str, format: Format) -> Arc<Egress> {
         let mut egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
         let of = egress.entry((connection.to_owned(), format));
-        Arc::clone(&of.or_default().0)
+        Arc::clone(&of.or_default().counters)
     }
 
     /// All answers since Larder began. Bytes fetched are those that came from registries, for
@@ -159,7 +166,7 @@ impl Ledger {
         }
         drop(traffic);
         let egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
-        sum.fetched_bytes = egress.values().map(|(egress, _)| egress.read().bytes).sum();
+        sum.fetched_bytes = egress.values().map(|one| one.counters.read().bytes).sum();
         sum
     }
 
@@ -197,9 +204,9 @@ impl Ledger {
         }
         drop(traffic);
         let mut egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((connection, format), (counters, taken)) in egress.iter_mut() {
-            let now = counters.read();
-            let before = std::mem::replace(taken, now);
+        for ((connection, format), one) in egress.iter_mut() {
+            let now = one.counters.read();
+            let before = std::mem::replace(&mut one.taken, now);
             let count = EgressCount {
                 connection: connection.clone(),
                 format: *format,
