@@ -10,7 +10,7 @@ use crate::package::PackageId;
 use crate::rule::{RuleDecision, Ruling};
 
 /// A notice is sent as a header, within what every server and client takes.
-pub const NOTICE_BYTES_MAX: usize = 300;
+const NOTICE_BYTES_MAX: usize = 300;
 /// Longer names are left out of a notice.
 const NAME_BYTES_MAX: usize = 64;
 
