@@ -18,7 +18,7 @@ use base64::Engine as _;
 use larder::Larder;
 use larder::config::{ConfigSource, Learned, load};
 use larder::package::{Digester, Format, Origin, ReleaseAsset, Status};
-use larder::repository::manage::ManageCommand;
+use larder::repository::manage::{ManageCommand, Which};
 use larder::server::Listener;
 use larder::store::packages::{NewRelease, Step};
 use serde_json::json;
@@ -232,6 +232,7 @@ async fn main() {
             format: None,
             after: after.to_owned(),
             limit,
+            which: Which::All,
         };
         let started = Instant::now();
         larder.manager.execute(&snapshot, command).await.unwrap();

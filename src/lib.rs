@@ -36,6 +36,7 @@ use airgap::Importer;
 use config::Config;
 use event::Deliverer;
 use fetch::Fetcher;
+use jiff::Timestamp;
 use problem::{Decider, Kind, Problem};
 use repository::{
     BodyReceiver, Committer, Forwarder, Manager, Publisher, Reader, Registry, Repositories,
@@ -45,7 +46,7 @@ use store::Store;
 use store::packages::EventWriter;
 use store::rendered::RenderedCache;
 use task::Tasks;
-use telemetry::{Audit, Metrics, Runs, UpstreamChange};
+use telemetry::{Audit, Metrics, Runs, SinceStart, UpstreamChange};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -150,6 +151,7 @@ pub struct Larder {
     pub metrics: Arc<Metrics>,
     pub runs: Runs,
     pub audit: Audit,
+    began: Timestamp,
     /// Refusals that were told lately; each is told once in a while.
     refused: moka::sync::Cache<String, ()>,
     pub tasks: Tasks,
@@ -207,6 +209,7 @@ impl Larder {
             metrics,
             tasks,
             runs: Runs::default(),
+            began: clock::now(),
             audit,
             refused: moka::sync::Cache::builder()
                 .max_capacity(REFUSED_MAX)
@@ -312,6 +315,16 @@ impl Larder {
         upkeep.execute(command).await
     }
 
+    /// What this Larder did since it began.
+    #[must_use]
+    pub fn since_start(&self) -> SinceStart {
+        let counts = self.metrics.ledger.since_start();
+        SinceStart {
+            since: self.began,
+            work: self.metrics.failures.report(counts),
+        }
+    }
+
     /// The counts of a run, and the upstreams that its lockfiles should name.
     ///
     /// # Errors
@@ -326,7 +339,7 @@ impl Larder {
                 .or_insert_with(|| connection.url.to_string());
         }
         Ok(telemetry::ClosingReport {
-            counts: self.runs.run(run).report(),
+            work: self.runs.run(run).report(),
             upstreams,
             formats: snapshot
                 .formats_of(repository)

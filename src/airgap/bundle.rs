@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::format;
 use crate::package::{
     AssetId, BlobId, Dependency, Format, Origin, PackageId, ReleaseAsset, Status,
@@ -114,7 +115,9 @@ pub struct BundleDocument {
     pub policy: String,
     pub fetched: Timestamp,
     pub checked: Timestamp,
-    pub fresh_until: i64,
+    /// Earlier versions wrote seconds since 1970.
+    #[serde(deserialize_with = "clock::read_time")]
+    pub fresh_until: Timestamp,
     pub stale_for: i64,
     pub fetch_ms: i64,
 }
@@ -265,7 +268,7 @@ impl BundleDocument {
             policy: row.policy.clone(),
             fetched: second(row.fetched_at),
             checked: second(row.checked_at),
-            fresh_until: row.fresh_until,
+            fresh_until: second(row.fresh_until),
             stale_for: row.stale_for,
             fetch_ms: row.fetch_ms,
         }
@@ -286,7 +289,7 @@ impl BundleDocument {
             policy: self.policy.clone(),
             fetched_at: self.fetched.as_second(),
             checked_at: self.checked.as_second(),
-            fresh_until: self.fresh_until,
+            fresh_until: self.fresh_until.as_second(),
             stale_for: self.stale_for,
             fetch_ms: self.fetch_ms,
         })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, progress, settings};
+use crate::format::counted;
 use crate::store::{ResealProgress, Resealed, Store, rendered};
 use crate::task::Tasks;
 
@@ -62,7 +63,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 fn lines(done: &Resealed, undo: bool) -> Vec<String> {
     let verb = if undo { "laid plain" } else { "sealed" };
     let size = ByteSize(done.bytes).display().iec();
-    let mut lines = vec![format!("{} blobs {verb}, {size}", done.blobs)];
+    let mut lines = vec![format!("{} {verb}, {size}", counted(done.blobs, "blob"))];
     lines.extend(
         done.damaged
             .iter()

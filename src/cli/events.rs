@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::control;
 use super::{Global, Output, settings};
+use crate::format::counted;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -59,9 +60,10 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
             .iter()
             .map(|one| {
                 let at = Timestamp::from_millisecond(one.created_at).unwrap_or_default();
+                let attempts = counted(one.attempts, "attempt");
                 format!(
-                    "{}  {at:.0}  {}: {} after {} attempts, {}  {}",
-                    one.event, one.target, one.state, one.attempts, one.subject, one.said
+                    "{}  {at:.0}  {}: {} after {attempts}, {}  {}",
+                    one.event, one.target, one.state, one.subject, one.said
                 )
                 .trim_end()
                 .to_owned()

@@ -14,6 +14,7 @@ use super::{Global, Output, progress, settings, tell, warm};
 use crate::airgap::bundle::BundleHead;
 use crate::airgap::platform::Platforms;
 use crate::airgap::{AirgapCommand, Order};
+use crate::format::counted;
 use crate::store::private;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -127,9 +128,9 @@ fn lines(head: &BundleHead, out: &str, size: u64) -> Vec<String> {
     };
     vec![
         format!(
-            "{out}: {}{since}, {} files, {}; {} in the bundle",
+            "{out}: {}{since}, {}, {}; {} in the bundle",
             head.scope,
-            head.blobs,
+            counted(head.blobs, "file"),
             ByteSize(head.bytes).display().iec(),
             ByteSize(size).display().iec(),
         ),

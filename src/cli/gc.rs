@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, progress, settings};
+use crate::format::counted;
 use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -36,13 +37,13 @@ fn lines(outcome: &UpkeepOutcome) -> Vec<String> {
     let size = |bytes: u64| ByteSize(bytes).display().iec();
     vec![
         format!(
-            "{} files that nothing names ({}), {} that the catalog does not know ({}), {} rows without a file, {} old lines of reports",
-            waste.unnamed,
+            "{} that nothing names ({}), {} that the catalog does not know ({}), {} without a file, {} of reports",
+            counted(waste.unnamed, "file"),
             size(waste.unnamed_bytes),
             waste.stray,
             size(waste.stray_bytes),
-            waste.gone,
-            waste.old_lines,
+            counted(waste.gone, "row"),
+            counted(waste.old_lines, "old line"),
         ),
         if *dry_run {
             "nothing is taken away".to_owned()

@@ -10,6 +10,7 @@ use super::control::{self, Backend};
 use super::settings::UsageError;
 use super::{Global, Output, progress, settings};
 use crate::airgap::ImportReport;
+use crate::format::counted;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -57,17 +58,18 @@ fn lines(report: &ImportReport) -> Vec<String> {
             report.bundle, report.created, report.scope, report.key
         ),
         format!(
-            "{} versions and {} files added ({}), {} files present, {} documents added, {} older than here",
-            report.versions_added,
-            report.files_added,
+            "{} and {} added ({}), {} present, {} added, {} older than here",
+            counted(report.versions_added, "version"),
+            counted(report.files_added, "file"),
             ByteSize(report.bytes_added).display().iec(),
-            report.files_present,
-            report.documents_added,
+            counted(report.files_present, "file"),
+            counted(report.documents_added, "document"),
             report.documents_older,
         ),
         format!(
-            "{} versions of repositories' own added, {} present",
-            report.releases_added, report.releases_present,
+            "{} of repositories' own added, {} present",
+            counted(report.releases_added, "version"),
+            report.releases_present,
         ),
     ]
 }

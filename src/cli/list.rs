@@ -6,11 +6,13 @@ use bytesize::ByteSize;
 
 use super::control::{self, package_and_version};
 use super::{Global, Output};
-use crate::repository::manage::{ManageCommand, ManageOutcome};
+use crate::format::counted;
+use crate::package::Summary;
+use crate::repository::manage::{ManageCommand, ManageOutcome, Which};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  larder list\n  larder list --repository team --format npm\n  larder list npm:@acme/lib --json"
+    after_help = "Examples:\n  larder list\n  larder list --cached\n  larder list --repository team --format npm\n  larder list npm:@acme/lib --json"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -27,6 +29,9 @@ pub struct Arguments {
     /// Packages behind this one, in the order of their names
     #[arg(long, value_name = "PACKAGE", default_value = "")]
     after: String,
+    /// Also the packages that are cached from registries, behind the repository's own
+    #[arg(long)]
+    cached: bool,
     /// How many, at most
     #[arg(long, default_value_t = 1000)]
     limit: usize,
@@ -45,33 +50,49 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             format: arguments.format,
             after: arguments.after,
             limit: arguments.limit,
+            which: if arguments.cached {
+                Which::OwnAndCached
+            } else {
+                Which::Own
+            },
         },
     };
     let outcome = control::execute(config, command).await?;
-    control::show(output, &outcome, lines)?;
+    let nothing = if arguments.cached {
+        "No packages."
+    } else {
+        "No packages of its own; `larder list --cached` lists those that are cached."
+    };
+    control::show(output, &outcome, |outcome| lines(outcome, nothing))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn lines(outcome: &ManageOutcome) -> Vec<String> {
+/// `npm:left-pad  internal, 2 versions, latest 1.3.0`
+fn package_line(one: &Summary, word: &str) -> String {
+    let count = counted(one.versions, "version");
+    let latest = if one.latest.is_empty() {
+        String::new()
+    } else {
+        format!(", latest {}", one.latest)
+    };
+    format!("{}  {word}, {count}{latest}", one.package)
+}
+
+/// The lines, or `nothing` where there is no package.
+fn lines(outcome: &ManageOutcome, nothing: &str) -> Vec<String> {
     match outcome {
-        ManageOutcome::Packages { packages } if packages.is_empty() => {
-            vec!["No packages.".to_owned()]
+        ManageOutcome::Packages { packages, cached }
+            if packages.is_empty() && cached.is_empty() =>
+        {
+            vec![nothing.to_owned()]
         }
-        ManageOutcome::Packages { packages } => packages
-            .iter()
-            .map(|one| {
-                let count = match one.versions {
-                    1 => "1 version".to_owned(),
-                    count => format!("{count} versions"),
-                };
-                let latest = if one.latest.is_empty() {
-                    String::new()
-                } else {
-                    format!(", latest {}", one.latest)
-                };
-                format!("{}  {}, {count}{latest}", one.package, one.origin.as_str())
-            })
-            .collect(),
+        ManageOutcome::Packages { packages, cached } => {
+            let own = packages
+                .iter()
+                .map(|one| package_line(one, one.origin.as_str()));
+            let cached = cached.iter().map(|one| package_line(one, "cached"));
+            own.chain(cached).collect()
+        }
         ManageOutcome::Versions { versions } => versions
             .iter()
             .flat_map(|one| {

@@ -1,6 +1,7 @@
 //! Runs the commands. Nothing else in Larder prints.
 
 mod check;
+mod closing;
 mod completions;
 mod control;
 mod copy;

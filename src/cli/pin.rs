@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, settings};
+use crate::format::counted;
 use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -64,9 +65,10 @@ fn lines(outcome: &UpkeepOutcome) -> Vec<String> {
         return Vec::new();
     };
     let mut lines: Vec<String> = pins.iter().map(|pin| pin.pattern.clone()).collect();
+    let are = if kept.files == 1 { "is" } else { "are" };
     lines.push(format!(
-        "{} files, {}, are never evicted: pinned, retained, published, or out of a bundle",
-        kept.files,
+        "{}, {}, {are} never evicted: pinned, retained, published, or out of a bundle",
+        counted(kept.files, "file"),
         ByteSize(kept.bytes).display().iec()
     ));
     lines

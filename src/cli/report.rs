@@ -3,21 +3,27 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use bytesize::ByteSize;
-use jiff::Timestamp;
-
+use super::closing::{self, size};
 use super::control::{self, package_and_version};
 use super::{Global, Output, print, settings, table};
+use crate::config::Config;
+use crate::format::counted;
 use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome, UsageReport};
+use crate::store;
 use crate::store::catalog::ledger::{Pull, Size};
+use crate::telemetry::SinceStart;
+use crate::tool::client::ControlClient;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after decompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
+    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after decompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --since-start      at the end of a CI job\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
 )]
 pub struct Arguments {
     #[command(flatten)]
     output: Output,
+    /// What the running Larder did since it began, instead of the counts of days
+    #[arg(long, conflicts_with_all = ["days", "by", "top", "csv"])]
+    since_start: bool,
     /// The last days, today among them
     #[arg(long, default_value_t = 30)]
     days: u32,
@@ -59,6 +65,9 @@ pub struct WhoArguments {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
+    if arguments.since_start {
+        return since_start(output, &config).await;
+    }
     let command = UpkeepCommand::Report {
         days: arguments.days,
         top: arguments.top,
@@ -72,6 +81,54 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     }
     control::show(output, report, |report| lines(report, arguments.by))?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn since_start(output: Output, config: &Config) -> anyhow::Result<ExitCode> {
+    let Some(address) = store::holder(&config.data_dir).map(|holder| holder.address) else {
+        anyhow::bail!(
+            "no Larder serves the data directory {}, so none has counted anything; `larder report` shows what earlier ones did",
+            config.data_dir.display()
+        );
+    };
+    anyhow::ensure!(
+        address.is_some(),
+        "the Larder that holds the data directory serves nothing yet"
+    );
+    let report = ControlClient::of(&config.data_dir)?.since_start().await?;
+    control::show(output, &report, since_start_lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn since_start_lines(report: &SinceStart) -> Vec<String> {
+    let (work, counts) = (&report.work, &report.work.counts);
+    let mut lines = vec![
+        format!("since {:.0}", report.since),
+        format!(
+            "{}, {}",
+            counted(counts.requests, "request"),
+            counted(counts.hits, "hit")
+        ),
+        format!(
+            "{} sent to clients, {} fetched from registries",
+            size(counts.served_bytes),
+            size(counts.fetched_bytes)
+        ),
+        format!(
+            "hits saved {} from registries and {} of waiting",
+            size(counts.saved_bytes),
+            closing::waiting(counts.saved_ms)
+        ),
+    ];
+    if counts.failures > 0 {
+        lines.push(format!(
+            "{} refused or failed, {} of them by rules",
+            counts.failures, work.refused_by_rules
+        ));
+    }
+    if let Some(first) = &work.first_failure {
+        lines.push(format!("first failure: {first}"));
+    }
+    lines
 }
 
 pub async fn who(global: Global, arguments: WhoArguments) -> anyhow::Result<ExitCode> {
@@ -115,7 +172,7 @@ fn pulls_rows(pulls: &[Pull]) -> Vec<Vec<String>> {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(pulls.iter().map(|pull| {
         vec![
-            time(pull.last_at),
+            pull.last_at.to_string(),
             pull.who.clone(),
             pull.version.clone(),
             pull.repository.clone(),
@@ -123,18 +180,6 @@ fn pulls_rows(pulls: &[Pull]) -> Vec<Vec<String>> {
         ]
     }));
     rows
-}
-
-fn time(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| String::new(), |at| at.to_string())
-}
-
-fn day(days: i64) -> String {
-    time(days * 24 * 3600).chars().take(10).collect()
-}
-
-fn size(bytes: u64) -> String {
-    ByteSize(bytes).display().iec().to_string()
 }
 
 /// The counts of one line.
@@ -191,7 +236,7 @@ fn rows(report: &UsageReport, by: By, is_for_people: bool) -> Vec<Vec<String>> {
         let of = match by {
             By::Format => one.format.clone(),
             By::Repository => one.repository.clone(),
-            By::Day => day(one.day),
+            By::Day => one.day.to_string(),
             By::Connection => continue,
         };
         let sum = sums.entry(of).or_default();
@@ -204,7 +249,7 @@ fn rows(report: &UsageReport, by: By, is_for_people: bool) -> Vec<Vec<String>> {
         let of = match by {
             By::Format => one.format.clone(),
             By::Connection => one.connection.clone(),
-            By::Day => day(one.day),
+            By::Day => one.day.to_string(),
             By::Repository => continue,
         };
         let sum = sums.entry(of).or_default();
@@ -246,8 +291,8 @@ fn lines(report: &UsageReport, by: By) -> Vec<String> {
     }
     lines.push(String::new());
     lines.push(format!(
-        "{} files here, {}; {} of them, {}, are never evicted",
-        report.files,
+        "{} here, {}; {} of them, {}, never evicted",
+        counted(report.files, "file"),
         size(report.bytes),
         report.kept.files,
         size(report.kept.bytes),
@@ -263,7 +308,7 @@ fn sizes_rows(sizes: &[Size]) -> Vec<Vec<String>> {
             one.package.clone(),
             one.files.to_string(),
             size(one.bytes),
-            time(one.last_used),
+            one.last_used.to_string(),
         ]
     }));
     rows

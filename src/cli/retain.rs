@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use super::control;
 use super::{Global, Output, progress, settings};
+use crate::format::counted;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -51,8 +52,8 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
         })
         .collect();
     lines.push(format!(
-        "{} versions, {}",
-        deleted.len(),
+        "{}, {}",
+        counted(deleted.len(), "version"),
         ByteSize(size).display().iec()
     ));
     lines

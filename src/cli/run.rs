@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use bytesize::ByteSize;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Global, env, settings, tell};
+use super::{Global, closing, env, settings, tell};
 use crate::config::{Auth, Config, ConnectionSettings, PublishSetting};
 use crate::package::Format;
 use crate::server::Listener;
@@ -128,7 +127,10 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     if let Ok(report) = &report {
         restore(began, &place, report);
-        tell(&closing_line(report));
+        tell(&closing::line(&report.work));
+        if let (false, Some(held)) = (status.success(), &report.work.first_held) {
+            tell(&format!("larder: versions are held back: {held}"));
+        }
     }
     finish(server).await;
     Ok(exit_code(status))
@@ -364,23 +366,6 @@ fn restore(began: SystemTime, place: &LarderAddress, report: &ClosingReport) {
             "larder: a lockfile still names this proxy: {error}"
         )),
     }
-}
-
-fn closing_line(report: &ClosingReport) -> String {
-    let counts = &report.counts;
-    let bytes = |count| ByteSize(count).display().iec();
-    let failures = match counts.failures {
-        0 => String::new(),
-        count => format!(", {count} refused or failed"),
-    };
-    format!(
-        "larder: {} requests, {} hits, {} served, {} fetched, {:.1} s of waiting saved{failures}",
-        counts.requests,
-        counts.hits,
-        bytes(counts.served_bytes),
-        bytes(counts.fetched_bytes),
-        std::time::Duration::from_millis(counts.saved_ms).as_secs_f64()
-    )
 }
 
 /// Stops a private Larder once no other run uses it.

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Global, settings};
+use super::{Global, closing, settings, tell};
 use crate::Larder;
 use crate::config::Config;
 use crate::package::Format;
@@ -41,6 +41,12 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     info!(address = listener.url(), "Serving {}", listener.url());
     listener.serve(stop).await;
     larder.stop().await;
+    let line = closing::line(&larder.since_start().work);
+    if log::is_for_people() {
+        tell(&line);
+    } else {
+        info!("{line}");
+    }
     info!("Stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::control;
 use super::{Global, Output, progress, settings};
+use crate::format::counted;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -63,14 +64,14 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
         .iter()
         .map(|one| {
             format!(
-                "{}  {} {} to `{}`, {}, since {}, {} attempts, next {}{}",
+                "{}  {} {} to `{}`, {}, since {}, {}, next {}{}",
                 one.id,
                 one.method,
                 one.path,
                 one.connection,
                 ByteSize(one.size).display().iec(),
                 time(one.queued_at),
-                one.attempts,
+                counted(one.attempts, "attempt"),
                 time(one.next_at),
                 if one.said.is_empty() {
                     String::new()

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::control::{self, Backend};
 use super::{Global, Output, progress, settings, tell};
+use crate::format::counted;
 use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifyProgress};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -107,8 +108,8 @@ fn line(damage: &Damage) -> String {
 fn lines(summary: &Summary) -> Vec<String> {
     let repaired = summary.damaged.iter().filter(|it| it.is_repaired).count();
     vec![format!(
-        "{} files, {}, read through: {} damaged, {repaired} of them repaired",
-        summary.checked,
+        "{}, {}, read through: {} damaged, {repaired} of them repaired",
+        counted(summary.checked, "file"),
         ByteSize(summary.bytes).display().iec(),
         summary.damaged.len(),
     )]

@@ -17,6 +17,7 @@ use crate::airgap::platform::{Platform, Platforms};
 use crate::airgap::{
     AirgapCommand, AirgapOutcome, Failure, FailureKind, Want, WarmOptions, Warmed,
 };
+use crate::format::counted;
 use crate::format::maven::pom::Pom;
 use crate::tool::maven;
 
@@ -301,9 +302,9 @@ fn project(file: &Path) -> anyhow::Result<Vec<String>> {
 fn lines(summary: &Summary) -> Vec<String> {
     let size = ByteSize(summary.fetched_bytes).display().iec();
     let mut lines = vec![format!(
-        "{} versions: {} files fetched ({size}), {} present, {} refused, {} missing, {} with other bytes, {} failed",
-        summary.versions,
-        summary.fetched,
+        "{}: {} fetched ({size}), {} present, {} refused, {} missing, {} with other bytes, {} failed",
+        counted(summary.versions, "version"),
+        counted(summary.fetched, "file"),
         summary.present,
         summary.refused.len(),
         summary.missing.len(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::control::{self, Backend};
 use super::{Global, Output, settings};
 use crate::airgap::{AirgapCommand, AirgapOutcome};
+use crate::format::counted;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -48,10 +49,14 @@ fn lines(outcome: &AirgapOutcome) -> Vec<String> {
                     "" => String::new(),
                     file => format!("  {file}"),
                 };
-                format!("{}{version}{file}  {} times", wish.package, wish.times)
+                let times = counted(wish.times, "time");
+                let day = wish.last_at.strftime("%Y-%m-%d");
+                format!("{}{version}{file}  {times}, last on {day}", wish.package)
             })
             .collect(),
-        AirgapOutcome::Forgotten { count } => vec![format!("{count} wishes forgotten")],
+        AirgapOutcome::Forgotten { count } => {
+            vec![format!("{} forgotten", counted(*count, "wish"))]
+        }
         _ => Vec::new(),
     }
 }

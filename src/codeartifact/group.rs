@@ -12,7 +12,7 @@ use crate::clock;
 use crate::format::package as package_of;
 use crate::problem::{Kind, Problem};
 use crate::repository::group_of;
-use crate::repository::manage::{ManageCommand, ManageOutcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome, Which};
 use crate::rule::{Association, Group, GroupPattern, Groups, Mode, Settings, WayIn};
 
 const CONTACT_CHARS_MAX: usize = 1000;
@@ -236,8 +236,9 @@ impl GroupCalls<'_> {
                     format: None,
                     after: after.clone(),
                     limit: LOOKED_THROUGH,
+                    which: Which::All,
                 };
-                let ManageOutcome::Packages { packages } =
+                let ManageOutcome::Packages { packages, .. } =
                     self.api.manager.execute(self.api.snapshot, command).await?
                 else {
                     break;

@@ -8,7 +8,7 @@ use crate::format::package as package_of;
 use crate::package::PackageId;
 use crate::problem::Kind;
 use crate::repository::Repository;
-use crate::repository::manage::{ManageCommand, ManageOutcome};
+use crate::repository::manage::{ManageCommand, ManageOutcome, Which};
 use crate::rule::{Restrictions, Way};
 
 /// Packages that are looked through at once for a filter.
@@ -67,9 +67,11 @@ impl PackageCalls<'_> {
                 format: format.map(|format| format.to_string()),
                 after: after.clone(),
                 limit: LOOKED_THROUGH,
+                which: Which::All,
             };
-            let ManageOutcome::Packages { packages: found } =
-                self.api.manager.execute(self.api.snapshot, command).await?
+            let ManageOutcome::Packages {
+                packages: found, ..
+            } = self.api.manager.execute(self.api.snapshot, command).await?
             else {
                 break;
             };

@@ -5,6 +5,7 @@ pub mod bounded;
 mod capability;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod counted;
 pub mod edit;
 pub mod generic;
 pub mod json;
@@ -31,6 +32,7 @@ use jiff::Timestamp;
 use url::Url;
 
 pub use crate::capability::*;
+pub use crate::counted::counted;
 use crate::package::{Format, Listing, Location, PackageId, Summary};
 use crate::problem::Problem;
 pub use crate::protocol::{Assets, Composition, Documents, Protocol, TokenScheme, Versions};

@@ -157,6 +157,18 @@ pub trait Documents {
     /// Where the document is not what the format says, or lacks what was asked for.
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError>;
 
+    /// The header that clients print, for a notice about versions that rules hide; `None` where they
+    /// print none.
+    fn notice_header(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The rendered document with a notice about versions that rules hide in it, where its form has
+    /// room for remarks that clients pass over.
+    fn annotated(&self, _document: &DocumentId, body: Vec<u8>, _notice: &str) -> Vec<u8> {
+        body
+    }
+
     /// The part of the address that the rendered bytes depend on; empty where they depend on none.
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str;
 

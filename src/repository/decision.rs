@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::Snapshot;
 use super::evidence::PackageFacts;
+use super::notice::HeldVersions;
 use super::source_chain::ShadowedVersions;
 use crate::fetch::{Document, Stock};
 use crate::format::Subject;
@@ -62,6 +63,7 @@ pub(super) struct Verdicts<'a> {
     package: Option<&'a PackageId>,
     now: Timestamp,
     pub changes: RefCell<Option<Timestamp>>,
+    held: RefCell<HeldVersions>,
 }
 
 impl<'a> Verdicts<'a> {
@@ -72,7 +74,13 @@ impl<'a> Verdicts<'a> {
             package,
             now,
             changes,
+            held: RefCell::default(),
         }
+    }
+
+    /// What clients are told of the versions that rules hid.
+    pub fn notice(&self) -> Option<String> {
+        self.held.borrow().notice(self.package?)
     }
 
     pub fn shows(&self, subject: Subject<'_>) -> bool {
@@ -135,6 +143,7 @@ impl<'a> Verdicts<'a> {
             let mut changes = self.changes.borrow_mut();
             *changes = Some(changes.map_or(opens, |before| before.min(opens)));
         }
+        self.held.borrow_mut().add(package, version, &decision);
         decision.is_allowed()
     }
 

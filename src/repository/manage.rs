@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{Committer, PackageChange};
 use super::forward::Forwarder;
+use super::list::Page;
 use super::lookup::{Candidate, Lookup};
 use super::receive::BodyReceiver;
 use super::source::Source;
@@ -26,13 +27,15 @@ use crate::task::Tasks;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
 pub enum ManageCommand {
-    /// The packages of a repository, its own and those pulled through it.
+    /// The packages of a repository.
     List {
         repository: String,
         format: Option<String>,
         /// Behind this one.
         after: String,
         limit: usize,
+        #[serde(default)]
+        which: Which,
     },
     /// The versions of one package.
     Show {
@@ -88,12 +91,28 @@ pub enum ManageCommand {
     },
 }
 
+/// Which packages of a repository are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// Its own and those pulled through it, by name.
+    #[default]
+    All,
+    /// Those published or copied into it.
+    Own,
+    /// Its own, and behind them those pulled through it.
+    OwnAndCached,
+}
+
 /// The result of a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum ManageOutcome {
     Packages {
         packages: Vec<Summary>,
+        /// Those pulled through the repository, where they were asked for apart.
+        #[serde(default)]
+        cached: Vec<Summary>,
     },
     Versions {
         versions: Vec<Version>,
@@ -226,14 +245,19 @@ impl Manager {
                 format,
                 after,
                 limit,
+                which,
             } => {
                 let format = format
                     .map(|format| format.parse::<Format>())
                     .transpose()
                     .map_err(|error| Problem::invalid(error.to_string()))?;
                 let repository = snapshot.repository(&repository)?;
-                let packages = self.list(repository, format, &after, limit).await?;
-                Ok(ManageOutcome::Packages { packages })
+                let page = Page {
+                    format,
+                    after: &after,
+                    limit,
+                };
+                self.list(repository, which, page).await
             }
             ManageCommand::Show {
                 repository,
@@ -324,43 +348,6 @@ impl Manager {
                 Ok(ManageOutcome::Done)
             }
         }
-    }
-
-    /// Lists the repository's packages by name: its own first, then those pulled through it.
-    async fn list(
-        &self,
-        repository: &Repository,
-        format: Option<Format>,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<Summary>, Problem> {
-        let failed = |error| Problem::internal("the catalog cannot be read", error);
-        let mut found = BTreeMap::new();
-        for source in &repository.sources {
-            let page = match source {
-                Source::Own(name) => {
-                    self.packages()
-                        .releases()
-                        .list(name, format, after, limit)
-                        .await?
-                }
-                Source::Connection(connection)
-                    if format.is_none_or(|format| format == connection.format) =>
-                {
-                    let catalog = self.store().catalog();
-                    catalog
-                        .assets()
-                        .packages_pulled(&connection.name, after, limit)
-                        .await
-                        .map_err(failed)?
-                }
-                Source::Connection(_) => Vec::new(),
-            };
-            for one in page {
-                found.entry(one.package.clone()).or_insert(one);
-            }
-        }
-        Ok(found.into_values().take(limit).collect())
     }
 
     async fn versions(

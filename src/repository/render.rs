@@ -215,13 +215,14 @@ impl Renderer {
                     is_only_source: view.is_only_source,
                 })?;
                 let changes = *verdicts.changes.borrow();
+                let notice = verdicts.notice();
                 let body = rendering.body.unwrap_or(bytes);
-                Ok(Some(Rendered::new(
-                    body.into(),
-                    &rendering.content_type,
-                    None,
-                    changes,
-                )))
+                let body = match &notice {
+                    Some(notice) => protocol.annotated(&id, body, notice),
+                    None => body,
+                };
+                let rendered = Rendered::new(body.into(), &rendering.content_type, None, changes);
+                Ok(Some(rendered.with_notice(notice)))
             })
             .await?;
         match rendered {
@@ -250,6 +251,7 @@ impl Renderer {
             hash.part(encoding.map_or("", Encoding::as_str).as_bytes());
             for part in &parts {
                 hash.part(part.etag.as_bytes());
+                hash.part(part.notice.as_deref().unwrap_or_default().as_bytes());
             }
             hash.key()
         };
@@ -275,8 +277,10 @@ impl Renderer {
                         let bodies: Vec<&[u8]> = parts.iter().map(|part| &part.body[..]).collect();
                         let body = of.view.format().protocol().merge(&of, &bodies)?;
                         let content_type = parts.first().map_or("", |part| &part.content_type);
+                        let notice = parts.iter().find_map(|part| part.notice.clone());
                         let mut rendered = Rendered::new(body.into(), content_type, None, None);
                         rendered.valid_until = valid_until;
+                        let rendered = rendered.with_notice(notice);
                         Ok::<_, FormatError>(Arc::new(rendered))
                     })
                     .await?
@@ -304,7 +308,8 @@ impl Renderer {
             .run(move || {
                 let verdicts = Verdicts::new(&job.view, job.id.package.as_ref(), job.now);
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
-                let rendering = job.connection.format.protocol().render(&RenderInput {
+                let protocol = job.connection.format.protocol();
+                let rendering = protocol.render(&RenderInput {
                     document: &job.id,
                     upstream: upstream(
                         &job.connection,
@@ -330,8 +335,16 @@ impl Renderer {
                 let rendering =
                     rendering.map_err(|error| unreadable(&job.connection, &what, error));
                 let body = rendering.map(|rendering| {
-                    let body = rendering.body.map_or_else(|| bytes.clone(), Into::into);
-                    let rendered = Rendered::new(body, &rendering.content_type, None, changes);
+                    let notice = verdicts.notice();
+                    let body = match (rendering.body, &notice) {
+                        (Some(body), Some(notice)) => {
+                            protocol.annotated(&job.id, body, notice).into()
+                        }
+                        (Some(body), None) => body.into(),
+                        (None, _) => bytes.clone(),
+                    };
+                    let rendered = Rendered::new(body, &rendering.content_type, None, changes)
+                        .with_notice(notice);
                     (Arc::new(rendered), rendering.aliases)
                 });
                 (body, changes)
@@ -371,7 +384,7 @@ impl Renderer {
                     let mut rendered =
                         Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
                     rendered.valid_until = of.valid_until;
-                    Arc::new(rendered)
+                    Arc::new(rendered.with_notice(of.notice.clone()))
                 })
             })
             .await?;
@@ -430,6 +443,9 @@ pub(super) struct Rendering {
     pub now: Timestamp,
 }
 
+/// Another wherever renderings are stored in another form, between two versions.
+const FORM: &[u8] = b"with notices";
+
 /// The hash of all that decides a rendering's bytes.
 struct KeyHash(Sha256);
 
@@ -438,6 +454,7 @@ impl Default for KeyHash {
         let mut hash = Self(Sha256::new());
         // Renderings outlive the process: another version of Larder may render otherwise.
         hash.part(env!("CARGO_PKG_VERSION").as_bytes());
+        hash.part(FORM);
         hash
     }
 }

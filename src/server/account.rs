@@ -1,20 +1,18 @@
 //! Counts and logs each answer when it has been sent or has broken off.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::{Method, Uri};
 use prometheus_client::metrics::counter::Counter;
 use tracing::{Level, debug, enabled, warn};
 
-use super::reply::AnswerOutcome;
+use super::reply::{Answer, AnswerOutcome};
 use crate::Larder;
 use crate::package::Format;
 use crate::problem::Problem;
-use crate::repository::Cached;
 use crate::telemetry::log::{self, AccessLine};
-use crate::telemetry::{AnswerLabels, Metrics, PulledVersion, Run, Traffic, Who};
+use crate::telemetry::{AnswerCount, AnswerLabels, Counters, Metrics, PulledVersion, Run, Who};
 
 /// Longer paths are cut in the log.
 const PATH_BYTES_MAX: usize = 200;
@@ -36,18 +34,16 @@ pub struct AnswerRecord {
     subject: RequestSubject,
     outcome: AnswerOutcome,
     status: u16,
+    /// How long fetching it took, where the cache gave it; milliseconds.
+    fetch_ms: u64,
     answers: Counter,
-    traffic: Option<Arc<Traffic>>,
+    traffic: Option<Arc<Counters>>,
     pulled: Option<Arc<PulledVersion>>,
 }
 
 impl AnswerRecord {
-    pub fn new(
-        metrics: &Metrics,
-        subject: RequestSubject,
-        outcome: AnswerOutcome,
-        status: u16,
-    ) -> Self {
+    pub fn new(metrics: &Metrics, subject: RequestSubject, answer: &Answer) -> Self {
+        let (outcome, status) = (answer.outcome, answer.response.status().as_u16());
         let format = subject.format.filter(|_| !subject.repository.is_empty());
         let is_pull = matches!(status, 200 | 206) && !subject.version.is_empty();
         Self {
@@ -63,6 +59,25 @@ impl AnswerRecord {
             subject,
             outcome,
             status,
+            fetch_ms: answer.cached.as_ref().map_or(0, |cached| cached.fetch_ms),
+        }
+    }
+}
+
+impl RequestSubject {
+    /// The package or file, to name it in a line.
+    fn what(&self) -> String {
+        format!("{} {}", self.package, self.asset).trim().to_owned()
+    }
+
+    /// Remembers that a request failed.
+    pub fn note_failure(&self, metrics: &Metrics, run: Option<&Run>, problem: &Problem) {
+        if self.format.is_none() || self.repository.is_empty() {
+            return;
+        }
+        let failures = run.map(|run| &run.failures);
+        for failures in failures.into_iter().chain([&metrics.failures]) {
+            failures.note(&self.what(), problem);
         }
     }
 }
@@ -89,8 +104,8 @@ pub struct AnswerAccount {
     pub method: Method,
     pub uri: Uri,
     pub started: Instant,
-    /// The `larder run` that asked, and how the cache answered.
-    pub run: Option<(Arc<Run>, Option<Cached>)>,
+    /// The `larder run` that asked.
+    pub run: Option<Arc<Run>>,
 }
 
 impl AnswerAccount {
@@ -115,24 +130,28 @@ impl AnswerAccount {
                 outcome = AnswerOutcome::Problem(problem.kind);
                 counter(metrics, subject.format, outcome, *status).inc();
                 warn!(path = self.path(), %problem, "An answer was cut off");
+                subject.note_failure(metrics, self.run.as_deref(), problem);
                 let (repository, package) = (&subject.repository, &subject.package);
                 self.larder
                     .tell_refused(repository, package, &subject.asset, problem);
             }
         }
         let is_failure = *status >= 400 || result.is_err();
-        if let Some(traffic) = &self.entry.traffic {
-            traffic.add(bytes, outcome.is_hit(), is_failure);
+        let ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);
+        let count = AnswerCount {
+            bytes,
+            source: outcome.source(self.entry.fetch_ms.saturating_sub(ms)),
+            is_failure,
+        };
+        let run = self.run.as_ref().map(|run| &run.counters);
+        for counters in self.entry.traffic.as_deref().into_iter().chain(run) {
+            counters.add(count);
         }
         if let Some(pulled) = &self.entry.pulled
             && self.method == Method::GET
             && !is_failure
         {
             metrics.ledger.pull(pulled, &self.who, bytes);
-        }
-        if let Some((run, cached)) = &self.run {
-            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(0);
-            count(run, cached.as_ref(), bytes, ms, *status);
         }
         if !enabled!(Level::INFO) {
             return;
@@ -162,22 +181,5 @@ impl AnswerAccount {
         let path = self.uri.path();
         let end = path.floor_char_boundary(PATH_BYTES_MAX);
         path.get(..end).unwrap_or(path)
-    }
-}
-
-fn count(run: &Run, cached: Option<&Cached>, bytes: u64, ms: u64, status: u16) {
-    run.requests.fetch_add(1, Ordering::Relaxed);
-    run.served_bytes.fetch_add(bytes, Ordering::Relaxed);
-    if status >= 400 {
-        run.failures.fetch_add(1, Ordering::Relaxed);
-    }
-    let Some(cached) = cached else { return };
-    // A reply that waited for a fetch counts as fetched, also where a prefetch began it.
-    if cached.outcome.was_here() {
-        run.hits.fetch_add(1, Ordering::Relaxed);
-        run.saved_ms
-            .fetch_add(cached.fetch_ms.saturating_sub(ms), Ordering::Relaxed);
-    } else {
-        run.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -180,13 +180,7 @@ async fn handle(
         }
     }
     .for_method(&method);
-    let status = answer.response.status().as_u16();
-    let entry = AnswerRecord::new(
-        &larder.metrics,
-        RequestSubject::default(),
-        answer.outcome,
-        status,
-    );
+    let entry = AnswerRecord::new(&larder.metrics, RequestSubject::default(), &answer);
     let account = AnswerAccount {
         larder,
         entry: Arc::new(entry),
@@ -215,6 +209,7 @@ async fn answer(
             import(larder, query, unstalled(body, patience)).await
         }
         (&Method::GET, ["decide"]) => decide(larder, query).await,
+        (&Method::GET, ["since-start"]) => reply::json(&larder.since_start()),
         (&Method::GET, ["run", run]) => {
             let repository = query_of(query).remove("repository").unwrap_or_default();
             reply::json(&larder.report(run, &repository)?)

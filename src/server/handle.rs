@@ -169,6 +169,10 @@ async fn answered(
             .await;
     }
     if let Some(problem) = &problem {
+        if !is_first_try {
+            line.subject
+                .note_failure(&larder.metrics, line.run.as_deref(), problem);
+        }
         let RequestSubject {
             repository,
             package,
@@ -177,7 +181,7 @@ async fn answered(
         } = &line.subject;
         larder.tell_refused(repository, package, asset, problem);
     }
-    let entry = AnswerRecord::new(&larder.metrics, line.subject, answer.outcome, status);
+    let entry = AnswerRecord::new(&larder.metrics, line.subject, &answer);
     let entry = Arc::new(entry);
     if let Some(key) = key.filter(|_| line.is_lasting) {
         server
@@ -191,7 +195,7 @@ async fn answered(
         method,
         uri,
         started,
-        run: line.run.map(|run| (run, answer.cached)),
+        run: line.run,
     };
     answer.response.map(|body| body.accounted(account))
 }

@@ -11,7 +11,7 @@ use super::route::READS;
 use crate::format::{Address, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Location};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{BodyStream, DocumentReply, Encodings, ReadableRepository};
+use crate::repository::{BodyStream, DocumentBody, DocumentReply, Encodings, ReadableRepository};
 
 /// A request to read that was admitted.
 pub struct AdmittedRead<'a> {
@@ -95,6 +95,14 @@ impl AdmittedRead<'_> {
         let head = self.asked.head();
         let encodings = Encodings::parse(head.text(ACCEPT_ENCODING), head.peer.is_near());
         let reply = self.reply_of(id, &encodings).await?;
+        if let DocumentBody::Rendered(rendered) = &reply.body
+            && let Some(notice) = &rendered.notice
+        {
+            let run = line.run.as_ref().map(|run| &run.failures);
+            for failures in run.into_iter().chain([&self.asked.larder.metrics.failures]) {
+                failures.note_held(notice);
+            }
+        }
         Ok(reply::document(
             &head,
             reply,

@@ -31,6 +31,8 @@ pub struct Rendered {
     pub encoding: Option<String>,
     /// When a rule's answer may change; seconds since 1970.
     pub valid_until: Option<i64>,
+    /// What clients are told of the versions that rules hid in it.
+    pub notice: Option<String>,
 }
 
 impl Rendered {
@@ -48,7 +50,13 @@ impl Rendered {
             content_type: content_type.to_owned(),
             encoding: encoding.map(str::to_owned),
             valid_until: valid_until.map(Timestamp::as_second),
+            notice: None,
         }
+    }
+
+    #[must_use]
+    pub fn with_notice(self, notice: Option<String>) -> Self {
+        Self { notice, ..self }
     }
 
     fn weight(&self) -> u32 {

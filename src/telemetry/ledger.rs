@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::work::{Counters, Counts};
 use crate::package::Format;
 
 /// Pulls are counted in shards, so that threads do not wait for each other.
@@ -15,30 +16,21 @@ const SHARDS: usize = 16;
 /// further ones are not remembered.
 const PULLS_MAX: usize = 4096;
 
-/// Counters of the requests to one repository in one format.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    requests: AtomicU64,
-    hits: AtomicU64,
-    failures: AtomicU64,
-    served: AtomicU64,
+/// Counters of the answers of one repository in one format, and what of them was taken already.
+#[derive(Default)]
+struct Traffic {
+    counters: Arc<Counters>,
+    taken: Counts,
 }
 
-impl Traffic {
-    /// Counts an answer and its bytes.
-    pub fn add(&self, bytes: u64, is_hit: bool, is_failure: bool) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.served.fetch_add(bytes, Ordering::Relaxed);
-        if is_hit {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-        }
-        if is_failure {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// Counters of the fetches from one connection, and what of them was taken already.
+#[derive(Default)]
+struct ConnectionEgress {
+    counters: Arc<Egress>,
+    taken: Fetches,
 }
 
-/// Counters of the fetches from one connection.
+/// Counters of the fetches from one connection. They only grow.
 #[derive(Debug, Default)]
 pub struct Egress {
     fetches: AtomicU64,
@@ -53,6 +45,20 @@ impl Egress {
     pub fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    fn read(&self) -> Fetches {
+        Fetches {
+            fetches: self.fetches.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// An [`Egress`], read at one moment.
+#[derive(Clone, Copy, Default)]
+struct Fetches {
+    fetches: u64,
+    bytes: u64,
 }
 
 /// A version that clients take.
@@ -80,10 +86,11 @@ pub struct Times {
 
 type Pulls = HashMap<(Arc<PulledVersion>, Who), Times>;
 
-/// The counters since they were last written down.
+/// All counters since Larder began. What was counted since the last time is taken from them to be
+/// written down.
 pub struct Ledger {
-    traffic: Mutex<HashMap<(String, Format), Arc<Traffic>>>,
-    egress: Mutex<HashMap<(String, Format), Arc<Egress>>>,
+    traffic: Mutex<HashMap<(String, Format), Traffic>>,
+    egress: Mutex<HashMap<(String, Format), ConnectionEgress>>,
     pulls: [Mutex<Pulls>; SHARDS],
     hasher: RandomState,
 }
@@ -104,10 +111,7 @@ impl Default for Ledger {
 pub struct TrafficCount {
     pub repository: String,
     pub format: Format,
-    pub requests: u64,
-    pub hits: u64,
-    pub failures: u64,
-    pub served: u64,
+    pub counts: Counts,
 }
 
 /// The counts of a connection since the last time.
@@ -137,10 +141,10 @@ impl LedgerPage {
 impl Ledger {
     /// The counters of a repository's answers in one format.
     #[must_use]
-    pub fn traffic(&self, repository: &str, format: Format) -> Arc<Traffic> {
+    pub fn traffic(&self, repository: &str, format: Format) -> Arc<Counters> {
         let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         let of = traffic.entry((repository.to_owned(), format));
-        Arc::clone(of.or_default())
+        Arc::clone(&of.or_default().counters)
     }
 
     /// The counters of what comes from a connection.
@@ -148,7 +152,22 @@ impl Ledger {
     pub fn egress(&self, connection: &str, format: Format) -> Arc<Egress> {
         let mut egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
         let of = egress.entry((connection.to_owned(), format));
-        Arc::clone(of.or_default())
+        Arc::clone(&of.or_default().counters)
+    }
+
+    /// All answers since Larder began. Bytes fetched are those that came from registries, for
+    /// clients or ahead of them.
+    #[must_use]
+    pub fn since_start(&self) -> Counts {
+        let mut sum = Counts::default();
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in traffic.values() {
+            sum += one.counters.read();
+        }
+        drop(traffic);
+        let egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.fetched_bytes = egress.values().map(|one| one.counters.read().bytes).sum();
+        sum
     }
 
     /// Notes that somebody took a version.
@@ -170,30 +189,29 @@ impl Ledger {
     /// Takes what was counted since the last time.
     #[must_use]
     pub fn take(&self) -> LedgerPage {
-        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         let mut page = LedgerPage::default();
-        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((repository, format), counts) in traffic.iter() {
-            let count = TrafficCount {
-                repository: repository.clone(),
-                format: *format,
-                requests: take(&counts.requests),
-                hits: take(&counts.hits),
-                failures: take(&counts.failures),
-                served: take(&counts.served),
-            };
-            if count.requests > 0 {
-                page.traffic.push(count);
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((repository, format), one) in traffic.iter_mut() {
+            let now = one.counters.read();
+            let counts = now - std::mem::replace(&mut one.taken, now);
+            if counts.requests > 0 {
+                page.traffic.push(TrafficCount {
+                    repository: repository.clone(),
+                    format: *format,
+                    counts,
+                });
             }
         }
         drop(traffic);
-        let egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((connection, format), counts) in egress.iter() {
+        let mut egress = self.egress.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((connection, format), one) in egress.iter_mut() {
+            let now = one.counters.read();
+            let before = std::mem::replace(&mut one.taken, now);
             let count = EgressCount {
                 connection: connection.clone(),
                 format: *format,
-                fetches: take(&counts.fetches),
-                bytes: take(&counts.bytes),
+                fetches: now.fetches - before.fetches,
+                bytes: now.bytes - before.bytes,
             };
             if count.fetches + count.bytes > 0 {
                 page.egress.push(count);
@@ -211,13 +229,22 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use super::super::work::{AnswerCount, AnswerSource};
     use super::*;
 
     #[test]
     fn what_is_counted_is_taken_once() {
         let ledger = Ledger::default();
-        ledger.traffic("public", Format::Npm).add(10, true, false);
-        ledger.traffic("public", Format::Npm).add(5, false, true);
+        for (bytes, source, is_failure) in [
+            (10, AnswerSource::Here { saved_ms: 2 }, false),
+            (5, AnswerSource::Own, true),
+        ] {
+            ledger.traffic("public", Format::Npm).add(AnswerCount {
+                bytes,
+                source,
+                is_failure,
+            });
+        }
         ledger.egress("up", Format::Npm).add(7);
         let pulled = Arc::new(PulledVersion {
             repository: "public".to_owned(),
@@ -228,19 +255,24 @@ mod tests {
         ledger.pull(&pulled, &who, 3);
         ledger.pull(&pulled, &who, 3);
         let page = ledger.take();
-        let traffic = &page.traffic[0];
+        let traffic = page.traffic[0].counts;
         assert_eq!(
             (
                 traffic.requests,
                 traffic.hits,
                 traffic.failures,
-                traffic.served
+                traffic.served_bytes
             ),
             (2, 1, 1, 15)
         );
         assert_eq!((page.egress[0].fetches, page.egress[0].bytes), (0, 7));
         assert_eq!(page.pulls[0].2, Times { times: 2, bytes: 6 });
         assert!(ledger.take().is_empty());
+        let all = ledger.since_start();
+        assert_eq!(
+            (all.requests, all.saved_bytes, all.fetched_bytes),
+            (2, 10, 7)
+        );
     }
 
     #[test]

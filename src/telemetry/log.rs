@@ -129,6 +129,13 @@ pub fn start(config: &config::Log) -> Result<(), tracing_subscriber::filter::Par
     Ok(())
 }
 
+/// Whether lines are read by people.
+#[must_use]
+pub fn is_for_people() -> bool {
+    LOG.get()
+        .is_none_or(|log| matches!(log.form, Form::Human { .. }))
+}
+
 /// A panic's line goes the way of all lines: the usual hook writes to standard error itself.
 fn tell_of_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic

@@ -10,6 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::histogram::Histogram;
 use super::ledger::Ledger;
 use super::upstreams::Upstreams;
+use super::work::Failures;
 
 /// The labels of an answer's counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -52,6 +53,8 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     /// Counts that are written down day by day.
     pub ledger: Ledger,
+    /// What failed since Larder began.
+    pub failures: Failures,
 }
 
 impl Default for Metrics {
@@ -70,6 +73,7 @@ impl Default for Metrics {
             audit_missed: Counter::default(),
             upstreams: Upstreams::default(),
             ledger: Ledger::default(),
+            failures: Failures::default(),
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to clients", metrics.answers.clone());

@@ -9,9 +9,11 @@ mod metrics;
 mod runs;
 pub mod terminal;
 mod upstreams;
+mod work;
 
 pub use audit::{Audit, Record};
-pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Traffic, Who};
+pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Who};
 pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
-pub use runs::{ClosingReport, GRANT_HEADER, PublishGrant, RUN_TAG, Run, RunReport, Runs};
+pub use runs::{ClosingReport, GRANT_HEADER, PublishGrant, RUN_TAG, Run, Runs};
 pub use upstreams::UpstreamChange;
+pub use work::{AnswerCount, AnswerSource, Counters, Failures, SinceStart, WorkReport};

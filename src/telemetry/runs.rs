@@ -1,7 +1,6 @@
 //! Counts what each `larder run` fetched, by the run's id in the paths.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use url::Url;
 
+use super::work::{Counters, Failures, WorkReport};
 use crate::secret::Secret;
 
 /// Begins the word of npm's `User-Agent` that says which run and repository it asks for: npm puts
@@ -20,15 +20,11 @@ pub const RUN_TAG: &str = "larder-run/";
 /// The header in which `larder run` gives a running Larder its [`PublishGrant`], as JSON.
 pub const GRANT_HEADER: &str = "larder-publish-grant";
 
-/// Counters of one run.
+/// One run: what was done for it, and what it may do.
 #[derive(Debug, Default)]
 pub struct Run {
-    pub requests: AtomicU64,
-    pub hits: AtomicU64,
-    pub served_bytes: AtomicU64,
-    pub fetched_bytes: AtomicU64,
-    pub saved_ms: AtomicU64,
-    pub failures: AtomicU64,
+    pub counters: Counters,
+    pub failures: Failures,
     /// Where the run's publishes may go; none: nowhere.
     pub publish: OnceLock<PublishGrant>,
 }
@@ -80,22 +76,11 @@ fn digest(key: &str, value: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// The counters, read at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunReport {
-    pub requests: u64,
-    pub hits: u64,
-    pub served_bytes: u64,
-    pub fetched_bytes: u64,
-    pub saved_ms: u64,
-    pub failures: u64,
-}
-
-/// The counts of a run, and the addresses that its lockfiles should name.
+/// What was done for a run, and the addresses that its lockfiles should name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClosingReport {
     #[serde(flatten)]
-    pub counts: RunReport,
+    pub work: WorkReport,
     /// The first upstream of each format.
     pub upstreams: BTreeMap<String, String>,
     /// The formats that the repository can have anything of.
@@ -105,16 +90,8 @@ pub struct ClosingReport {
 
 impl Run {
     #[must_use]
-    pub fn report(&self) -> RunReport {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        RunReport {
-            requests: read(&self.requests),
-            hits: read(&self.hits),
-            served_bytes: read(&self.served_bytes),
-            fetched_bytes: read(&self.fetched_bytes),
-            saved_ms: read(&self.saved_ms),
-            failures: read(&self.failures),
-        }
+    pub fn report(&self) -> WorkReport {
+        self.failures.report(self.counters.read())
     }
 }
 

@@ -85,6 +85,15 @@ impl ControlClient {
         }
     }
 
+    /// What it did since it began.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn since_start(&self) -> anyhow::Result<telemetry::SinceStart> {
+        let response = self.ask(&["since-start"], &[]).await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
     /// The counts of a run.
     ///
     /// # Errors

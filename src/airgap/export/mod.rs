@@ -17,6 +17,7 @@ use super::sbom::Sbom;
 use super::signature::BundleSigningKey;
 use super::want::Want;
 use crate::clock;
+use crate::format::counted;
 use crate::problem::Problem;
 use crate::repository::Snapshot;
 use crate::store::Store;
@@ -139,7 +140,7 @@ fn prepare(
     let key = signing_key(store, snapshot)?;
     let created = clock::now();
     let scope = match (&order.wants, &order.repository) {
-        (Some(wants), _) => format!("{} versions out of lists", wants.len()),
+        (Some(wants), _) => format!("{} out of lists", counted(wants.len(), "version")),
         (None, Some(repository)) => format!("repository {repository}"),
         (None, None) => "everything".to_owned(),
     };

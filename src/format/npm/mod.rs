@@ -207,6 +207,11 @@ impl Documents for Npm {
         matches!(document.view, super::View::Npm(NpmView::Keys))
     }
 
+    fn notice_header(&self) -> Option<&'static str> {
+        // npm-registry-fetch logs it, at its level "notice".
+        Some("npm-notice")
+    }
+
     fn render(&self, input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         render::render(input)
     }

@@ -207,6 +207,13 @@ impl Documents for Pypi {
         }
     }
 
+    fn annotated(&self, document: &DocumentId, body: Vec<u8>, notice: &str) -> Vec<u8> {
+        match document.view {
+            super::View::Pypi(PypiView::Project(form)) => render::annotated(form, body, notice),
+            _ => body,
+        }
+    }
+
     fn address_key<'a>(&self, document: &DocumentId, address: &'a Address) -> &'a str {
         // Simple pages have relative addresses.
         match document.view {

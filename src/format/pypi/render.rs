@@ -43,6 +43,35 @@ pub fn project(
     })
 }
 
+/// The page with a remark that installers pass over: a comment, or a key that PEP 691 leaves to the
+/// index by its underscore.
+pub fn annotated(form: Form, mut body: Vec<u8>, notice: &str) -> Vec<u8> {
+    if form == Form::Json {
+        let key = format!("\"_larder-notice\":{},", quoted(notice));
+        // A page is an object with members.
+        if let Some(open) = memchr::memchr(b'{', &body) {
+            let at = open + 1;
+            body.splice(at..at, key.into_bytes());
+        }
+        return body;
+    }
+    // A comment may have neither two hyphens nor an angle bracket in it.
+    let mut comment = String::from("<!-- ");
+    for character in notice.chars() {
+        if character == '-' && comment.ends_with('-') {
+            comment.push(' ');
+        }
+        comment.push(if matches!(character, '<' | '>') {
+            ' '
+        } else {
+            character
+        });
+    }
+    comment.push_str(" -->\n");
+    body.extend_from_slice(comment.as_bytes());
+    body
+}
+
 fn is_shown(input: &RenderInput<'_>, package: &PackageId, file: &PageFile) -> bool {
     shows(input, package, file, "")
 }
@@ -329,6 +358,41 @@ mod tests {
                 &format!("\"up.example/p/foo-2.0-py3-none-any.whl#sha256={SHA}\""),
             );
         assert_eq!(run(&page, "text/html", Form::PlainHtml, None), expected);
+    }
+
+    #[test]
+    fn a_notice_is_a_remark_that_installers_pass_over() {
+        for (page, media_type, form) in [
+            (json_page(), super::super::JSON_TYPE, Form::Json),
+            (html_page(), "text/html", Form::PlainHtml),
+        ] {
+            let before = run(&page, media_type, form, Some("2.0")).into_bytes();
+            let notice = "held --> by \"<b>---\"";
+            let body = annotated(form, before.clone(), notice);
+            let url = Url::parse("https://up.example/simple/foo/").unwrap();
+            let files = |bytes: &[u8]| {
+                let upstream = Upstream {
+                    bytes,
+                    media_type: form.media_type(),
+                    url: &url,
+                    base: &url,
+                    directory: None,
+                };
+                page::read(&upstream).unwrap().files.len()
+            };
+            assert_eq!((files(&before), files(&body)), (1, 1));
+            let text = String::from_utf8(body).unwrap();
+            match form {
+                Form::Json => {
+                    let page: Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(page["_larder-notice"], notice);
+                }
+                _ => assert!(
+                    text.ends_with("<!-- held - -  by \" b - - -\" -->\n"),
+                    "{text}"
+                ),
+            }
+        }
     }
 
     #[test]

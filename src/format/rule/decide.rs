@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Pattern;
+use crate::counted;
 use crate::package::{Origin, PackageId};
 use crate::problem::{Decider, Problem};
 
@@ -355,10 +356,6 @@ fn exact(duration: Duration) -> String {
         _ if seconds.is_multiple_of(60) => counted(seconds / 60, "minute"),
         _ => counted(seconds, "second"),
     }
-}
-
-fn counted(count: u64, unit: &str) -> String {
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, VARY};
+use http::{HeaderName, StatusCode};
 use tokio::sync::mpsc;
 
 use super::{Answer, Body, RequestHead, whole};
@@ -33,6 +33,8 @@ pub fn document(
     tasks: &Tasks,
 ) -> Answer {
     let last_modified = reply.last_modified.as_deref();
+    // A rule may change the document at any time, so clients have to ask each time (and get 304).
+    let mut cache_control = "no-cache";
     let mut answer = match reply.body {
         DocumentBody::Streamed {
             document,
@@ -82,12 +84,19 @@ pub fn document(
                 answer
             };
             answer.validators(&rendered.etag, last_modified);
+            if let (Some(notice), Some(name)) = (
+                &rendered.notice,
+                id.view.format().protocol().notice_header(),
+            ) {
+                answer.header(HeaderName::from_static(name), notice);
+                // npm prints no notice of an answer that it may put into its cache.
+                cache_control = "no-store";
+            }
             answer
         }
     };
     answer.header(VARY, "Accept, Accept-Encoding");
-    // A rule may change the document at any time, so clients have to ask each time (and get 304).
-    answer.header(CACHE_CONTROL, "no-cache");
+    answer.header(CACHE_CONTROL, cache_control);
     answer.cached(reply.cached)
 }
 

@@ -27,6 +27,7 @@ use super::response_cache::Replay;
 use crate::fetch::Outcome;
 use crate::problem::{Kind, Problem};
 use crate::repository::Cached;
+use crate::telemetry::AnswerSource;
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -93,9 +94,13 @@ impl AnswerOutcome {
         }
     }
 
-    /// Whether the cache spared a fetch.
-    pub fn is_hit(self) -> bool {
-        matches!(self, Self::Cache(outcome) if outcome.is_hit())
+    /// Where the bytes came from; `saved_ms` is the waiting that they spared if they were here.
+    pub fn source(self, saved_ms: u64) -> AnswerSource {
+        match self {
+            Self::Cache(outcome) if outcome.was_here() => AnswerSource::Here { saved_ms },
+            Self::Cache(_) => AnswerSource::Fetched,
+            _ => AnswerSource::Own,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Daily counts: requests per repository, fetches per connection, and who took which version.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
@@ -14,8 +16,7 @@ const DAY_SECONDS: i64 = 24 * 3600;
 /// The requests to a repository on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficOfDay {
-    /// Days since 1970.
-    pub day: i64,
+    pub day: Date,
     pub repository: String,
     pub format: String,
     pub requests: u64,
@@ -41,8 +42,7 @@ from_row!(
 /// The fetches from one connection on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressOfDay {
-    /// Days since 1970.
-    pub day: i64,
+    pub day: Date,
     pub connection: String,
     pub format: String,
     pub fetches: u64,
@@ -64,14 +64,12 @@ from_row!(
 /// One user's pulls of a version on one day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
-    /// Days since 1970.
-    pub day: i64,
+    pub day: Date,
     /// A principal's ARN, or an address.
     pub who: String,
     pub repository: String,
     pub version: String,
-    /// Seconds since 1970.
-    pub last_at: i64,
+    pub last_at: Timestamp,
     pub times: u64,
     pub bytes: u64,
 }
@@ -96,8 +94,7 @@ pub struct Size {
     pub package: String,
     pub files: u64,
     pub bytes: u64,
-    /// Seconds since 1970.
-    pub last_used: i64,
+    pub last_used: Timestamp,
 }
 
 from_row!(
@@ -135,10 +132,10 @@ impl Reports {
             .bind(day)
             .bind(one.repository)
             .bind(one.format.as_str())
-            .bind(Count(one.requests))
-            .bind(Count(one.hits))
-            .bind(Count(one.failures))
-            .bind(Count(one.served))
+            .bind(Count(one.counts.requests))
+            .bind(Count(one.counts.hits))
+            .bind(Count(one.counts.failures))
+            .bind(Count(one.counts.served_bytes))
             .execute(&mut *transaction)
             .await?;
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
@@ -32,11 +33,10 @@ pub struct Wish {
     pub file: String,
     #[serde(default)]
     pub times: u64,
-    /// Seconds since 1970.
-    #[serde(default)]
-    pub first_at: i64,
-    #[serde(default)]
-    pub last_at: i64,
+    #[serde(default, deserialize_with = "clock::read_time")]
+    pub first_at: Timestamp,
+    #[serde(default, deserialize_with = "clock::read_time")]
+    pub last_at: Timestamp,
 }
 
 from_row!(

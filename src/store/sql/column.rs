@@ -5,6 +5,7 @@
 //! a BYTEA, there and in the cache's catalog; these types say which is which, and check what they read.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Decode, Encode, Type};
@@ -13,6 +14,9 @@ use crate::package::{BlobId, Origin, Status};
 use crate::rule::Way;
 use crate::secret::Secret;
 
+/// The day that others are counted from.
+const FIRST_DAY: Date = Date::constant(1970, 1, 1);
+
 /// A time; milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Millis(pub Timestamp);
@@ -20,6 +24,10 @@ pub(in crate::store) struct Millis(pub Timestamp);
 /// A time; whole seconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Seconds(pub Timestamp);
+
+/// A day; days since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Days(pub Date);
 
 /// How many bytes, or things, there are.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +122,14 @@ column!(
     |time| time.0.as_second()
 );
 column!(
+    Days as i64,
+    |days| {
+        let after = jiff::Span::new().try_days(days)?;
+        Ok(Self(FIRST_DAY.checked_add(after)?))
+    },
+    |day| day.0.duration_since(FIRST_DAY).as_hours() / 24
+);
+column!(
     Count as i64,
     |number| Ok(Self(u64::try_from(number)?)),
     |count| i64::try_from(count.0).unwrap_or(i64::MAX)
@@ -168,6 +184,8 @@ macro_rules! within {
 within!(Column<BlobId>, BlobId);
 within!(Column<Secret>, Secret);
 within!(Count, u64);
+within!(Days, Date);
+within!(Seconds, Timestamp);
 
 impl Field for u32 {
     type Column = Count;

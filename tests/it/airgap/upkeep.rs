@@ -277,6 +277,8 @@ async fn a_report_says_what_was_served_fetched_and_saved_and_who_took_it() {
         (&traffic["requests"], &traffic["hits"], &traffic["failures"]),
         (&11.into(), &9.into(), &1.into())
     );
+    let day = traffic["day"].as_str().unwrap();
+    assert!(day.parse::<jiff::civil::Date>().is_ok(), "{day}");
     assert!(traffic["served"].as_u64().unwrap() >= 10 * size as u64);
     let fetched = report["egress"][0]["bytes"].as_u64().unwrap();
     assert!(
@@ -289,6 +291,13 @@ async fn a_report_says_what_was_served_fetched_and_saved_and_who_took_it() {
         (&pulls["pulls"][0]["who"], &pulls["pulls"][0]["times"]),
         (&"127.0.0.1".into(), &10.into())
     );
+    for time in [
+        &pulls["pulls"][0]["last_at"],
+        &report["largest"][0]["last_used"],
+    ] {
+        let time = time.as_str().unwrap();
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+    }
     let nobody = setup.run(&["who", "npm:left-pad@9.9.9"]).await;
     assert!(
         said(&nobody).contains("nobody has taken"),

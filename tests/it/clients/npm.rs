@@ -119,6 +119,31 @@ async fn npm_installs_again_without_fetching_and_without_an_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn npm_prints_which_rule_holds_the_version_that_it_cannot_find() {
+    let (upstream, _cdn) = registry().await;
+    let rule = "[[rule]]\nname = \"quarantine\"\naction = \"allow\"\npackages = [\"npm:left-pad@1.3.0\"]\nmin_age = \"20000d\"\n";
+    let larder = TestLarder::start_and(&upstream, rule).await;
+    let tool = Tool::new();
+    tool.write("package.json", r#"{"name":"app","version":"1.0.0"}"#);
+    let settings = npm_settings(&format!("{}/npm/public/", larder.url));
+    let variables: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    let output = tool
+        .run("npm", &["install", "left-pad@1.3.0"], &variables)
+        .await;
+    let said = said(&output);
+    assert!(
+        !output.status.success() && said.contains("ETARGET"),
+        "{said}"
+    );
+    let notice = "npm notice left-pad 1.3.0 is held back by rule \"quarantine\" (until 4 Oct 2074, 00:00 UTC); run \"larder who-decides npm:left-pad\"";
+    assert!(said.contains(notice), "{said}");
+    println!("{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pnpm_installs_again_without_fetching_and_without_an_upstream() {
     let client = Client {
         program: node(".bin", "pnpm").into(),

@@ -62,6 +62,24 @@ async fn run_leaves_the_lockfile_that_a_direct_install_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_says_which_versions_are_held_back() {
+    let upstream = registry().await;
+    let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:left-pad@>=1\"]\n";
+    let setup = Setup::new(&format!("{}{rule}", config(&upstream, IMPATIENT)));
+    let tool = Tool::new();
+    tool.write("package.json", MANIFEST);
+    let output = run(
+        &setup,
+        &tool,
+        &["npm", "install", "--no-fund", "--no-audit"],
+    )
+    .await;
+    assert!(!output.status.success());
+    let held = "larder: versions are held back: left-pad 1.3.0 is held back by rule \"bad\"";
+    assert!(said(&output).contains(held), "{}", said(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_counts_what_npm_asks_for_at_the_hosts_root() {
     // Without addresses in its lockfile, npm takes them from the packuments, keeps their path and
     // puts our host before it. The repository is not the first one.

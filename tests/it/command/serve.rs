@@ -63,6 +63,70 @@ async fn sigterm_drains_and_exits_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_since_the_start_is_told_on_demand_and_at_the_end() {
+    let upstream = registry().await;
+    let rule = "[[rule]]\nname = \"bad\"\naction = \"deny\"\npackages = [\"npm:once\"]\nreason = \"known bad\"\n";
+    let setup = Setup::new(&format!("{}{rule}", config(&upstream, IMPATIENT)));
+    let nobody = setup.run(&["report", "--since-start"]).await;
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        said(&nobody).contains("no Larder serves"),
+        "{}",
+        said(&nobody)
+    );
+    let mut served = setup.serve().await;
+    let get = async |path: &str| {
+        let reply = reqwest::get(format!("{}/npm/public/{path}", served.url)).await;
+        reply.unwrap().bytes().await.unwrap().len() as u64
+    };
+    let report = async || {
+        let output = setup.run(&["report", "--since-start", "--json"]).await;
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(report().await["requests"], 0);
+    let tarball = "left-pad/-/left-pad-1.3.0.tgz";
+    let size = get(tarball).await;
+    for _ in 0..3 {
+        get(tarball).await;
+    }
+    let refused = get("once/-/once-2.0.1.tgz").await;
+    let told = report().await;
+    assert_eq!((&told["requests"], &told["hits"]), (&5.into(), &3.into()));
+    assert_eq!(told["saved_bytes"], 3 * size);
+    assert_eq!(told["served_bytes"], 4 * size + refused);
+    assert!(told["fetched_bytes"].as_u64().unwrap() >= size, "{told}");
+    assert_eq!(
+        (&told["failures"], &told["refused_by_rules"]),
+        (&1.into(), &1.into())
+    );
+    assert!(
+        told["since"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .is_ok()
+    );
+    let first = "once is held back by rule \"bad\": known bad";
+    assert_eq!(told["first_failure"], first);
+    let text = said(&setup.run(&["report", "--since-start"]).await);
+    for part in [
+        "5 requests, 3 hits\n",
+        "hits saved",
+        "1 refused or failed, 1 of them by rules",
+        first,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    served.signal(rustix::process::Signal::TERM);
+    let rest = served.rest().await;
+    assert!(rest.contains("larder: 5 requests, 3 hits, "), "{rest}");
+    assert!(
+        rest.contains("1 refused or failed: once is held back by rule"),
+        "{rest}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sighup_reads_the_configuration_again_and_refuses_a_bad_one() {
     let upstream = registry().await;
     let text = config(&upstream, IMPATIENT);

@@ -115,6 +115,8 @@ fn stable_words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|token| !token.contains(|c: char| c.is_ascii_digit()))
         .flat_map(|token| token.split(|c: char| !c.is_ascii_alphabetic()))
         .filter(|word| word.len() > 3)
+        // One thing is counted in the singular.
+        .map(|word| word.strip_suffix('s').unwrap_or(word))
 }
 
 /// The ports that the pages name.

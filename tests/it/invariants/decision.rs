@@ -35,6 +35,52 @@ fn left_pad(upstream: &Upstream) {
 }
 
 #[tokio::test]
+async fn a_document_says_what_rules_hide_in_it_each_time_that_it_is_given() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start_and(
+        &upstream,
+        &RULES[..RULES.find("[[rule]]\nname = \"quar").unwrap()],
+    )
+    .await;
+    left_pad(&upstream);
+    publish(&upstream, "once", &[version("2.0.1", &[])]);
+    let notice =
+        "left-pad 1.0.0 is held back by rule \"bad\"; run \"larder who-decides npm:left-pad\"";
+    // Fetched, from the cache, and by the request's own bytes.
+    for _ in 0..4 {
+        let answer = larder.get("/npm/public/left-pad").await.expect(200);
+        assert_eq!(answer.header("npm-notice"), notice);
+        let etag = [("if-none-match", answer.header("etag"))];
+        let same = larder
+            .get_with("/npm/public/left-pad", &etag)
+            .await
+            .expect(304);
+        assert_eq!(same.header("npm-notice"), notice);
+        let other = larder.get("/npm/public/once").await.expect(200);
+        assert!(!other.headers.contains_key("npm-notice"));
+        // npm prints no notice of what it may put into its cache.
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(other.header("cache-control"), "no-cache");
+    }
+    let wheels: [(&str, &[&str]); 2] = [("1.0", &[]), ("1.1", &[])];
+    pypi::publish(&upstream, &upstream, "six", &wheels, true);
+    let said = "six 1.1 is held back by rule \"bad\"; run \"larder who-decides pypi:six\"";
+    let page = larder.get("/pypi/public/simple/six/").await.expect(200);
+    assert!(!page.headers.contains_key("npm-notice"));
+    assert!(
+        page.text().contains(&format!("<!-- {said} -->")),
+        "{}",
+        page.text()
+    );
+    let json = [("accept", "application/vnd.pypi.simple.v1+json")];
+    let page = larder
+        .get_with("/pypi/public/simple/six/", &json)
+        .await
+        .expect(200);
+    assert_eq!(page.json()["_larder-notice"], said);
+}
+
+#[tokio::test]
 async fn npm_hides_in_every_document_what_it_refuses_as_an_asset() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start_and(&upstream, RULES).await;

@@ -51,6 +51,64 @@ async fn stop(mut served: Served) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn own_packages_are_listed_and_cached_ones_behind_them_when_asked() {
+    let (upstream, setup) = setup().await;
+    crate::support::npm::publish(
+        &upstream,
+        "left-pad",
+        &[crate::support::npm::version("1.3.0", &[])],
+    );
+    let served = setup.serve().await;
+    assert_eq!(put(&served, "zebra", "1.0.0").await, 201);
+    let promoted = [
+        "copy",
+        "npm:zebra@1.0.0",
+        "--from",
+        "team",
+        "--to",
+        "release",
+    ];
+    larder(&setup, &promoted).await;
+    let (status, _) = get(&served, "/npm/release/left-pad/-/left-pad-1.3.0.tgz").await;
+    assert_eq!(status, 200);
+    let own = "npm:zebra  internal, 1 version, latest 1.0.0\n";
+    let cached = "npm:left-pad  cached, 1 version\n";
+    for (repository, more, said) in [
+        ("release", [].as_slice(), own.to_owned()),
+        ("release", &["--cached"], format!("{own}{cached}")),
+        ("release", &["--cached", "--limit", "1"], own.to_owned()),
+        (
+            "release",
+            &["--cached", "--after", "npm:zebra"],
+            cached.to_owned(),
+        ),
+        (
+            "release",
+            &["--cached", "--after", "npm:left-pad"],
+            "No packages.\n".to_owned(),
+        ),
+        ("public", &["--cached"], cached.to_owned()),
+        (
+            "public",
+            &[],
+            "No packages of its own; `larder list --cached` lists those that are cached.\n"
+                .to_owned(),
+        ),
+    ] {
+        let arguments = [["list", "--repository", repository].as_slice(), more].concat();
+        assert_eq!(larder(&setup, &arguments).await, said, "{more:?}");
+    }
+    let listed = larder(
+        &setup,
+        &["list", "--repository", "release", "--cached", "--json"],
+    )
+    .await;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["packages"][0]["package"], "npm:zebra");
+    assert_eq!(listed["cached"][0]["package"], "npm:left-pad");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_are_listed_copied_hidden_and_deleted_with_and_without_a_server() {
     let (_upstream, setup) = setup().await;
     let served = setup.serve().await;
