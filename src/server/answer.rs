@@ -14,7 +14,7 @@ use super::publish::Publishing;
 use super::read::AdmittedRead;
 use super::reply::{Answer, RequestHead};
 use super::request_body::unstalled;
-use super::route::{InRepository, Open, Route};
+use super::route::{InRepository, Open, Route, is_npm};
 use super::{api, exchange, health};
 use crate::Larder;
 use crate::access::{self, Caller, ClientInfo, Endpoints, Permissions, Within};
@@ -211,12 +211,10 @@ impl Place<'_> {
         let run = self
             .run
             .map_or_else(String::new, |run| format!("/-/run/{run}"));
-        let agent = asked.parts.headers.get(USER_AGENT);
         Address {
             base: format!("{root}{run}/{}/{}/", self.format, repository.name),
             // Under `larder run`, npm itself puts our host in the place of upstream's.
-            kept: self.run.is_some()
-                && agent.is_some_and(|agent| agent.as_bytes().starts_with(b"npm/")),
+            kept: self.run.is_some() && is_npm(&asked.parts.headers),
         }
     }
 }

@@ -16,7 +16,7 @@ use moka::sync::Cache;
 use super::account::{AnswerAccount, AnswerRecord};
 use super::host::Host;
 use super::reply::{Answer, Body};
-use super::route::Route;
+use super::route::{Route, is_npm};
 use crate::Larder;
 use crate::access::Principal;
 use crate::clock;
@@ -113,7 +113,7 @@ pub fn key(
             key.extend_from_slice(value.as_bytes());
         }
     }
-    key.push(0);
+    key.push(u8::from(is_npm(headers)));
     key.extend_from_slice(principal.arn().unwrap_or_default().as_bytes());
     (key.len() <= KEY_BYTES_MAX).then(|| key.into())
 }

@@ -76,6 +76,12 @@ impl<'a> RunTag<'a> {
     }
 }
 
+/// Whether npm itself asks: what other clients of its registry make of an answer is their own.
+pub fn is_npm(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"npm/"))
+}
+
 /// The methods of what can only be read.
 pub const READS: &str = "GET, HEAD";
 

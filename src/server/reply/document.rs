@@ -17,6 +17,7 @@ use crate::package::{Algorithm, BlobId, Digester, PackageId};
 use crate::problem::{Decider, Problem};
 use crate::repository::{Cached, DocumentBody, DocumentReply, Snapshot};
 use crate::server::response_cache::{HeldBytes, Replay};
+use crate::server::route::is_npm;
 use crate::store::Blob;
 use crate::task::Tasks;
 
@@ -89,8 +90,11 @@ pub fn document(
                 id.view.format().protocol().notice_header(),
             ) {
                 answer.header(HeaderName::from_static(name), notice);
-                // npm prints no notice of an answer that it may put into its cache.
-                cache_control = "no-store";
+                // npm prints no notice of an answer that it may put into its cache. Others, such as
+                // another Larder, may keep it.
+                if is_npm(head.headers) {
+                    cache_control = "no-store";
+                }
             }
             answer
         }

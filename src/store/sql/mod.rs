@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
-pub(super) use column::{Column, Count, Days, Field, Flag, Millis, Seconds};
+pub(super) use column::{Column, Count, Field, Flag, Millis, Seconds};
 
 use crate::problem::Problem;
 

@@ -50,6 +50,7 @@ async fn a_document_says_what_rules_hide_in_it_each_time_that_it_is_given() {
     for _ in 0..4 {
         let answer = larder.get("/npm/public/left-pad").await.expect(200);
         assert_eq!(answer.header("npm-notice"), notice);
+        assert_eq!(answer.header("cache-control"), "no-cache");
         let etag = [("if-none-match", answer.header("etag"))];
         let same = larder
             .get_with("/npm/public/left-pad", &etag)
@@ -58,7 +59,9 @@ async fn a_document_says_what_rules_hide_in_it_each_time_that_it_is_given() {
         assert_eq!(same.header("npm-notice"), notice);
         let other = larder.get("/npm/public/once").await.expect(200);
         assert!(!other.headers.contains_key("npm-notice"));
-        // npm prints no notice of what it may put into its cache.
+        // npm prints no notice of what it may put into its cache; others may keep it.
+        let npm = [("user-agent", "npm/11.0.0 node/v22.0.0 linux x64")];
+        let answer = larder.get_with("/npm/public/left-pad", &npm).await;
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(other.header("cache-control"), "no-cache");
     }
