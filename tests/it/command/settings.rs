@@ -210,6 +210,8 @@ async fn who_decides_of_a_name_tells_what_is_held_back_and_the_newest_that_is_se
         "npm:lib 1.2.0 is held back by rule \"bad\"",
         "npm:lib 1.1.0 is held back by rule \"bad\"",
         "npm:lib 1.0.0 is served",
+        // Clients choose a prerelease last, and a notice may speak of it.
+        "npm:lib 2.0.0-rc.1 is held back by rule \"bad\"",
     ];
     for is_served in [false, true] {
         let _served = if is_served {
