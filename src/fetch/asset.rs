@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
+use url::Url;
 
 use super::document::media_type;
 use super::outcome::Outcome;
@@ -18,6 +19,7 @@ use super::store_problem;
 use crate::clock;
 use crate::config;
 use crate::connection::{Connection, Error, Opened, UpstreamRequest};
+use crate::format::ArrivingDocument;
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Expected, PackageId, Promise, UpstreamUrl,
 };
@@ -25,7 +27,7 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
     self, Arrival, Arrivals, Blob, DownloadHead, DownloadProgress, Incoming, Keeping, Leader,
-    NotKept, Phase, Store,
+    NotKept, Phase, Store, Verified,
 };
 use crate::task::Tasks;
 
@@ -275,6 +277,9 @@ impl AssetFetcher {
             }
             ending(error, wanted)
         })?;
+        if expected.is_empty() && head.media_type == "text/html" {
+            self.refuse_page(wanted, &verified).await.map_err(failed)?;
+        }
         let row = AssetRow {
             version: wanted.facts.version.to_string(),
             blob: verified.digests().blob,
@@ -321,6 +326,26 @@ impl AssetFetcher {
                 warn!(%error, package, version, "Recording the event of a pulled version failed; no target is told");
             }
         });
+    }
+
+    /// Refuses a web page in the place of a file for which no digest is promised: what gateways and
+    /// login servers send would else be that file for good.
+    async fn refuse_page(&self, wanted: &WantedAsset, verified: &Verified) -> Result<(), Error> {
+        let protocol = wanted.connection.format.protocol();
+        let key = format!("asset:{}", wanted.key.asset);
+        let (url, mut reader) = (Url::clone(&wanted.url), verified.reader());
+        let recognising = self.tasks.spawn_blocking(move || {
+            protocol.recognise(&mut ArrivingDocument {
+                key: &key,
+                media_type: "text/html",
+                url: &url,
+                reader: &mut reader,
+            })
+        });
+        match recognising.await {
+            Ok(Err(error)) => Err(Error::NoDocument(error.to_string())),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn ask_for(&self, wanted: &WantedAsset, headers: HeaderMap) -> UpstreamRequest {

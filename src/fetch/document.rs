@@ -6,31 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use moka::sync::Cache;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::warn;
 use url::Url;
 
+use super::intake::Taking;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
-use super::{Fetcher, ResourceKey, store_problem};
+use super::{Fetcher, ResourceKey};
 use crate::clock;
 use crate::config;
 use crate::connection::{Connection, Error, Opened, UpstreamRequest};
-use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
-use crate::problem::{Decider, Kind, Problem};
+use crate::package::{Promise, UpstreamUrl};
+use crate::problem::Problem;
 use crate::store::catalog::DocumentRow;
-use crate::store::{self, Blob, Keeping, Store};
+use crate::store::{Blob, Store};
 use crate::task::{Flights, Tasks};
+use crate::telemetry::Metrics;
 
 /// A document of this age is fetched again in full, without `If-None-Match`: a registry that wrongly
 /// answers 304 for ever would otherwise hide all new versions.
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
 /// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
-/// While the disk is full, documents up to this size are passed on from memory.
-const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Documents of which an event was told lately, and for how long it is not told again.
+const TOLD_MAX: u64 = 4096;
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How fresh a document has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,26 +128,33 @@ pub struct Sought<'a> {
 }
 
 /// One resource to bring up to date.
-struct Job {
-    connection: Arc<Connection>,
-    key: ResourceKey,
+pub(super) struct Job {
+    pub connection: Arc<Connection>,
+    pub key: ResourceKey,
     url: UpstreamUrl,
     accept: &'static str,
-    promises: Vec<Promise>,
-    what: String,
+    pub promises: Vec<Promise>,
+    pub what: String,
+    pub started: Instant,
 }
 
 /// Fetches documents, each once however many want it.
 pub struct DocumentFetcher {
-    store: Arc<Store>,
-    config: config::Fetch,
+    pub(super) store: Arc<Store>,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) config: config::Fetch,
+    /// The domain's name, as events have it.
+    pub(super) domain: String,
     /// For how long a document is fresh where upstream sends no `Cache-Control`.
     pub(super) fresh_for: Duration,
-    promises: PromiseReader,
+    pub(super) promises: PromiseReader,
     known: Cache<ResourceKey, Arc<KnownDocument>>,
     /// Resources to which upstream answered 404 lately.
-    absent: Cache<ResourceKey, ()>,
+    pub(super) absent: Cache<ResourceKey, ()>,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
+    /// Events that were told lately.
+    pub(super) told: Cache<(&'static str, ResourceKey), ()>,
 }
 
 impl DocumentFetcher {
@@ -152,12 +163,16 @@ impl DocumentFetcher {
         store: &Arc<Store>,
         config: &config::Config,
         tasks: &Tasks,
+        metrics: &Arc<Metrics>,
         promises: &PromiseReader,
         rows_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::clone(store),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(metrics),
             config: config.fetch.clone(),
+            domain: config.domain.name.clone(),
             fresh_for: config.cache.fresh_for,
             promises: promises.clone(),
             known: Cache::builder()
@@ -169,6 +184,10 @@ impl DocumentFetcher {
                 .time_to_live(config.cache.absent_for)
                 .build(),
             flights: Flights::new(tasks.clone()),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_AGAIN_AFTER)
+                .build(),
         })
     }
 
@@ -212,6 +231,7 @@ impl DocumentFetcher {
             accept: sought.accept,
             promises: sought.promises,
             what: what.to_owned(),
+            started: Instant::now(),
         };
         let fetcher = Arc::clone(self);
         let mut leads = false;
@@ -305,7 +325,6 @@ impl DocumentFetcher {
         job: Job,
         known: Option<Arc<Document>>,
     ) -> Result<Arc<Document>, Problem> {
-        let started = tokio::time::Instant::now();
         // Another fetch may have ended between the look-up above and the start of this one.
         if known.is_none()
             && self.known.contains_key(&job.key)
@@ -321,7 +340,7 @@ impl DocumentFetcher {
                 Some(known) => return self.revalidated(&job, &known, &opened).await,
                 None => Error::Broken { status: 304 },
             },
-            Ok(opened) => match self.take(&job, opened, started).await {
+            Ok(opened) => match self.take(&job, opened, known.as_deref()).await {
                 Ok(document) => return Ok(document),
                 Err(Taking::Failed(error)) => error,
                 Err(Taking::Refused(problem)) => {
@@ -387,116 +406,12 @@ impl DocumentFetcher {
         }))
     }
 
-    /// Takes a new body into the store, or into memory where the store has no room.
-    async fn take(
+    pub(super) async fn remember(
         &self,
-        job: &Job,
-        mut opened: Opened,
-        started: tokio::time::Instant,
-    ) -> Result<Arc<Document>, Taking> {
-        let validity = self.validity(&job.connection, &opened, None);
-        let max = self.config.document_bytes_max;
-        if let Some(length) = opened.length().filter(|length| *length > max) {
-            return Err(too_large(job, length, max));
-        }
-        let media_type = media_type(&opened.headers);
-        let (etag, last_modified) = (opened.header(ETAG), opened.header(LAST_MODIFIED));
-        let url = opened.url.clone();
-        let algorithms: Vec<_> = job
-            .promises
-            .iter()
-            .filter_map(|promise| promise.algorithm)
-            .collect();
-        let content = match self
-            .store
-            .incoming(opened.length(), &algorithms, Keeping::Cached)
-            .await
-        {
-            Ok(mut incoming) => {
-                while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
-                    let length = incoming.sent() + piece.len() as u64;
-                    if length > max {
-                        return Err(too_large(job, length, max));
-                    }
-                    incoming
-                        .write(piece)
-                        .await
-                        .map_err(|error| taking(error, &job.what))?;
-                }
-                drop(opened);
-                let expected = self.promised_of(job).await.map_err(Taking::Failed)?;
-                let verified = incoming.verify(&expected).await.map_err(|error| {
-                    if error.is_unverified() {
-                        self.promises
-                            .note_broken(&job.connection, &job.what, &error);
-                    }
-                    taking(error, &job.what)
-                })?;
-                DocumentContent::Stored(
-                    verified
-                        .keep(Keeping::Cached)
-                        .await
-                        .map_err(|error| taking(error, &job.what))?,
-                )
-            }
-            Err(store::Error::NotKept(why)) => {
-                info!(document = %job.key.key, why = why.as_str(), "A document was not stored; it is passed on from memory");
-                DocumentContent::Passing(
-                    opened
-                        .body(max.min(UNKEPT_BYTES_MAX))
-                        .await
-                        .map_err(Taking::Failed)?,
-                )
-            }
-            Err(error) => return Err(taking(error, &job.what)),
-        };
-        let now = clock::unix_now();
-        let (blob, size) = match &content {
-            DocumentContent::Stored(blob) => (blob.id(), blob.size()),
-            DocumentContent::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
-        };
-        let document = Arc::new(Document {
-            row: DocumentRow {
-                blob,
-                size,
-                url: url.to_string(),
-                media_type,
-                etag,
-                last_modified,
-                policy: validity.policy,
-                fetched_at: now,
-                checked_at: now,
-                fresh_until: now.saturating_add(seconds(validity.fresh_for)),
-                stale_for: seconds(validity.stale_for),
-                fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-            },
-            content,
-            outcome: Outcome::Hit,
-            url,
-            still_current: StillCurrent::default(),
-        });
-        if matches!(document.content, DocumentContent::Stored(_)) {
-            self.remember(&job.connection, &job.key, &document).await;
-        }
-        self.absent.invalidate(&job.key);
-        Ok(Arc::new(Document {
-            outcome: Outcome::Miss,
-            ..document.as_ref().clone()
-        }))
-    }
-
-    async fn promised_of(&self, job: &Job) -> Result<Expected, Error> {
-        if job.promises.is_empty() {
-            return Ok(Expected::none());
-        }
-        let located = job.promises.iter().filter_map(|promise| {
-            let url = job.connection.locate(&promise.location)?;
-            Some((promise.clone(), url))
-        });
-        self.promises.read(&job.connection, located.collect()).await
-    }
-
-    async fn remember(&self, connection: &Connection, key: &ResourceKey, document: &Arc<Document>) {
+        connection: &Connection,
+        key: &ResourceKey,
+        document: &Arc<Document>,
+    ) {
         let package = connection.format.protocol().package_of(&key.key);
         if let Err(error) = self
             .store
@@ -540,42 +455,6 @@ impl DocumentFetcher {
     }
 }
 
-/// Why a body was not stored.
-enum Taking {
-    Failed(Error),
-    Refused(Problem),
-}
-
-fn taking(error: store::Error, what: &str) -> Taking {
-    match error {
-        store::Error::Unverified { .. } => Taking::Refused(
-            Problem::new(
-                Kind::Unverified,
-                Decider::Larder,
-                format!("{what} is not what its registry promised"),
-            )
-            .advice("try again; if it stays so, the registry is to blame")
-            .caused_by(error),
-        ),
-        store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
-        error => Taking::Refused(store_problem(error, what)),
-    }
-}
-
-fn too_large(job: &Job, length: u64, max: u64) -> Taking {
-    Taking::Refused(
-        Problem::new(
-            Kind::Upstream,
-            Decider::Larder,
-            format!(
-                "{} has {length} bytes, more than document_bytes_max, {max}",
-                job.what
-            ),
-        )
-        .advice("raise `fetch.document_bytes_max`"),
-    )
-}
-
 fn stale(known: &Document) -> Arc<Document> {
     Arc::new(Document {
         outcome: Outcome::Stale,
@@ -610,6 +489,6 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-fn seconds(duration: Duration) -> i64 {
+pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4)
 }

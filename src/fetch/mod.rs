@@ -3,6 +3,7 @@
 mod asset;
 mod document;
 mod freshness;
+mod intake;
 mod outcome;
 mod pass;
 mod promise;
@@ -57,7 +58,7 @@ impl Fetcher {
         Arc::new(Self {
             store: Arc::clone(store),
             tasks: tasks.clone(),
-            documents: DocumentFetcher::new(store, config, tasks, &promises, rows_max),
+            documents: DocumentFetcher::new(store, config, tasks, metrics, &promises, rows_max),
             assets: AssetFetcher::new(store, config, tasks, &promises, &stocks, rows_max),
             promises,
             stocks,

@@ -167,4 +167,8 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("kept blobs", include_str!("migrations/0005_kept_blobs.sql")),
     ("air gap", include_str!("migrations/0006_air_gap.sql")),
+    (
+        "versions of documents",
+        include_str!("migrations/0007_versions_of_documents.sql"),
+    ),
 ];

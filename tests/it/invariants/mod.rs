@@ -7,6 +7,7 @@ mod decision;
 mod leaks;
 mod one_fetch;
 mod outage;
+mod recognised;
 mod rewriting;
 mod sources;
 mod verified;
