@@ -1,4 +1,4 @@
-//! What registries do not have. A real 404 is a fact like a document: fresh for a while, and given
+//! Absences: resources that registries do not have. A real 404 is a fact like a document: fresh for a while, and given
 //! again while the registry is away (RFC 9111 §4.2.4).
 
 use std::sync::Arc;
@@ -78,6 +78,13 @@ impl Absences {
     pub fn forget(&self, key: &ResourceKey) {
         self.known.invalidate(key);
         self.store.absences().forget(&key.connection, &key.key);
+    }
+
+    /// Forgets an absence, where there is one.
+    pub async fn forget_if_known(&self, key: &ResourceKey) {
+        if self.checked_at(key).await.is_some() {
+            self.forget(key);
+        }
     }
 
     /// Forgets in memory what the connection did not have.

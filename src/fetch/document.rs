@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 use url::Url;
 
+use super::absence::Absences;
 use super::intake::Taking;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
@@ -30,6 +31,9 @@ use crate::telemetry::Metrics;
 /// A document of this age is fetched again in full, without `If-None-Match`: a registry that wrongly
 /// answers 304 for ever would otherwise hide all new versions.
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
+/// How long a question that cannot be answered from here waits before it is asked again, or for a
+/// registry that throttles.
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
 /// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
 /// Documents of which an event was told lately, and for how long it is not told again.
@@ -136,6 +140,16 @@ pub(super) struct Job {
     pub promises: Vec<Promise>,
     pub what: String,
     pub started: Instant,
+    pub kept: Kept,
+}
+
+/// The part of a resource that may be given while upstream is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Document,
+    /// Upstream said that it does not have it, later than it gave what may be stored.
+    Absence,
+    Nothing,
 }
 
 /// Fetches documents, each once however many want it.
@@ -150,8 +164,7 @@ pub struct DocumentFetcher {
     pub(super) fresh_for: Duration,
     pub(super) promises: PromiseReader,
     known: Cache<ResourceKey, Arc<KnownDocument>>,
-    /// Resources to which upstream answered 404 lately.
-    pub(super) absent: Cache<ResourceKey, ()>,
+    pub(super) absences: Absences,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
     /// Events that were told lately.
     pub(super) told: Cache<(&'static str, ResourceKey), ()>,
@@ -165,6 +178,7 @@ impl DocumentFetcher {
         tasks: &Tasks,
         metrics: &Arc<Metrics>,
         promises: &PromiseReader,
+        absences: &Absences,
         rows_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -179,10 +193,7 @@ impl DocumentFetcher {
                 .max_capacity(rows_max)
                 .eviction_listener(|_, known: Arc<KnownDocument>, _| known.still_current.end())
                 .build(),
-            absent: Cache::builder()
-                .max_capacity(rows_max)
-                .time_to_live(config.cache.absent_for)
-                .build(),
+            absences: absences.clone(),
             flights: Flights::new(tasks.clone()),
             told: Cache::builder()
                 .max_capacity(TOLD_MAX)
@@ -206,8 +217,10 @@ impl DocumentFetcher {
             key: sought.key.into(),
         };
         let what = sought.what;
-        if self.absent.get(&key).is_some() && sought.freshen == Freshen::AsCached {
-            return Err(Error::Absent.problem(&connection.name, what));
+        if sought.freshen == Freshen::AsCached
+            && let Some(problem) = self.absences.fresh(&key)
+        {
+            return Err(problem);
         }
         let known = self.find(&key).await?;
         let now = clock::unix_now();
@@ -224,6 +237,7 @@ impl DocumentFetcher {
             .as_ref()
             .filter(|known| sought.freshen == Freshen::AsCached && known.may_be_served(now))
             .cloned();
+        let kept = self.kept(&key, known.as_deref()).await;
         let job = Job {
             connection: Arc::clone(connection),
             key: key.clone(),
@@ -232,8 +246,29 @@ impl DocumentFetcher {
             promises: sought.promises,
             what: what.to_owned(),
             started: Instant::now(),
+            kept,
+        };
+        let is_question = connection.format.protocol().is_question(sought.key);
+        let silent = || Error::TimedOut.problem(&connection.name, what);
+        // This is given where upstream does not answer in time.
+        let given = match (kept, &known) {
+            (Kept::Document, Some(known)) => Some(Ok(stale(known))),
+            (Kept::Absence, _) => Some(Err(silent().absent_before())),
+            _ => None,
         };
         let fetcher = Arc::clone(self);
+        // A question that cannot be answered from here is not waited for either.
+        let known_silence = given.clone().or_else(|| is_question.then(|| Err(silent())));
+        if let (Some(given), true) = (known_silence, connection.is_silent()) {
+            if let Some(probe) = connection.probe() {
+                // Nobody waits for it.
+                drop(self.flights.join(&key, || async move {
+                    let _probe = probe;
+                    fetcher.update(job, known).await
+                }));
+            }
+            return given;
+        }
         let mut leads = false;
         let flight = self.flights.join(&key, || {
             leads = true;
@@ -245,7 +280,26 @@ impl DocumentFetcher {
                 ..known.as_ref().clone()
             }));
         }
-        let document = flight.await.unwrap_or_else(|| {
+        let landed = match given {
+            None if !is_question => flight.await,
+            None => {
+                let timeout = self.config.question_timeout;
+                let landed = tokio::time::timeout(timeout, flight).await;
+                landed.map_err(|_| {
+                    connection.note_silence();
+                    silent()
+                })?
+            }
+            // The fetch goes on, and is what finds out whether upstream is back.
+            Some(given) => match tokio::time::timeout(self.config.stale_after, flight).await {
+                Ok(landed) => landed,
+                Err(_) => {
+                    connection.note_silence();
+                    return given;
+                }
+            },
+        };
+        let document = landed.unwrap_or_else(|| {
             Err(Problem::internal(
                 format!("fetching {what} failed"),
                 "the task panicked",
@@ -344,12 +398,16 @@ impl DocumentFetcher {
                 Ok(document) => return Ok(document),
                 Err(Taking::Failed(error)) => error,
                 Err(Taking::Refused(problem)) => {
+                    let known = known.filter(|_| job.kept == Kept::Document);
                     return known.map_or(Err(problem), |known| Ok(stale(&known)));
                 }
             },
             Err(error) => error,
         };
-        if let (true, Some(known)) = (error.is_outage(), &known) {
+        if matches!(error, Error::TimedOut) && job.kept != Kept::Nothing {
+            job.connection.note_silence();
+        }
+        if let (true, Kept::Document, Some(known)) = (error.is_outage(), job.kept, &known) {
             warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` failed; a stale document is served");
             // Requests within the next second get the stale document at once, instead of waiting for
             // the same failure.
@@ -359,24 +417,40 @@ impl DocumentFetcher {
             self.note(&job.key, &rested);
             return Ok(rested);
         }
+        let problem = error.problem(name, &job.what);
         if matches!(error, Error::Absent) {
-            self.absent.insert(job.key.clone(), ());
+            self.absences.note(&job.key, &problem);
         }
-        Err(error.problem(name, &job.what))
+        if error.is_outage() && job.kept == Kept::Absence {
+            return Err(problem.absent_before());
+        }
+        Err(problem)
+    }
+
+    /// Decides what may be given of the resource while upstream is away.
+    async fn kept(&self, key: &ResourceKey, known: Option<&Document>) -> Kept {
+        let absent_at = self.absences.checked_at(key).await;
+        match (known, absent_at) {
+            (Some(known), Some(absent_at)) if absent_at > known.row.checked_at => Kept::Absence,
+            (Some(_), _) => Kept::Document,
+            (None, Some(_)) => Kept::Absence,
+            (None, None) => Kept::Nothing,
+        }
     }
 
     async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
         let mut ask = UpstreamRequest::get(job.url.clone(), job.accept, self.config.patience);
-        let Some(known) = known else {
-            return job.connection.ask(&ask).await;
-        };
-        if clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS {
+        if let Some(known) = known
+            && clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS
+        {
             ask.headers = validators(&known.row);
         }
-        ask.patience = self.config.stale_after;
-        tokio::time::timeout(self.config.stale_after, job.connection.ask(&ask))
-            .await
-            .unwrap_or(Err(Error::TimedOut))
+        if job.kept != Kept::Nothing {
+            ask.patience = self.config.stale_after;
+        } else if job.connection.format.protocol().is_question(&job.key.key) {
+            ask.patience = QUESTION_PATIENCE;
+        }
+        job.connection.ask(&ask).await
     }
 
     async fn revalidated(
@@ -444,15 +518,6 @@ impl DocumentFetcher {
             }
         }
     }
-
-    /// Forgets the connection's recent 404s.
-    pub(super) fn forget_absent(&self, connection: &str) {
-        for (key, ()) in &self.absent {
-            if *key.connection == *connection {
-                self.absent.invalidate(key.as_ref());
-            }
-        }
-    }
 }
 
 fn stale(known: &Document) -> Arc<Document> {
@@ -479,7 +544,7 @@ fn validators(row: &DocumentRow) -> HeaderMap {
 }
 
 /// The media type without its parameters, lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> String {
+pub fn media_type(headers: &HeaderMap) -> String {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

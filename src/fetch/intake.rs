@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::document::{
-    Document, DocumentContent, DocumentFetcher, Job, StillCurrent, media_type, seconds,
+    Document, DocumentContent, DocumentFetcher, Job, Kept, StillCurrent, media_type, seconds,
 };
 use super::outcome::Outcome;
 use super::store_problem;
@@ -30,7 +30,7 @@ pub(super) enum Taking {
     Refused(Problem),
 }
 
-/// What a body is said to be by its registry's answer.
+/// The type and address of a body, by its registry's answer.
 struct Told<'a> {
     media_type: &'a str,
     url: &'a url::Url,
@@ -145,7 +145,9 @@ impl DocumentFetcher {
         if matches!(document.content, DocumentContent::Stored(_)) {
             self.remember(&job.connection, &job.key, &document).await;
         }
-        self.absent.invalidate(&job.key);
+        if job.kept == Kept::Absence {
+            self.absences.forget(&job.key);
+        }
         Ok(Arc::new(Document {
             outcome: Outcome::Miss,
             ..document.as_ref().clone()
@@ -252,7 +254,7 @@ impl DocumentFetcher {
     }
 }
 
-/// What came, in words.
+/// Describes an answer that is no document.
 fn no_document(media_type: &str, size: u64, error: &FormatError) -> Error {
     let media_type = match media_type {
         "" => "no media type".to_owned(),

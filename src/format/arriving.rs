@@ -32,7 +32,7 @@ pub struct ArrivingDocument<'a> {
     pub reader: &'a mut dyn Read,
 }
 
-/// What a document was recognised as.
+/// The kind that a document was recognised as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognised {
     /// The list of a package's versions or files, with how many there are.
@@ -126,7 +126,7 @@ impl Outline {
     }
 }
 
-/// What a member is, as far as its kind shows it.
+/// A member, as far as its kind shows it.
 pub(crate) enum Shape {
     Object(Names),
     /// How many elements it has.
@@ -239,7 +239,7 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// What a failed reading says, where it was the disk and not the document.
+/// Whether a reading failed because of the disk and not of the document.
 #[must_use]
 pub fn is_of_disk(error: &FormatError) -> bool {
     match error {

@@ -164,6 +164,10 @@ impl Documents for Generic {
         arriving.file()
     }
 
+    fn is_question(&self, _key: &str) -> bool {
+        false
+    }
+
     fn is_promise(&self, _document: &DocumentId) -> bool {
         false
     }

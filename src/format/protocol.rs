@@ -157,6 +157,11 @@ pub trait Documents {
     /// Where it is not: a login page, an error told with status 200, another package's document.
     fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError>;
 
+    /// Whether the resource of this key is a question rather than a document of a package: a search,
+    /// a version's attestations. Clients ask it beside their work, so it is answered soon or not at
+    /// all.
+    fn is_question(&self, key: &str) -> bool;
+
     /// Whether the document is a promise about all packages of its source (that all are signed, for
     /// instance), which holds for a repository only if it holds for each of its sources.
     fn is_promise(&self, document: &DocumentId) -> bool;

@@ -165,6 +165,10 @@ impl Documents for Maven {
         recognise::recognise(arriving)
     }
 
+    fn is_question(&self, _key: &str) -> bool {
+        false
+    }
+
     fn is_promise(&self, _document: &DocumentId) -> bool {
         false
     }

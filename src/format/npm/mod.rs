@@ -208,6 +208,12 @@ impl Documents for Npm {
         recognise::recognise(arriving)
     }
 
+    fn is_question(&self, key: &str) -> bool {
+        ["search:", "attestations:", "keys"]
+            .iter()
+            .any(|it| key.starts_with(it))
+    }
+
     fn is_promise(&self, document: &DocumentId) -> bool {
         matches!(document.view, super::View::Npm(NpmView::Keys))
     }

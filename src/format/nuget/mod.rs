@@ -299,6 +299,18 @@ impl Documents for Nuget {
         recognise::recognise(arriving)
     }
 
+    fn is_question(&self, key: &str) -> bool {
+        let kind = key.split(':').next().unwrap_or_default();
+        let kinds = [
+            "query",
+            "autocomplete",
+            "vulnerabilities",
+            "signatures",
+            "service-index",
+        ];
+        kinds.contains(&kind)
+    }
+
     fn is_promise(&self, document: &DocumentId) -> bool {
         matches!(document.view, super::View::Nuget(NugetView::Signatures))
     }

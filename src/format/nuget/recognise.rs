@@ -99,13 +99,14 @@ fn elsewhere(bytes: &[u8]) -> Result<Recognised, FormatError> {
     }
     let object = root.object()?;
     let has_value = |value: &Node<'_>| value.is_object() || value.is_array();
+    let identifies = |name: &str| name.starts_with('@') || name.eq_ignore_ascii_case("id");
     let members = object.members();
     if members.is_empty() {
         return Ok(Recognised::Other);
     }
     if members
         .iter()
-        .any(|it| it.name.starts_with('@') || has_value(&it.value))
+        .any(|it| identifies(&it.name) || has_value(&it.value))
     {
         return Ok(Recognised::Other);
     }
@@ -147,7 +148,7 @@ mod tests {
             ("signatures", r#"{"allRepositorySigned":true}"#, u64::MAX),
             (
                 "elsewhere:https://up.example/x",
-                r#"{"@id":"x","id":"a"}"#,
+                r#"{"id":"a","version":"1.0.0"}"#,
                 u64::MAX,
             ),
             (

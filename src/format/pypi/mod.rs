@@ -196,6 +196,11 @@ impl Documents for Pypi {
         recognise::recognise(arriving)
     }
 
+    fn is_question(&self, key: &str) -> bool {
+        // Provenance is the one file of PyPI that is read as a document.
+        key.starts_with("asset:")
+    }
+
     fn is_promise(&self, _document: &DocumentId) -> bool {
         false
     }

@@ -80,7 +80,7 @@ fn json_page(
     }
 }
 
-/// What a page of HTML shows of what it is.
+/// The signs by which a page of HTML shows its kind.
 #[derive(Default)]
 struct Signs {
     /// Links to files of the project.

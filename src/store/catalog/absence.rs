@@ -21,7 +21,7 @@ struct Missing {
     key: Box<str>,
 }
 
-/// What is known of a resource's absence.
+/// The last word on a resource's absence.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     /// Seconds since 1970.
@@ -30,12 +30,12 @@ enum Known {
 }
 
 /// Absences on their way to the catalog.
-pub struct Absences {
+pub struct AbsenceNotes {
     rows: AbsenceRows,
     notes: Arc<Notes<Missing, Known>>,
 }
 
-impl Absences {
+impl AbsenceNotes {
     pub(in crate::store) fn start(rows: AbsenceRows, tasks: &Tasks) -> Self {
         let writer = rows.clone();
         let write = move |batch| {

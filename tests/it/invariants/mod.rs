@@ -1,6 +1,7 @@
 //! A file per invariant of the design.
 
 mod ahead;
+mod away;
 mod base;
 mod bounded;
 mod decision;
