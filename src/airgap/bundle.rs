@@ -292,6 +292,7 @@ impl BundleDocument {
             fresh_until: self.fresh_until.as_second(),
             stale_for: self.stale_for,
             fetch_ms: self.fetch_ms,
+            versions: None,
         })
     }
 }

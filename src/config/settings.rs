@@ -143,6 +143,8 @@ pub struct Cache {
     pub facts_memory: u64,
     /// For how long a real 404 is remembered.
     pub absent_for: Duration,
+    /// Real 404s that are remembered for when their registry is away.
+    pub absences_max: usize,
     /// Freshness of documents whose upstream says nothing.
     pub fresh_for: Duration,
 }
@@ -169,6 +171,11 @@ pub struct Fetch {
     pub pieces_ahead_max: usize,
     /// Documents rendered at once.
     pub renders_max: usize,
+    /// Publish dates of versions that one request asks a registry for, where no document has them.
+    pub dates_max: usize,
+    /// How long a registry may take to answer what is no document or file of a package: a search, an
+    /// audit, a version's attestations.
+    pub question_timeout: Duration,
 }
 
 /// Going ahead of the client.
@@ -464,6 +471,7 @@ impl Cache {
             absent_for: section
                 .take("absent_for")
                 .unwrap_or(Duration::from_secs(30)),
+            absences_max: section.take("absences_max").unwrap_or(100_000),
             fresh_for: section
                 .take("fresh_for")
                 .unwrap_or(Duration::from_secs(300)),
@@ -505,6 +513,8 @@ impl Fetch {
                 .map_or(256 * MIB, |bytes| bytes.0),
             pieces_ahead_max: at_least_one(&section, "pieces_ahead_max", 16),
             renders_max: at_least_one(&section, "renders_max", 4),
+            dates_max: at_least_one(&section, "dates_max", 1000),
+            question_timeout: span(&section, "question_timeout", Duration::from_secs(8)),
         };
         section.finish();
         fetch

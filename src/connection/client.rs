@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::BackoffBuilder as _;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use url::Url;
@@ -18,6 +18,8 @@ use super::credential::Credential;
 use super::error::{Error, transport};
 use super::forward::{Forwarder, forwarder};
 use super::reach::Reach;
+use super::request::{Refusals, UpstreamRequest};
+use super::silence::{Probe, Silence};
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
@@ -37,36 +39,6 @@ const THROTTLED_MIN: Duration = Duration::from_millis(10);
 /// Another Larder's sign that it was not our credential that failed: somebody decided.
 pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
 
-/// One request.
-#[derive(Clone, Debug)]
-pub struct UpstreamRequest {
-    pub method: Method,
-    pub url: UpstreamUrl,
-    pub accept: &'static str,
-    /// Validators, ranges.
-    pub headers: HeaderMap,
-    /// Bytes as they are, without a content coding: what digests are promised of.
-    pub identity: bool,
-    pub body: Option<(&'static str, Bytes)>,
-    /// How long waiting and trying again may take.
-    pub patience: Duration,
-}
-
-impl UpstreamRequest {
-    #[must_use]
-    pub fn get(url: UpstreamUrl, accept: &'static str, patience: Duration) -> Self {
-        Self {
-            method: Method::GET,
-            url,
-            accept,
-            headers: HeaderMap::new(),
-            identity: false,
-            body: None,
-            patience,
-        }
-    }
-}
-
 /// An answer whose body is still to come. It holds its place among the requests under way.
 pub struct Opened {
     pub status: StatusCode,
@@ -80,6 +52,8 @@ pub struct Opened {
     ahead: Option<Bytes>,
     metrics: Arc<Metrics>,
     egress: Arc<Egress>,
+    /// The registry's, where the answer is its own.
+    silence: Option<Arc<Silence>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -100,6 +74,8 @@ impl Opened {
         if let Some(piece) = &piece {
             self.metrics.fetched_bytes.inc_by(piece.len() as u64);
             self.egress.add(piece.len() as u64);
+        } else if let Some(silence) = &self.silence {
+            silence.end();
         }
         Ok(piece)
     }
@@ -228,6 +204,7 @@ pub struct Connection {
     loop_id: LoopId,
     /// Breaker and throttle of the registry itself.
     health: Arc<Health>,
+    silence: Arc<Silence>,
     /// Breakers and throttles of other hosts that documents and redirects lead to, by scheme, host
     /// and port.
     others: moka::sync::Cache<String, Arc<Health>>,
@@ -286,6 +263,7 @@ impl Connection {
             publish_reach: Reach::to_publish(config),
             loop_id: loop_id.clone(),
             health: Arc::new(Health::new(fetch.failures_max, fetch.rest, Host::Registry)),
+            silence: Arc::new(Silence::new(&config.name)),
             others: moka::sync::Cache::new(OTHER_HOSTS_MAX),
             failures_max: fetch.failures_max,
             rest: fetch.rest,
@@ -308,7 +286,27 @@ impl Connection {
     /// Whether upstream throttles or fails at the moment. Prefetching pauses then.
     #[must_use]
     pub fn has_trouble(&self) -> bool {
-        self.health.throttle.until().is_some() || self.health.breaker.has_failures()
+        self.is_silent()
+            || self.health.throttle.until().is_some()
+            || self.health.breaker.has_failures()
+    }
+
+    /// Whether the registry was lately waited for in vain.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.silence.is_on()
+    }
+
+    /// Notes that the registry was waited for in vain.
+    pub fn note_silence(&self) {
+        self.silence.begin();
+    }
+
+    /// The place of the one request that asks whether a silent registry is back; `None` where one is
+    /// under way.
+    #[must_use]
+    pub fn probe(&self) -> Option<Probe> {
+        self.silence.probe()
     }
 
     /// Sends the request; waits and retries until the request's patience ends.
@@ -397,13 +395,25 @@ impl Connection {
                 }
                 Err(Error::Throttled { retry_after }) => health.throttle.hold(*retry_after),
                 _ => {
+                    // A body is still to come where there is one; its end says that it came.
+                    let is_whole = match &answer {
+                        Ok(opened) => opened.status == StatusCode::NOT_MODIFIED,
+                        Err(_) => true,
+                    };
+                    if is_whole && health.host == Host::Registry {
+                        self.silence.end();
+                    }
                     if health.breaker.succeeded() && health.host == Host::Registry {
                         self.tell(None);
                     }
                 }
             }
         }
-        let outcome = answer.as_ref().err().map_or("found", Error::as_str);
+        let outcome = match &answer {
+            Ok(opened) if opened.status.is_client_error() => "refused",
+            Ok(_) => "found",
+            Err(error) => error.as_str(),
+        };
         self.metrics
             .fetches
             .get_or_create(&FetchLabels {
@@ -606,6 +616,7 @@ impl Connection {
         match status.as_u16() {
             200 | 206 | 304 => {}
             201..=299 if ask.body.is_some() => {}
+            404 | 410 if ask.refusals == Refusals::Answer => {}
             404 => return Err(Error::Absent),
             410 => return Err(Error::Gone),
             401 | 403 | 407 | 451 => {
@@ -624,10 +635,13 @@ impl Connection {
                 });
             }
             508 => return Err(Error::Looped),
+            400..=499 if ask.refusals == Refusals::Answer => {}
             other => return Err(Error::Broken { status: other }),
         }
         self.egress.fetch();
+        let is_registry = self.reach.is_configured(&url);
         Ok(Opened {
+            silence: is_registry.then(|| Arc::clone(&self.silence)),
             status,
             headers: response.headers().clone(),
             url,

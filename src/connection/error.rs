@@ -50,6 +50,9 @@ pub enum Error {
     Looped,
     #[error("upstream answers with a body that cannot be used: {0}")]
     Body(String),
+    /// It is whole, and something else than what was asked for.
+    #[error("upstream answers with what is no document of it ({0})")]
+    NoDocument(String),
 }
 
 impl Error {
@@ -75,6 +78,7 @@ impl Error {
             Self::Offline => "offline",
             Self::Redirected => "redirected",
             Self::Body(_) => "body",
+            Self::NoDocument(_) => "no-document",
         }
     }
 
@@ -153,7 +157,8 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::Unanswered { .. }
             | Self::Redirected
-            | Self::Body(_) => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
+            | Self::Body(_)
+            | Self::NoDocument(_) => problem(Kind::Upstream, format!("{what} is not here, and {self}"))
                 .advice("try again, or run `larder check`"),
         }
     }

@@ -7,10 +7,13 @@ mod credential;
 mod error;
 mod forward;
 mod reach;
+mod request;
+mod silence;
 mod throttle;
 
 pub use cdn_loop::{LoopId, hops};
-pub use client::{Connection, DECIDER, Opened, UpstreamRequest, certificates};
+pub use client::{Connection, DECIDER, Opened, certificates};
 pub use error::Error;
 pub use forward::{Forward, ForwardBody, Outbound, answered};
 pub use reach::{Reach, is_inside, is_proxied};
+pub use request::{Refusals, UpstreamRequest};

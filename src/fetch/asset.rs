@@ -9,15 +9,18 @@ use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
+use url::Url;
 
+use super::absence::{Absences, asset_key};
 use super::document::media_type;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
 use super::stock::Stocks;
-use super::store_problem;
+use super::{ResourceKey, store_problem};
 use crate::clock;
 use crate::config;
 use crate::connection::{Connection, Error, Opened, UpstreamRequest};
+use crate::format::ArrivingDocument;
 use crate::package::{
     Algorithm, AssetFacts, AssetId, Expectation, Expected, PackageId, Promise, UpstreamUrl,
 };
@@ -25,7 +28,7 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
 use crate::store::{
     self, Arrival, Arrivals, Blob, DownloadHead, DownloadProgress, Incoming, Keeping, Leader,
-    NotKept, Phase, Store,
+    NotKept, Phase, Store, Verified,
 };
 use crate::task::Tasks;
 
@@ -64,6 +67,10 @@ impl WantedAsset {
         self.key.asset.to_string()
     }
 
+    fn absence_key(&self) -> ResourceKey {
+        asset_key(&self.connection, &self.key.asset)
+    }
+
     /// Whether a promised digest is required. No byte is sent before the promise is known then.
     #[must_use]
     pub fn requires_promise(&self) -> bool {
@@ -87,8 +94,7 @@ pub struct AssetFetcher {
     pub(super) promises: PromiseReader,
     stocks: Stocks,
     rows: Cache<AssetKey, Arc<AssetRow>>,
-    /// Assets to which upstream answered 404 lately.
-    absent: Cache<AssetKey, Problem>,
+    absences: Absences,
     arrivals: Arrivals<AssetKey, Landed>,
 }
 
@@ -100,6 +106,7 @@ impl AssetFetcher {
         tasks: &Tasks,
         promises: &PromiseReader,
         stocks: &Stocks,
+        absences: &Absences,
         rows_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -109,10 +116,7 @@ impl AssetFetcher {
             promises: promises.clone(),
             stocks: stocks.clone(),
             rows: Cache::new(rows_max),
-            absent: Cache::builder()
-                .max_capacity(rows_max)
-                .time_to_live(config.cache.absent_for)
-                .build(),
+            absences: absences.clone(),
             arrivals: Arrivals::new(tasks.clone()),
         })
     }
@@ -167,8 +171,21 @@ impl AssetFetcher {
     /// Joins the one download of the asset, or starts it: how far it is, and what that made of
     /// this request.
     pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
-        if let Some(problem) = self.absent.get(&wanted.key) {
+        if let Some(problem) = self.absences.fresh(&wanted.absence_key()) {
             return (Phase::Failed(problem), Outcome::Hit);
+        }
+        let was_absent = self
+            .absences
+            .checked_at(&wanted.absence_key())
+            .await
+            .is_some();
+        let given = || {
+            let problem = Error::TimedOut.problem(&wanted.connection.name, &wanted.what());
+            (Phase::Failed(problem.absent_before()), Outcome::Stale)
+        };
+        if was_absent && wanted.connection.is_silent() {
+            self.probe(wanted);
+            return given();
         }
         let (fetcher, job) = (Arc::clone(self), wanted.clone());
         let mut leads = false;
@@ -176,13 +193,43 @@ impl AssetFetcher {
             leads = true;
             async move { fetcher.lead(job, leader).await }
         };
-        let phase = self.arrivals.join(&wanted.key, lead).await;
+        let joined = self.arrivals.join(&wanted.key, lead);
+        let phase = if was_absent {
+            match tokio::time::timeout(self.config.stale_after, joined).await {
+                Ok(phase) => phase,
+                Err(_) => {
+                    wanted.connection.note_silence();
+                    return given();
+                }
+            }
+        } else {
+            joined.await
+        };
         let outcome = match &phase {
             _ if !leads => Outcome::Collapsed,
             Phase::Stored(_, Landed { is_new: false, .. }) => Outcome::Hit,
             _ => Outcome::Miss,
         };
         (phase, outcome)
+    }
+
+    /// Asks a silent registry for the asset, in the background, unless somebody asks it already.
+    fn probe(self: &Arc<Self>, wanted: &WantedAsset) {
+        let Some(probe) = wanted.connection.probe() else {
+            return;
+        };
+        let connection = Arc::clone(&wanted.connection);
+        let ask = UpstreamRequest {
+            patience: std::time::Duration::ZERO,
+            ..self.ask_for(wanted, HeaderMap::new())
+        };
+        self.tasks.spawn(async move {
+            let _probe = probe;
+            // Whatever it says: that it answers is noted where it is heard, at its end.
+            if let Ok(mut opened) = connection.ask(&ask).await {
+                while let Ok(Some(_)) = opened.piece().await {}
+            }
+        });
     }
 
     async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>) {
@@ -193,23 +240,56 @@ impl AssetFetcher {
         }
         let (progress, seen) = watch::channel(DownloadProgress::Flowing);
         match self.download(&wanted, &leader, &progress, seen).await {
-            Ok((blob, row)) => leader.is_at(Phase::Stored(blob, Landed { row, is_new: true })),
+            Ok((blob, row)) => {
+                leader.is_at(Phase::Stored(blob, Landed { row, is_new: true }));
+                self.absences.forget_if_known(&wanted.absence_key()).await;
+            }
             Err(Ending::Unkept(why)) => {
                 info!(asset = %wanted.key.asset, why = why.as_str(), "A file was not stored; it is passed on to the client");
                 settle(&progress, disk_full(&wanted));
                 leader.is_at(Phase::Unkept(why));
             }
             Err(Ending::Problem(problem)) => {
-                if problem.kind == Kind::NotFound
-                    && !wanted.requires_promise()
-                    && !wanted.connection.offline
-                {
-                    self.absent.insert(wanted.key.clone(), problem.clone());
-                }
+                let problem = self.remember_absent(&wanted, problem).await;
                 settle(&progress, problem.clone());
                 leader.is_at(Phase::Failed(problem));
             }
         }
+    }
+
+    /// Remembers a real 404; where upstream is away, says whether there was one before.
+    async fn remember_absent(&self, wanted: &WantedAsset, problem: Problem) -> Problem {
+        if wanted.requires_promise() || wanted.connection.offline {
+            return problem;
+        }
+        let key = wanted.absence_key();
+        match problem.kind {
+            Kind::NotFound => {
+                self.absences.note(&key, &problem);
+                problem
+            }
+            kind if kind.is_outage() && self.absences.checked_at(&key).await.is_some() => {
+                problem.absent_before()
+            }
+            _ => problem,
+        }
+    }
+
+    /// The problem with which the connection was said lately not to have the asset.
+    #[must_use]
+    pub fn known_absent(&self, connection: &Connection, asset: &AssetId) -> Option<Problem> {
+        self.absences.fresh(&asset_key(connection, asset))
+    }
+
+    /// Remembers that the connection's documents do not name the asset.
+    pub fn note_absent(&self, connection: &Connection, asset: &AssetId, problem: &Problem) {
+        self.absences.note(&asset_key(connection, asset), problem);
+    }
+
+    /// Whether the connection said before that it does not have the asset, however long ago.
+    pub async fn was_absent(&self, connection: &Connection, asset: &AssetId) -> bool {
+        let key = asset_key(connection, asset);
+        self.absences.checked_at(&key).await.is_some()
     }
 
     async fn download(
@@ -275,6 +355,9 @@ impl AssetFetcher {
             }
             ending(error, wanted)
         })?;
+        if expected.is_empty() && head.media_type == "text/html" {
+            self.refuse_page(wanted, &verified).await.map_err(failed)?;
+        }
         let row = AssetRow {
             version: wanted.facts.version.to_string(),
             blob: verified.digests().blob,
@@ -321,6 +404,26 @@ impl AssetFetcher {
                 warn!(%error, package, version, "Recording the event of a pulled version failed; no target is told");
             }
         });
+    }
+
+    /// Refuses a web page in the place of a file for which no digest is promised: what gateways and
+    /// login servers send would else be that file for good.
+    async fn refuse_page(&self, wanted: &WantedAsset, verified: &Verified) -> Result<(), Error> {
+        let protocol = wanted.connection.format.protocol();
+        let key = format!("asset:{}", wanted.key.asset);
+        let (url, mut reader) = (Url::clone(&wanted.url), verified.reader());
+        let recognising = self.tasks.spawn_blocking(move || {
+            protocol.recognise(&mut ArrivingDocument {
+                key: &key,
+                media_type: "text/html",
+                url: &url,
+                reader: &mut reader,
+            })
+        });
+        match recognising.await {
+            Ok(Err(error)) => Err(Error::NoDocument(error.to_string())),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn ask_for(&self, wanted: &WantedAsset, headers: HeaderMap) -> UpstreamRequest {
@@ -452,15 +555,6 @@ impl AssetFetcher {
         for (key, _) in &self.rows {
             if *key.connection == *connection {
                 self.rows.invalidate(key.as_ref());
-            }
-        }
-    }
-
-    /// Forgets the connection's recent 404s.
-    pub(super) fn forget_absent(&self, connection: &str) {
-        for (key, _) in &self.absent {
-            if *key.connection == *connection {
-                self.absent.invalidate(key.as_ref());
             }
         }
     }

@@ -6,31 +6,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use moka::sync::Cache;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::warn;
 use url::Url;
 
+use super::absence::Absences;
+use super::intake::Taking;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
-use super::{Fetcher, ResourceKey, store_problem};
+use super::{Fetcher, ResourceKey};
 use crate::clock;
 use crate::config;
 use crate::connection::{Connection, Error, Opened, UpstreamRequest};
-use crate::package::{BlobId, Expected, Promise, UpstreamUrl};
-use crate::problem::{Decider, Kind, Problem};
+use crate::package::{Promise, UpstreamUrl};
+use crate::problem::Problem;
 use crate::store::catalog::DocumentRow;
-use crate::store::{self, Blob, Keeping, Store};
+use crate::store::{Blob, Store};
 use crate::task::{Flights, Tasks};
+use crate::telemetry::Metrics;
 
 /// A document of this age is fetched again in full, without `If-None-Match`: a registry that wrongly
 /// answers 304 for ever would otherwise hide all new versions.
 const REFETCH_AFTER_SECONDS: i64 = 24 * 3600;
+/// How long a question that cannot be answered from here waits before it is asked again, or for a
+/// registry that throttles.
+pub const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
 /// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
-/// While the disk is full, documents up to this size are passed on from memory.
-const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Documents of which an event was told lately, and for how long it is not told again.
+const TOLD_MAX: u64 = 4096;
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How fresh a document has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,26 +132,42 @@ pub struct Sought<'a> {
 }
 
 /// One resource to bring up to date.
-struct Job {
-    connection: Arc<Connection>,
-    key: ResourceKey,
+pub(super) struct Job {
+    pub connection: Arc<Connection>,
+    pub key: ResourceKey,
     url: UpstreamUrl,
     accept: &'static str,
-    promises: Vec<Promise>,
-    what: String,
+    pub promises: Vec<Promise>,
+    pub what: String,
+    pub started: Instant,
+    pub kept: Kept,
+}
+
+/// The part of a resource that may be given while upstream is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Document,
+    /// Upstream said that it does not have it, later than it gave what may be stored.
+    Absence,
+    Nothing,
 }
 
 /// Fetches documents, each once however many want it.
 pub struct DocumentFetcher {
-    store: Arc<Store>,
-    config: config::Fetch,
+    pub(super) store: Arc<Store>,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) config: config::Fetch,
+    /// The domain's name, as events have it.
+    pub(super) domain: String,
     /// For how long a document is fresh where upstream sends no `Cache-Control`.
     pub(super) fresh_for: Duration,
-    promises: PromiseReader,
+    pub(super) promises: PromiseReader,
     known: Cache<ResourceKey, Arc<KnownDocument>>,
-    /// Resources to which upstream answered 404 lately.
-    absent: Cache<ResourceKey, ()>,
+    pub(super) absences: Absences,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
+    /// Events that were told lately.
+    pub(super) told: Cache<(&'static str, ResourceKey), ()>,
 }
 
 impl DocumentFetcher {
@@ -152,23 +176,29 @@ impl DocumentFetcher {
         store: &Arc<Store>,
         config: &config::Config,
         tasks: &Tasks,
+        metrics: &Arc<Metrics>,
         promises: &PromiseReader,
+        absences: &Absences,
         rows_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::clone(store),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(metrics),
             config: config.fetch.clone(),
+            domain: config.domain.name.clone(),
             fresh_for: config.cache.fresh_for,
             promises: promises.clone(),
             known: Cache::builder()
                 .max_capacity(rows_max)
                 .eviction_listener(|_, known: Arc<KnownDocument>, _| known.still_current.end())
                 .build(),
-            absent: Cache::builder()
-                .max_capacity(rows_max)
-                .time_to_live(config.cache.absent_for)
-                .build(),
+            absences: absences.clone(),
             flights: Flights::new(tasks.clone()),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_AGAIN_AFTER)
+                .build(),
         })
     }
 
@@ -187,8 +217,10 @@ impl DocumentFetcher {
             key: sought.key.into(),
         };
         let what = sought.what;
-        if self.absent.get(&key).is_some() && sought.freshen == Freshen::AsCached {
-            return Err(Error::Absent.problem(&connection.name, what));
+        if sought.freshen == Freshen::AsCached
+            && let Some(problem) = self.absences.fresh(&key)
+        {
+            return Err(problem);
         }
         let known = self.find(&key).await?;
         let now = clock::unix_now();
@@ -205,6 +237,7 @@ impl DocumentFetcher {
             .as_ref()
             .filter(|known| sought.freshen == Freshen::AsCached && known.may_be_served(now))
             .cloned();
+        let kept = self.kept(&key, known.as_deref()).await;
         let job = Job {
             connection: Arc::clone(connection),
             key: key.clone(),
@@ -212,8 +245,30 @@ impl DocumentFetcher {
             accept: sought.accept,
             promises: sought.promises,
             what: what.to_owned(),
+            started: Instant::now(),
+            kept,
+        };
+        let is_question = connection.format.protocol().is_question(sought.key);
+        let silent = || Error::TimedOut.problem(&connection.name, what);
+        // This is given where upstream does not answer in time.
+        let given = match (kept, &known) {
+            (Kept::Document, Some(known)) => Some(Ok(stale(known))),
+            (Kept::Absence, _) => Some(Err(silent().absent_before())),
+            _ => None,
         };
         let fetcher = Arc::clone(self);
+        // A question that cannot be answered from here is not waited for either.
+        let known_silence = given.clone().or_else(|| is_question.then(|| Err(silent())));
+        if let (Some(given), true) = (known_silence, connection.is_silent()) {
+            if let Some(probe) = connection.probe() {
+                // Nobody waits for it.
+                drop(self.flights.join(&key, || async move {
+                    let _probe = probe;
+                    fetcher.update(job, known).await
+                }));
+            }
+            return given;
+        }
         let mut leads = false;
         let flight = self.flights.join(&key, || {
             leads = true;
@@ -225,7 +280,26 @@ impl DocumentFetcher {
                 ..known.as_ref().clone()
             }));
         }
-        let document = flight.await.unwrap_or_else(|| {
+        let landed = match given {
+            None if !is_question => flight.await,
+            None => {
+                let timeout = self.config.question_timeout;
+                let landed = tokio::time::timeout(timeout, flight).await;
+                landed.map_err(|_| {
+                    connection.note_silence();
+                    silent()
+                })?
+            }
+            // The fetch goes on, and is what finds out whether upstream is back.
+            Some(given) => match tokio::time::timeout(self.config.stale_after, flight).await {
+                Ok(landed) => landed,
+                Err(_) => {
+                    connection.note_silence();
+                    return given;
+                }
+            },
+        };
+        let document = landed.unwrap_or_else(|| {
             Err(Problem::internal(
                 format!("fetching {what} failed"),
                 "the task panicked",
@@ -305,7 +379,6 @@ impl DocumentFetcher {
         job: Job,
         known: Option<Arc<Document>>,
     ) -> Result<Arc<Document>, Problem> {
-        let started = tokio::time::Instant::now();
         // Another fetch may have ended between the look-up above and the start of this one.
         if known.is_none()
             && self.known.contains_key(&job.key)
@@ -321,16 +394,20 @@ impl DocumentFetcher {
                 Some(known) => return self.revalidated(&job, &known, &opened).await,
                 None => Error::Broken { status: 304 },
             },
-            Ok(opened) => match self.take(&job, opened, started).await {
+            Ok(opened) => match self.take(&job, opened, known.as_deref()).await {
                 Ok(document) => return Ok(document),
                 Err(Taking::Failed(error)) => error,
                 Err(Taking::Refused(problem)) => {
+                    let known = known.filter(|_| job.kept == Kept::Document);
                     return known.map_or(Err(problem), |known| Ok(stale(&known)));
                 }
             },
             Err(error) => error,
         };
-        if let (true, Some(known)) = (error.is_outage(), &known) {
+        if matches!(error, Error::TimedOut) && job.kept != Kept::Nothing {
+            job.connection.note_silence();
+        }
+        if let (true, Kept::Document, Some(known)) = (error.is_outage(), job.kept, &known) {
             warn!(connection = %name, document = %job.key.key, %error, "Connection `{name}` failed; a stale document is served");
             // Requests within the next second get the stale document at once, instead of waiting for
             // the same failure.
@@ -340,24 +417,40 @@ impl DocumentFetcher {
             self.note(&job.key, &rested);
             return Ok(rested);
         }
+        let problem = error.problem(name, &job.what);
         if matches!(error, Error::Absent) {
-            self.absent.insert(job.key.clone(), ());
+            self.absences.note(&job.key, &problem);
         }
-        Err(error.problem(name, &job.what))
+        if error.is_outage() && job.kept == Kept::Absence {
+            return Err(problem.absent_before());
+        }
+        Err(problem)
+    }
+
+    /// Decides what may be given of the resource while upstream is away.
+    async fn kept(&self, key: &ResourceKey, known: Option<&Document>) -> Kept {
+        let absent_at = self.absences.checked_at(key).await;
+        match (known, absent_at) {
+            (Some(known), Some(absent_at)) if absent_at > known.row.checked_at => Kept::Absence,
+            (Some(_), _) => Kept::Document,
+            (None, Some(_)) => Kept::Absence,
+            (None, None) => Kept::Nothing,
+        }
     }
 
     async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
         let mut ask = UpstreamRequest::get(job.url.clone(), job.accept, self.config.patience);
-        let Some(known) = known else {
-            return job.connection.ask(&ask).await;
-        };
-        if clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS {
+        if let Some(known) = known
+            && clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS
+        {
             ask.headers = validators(&known.row);
         }
-        ask.patience = self.config.stale_after;
-        tokio::time::timeout(self.config.stale_after, job.connection.ask(&ask))
-            .await
-            .unwrap_or(Err(Error::TimedOut))
+        if job.kept != Kept::Nothing {
+            ask.patience = self.config.stale_after;
+        } else if job.connection.format.protocol().is_question(&job.key.key) {
+            ask.patience = QUESTION_PATIENCE;
+        }
+        job.connection.ask(&ask).await
     }
 
     async fn revalidated(
@@ -387,116 +480,12 @@ impl DocumentFetcher {
         }))
     }
 
-    /// Takes a new body into the store, or into memory where the store has no room.
-    async fn take(
+    pub(super) async fn remember(
         &self,
-        job: &Job,
-        mut opened: Opened,
-        started: tokio::time::Instant,
-    ) -> Result<Arc<Document>, Taking> {
-        let validity = self.validity(&job.connection, &opened, None);
-        let max = self.config.document_bytes_max;
-        if let Some(length) = opened.length().filter(|length| *length > max) {
-            return Err(too_large(job, length, max));
-        }
-        let media_type = media_type(&opened.headers);
-        let (etag, last_modified) = (opened.header(ETAG), opened.header(LAST_MODIFIED));
-        let url = opened.url.clone();
-        let algorithms: Vec<_> = job
-            .promises
-            .iter()
-            .filter_map(|promise| promise.algorithm)
-            .collect();
-        let content = match self
-            .store
-            .incoming(opened.length(), &algorithms, Keeping::Cached)
-            .await
-        {
-            Ok(mut incoming) => {
-                while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
-                    let length = incoming.sent() + piece.len() as u64;
-                    if length > max {
-                        return Err(too_large(job, length, max));
-                    }
-                    incoming
-                        .write(piece)
-                        .await
-                        .map_err(|error| taking(error, &job.what))?;
-                }
-                drop(opened);
-                let expected = self.promised_of(job).await.map_err(Taking::Failed)?;
-                let verified = incoming.verify(&expected).await.map_err(|error| {
-                    if error.is_unverified() {
-                        self.promises
-                            .note_broken(&job.connection, &job.what, &error);
-                    }
-                    taking(error, &job.what)
-                })?;
-                DocumentContent::Stored(
-                    verified
-                        .keep(Keeping::Cached)
-                        .await
-                        .map_err(|error| taking(error, &job.what))?,
-                )
-            }
-            Err(store::Error::NotKept(why)) => {
-                info!(document = %job.key.key, why = why.as_str(), "A document was not stored; it is passed on from memory");
-                DocumentContent::Passing(
-                    opened
-                        .body(max.min(UNKEPT_BYTES_MAX))
-                        .await
-                        .map_err(Taking::Failed)?,
-                )
-            }
-            Err(error) => return Err(taking(error, &job.what)),
-        };
-        let now = clock::unix_now();
-        let (blob, size) = match &content {
-            DocumentContent::Stored(blob) => (blob.id(), blob.size()),
-            DocumentContent::Passing(bytes) => (BlobId::of(bytes), bytes.len() as u64),
-        };
-        let document = Arc::new(Document {
-            row: DocumentRow {
-                blob,
-                size,
-                url: url.to_string(),
-                media_type,
-                etag,
-                last_modified,
-                policy: validity.policy,
-                fetched_at: now,
-                checked_at: now,
-                fresh_until: now.saturating_add(seconds(validity.fresh_for)),
-                stale_for: seconds(validity.stale_for),
-                fetch_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-            },
-            content,
-            outcome: Outcome::Hit,
-            url,
-            still_current: StillCurrent::default(),
-        });
-        if matches!(document.content, DocumentContent::Stored(_)) {
-            self.remember(&job.connection, &job.key, &document).await;
-        }
-        self.absent.invalidate(&job.key);
-        Ok(Arc::new(Document {
-            outcome: Outcome::Miss,
-            ..document.as_ref().clone()
-        }))
-    }
-
-    async fn promised_of(&self, job: &Job) -> Result<Expected, Error> {
-        if job.promises.is_empty() {
-            return Ok(Expected::none());
-        }
-        let located = job.promises.iter().filter_map(|promise| {
-            let url = job.connection.locate(&promise.location)?;
-            Some((promise.clone(), url))
-        });
-        self.promises.read(&job.connection, located.collect()).await
-    }
-
-    async fn remember(&self, connection: &Connection, key: &ResourceKey, document: &Arc<Document>) {
+        connection: &Connection,
+        key: &ResourceKey,
+        document: &Arc<Document>,
+    ) {
         let package = connection.format.protocol().package_of(&key.key);
         if let Err(error) = self
             .store
@@ -529,51 +518,6 @@ impl DocumentFetcher {
             }
         }
     }
-
-    /// Forgets the connection's recent 404s.
-    pub(super) fn forget_absent(&self, connection: &str) {
-        for (key, ()) in &self.absent {
-            if *key.connection == *connection {
-                self.absent.invalidate(key.as_ref());
-            }
-        }
-    }
-}
-
-/// Why a body was not stored.
-enum Taking {
-    Failed(Error),
-    Refused(Problem),
-}
-
-fn taking(error: store::Error, what: &str) -> Taking {
-    match error {
-        store::Error::Unverified { .. } => Taking::Refused(
-            Problem::new(
-                Kind::Unverified,
-                Decider::Larder,
-                format!("{what} is not what its registry promised"),
-            )
-            .advice("try again; if it stays so, the registry is to blame")
-            .caused_by(error),
-        ),
-        store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
-        error => Taking::Refused(store_problem(error, what)),
-    }
-}
-
-fn too_large(job: &Job, length: u64, max: u64) -> Taking {
-    Taking::Refused(
-        Problem::new(
-            Kind::Upstream,
-            Decider::Larder,
-            format!(
-                "{} has {length} bytes, more than document_bytes_max, {max}",
-                job.what
-            ),
-        )
-        .advice("raise `fetch.document_bytes_max`"),
-    )
 }
 
 fn stale(known: &Document) -> Arc<Document> {
@@ -600,7 +544,7 @@ fn validators(row: &DocumentRow) -> HeaderMap {
 }
 
 /// The media type without its parameters, lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> String {
+pub fn media_type(headers: &HeaderMap) -> String {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -610,6 +554,6 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-fn seconds(duration: Duration) -> i64 {
+pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4)
 }

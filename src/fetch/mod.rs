@@ -1,8 +1,10 @@
 //! Brings a connection's documents and files into the store, each of them once.
 
+mod absence;
 mod asset;
 mod document;
 mod freshness;
+mod intake;
 mod outcome;
 mod pass;
 mod promise;
@@ -12,8 +14,12 @@ mod tests;
 
 use std::sync::Arc;
 
+use absence::Absences;
 pub use asset::{AssetFetcher, Landed, WantedAsset};
-pub use document::{Document, DocumentContent, DocumentFetcher, Freshen, Sought, StillCurrent};
+pub use document::{
+    Document, DocumentContent, DocumentFetcher, Freshen, QUESTION_PATIENCE, Sought, StillCurrent,
+    media_type,
+};
 pub use outcome::Outcome;
 pub use pass::PassThrough;
 pub use promise::PromiseReader;
@@ -40,6 +46,7 @@ pub struct Fetcher {
     assets: Arc<AssetFetcher>,
     promises: PromiseReader,
     stocks: Stocks,
+    absences: Absences,
 }
 
 impl Fetcher {
@@ -54,13 +61,19 @@ impl Fetcher {
         let rows_max = config.cache.facts_memory / 1024;
         let promises = PromiseReader::new(&config.fetch, metrics);
         let stocks = Stocks::new(store, rows_max);
+        let absences = Absences::new(store, config.cache.absent_for, rows_max);
         Arc::new(Self {
             store: Arc::clone(store),
             tasks: tasks.clone(),
-            documents: DocumentFetcher::new(store, config, tasks, &promises, rows_max),
-            assets: AssetFetcher::new(store, config, tasks, &promises, &stocks, rows_max),
+            documents: DocumentFetcher::new(
+                store, config, tasks, metrics, &promises, &absences, rows_max,
+            ),
+            assets: AssetFetcher::new(
+                store, config, tasks, &promises, &stocks, &absences, rows_max,
+            ),
             promises,
             stocks,
+            absences,
         })
     }
 
@@ -92,6 +105,12 @@ impl Fetcher {
         &self.promises
     }
 
+    /// Resources that registries do not have.
+    #[must_use]
+    pub fn absences(&self) -> &Absences {
+        &self.absences
+    }
+
     /// The stocks of offline connections.
     #[must_use]
     pub fn stocks(&self) -> &Stocks {
@@ -111,8 +130,7 @@ impl Fetcher {
             .outdate(connection, keys)
             .await?;
         self.documents.forget(connection, concerns);
-        self.forget_absent(connection);
-        Ok(())
+        self.absences.forget_all(connection).await
     }
 
     /// Forgets what is held in memory of the connection: more of it is here than was.
@@ -120,12 +138,7 @@ impl Fetcher {
         self.documents.forget(connection, |_| true);
         self.assets.forget(connection);
         self.stocks.forget_all(connection);
-        self.forget_absent(connection);
-    }
-
-    fn forget_absent(&self, connection: &str) {
-        self.documents.forget_absent(connection);
-        self.assets.forget_absent(connection);
+        self.absences.forget_known(connection);
     }
 }
 

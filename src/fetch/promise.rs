@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::config;
 use crate::connection::{Connection, Error, UpstreamRequest};
+use crate::format::is_page;
 use crate::package::{Algorithm, Expected, Promise, UpstreamUrl};
 use crate::store;
 use crate::telemetry::Metrics;
@@ -71,7 +72,13 @@ impl PromiseReader {
         const CHECKSUM_BYTES_MAX: u64 = 1024 * 1024;
         let ask = UpstreamRequest::get(url.clone(), "*/*", self.patience);
         let body = connection.ask(&ask).await?.body(CHECKSUM_BYTES_MAX).await?;
-        Ok(connection.format.protocol().promised(promise, &body))
+        let promised = connection.format.protocol().promised(promise, &body);
+        if promised.is_empty() && is_page(&body) {
+            // A gateway's page says nothing of whether there is a digest.
+            let what = "a web page in the place of a digest".to_owned();
+            return Err(Error::NoDocument(what));
+        }
+        Ok(promised)
     }
 
     /// Says in the log and the metrics that bytes were not what was promised.

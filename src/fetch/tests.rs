@@ -67,6 +67,7 @@ impl Fixture {
             fresh_until: 20,
             stale_for: 0,
             fetch_ms: 1,
+            versions: None,
         };
         let records = self.fetcher.store().records();
         records.add_document(NPM, key, None, &row).await.unwrap();

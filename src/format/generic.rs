@@ -10,10 +10,10 @@ use http::HeaderName;
 use super::maven::Maven;
 use super::upload::{Inspected, SHA256, Upload};
 use super::{
-    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentId,
-    DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, Prefetch, Protocol,
-    RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target, TokenScheme,
-    Uploads, Versions, at_its_path, plain_error,
+    Address, ArrivingDocument, Assets, AuditQuestion, ClientRequest, Composition, Directory,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, Prefetch,
+    Protocol, Recognised, RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex,
+    Target, TokenScheme, Uploads, Versions, at_its_path, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
@@ -158,6 +158,14 @@ impl Documents for Generic {
 
     fn version_of_document<'a>(&self, _document: &'a DocumentId) -> Option<&'a str> {
         None
+    }
+
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError> {
+        arriving.file()
+    }
+
+    fn is_question(&self, _key: &str) -> bool {
+        false
     }
 
     fn is_promise(&self, _document: &DocumentId) -> bool {

@@ -1,6 +1,7 @@
 //! Knows what npm, PyPI, Maven and NuGet say on the wire. Bytes in, bytes out: it does no IO and
 //! never waits.
 
+mod arriving;
 pub mod bounded;
 mod capability;
 #[cfg(any(test, feature = "conformance"))]
@@ -31,6 +32,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use url::Url;
 
+pub use crate::arriving::{ArrivingDocument, Recognised, is_of_disk, is_page};
 pub use crate::capability::*;
 pub use crate::counted::counted;
 use crate::package::{Format, Listing, Location, PackageId, Summary};

@@ -48,6 +48,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether upstream failed, and said nothing of what was asked for.
+    #[must_use]
+    pub fn is_outage(self) -> bool {
+        matches!(
+            self,
+            Self::Upstream | Self::UpstreamTimeout | Self::Unavailable { .. }
+        )
+    }
+
     /// The word in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -115,6 +124,8 @@ pub struct Problem {
     pub decider: Decider,
     pub message: String,
     pub advice: Option<String>,
+    /// Upstream is away, and before that it said that it does not have this.
+    pub was_absent: bool,
     pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -126,6 +137,7 @@ impl Problem {
             decider,
             message: message.into(),
             advice: None,
+            was_absent: false,
             cause: None,
         }
     }
@@ -160,6 +172,26 @@ impl Problem {
     pub fn advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
+    }
+
+    /// Says that what upstream cannot be asked for now was absent when it was asked last.
+    #[must_use]
+    pub fn absent_before(mut self) -> Self {
+        self.was_absent = true;
+        self
+    }
+
+    /// The answer where nobody else may have what upstream did not have before it went away.
+    #[must_use]
+    pub fn or_absent(self) -> Self {
+        if !self.was_absent {
+            return self;
+        }
+        Self {
+            kind: Kind::NotFound,
+            advice: Some("its registry is away, and said so before".to_owned()),
+            ..self
+        }
     }
 
     #[must_use]

@@ -13,8 +13,8 @@ use crate::package::{
 };
 use crate::problem::Problem;
 use crate::{
-    Address, ClientRequest, DocumentId, ErrorBody, FormatError, Own, RenderInput, Rendering,
-    Resource, Search, Target, generic, maven, npm, nuget, pypi,
+    Address, ArrivingDocument, ClientRequest, DocumentId, ErrorBody, FormatError, Own, Recognised,
+    RenderInput, Rendering, Resource, Search, Target, generic, maven, npm, nuget, pypi,
 };
 
 /// Longer texts than this are no versions.
@@ -148,6 +148,19 @@ pub trait Documents {
     /// The one version that the document is about, where its name shows it. It is given where that
     /// version's files are.
     fn version_of_document<'a>(&self, document: &'a DocumentId) -> Option<&'a str>;
+
+    /// Checks that what a registry sent is a document of the kind and the package that its key names,
+    /// before it takes the place of one that is stored. A list with fewer versions than before, or
+    /// with none, is one all the same: that is how a registry takes versions down.
+    ///
+    /// # Errors
+    /// Where it is not: a login page, an error told with status 200, another package's document.
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError>;
+
+    /// Whether the resource of this key is a question rather than a document of a package: a search,
+    /// a version's attestations. Clients ask it beside their work, so it is answered soon or not at
+    /// all.
+    fn is_question(&self, key: &str) -> bool;
 
     /// Whether the document is a promise about all packages of its source (that all are signed, for
     /// instance), which holds for a repository only if it holds for each of its sources.

@@ -2,6 +2,7 @@
 //! marks and encodings.
 
 use std::borrow::Cow;
+use std::io::{self, Read};
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
@@ -22,6 +23,36 @@ pub fn utf8(bytes: &[u8]) -> Result<(usize, &str), FormatError> {
         None => (0, bytes),
     };
     Ok((mark, std::str::from_utf8(rest)?))
+}
+
+/// Passes a long text on, and fails where it is not UTF-8.
+pub struct Utf8Reader<R> {
+    reader: R,
+    /// The beginning of a character whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl<R: Read> Utf8Reader<R> {
+    pub fn new(reader: R) -> Self {
+        let begun = Vec::new();
+        Self { reader, begun }
+    }
+}
+
+impl<R: Read> Read for Utf8Reader<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(into)?;
+        let mut text = std::mem::take(&mut self.begun);
+        text.extend_from_slice(into.get(..count).unwrap_or_default());
+        if let Err(error) = std::str::from_utf8(&text) {
+            if error.error_len().is_some() || count == 0 {
+                let what = "it is not text in UTF-8";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            self.begun = text.split_off(error.valid_up_to());
+        }
+        Ok(count)
+    }
 }
 
 /// The text of an XML document in the encoding that its mark or its declaration names, else UTF-8

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
-    Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
+    Forwarded, Forwarder, Publisher, QuestionReply, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
 use crate::config::CredentialScope;
@@ -137,7 +137,7 @@ impl ReadableRepository<'_> {
         location: &Location,
         content_type: &'static str,
         body: Bytes,
-    ) -> Result<Bytes, Problem> {
+    ) -> Result<QuestionReply, Problem> {
         let (snapshot, repository) = (self.snapshot, self.repository);
         self.reader
             .question(snapshot, repository, format, location, content_type, body)

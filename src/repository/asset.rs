@@ -512,7 +512,20 @@ impl AssetRequest<'_> {
         let document = reader
             .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
-            .await?;
+            .await;
+        let document = match document {
+            // A file that was absent before an outage had no checksum either.
+            Err(problem) if problem.kind.is_outage() => {
+                let assets = reader.fetcher.assets();
+                let was_absent = assets.was_absent(connection, asset).await;
+                return Err(if was_absent {
+                    problem.absent_before()
+                } else {
+                    problem
+                });
+            }
+            document => document?,
+        };
         let text = document.bytes(&reader.fetcher).await?;
         let age = u64::try_from(clock::unix_now() - document.row.checked_at).unwrap_or(0);
         let cached = cached(connection, document.outcome, age, 0);

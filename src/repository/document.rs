@@ -19,7 +19,7 @@ use crate::connection::Connection;
 use crate::fetch::{Document, Freshen, Outcome, StillCurrent};
 use crate::format::{Address, DocumentId, StreamedIndex};
 use crate::package::{BlobId, PackageId};
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::rule::Concern;
 use crate::store::rendered::Rendered;
 
@@ -131,6 +131,8 @@ struct DocumentRequest<'a> {
     lookup: Option<Lookup<'a>>,
     now: Timestamp,
     concern: Concern,
+    /// Whether it is what a search finds, or a list of what there is.
+    is_found: bool,
 }
 
 impl<'a> DocumentRequest<'a> {
@@ -157,6 +159,7 @@ impl<'a> DocumentRequest<'a> {
             address,
             now: lookup.map_or_else(clock::now, |lookup| lookup.now),
             concern: lookup.map_or_else(of_any, |lookup| lookup.concern),
+            is_found: id.view.format().protocol().search(id).is_some(),
             lookup,
         }
     }
@@ -177,9 +180,8 @@ impl<'a> DocumentRequest<'a> {
         // Nearly all requests end here: there is one source, and nothing to merge.
         if let ([PackageSource::Outside(connection)], None) = (chain.sources.as_slice(), &found) {
             let shadowed = ShadowedVersions::default();
-            let mut reply = self
-                .of_connection(connection, shadowed, Some(encodings))
-                .await?;
+            let reply = self.of_connection(connection, shadowed, Some(encodings));
+            let mut reply = reply.await.map_err(Problem::or_absent)?;
             reply.reuse = reply.reuse.map(|reuse| reuse.with(&chain));
             return Ok(reply);
         }
@@ -215,10 +217,15 @@ impl<'a> DocumentRequest<'a> {
             return Ok(vec![first.value]);
         }
         self.start(chain).await;
-        let collected = walk.all(ask).await?;
+        let collected = if self.is_found {
+            walk.answering(ask).await?
+        } else {
+            walk.all(ask).await?
+        };
         let parts: Vec<Part> = found.into_iter().chain(collected.values).collect();
         if parts.is_empty() {
-            return Err(collected.absent.unwrap_or_else(|| self.nothing()));
+            let problem = collected.away.or(collected.absent);
+            return Err(problem.unwrap_or_else(|| self.nothing()));
         }
         Ok(parts)
     }
@@ -401,21 +408,21 @@ impl<'a> DocumentRequest<'a> {
                     .map(Some),
             }
         };
-        match walk.first(ask, || self.repository.no_source(format)).await {
-            Ok(first) => {
-                let mut reply = first.value;
-                if let DocumentBody::Streamed { own: names, .. } = &mut reply.body {
-                    *names = own;
-                }
-                Ok(reply)
+        let mut answering = walk.first_answering(ask).await?;
+        if !answering.values.is_empty() {
+            let mut reply = answering.values.swap_remove(0);
+            if let DocumentBody::Streamed { own: names, .. } = &mut reply.body {
+                *names = own;
             }
-            Err(problem)
-                if problem.kind != Kind::NotFound
-                    || own.is_empty() && matches!(self.repository.publish, Publish::Deny) =>
-            {
+            return Ok(reply);
+        }
+        let takes_none = matches!(self.repository.publish, Publish::Deny);
+        match answering.away.or(answering.absent) {
+            Some(problem) if own.is_empty() && (takes_none || problem.kind.is_outage()) => {
                 Err(problem)
             }
-            Err(_) => Ok(DocumentReply {
+            None if own.is_empty() && takes_none => Err(self.repository.no_source(format)),
+            _ => Ok(DocumentReply {
                 body: DocumentBody::Streamed {
                     document: None,
                     own,

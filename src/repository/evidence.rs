@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
@@ -19,7 +20,7 @@ use super::lookup::{Candidate, Lookup};
 use super::outside::VersionsOutside;
 use super::render::{RenderPool, upstream};
 use crate::connection::{Connection, Error, UpstreamRequest};
-use crate::fetch::{Document, Fetcher, Freshen, Sought, WantedAsset};
+use crate::fetch::{Document, Fetcher, Freshen, ResourceKey, Sought, WantedAsset};
 use crate::format::{
     DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
 };
@@ -56,11 +57,18 @@ pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
     pool: Arc<RenderPool>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
+    /// Dates that one request asks for at the most, where no document has them.
+    dates_max: usize,
 }
 
 impl EvidenceReader {
     /// `memory` is how many bytes of facts are kept at the most.
-    pub fn new(fetcher: &Arc<Fetcher>, pool: &Arc<RenderPool>, memory: u64) -> Arc<Self> {
+    pub fn new(
+        fetcher: &Arc<Fetcher>,
+        pool: &Arc<RenderPool>,
+        memory: u64,
+        dates_max: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
             pool: Arc::clone(pool),
@@ -68,6 +76,7 @@ impl EvidenceReader {
                 .max_capacity(memory)
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
+            dates_max,
         })
     }
 
@@ -371,6 +380,10 @@ impl EvidenceReader {
         if let Some(facts) = cached.facts.file(&asset.file) {
             return Ok(facts.clone());
         }
+        let assets = self.fetcher.assets();
+        if let Some(problem) = assets.known_absent(connection, asset) {
+            return Err(problem);
+        }
         // An asset that the stored document does not name may have been published since it was
         // fetched.
         let now = self
@@ -382,11 +395,16 @@ impl EvidenceReader {
         if let Some(denied) = self.denied_upstream(connection, asset).await {
             return Err(denied);
         }
-        Err(Problem::not_found(
+        let problem = Problem::not_found(
             Decider::Connection(connection.name.clone()),
             format!("{} has no file {}", asset.package.full_name(), asset.file),
         )
-        .advice("the registry's document of the package does not name it"))
+        .advice("the registry's document of the package does not name it");
+        // An outage is no answer to whether it is there by now.
+        if !connection.offline && !connection.has_trouble() {
+            assets.note_absent(connection, asset, &problem);
+        }
+        Err(problem)
     }
 
     /// Why upstream does not name an asset, where it is a Larder whose rules hold it back.
@@ -402,8 +420,11 @@ impl EvidenceReader {
             identity: true,
             ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(5))
         };
-        match connection.ask(&ask).await {
-            Err(error @ Error::Denied { .. }) => {
+        if connection.is_silent() {
+            return None;
+        }
+        match tokio::time::timeout(ask.patience, connection.ask(&ask)).await {
+            Ok(Err(error @ Error::Denied { .. })) => {
                 Some(error.problem(&connection.name, &asset.to_string()))
             }
             _ => None,
@@ -458,13 +479,34 @@ impl EvidenceReader {
         let Evidence::Path(evidence) = connection.format.protocol().evidence() else {
             return Ok(known);
         };
-        let missing: Vec<_> = versions
+        let undated = |version: &str| ResourceKey {
+            connection: connection.name.as_str().into(),
+            key: format!("date:{package}@{version}").into(),
+        };
+        let absences = self.fetcher.absences();
+        let mut missing: Vec<&String> = versions
             .iter()
             .filter(|version| !known.contains_key(*version))
+            .filter(|version| absences.fresh(&undated(version)).is_none())
+            .collect();
+        if missing.len() > self.dates_max {
+            // The newest are the ones that somebody is likely to want. Without a date the others are
+            // held back; the next request goes on with them.
+            let protocol = package.format().protocol();
+            missing.sort_by(|a, b| protocol.compare(b, a));
+            missing.truncate(self.dates_max);
+        }
+        let missing: Vec<_> = missing
+            .into_iter()
             .map(|version| (version.clone(), evidence.dated_by(package, version)))
             .collect();
+        let is_away = AtomicBool::new(false);
+        let is_away = &is_away;
         let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
             .map(|(version, location)| async move {
+                if is_away.load(Ordering::Relaxed) {
+                    return None;
+                }
                 let url = self.locate(connection, &location).await.ok()?;
                 let ask = UpstreamRequest {
                     method: Method::HEAD,
@@ -477,6 +519,13 @@ impl EvidenceReader {
                         Some((version, Timestamp::try_from(date).ok()?))
                     }
                     Err(error) => {
+                        if error.is_outage() {
+                            // The others need not wait for it in vain as well.
+                            is_away.store(true, Ordering::Relaxed);
+                        } else {
+                            let problem = error.problem(&connection.name, &version);
+                            absences.note(&undated(&version), &problem);
+                        }
                         debug!(%package, version, %error, "Reading a version's publish date failed");
                         None
                     }

@@ -52,6 +52,7 @@ pub use gather::{Gathered, GatheredFacts};
 pub use inspect::Words;
 pub use manage::Manager;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission, drain};
+pub use question::QuestionReply;
 pub use receive::{BodyReceiver, BodyStream, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
@@ -99,7 +100,7 @@ impl Reader {
         let own = Arc::new(OwnPackages::new(fetcher.store().packages(), memory));
         let reader = Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            evidence: EvidenceReader::new(fetcher, &pool, memory),
+            evidence: EvidenceReader::new(fetcher, &pool, memory, config.fetch.dates_max),
             renderer: Renderer::new(fetcher, &pool, rendered, &own),
             ahead,
             own,

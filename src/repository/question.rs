@@ -8,15 +8,42 @@ use http::Method;
 
 use super::lookup::Lookup;
 use super::{Reader, Repository, Snapshot};
-use crate::connection::{Connection, UpstreamRequest};
+use crate::connection::{Connection, Error, Refusals, UpstreamRequest};
+use crate::fetch::{QUESTION_PATIENCE, media_type};
 use crate::package::{Format, Location};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
+
+/// A registry's words where it refuses a question.
+const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
+
+/// A registry's answer to a question.
+pub enum QuestionReply {
+    Answer(Bytes),
+    /// The question is at fault: the registry's own status and words.
+    Refusal {
+        status: u16,
+        is_json: bool,
+        body: Bytes,
+    },
+}
+
+/// A question without an answer. A registry that throttles is passed on as one.
+fn unanswered(error: &Error, connection: &Connection) -> Problem {
+    let problem = error.problem(&connection.name, "the answer");
+    match (error, problem.kind) {
+        (Error::Throttled { .. }, Kind::Unavailable { retry_after }) => Problem {
+            kind: Kind::TooMany { retry_after },
+            ..problem
+        },
+        _ => problem,
+    }
+}
 
 impl Reader {
     /// Asks the nearest source. Nothing of the client but the body goes there.
     ///
     /// # Errors
-    /// Where it does not answer.
+    /// Where it does not answer within `fetch.question_timeout`, throttles, or fails.
     pub async fn question(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
@@ -25,7 +52,7 @@ impl Reader {
         location: &Location,
         content_type: &'static str,
         body: Bytes,
-    ) -> Result<Bytes, Problem> {
+    ) -> Result<QuestionReply, Problem> {
         let connection = repository
             .connections_of(format)
             .next()
@@ -33,22 +60,34 @@ impl Reader {
         let body = self
             .without_own_names(snapshot, repository, connection, body)
             .await?;
-        let ask = UpstreamRequest {
-            method: Method::POST,
-            body: Some((content_type, body)),
-            ..UpstreamRequest::get(
-                self.evidence.locate(connection, location).await?,
-                content_type,
-                snapshot.config.fetch.patience,
-            )
+        let fetch = &snapshot.config.fetch;
+        let asked = async {
+            let ask = UpstreamRequest {
+                method: Method::POST,
+                body: Some((content_type, body)),
+                refusals: Refusals::Answer,
+                ..UpstreamRequest::get(
+                    self.evidence.locate(connection, location).await?,
+                    content_type,
+                    QUESTION_PATIENCE,
+                )
+            };
+            let failed = |error: Error| unanswered(&error, connection);
+            let opened = connection.ask(&ask).await.map_err(failed)?;
+            if opened.status.is_client_error() {
+                let is_json = media_type(&opened.headers).contains("json");
+                return Ok(QuestionReply::Refusal {
+                    status: opened.status.as_u16(),
+                    is_json,
+                    body: opened.body(REFUSAL_BYTES_MAX).await.map_err(failed)?,
+                });
+            }
+            let body = opened.body(fetch.document_bytes_max).await;
+            Ok(QuestionReply::Answer(body.map_err(failed)?))
         };
-        let what = "the answer";
-        let failed = |error: crate::connection::Error| error.problem(&connection.name, what);
-        let opened = connection.ask(&ask).await.map_err(failed)?;
-        opened
-            .body(snapshot.config.fetch.document_bytes_max)
+        tokio::time::timeout(fetch.question_timeout, asked)
             .await
-            .map_err(failed)
+            .unwrap_or_else(|_| Err(unanswered(&Error::TimedOut, connection)))
     }
 
     /// The question without the packages that nobody outside is asked for: what is ours is not

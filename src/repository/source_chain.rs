@@ -249,6 +249,8 @@ pub(super) struct Collected<T> {
     pub values: Vec<T>,
     /// The "not found" of a source, if one said so.
     pub absent: Option<Problem>,
+    /// The failure of a source that was passed over.
+    pub away: Option<Problem>,
     /// Whether no connection was asked before the source at which the walk ended.
     is_nearest_connection: bool,
 }
@@ -258,6 +260,15 @@ pub(super) struct Collected<T> {
 enum Wanted {
     First,
     All,
+}
+
+/// The consequence that a source that is away has for those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    /// It ends the walk: nobody knows what the source has.
+    Ends,
+    /// It is passed over: of a search or a list a part is worth having.
+    PassedOver,
 }
 
 /// A walk over a chain of sources; `package` is `None` where the document is about no package.
@@ -282,11 +293,12 @@ impl Walk<'_> {
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
         Asking: Future<Output = Result<Option<T>, Problem>>,
     {
-        let visited = self.visit(ask, Wanted::First).await?;
+        let visited = self.visit(ask, Wanted::First, Away::Ends).await?;
         let Collected {
             values,
             absent,
             is_nearest_connection,
+            ..
         } = visited;
         match values.into_iter().next() {
             Some(value) => Ok(First {
@@ -306,10 +318,41 @@ impl Walk<'_> {
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
         Asking: Future<Output = Result<Option<T>, Problem>>,
     {
-        self.visit(ask, Wanted::All).await
+        self.visit(ask, Wanted::All, Away::Ends).await
     }
 
-    async fn visit<T, F, Asking>(&self, ask: F, wanted: Wanted) -> Result<Collected<T>, Problem>
+    /// Returns the answers of the sources that answer, the nearest first. For documents that are about
+    /// no single package alone: half an answer about a package is a wrong one.
+    ///
+    /// # Errors
+    /// Where a source refuses.
+    pub async fn answering<T, F, Asking>(&self, ask: F) -> Result<Collected<T>, Problem>
+    where
+        F: Fn(PackageSource, ShadowedVersions) -> Asking,
+        Asking: Future<Output = Result<Option<T>, Problem>>,
+    {
+        self.visit(ask, Wanted::All, Away::PassedOver).await
+    }
+
+    /// Returns the answer of the nearest source that answers and has one, if any; see
+    /// [`Walk::answering`].
+    ///
+    /// # Errors
+    /// Where a source refuses.
+    pub async fn first_answering<T, F, Asking>(&self, ask: F) -> Result<Collected<T>, Problem>
+    where
+        F: Fn(PackageSource, ShadowedVersions) -> Asking,
+        Asking: Future<Output = Result<Option<T>, Problem>>,
+    {
+        self.visit(ask, Wanted::First, Away::PassedOver).await
+    }
+
+    async fn visit<T, F, Asking>(
+        &self,
+        ask: F,
+        wanted: Wanted,
+        away: Away,
+    ) -> Result<Collected<T>, Problem>
     where
         F: Fn(PackageSource, ShadowedVersions) -> Asking,
         Asking: Future<Output = Result<Option<T>, Problem>>,
@@ -318,15 +361,28 @@ impl Walk<'_> {
         let mut collected = Collected {
             values: Vec::new(),
             absent: self.chain.blocked.clone(),
+            away: None,
             is_nearest_connection: true,
         };
         for (index, source) in self.chain.sources.iter().enumerate() {
             let outcome = ask(source.clone(), shadowed.clone()).await;
-            let step = judge(&outcome, self.chain.ends_at(index));
+            // Where nobody farther could answer, what was absent before an outage is absent in it.
+            let is_last = index + 1 == self.chain.sources.len();
+            let outcome = match outcome {
+                Err(problem) if is_last => Err(problem.or_absent()),
+                outcome => outcome,
+            };
+            let step = match &outcome {
+                Err(problem) if away == Away::PassedOver && problem.kind.is_outage() => Step::Next,
+                outcome => judge(outcome, self.chain.ends_at(index)),
+            };
             match outcome {
                 Ok(value) => collected.values.extend(value),
                 Err(problem) if problem.kind == Kind::NotFound => {
                     collected.absent.get_or_insert(problem);
+                }
+                Err(problem) if step == Step::Next => {
+                    collected.away.get_or_insert(problem);
                 }
                 Err(problem) => return Err(problem),
             }

@@ -11,7 +11,9 @@ use super::route::READS;
 use crate::format::{Address, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Location};
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{BodyStream, DocumentBody, DocumentReply, Encodings, ReadableRepository};
+use crate::repository::{
+    BodyStream, DocumentBody, DocumentReply, Encodings, QuestionReply, ReadableRepository,
+};
 
 /// A request to read that was admitted.
 pub struct AdmittedRead<'a> {
@@ -139,10 +141,24 @@ impl AdmittedRead<'_> {
             _ => problem,
         })?;
         let format = self.protocol.format();
-        let answer = self
-            .repository
-            .question(format, location, content_type, question)
-            .await?;
-        Ok(reply::whole(StatusCode::OK, content_type, answer))
+        let repository = &self.repository;
+        let reply = repository.question(format, location, content_type, question);
+        Ok(match reply.await? {
+            QuestionReply::Answer(body) => reply::whole(StatusCode::OK, content_type, body),
+            QuestionReply::Refusal {
+                status,
+                is_json,
+                body,
+            } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                // A page of the registry's is no page of ours.
+                let media_type = if is_json {
+                    "application/json"
+                } else {
+                    "text/plain"
+                };
+                reply::whole(status, media_type, body)
+            }
+        })
     }
 }

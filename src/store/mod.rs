@@ -56,6 +56,7 @@ use crate::problem::Problem;
 use crate::task::Tasks;
 use crate::telemetry::Ledger;
 use catalog::Catalog;
+use catalog::absence::AbsenceNotes;
 use catalog::usage::Usage;
 use catalog::wish::Wishes;
 use packages::{OutsideNames, Packages, SeenOutside, outside};
@@ -125,6 +126,7 @@ pub struct Store {
     space: Arc<Space>,
     usage: Usage,
     wishes: Wishes,
+    absences: AbsenceNotes,
     outside_names: Arc<OutsideNames>,
     pieces_ahead_max: usize,
     tasks: Tasks,
@@ -162,6 +164,7 @@ impl Store {
             imports: Imports::new(&catalog, &retention),
             usage: Usage::start(catalog.blobs(), tasks),
             wishes: Wishes::start(catalog.wishes(config.report.wishes_max), tasks),
+            absences: AbsenceNotes::start(catalog.absences(config.cache.absences_max), tasks),
             outside_names,
             directory,
             files,
@@ -228,6 +231,12 @@ impl Store {
     #[must_use]
     pub fn wishes(&self) -> &Wishes {
         &self.wishes
+    }
+
+    /// Resources that registries do not have, by their own words.
+    #[must_use]
+    pub fn absences(&self) -> &AbsenceNotes {
+        &self.absences
     }
 
     /// The names of packages that are known outside.
@@ -312,6 +321,7 @@ impl Store {
     pub async fn flush(&self) {
         self.usage.flush().await;
         self.wishes.flush().await;
+        self.absences.flush().await;
         self.outside_names.flush().await;
     }
 

@@ -29,6 +29,12 @@ pub struct FetchLabels {
     pub outcome: String,
 }
 
+/// The labels of a connection's counter.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    pub connection: String,
+}
+
 /// The labels of the prefetch counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AheadLabels {
@@ -45,6 +51,7 @@ pub struct Metrics {
     pub fetches: Family<FetchLabels, Counter>,
     pub ahead: Family<AheadLabels, Counter>,
     pub unverified: Counter,
+    pub no_documents: Family<ConnectionLabels, Counter>,
     pub seconds: Histogram,
     pub open_sockets: Gauge,
     pub panics: Counter,
@@ -67,6 +74,7 @@ impl Default for Metrics {
             fetches: Family::default(),
             ahead: Family::default(),
             unverified: Counter::default(),
+            no_documents: Family::default(),
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             panics: Counter::default(),
@@ -99,6 +107,11 @@ impl Default for Metrics {
             "unverified",
             "Downloads that were not what upstream promised",
             metrics.unverified.clone(),
+        );
+        registry.register(
+            "no_documents",
+            "Answers of upstreams that were no document of what was asked for",
+            metrics.no_documents.clone(),
         );
         registry.register_with_unit(
             "answer",

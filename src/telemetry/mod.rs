@@ -13,7 +13,7 @@ mod work;
 
 pub use audit::{Audit, Record};
 pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Who};
-pub use metrics::{AheadLabels, AnswerLabels, FetchLabels, Metrics};
+pub use metrics::{AheadLabels, AnswerLabels, ConnectionLabels, FetchLabels, Metrics};
 pub use runs::{ClosingReport, GRANT_HEADER, PublishGrant, RUN_TAG, Run, Runs};
 pub use upstreams::UpstreamChange;
 pub use work::{AnswerCount, AnswerSource, Counters, Failures, SinceStart, WorkReport};

@@ -62,7 +62,7 @@ impl<'a> Metadata<'a> {
         Ok(Self { text, elements })
     }
 
-    fn listed(&self) -> impl Iterator<Item = &Element> {
+    pub fn listed(&self) -> impl Iterator<Item = &Element> {
         self.elements
             .iter()
             .filter(|element| element.path == "metadata/versioning/versions/version")

@@ -9,6 +9,7 @@ mod metadata;
 mod name;
 mod path;
 pub mod pom;
+mod recognise;
 mod upload;
 pub mod version;
 
@@ -25,10 +26,11 @@ use crate::problem::Problem;
 
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentId,
-    DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, PathEvidence, Prefetch,
-    PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering, Requirements, Resource, Search,
-    StreamedIndex, Target, TokenScheme, Uploads, Upstream, Versions, at_its_path, plain_error,
+    Address, ArrivingDocument, Assets, AuditQuestion, ClientRequest, Composition, Directory,
+    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FormatError, Own, PathEvidence,
+    Prefetch, PrefetchHint, PrefetchInput, Protocol, Recognised, RenderInput, Rendering,
+    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream,
+    Versions, at_its_path, plain_error,
 };
 
 /// Maven's documents, by their path.
@@ -157,6 +159,14 @@ impl Documents for Maven {
             super::View::Maven(MavenView::VersionMetadata { version, .. }) => Some(version),
             _ => None,
         }
+    }
+
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError> {
+        recognise::recognise(arriving)
+    }
+
+    fn is_question(&self, _key: &str) -> bool {
+        false
     }
 
     fn is_promise(&self, _document: &DocumentId) -> bool {

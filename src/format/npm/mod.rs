@@ -8,6 +8,7 @@ mod hints;
 mod merge;
 pub mod name;
 mod path;
+mod recognise;
 mod render;
 mod scan;
 mod short;
@@ -23,11 +24,11 @@ use http::HeaderName;
 
 use super::upload::{Inspected, Parted, Upload};
 use super::{
-    Address, Amendment, Assets, AuditQuestion, ClientRequest, Composition, Directory,
-    DocumentEvidence, DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart,
-    FormatError, Own, PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput,
-    Rendering, Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads,
-    Upstream, Versions, at_its_path,
+    Address, Amendment, ArrivingDocument, Assets, AuditQuestion, ClientRequest, Composition,
+    Directory, DocumentEvidence, DocumentId, DocumentPublish, Documents, ErrorBody, Evidence,
+    FactsPart, FormatError, Own, PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol,
+    Recognised, RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target,
+    TokenScheme, Uploads, Upstream, Versions, at_its_path,
 };
 use crate::package::{
     AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
@@ -201,6 +202,16 @@ impl Documents for Npm {
             }
             _ => None,
         }
+    }
+
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError> {
+        recognise::recognise(arriving)
+    }
+
+    fn is_question(&self, key: &str) -> bool {
+        ["search:", "attestations:", "keys"]
+            .iter()
+            .any(|it| key.starts_with(it))
     }
 
     fn is_promise(&self, document: &DocumentId) -> bool {

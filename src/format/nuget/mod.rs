@@ -7,6 +7,7 @@ mod hints;
 mod merge;
 mod name;
 mod path;
+mod recognise;
 mod registration;
 mod render;
 mod service;
@@ -23,11 +24,11 @@ use url::Url;
 use super::json::Node;
 use super::upload::{Inspected, Upload};
 use super::{
-    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentEvidence,
-    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Own,
-    PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering,
-    Requirements, Resource, Search, StreamedIndex, Target, TokenScheme, Uploads, Upstream,
-    Versions, plain_error,
+    Address, ArrivingDocument, Assets, AuditQuestion, ClientRequest, Composition, Directory,
+    DocumentEvidence, DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart,
+    FormatError, Own, PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, Recognised,
+    RenderInput, Rendering, Requirements, Resource, Search, StreamedIndex, Target, TokenScheme,
+    Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
     Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, Promise,
@@ -292,6 +293,22 @@ impl Documents for Nuget {
         let (_, leaf) = path.split_once('/')?;
         let version = leaf.strip_suffix(".json")?;
         (version != "index" && !version.contains('/')).then_some(version)
+    }
+
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError> {
+        recognise::recognise(arriving)
+    }
+
+    fn is_question(&self, key: &str) -> bool {
+        let kind = key.split(':').next().unwrap_or_default();
+        let kinds = [
+            "query",
+            "autocomplete",
+            "vulnerabilities",
+            "signatures",
+            "service-index",
+        ];
+        kinds.contains(&kind)
     }
 
     fn is_promise(&self, document: &DocumentId) -> bool {

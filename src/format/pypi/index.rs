@@ -37,7 +37,7 @@ pub fn stream(input: &mut StreamInput<'_>, out: &mut dyn Write) -> Result<(), Fo
 }
 
 /// The first byte behind a byte order mark and white space.
-fn begins(reader: &mut dyn BufRead) -> Result<Option<u8>, FormatError> {
+pub fn begins(reader: &mut dyn BufRead) -> Result<Option<u8>, FormatError> {
     let mut mark = text::MARK.iter();
     loop {
         let Some(first) = reader.fill_buf()?.first().copied() else {

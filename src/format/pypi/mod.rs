@@ -12,6 +12,7 @@ pub mod name;
 mod needs;
 mod page;
 mod path;
+mod recognise;
 mod render;
 mod upload;
 mod version;
@@ -24,11 +25,11 @@ use http::HeaderName;
 
 use super::upload::{Inspected, Readable, Upload};
 use super::{
-    Address, Assets, AuditQuestion, ClientRequest, Composition, Directory, DocumentEvidence,
-    DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart, FormatError, Need, Own,
-    PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol, RenderInput, Rendering,
-    Requirements, Resource, Search, StreamInput, StreamedIndex, Target, TokenScheme, Uploads,
-    Upstream, Versions, plain_error,
+    Address, ArrivingDocument, Assets, AuditQuestion, ClientRequest, Composition, Directory,
+    DocumentEvidence, DocumentId, DocumentPublish, Documents, ErrorBody, Evidence, FactsPart,
+    FormatError, Need, Own, PredictedFacts, Prefetch, PrefetchHint, PrefetchInput, Protocol,
+    Recognised, RenderInput, Rendering, Requirements, Resource, Search, StreamInput, StreamedIndex,
+    Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
     AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, Promise,
@@ -189,6 +190,15 @@ impl Documents for Pypi {
             super::View::Pypi(PypiView::Legacy { version }) => version.as_deref(),
             _ => None,
         }
+    }
+
+    fn recognise(&self, arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, FormatError> {
+        recognise::recognise(arriving)
+    }
+
+    fn is_question(&self, key: &str) -> bool {
+        // Provenance is the one file of PyPI that is read as a document.
+        key.starts_with("asset:")
     }
 
     fn is_promise(&self, _document: &DocumentId) -> bool {

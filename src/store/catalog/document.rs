@@ -26,6 +26,8 @@ pub struct DocumentRow {
     /// Seconds after that for which it may be served while upstream is asked (RFC 5861 §3).
     pub stale_for: i64,
     pub fetch_ms: i64,
+    /// How many versions or files it lists; `None` where it is no list, or nobody counted them.
+    pub versions: Option<i64>,
 }
 
 from_row!(
@@ -42,7 +44,8 @@ from_row!(
         checked_at,
         fresh_until,
         stale_for,
-        fetch_ms
+        fetch_ms,
+        versions
     }
 );
 
@@ -77,7 +80,7 @@ impl CatalogDocuments {
     /// Where the database fails.
     pub async fn find(&self, connection: &str, key: &str) -> Result<Option<DocumentRow>, Error> {
         let row = sqlx::query_as(
-            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
+            "SELECT blob, size, url, media_type, etag, last_modified, policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for, versions \
              FROM document WHERE connection = ? AND key = ?",
         )
         .bind(connection)
@@ -99,7 +102,7 @@ impl CatalogDocuments {
         let (connection, key) = place.unwrap_or(("", ""));
         let documents = sqlx::query_as(
             "SELECT connection, key, blob, document.size, url, media_type, etag, last_modified, policy, \
-             fetched_at, checked_at, fresh_until, fetch_ms, stale_for \
+             fetched_at, checked_at, fresh_until, fetch_ms, stale_for, versions \
              FROM document JOIN blob ON blob.id = document.blob WHERE (connection, key) > (?, ?) \
              ORDER BY connection, key LIMIT ?",
         )
@@ -174,8 +177,8 @@ impl CatalogDocuments {
         let held = held | held_before;
         sqlx::query(
             "INSERT OR REPLACE INTO document (connection, key, blob, size, url, media_type, etag, last_modified, \
-             policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for, held) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             policy, fetched_at, checked_at, fresh_until, fetch_ms, stale_for, versions, held) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection)
         .bind(key)
@@ -191,6 +194,7 @@ impl CatalogDocuments {
         .bind(row.fresh_until)
         .bind(row.fetch_ms)
         .bind(row.stale_for)
+        .bind(row.versions)
         .bind(held)
         .execute(&mut *transaction)
         .await?;

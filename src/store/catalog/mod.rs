@@ -1,6 +1,7 @@
 //! The cache's SQL database: what every resource of every connection is. Each noun has a type of its
 //! own; a [`Catalog`] is all of them over one pool.
 
+pub mod absence;
 mod alias;
 mod asset;
 mod blob;
@@ -32,6 +33,7 @@ pub use publish_date::PublishDates;
 pub use staged::Staged;
 
 use super::{Error, sql};
+use absence::AbsenceRows;
 use wish::WishRows;
 
 /// The catalog; clones share it.
@@ -135,6 +137,14 @@ impl Catalog {
         &self.staged
     }
 
+    /// Resources that registries do not have; at most `max` rows.
+    pub(super) fn absences(&self, max: usize) -> AbsenceRows {
+        AbsenceRows {
+            pool: self.pool.clone(),
+            max,
+        }
+    }
+
     /// Packages that were asked for offline and are not stored; at most `max` rows.
     pub(super) fn wishes(&self, max: usize) -> WishRows {
         WishRows {
@@ -167,4 +177,9 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("kept blobs", include_str!("migrations/0005_kept_blobs.sql")),
     ("air gap", include_str!("migrations/0006_air_gap.sql")),
+    (
+        "versions of documents",
+        include_str!("migrations/0007_versions_of_documents.sql"),
+    ),
+    ("absences", include_str!("migrations/0008_absences.sql")),
 ];

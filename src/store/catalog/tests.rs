@@ -39,6 +39,7 @@ fn document(bytes: &str) -> DocumentRow {
         fresh_until: 30,
         stale_for: 40,
         fetch_ms: 5,
+        versions: None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! A file per invariant of the design.
 
 mod ahead;
+mod away;
 mod base;
 mod bounded;
 mod decision;
 mod leaks;
 mod one_fetch;
 mod outage;
+mod recognised;
 mod rewriting;
 mod sources;
 mod verified;

@@ -14,7 +14,7 @@ const TARBALL: &str = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
 /// A package whose document has to be asked about each time.
 fn always_stale(upstream: &Upstream) {
     publish(upstream, "left-pad", &[version("1.3.0", &[])]);
-    let packument = serde_json::json!({ "name": "left-pad", "versions": {} }).to_string();
+    let packument = serde_json::json!({ "name": "fickle", "versions": {} }).to_string();
     upstream.put(
         "/npm/fickle",
         Reply::json(packument).header("cache-control", "no-cache"),

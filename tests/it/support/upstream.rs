@@ -269,6 +269,7 @@ async fn answer(
     };
     if let Some(code) = reply.status {
         let mut response = status(code);
+        *response.body_mut() = whole(reply.body.clone());
         for (name, value) in &reply.headers {
             response.headers_mut().insert(*name, value.parse().unwrap());
         }
