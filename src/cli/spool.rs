@@ -24,6 +24,8 @@ pub struct Arguments {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
     /// Send one publish now, or all that wait
+    ///
+    /// A publish that its registry refused is set aside, and tried again by its id alone.
     Retry {
         /// The publish's id, as `larder spool` shows it; without it, all
         #[arg(value_name = "ID")]
@@ -64,7 +66,7 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
         .iter()
         .map(|one| {
             format!(
-                "{}  {} {} to `{}`, {}, since {}, {}, next {}{}",
+                "{}  {} {} to `{}`, {}, since {}, {}, {}{}",
                 one.id,
                 one.method,
                 one.path,
@@ -72,7 +74,11 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
                 ByteSize(one.size).display().iec(),
                 time(one.queued_at),
                 counted(one.attempts, "attempt"),
-                time(one.next_at),
+                if one.set_aside {
+                    "refused".to_owned()
+                } else {
+                    format!("next {}", time(one.next_at))
+                },
                 if one.said.is_empty() {
                     String::new()
                 } else {

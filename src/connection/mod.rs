@@ -7,6 +7,7 @@ mod credential;
 mod error;
 mod forward;
 mod reach;
+mod sending;
 mod throttle;
 
 pub use cdn_loop::{LoopId, hops};
@@ -14,3 +15,4 @@ pub use client::{Connection, DECIDER, Opened, UpstreamRequest, certificates};
 pub use error::Error;
 pub use forward::{Forward, ForwardBody, Outbound, answered};
 pub use reach::{Reach, is_inside, is_proxied};
+pub use sending::ForwardAnswer;

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
-    Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
+    Forwarded, Forwarder, Publisher, Reader, Repository, Sender, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
 use crate::config::CredentialScope;
@@ -166,6 +167,15 @@ impl ChangeableRepository<'_> {
         self.repository
     }
 
+    /// The client, of which `left` says when it has hung up.
+    #[must_use]
+    pub fn sender(&self, left: Option<&CancellationToken>) -> Sender {
+        Sender {
+            who: self.admitted.who(),
+            left: left.cloned().unwrap_or_default(),
+        }
+    }
+
     /// Makes the change to the repository's own packages. Where the body names the package, the caller
     /// is asked for its permission once that is read.
     ///
@@ -177,6 +187,7 @@ impl ChangeableRepository<'_> {
         change: Change,
         body: BodyStream,
         content_type: &str,
+        sender: Sender,
         record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {
         let permit = |package: &PackageId| self.admitted.permit(package);
@@ -185,6 +196,7 @@ impl ChangeableRepository<'_> {
             change,
             body,
             content_type,
+            sender,
             permit: &permit,
             record,
         };
