@@ -24,8 +24,6 @@ pub struct Arguments {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
     /// Send one publish now, or all that wait
-    ///
-    /// A publish that its registry refused is set aside, and tried again by its id alone.
     Retry {
         /// The publish's id, as `larder spool` shows it; without it, all
         #[arg(value_name = "ID")]

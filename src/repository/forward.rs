@@ -378,7 +378,7 @@ impl Forwarder {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has what waits be tried at once: all, or one publish, also where it was set aside.
+    /// Has publishes be tried at once, those that were set aside among them: one, or all.
     ///
     /// # Errors
     /// Where the catalog fails.

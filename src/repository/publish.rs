@@ -365,7 +365,6 @@ impl Publisher {
             words,
         } = received;
         let file = file.ok_or_else(|| Problem::invalid("there is no file in what was sent"))?;
-        let words_max = self.receiver.bounds().document_bytes_max;
         let left = sender.left.clone();
         let inspected = self.tasks().spawn_blocking(move || {
             let mut bytes = WhileHere {
@@ -379,9 +378,10 @@ impl Publisher {
                 asset: asset.as_ref(),
                 fields: &fields,
                 words: &words,
-                words_max,
             });
-            inspected.map(|inspected| (inspected, file))
+            inspected
+                .and_then(Inspected::bounded)
+                .map(|inspected| (inspected, file))
         });
         let inspected = inspected
             .await
@@ -611,6 +611,51 @@ mod tests {
         assert_eq!(changed.unwrap(), Changed::Created);
         assert_eq!(record.package.as_ref(), Some(&package));
         assert_eq!(record.by, "statement `CiPublishes`");
+    }
+
+    #[test]
+    fn a_file_is_read_no_further_when_the_client_has_hung_up() {
+        let left = CancellationToken::new();
+        let mut bytes = WhileHere {
+            reader: std::io::Cursor::new(b"one two"),
+            left: left.clone(),
+        };
+        let mut three = [0; 3];
+        bytes.read_exact(&mut three).unwrap();
+        left.cancel();
+        assert!(bytes.read_exact(&mut three).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_publish_of_a_client_that_hung_up_is_not_recorded() {
+        let fixture = Fixture::open(TEAM).await;
+        let sender = super::super::fixture::ci();
+        sender.left.cancel();
+        let received = Received {
+            file: Some(
+                fixture
+                    .receiver
+                    .take_bytes(&nupkg("Acme.Lib"))
+                    .await
+                    .unwrap(),
+            ),
+            ..Received::default()
+        };
+        let (snapshot, team) = (fixture.snapshot(), fixture.repository("team"));
+        let mut door = Door {
+            snapshot: &snapshot,
+            repository: &team,
+            sender: &sender,
+            permit: &let_in,
+            record: &mut ChangeRecord::default(),
+        };
+        let published =
+            fixture
+                .publisher
+                .publish(&mut door, Format::Nuget, received, NamedBy::File);
+        assert_eq!(published.await.unwrap_err().kind, Kind::Invalid);
+        let package = crate::format::package("nuget:acme.lib").unwrap();
+        assert!(fixture.reader.own.listing("team", &package).await.is_err());
     }
 
     #[tokio::test]

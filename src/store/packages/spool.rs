@@ -177,16 +177,13 @@ impl Spool {
         Ok(transaction.commit().await?)
     }
 
-    /// Has what waits be tried at once: all, or one, also where it was set aside.
+    /// Has publishes be tried at once, those that were set aside among them: one, or all.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn hurry(&self, id: Option<&str>) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
-        let sql = match id {
-            Some(_) => "UPDATE spool SET next_at = 0, set_aside = 0 WHERE id = $1",
-            None => "UPDATE spool SET next_at = 0 WHERE set_aside = 0 AND $1 = ''",
-        };
+        let sql = "UPDATE spool SET next_at = 0, set_aside = 0 WHERE $1 = '' OR id = $1";
         sqlx::query(sql)
             .bind(id.unwrap_or_default())
             .execute(&mut *transaction)
