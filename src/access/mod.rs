@@ -34,7 +34,7 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Packages;
 use crate::task::Tasks;
 use book::Book;
-use policy::{Circumstances, PolicyDecision, PolicyQuestion, Reach, Why};
+use policy::{Circumstances, PolicyDecision, PolicyQuestion, ResourceReach, Why};
 use throttle::{Attempt, GuessThrottle};
 
 /// The credential that came with a request.
@@ -525,8 +525,8 @@ fn refusal(
         _ => Decider::Policy("no statement of any policy allows it".to_owned()),
     };
     let any = match resource.reach {
-        Reach::One => "",
-        Reach::AnyBelow => "*",
+        ResourceReach::One => "",
+        ResourceReach::AnyBelow => "*",
     };
     let message = format!("{principal} may not {action} on {}{any}", resource.arn);
     let kind = match principal {

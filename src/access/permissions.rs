@@ -66,7 +66,7 @@ impl<Purpose> Admitted<'_, Purpose> {
 }
 
 impl Admitted<'_, ToChange> {
-    /// Who was admitted.
+    /// The caller that was admitted, as it is counted.
     #[must_use]
     pub fn who(&self) -> Who {
         self.permissions.who()

@@ -2,7 +2,7 @@
 //! authorization reference).
 
 use super::action::{Action, DISPOSE, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS};
-use super::policy::Reach;
+use super::policy::ResourceReach;
 use crate::config::Domain;
 use crate::format::{Change, Target};
 use crate::package::{Format, PackageId};
@@ -13,7 +13,7 @@ pub struct PolicyResource {
     pub arn: String,
     /// The repository that it is, or lies in.
     pub repository: Option<String>,
-    pub reach: Reach,
+    pub reach: ResourceReach,
 }
 
 fn prefix(domain: &Domain, kind: &str) -> String {
@@ -29,7 +29,7 @@ impl PolicyResource {
         Self {
             arn: prefix(domain, "domain"),
             repository: None,
-            reach: Reach::One,
+            reach: ResourceReach::One,
         }
     }
 
@@ -38,7 +38,7 @@ impl PolicyResource {
         Self {
             arn: format!("{}/{name}", prefix(domain, "repository")),
             repository: Some(name.to_owned()),
-            reach: Reach::One,
+            reach: ResourceReach::One,
         }
     }
 
@@ -68,7 +68,7 @@ impl PolicyResource {
                 prefix(domain, "package")
             ),
             repository: Some(repository.to_owned()),
-            reach: Reach::One,
+            reach: ResourceReach::One,
         }
     }
 
@@ -76,7 +76,7 @@ impl PolicyResource {
     #[must_use]
     pub fn any_package(domain: &Domain, repository: &str, format: Format) -> Self {
         Self {
-            reach: Reach::AnyBelow,
+            reach: ResourceReach::AnyBelow,
             ..Self::named_package(domain, repository, format.as_str(), "", "")
         }
     }
@@ -87,7 +87,7 @@ impl PolicyResource {
         Self {
             arn: format!("{}{pattern}", prefix(domain, "package-group")),
             repository: None,
-            reach: Reach::One,
+            reach: ResourceReach::One,
         }
     }
 }

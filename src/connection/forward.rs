@@ -27,6 +27,7 @@ use rustls_platform_verifier::Verifier;
 use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
 use super::error::Error;
+use super::hearing::HearingConnector;
 use super::reach::{LeadsInside, Reach};
 use super::sending::{ForwardAnswer, Sending, Stalled};
 use crate::format::plain;
@@ -36,7 +37,7 @@ use crate::package::{Format, UpstreamUrl};
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The streaming client.
-pub(super) type Forwarder = Client<HttpsConnector<HttpConnector<Resolver>>, ForwardBody>;
+pub(super) type Forwarder = Client<HttpsConnector<HearingConnector>, ForwardBody>;
 
 /// Resolves names as [`Reach`] lets it.
 #[derive(Clone)]
@@ -186,7 +187,7 @@ pub(super) fn forwarder(
         .with_tls_config(tls(ca_file)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(HearingConnector(http));
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod credential;
 mod error;
 mod forward;
+mod hearing;
 mod reach;
 mod sending;
 mod throttle;

@@ -90,7 +90,7 @@ mod tests {
     const TYPE: &str = "multipart/form-data; boundary=x";
     const FIELD: &str = "--x\r\nContent-Disposition: form-data; name=\"a\"";
 
-    /// What becomes of a form that goes on with the same piece, and how many of them are read.
+    /// Sends a form that goes on with the same piece; gives the problem and how many pieces were read.
     async fn endless(begin: String, piece: Vec<u8>) -> (Option<Kind>, u64) {
         let fixture = Fixture::open(TEAM).await;
         let given = Arc::new(AtomicU64::new(0));

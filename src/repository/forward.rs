@@ -41,7 +41,7 @@ pub struct Sent {
 /// Upstream's answer, as it is.
 pub struct Passed {
     pub status: StatusCode,
-    /// What stands behind the status, where it is not the usual word.
+    /// The words behind the status, where they are not the usual ones.
     pub reason: Option<ReasonPhrase>,
     pub headers: HeaderMap,
     pub body: BodyStream,
@@ -480,7 +480,7 @@ fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && !is_away(status) && status != StatusCode::UNAUTHORIZED
 }
 
-/// What upstream said, short enough for a line: the status, and the beginning of its words.
+/// Upstream's words, short enough for a line: the status, and the beginning of its words.
 async fn said(answer: http::Response<ForwardAnswer>) -> String {
     let status = answer.status().as_u16();
     let mut body = answer.into_body().into_data_stream();

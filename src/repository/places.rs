@@ -39,7 +39,7 @@ pub(super) struct Places {
     all: Arc<Semaphore>,
     each_max: usize,
     patience: Duration,
-    /// Of clients that have a place, or wait for one.
+    /// The places of each client that has one, or waits for one.
     own: Arc<Mutex<HashMap<Who, Arc<Semaphore>>>>,
 }
 

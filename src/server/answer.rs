@@ -31,7 +31,7 @@ pub struct Asked<'a> {
     pub parts: &'a Parts,
     pub presented: &'a CredentialHeaders,
     pub peer: Peer,
-    /// Of a change: cancelled when its client has hung up. What reads ends with its client.
+    /// Cancelled when the client of a change has hung up. A request to read ends with its client anyway.
     pub left: Option<&'a CancellationToken>,
 }
 

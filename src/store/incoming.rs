@@ -191,7 +191,7 @@ impl Incoming {
                 got: self.sent,
             });
         }
-        // What is fetched for clients is followed by them already, and comes to its end.
+        // A download has clients that follow it already: it comes to its end.
         while self.keeping != Keeping::Cached && self.size.is_none() && self.sent > self.room {
             let room = self.room + ROOM_BYTES;
             let admitted = self.keeper.space.admit_more(room, ROOM_BYTES, self.keeping);

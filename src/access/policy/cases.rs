@@ -15,7 +15,7 @@ struct Asked {
     principal: Principal,
     action: Action,
     resource: &'static str,
-    reach: Reach,
+    reach: ResourceReach,
     address: &'static str,
     time: &'static str,
     over_tls: bool,
@@ -27,7 +27,7 @@ fn asked() -> Asked {
         principal: Principal::user_of(OTHER, "ada").unwrap(),
         action: READ,
         resource: REPOSITORY,
-        reach: Reach::One,
+        reach: ResourceReach::One,
         address: "10.1.2.3",
         time: "2026-11-23T12:00:00Z",
         over_tls: false,
@@ -294,7 +294,7 @@ fn the_deciding_statement_is_named_and_conditions_make_it_last_no_longer() {
         let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
-            reach: Reach::One,
+            reach: ResourceReach::One,
             circumstances: Circumstances {
                 principal: &principal,
                 address: Some(address.parse().unwrap()),
@@ -414,7 +414,7 @@ fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last(
         let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
-            reach: Reach::One,
+            reach: ResourceReach::One,
             circumstances: Circumstances {
                 principal: &principal,
                 address: None,
@@ -464,7 +464,7 @@ fn whether_anything_may_be_published_is_asked_before_it_is_known_what() {
     let asked = Asked {
         action: PUBLISH,
         resource: BEFORE,
-        reach: Reach::AnyBelow,
+        reach: ResourceReach::AnyBelow,
         ..asked()
     };
     let about = |resource: &str| {

@@ -84,7 +84,7 @@ impl<'a> Asking<'a> {
 
 /// The resources that a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ResourceReach {
     /// The one of this ARN.
     One,
     /// Any whose ARN begins so: whether something may be done to one of them at least. Asked before it is
@@ -98,7 +98,7 @@ pub struct PolicyQuestion<'a> {
     pub action: Action,
     /// An ARN.
     pub resource: &'a str,
-    pub reach: Reach,
+    pub reach: ResourceReach,
     pub circumstances: Circumstances<'a>,
 }
 
@@ -228,13 +228,15 @@ impl Statement {
     fn means(&self, word: &PolicyPattern, question: &PolicyQuestion<'_>) -> bool {
         let resource = question.resource;
         match (question.reach, self.effect, &self.resources) {
-            (Reach::One, _, _) => word.matches_arn(resource),
-            (Reach::AnyBelow, Effect::Allow, Words::These(_))
-            | (Reach::AnyBelow, Effect::Deny, Words::Not(_)) => word.can_begin(resource),
-            (Reach::AnyBelow, Effect::Deny, Words::These(_))
-            | (Reach::AnyBelow, Effect::Allow, Words::Not(_)) => ["?", "a.long-name_of.a-package"]
-                .iter()
-                .all(|name| word.matches_arn(&format!("{resource}{name}"))),
+            (ResourceReach::One, _, _) => word.matches_arn(resource),
+            (ResourceReach::AnyBelow, Effect::Allow, Words::These(_))
+            | (ResourceReach::AnyBelow, Effect::Deny, Words::Not(_)) => word.can_begin(resource),
+            (ResourceReach::AnyBelow, Effect::Deny, Words::These(_))
+            | (ResourceReach::AnyBelow, Effect::Allow, Words::Not(_)) => {
+                ["?", "a.long-name_of.a-package"]
+                    .iter()
+                    .all(|name| word.matches_arn(&format!("{resource}{name}")))
+            }
         }
     }
 }

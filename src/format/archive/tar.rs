@@ -24,7 +24,7 @@ const UNPACKED_MORE: u64 = 16 * 1024 * 1024;
 /// The longest header that names or describes the entry behind it.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 
-/// What the headers before an entry say of it.
+/// A name and a length from the headers before an entry.
 #[derive(Default)]
 struct Described {
     path: Option<String>,

@@ -372,7 +372,7 @@ impl<'a> Fields<'a> {
         is_local.then_some(local)
     }
 
-    /// What is said behind the data (4.3.9), with or without a signature, in numbers of 32 or 64 bits.
+    /// The sums behind the data (4.3.9), with or without a signature, in numbers of 32 or 64 bits.
     fn descriptor(&mut self) -> Option<Sums> {
         if matches!(self.0.len(), 16 | 24) && self.u32()? != DESCRIPTOR {
             return None;

@@ -156,7 +156,7 @@ struct Document<'a> {
     readme: Option<&'a RawValue>,
 }
 
-/// What is held against the manifest of a publish.
+/// The part of a package.json that is held against the manifest of a publish.
 #[derive(Deserialize)]
 struct Packed {
     name: Option<Value>,
@@ -292,7 +292,7 @@ fn tags(tags: Option<&RawValue>, version: &str) -> Result<Vec<String>, Problem> 
         .collect()
 }
 
-/// What the tarball's package.json says.
+/// Reads name and version from the tarball's package.json.
 fn packed(upload: &mut Upload<'_>) -> Result<Map<String, Value>, Problem> {
     // npm packs below `package/`; others below other folders.
     let contents = upload.gzipped_tar(|path| {
@@ -449,7 +449,7 @@ pub fn amendment(words: &[u8]) -> Result<Option<Amendment>, Problem> {
         .collect();
     let tags = document.tags.map(|tags| {
         tags.into_iter()
-            // What is no tag is none to set.
+            // A name that cannot stand in a path is no tag.
             .filter(|(tag, _)| name::tag(tag).is_ok())
             .filter_map(|(tag, version)| Some((tag, text(version)?)))
             .collect()
