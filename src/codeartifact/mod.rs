@@ -35,7 +35,7 @@ use crate::config::Domain;
 use crate::package::PackageId;
 use crate::repository::manage::{ManageCommand, ManageOutcome, Version};
 use crate::repository::{
-    AssetReply, BodyStream, Manager, Publisher, Reader, Registry, Repository, Sender, Snapshot,
+    AssetReply, BodySender, BodyStream, Manager, Publisher, Reader, Registry, Repository, Snapshot,
 };
 
 /// The answer of an operation.
@@ -161,7 +161,7 @@ impl Api<'_> {
         &self,
         call: &Call,
         body: BodyStream,
-        sender: Sender,
+        sender: BodySender,
         sha256: &str,
     ) -> Answered {
         self.check_domain(call)?;

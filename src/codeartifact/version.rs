@@ -8,7 +8,7 @@ use super::{Answered, Api, ApiAnswer, ApiFailure, Call, Operation, object, words
 use crate::format::{generic, package as package_of, path};
 use crate::package::{AssetId, Format, Origin, PackageId, Status};
 use crate::repository::manage::{ManageCommand, Version, VersionFile};
-use crate::repository::{Addition, BodyStream, Repository, Sender};
+use crate::repository::{Addition, BodySender, BodyStream, Repository};
 
 pub(super) const STATUSES: &[&str] = &[
     "Published",
@@ -382,7 +382,7 @@ impl VersionCalls<'_> {
         &self,
         call: &Call,
         body: BodyStream,
-        sender: Sender,
+        sender: BodySender,
         sha256: &str,
     ) -> Answered {
         let operation = Operation::PublishPackageVersion;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::places::Sender;
+use super::places::BodySender;
 use super::publish::{ChangeRecord, Door, NamedBy, Publisher, takes_none};
 use super::receive::{BodyStream, Received};
 use super::{Publish, Repository, Snapshot};
@@ -15,7 +15,7 @@ pub struct Addition {
     pub asset: AssetId,
     pub version: String,
     pub body: BodyStream,
-    pub sender: Sender,
+    pub sender: BodySender,
     /// Hexadecimal.
     pub sha256: String,
     /// More files follow.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
-    Forwarded, Forwarder, Publisher, Reader, Repository, Sender, Sent, Snapshot, Submission,
+    AssetReply, BodySender, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings,
+    Explainer, Forwarded, Forwarder, Publisher, Reader, Repository, Sent, Snapshot, Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
 use crate::config::CredentialScope;
@@ -169,8 +169,8 @@ impl ChangeableRepository<'_> {
 
     /// The client, of which `left` says when it has hung up.
     #[must_use]
-    pub fn sender(&self, left: Option<&CancellationToken>) -> Sender {
-        Sender {
+    pub fn sender(&self, left: Option<&CancellationToken>) -> BodySender {
+        BodySender {
             who: self.admitted.who(),
             left: left.cloned().unwrap_or_default(),
         }
@@ -187,7 +187,7 @@ impl ChangeableRepository<'_> {
         change: Change,
         body: BodyStream,
         content_type: &str,
-        sender: Sender,
+        sender: BodySender,
         record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {
         let permit = |package: &PackageId| self.admitted.permit(package);

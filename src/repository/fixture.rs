@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Addition, BodyReceiver, BodyStream, ChangeRecord, Changed, Committer, Forwarder, Manager,
-    Publisher, Reader, Registry, Repository, Sender, Snapshot, Submission,
+    Addition, BodyReceiver, BodySender, BodyStream, ChangeRecord, Changed, Committer, Forwarder,
+    Manager, Publisher, Reader, Registry, Repository, Snapshot, Submission,
 };
 use crate::config::{ConfigSource, Learned, load};
 use crate::fetch::Fetcher;
@@ -121,8 +121,8 @@ pub fn body(bytes: &[u8]) -> BodyStream {
 }
 
 /// A client that stays.
-pub fn ci() -> Sender {
-    Sender {
+pub fn ci() -> BodySender {
+    BodySender {
         who: Who::Named("ci".into()),
         left: CancellationToken::new(),
     }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::change::Committer;
-use super::places::Sender;
+use super::places::BodySender;
 use super::receive::{BodyReceiver, BodyStream};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
@@ -35,7 +35,7 @@ pub struct Sent {
     pub path: String,
     pub headers: Outbound,
     pub body: BodyStream,
-    pub sender: Sender,
+    pub sender: BodySender,
 }
 
 /// Upstream's answer, as it is.

@@ -53,7 +53,7 @@ pub use forward::{Forwarded, Forwarder, Passed, Sent};
 pub use gather::{Gathered, GatheredFacts};
 pub use inspect::Words;
 pub use manage::Manager;
-pub use places::Sender;
+pub use places::BodySender;
 pub use publish::{ChangeRecord, Changed, Permit, Publisher, Submission};
 pub use receive::{BodyReceiver, BodyStream, piped};
 pub use registry::{Registry, group_of};

@@ -14,13 +14,13 @@ use crate::telemetry::Who;
 
 /// The client that sends a body.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub struct BodySender {
     pub who: Who,
     /// Cancelled when it has hung up.
     pub left: CancellationToken,
 }
 
-impl Sender {
+impl BodySender {
     /// Whether work is still done for somebody.
     pub(super) fn here(&self) -> Result<(), Problem> {
         if self.left.is_cancelled() {
@@ -70,7 +70,7 @@ impl Places {
     ///
     /// # Errors
     /// Where none becomes free in time, or the client hangs up.
-    pub(super) async fn take(&self, sender: &Sender) -> Result<Place, Problem> {
+    pub(super) async fn take(&self, sender: &BodySender) -> Result<Place, Problem> {
         let taken = tokio::time::timeout(self.patience, self.wait(counted(&sender.who)));
         tokio::select! {
             () = sender.left.cancelled() => Err(hung_up()),
@@ -154,14 +154,14 @@ mod tests {
         }
     }
 
-    fn sender(who: Who) -> Sender {
-        Sender {
+    fn sender(who: Who) -> BodySender {
+        BodySender {
             who,
             left: CancellationToken::new(),
         }
     }
 
-    fn named(name: &str) -> Sender {
+    fn named(name: &str) -> BodySender {
         sender(Who::Named(name.into()))
     }
 

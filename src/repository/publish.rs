@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::change::{Committer, PackageChange};
-use super::places::Sender;
+use super::places::BodySender;
 use super::receive::{BodyReceiver, BodyStream, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
@@ -42,7 +42,7 @@ pub struct Submission<'a> {
     pub change: Change,
     pub body: BodyStream,
     pub content_type: &'a str,
-    pub sender: Sender,
+    pub sender: BodySender,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
 }
@@ -51,7 +51,7 @@ pub struct Submission<'a> {
 pub(super) struct Door<'a> {
     pub snapshot: &'a Snapshot,
     pub repository: &'a Repository,
-    pub sender: &'a Sender,
+    pub sender: &'a BodySender,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
 }
@@ -353,7 +353,7 @@ impl Publisher {
 
     async fn inspect(
         &self,
-        sender: &Sender,
+        sender: &BodySender,
         format: Format,
         received: Received,
         asset: Option<AssetId>,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::change::not_kept;
 use super::form;
-use super::places::{Place, Places, Sender};
+use super::places::{BodySender, Place, Places};
 use crate::config;
 use crate::format::upload::Parted;
 use crate::format::{DocumentPublish, path};
@@ -69,7 +69,7 @@ impl BodyReceiver {
     }
 
     /// Waits for a place of the client's, which is held until its publish is done.
-    pub(super) async fn place(&self, sender: &Sender) -> Result<Place, Problem> {
+    pub(super) async fn place(&self, sender: &BodySender) -> Result<Place, Problem> {
         self.places.take(sender).await
     }
 

@@ -13,7 +13,7 @@ use crate::access::{Caller, Endpoints, Permissions, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, ApiFailure, Call, Operation, shape};
 use crate::problem::{Kind, Problem};
-use crate::repository::Sender;
+use crate::repository::BodySender;
 use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
@@ -114,7 +114,7 @@ async fn call(
     let answered = match asset {
         Some(asset) => {
             let sha256 = body_sha256.to_lowercase();
-            let sender = Sender {
+            let sender = BodySender {
                 who: api.pass.who(),
                 left: asked.left.cloned().unwrap_or_default(),
             };
