@@ -8,7 +8,7 @@ pub mod whole;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::io::{Cursor, Write as _};
+use std::io::{Cursor, Read as _, Write as _};
 
 use http::Method;
 use larder_format::conformance::{self, Recorded};
@@ -20,7 +20,6 @@ use larder_format::{ClientRequest, DocumentId, PrefetchInput, Protocol, Target, 
 use url::Url;
 
 const METHODS: [Method; 4] = [Method::GET, Method::PUT, Method::DELETE, Method::POST];
-const WORDS_MAX: u64 = 1 << 20;
 
 /// The two halves of the data at its first line's end.
 fn two_lines(data: &[u8]) -> Option<(&str, &str)> {
@@ -188,7 +187,6 @@ pub fn nuspec(data: &[u8]) {
         asset: None,
         fields: &BTreeMap::new(),
         words: &[],
-        words_max: WORDS_MAX,
     });
     let Ok(inspected) = inspected else {
         return;
@@ -213,6 +211,76 @@ pub fn nuspec(data: &[u8]) {
         (asset.package, &*asset.file),
         (inspected.package, inspected.file.as_str())
     );
+}
+
+/// An archive that is taken has what another reader finds in it, and nothing that climbs.
+pub fn archive(data: &[u8]) {
+    let mut bytes = Cursor::new(data);
+    if let Ok(contents) = larder_format::archive::zip(&mut bytes, "a.zip", is_metadata) {
+        let Ok(mut other) = zip::ZipArchive::new(Cursor::new(data)) else {
+            return;
+        };
+        assert!(contents.files.len() <= other.len());
+        let climbs = |path: &String| path.split('/').any(|segment| segment == "..");
+        assert!(!contents.files.iter().any(climbs));
+        if let Some((path, text)) = contents.found {
+            let name = other
+                .file_names()
+                .filter_map(Result::ok)
+                .find(|name| is_metadata(name) && name.len() == path.len())
+                .map(std::borrow::Cow::into_owned);
+            if let Some(Ok(mut entry)) = name.map(|name| other.by_name(&name)) {
+                let mut found = String::new();
+                if entry.read_to_string(&mut found).is_ok() {
+                    assert_eq!(found, text);
+                }
+            }
+        }
+    }
+    // The archive in a gzip: what is fuzzed is not the packing.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    if let (Ok(()), Ok(packed)) = (packed.write_all(data), packed.finish()) {
+        let mut packed = Cursor::new(packed);
+        let read = larder_format::archive::gzipped_tar(&mut packed, "a.tgz", is_metadata);
+        assert!(read.is_err() || data.len().is_multiple_of(512));
+    }
+}
+
+fn is_metadata(path: &str) -> bool {
+    path.ends_with("package.json") || path.ends_with("METADATA")
+}
+
+/// What stands in a source distribution is what was sent as it, or is refused.
+pub fn package_info(data: &[u8]) {
+    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::none(),
+    ));
+    let mut header = tar::Header::new_ustar();
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    let written = archive.append_data(&mut header, "a-1/PKG-INFO", data);
+    let bytes = archive.into_inner().and_then(|packed| packed.finish());
+    let (Ok(()), Ok(bytes)) = (written, bytes) else {
+        return;
+    };
+    let mut digester = Digester::new(&Algorithm::ALL);
+    digester.update(&bytes);
+    let inspected = Format::Pypi.protocol().inspect(&mut Upload {
+        bytes: &mut Cursor::new(bytes),
+        digests: &digester.finish(),
+        name: "a-1.tar.gz",
+        asset: None,
+        fields: &BTreeMap::new(),
+        words: &[],
+    });
+    if let Ok(inspected) = inspected {
+        assert_eq!(
+            (inspected.package.name(), inspected.version.as_str()),
+            ("a", "1")
+        );
+        assert!(inspected.manifest.len() <= 1024 + 16 * data.len());
+    }
 }
 
 /// Python's METADATA.

@@ -12,6 +12,8 @@ fn the_laws_hold_of_every_seed() {
         ("pom", super::pom),
         ("nuspec", super::nuspec),
         ("core_metadata", super::core_metadata),
+        ("archive", super::archive),
+        ("package_info", super::package_info),
         ("registration", super::registration),
         ("pattern", super::pattern),
         ("version", super::version),

@@ -34,7 +34,7 @@ use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::Packages;
 use crate::task::Tasks;
 use book::Book;
-use policy::{Circumstances, PolicyDecision, PolicyQuestion, Why};
+use policy::{Circumstances, PolicyDecision, PolicyQuestion, ResourceReach, Why};
 use throttle::{Attempt, GuessThrottle};
 
 /// The credential that came with a request.
@@ -439,6 +439,7 @@ impl Access {
         let question = PolicyQuestion {
             action,
             resource: &resource.arn,
+            reach: resource.reach,
             circumstances,
         };
         let decision = policy::decide(&question, &attached);
@@ -523,7 +524,11 @@ fn refusal(
         Why::Statement { .. } => Decider::Policy(decision.why.to_string()),
         _ => Decider::Policy("no statement of any policy allows it".to_owned()),
     };
-    let message = format!("{principal} may not {action} on {}", resource.arn);
+    let any = match resource.reach {
+        ResourceReach::One => "",
+        ResourceReach::AnyBelow => "*",
+    };
+    let message = format!("{principal} may not {action} on {}{any}", resource.arn);
     let kind = match principal {
         // An anonymous caller may be allowed once it sends a credential, so it is asked for one.
         Principal::Anonymous => Kind::Unauthenticated,

@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use super::policy::{Circumstances, PolicyDecision, Why};
 use super::{
-    Access, Action, Caller, ClientInfo, Endpoints, PUBLISH, PolicyResource, READ, refusal,
+    Access, Action, Caller, ClientInfo, Endpoints, PUBLISH, PolicyResource, Principal, READ,
+    refusal,
 };
 use crate::clock;
 use crate::config::{Config, Domain};
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
+use crate::telemetry::Who;
 
 /// The permissions of the caller of one request.
 pub struct Permissions<'a> {
@@ -30,8 +32,9 @@ pub enum Within<'a> {
     Package(&'a PackageId),
     /// All packages of a format: the body names the one, and is passed on unread.
     EveryPackage(Format),
-    /// The package that the body names: [`Admitted::permit`] decides once the body is read.
-    PackageInBody,
+    /// The package of this format that the body names: any at first, and [`Admitted::permit`] decides
+    /// about the one once the body is read.
+    PackageInBody(Format),
 }
 
 /// Marks an admission to read a repository.
@@ -63,6 +66,12 @@ impl<Purpose> Admitted<'_, Purpose> {
 }
 
 impl Admitted<'_, ToChange> {
+    /// The caller that was admitted, as it is counted.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        self.permissions.who()
+    }
+
     /// Decides about the package that a publish names in its body, and says what lets it in.
     ///
     /// # Errors
@@ -94,6 +103,15 @@ impl<'a> Permissions<'a> {
         }
     }
 
+    /// The caller as it is counted: by its name, or by its address where it has none.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        match &self.caller.principal {
+            Principal::Named(arn) => Who::Named(arn.clone()),
+            Principal::Anonymous => Who::At(self.client.address),
+        }
+    }
+
     /// Admits a request that reads from a repository.
     ///
     /// # Errors
@@ -120,7 +138,10 @@ impl<'a> Permissions<'a> {
                 let every = PolicyResource::named_package(self.domain, repository, format, "", "*");
                 self.to(action, &every)?
             }
-            Within::PackageInBody => PolicyDecision::open(),
+            Within::PackageInBody(format) => {
+                let any = PolicyResource::any_package(self.domain, repository, format);
+                self.to(action, &any)?
+            }
         };
         Ok(self.admitted(repository, decision))
     }

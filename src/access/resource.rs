@@ -2,9 +2,10 @@
 //! authorization reference).
 
 use super::action::{Action, DISPOSE, PUBLISH, PUT_METADATA, READ, UPDATE_STATUS};
+use super::policy::ResourceReach;
 use crate::config::Domain;
 use crate::format::{Change, Target};
-use crate::package::PackageId;
+use crate::package::{Format, PackageId};
 
 /// Something that a policy can be about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub struct PolicyResource {
     pub arn: String,
     /// The repository that it is, or lies in.
     pub repository: Option<String>,
+    pub reach: ResourceReach,
 }
 
 fn prefix(domain: &Domain, kind: &str) -> String {
@@ -27,6 +29,7 @@ impl PolicyResource {
         Self {
             arn: prefix(domain, "domain"),
             repository: None,
+            reach: ResourceReach::One,
         }
     }
 
@@ -35,6 +38,7 @@ impl PolicyResource {
         Self {
             arn: format!("{}/{name}", prefix(domain, "repository")),
             repository: Some(name.to_owned()),
+            reach: ResourceReach::One,
         }
     }
 
@@ -64,6 +68,16 @@ impl PolicyResource {
                 prefix(domain, "package")
             ),
             repository: Some(repository.to_owned()),
+            reach: ResourceReach::One,
+        }
+    }
+
+    /// Any package of a format that has no namespaces.
+    #[must_use]
+    pub fn any_package(domain: &Domain, repository: &str, format: Format) -> Self {
+        Self {
+            reach: ResourceReach::AnyBelow,
+            ..Self::named_package(domain, repository, format.as_str(), "", "")
         }
     }
 
@@ -73,6 +87,7 @@ impl PolicyResource {
         Self {
             arn: format!("{}{pattern}", prefix(domain, "package-group")),
             repository: None,
+            reach: ResourceReach::One,
         }
     }
 }

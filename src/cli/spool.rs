@@ -64,7 +64,7 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
         .iter()
         .map(|one| {
             format!(
-                "{}  {} {} to `{}`, {}, since {}, {}, next {}{}",
+                "{}  {} {} to `{}`, {}, since {}, {}, {}{}",
                 one.id,
                 one.method,
                 one.path,
@@ -72,7 +72,11 @@ fn lines(outcome: &ManageOutcome) -> Vec<String> {
                 ByteSize(one.size).display().iec(),
                 time(one.queued_at),
                 counted(one.attempts, "attempt"),
-                time(one.next_at),
+                if one.set_aside {
+                    "refused".to_owned()
+                } else {
+                    format!("next {}", time(one.next_at))
+                },
                 if one.said.is_empty() {
                     String::new()
                 } else {

@@ -35,7 +35,7 @@ use crate::config::Domain;
 use crate::package::PackageId;
 use crate::repository::manage::{ManageCommand, ManageOutcome, Version};
 use crate::repository::{
-    AssetReply, BodyStream, Manager, Publisher, Reader, Registry, Repository, Snapshot,
+    AssetReply, BodySender, BodyStream, Manager, Publisher, Reader, Registry, Repository, Snapshot,
 };
 
 /// The answer of an operation.
@@ -157,10 +157,16 @@ impl Api<'_> {
     ///
     /// # Errors
     /// In the model's shapes, by [`shape`].
-    pub async fn publish(&self, call: &Call, body: BodyStream, sha256: &str) -> Answered {
+    pub async fn publish(
+        &self,
+        call: &Call,
+        body: BodyStream,
+        sender: BodySender,
+        sha256: &str,
+    ) -> Answered {
         self.check_domain(call)?;
         let versions = VersionCalls { api: self };
-        versions.publish(call, body, sha256).await
+        versions.publish(call, body, sender, sha256).await
     }
 
     fn domain(&self) -> &Domain {

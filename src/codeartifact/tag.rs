@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Answered, Api, ApiFailure, Call, Operation, object, words};
 use crate::access::PolicyResource;
+use crate::access::policy::ResourceReach;
 
 /// Tags of one resource.
 const TAGS_MAX: usize = 50;
@@ -36,6 +37,7 @@ impl TagCalls<'_> {
         let asked = PolicyResource {
             arn: arn.to_owned(),
             repository: found.as_ref().ok().and_then(|it| it.repository.clone()),
+            reach: ResourceReach::One,
         };
         self.api.pass.to(operation.action(), &asked)?;
         found

@@ -8,7 +8,7 @@ use super::{Answered, Api, ApiAnswer, ApiFailure, Call, Operation, object, words
 use crate::format::{generic, package as package_of, path};
 use crate::package::{AssetId, Format, Origin, PackageId, Status};
 use crate::repository::manage::{ManageCommand, Version, VersionFile};
-use crate::repository::{Addition, BodyStream, Repository};
+use crate::repository::{Addition, BodySender, BodyStream, Repository};
 
 pub(super) const STATUSES: &[&str] = &[
     "Published",
@@ -378,7 +378,13 @@ impl VersionCalls<'_> {
     }
 
     /// Takes a file of a generic package's version, whose SHA-256 is said in hexadecimal.
-    pub(super) async fn publish(&self, call: &Call, body: BodyStream, sha256: &str) -> Answered {
+    pub(super) async fn publish(
+        &self,
+        call: &Call,
+        body: BodyStream,
+        sender: BodySender,
+        sha256: &str,
+    ) -> Answered {
         let operation = Operation::PublishPackageVersion;
         let (repository, package) = self.api.may_to_package(operation, call)?;
         if package.format() != Format::Generic {
@@ -393,6 +399,7 @@ impl VersionCalls<'_> {
             asset,
             version: version.to_owned(),
             body,
+            sender,
             sha256: sha256.to_owned(),
             is_unfinished: call.optional("unfinished") == Some("true"),
         };

@@ -93,8 +93,13 @@ pub struct UploadSettings {
     pub document_bytes_max: u64,
     /// Publishes taken in at once; others wait.
     pub at_once: usize,
+    /// Publishes of one client taken in at once: of one principal, or of one address where nobody says
+    /// who they are.
+    pub at_once_each: usize,
     /// The longest silence of a client in the middle of a publish.
     pub stall_timeout: Duration,
+    /// The longest that the whole body of a publish may take.
+    pub body_timeout: Duration,
     /// The longest that a forwarded publish's upstream may take to answer.
     pub answer_timeout: Duration,
 }
@@ -106,13 +111,19 @@ impl UploadSettings {
             let time = section.take::<Span>(key).map(|time| time.0);
             time.unwrap_or(Duration::from_secs(default))
         };
+        let number = |key, default| {
+            let number = section.take::<NonZeroUsize>(key);
+            number.map_or(default, NonZeroUsize::get)
+        };
+        let at_once = number("at_once", 32);
         let upload = Self {
             body_bytes_max: bytes("body_bytes_max", 4 * 1024 * 1024 * 1024),
             document_bytes_max: bytes("document_bytes_max", 32 * 1024 * 1024),
-            at_once: section
-                .take::<NonZeroUsize>("at_once")
-                .map_or(32, NonZeroUsize::get),
+            at_once,
+            // A few slow clients, not one, are what it takes to have all places.
+            at_once_each: number("at_once_each", (at_once / 4).max(1)),
             stall_timeout: time("stall_timeout", 60),
+            body_timeout: time("body_timeout", 3600),
             answer_timeout: time("answer_timeout", 120),
         };
         section.finish();

@@ -14,7 +14,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,7 +27,9 @@ use rustls_platform_verifier::Verifier;
 use super::cdn_loop::CDN_LOOP;
 use super::client::Connection;
 use super::error::Error;
+use super::hearing::HearingConnector;
 use super::reach::{LeadsInside, Reach};
+use super::sending::{ForwardAnswer, Sending, Stalled};
 use crate::format::plain;
 use crate::package::{Format, UpstreamUrl};
 
@@ -36,7 +37,7 @@ use crate::package::{Format, UpstreamUrl};
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The streaming client.
-pub(super) type Forwarder = Client<HttpsConnector<HttpConnector<Resolver>>, ForwardBody>;
+pub(super) type Forwarder = Client<HttpsConnector<HearingConnector>, ForwardBody>;
 
 /// Resolves names as [`Reach`] lets it.
 #[derive(Clone)]
@@ -65,7 +66,7 @@ pub struct Forward {
     pub body: ForwardBody,
     /// It carries the client's credentials, not the connection's.
     pub as_client: bool,
-    /// The longest that upstream may take to answer.
+    /// The longest that upstream may neither take a piece nor answer.
     pub patience: Duration,
 }
 
@@ -186,7 +187,7 @@ pub(super) fn forwarder(
         .with_tls_config(tls(ca_file)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(HearingConnector(http));
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
@@ -211,12 +212,13 @@ fn tls(ca_file: Option<&std::path::Path>) -> Result<ClientConfig, String> {
 }
 
 impl Connection {
-    /// Passes a publish on, once, and gives upstream's answer as it is.
+    /// Passes a publish on, once, and gives upstream's answer as it is. What upstream refuses before it
+    /// has all of it is not sent on.
     ///
     /// # Errors
     /// Where upstream cannot be reached or does not answer: whether it took the publish is then
     /// for it to say.
-    pub async fn forward(&self, forward: Forward) -> Result<Response<Incoming>, Error> {
+    pub async fn forward(&self, forward: Forward) -> Result<Response<ForwardAnswer>, Error> {
         if self.offline {
             return Err(Error::Offline);
         }
@@ -239,19 +241,26 @@ impl Connection {
             .as_str()
             .parse()
             .map_err(|_| Error::Redirected)?;
-        let mut request = Request::new(forward.body);
+        let (sending, body) = Sending::start(forward.body);
+        let mut request = Request::new(body);
         *request.method_mut() = forward.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         let client = self.forwarder()?;
-        let answer = tokio::time::timeout(forward.patience, client.request(request)).await;
-        match answer {
-            Err(_) => Err(Error::TimedOut),
+        let patience = forward.patience;
+        let answer = sending.patiently(patience, client.request(request));
+        match answer.await {
+            Err(Stalled) => Err(Error::TimedOut),
             Ok(Ok(response)) => {
+                if response.status().is_success() {
+                    // It may have begun to take the publish: then it gets the rest.
+                    let _ = sending.patiently(patience, sending.ended()).await;
+                }
+                sending.withdraw();
                 if let Some((credential, value)) = sent {
                     credential.answered(response.status(), Some(&value));
                 }
-                Ok(response)
+                Ok(response.map(|body| sending.answer(body)))
             }
             Ok(Err(error)) => {
                 if let Some(host) = LeadsInside::caused(&error) {

@@ -6,8 +6,10 @@ mod client;
 mod credential;
 mod error;
 mod forward;
+mod hearing;
 mod reach;
 mod request;
+mod sending;
 mod silence;
 mod throttle;
 
@@ -17,3 +19,4 @@ pub use error::Error;
 pub use forward::{Forward, ForwardBody, Outbound, answered};
 pub use reach::{Reach, is_inside, is_proxied};
 pub use request::{Refusals, UpstreamRequest};
+pub use sending::ForwardAnswer;

@@ -1,6 +1,7 @@
 //! Knows what npm, PyPI, Maven and NuGet say on the wire. Bytes in, bytes out: it does no IO and
 //! never waits.
 
+pub mod archive;
 mod arriving;
 pub mod bounded;
 mod capability;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
+use crate::archive::{self, Contents};
 use crate::bounded::{self, ReadError, TooLong};
 use crate::package::{Algorithm, AssetId, Dependency, Digest, Digests, PackageId};
 use crate::plain;
@@ -10,6 +11,9 @@ use crate::problem::Problem;
 
 /// The field of an upload that holds the SHA-256 of a file that was sent by its name.
 pub const SHA256: &str = "sha256";
+
+/// The most dependencies of a version: each is kept as a row. The largest that are known have some 3,000.
+const DEPENDENCIES_MAX: usize = 10_000;
 
 /// Bytes that can be read from anywhere.
 pub trait Readable: Read + Seek + Send {}
@@ -38,8 +42,6 @@ pub struct Upload<'a> {
     pub fields: &'a BTreeMap<String, String>,
     /// All but the file of a body that was taken apart.
     pub words: &'a [u8],
-    /// The bound on what is read out of an archive into memory.
-    pub words_max: u64,
 }
 
 /// A published file that was looked into.
@@ -98,6 +100,23 @@ impl Inspected {
     }
 }
 
+impl Inspected {
+    /// Holds what was found against the bounds of all formats.
+    ///
+    /// # Errors
+    /// Where it is over one of them, or its version cannot stand in a path.
+    pub fn bounded(self) -> Result<Self, Problem> {
+        self.package.format().protocol().version(&self.version)?;
+        if self.dependencies.len() > DEPENDENCIES_MAX {
+            return Err(Problem::invalid(format!(
+                "{} {} has more than {DEPENDENCIES_MAX} dependencies",
+                self.package, self.version
+            )));
+        }
+        Ok(self)
+    }
+}
+
 impl Upload<'_> {
     /// A field of the form; empty where it is absent.
     #[must_use]
@@ -123,33 +142,27 @@ impl Upload<'_> {
         }
     }
 
-    /// The first entry of the zip archive whose name is right, as text.
+    /// Reads the file as a zip archive that is published.
     ///
     /// # Errors
-    /// Where the file is no zip archive, or the entry is too large or no text.
-    pub fn zip_entry(
-        &mut self,
-        is_right: impl Fn(&str) -> bool,
-    ) -> Result<Option<(String, String)>, Problem> {
-        zip_entry(&mut *self.bytes, self.name, self.words_max, is_right)
+    /// See [`archive::zip`].
+    pub fn zip(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<Contents, Problem> {
+        archive::zip(&mut *self.bytes, self.name, is_wanted)
     }
 
-    /// The first entry of the gzipped tar archive whose path is right, as text. Reading stops there.
+    /// Reads the file as a gzipped tar archive that is published.
     ///
     /// # Errors
-    /// Where the file is no such archive, or the entry is too large or no text.
-    pub fn tar_entry(
-        &mut self,
-        is_right: impl Fn(&str) -> bool,
-    ) -> Result<Option<String>, Problem> {
-        tar_entry(&mut *self.bytes, self.name, self.words_max, is_right)
+    /// See [`archive::gzipped_tar`].
+    pub fn gzipped_tar(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<Contents, Problem> {
+        archive::gzipped_tar(&mut *self.bytes, self.name, is_wanted)
     }
 }
 
-/// The first entry of a zip archive whose name is right, as text of up to `max` bytes.
+/// The first entry of a registry's zip archive whose name is right, as text of up to `max` bytes.
 ///
 /// # Errors
-/// See [`Upload::zip_entry`].
+/// Where it is no zip archive, or the entry is too large or no text.
 pub fn zip_entry(
     bytes: &mut dyn Readable,
     name: &str,
@@ -170,10 +183,11 @@ pub fn zip_entry(
     Ok(Some((entry, text)))
 }
 
-/// The first entry of a gzipped tar archive whose path is right, as text of up to `max` bytes.
+/// The first entry of a registry's gzipped tar archive whose path is right, as text of up to `max` bytes.
+/// Reading stops there.
 ///
 /// # Errors
-/// See [`Upload::tar_entry`].
+/// Where it is no such archive, or the entry is too large or no text.
 pub fn tar_entry(
     bytes: &mut dyn Readable,
     name: &str,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::publish::{ChangeRecord, Door, NamedBy, Publisher, drain, takes_none};
+use super::places::BodySender;
+use super::publish::{ChangeRecord, Door, NamedBy, Publisher, takes_none};
 use super::receive::{BodyStream, Received};
 use super::{Publish, Repository, Snapshot};
 use crate::format::upload::SHA256;
@@ -14,6 +15,7 @@ pub struct Addition {
     pub asset: AssetId,
     pub version: String,
     pub body: BodyStream,
+    pub sender: BodySender,
     /// Hexadecimal.
     pub sha256: String,
     /// More files follow.
@@ -37,29 +39,19 @@ impl Publisher {
             asset,
             version,
             body,
+            sender,
             sha256,
             is_unfinished,
         } = addition;
         let package = asset.package.clone();
-        let may = async {
-            if !matches!(repository.publish, Publish::Local) {
-                return Err(takes_none(repository));
-            }
-            self.may_publish(snapshot, repository, &package).await?;
-            self.is_open(repository, &asset, &version, &sha256).await
-        };
-        match may.await {
-            Ok(true) => {}
-            Ok(false) => {
-                drain(body).await;
-                return Ok(());
-            }
-            Err(problem) => {
-                drain(body).await;
-                return Err(problem);
-            }
+        if !matches!(repository.publish, Publish::Local) {
+            return Err(takes_none(repository));
         }
-        let _place = self.receiver.place().await?;
+        self.may_publish(snapshot, repository, &package).await?;
+        if !self.is_open(repository, &asset, &version, &sha256).await? {
+            return Ok(());
+        }
+        let _place = self.receiver.place(&sender).await?;
         let (_, name) = asset.file.split_once('/').unwrap_or_default();
         let received = Received {
             name: name.to_owned(),
@@ -76,6 +68,7 @@ impl Publisher {
         let mut door = Door {
             snapshot,
             repository,
+            sender: &sender,
             permit: &|_| Ok(String::new()),
             record: &mut ChangeRecord::default(),
         };

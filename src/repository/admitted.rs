@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    AssetReply, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings, Explainer,
-    Forwarded, Forwarder, Publisher, QuestionReply, Reader, Repository, Sent, Snapshot, Submission,
+    AssetReply, BodySender, BodyStream, Cached, ChangeRecord, Changed, DocumentReply, Encodings,
+    Explainer, Forwarded, Forwarder, Publisher, QuestionReply, Reader, Repository, Sent, Snapshot,
+    Submission,
 };
 use crate::access::{Admitted, ToChange, ToRead};
 use crate::config::CredentialScope;
@@ -166,6 +168,15 @@ impl ChangeableRepository<'_> {
         self.repository
     }
 
+    /// The client, of which `left` says when it has hung up.
+    #[must_use]
+    pub fn sender(&self, left: Option<&CancellationToken>) -> BodySender {
+        BodySender {
+            who: self.admitted.who(),
+            left: left.cloned().unwrap_or_default(),
+        }
+    }
+
     /// Makes the change to the repository's own packages. Where the body names the package, the caller
     /// is asked for its permission once that is read.
     ///
@@ -177,6 +188,7 @@ impl ChangeableRepository<'_> {
         change: Change,
         body: BodyStream,
         content_type: &str,
+        sender: BodySender,
         record: &mut ChangeRecord,
     ) -> Result<Changed, Problem> {
         let permit = |package: &PackageId| self.admitted.permit(package);
@@ -185,6 +197,7 @@ impl ChangeableRepository<'_> {
             change,
             body,
             content_type,
+            sender,
             permit: &permit,
             record,
         };

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Addition, BodyReceiver, BodyStream, ChangeRecord, Changed, Committer, Forwarder, Manager,
-    Publisher, Reader, Registry, Repository, Snapshot, Submission,
+    Addition, BodyReceiver, BodySender, BodyStream, ChangeRecord, Changed, Committer, Forwarder,
+    Manager, Publisher, Reader, Registry, Repository, Snapshot, Submission,
 };
 use crate::config::{ConfigSource, Learned, load};
 use crate::fetch::Fetcher;
@@ -18,7 +19,7 @@ use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::rendered::RenderedCache;
 use crate::task::Tasks;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Who};
 
 /// The configuration of tests that do not bring their own.
 pub const TEAM: &str = "[[repository]]\nname = \"team\"\npublish = \"local\"\n";
@@ -79,6 +80,7 @@ impl Fixture {
             asset: generic::asset(package.clone(), version, "tool.bin").unwrap(),
             version: version.to_owned(),
             body: body(text.as_bytes()),
+            sender: ci(),
             sha256: BlobId::of(text.as_bytes()).to_hex(),
             is_unfinished: false,
         };
@@ -103,6 +105,7 @@ impl Fixture {
             change,
             body: body(bytes),
             content_type: "application/octet-stream",
+            sender: ci(),
             permit,
             record: &mut record,
         };
@@ -115,6 +118,14 @@ impl Fixture {
 pub fn body(bytes: &[u8]) -> BodyStream {
     let piece = Bytes::copy_from_slice(bytes);
     futures_util::stream::iter([Ok(piece)]).boxed()
+}
+
+/// A client that stays.
+pub fn ci() -> BodySender {
+    BodySender {
+        who: Who::Named("ci".into()),
+        left: CancellationToken::new(),
+    }
 }
 
 pub fn tool() -> PackageId {

@@ -1,25 +1,30 @@
 //! Publishes that are passed on to a registry outside, at once or as soon as it is there.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use hyper::ext::ReasonPhrase;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::change::Committer;
+use super::places::BodySender;
 use super::receive::{BodyReceiver, BodyStream};
 use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config::CredentialScope;
-use crate::connection::{Connection, Error, Forward, ForwardBody, Outbound, answered};
+use crate::connection::{
+    Connection, Error, Forward, ForwardAnswer, ForwardBody, Outbound, answered,
+};
 use crate::format::Change;
+use crate::format::bounded::Bounded;
 use crate::package::{BlobId, UpstreamUrl};
-use crate::problem::{Decider, Problem};
+use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::{Packages, Spooled, random_name};
 use crate::task::{PAUSE_MAX, pause_after};
 
@@ -30,11 +35,14 @@ pub struct Sent {
     pub path: String,
     pub headers: Outbound,
     pub body: BodyStream,
+    pub sender: BodySender,
 }
 
 /// Upstream's answer, as it is.
 pub struct Passed {
     pub status: StatusCode,
+    /// The words behind the status, where they are not the usual ones.
+    pub reason: Option<ReasonPhrase>,
     pub headers: HeaderMap,
     pub body: BodyStream,
 }
@@ -53,6 +61,8 @@ pub struct Forwarder {
     committer: Arc<Committer>,
     /// Told when something waits in the spool, or is to be tried.
     spooling: Notify,
+    /// Ids of publishes in the spool that their own clients' requests are sending.
+    first_attempts: Mutex<HashSet<String>>,
 }
 
 impl Forwarder {
@@ -67,6 +77,7 @@ impl Forwarder {
             receiver: Arc::clone(receiver),
             committer: Arc::clone(committer),
             spooling: Notify::new(),
+            first_attempts: Mutex::default(),
         })
     }
 
@@ -92,7 +103,7 @@ impl Forwarder {
         within: Option<&CredentialScope>,
         spool: bool,
     ) -> Result<Forwarded, Problem> {
-        let _place = self.receiver.place().await?;
+        let _place = self.receiver.place(&sent.sender).await?;
         let as_client = within.is_some() || to.publishes_as_client();
         if spool && as_client {
             return Err(Problem::invalid(
@@ -156,17 +167,19 @@ impl Forwarder {
             size: verified.size(),
             queued_at: clock::unix_ms_now(),
             attempts: 0,
-            // The one who sent it tries first.
-            next_at: clock::unix_ms_now() + ms(self.answer_timeout()) + 5_000,
+            next_at: clock::unix_ms_now(),
             said: String::new(),
+            set_aside: false,
         };
+        // The one who sent it tries first.
+        let _first = FirstAttempt::of(self, &one.id);
         self.committer.spool(one.clone(), verified).await?;
         self.spooling.notify_one();
         // Publishes to one connection are delivered in the order in which they came.
         let before = self.waiting().await?;
         let is_first = before
             .iter()
-            .find(|other| other.connection == one.connection)
+            .find(|other| other.connection == one.connection && !other.set_aside)
             .is_none_or(|other| other.id == one.id);
         if !is_first {
             self.put_off(&one, "others wait before it").await?;
@@ -179,8 +192,7 @@ impl Forwarder {
                 Ok(Forwarded::Passed(passed(answer)))
             }
             Ok(answer) => {
-                self.put_off(&one, &format!("status {}", answer.status().as_u16()))
-                    .await?;
+                self.put_off(&one, &said(answer).await).await?;
                 Ok(Forwarded::Spooled)
             }
             Err(problem) => {
@@ -195,8 +207,8 @@ impl Forwarder {
         &self,
         to: &Arc<Connection>,
         one: &Spooled,
-    ) -> Result<http::Response<hyper::body::Incoming>, Problem> {
-        let gone = || Problem::internal("a spooled publish has lost its bytes", one.id.clone());
+    ) -> Result<http::Response<ForwardAnswer>, Problem> {
+        let gone = || Problem::invalid("the publish has lost its bytes");
         let id = hex::decode(&one.blob)
             .ok()
             .and_then(|bytes| BlobId::from_slice(&bytes))
@@ -278,12 +290,15 @@ impl Forwarder {
         let now = clock::unix_ms_now();
         let mut blocked = Vec::new();
         for one in self.waiting().await? {
+            if one.set_aside {
+                continue;
+            }
             // Behind one that waits, others of its connection wait too: they may need it.
             if blocked.contains(&one.connection) {
                 continue;
             }
             blocked.push(one.connection.clone());
-            if one.next_at > now {
+            if one.next_at > now || self.first_attempts().contains(&one.id) {
                 continue;
             }
             let to = snapshot.connections.iter();
@@ -303,17 +318,29 @@ impl Forwarder {
                     self.unspool(&one.id).await?;
                     blocked.retain(|name| *name != one.connection);
                 }
-                Ok(answer) => {
-                    let status = answer.status().as_u16();
-                    self.put_off(&one, &format!("status {status}")).await?;
+                Ok(answer) if is_refusal(answer.status()) => {
+                    self.set_aside(&one, &said(answer).await).await?;
+                    blocked.retain(|name| *name != one.connection);
+                }
+                Ok(answer) => self.put_off(&one, &said(answer).await).await?,
+                // It has lost its bytes, or has no address any more.
+                Err(problem) if problem.kind == Kind::Invalid => {
+                    self.set_aside(&one, &problem.message).await?;
+                    blocked.retain(|name| *name != one.connection);
                 }
                 Err(problem) => self.put_off(&one, &problem.message).await?,
             }
         }
         let waiting = self.waiting().await?;
         let mut first = HashMap::new();
-        for one in &waiting {
-            first.entry(&one.connection).or_insert(one.next_at);
+        for one in waiting.iter().filter(|one| !one.set_aside) {
+            let next_at = if self.first_attempts().contains(&one.id) {
+                // The spool is told when the client's own attempt has ended.
+                i64::MAX
+            } else {
+                one.next_at
+            };
+            first.entry(&one.connection).or_insert(next_at);
         }
         Ok(first.into_values().min())
     }
@@ -335,7 +362,23 @@ impl Forwarder {
             .await?)
     }
 
-    /// Has what waits be tried at once: one publish, or all.
+    async fn set_aside(&self, one: &Spooled, said: &str) -> Result<(), Problem> {
+        warn!(
+            id = one.id,
+            connection = one.connection,
+            said,
+            "A spooled publish was refused and is set aside; those behind it go on"
+        );
+        Ok(self.packages().spool().set_aside(&one.id, said).await?)
+    }
+
+    fn first_attempts(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.first_attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has publishes be tried at once, those that were set aside among them: one, or all.
     ///
     /// # Errors
     /// Where the catalog fails.
@@ -397,6 +440,29 @@ impl Forwarder {
     }
 }
 
+/// A client's own attempt to send what it has put into the spool, until it is dropped.
+struct FirstAttempt<'a> {
+    forwarder: &'a Forwarder,
+    id: String,
+}
+
+impl<'a> FirstAttempt<'a> {
+    fn of(forwarder: &'a Forwarder, id: &str) -> Self {
+        forwarder.first_attempts().insert(id.to_owned());
+        Self {
+            forwarder,
+            id: id.to_owned(),
+        }
+    }
+}
+
+impl Drop for FirstAttempt<'_> {
+    fn drop(&mut self) {
+        self.forwarder.first_attempts().remove(&self.id);
+        self.forwarder.spooling.notify_one();
+    }
+}
+
 const PIECE_BYTES: usize = 256 * 1024;
 
 fn ms(duration: Duration) -> i64 {
@@ -408,17 +474,55 @@ fn is_away(status: StatusCode) -> bool {
     status.is_server_error() || status == 429 || status == 408
 }
 
+/// Whether upstream says no for good. That a credential does not hold (401) is the connection's affair: it
+/// may hold tomorrow.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && !is_away(status) && status != StatusCode::UNAUTHORIZED
+}
+
+/// Upstream's words, short enough for a line: the status, and the beginning of its words.
+async fn said(answer: http::Response<ForwardAnswer>) -> String {
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body().into_data_stream();
+    let mut words = Bounded::new(SAID_BYTES_MAX);
+    let reading = async {
+        while let Some(Ok(piece)) = body.next().await {
+            if words.push(&piece).is_err() {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(SAID_WITHIN, reading).await;
+    let words = String::from_utf8_lossy(&words.beginning())
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
+    if words.is_empty() {
+        format!("status {status}")
+    } else {
+        format!("status {status}: {words}")
+    }
+}
+
+/// A line of a table. Registries answer with a sentence, or with a page that nobody needs.
+const SAID_BYTES_MAX: u64 = 300;
+
+/// How long the words of an answer are waited for whose status is known.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
+
 fn streamed(body: BodyStream) -> ForwardBody {
     StreamBody::new(body.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
-fn passed(answer: http::Response<hyper::body::Incoming>) -> Passed {
+fn passed(answer: http::Response<ForwardAnswer>) -> Passed {
     let (parts, body) = answer.into_parts();
     let pieces = body
         .into_data_stream()
         .map(|piece| piece.map_err(std::io::Error::other));
     Passed {
         status: parts.status,
+        reason: parts.extensions.get::<ReasonPhrase>().cloned(),
         headers: answered(&parts.headers),
         body: pieces.boxed(),
     }
@@ -451,6 +555,7 @@ mod tests {
             attempts: 0,
             next_at: i64::MAX,
             said: String::new(),
+            set_aside: false,
         }
     }
 

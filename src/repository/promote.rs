@@ -178,7 +178,6 @@ impl Manager {
         if !asset.package.format().protocol().is_published(&name) {
             return Ok(None);
         }
-        let words_max = self.receiver.bounds().document_bytes_max;
         let (asset, digests) = (asset.clone(), digests.clone());
         let mut bytes = blob.reader();
         let inspected = self
@@ -191,11 +190,10 @@ impl Manager {
                     asset: Some(&asset),
                     fields: &BTreeMap::new(),
                     words: &words,
-                    words_max,
                 })
             })
             .await
             .map_err(|error| Problem::internal("looking into a file failed", error))?;
-        inspected.map(Some)
+        inspected.and_then(Inspected::bounded).map(Some)
     }
 }

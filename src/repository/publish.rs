@@ -1,11 +1,13 @@
 //! Publishes, and the changes that clients make to a repository's own packages.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::change::{Committer, PackageChange};
+use super::places::BodySender;
 use super::receive::{BodyReceiver, BodyStream, Received};
 use super::source::Publish;
 use super::{Reader, Repository, Snapshot};
@@ -40,6 +42,7 @@ pub struct Submission<'a> {
     pub change: Change,
     pub body: BodyStream,
     pub content_type: &'a str,
+    pub sender: BodySender,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
 }
@@ -48,6 +51,7 @@ pub struct Submission<'a> {
 pub(super) struct Door<'a> {
     pub snapshot: &'a Snapshot,
     pub repository: &'a Repository,
+    pub sender: &'a BodySender,
     pub permit: &'a Permit<'a>,
     pub record: &'a mut ChangeRecord,
 }
@@ -124,28 +128,26 @@ impl Publisher {
             change,
             body,
             content_type,
+            sender,
             permit,
             record,
         } = submission;
         record.package = change.package().cloned();
         record.version = change.version().unwrap_or_default();
         if !matches!(repository.publish, Publish::Local) {
-            drain(body).await;
             return Err(takes_none(repository));
         }
-        let _place = self.receiver.place().await?;
+        let _place = self.receiver.place(&sender).await?;
         let mut door = Door {
             snapshot,
             repository,
+            sender: &sender,
             permit,
             record,
         };
         match change {
             Change::Document(package) => {
-                if let Err(problem) = self.may_publish(snapshot, repository, &package).await {
-                    drain(body).await;
-                    return Err(problem);
-                }
+                self.may_publish(snapshot, repository, &package).await?;
                 let publish = document_publish(format)?;
                 let received = self.receiver.receive_parted(publish, body);
                 let received = received.await?;
@@ -162,11 +164,8 @@ impl Publisher {
                     .await
             }
             Change::File(asset) => {
-                let may = self.may_publish(snapshot, repository, &asset.package);
-                if let Err(problem) = may.await {
-                    drain(body).await;
-                    return Err(problem);
-                }
+                self.may_publish(snapshot, repository, &asset.package)
+                    .await?;
                 let received = Received {
                     file: Some(self.receiver.receive_file(body).await?),
                     name: path::last_segment(&asset.file).to_owned(),
@@ -277,7 +276,7 @@ impl Publisher {
         named_by: NamedBy,
     ) -> Result<Changed, Problem> {
         let asset = named_by.asset().cloned();
-        let (inspected, file) = self.inspect(format, received, asset).await?;
+        let (inspected, file) = self.inspect(door.sender, format, received, asset).await?;
         let (package, version) = (inspected.package.clone(), inspected.version.clone());
         door.record.package = Some(package.clone());
         door.record.version.clone_from(&version);
@@ -354,6 +353,7 @@ impl Publisher {
 
     async fn inspect(
         &self,
+        sender: &BodySender,
         format: Format,
         received: Received,
         asset: Option<AssetId>,
@@ -365,9 +365,12 @@ impl Publisher {
             words,
         } = received;
         let file = file.ok_or_else(|| Problem::invalid("there is no file in what was sent"))?;
-        let words_max = self.receiver.bounds().document_bytes_max;
+        let left = sender.left.clone();
         let inspected = self.tasks().spawn_blocking(move || {
-            let mut bytes = file.reader();
+            let mut bytes = WhileHere {
+                reader: file.reader(),
+                left,
+            };
             let inspected = format.protocol().inspect(&mut Upload {
                 bytes: &mut bytes,
                 digests: file.digests(),
@@ -375,13 +378,16 @@ impl Publisher {
                 asset: asset.as_ref(),
                 fields: &fields,
                 words: &words,
-                words_max,
             });
-            inspected.map(|inspected| (inspected, file))
+            inspected
+                .and_then(Inspected::bounded)
+                .map(|inspected| (inspected, file))
         });
-        inspected
+        let inspected = inspected
             .await
-            .map_err(|error| Problem::internal("looking into a publish failed", error))?
+            .map_err(|error| Problem::internal("looking into a publish failed", error))?;
+        sender.here()?;
+        inspected
     }
 
     /// Compares a published checksum with the digest of its file; they must be equal.
@@ -446,6 +452,28 @@ impl Publisher {
     }
 }
 
+/// A file that is read for a client, and cannot be read any more when that has hung up: a thread that
+/// blocks ends no sooner.
+struct WhileHere<R> {
+    reader: R,
+    left: CancellationToken,
+}
+
+impl<R: Read> Read for WhileHere<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if self.left.is_cancelled() {
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        self.reader.read(into)
+    }
+}
+
+impl<R: Seek> Seek for WhileHere<R> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.reader.seek(to)
+    }
+}
+
 /// How the format's clients publish by the package's document.
 fn document_publish(format: Format) -> Result<&'static dyn DocumentPublish, Problem> {
     let publish = format.protocol().document_publish();
@@ -458,14 +486,6 @@ pub(super) fn not_ours(repository: &str, package: &PackageId) -> Problem {
         format!("{package} is not among the packages of `{repository}`"),
     )
 }
-
-/// Reads the rest of a refused body, for a while: a client that is still sending hears no answer.
-pub async fn drain(mut body: BodyStream) {
-    let all = async { while let Some(Ok(_)) = body.next().await {} };
-    let _ = tokio::time::timeout(DRAINED_FOR, all).await;
-}
-
-const DRAINED_FOR: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The release to record for a file that was looked into.
 pub(super) fn release_of(
@@ -591,6 +611,51 @@ mod tests {
         assert_eq!(changed.unwrap(), Changed::Created);
         assert_eq!(record.package.as_ref(), Some(&package));
         assert_eq!(record.by, "statement `CiPublishes`");
+    }
+
+    #[test]
+    fn a_file_is_read_no_further_when_the_client_has_hung_up() {
+        let left = CancellationToken::new();
+        let mut bytes = WhileHere {
+            reader: std::io::Cursor::new(b"one two"),
+            left: left.clone(),
+        };
+        let mut three = [0; 3];
+        bytes.read_exact(&mut three).unwrap();
+        left.cancel();
+        assert!(bytes.read_exact(&mut three).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_publish_of_a_client_that_hung_up_is_not_recorded() {
+        let fixture = Fixture::open(TEAM).await;
+        let sender = super::super::fixture::ci();
+        sender.left.cancel();
+        let received = Received {
+            file: Some(
+                fixture
+                    .receiver
+                    .take_bytes(&nupkg("Acme.Lib"))
+                    .await
+                    .unwrap(),
+            ),
+            ..Received::default()
+        };
+        let (snapshot, team) = (fixture.snapshot(), fixture.repository("team"));
+        let mut door = Door {
+            snapshot: &snapshot,
+            repository: &team,
+            sender: &sender,
+            permit: &let_in,
+            record: &mut ChangeRecord::default(),
+        };
+        let published =
+            fixture
+                .publisher
+                .publish(&mut door, Format::Nuget, received, NamedBy::File);
+        assert_eq!(published.await.unwrap_err().kind, Kind::Invalid);
+        let package = crate::format::package("nuget:acme.lib").unwrap();
+        assert!(fixture.reader.own.listing("team", &package).await.is_err());
     }
 
     #[tokio::test]

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::change::not_kept;
+use super::form;
+use super::places::{BodySender, Place, Places};
 use crate::config;
 use crate::format::upload::Parted;
 use crate::format::{DocumentPublish, path};
@@ -25,6 +27,9 @@ pub type BodyStream = BoxStream<'static, std::io::Result<Bytes>>;
 /// Roughly the memory that a form's field takes beside its name and value.
 const FIELD_BYTES: usize = 64;
 
+/// The most fields of a form: a package's metadata, a field for each line, and its file.
+const FIELDS_MAX: usize = 20_000;
+
 /// At most this many pieces of a body are read ahead of the parser.
 const PIECES_AHEAD: usize = 8;
 
@@ -38,11 +43,11 @@ pub struct Received {
     pub words: Vec<u8>,
 }
 
-/// Reads the bodies of publishes: at most `at_once` at a time, each no longer than its bound.
+/// Reads the bodies of publishes: so many at a time, each no longer than its bound.
 pub struct BodyReceiver {
     store: Arc<Store>,
     bounds: config::UploadSettings,
-    places: Semaphore,
+    places: Places,
 }
 
 impl BodyReceiver {
@@ -51,7 +56,7 @@ impl BodyReceiver {
         Arc::new(Self {
             store: Arc::clone(store),
             bounds: bounds.clone(),
-            places: Semaphore::new(bounds.at_once),
+            places: Places::new(bounds),
         })
     }
 
@@ -63,10 +68,9 @@ impl BodyReceiver {
         &self.bounds
     }
 
-    /// Waits until fewer than `at_once` bodies are being read. The permit is held while reading.
-    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let place = self.places.acquire().await;
-        place.map_err(|error| Problem::internal("publishing stopped", error))
+    /// Waits for a place of the client's, which is held until its publish is done.
+    pub(super) async fn place(&self, sender: &BodySender) -> Result<Place, Problem> {
+        self.places.take(sender).await
     }
 
     /// Stores bytes that are in memory as a file.
@@ -110,10 +114,17 @@ impl BodyReceiver {
         };
         let wrong =
             |error: multer::Error| Problem::invalid(format!("the form cannot be read: {error}"));
-        let mut form = multer::Multipart::new(body, boundary);
+        let (pieces, heads) = form::pieces(body);
+        let mut form = multer::Multipart::new(pieces, boundary);
         let mut received = Received::default();
-        let mut words = 0;
-        while let Some(mut field) = form.next_field().await.map_err(wrong)? {
+        let (mut words, mut fields) = (0, 0);
+        while let Some(mut field) = heads.read(form.next_field()).await.map_err(wrong)? {
+            fields += 1;
+            if fields > FIELDS_MAX {
+                return Err(Problem::invalid(format!(
+                    "the form has more than {FIELDS_MAX} fields"
+                )));
+            }
             let name = field.name().unwrap_or_default().to_owned();
             let is_file = field.file_name().is_some();
             if is_file && received.file.is_none() && name != "gpg_signature" {
@@ -255,7 +266,12 @@ async fn verified(incoming: Incoming) -> Result<Verified, Problem> {
 
 /// The client's body ended before its end.
 fn cut(error: std::io::Error) -> Problem {
-    Problem::invalid("the request's body ended early").caused_by(error)
+    let problem = match error.kind() {
+        std::io::ErrorKind::TimedOut => Problem::invalid("the request's body did not come in time")
+            .advice("`upload.stall_timeout` and `upload.body_timeout` are its bounds"),
+        _ => Problem::invalid("the request's body ended early"),
+    };
+    problem.caused_by(error)
 }
 
 /// A body's pieces for a reader that blocks, of which `ahead` may wait.

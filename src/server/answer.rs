@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, USER_AGENT};
 use http::request::Parts;
-use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use super::audit::Line;
 use super::credential::CredentialHeaders;
@@ -13,15 +13,15 @@ use super::peer::Peer;
 use super::publish::Publishing;
 use super::read::AdmittedRead;
 use super::reply::{Answer, RequestHead};
-use super::request_body::unstalled;
 use super::route::{InRepository, Open, Route, is_npm};
+use super::shared_body::SharedBody;
 use super::{api, exchange, health};
 use crate::Larder;
 use crate::access::{self, Caller, ClientInfo, Endpoints, Permissions, Within};
 use crate::format::{Address, Change, ClientRequest, Target};
 use crate::package::Format;
 use crate::problem::{Decider, Kind, Problem};
-use crate::repository::{Publish, Repository, Snapshot, drain};
+use crate::repository::{Publish, Repository, Snapshot};
 
 /// Everything that a route is answered from.
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ pub struct Asked<'a> {
     pub parts: &'a Parts,
     pub presented: &'a CredentialHeaders,
     pub peer: Peer,
+    /// Cancelled when the client of a change has hung up. A request to read ends with its client anyway.
+    pub left: Option<&'a CancellationToken>,
 }
 
 impl<'a> Asked<'a> {
@@ -76,7 +78,7 @@ pub async fn answer(
     route: Route<'_>,
     host: Result<Host, Problem>,
     caller: Result<Caller, Problem>,
-    body: Incoming,
+    body: &SharedBody,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
     let Asked {
@@ -103,7 +105,6 @@ pub async fn answer(
             return Ok(probe(larder, open));
         }
         (Err(problem), _) => {
-            drain(unstalled(body, snapshot.config.upload.stall_timeout)).await;
             return match route {
                 Route::Api(_) => Ok(api::refused(problem)),
                 _ => Err(problem),
@@ -225,7 +226,7 @@ fn within<'c>(change: &'c Change, repository: &Repository, format: Format) -> Wi
     match change.package() {
         Some(package) => Within::Package(package),
         None if is_forwarded => Within::EveryPackage(format),
-        None => Within::PackageInBody,
+        None => Within::PackageInBody(format),
     }
 }
 
@@ -243,7 +244,7 @@ async fn in_repository(
     place: Place<'_>,
     host: &Host,
     caller: Result<Caller, Problem>,
-    body: Incoming,
+    body: &SharedBody,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
     let Asked {
@@ -252,14 +253,7 @@ async fn in_repository(
         parts,
         ..
     } = asked;
-    let body = unstalled(body, snapshot.config.upload.stall_timeout);
-    let caller = match caller {
-        Ok(caller) => caller,
-        Err(problem) => {
-            drain(body).await;
-            return Err(problem);
-        }
-    };
+    let caller = caller?;
     let permissions = asked.permissions(&caller);
     let repository = match (place.repository(snapshot), place.repository) {
         (Ok(repository), _) => repository,
@@ -288,13 +282,7 @@ async fn in_repository(
             }
             line.subject.version = change.version().unwrap_or_default();
             let within = within(&change, repository, place.format);
-            let admitted = match permissions.admit_to_change(action, &repository.name, within) {
-                Ok(admitted) => admitted,
-                Err(problem) => {
-                    drain(body).await;
-                    return Err(problem);
-                }
-            };
+            let admitted = permissions.admit_to_change(action, &repository.name, within)?;
             line.admitted(admitted.decision());
             let publishing = Publishing {
                 asked,
@@ -306,16 +294,10 @@ async fn in_repository(
                 },
                 run: line.run.clone(),
             };
-            publishing.change(change, body, line).await
+            publishing.change(change, body.pieces(), line).await
         }
         target => {
-            let admitted = match permissions.admit_to_read(&repository.name) {
-                Ok(admitted) => admitted,
-                Err(problem) => {
-                    drain(body).await;
-                    return Err(problem);
-                }
-            };
+            let admitted = permissions.admit_to_read(&repository.name)?;
             line.admitted(admitted.decision());
             let reading = AdmittedRead {
                 asked,
@@ -323,7 +305,7 @@ async fn in_repository(
                 repository: larder.repositories.readable(snapshot, &admitted)?,
                 address: place.address(asked, host, repository),
             };
-            reading.answer(target, body, line).await
+            reading.answer(target, body.pieces(), line).await
         }
     }
 }

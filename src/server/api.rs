@@ -3,18 +3,17 @@
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::Asked;
 use super::reply::{self, Answer};
-use super::request_body::{self, unstalled};
+use super::request_body;
+use super::shared_body::SharedBody;
 use crate::access::{Caller, Endpoints, Permissions, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, ApiFailure, Call, Operation, shape};
 use crate::problem::{Kind, Problem};
-use crate::repository::drain;
+use crate::repository::BodySender;
 use crate::telemetry::Record;
 
 /// The largest body of a call; the largest policy is far smaller.
@@ -30,7 +29,7 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256
 pub async fn answer(
     asked: Asked<'_>,
     operation: Option<Operation>,
-    body: Incoming,
+    body: &SharedBody,
     root: &str,
 ) -> Answer {
     let head = asked.head();
@@ -70,7 +69,7 @@ pub async fn answer(
 async fn call(
     asked: Asked<'_>,
     operation: Option<Operation>,
-    body: Incoming,
+    body: &SharedBody,
     root: &str,
     record: &mut Record,
 ) -> Result<Answer, ApiFailure> {
@@ -78,9 +77,9 @@ async fn call(
     let patience = snapshot.config.upload.stall_timeout;
     // An asset is read once who sends it is known; its digest is among what is signed.
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
-        (Bytes::new(), Some(unstalled(body, patience)))
+        (Bytes::new(), Some(body.pieces()))
     } else {
-        let body = request_body::read_to_end(body.into_data_stream(), CALL_BYTES_MAX);
+        let body = request_body::read_to_end(body.pieces(), CALL_BYTES_MAX);
         let body = tokio::time::timeout(patience, body)
             .await
             .map_err(|_| Problem::invalid("the body did not come in time"))??;
@@ -90,15 +89,7 @@ async fn call(
         Some(_) => head.text(CONTENT_SHA256).to_owned(),
         None => body_sha256(&words),
     };
-    let caller = match signer(asked, &body_sha256) {
-        Ok(caller) => caller,
-        Err(problem) => {
-            if let Some(asset) = asset {
-                drain(asset).await;
-            }
-            return Err(problem.into());
-        }
-    };
+    let caller = signer(asked, &body_sha256)?;
     let operation = operation.ok_or_else(ApiFailure::no_operation)?;
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
@@ -123,7 +114,11 @@ async fn call(
     let answered = match asset {
         Some(asset) => {
             let sha256 = body_sha256.to_lowercase();
-            api.publish(&call, asset, &sha256).await
+            let sender = BodySender {
+                who: api.pass.who(),
+                left: asked.left.cloned().unwrap_or_default(),
+            };
+            api.publish(&call, asset, sender, &sha256).await
         }
         None => api.answer(operation, &call).await,
     };

@@ -1,8 +1,6 @@
 //! `POST /-/oidc/token`: an identity token of a CI for one of Larder's.
 
 use http::header::ORIGIN;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +8,7 @@ use super::answer::Asked;
 use super::audit::Line;
 use super::reply::{self, Answer};
 use super::request_body;
+use super::shared_body::SharedBody;
 use crate::access::GET_TOKEN;
 use crate::problem::{Decider, Problem};
 
@@ -28,7 +27,11 @@ struct Exchanged {
 }
 
 /// Takes `{"token": …}`, and answers with a token, until when it holds, and for whom.
-pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result<Answer, Problem> {
+pub async fn answer(
+    asked: Asked<'_>,
+    body: &SharedBody,
+    line: &mut Line,
+) -> Result<Answer, Problem> {
     let (larder, snapshot, head) = (asked.larder, asked.snapshot, asked.head());
     if head.headers.contains_key(ORIGIN) {
         return Err(Problem::denied(
@@ -37,7 +40,7 @@ pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result
         ));
     }
     line.action = Some(GET_TOKEN);
-    let body = request_body::read_to_end(body.into_data_stream(), BYTES_MAX);
+    let body = request_body::read_to_end(body.pieces(), BYTES_MAX);
     let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
         .await
         .map_err(|_| Problem::invalid("the body did not come in time"))??;

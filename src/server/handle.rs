@@ -9,6 +9,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
@@ -20,6 +21,7 @@ use super::peer::Peer;
 use super::reply::{self, Answer, Body};
 use super::response_cache::{self, ResponseCache};
 use super::route::{Route, RunTag, single_slashes};
+use super::shared_body::SharedBody;
 use crate::Larder;
 use crate::access::{Caller, Endpoints, Principal};
 use crate::connection;
@@ -67,14 +69,19 @@ pub async fn handle(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     ) {
-        return answered(&server, socket, reached, request).await;
+        return answered(&server, socket, reached, request, None).await;
     }
     let tasks = server.larder.tasks.clone();
-    let work = async move { answered(&server, socket, reached, request).await };
-    tasks.spawn(work).await.unwrap_or_else(|cause| {
+    let left = CancellationToken::new();
+    // Dropped with this request, which ends with its client.
+    let waiting = left.clone().drop_guard();
+    let work = async move { answered(&server, socket, reached, request, Some(&left)).await };
+    let response = tasks.spawn(work).await.unwrap_or_else(|cause| {
         let problem = Problem::internal("this request failed inside Larder", cause);
         told(&problem, None).response.map(Body::from)
-    })
+    });
+    waiting.disarm();
+    response
 }
 
 async fn answered(
@@ -82,6 +89,7 @@ async fn answered(
     socket: Peer,
     reached: SocketAddr,
     request: Request<Incoming>,
+    left: Option<&CancellationToken>,
 ) -> Response<Body> {
     let started = Instant::now();
     let larder = &server.larder;
@@ -124,15 +132,17 @@ async fn answered(
     let mut line = Line::default();
     line.subject.format = route.format();
     let hops = connection::hops(&parts.headers);
+    let body = SharedBody::new(body, &parts.headers, &snapshot.config.upload);
     let asked = Asked {
         larder,
         snapshot: &snapshot,
         parts: &parts,
         presented: &presented,
         peer,
+        left,
     };
     // Boxed: a request that is answered above is moved several times, with room for all of this.
-    let work = Box::pin(answer(asked, route, host, caller, body, &mut line));
+    let work = Box::pin(answer(asked, route, host, caller, &body, &mut line));
     let answered = match hops {
         None => AssertUnwindSafe(work).catch_unwind().await,
         Some(hops) => {
@@ -182,6 +192,7 @@ async fn answered(
         } = &line.subject;
         larder.tell_refused(repository, package, asset, problem);
     }
+    body.read_on(&larder.tasks);
     let entry = AnswerRecord::new(&larder.metrics, line.subject, &answer);
     let entry = Arc::new(entry);
     if let Some(key) = key.filter(|_| line.is_lasting) {

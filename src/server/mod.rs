@@ -19,6 +19,7 @@ mod reply;
 mod request_body;
 mod response_cache;
 mod route;
+mod shared_body;
 mod tls;
 mod workers;
 

@@ -42,6 +42,7 @@ impl Publishing<'_> {
                 "pages in a browser change nothing here",
             ));
         }
+        let sender = self.repository.sender(self.asked.left);
         let forwards = match self.publishes() {
             Publish::Forward { to, spool } => {
                 let to = to.iter().find(|connection| connection.format == format);
@@ -54,7 +55,7 @@ impl Publishing<'_> {
             let (content_type, mut record) = (head.text(CONTENT_TYPE), ChangeRecord::default());
             let changed = self
                 .repository
-                .change(format, change, body, content_type, &mut record)
+                .change(format, change, body, content_type, sender, &mut record)
                 .await;
             line.changed(record);
             return Ok(reply::changed(changed?, format));
@@ -75,6 +76,7 @@ impl Publishing<'_> {
                 .presented
                 .outbound(head.headers, &self.asked.larder.access),
             body,
+            sender,
         };
         let forwarded = self
             .repository

@@ -20,6 +20,9 @@ use super::{Blob, Error, Store, blob, private};
 use crate::package::{Algorithm, Digester, Digests, Expected};
 use crate::task::Tasks;
 
+/// How much further room is asked for, where nobody says how long the bytes are.
+const ROOM_BYTES: u64 = 8 * 1024 * 1024;
+
 /// From here on, digests are computed on two threads.
 const PARTED_BYTES_MIN: u64 = 1024 * 1024;
 
@@ -70,6 +73,9 @@ pub struct Incoming {
     written: watch::Receiver<u64>,
     sent: u64,
     size: Option<u64>,
+    /// Bytes for which there was room; all of them where their number was known from the start.
+    room: u64,
+    keeping: Keeping,
     keeper: Keeper,
 }
 
@@ -98,6 +104,7 @@ impl Incoming {
         store: &Store,
         size: Option<u64>,
         algorithms: &[Algorithm],
+        keeping: Keeping,
     ) -> Result<Self, Error> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = store.directory.partial().join(number.to_string());
@@ -143,6 +150,8 @@ impl Incoming {
             written,
             sent: 0,
             size,
+            room: size.unwrap_or(0),
+            keeping,
             keeper: Keeper {
                 files: store.files.clone(),
                 catalog: store.catalog.clone(),
@@ -181,6 +190,13 @@ impl Incoming {
                 promised,
                 got: self.sent,
             });
+        }
+        // A download has clients that follow it already: it comes to its end.
+        while self.keeping != Keeping::Cached && self.size.is_none() && self.sent > self.room {
+            let room = self.room + ROOM_BYTES;
+            let admitted = self.keeper.space.admit_more(room, ROOM_BYTES, self.keeping);
+            admitted.map_err(Error::NotKept)?;
+            self.room = room;
         }
         if self.pieces.send(piece).await.is_err() {
             // The worker ends early for a reason of its own.

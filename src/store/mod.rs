@@ -258,7 +258,7 @@ impl Store {
         self.space
             .admit(size.unwrap_or(0), keeping)
             .map_err(Error::NotKept)?;
-        Incoming::start(self, size, algorithms).await
+        Incoming::start(self, size, algorithms, keeping).await
     }
 
     /// The blob of that name; `None` where it is not here (any more). Notes the use.

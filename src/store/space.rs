@@ -58,13 +58,18 @@ impl Space {
     /// Whether bytes of that size may come in. What is published counts for no bound but the
     /// disk's.
     pub fn admit(&self, size: u64, keeping: Keeping) -> Result<(), NotKept> {
+        self.admit_more(size, size, keeping)
+    }
+
+    /// Whether `more` bytes may come in of a body that has `size` with them.
+    pub fn admit_more(&self, size: u64, more: u64, keeping: Keeping) -> Result<(), NotKept> {
         if size > self.max && keeping == Keeping::Cached {
             return Err(NotKept::TooLarge);
         }
         // A file system that does not say how full it is shows it when it is written to.
         let free = rustix::fs::statvfs(&self.directory)
             .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
-        if free < size.saturating_add(self.free_min) {
+        if free < more.saturating_add(self.free_min) {
             self.crowded.notify_one();
             return Err(NotKept::DiskFull);
         }

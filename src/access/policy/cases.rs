@@ -15,6 +15,7 @@ struct Asked {
     principal: Principal,
     action: Action,
     resource: &'static str,
+    reach: ResourceReach,
     address: &'static str,
     time: &'static str,
     over_tls: bool,
@@ -26,6 +27,7 @@ fn asked() -> Asked {
         principal: Principal::user_of(OTHER, "ada").unwrap(),
         action: READ,
         resource: REPOSITORY,
+        reach: ResourceReach::One,
         address: "10.1.2.3",
         time: "2026-11-23T12:00:00Z",
         over_tls: false,
@@ -53,6 +55,7 @@ impl Asked {
         let question = PolicyQuestion {
             action: self.action,
             resource: self.resource,
+            reach: self.reach,
             circumstances: Circumstances {
                 principal: &self.principal,
                 address: Some(self.address.parse().unwrap()),
@@ -291,6 +294,7 @@ fn the_deciding_statement_is_named_and_conditions_make_it_last_no_longer() {
         let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
+            reach: ResourceReach::One,
             circumstances: Circumstances {
                 principal: &principal,
                 address: Some(address.parse().unwrap()),
@@ -410,6 +414,7 @@ fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last(
         let question = PolicyQuestion {
             action: READ,
             resource: REPOSITORY,
+            reach: ResourceReach::One,
             circumstances: Circumstances {
                 principal: &principal,
                 address: None,
@@ -451,4 +456,43 @@ fn the_value_of_a_variable_is_text_and_what_came_from_the_request_does_not_last(
     );
     let star = format!(r#""Resource":"{base}/${{*}}""#);
     assert_eq!(ask(&star, "x"), (false, true));
+}
+
+#[test]
+fn whether_anything_may_be_published_is_asked_before_it_is_known_what() {
+    const BEFORE: &str = "arn:aws:codeartifact:us-east-1:111122223333:package/corp/team/nuget//";
+    let asked = Asked {
+        action: PUBLISH,
+        resource: BEFORE,
+        reach: ResourceReach::AnyBelow,
+        ..asked()
+    };
+    let about = |resource: &str| {
+        let arn = "arn:aws:codeartifact:us-east-1:111122223333:package/corp";
+        format!(r#""Resource":"{arn}/{resource}""#)
+    };
+    let deny = |parts: &str| allow(parts).replace("Allow", "Deny");
+    for (resource, some) in [
+        ("team/nuget//acme", true),
+        ("team/nuget//acme.*", true),
+        ("team/*", true),
+        ("*/nuget/*", true),
+        ("other/*", false),
+        ("team/npm/*", false),
+    ] {
+        let allowed = allow(&about(resource));
+        assert_eq!(asked.of(&[&allowed]), some, "{resource}");
+        let all_but = allow(&about(resource).replace("Resource", "NotResource"));
+        let left = !matches!(resource, "team/*" | "*/nuget/*");
+        assert_eq!(asked.of(&[&all_but]), left, "all but {resource}");
+        let denied = deny(&about(resource));
+        assert_eq!(
+            asked.of(&[&allow(""), &denied]),
+            left,
+            "{resource} is denied"
+        );
+    }
+    assert!(!asked.of(&[&allow(r#""Action":"codeartifact:Read*""#)]));
+    assert!(!asked.of(&[&allow(r#""Principal":"arn:aws:iam::111122223333:root""#)]));
+    assert!(!asked.of(&[&allow(""), &deny("")]));
 }

@@ -82,12 +82,23 @@ impl<'a> Asking<'a> {
     }
 }
 
+/// The resources that a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceReach {
+    /// The one of this ARN.
+    One,
+    /// Any whose ARN begins so: whether something may be done to one of them at least. Asked before it is
+    /// known which one.
+    AnyBelow,
+}
+
 /// Whether the principal may do this to the resource.
 #[derive(Clone, Debug)]
 pub struct PolicyQuestion<'a> {
     pub action: Action,
     /// An ARN.
     pub resource: &'a str,
+    pub reach: ResourceReach,
     pub circumstances: Circumstances<'a>,
 }
 
@@ -208,8 +219,25 @@ impl Statement {
             && self.actions.have(|word| question.action.is_meant_by(word))
             && self.resources.have(|word| {
                 filled(word, |key| asking.values(key))
-                    .is_some_and(|word| word.is_everything() || word.matches_arn(question.resource))
+                    .is_some_and(|word| word.is_everything() || self.means(&word, question))
             })
+    }
+
+    /// Whether one of the statement's words for resources means the question's. Where that is about any
+    /// of many, a statement that allows has to mean one of them, and one that denies all of them.
+    fn means(&self, word: &PolicyPattern, question: &PolicyQuestion<'_>) -> bool {
+        let resource = question.resource;
+        match (question.reach, self.effect, &self.resources) {
+            (ResourceReach::One, _, _) => word.matches_arn(resource),
+            (ResourceReach::AnyBelow, Effect::Allow, Words::These(_))
+            | (ResourceReach::AnyBelow, Effect::Deny, Words::Not(_)) => word.can_begin(resource),
+            (ResourceReach::AnyBelow, Effect::Deny, Words::These(_))
+            | (ResourceReach::AnyBelow, Effect::Allow, Words::Not(_)) => {
+                ["?", "a.long-name_of.a-package"]
+                    .iter()
+                    .all(|name| word.matches_arn(&format!("{resource}{name}")))
+            }
+        }
     }
 }
 

@@ -12,6 +12,8 @@ mod known;
 mod pattern;
 
 pub use document::{Effect, MalformedPolicy, Policy};
-pub use evaluate::{Attached, Circumstances, PolicyDecision, PolicyQuestion, Why, decide};
+pub use evaluate::{
+    Attached, Circumstances, PolicyDecision, PolicyQuestion, ResourceReach, Why, decide,
+};
 pub use known::KnownNames;
 pub use pattern::PolicyPattern;

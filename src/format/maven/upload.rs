@@ -8,6 +8,9 @@ use crate::problem::Problem;
 use crate::text;
 use crate::upload::{Inspected, Upload, bounded_bytes};
 
+/// The largest POM. The largest that are known list the versions of some ten thousand artifacts in 1.5 MB.
+const POM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// The parts of a POM that are read (Maven's POM reference).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -61,7 +64,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     if !file.ends_with(".pom") {
         return Ok(found);
     }
-    let bytes = bounded_bytes(&mut *upload.bytes, upload.words_max, file)?;
+    let bytes = bounded_bytes(&mut *upload.bytes, POM_BYTES_MAX, file)?;
     let text = text::xml(&bytes)
         .map_err(|error| Problem::invalid(format!("{file} cannot be read: {error}")))?;
     if text.contains("<!DOCTYPE") {

@@ -34,6 +34,23 @@ pub fn parse(text: &str) -> Result<PackageId, Problem> {
     Ok(PackageId::new(Format::Npm, scope, name))
 }
 
+/// Reads a tag, which clients put into paths as it is.
+///
+/// # Errors
+/// Where it has characters that a path would have to encode, or is a step in one.
+pub fn tag(text: &str) -> Result<&str, Problem> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.~!'()*".contains(c);
+    let is_step = matches!(text, "" | "." | "..");
+    if is_step || text.len() > 214 || !text.chars().all(allowed) {
+        let shown: String = text.chars().take(80).collect();
+        return Err(Problem::invalid(format!(
+            "`{}` is no tag: letters, digits and -_.~!'()* are",
+            shown.escape_debug()
+        )));
+    }
+    Ok(text)
+}
+
 /// The name, perhaps with a version behind it, as one path segment: the scope's slash encoded as
 /// npm itself does.
 #[must_use]

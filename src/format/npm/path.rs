@@ -33,6 +33,9 @@ fn change(parts: &[&str], ask: &ClientRequest<'_>) -> Result<Change, Problem> {
     let puts = ask.method == Method::PUT;
     match (parts, puts) {
         (["-", "package", name @ .., "dist-tags", tag], puts) => {
+            if puts {
+                name::tag(tag)?;
+            }
             let (package, tag) = (name::parse(&name.join("/"))?, (*tag).to_owned());
             Ok(if puts {
                 Change::Tag { package, tag }

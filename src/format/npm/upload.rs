@@ -1,8 +1,13 @@
 //! `npm publish`: a document with manifests, and the tarball in it as a string.
 //! Source: libnpmpublish's behaviour, and npm's registry documentation.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{Read, Write};
 
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use struson::reader::{
     JsonReader as _, JsonReaderPosition, JsonStreamReader, ReaderError, TransferError,
@@ -10,7 +15,8 @@ use struson::reader::{
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
-use crate::bounded::Bounded;
+use crate::archive::METADATA_BYTES_MAX;
+use crate::bounded::{Bounded, TooLong};
 use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
 use crate::plain;
@@ -132,6 +138,65 @@ fn attachment<R: Read>(
     Ok(length)
 }
 
+/// The largest manifest: a package.json, and a readme that is as large.
+const MANIFEST_BYTES_MAX: u64 = 2 * METADATA_BYTES_MAX;
+
+/// The longest list of tags in a publish: npm gives one.
+const TAGS_BYTES_MAX: u64 = 64 * 1024;
+
+/// A publish without its tarball. No part is read further than it is wanted.
+#[derive(Deserialize)]
+struct Document<'a> {
+    name: Option<String>,
+    #[serde(borrow)]
+    versions: Option<OneMember<'a>>,
+    #[serde(borrow, rename = "dist-tags")]
+    tags: Option<&'a RawValue>,
+    #[serde(borrow)]
+    readme: Option<&'a RawValue>,
+}
+
+/// The part of a package.json that is held against the manifest of a publish.
+#[derive(Deserialize)]
+struct Packed {
+    name: Option<Value>,
+    version: Option<Value>,
+}
+
+/// An object with one member.
+struct OneMember<'a> {
+    name: String,
+    value: &'a RawValue,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for OneMember<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OneMemberVisitor)
+    }
+}
+
+struct OneMemberVisitor;
+
+impl<'de> Visitor<'de> for OneMemberVisitor {
+    type Value = OneMember<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one version")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (name, value) = map
+            .next_entry()?
+            .ok_or_else(|| A::Error::custom("it names no version"))?;
+        if map.next_key::<IgnoredAny>()?.is_some() {
+            return Err(A::Error::custom(
+                "it publishes more than one version at once",
+            ));
+        }
+        Ok(OneMember { name, value })
+    }
+}
+
 /// Members of a manifest that are composed elsewhere, or must not appear twice.
 const NOT_KEPT: &[&str] = &[
     "dist",
@@ -143,26 +208,21 @@ const NOT_KEPT: &[&str] = &[
 ];
 
 pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
-    let document: Map<String, Value> =
+    let document: Document<'_> =
         serde_json::from_slice(upload.words).map_err(|error| unreadable(&plain::json(&error)))?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    let package = name::parse(&text(document.get("name")).unwrap_or_default())?;
-    let mut versions = document
-        .get("versions")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
-    let (version, manifest) = versions
-        .iter_mut()
-        .next()
-        .map(|(version, manifest)| (version.clone(), manifest.take()))
+    let package = name::parse(document.name.as_deref().unwrap_or_default())?;
+    let (version, manifest) = document
+        .versions
+        .map(|one| (one.name, one.value))
         .ok_or_else(|| Problem::invalid("the document has a tarball and names no version"))?;
-    if versions.len() > 1 {
-        return Err(Problem::invalid(
-            "the document publishes more than one version at once",
-        ));
+    if manifest.get().len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(TooLong {
+            bytes_max: MANIFEST_BYTES_MAX,
+        }
+        .problem(&format!("the manifest of {version}")));
     }
-    let Value::Object(mut manifest) = manifest else {
+    let Ok(Value::Object(mut manifest)) = serde_json::from_str(manifest.get()) else {
         return Err(Problem::invalid(format!(
             "the manifest of {version} is no object"
         )));
@@ -175,21 +235,21 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         )));
     }
     agrees("the manifest", &manifest, &package, &version)?;
-    let packed: Map<String, Value> = packed(upload)?;
-    agrees("the tarball's package.json", &packed, &package, &version)?;
+    let tags = tags(document.tags, &version)?;
+    let readme = document
+        .readme
+        .and_then(|readme| serde_json::from_str(readme.get()).ok());
+    agrees(
+        "the tarball's package.json",
+        &packed(upload)?,
+        &package,
+        &version,
+    )?;
     promises(upload, manifest.get("dist"))?;
-    let readme = text(document.get("readme")).or_else(|| text(manifest.get("readme")));
+    let readme = readme.or_else(|| text(manifest.get("readme")));
     for member in NOT_KEPT {
         manifest.remove(*member);
     }
-    let tags = document
-        .get("dist-tags")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .filter(|(_, tagged)| tagged.as_str() == Some(&version))
-        .map(|(tag, _)| tag.clone())
-        .collect();
     let keywords = manifest.get("keywords").and_then(Value::as_array);
     let keywords: Vec<&str> = keywords
         .into_iter()
@@ -213,20 +273,60 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     })
 }
 
+/// The tags that the document gives to the version.
+fn tags(tags: Option<&RawValue>, version: &str) -> Result<Vec<String>, Problem> {
+    let Some(tags) = tags else {
+        return Ok(Vec::new());
+    };
+    if tags.get().len() as u64 > TAGS_BYTES_MAX {
+        let bytes_max = TAGS_BYTES_MAX;
+        return Err(TooLong { bytes_max }.problem("the document's list of tags"));
+    }
+    let tags: Map<String, Value> =
+        serde_json::from_str(tags.get()).map_err(|error| unreadable(&plain::json(&error)))?;
+    let of_version = tags
+        .into_iter()
+        .filter(|(_, tagged)| tagged.as_str() == Some(version));
+    of_version
+        .map(|(tag, _)| name::tag(&tag).map(str::to_owned))
+        .collect()
+}
+
+/// Reads name and version from the tarball's package.json.
 fn packed(upload: &mut Upload<'_>) -> Result<Map<String, Value>, Problem> {
     // npm packs below `package/`; others below other folders.
-    let text = upload
-        .tar_entry(|path| {
-            path.split_once('/')
-                .is_some_and(|(_, file)| file == "package.json")
-        })?
-        .ok_or_else(|| Problem::invalid("the tarball has no package.json"))?;
-    serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-        Problem::invalid(format!(
-            "the tarball's package.json cannot be read: {}",
-            plain::json(&error)
+    let contents = upload.gzipped_tar(|path| {
+        path.split_once('/')
+            .is_some_and(|(_, file)| file == "package.json")
+    })?;
+    // Clients leave the first folder out of each path: the files of two would come upon each other.
+    let mut folders = contents
+        .files
+        .iter()
+        .filter_map(|path| Some(path.split_once('/')?.0));
+    let folder = folders.next();
+    if let Some(other) = folders.find(|other| Some(*other) != folder) {
+        return Err(Problem::invalid(format!(
+            "the tarball has two folders, `{}` and `{other}`",
+            folder.unwrap_or_default()
         ))
-    })
+        .advice("pack it with `npm pack`"));
+    }
+    let (_, text) = contents
+        .found
+        .ok_or_else(|| Problem::invalid("the tarball has no package.json"))?;
+    let packed: Packed =
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
+            Problem::invalid(format!(
+                "the tarball's package.json cannot be read: {}",
+                plain::json(&error)
+            ))
+        })?;
+    let said = [("name", packed.name), ("version", packed.version)];
+    Ok(said
+        .into_iter()
+        .filter_map(|(member, value)| Some((member.to_owned(), value?)))
+        .collect())
 }
 
 fn agrees(
@@ -317,33 +417,47 @@ pub fn words(packument: &[u8], version: &str) -> Result<Vec<u8>, FormatError> {
     Ok(words.into_bytes())
 }
 
+/// A document that was sent without a tarball.
+#[derive(Deserialize)]
+struct Amended<'a> {
+    #[serde(borrow)]
+    versions: Option<BTreeMap<String, AmendedVersion<'a>>>,
+    #[serde(borrow, rename = "dist-tags")]
+    tags: Option<BTreeMap<String, &'a RawValue>>,
+    #[serde(borrow, rename = "_rev")]
+    revision: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct AmendedVersion<'a> {
+    #[serde(borrow)]
+    deprecated: Option<&'a RawValue>,
+}
+
 /// Reads `npm deprecate`'s and `npm unpublish`'s document; `None` where it is about no versions.
 pub fn amendment(words: &[u8]) -> Result<Option<Amendment>, Problem> {
-    let document: Map<String, Value> =
+    let document: Amended<'_> =
         serde_json::from_slice(words).map_err(|error| unreadable(&plain::json(&error)))?;
-    let Some(versions) = document.get("versions").and_then(Value::as_object) else {
+    let Some(versions) = document.versions else {
         return Ok(None);
     };
+    let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
     let deprecated = versions
-        .iter()
-        .map(|(version, manifest)| {
-            let word = manifest.get("deprecated").and_then(Value::as_str);
-            (version.clone(), word.unwrap_or_default().to_owned())
-        })
+        .into_iter()
+        .map(|(version, manifest)| (version, manifest.deprecated.and_then(text)))
+        .map(|(version, word)| (version, word.unwrap_or_default()))
         .collect();
-    let tags = document
-        .get("dist-tags")
-        .and_then(Value::as_object)
-        .map(|tags| {
-            tags.iter()
-                .filter_map(|(tag, version)| Some((tag.clone(), version.as_str()?.to_owned())))
-                .collect()
-        });
-    let revision = document.get("_rev").and_then(Value::as_str);
+    let tags = document.tags.map(|tags| {
+        tags.into_iter()
+            // A name that cannot stand in a path is no tag.
+            .filter(|(tag, _)| name::tag(tag).is_ok())
+            .filter_map(|(tag, version)| Some((tag, text(version)?)))
+            .collect()
+    });
     Ok(Some(Amendment {
         deprecated,
         tags,
-        revision: revision.map(str::to_owned),
+        revision: document.revision.and_then(text),
     }))
 }
 

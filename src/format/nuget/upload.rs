@@ -9,6 +9,9 @@ use crate::package::Dependency;
 use crate::problem::Problem;
 use crate::upload::{Extracted, Inspected, Upload};
 
+/// The most groups of dependencies: one for each framework. The largest that are known have some 40.
+const GROUPS_MAX: usize = 1000;
+
 #[derive(Debug, Deserialize)]
 struct Nuspec {
     metadata: Metadata,
@@ -68,7 +71,8 @@ struct One {
 
 pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     let (file, text) = upload
-        .zip_entry(|path| !path.contains('/') && path.to_lowercase().ends_with(".nuspec"))?
+        .zip(|path| !path.contains('/') && path.to_lowercase().ends_with(".nuspec"))?
+        .found
         .ok_or_else(|| Problem::invalid("the package has no nuspec"))?;
     if text.contains("<!DOCTYPE") {
         return Err(Problem::invalid(format!(
@@ -98,6 +102,11 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
                 "application/octet-stream",
             )
         });
+    }
+    if groups(&metadata).len() > GROUPS_MAX {
+        return Err(Problem::invalid(format!(
+            "{file} has more than {GROUPS_MAX} groups of dependencies"
+        )));
     }
     let dependencies = dependencies(&metadata);
     Ok(Inspected {

@@ -3,6 +3,7 @@
 
 mod address;
 mod compose;
+mod headers;
 mod hints;
 mod html;
 mod index;

@@ -4,10 +4,10 @@
 
 use std::str::FromStr as _;
 
-use mailparse::{MailHeader, MailHeaderMap as _};
 use pep440_rs::Version;
 use serde_json::json;
 
+use super::headers::Headers;
 use super::name;
 use crate::package::{Algorithm, Dependency};
 use crate::problem::Problem;
@@ -30,14 +30,17 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
         wheel_metadata(upload)?
     } else {
         upload
-            .tar_entry(|path| path.split('/').count() == 2 && path.ends_with("/PKG-INFO"))?
+            .gzipped_tar(|path| path.split('/').count() == 2 && path.ends_with("/PKG-INFO"))?
+            .found
+            .map(|(_, text)| text)
             .ok_or_else(|| Problem::invalid(format!("{file} has no PKG-INFO in its folder")))?
     };
-    let (headers, body) = mailparse::parse_headers(text.as_bytes())
-        .map_err(|error| Problem::invalid(format!("the metadata of {file}: {error}")))?;
-    let first = |field: &str| headers.get_first_value(field).unwrap_or_default();
-    let package = name::parse(&first("Name"))?;
-    let version = Version::from_str(&first("Version")).map_err(|error| {
+    let headers = Headers::read(&text, &file)?;
+    let first = |field: &str| one_line(headers.first(field).unwrap_or_default());
+    let package = name::parse(headers.once("Name", &file)?)?;
+    let version = headers.once("Version", &file)?;
+    let metadata_version = metadata_version(headers.once("Metadata-Version", &file)?);
+    let version = Version::from_str(version).map_err(|error| {
         Problem::invalid(format!("the version in the metadata of {file}: {error}"))
     })?;
     let differs = |what: &str, said: &str| {
@@ -61,9 +64,7 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
     }
     // A source distribution's metadata may change when it is built, unless it says that it does not
     // (PEP 643).
-    let is_fixed = is_wheel
-        || (metadata_version(&first("Metadata-Version")) >= (2, 2)
-            && headers.get_first_header("Dynamic").is_none());
+    let is_fixed = is_wheel || (metadata_version >= (2, 2) && headers.first("Dynamic").is_none());
     let path = format!("{FOLDER}/{file}");
     let requires_python = first("Requires-Python");
     let mut facts = serde_json::Map::new();
@@ -80,12 +81,10 @@ pub fn inspect(upload: &mut Upload<'_>) -> Result<Inspected, Problem> {
             bytes: text.clone().into_bytes(),
         });
     }
-    let readme = text
-        .get(body..)
-        .map(str::trim)
+    let readme = Some(headers.body.trim())
         .filter(|body| !body.is_empty())
-        .map(str::to_owned)
-        .or_else(|| headers.get_first_value("Description"));
+        .or_else(|| headers.first("Description"))
+        .map(str::to_owned);
     Ok(Inspected {
         manifest: manifest(&headers, package.name(), &version.to_string()),
         facts: serde_json::Value::Object(facts).to_string(),
@@ -116,11 +115,32 @@ fn wheel_metadata(upload: &mut Upload<'_>) -> Result<String, Problem> {
     );
     let normalised = |path: &str| path.to_lowercase().replace(['-', '.'], "_");
     let wanted = normalised(&stem);
-    let missing = format!("{} has no {stem}", upload.name);
-    upload
-        .zip_entry(|path| normalised(path) == wanted)?
+    let contents = upload.zip(|path| normalised(path) == wanted)?;
+    let mut folders = contents.files.iter().filter_map(|path| {
+        let (folder, _) = path.split_once('/')?;
+        folder
+            .to_lowercase()
+            .ends_with(".dist-info")
+            .then_some(folder)
+    });
+    let folder = folders.next();
+    // Installers take one of them, or none.
+    if let Some(other) = folders.find(|other| Some(*other) != folder) {
+        return Err(Problem::invalid(format!(
+            "{} has two folders of metadata, {} and {other}",
+            upload.name,
+            folder.unwrap_or_default()
+        )));
+    }
+    contents
+        .found
         .map(|(_, text)| text)
-        .ok_or_else(|| Problem::invalid(missing))
+        .ok_or_else(|| Problem::invalid(format!("{} has no {stem}", upload.name)))
+}
+
+/// A value that was folded, in one line.
+fn one_line(value: &str) -> String {
+    value.replace('\n', " ")
 }
 
 fn promises(upload: &Upload<'_>) -> Result<(), Problem> {
@@ -142,9 +162,9 @@ fn metadata_version(text: &str) -> (u32, u32) {
         .unwrap_or_default()
 }
 
-fn manifest(headers: &[MailHeader<'_>], name: &str, version: &str) -> String {
-    let one = |field: &str| headers.get_first_value(field);
-    let all = |field: &str| headers.get_all_values(field);
+fn manifest(headers: &Headers<'_>, name: &str, version: &str) -> String {
+    let one = |field: &str| headers.first(field).map(one_line);
+    let all = |field: &str| headers.all(field).map(one_line).collect::<Vec<_>>();
     json!({
         "name": one("Name").unwrap_or_else(|| name.to_owned()),
         "version": version,
@@ -162,10 +182,10 @@ fn manifest(headers: &[MailHeader<'_>], name: &str, version: &str) -> String {
     .to_string()
 }
 
-fn dependencies(headers: &[MailHeader<'_>]) -> Vec<Dependency> {
+fn dependencies(headers: &Headers<'_>) -> Vec<Dependency> {
     headers
-        .get_all_values("Requires-Dist")
-        .into_iter()
+        .all("Requires-Dist")
+        .map(one_line)
         .map(|text| {
             let end = text
                 .find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))

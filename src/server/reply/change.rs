@@ -64,6 +64,9 @@ pub fn forwarded(forwarded: Forwarded, format: Format) -> Answer {
                 .and_then(|length| length.to_str().ok()?.parse().ok());
             let mut answer = Answer::new(passed.status, Body::pieces(pieces, length));
             *answer.response.headers_mut() = passed.headers;
+            if let Some(reason) = passed.reason {
+                answer.response.extensions_mut().insert(reason);
+            }
             answer.outcome = AnswerOutcome::Forwarded;
             answer
         }

@@ -114,4 +114,5 @@ const STEPS: &[(&str, &str)] = &[
         "outside names",
         include_str!("migrations/0006_outside_names.sql"),
     ),
+    ("set aside", include_str!("migrations/0007_set_aside.sql")),
 ];

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::database::Database;
 use crate::package::BlobId;
-use crate::store::sql::{Column, Count, from_row};
+use crate::store::sql::{Column, Count, Flag, from_row};
 
 /// A publish that was accepted and is still to be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +31,12 @@ pub struct Spooled {
     pub next_at: i64,
     /// Upstream's last answer.
     pub said: String,
+    /// Upstream refused it for good: it is not tried again by itself, and others do not wait for it.
+    #[serde(default)]
+    pub set_aside: bool,
 }
 
-const COLUMNS: &str = "id, repository, connection, method, path, headers, blob, size, queued_at, attempts, next_at, said";
+const COLUMNS: &str = "id, repository, connection, method, path, headers, blob, size, queued_at, attempts, next_at, said, set_aside";
 
 struct SpooledRow {
     id: String,
@@ -49,6 +52,7 @@ struct SpooledRow {
     attempts: u32,
     next_at: i64,
     said: String,
+    set_aside: bool,
 }
 
 from_row!(
@@ -65,7 +69,8 @@ from_row!(
         queued_at,
         attempts,
         next_at,
-        said
+        said,
+        set_aside
     }
 );
 
@@ -84,6 +89,7 @@ impl From<SpooledRow> for Spooled {
             attempts: row.attempts,
             next_at: row.next_at,
             said: row.said,
+            set_aside: row.set_aside,
         }
     }
 }
@@ -102,7 +108,7 @@ impl Spool {
     pub async fn add(&self, one: &Spooled, blob: BlobId) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
         let sql = format!(
-            "INSERT INTO spool ({COLUMNS}, place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+            "INSERT INTO spool ({COLUMNS}, place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(one.id.as_str())
@@ -117,6 +123,7 @@ impl Spool {
             .bind(Count(one.attempts.into()))
             .bind(one.next_at)
             .bind(one.said.as_str())
+            .bind(Flag(one.set_aside))
             .bind(self.database.place.as_str())
             .execute(&mut *transaction)
             .await?;
@@ -154,13 +161,30 @@ impl Spool {
         Ok(transaction.commit().await?)
     }
 
-    /// Has what waits be tried at once: one, or all.
+    /// Sets a publish aside, with what was said of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn set_aside(&self, id: &str, said: &str) -> Result<(), Error> {
+        let (_place, mut transaction) = self.database.begin().await?;
+        sqlx::query(
+            "UPDATE spool SET attempts = attempts + 1, set_aside = 1, said = $2 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(said)
+        .execute(&mut *transaction)
+        .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Has publishes be tried at once, those that were set aside among them: one, or all.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn hurry(&self, id: Option<&str>) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
-        sqlx::query("UPDATE spool SET next_at = 0 WHERE $1 = '' OR id = $1")
+        let sql = "UPDATE spool SET next_at = 0, set_aside = 0 WHERE $1 = '' OR id = $1";
+        sqlx::query(sql)
             .bind(id.unwrap_or_default())
             .execute(&mut *transaction)
             .await?;

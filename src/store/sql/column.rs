@@ -184,6 +184,7 @@ macro_rules! within {
 within!(Column<BlobId>, BlobId);
 within!(Column<Secret>, Secret);
 within!(Count, u64);
+within!(Flag, bool);
 within!(Days, Date);
 within!(Seconds, Timestamp);
 

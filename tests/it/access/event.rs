@@ -363,12 +363,17 @@ async fn the_audit_names_what_a_body_alone_names_whether_it_is_taken_or_refused(
         &json!({ "Version": "2012-10-17", "Statement": [{
             "Sid": "CiPublishes", "Effect": "Allow", "Principal": { "AWS": ci },
             "Action": "codeartifact:PublishPackageVersion", "Resource": "*",
+        }, {
+            // Who may publish something is asked what it is.
+            "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::123456789012:user/other" },
+            "Action": "codeartifact:PublishPackageVersion",
+            "Resource": "arn:aws:codeartifact:us-east-1:123456789012:package/my-domain/team/nuget//other",
         }] }),
     )
     .await;
     let allowed = "statement `CiPublishes` of the policy of repository `team`";
     let refused = "no statement of any policy allows it";
-    for (principal, status, by) in [("reader", 403, refused), ("ci", 201, allowed)] {
+    for (principal, status, by) in [("other", 403, refused), ("ci", 201, allowed)] {
         let (_, token) = token(&larder, principal).await;
         let bearer = format!("Bearer {token}");
         let put = reqwest::Method::PUT;

@@ -32,7 +32,7 @@ async fn guarded() -> (Upstream, TestLarder) {
     guarded_and("").await
 }
 
-async fn guarded_and(access: &str) -> (Upstream, TestLarder) {
+pub async fn guarded_and(access: &str) -> (Upstream, TestLarder) {
     let upstream = Upstream::start().await;
     crate::support::nuget::serve(&upstream);
     let larder = TestLarder::start_and(&upstream, &format!("{TEAM}{GUARDED}{access}")).await;
@@ -40,7 +40,7 @@ async fn guarded_and(access: &str) -> (Upstream, TestLarder) {
 }
 
 /// A machine's token: its id, and itself.
-async fn token(larder: &TestLarder, principal: &str) -> (String, String) {
+pub async fn token(larder: &TestLarder, principal: &str) -> (String, String) {
     let command = AccessCommand::TokenCreate {
         principal: principal.to_owned(),
         note: String::new(),

@@ -7,10 +7,10 @@ use super::{npm_document, npm_versions};
 use crate::command::{LARDER, Setup};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, said, succeeded};
-use crate::support::until;
 use crate::support::{Fault, Reply, TestLarder, Upstream, nuget};
+use crate::support::{eventually, until};
 
-const FORWARD: &str = "[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\npublish = [\"forward:up:npm\", \"forward:up:pypi\", \"forward:up:maven\", \"forward:up:nuget\"]\n";
+pub const FORWARD: &str = "[[repository]]\nname = \"team\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\npublish = [\"forward:up:npm\", \"forward:up:pypi\", \"forward:up:maven\", \"forward:up:nuget\"]\n";
 
 /// A Larder whose connections have a credential and pass publishes on.
 async fn forwarding(upstream: &Upstream, of_connection: &str, of_repository: &str) -> TestLarder {
@@ -379,6 +379,76 @@ async fn with_a_spool_publishes_wait_in_order_through_a_restart_until_their_upst
         .await
         .expect(403);
     assert!(spool(&larder).await.is_empty());
+}
+
+async fn manage(larder: &TestLarder, command: ManageCommand) {
+    let snapshot = larder.larder.snapshot();
+    let manager = &larder.larder.manager;
+    manager.execute(&snapshot, command).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spooled_publish_that_is_refused_for_good_is_set_aside_and_holds_up_none() {
+    let put = reqwest::Method::PUT;
+    for status in [400, 403, 404, 413, 422] {
+        let upstream = Upstream::start().await;
+        let larder = forwarding(&upstream, "", "spool = true\n").await;
+        for name in ["bad", "good"] {
+            // Not now, and then: no, or yes.
+            upstream.fault(&format!("/npm/{name}"), Fault::Status(503, None));
+            let path = format!("/npm/team/{name}");
+            let spooled = larder.send(put.clone(), &path, &[], Some("{}".into()));
+            spooled.await.expect(202);
+        }
+        let never = Reply {
+            status: Some(status),
+            ..Reply::default()
+        };
+        upstream.put("/npm/bad", never);
+        upstream.put("/npm/good", Reply::json("{}"));
+        manage(&larder, ManageCommand::SpoolRetry { id: None }).await;
+        let bad = eventually("one is set aside and the other gone", async || {
+            let waiting = spool(&larder).await;
+            let [bad] = waiting.as_slice() else {
+                return None;
+            };
+            bad.set_aside.then(|| bad.clone())
+        })
+        .await;
+        assert_eq!(bad.said, format!("status {status}"));
+        larder
+            .send(put.clone(), "/npm/team/good", &[], Some("{}".into()))
+            .await
+            .expect(200);
+        // It is tried again when somebody says so.
+        upstream.put("/npm/bad", Reply::json("{}"));
+        let id = Some(bad.id).filter(|_| status != 403);
+        manage(&larder, ManageCommand::SpoolRetry { id }).await;
+        until("it has gone", async || spool(&larder).await.is_empty()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spooled_publish_waits_while_upstream_is_busy_or_the_credential_does_not_hold() {
+    for status in [401, 408, 429, 500] {
+        let upstream = Upstream::start().await;
+        let larder = forwarding(&upstream, "", "spool = true\n").await;
+        upstream.fault("/npm/lib", Fault::Status(503, None));
+        upstream.put("/npm/lib", Reply::json("{}"));
+        let put = reqwest::Method::PUT;
+        let spooled = larder.send(put, "/npm/team/lib", &[], Some("{}".into()));
+        spooled.await.expect(202);
+        upstream.fault("/npm/lib", Fault::Status(status, None));
+        manage(&larder, ManageCommand::SpoolRetry { id: None }).await;
+        until("it was tried and waits", async || {
+            let waiting = spool(&larder).await;
+            let said = waiting.first().map(|one| (one.said.clone(), one.set_aside));
+            said == Some((format!("status {status}"), false))
+        })
+        .await;
+        manage(&larder, ManageCommand::SpoolRetry { id: None }).await;
+        until("it has gone", async || spool(&larder).await.is_empty()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 mod behind;
 mod confusion;
 mod durable;
+mod early;
 mod forward;
 mod manage;
 mod maven;
