@@ -315,7 +315,7 @@ impl Larder {
         upkeep.execute(command).await
     }
 
-    /// What this Larder did since it began.
+    /// The work of this Larder since it began.
     #[must_use]
     pub fn since_start(&self) -> SinceStart {
         let counts = self.metrics.ledger.since_start();

@@ -219,7 +219,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 }
 
 impl Sign {
-    /// Of a connection that nobody asks.
+    /// The sign of a connection that nobody asks.
     fn unasked(connection: &Connection, state: State, says: &str) -> Self {
         Self {
             connection: connection.name.clone(),

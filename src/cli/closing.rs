@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use crate::format::counted;
 use crate::telemetry::WorkReport;
 
-/// What was done, and the first thing that failed where something did.
+/// One line of what was done, with the first thing that failed where something did.
 pub fn line(work: &WorkReport) -> String {
     let counts = &work.counts;
     let failures = match (counts.failures, &work.first_failure) {

@@ -234,9 +234,14 @@ fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-/// Says why it failed. A pipe that nobody reads does not keep the process from ending.
+/// Says why it failed.
 fn complain(error: &anyhow::Error) {
-    let line = format!("larder: {}", sentence(error));
+    tell_at_the_end(format!("larder: {}", sentence(error)));
+}
+
+/// Prints a process's last line beside its result. A pipe that nobody reads does not keep the process
+/// from ending.
+fn tell_at_the_end(line: String) {
     let (done, told) = mpsc::channel();
     thread::spawn(move || {
         tell(&line);

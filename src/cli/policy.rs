@@ -71,7 +71,7 @@ enum Action {
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
-    // What is said of a policy that was put or deleted.
+    // The words about a policy that was put or deleted.
     let mut attached = None;
     let command = match arguments.action {
         Action::Show { repository } => AccessCommand::PolicyShow { repository },
@@ -144,7 +144,7 @@ async fn document(file: &Path) -> std::io::Result<String> {
     tokio::fs::read_to_string(file).await
 }
 
-/// What a policy is attached to, for people.
+/// The place that a policy is attached to, for people.
 fn attached_to(repository: Option<&str>) -> String {
     repository.map_or_else(
         || "the domain".to_owned(),
@@ -152,7 +152,7 @@ fn attached_to(repository: Option<&str>) -> String {
     )
 }
 
-/// What is said of a policy that was put.
+/// The line about a policy that was put.
 fn put(attached: &str, document: &str) -> String {
     let count = Policy::parse(document).map_or(0, |policy| policy.statement_count());
     let plural = if count == 1 { "" } else { "s" };

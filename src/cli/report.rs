@@ -21,7 +21,7 @@ use crate::tool::client::ControlClient;
 pub struct Arguments {
     #[command(flatten)]
     output: Output,
-    /// What the running Larder did since it began, instead of the counts of days
+    /// Report what the running Larder did since it began, instead of the counts of days
     #[arg(long, conflicts_with_all = ["days", "by", "top", "csv"])]
     since_start: bool,
     /// The last days, today among them

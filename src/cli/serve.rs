@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Global, closing, settings, tell};
+use super::{Global, closing, settings, tell_at_the_end};
 use crate::Larder;
 use crate::config::Config;
 use crate::package::Format;
@@ -43,7 +43,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     larder.stop().await;
     let line = closing::line(&larder.since_start().work);
     if log::is_for_people() {
-        tell(&line);
+        tell_at_the_end(line);
     } else {
         info!("{line}");
     }

@@ -62,7 +62,7 @@ impl Read for HearingSocket {
 }
 
 impl HearingSocket {
-    /// What cannot be sent any more counts as sent.
+    /// Bytes that cannot be sent any more count as sent.
     fn heard<T>(&mut self, written: Poll<std::io::Result<T>>, all: T) -> Poll<std::io::Result<T>> {
         match written {
             Poll::Ready(Err(error))

@@ -78,7 +78,7 @@ impl<'a> Verdicts<'a> {
         }
     }
 
-    /// What clients are told of the versions that rules hid.
+    /// The notice to clients about the versions that rules hid.
     pub fn notice(&self) -> Option<String> {
         self.held.borrow().notice(self.package?)
     }

@@ -14,21 +14,30 @@ use super::receive::BodyStream;
 /// The longest head of a field, and what may stand before the first one.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
-/// Says when heads are being read.
-pub(super) struct Heads {
+/// How the reader of a form reads its next part. It looks at what it has before it is given more.
+pub(super) struct Reading {
     counts: Arc<Counts>,
 }
 
 #[derive(Default)]
 struct Counts {
     in_head: AtomicBool,
+    /// The reader has not looked at what it has yet.
+    is_to_look: AtomicBool,
     /// Bytes handed out since the head began.
     bytes: AtomicU64,
 }
 
-impl Heads {
+impl Reading {
+    /// Reads a piece of a field's content.
+    pub(super) async fn content<T>(&self, piece: impl Future<Output = T>) -> T {
+        self.counts.is_to_look.store(true, Ordering::Relaxed);
+        piece.await
+    }
+
     /// Reads a head, which has a bound.
-    pub(super) async fn read<T>(&self, head: impl Future<Output = T>) -> T {
+    pub(super) async fn head<T>(&self, head: impl Future<Output = T>) -> T {
+        self.counts.is_to_look.store(true, Ordering::Relaxed);
         self.counts.bytes.store(0, Ordering::Relaxed);
         self.counts.in_head.store(true, Ordering::Relaxed);
         let read = head.await;
@@ -54,15 +63,13 @@ impl Counts {
 /// The body for a reader of forms.
 pub(super) fn pieces(
     mut body: BodyStream,
-) -> (impl Stream<Item = std::io::Result<Bytes>> + Send, Heads) {
+) -> (impl Stream<Item = std::io::Result<Bytes>> + Send, Reading) {
     let counts = Arc::new(Counts::default());
-    let heads = Heads {
+    let reading = Reading {
         counts: Arc::clone(&counts),
     };
-    let mut has_given = false;
     let pieces = stream::poll_fn(move |context| {
-        if std::mem::take(&mut has_given) {
-            // The reader looks at what it has before it is given more.
+        if counts.is_to_look.swap(false, Ordering::Relaxed) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -71,14 +78,14 @@ pub(super) fn pieces(
         }
         let piece = std::task::ready!(body.poll_next_unpin(context));
         if let Some(Ok(piece)) = &piece {
-            has_given = true;
+            counts.is_to_look.store(true, Ordering::Relaxed);
             counts
                 .bytes
                 .fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
         Poll::Ready(piece)
     });
-    (pieces, heads)
+    (pieces, reading)
 }
 
 #[cfg(test)]

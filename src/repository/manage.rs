@@ -98,7 +98,7 @@ pub enum Which {
     /// Its own and those pulled through it, by name.
     #[default]
     All,
-    /// Those published or copied into it.
+    /// Packages that were published or copied into it.
     Own,
     /// Its own, and behind them those pulled through it.
     OwnAndCached,
@@ -110,7 +110,7 @@ pub enum Which {
 pub enum ManageOutcome {
     Packages {
         packages: Vec<Summary>,
-        /// Those pulled through the repository, where they were asked for apart.
+        /// Packages pulled through the repository, where they were asked for apart.
         #[serde(default)]
         cached: Vec<Summary>,
     },

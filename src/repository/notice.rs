@@ -51,7 +51,7 @@ impl HeldVersions {
         }
     }
 
-    /// What the client is told: how much is held, by which rule and until when, and what to do; in
+    /// The sentence for the client: how much is held, by which rule and until when, and what to do; in
     /// ASCII, at most [`NOTICE_BYTES_MAX`]. `None` where nothing is held.
     pub fn notice(&self, package: &PackageId) -> Option<String> {
         let newest = self.newest.as_ref()?;

@@ -114,11 +114,11 @@ impl BodyReceiver {
         };
         let wrong =
             |error: multer::Error| Problem::invalid(format!("the form cannot be read: {error}"));
-        let (pieces, heads) = form::pieces(body);
+        let (pieces, reading) = form::pieces(body);
         let mut form = multer::Multipart::new(pieces, boundary);
         let mut received = Received::default();
         let (mut words, mut fields) = (0, 0);
-        while let Some(mut field) = heads.read(form.next_field()).await.map_err(wrong)? {
+        while let Some(mut field) = reading.head(form.next_field()).await.map_err(wrong)? {
             fields += 1;
             if fields > FIELDS_MAX {
                 return Err(Problem::invalid(format!(
@@ -131,7 +131,7 @@ impl BodyReceiver {
                 let called = field.file_name().unwrap_or_default();
                 received.name = path::client_file_name(called).to_owned();
                 let mut incoming = self.incoming().await?;
-                while let Some(piece) = field.chunk().await.map_err(wrong)? {
+                while let Some(piece) = reading.content(field.chunk()).await.map_err(wrong)? {
                     self.write(&mut incoming, piece).await?;
                 }
                 received.file = Some(verified(incoming).await?);
@@ -140,7 +140,7 @@ impl BodyReceiver {
             // A field without a value takes room too.
             words += name.len() + FIELD_BYTES;
             let mut text = Vec::new();
-            while let Some(piece) = field.chunk().await.map_err(wrong)? {
+            while let Some(piece) = reading.content(field.chunk()).await.map_err(wrong)? {
                 words += piece.len();
                 self.words_fit(words)?;
                 text.extend_from_slice(&piece);

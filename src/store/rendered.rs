@@ -31,7 +31,7 @@ pub struct Rendered {
     pub encoding: Option<String>,
     /// When a rule's answer may change; seconds since 1970.
     pub valid_until: Option<i64>,
-    /// What clients are told of the versions that rules hid in it.
+    /// The notice to clients about the versions that rules hid in it.
     pub notice: Option<String>,
 }
 
@@ -93,7 +93,7 @@ const BLOCKS_MIN: usize = 8;
 const BLOCK_BYTES_MAX: usize = 16 * MIB;
 /// A smaller block holds too few documents to be of use.
 const BLOCK_BYTES_MIN: usize = 256 * 1024;
-/// What a block's size is a multiple of.
+/// A block's size is a multiple of this.
 const PAGE_BYTES: usize = 4096;
 
 /// The size of the disk tier's blocks; `None` where there is no room for enough of them.

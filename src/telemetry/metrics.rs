@@ -60,7 +60,7 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     /// Counts that are written down day by day.
     pub ledger: Ledger,
-    /// What failed since Larder began.
+    /// Failures since Larder began.
     pub failures: Failures,
 }
 

@@ -76,7 +76,7 @@ fn digest(key: &str, value: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// What was done for a run, and the addresses that its lockfiles should name.
+/// The work done for a run, and the addresses that its lockfiles should name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClosingReport {
     #[serde(flatten)]

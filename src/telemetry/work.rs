@@ -24,7 +24,7 @@ pub enum AnswerSource {
     Own,
 }
 
-/// What is counted of one answer.
+/// The counted properties of one answer.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerCount {
     pub bytes: u64,
@@ -125,14 +125,14 @@ impl AddAssign for Counts {
     }
 }
 
-/// What failed first, and how much rules refused.
+/// The first failure, and how much rules refused.
 #[derive(Debug, Default)]
 pub struct Failures {
     refused_by_rules: AtomicU64,
     first: OnceLock<String>,
     /// Clients ask for much that there is not; it is named where nothing else failed.
     first_absent: OnceLock<String>,
-    /// What the first document says that showed less than there is.
+    /// The notice of the first document that showed less than there is.
     first_held: OnceLock<String>,
 }
 
@@ -170,7 +170,7 @@ impl Failures {
     }
 }
 
-/// What failed, who decided it, and why, in one line.
+/// One line that says what failed, who decided it, and why.
 fn in_short(what: &str, problem: &Problem) -> String {
     let said = match &problem.decider {
         // A rule's refusal names the package, the version and the rule.
@@ -183,7 +183,7 @@ fn in_short(what: &str, problem: &Problem) -> String {
     printable.take(FAILURE_CHARS_MAX).collect()
 }
 
-/// What a Larder did since it began.
+/// The work of a Larder since it began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SinceStart {
     pub since: Timestamp,
@@ -191,7 +191,7 @@ pub struct SinceStart {
     pub work: WorkReport,
 }
 
-/// What was done for clients.
+/// The work done for clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkReport {
     #[serde(flatten)]
@@ -200,7 +200,7 @@ pub struct WorkReport {
     pub refused_by_rules: u64,
     /// The first request that failed, and why.
     pub first_failure: Option<String>,
-    /// What the first document says that showed less than there is.
+    /// The notice of the first document that showed less than there is.
     pub first_held: Option<String>,
 }
 

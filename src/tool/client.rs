@@ -85,7 +85,7 @@ impl ControlClient {
         }
     }
 
-    /// What it did since it began.
+    /// Its work since it began.
     ///
     /// # Errors
     /// Where it does not answer.

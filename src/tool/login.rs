@@ -37,7 +37,7 @@ impl Client {
         }
     }
 
-    /// What has to be done by hand for the client to trust a certificate authority, where it has no
+    /// The step that has to be done by hand for the client to trust a certificate authority, where it has no
     /// setting for one.
     #[must_use]
     pub fn trust_by_hand(self, ca: &Path) -> Option<String> {
@@ -57,7 +57,7 @@ impl Client {
     }
 }
 
-/// What a client is told at a login.
+/// The address, token and authority that a login writes for a client.
 #[derive(Clone, Debug)]
 pub struct ClientLogin {
     pub place: LarderAddress,
@@ -142,12 +142,12 @@ pub fn log_in(
     })
 }
 
-/// What a login makes of the text of a settings file.
+/// Makes the new text of a settings file at a login.
 type Change<'a> = &'a dyn Fn(&str, &ClientLogin) -> String;
 
 #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 fn change_file(file: &Path, login: &ClientLogin, change: Change<'_>) -> std::io::Result<()> {
-    // What cannot be read is not lost for that: only a file that is not there is an empty one.
+    // A file that cannot be read is not lost for that: only a file that is not there is an empty one.
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -187,6 +187,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
     fn a_file_keeps_its_byte_order_mark_and_what_cannot_be_read_is_left_as_it_is() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("settings.xml");

@@ -223,7 +223,7 @@ pub fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
     replace(file, text, Readers::Owner)
 }
 
-/// Who may read a file that is written.
+/// The readers of a file that is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Readers {
     AsBefore,

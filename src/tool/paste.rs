@@ -59,7 +59,7 @@ pub fn lines(client: Client, login: &ClientLogin) -> Vec<String> {
     lines
 }
 
-/// What has to be there before the lines are pasted; nothing where they need nothing.
+/// The files that have to be there before the lines are pasted; none where they need nothing.
 #[must_use]
 pub fn preparation(login: &ClientLogin) -> Option<String> {
     let ca = format!(

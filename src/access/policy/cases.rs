@@ -493,6 +493,8 @@ fn whether_anything_may_be_published_is_asked_before_it_is_known_what() {
         );
     }
     assert!(!asked.of(&[&allow(r#""Action":"codeartifact:Read*""#)]));
-    assert!(!asked.of(&[&allow(r#""Principal":"arn:aws:iam::111122223333:root""#)]));
+    assert!(!asked.of(&[&allow(
+        r#""Principal":{"AWS":"arn:aws:iam::111122223333:root"}"#
+    )]));
     assert!(!asked.of(&[&allow(""), &deny("")]));
 }

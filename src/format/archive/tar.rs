@@ -162,7 +162,7 @@ impl<R: Read> Reader<'_, R> {
                 Ok(0) if read == 0 && self.read.limit() > 0 => return Ok(None),
                 Ok(0) => return Err(self.cut()),
                 Ok(count) => read += count,
-                Err(error) => return Err(self.unreadable(&error)),
+                Err(error) => return Err(self.unreadable(error)),
             }
         }
         Ok(Some(block))
@@ -177,7 +177,7 @@ impl<R: Read> Reader<'_, R> {
         (&mut self.read)
             .take(size)
             .read_to_end(&mut text)
-            .map_err(|error| self.unreadable(&error))?;
+            .map_err(|error| self.unreadable(error))?;
         if text.len() as u64 != size {
             return Err(self.cut());
         }
@@ -190,7 +190,7 @@ impl<R: Read> Reader<'_, R> {
         match skipped {
             Ok(skipped) if skipped == count => Ok(()),
             Ok(_) => Err(self.cut()),
-            Err(error) => Err(self.unreadable(&error)),
+            Err(error) => Err(self.unreadable(error)),
         }
     }
 
@@ -214,12 +214,15 @@ impl<R: Read> Reader<'_, R> {
         Problem::invalid(format!("{} ends in the middle", self.archive))
     }
 
-    fn unreadable(&self, error: &std::io::Error) -> Problem {
-        Problem::invalid(format!(
-            "{} is no gzipped tar archive: {}",
-            self.archive,
-            plain::io(error)
-        ))
+    fn unreadable(&self, error: std::io::Error) -> Problem {
+        use std::io::ErrorKind::{InvalidData, InvalidInput};
+
+        let mut why = format!("{} is no gzipped tar archive", self.archive);
+        // What gzip says of its bytes is for the log.
+        if !matches!(error.kind(), InvalidData | InvalidInput) {
+            why = format!("{why}: {}", plain::io(&error));
+        }
+        Problem::invalid(why).caused_by(error)
     }
 }
 

@@ -147,7 +147,7 @@ impl Archive<'_> {
             memchr::memmem::rfind(&tail, &END.to_le_bytes()).ok_or_else(|| self.broken())?;
         let end_at = size - tail_bytes + found as u64;
         let mut end = Fields(tail.get(found + 4..).unwrap_or_default());
-        let (count, length, at) = self.end_record(&mut end).ok_or_else(|| self.broken())?;
+        let (count, length, at) = Self::end_record(&mut end).ok_or_else(|| self.broken())?;
         // Readers look for the end from either side: nothing may be behind it.
         if end.u16().map(u64::from) != Some(size - end_at - END_BYTES) {
             return Err(self.refused("there is more behind its end"));
@@ -181,7 +181,7 @@ impl Archive<'_> {
     }
 
     /// How many entries there are, how long the directory is and where it begins.
-    fn end_record(&self, end: &mut Fields<'_>) -> Option<(u64, u64, u64)> {
+    fn end_record(end: &mut Fields<'_>) -> Option<(u64, u64, u64)> {
         let (disk, directory_disk) = (end.u16()?, end.u16()?);
         let (here, count) = (end.u16()?, end.u16()?);
         let (length, at) = (end.u32()?, end.u32()?);

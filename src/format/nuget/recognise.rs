@@ -172,7 +172,14 @@ mod tests {
             "signatures",
             "elsewhere:https://up.example/x",
         ] {
-            for text in ["", "{}", r#"{"error":"x"}"#, "<html>", &inline[1..], &other] {
+            for text in [
+                "",
+                "{}",
+                r#"{"error":"x"}"#,
+                "<html>",
+                inline.get(1..).unwrap(),
+                &other,
+            ] {
                 let is_what_it_may_be =
                     key.starts_with("elsewhere") && (text == other || text == "{}");
                 assert!(

@@ -321,9 +321,10 @@ async fn a_listing_asks_for_a_bounded_number_of_dates_the_newest_first() {
     let bounded = IMPATIENT.replace("[fetch]\n", "[fetch]\ndates_max = 3\n");
     let rule = "[[rule]]\nname = \"quarantine\"\naction = \"allow\"\npackages = [\"maven:*\"]\nmin_age = \"3d\"\n";
     let larder = TestLarder::with(&format!("{}{rule}", config(&upstream, &bounded))).await;
-    let versions: String = (0..8)
+    let versions: Vec<String> = (0..8)
         .map(|n| format!("<version>1.{n}</version>"))
         .collect();
+    let versions = versions.concat();
     let metadata =
         format!("<metadata><versioning><versions>{versions}</versions></versioning></metadata>");
     upstream.put(
