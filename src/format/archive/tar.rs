@@ -218,7 +218,7 @@ impl<R: Read> Reader<'_, R> {
         use std::io::ErrorKind::{InvalidData, InvalidInput};
 
         let mut why = format!("{} is no gzipped tar archive", self.archive);
-        // What gzip says of its bytes is for the log.
+        // gzip's own words about its bytes are for the log.
         if !matches!(error.kind(), InvalidData | InvalidInput) {
             why = format!("{why}: {}", plain::io(&error));
         }
