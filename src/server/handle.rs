@@ -146,7 +146,7 @@ async fn answered(
     let answered = match hops {
         None => AssertUnwindSafe(work).catch_unwind().await,
         Some(hops) => {
-            let work = Box::pin(task::through(hops, work));
+            let work = task::through(hops, work);
             AssertUnwindSafe(work).catch_unwind().await
         }
     };

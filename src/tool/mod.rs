@@ -232,14 +232,16 @@ enum Readers {
 
 #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 fn replace(file: &Path, text: &str, readers: Readers) -> std::io::Result<()> {
-    // A link that leads to the settings, as among dotfiles, goes on leading there.
-    let place = std::fs::read_link(file).map(|place| match file.parent() {
-        Some(folder) => folder.join(place),
-        None => place,
+    // A link that leads to the settings, as among dotfiles, goes on leading there, also where they are
+    // not there yet.
+    let place = std::fs::canonicalize(file).or_else(|_| {
+        let place = std::fs::read_link(file)?;
+        Ok::<_, std::io::Error>(
+            file.parent()
+                .map_or_else(|| place.clone(), |it| it.join(&place)),
+        )
     });
-    if let Ok(place) = place {
-        return replace(&place, text, readers);
-    }
+    let file = place.as_deref().unwrap_or(file);
     let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     private::folder(folder)?;
