@@ -49,6 +49,8 @@ use task::Tasks;
 use telemetry::{Audit, Metrics, Runs, SinceStart, UpstreamChange};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tracing::warn;
 
 /// Why Larder does not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,7 @@ fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "Raising the limit of open files failed; the limit stays as it is");
+        warn!(%error, "Raising the limit of open files failed; the limit stays as it is");
     }
 }
 
@@ -90,7 +92,7 @@ async fn tell_of_upstreams(
         let change = match changes.recv().await {
             Ok(change) => change,
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(
+                warn!(
                     missed,
                     "Events about upstreams were dropped, because they came too fast"
                 );
@@ -110,7 +112,7 @@ async fn tell_of_upstreams(
         });
         let told = events.tell_of("Larder Upstream State Change", &what, detail);
         if let Err(error) = told.await {
-            tracing::warn!(%error, "Recording an event about an upstream failed; no target is told");
+            warn!(%error, "Recording an event about an upstream failed; no target is told");
         }
     }
 }
@@ -137,6 +139,14 @@ async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Re
         store.write_down(&metrics.ledger, &bounds).await;
     }
 }
+
+/// What background work has at least, after requests took all of `server.drain`.
+const ENDING_MIN: Duration = Duration::from_millis(200);
+/// What the last notes have, and then the databases.
+const WRITING_MAX: Duration = Duration::from_secs(2);
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+/// How long the last answers may take to leave.
+const TOLD_MAX: Duration = Duration::from_millis(100);
 
 /// The running whole.
 pub struct Larder {
@@ -283,7 +293,7 @@ impl Larder {
         self.tasks.spawn(async move {
             let told = events.tell_of("Larder Package Refused", &what, detail);
             if let Err(error) = told.await {
-                tracing::warn!(%error, "Recording the event of a refused package failed; no target is told");
+                warn!(%error, "Recording the event of a refused package failed; no target is told");
             }
         });
     }
@@ -361,17 +371,33 @@ impl Larder {
         }
     }
 
-    /// Ends background work and writes down what is in memory alone.
+    /// Ends background work and writes down what is in memory alone, as if it stopped serving now.
     pub async fn stop(&self) {
         let drain = self.snapshot().config.server.drain;
-        if !self.tasks.stop(drain.max(Duration::from_secs(1))).await {
-            tracing::warn!(
-                "Downloads that were still under way were aborted; they begin anew next time"
+        self.stop_by(Instant::now() + drain.max(ENDING_MIN)).await;
+    }
+
+    /// Ends background work by then, and writes down what is in memory alone. Nothing that hangs keeps
+    /// it: what is not written down is looked for at the next start.
+    pub async fn stop_by(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !self.tasks.stop(left.max(ENDING_MIN)).await {
+            warn!("Downloads that were still under way were aborted; they begin anew next time");
+        }
+        let written = async {
+            let bounds = &self.snapshot().config.report;
+            self.store.write_down(&self.metrics.ledger, bounds).await;
+            self.repositories.reader().close().await;
+        };
+        if tokio::time::timeout(WRITING_MAX, written).await.is_err() {
+            warn!(
+                "Writing down rendered documents and what was counted took too long; what is missing of it is rendered again, or not in reports"
             );
         }
-        let bounds = &self.snapshot().config.report;
-        self.store.write_down(&self.metrics.ledger, bounds).await;
-        self.repositories.reader().close().await;
-        self.store.close().await;
+        self.store.close(CLOSING_MAX).await;
+        if self.metrics.open_sockets.get() > 0 {
+            // Changes are made or refused by now; whoever asked for one is told.
+            tokio::time::sleep(TOLD_MAX).await;
+        }
     }
 }

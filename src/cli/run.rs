@@ -45,7 +45,7 @@ enum Server {
     Private {
         larder: Arc<Larder>,
         stop: CancellationToken,
-        served: tokio::task::JoinHandle<()>,
+        served: tokio::task::JoinHandle<tokio::time::Instant>,
     },
 }
 
@@ -383,8 +383,10 @@ async fn finish(server: Server) {
         larder.runs.unused().await;
     }
     stop.cancel();
-    let _ = served.await;
-    larder.stop().await;
+    match served.await {
+        Ok(deadline) => larder.stop_by(deadline).await,
+        Err(_) => larder.stop().await,
+    }
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -36,11 +38,17 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let listener = Listener::bind(&larder).await?;
     let stop = CancellationToken::new();
     // Whoever reads where it serves may send a signal at once.
-    on_signals(Arc::clone(&larder), global, arguments, stop.clone())?;
+    let mut signals = Signals::listen()?;
     larder.store.directory().announce(&listener.url());
     info!(address = listener.url(), "Serving {}", listener.url());
-    listener.serve(stop).await;
-    larder.stop().await;
+    let served = async {
+        let deadline = listener.serve(stop.clone()).await;
+        larder.stop_by(deadline).await;
+    };
+    tokio::select! {
+        () = served => {}
+        code = signals.obey(&larder, &global, &arguments, &stop) => return Ok(code),
+    }
     let line = closing::line(&larder.since_start().work);
     if log::is_for_people() {
         tell_at_the_end(line);
@@ -51,6 +59,70 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the operator says by signals.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads, and stops at the first signal to stop. Resolves at the second: then nothing is waited
+    /// for any more.
+    async fn obey(
+        &mut self,
+        larder: &Arc<Larder>,
+        global: &Global,
+        arguments: &Arguments,
+        stop: &CancellationToken,
+    ) -> ExitCode {
+        loop {
+            let number = tokio::select! {
+                _ = self.hangup.recv() => {
+                    reload(larder, global, arguments).await;
+                    continue;
+                }
+                _ = self.terminate.recv() => SignalKind::terminate(),
+                _ = self.interrupt.recv() => SignalKind::interrupt(),
+            }
+            .as_raw_value();
+            if stop.is_cancelled() {
+                warn!(
+                    "A second signal to stop: Larder ends at once, and the next start recovers what is not written down"
+                );
+                return ExitCode::from(u8::try_from(128 + number).unwrap_or(1));
+            }
+            stop.cancel();
+            end_whatever_hangs(larder.snapshot().config.server.drain);
+        }
+    }
+}
+
+/// How long after `server.drain` the process may live: the last notes, the databases and what blocks
+/// have bounds of their own within this.
+const ENDING_MAX: Duration = Duration::from_secs(8);
+
+/// Ends the process where a stop takes longer than all its bounds together.
+fn end_whatever_hangs(drain: Duration) {
+    // Nothing of the runtime is asked: it may be what hangs.
+    thread::spawn(move || {
+        thread::sleep(drain + ENDING_MAX);
+        error!(
+            "Stopping hangs; Larder ends now, and the next start recovers what is not written down"
+        );
+        drop(log::Flush);
+        std::process::exit(1);
+    });
+}
+
 /// Says which upstreams there are, and how to have those that are missing.
 fn announce(config: &Config) {
     for connection in &config.connections {
@@ -59,29 +131,6 @@ fn announce(config: &Config) {
     for format in config.formats_off() {
         warn!(%format, "{format} is off: no client of it is set up here, and no [[connection]] has format = \"{format}\"");
     }
-}
-
-fn on_signals(
-    larder: Arc<Larder>,
-    global: Global,
-    arguments: Arguments,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let tasks = larder.tasks.clone();
-    tasks.spawn_until_stop(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&larder, &global, &arguments).await,
-            }
-        }
-        stop.cancel();
-    });
-    Ok(())
 }
 
 async fn reload(larder: &Arc<Larder>, global: &Global, arguments: &Arguments) {

@@ -46,12 +46,18 @@ pub fn size(text: &str) -> Result<ByteSize, String> {
 
 /// Runs a command's future on a runtime of its own.
 pub fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime does not start")?
-        .block_on(work)
+        .context("the runtime does not start")?;
+    let done = runtime.block_on(work);
+    // A thread that hangs on a disk, or a name that is still being resolved, keeps nobody waiting.
+    runtime.shutdown_timeout(BLOCKED_MAX);
+    done
 }
+
+/// How long work that blocks may take to its end when the command is done.
+const BLOCKED_MAX: Duration = Duration::from_secs(1);
 
 /// Reads the configuration file, or none.
 #[allow(

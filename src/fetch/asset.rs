@@ -143,7 +143,7 @@ impl AssetFetcher {
                 }
             }
         };
-        let blob = self.store.blob(row.blob).await?;
+        let blob = self.store.blob_of(row.blob, row.size).await?;
         Ok(Some((row, blob)))
     }
 
@@ -173,6 +173,10 @@ impl AssetFetcher {
     pub async fn fetch(self: &Arc<Self>, wanted: &WantedAsset) -> (Phase<Landed>, Outcome) {
         if let Some(problem) = self.absences.fresh(&wanted.absence_key()) {
             return (Phase::Failed(problem), Outcome::Hit);
+        }
+        // Nobody else could follow it: each client gets its own.
+        if let Some(why) = self.store.shortage() {
+            return (Phase::Unkept(why), Outcome::Unkept(why));
         }
         let was_absent = self
             .absences

@@ -24,7 +24,7 @@ use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{Promise, UpstreamUrl};
 use crate::problem::Problem;
 use crate::store::catalog::DocumentRow;
-use crate::store::{Blob, Store};
+use crate::store::{self, Blob, Store};
 use crate::task::{Flights, Tasks};
 use crate::telemetry::Metrics;
 
@@ -102,7 +102,13 @@ impl Document {
     pub async fn bytes(&self, fetcher: &Fetcher) -> Result<Bytes, Problem> {
         match &self.content {
             DocumentContent::Passing(bytes) => Ok(bytes.clone()),
-            DocumentContent::Stored(blob) => Ok(blob.read_all(&fetcher.tasks).await?),
+            DocumentContent::Stored(blob) => {
+                let read = blob.read_all(&fetcher.tasks).await;
+                if let Err(store::Error::Damaged(id)) = &read {
+                    fetcher.store.files().set_aside(*id).await;
+                }
+                Ok(read?)
+            }
         }
     }
 
@@ -338,7 +344,7 @@ impl DocumentFetcher {
                 None => return Ok(None),
             },
         };
-        let blob = self.store.blob(known.row.blob).await?;
+        let blob = self.store.blob_of(known.row.blob, known.row.size).await?;
         // A document whose blob was evicted counts as a miss.
         Ok(blob.map(|blob| {
             Arc::new(Document {
@@ -388,22 +394,45 @@ impl DocumentFetcher {
             return Ok(landed);
         }
         let answer = self.ask(&job, known.as_deref()).await;
-        let name = &job.connection.name;
         let error = match answer {
             Ok(opened) if opened.status == StatusCode::NOT_MODIFIED => match known {
                 Some(known) => return self.revalidated(&job, &known, &opened).await,
                 None => Error::Broken { status: 304 },
             },
-            Ok(opened) => match self.take(&job, opened, known.as_deref()).await {
-                Ok(document) => return Ok(document),
-                Err(Taking::Failed(error)) => error,
-                Err(Taking::Refused(problem)) => {
-                    let known = known.filter(|_| job.kept == Kept::Document);
-                    return known.map_or(Err(problem), |known| Ok(stale(&known)));
+            Ok(opened) => {
+                let mut taken = self.take(&job, opened, known.as_deref()).await;
+                if matches!(taken, Err(Taking::Unkept)) {
+                    // The disk is known to take nothing by now: it goes through memory.
+                    taken = match self.ask(&job, None).await {
+                        Ok(opened) => self.take(&job, opened, known.as_deref()).await,
+                        Err(error) => Err(Taking::Failed(error)),
+                    };
                 }
-            },
+                let problem = match taken {
+                    Ok(document) => return Ok(document),
+                    Err(Taking::Failed(error)) => return self.failed(&job, known, error),
+                    Err(Taking::Refused(problem)) => problem,
+                    Err(Taking::Unkept) => Problem::internal(
+                        format!("{} could not be passed on", job.what),
+                        "the disk takes nothing",
+                    ),
+                };
+                let known = known.filter(|_| job.kept == Kept::Document);
+                return known.map_or(Err(problem), |known| Ok(stale(&known)));
+            }
             Err(error) => error,
         };
+        self.failed(&job, known, error)
+    }
+
+    /// What is given where upstream, or what it sent, failed.
+    fn failed(
+        &self,
+        job: &Job,
+        known: Option<Arc<Document>>,
+        error: Error,
+    ) -> Result<Arc<Document>, Problem> {
+        let name = &job.connection.name;
         if matches!(error, Error::TimedOut) && job.kept != Kept::Nothing {
             job.connection.note_silence();
         }

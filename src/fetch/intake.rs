@@ -28,6 +28,8 @@ const UNKEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(super) enum Taking {
     Failed(Error),
     Refused(Problem),
+    /// The disk did not take it; from memory it can be passed on.
+    Unkept,
 }
 
 /// The type and address of a body, by its registry's answer.
@@ -274,6 +276,7 @@ fn taking(error: store::Error, what: &str) -> Taking {
             .advice("try again; if it stays so, the registry is to blame")
             .caused_by(error),
         ),
+        store::Error::NotKept(_) => Taking::Unkept,
         store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
         error => Taking::Refused(store_problem(error, what)),
     }

@@ -17,7 +17,7 @@ use crate::package::{
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
-use crate::store::{Arrival, Blob, Phase};
+use crate::store::{Arrival, Blob, NotKept, Phase};
 
 /// An asset to answer with.
 pub struct AssetReply {
@@ -197,11 +197,17 @@ impl AssetRequest<'_> {
             Err(refused) => return Ok(Some(Err(refused))),
         };
         let asset = self.asset;
-        let blob = self.reader.fetcher.store().blob(found.blob).await;
-        let blob = blob?.ok_or_else(|| {
+        let store = self.reader.fetcher.store();
+        let blob = store.blob_of(found.blob, found.size).await?;
+        let blob = blob.ok_or_else(|| {
             Problem::internal(
-                format!("{asset} is in the catalog of `{repository}`, and its bytes are gone"),
-                "no such blob",
+                format!(
+                    "{asset} is published in `{repository}`, and its stored file is gone or damaged"
+                ),
+                found.blob.to_hex(),
+            )
+            .advice(
+                "`larder verify` names such files; bring it back from a copy of the data directory",
             )
         })?;
         Ok(Some(Ok(AssetReply {
@@ -380,33 +386,45 @@ impl AssetRequest<'_> {
         let (phase, outcome) = self.reader.fetcher.assets().fetch(wanted).await;
         match phase {
             Phase::Stored(blob, landed) => Ok(stored(connection, &landed.row, blob, outcome)),
-            Phase::Arriving(arrival) => {
-                arrival.begun().await?;
-                Ok(AssetReply {
+            Phase::Arriving(arrival) => match arrival.begun().await {
+                Ok(()) => Ok(AssetReply {
                     media_type: arrival.head.media_type.clone(),
                     last_modified: arrival.head.last_modified.clone(),
                     body: AssetBody::Arriving(arrival),
                     cached: cached(connection, outcome, 0, 0),
                     reuse: None,
-                })
-            }
-            // A file that is not stored is sent before its promise is known; not so here.
-            Phase::Unkept(_) if wanted.requires_promise() => {
-                Err(Problem::internal("a guess is not passed on", "no room"))
-            }
-            Phase::Unkept(why) => {
-                let pass = self.reader.fetcher.assets().pass(wanted).await?;
-                Ok(AssetReply {
-                    media_type: pass.head.media_type.clone(),
-                    last_modified: pass.head.last_modified.clone(),
-                    body: AssetBody::Passing(pass),
-                    cached: cached(connection, Outcome::Unkept(why), 0, 0),
-                    reuse: None,
-                })
-            }
+                }),
+                // The disk failed before a byte was sent.
+                Err(problem) => match self.reader.fetcher.store().shortage() {
+                    Some(why) => self.passed(connection, wanted, why).await,
+                    None => Err(problem),
+                },
+            },
+            Phase::Unkept(why) => self.passed(connection, wanted, why).await,
             Phase::Failed(problem) => Err(problem),
             Phase::Opening => Err(Problem::internal("the download stopped", "it never began")),
         }
+    }
+
+    /// The asset by a download of this client's own, because the store keeps nothing.
+    async fn passed(
+        &self,
+        connection: &Arc<Connection>,
+        wanted: &WantedAsset,
+        why: NotKept,
+    ) -> Result<AssetReply, Problem> {
+        if wanted.requires_promise() {
+            // A file that is not stored is sent before its promise is known; not so here.
+            return Err(Problem::internal("a guess is not passed on", "no room"));
+        }
+        let pass = self.reader.fetcher.assets().pass(wanted).await?;
+        Ok(AssetReply {
+            media_type: pass.head.media_type.clone(),
+            last_modified: pass.head.last_modified.clone(),
+            body: AssetBody::Passing(pass),
+            cached: cached(connection, Outcome::Unkept(why), 0, 0),
+            reuse: None,
+        })
     }
 
     /// An asset whose bytes may change is revalidated as a document is.

@@ -258,9 +258,9 @@ pub(super) fn not_kept(error: Error) -> Problem {
                 retry_after: std::time::Duration::from_secs(60),
             },
             Decider::Larder,
-            format!("there is no room for what is published ({})", why.as_str()),
+            format!("what is published is not taken: {}", why.reason()),
         )
-        .advice("make room on the disk of the data directory"),
+        .advice("make room on that disk, or lower `cache.min_free`"),
         error => Problem::internal("what is published cannot be written", error),
     }
 }

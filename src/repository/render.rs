@@ -20,7 +20,7 @@ use crate::fetch::{Document, Fetcher};
 use crate::format::{Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream};
 use crate::package::{PackageId, Summary};
 use crate::problem::Problem;
-use crate::store::rendered::{RenderKey, Rendered, RenderedCache};
+use crate::store::rendered::{KeptAlias, RenderKey, Rendered, RenderedCache};
 use crate::task::{Flights, Tasks};
 
 /// Where documents are parsed and rendered, a bounded number at once.
@@ -84,6 +84,24 @@ impl Renderer {
         self.rendered.close().await;
     }
 
+    /// A rendering that is here. What its addresses stand for is written down again where it outlived
+    /// this process: the catalog may have been begun anew.
+    async fn kept(&self, key: &RenderKey, now: Timestamp) -> Option<Arc<Rendered>> {
+        let recalled = async |rendered: &Rendered| self.write_down(&rendered.aliases).await;
+        self.rendered.get(key, now, recalled).await
+    }
+
+    /// Writes down what addresses of Larder's own making stand for.
+    async fn write_down(&self, aliases: &[KeptAlias]) {
+        if aliases.is_empty() {
+            return;
+        }
+        let catalog = self.fetcher.store().catalog();
+        if let Err(error) = catalog.aliases().keep(aliases).await {
+            warn!(%error, "Writing down the addresses of a document failed; they are remembered in memory, and lead nowhere after a restart");
+        }
+    }
+
     /// A connection's document as the repository gives it. `at_leisure`: uncoded where it is not
     /// coded yet.
     pub async fn rendered(
@@ -95,11 +113,11 @@ impl Renderer {
         let now = rendering.now;
         let plain_key = rendering.key(None);
         let key = rendering.key(encoding);
-        if let Some(rendered) = self.rendered.get(&key, now).await {
+        if let Some(rendered) = self.kept(&key, now).await {
             return Ok(rendered);
         }
         let renderer = Arc::clone(self);
-        let plain = match self.rendered.get(&plain_key, now).await {
+        let plain = match self.kept(&plain_key, now).await {
             Some(plain) => plain,
             None => {
                 let plain = self
@@ -159,7 +177,7 @@ impl Renderer {
             hash.part(view.snapshot.config.rules.fingerprint());
         }
         let key = hash.key();
-        if let Some(rendered) = self.rendered.get(&key, now).await {
+        if let Some(rendered) = self.kept(&key, now).await {
             return Ok(Some(rendered));
         }
         let (listing, found) = match of {
@@ -258,16 +276,16 @@ impl Renderer {
         let (plain_key, coded_key) = (key(None), key(encoding));
         // One source's bytes reach the client as they are.
         if let [only] = parts.as_slice() {
-            if let Some(rendered) = self.rendered.get(&coded_key, now).await {
+            if let Some(rendered) = self.kept(&coded_key, now).await {
                 return Ok(rendered);
             }
             return self.coded(Arc::clone(only), encoding, coded_key).await;
         }
-        if let Some(rendered) = self.rendered.get(&coded_key, now).await {
+        if let Some(rendered) = self.kept(&coded_key, now).await {
             return Ok(rendered);
         }
         let valid_until = parts.iter().filter_map(|part| part.valid_until).min();
-        let plain = match self.rendered.get(&plain_key, now).await {
+        let plain = match self.kept(&plain_key, now).await {
             Some(plain) => plain,
             None => {
                 let of = id.clone();
@@ -278,7 +296,9 @@ impl Renderer {
                         let body = of.view.format().protocol().merge(&of, &bodies)?;
                         let content_type = parts.first().map_or("", |part| &part.content_type);
                         let notice = parts.iter().find_map(|part| part.notice.clone());
-                        let mut rendered = Rendered::new(body.into(), content_type, None, None);
+                        let aliases = parts.iter().flat_map(|part| part.aliases.clone());
+                        let mut rendered = Rendered::new(body.into(), content_type, None, None)
+                            .with_aliases(aliases.collect());
                         rendered.valid_until = valid_until;
                         let rendered = rendered.with_notice(notice);
                         Ok::<_, FormatError>(Arc::new(rendered))
@@ -302,7 +322,6 @@ impl Renderer {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
             None => None,
         };
-        let connection = Arc::clone(&job.connection);
         let (rendering, changes) = self
             .pool
             .run(move || {
@@ -343,26 +362,22 @@ impl Renderer {
                         (Some(body), None) => body.into(),
                         (None, _) => bytes.clone(),
                     };
+                    let connection = &job.connection.name;
+                    let aliases = rendering.aliases.into_iter().map(|alias| KeptAlias {
+                        connection: connection.clone(),
+                        path: alias.path,
+                        target: alias.target,
+                    });
                     let rendered = Rendered::new(body, &rendering.content_type, None, changes)
-                        .with_notice(notice);
-                    (Arc::new(rendered), rendering.aliases)
+                        .with_notice(notice)
+                        .with_aliases(aliases.collect());
+                    Arc::new(rendered)
                 });
                 (body, changes)
             })
             .await?;
-        let (rendered, aliases) = rendering?;
-        if !aliases.is_empty() {
-            let kept = self
-                .fetcher
-                .store()
-                .catalog()
-                .aliases()
-                .keep(&connection.name, &aliases)
-                .await;
-            kept.map_err(|error| {
-                Problem::internal("the document's addresses could not be written down", error)
-            })?;
-        }
+        let rendered = rendering?;
+        self.write_down(&rendered.aliases).await;
         // A rendering that ends within the second is not worth caching.
         if changes.is_none_or(|changes| changes > clock::now()) {
             self.rendered.keep(key, Arc::clone(&rendered));
@@ -384,7 +399,8 @@ impl Renderer {
                     let mut rendered =
                         Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);
                     rendered.valid_until = of.valid_until;
-                    Arc::new(rendered.with_notice(of.notice.clone()))
+                    let rendered = rendered.with_notice(of.notice.clone());
+                    Arc::new(rendered.with_aliases(of.aliases.clone()))
                 })
             })
             .await?;

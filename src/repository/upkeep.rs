@@ -13,7 +13,7 @@ use crate::rule::Pattern;
 use crate::store::catalog::AssetKey;
 use crate::store::catalog::hold::Pin;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
-use crate::store::{Health, Waste};
+use crate::store::{Health, Store, Waste};
 
 /// Blobs that are looked at in one step of verifying.
 const BLOBS_AT_ONCE: usize = 256;
@@ -137,7 +137,7 @@ impl<'a> Upkeep<'a> {
     /// # Errors
     /// Where what it names cannot be read, or the store fails.
     pub async fn execute(&self, command: UpkeepCommand) -> Result<UpkeepOutcome, Problem> {
-        let store = self.reader.fetcher.store();
+        let store = self.store();
         let catalog = store.catalog();
         match command {
             UpkeepCommand::Pins => self.pins().await,
@@ -197,20 +197,12 @@ impl<'a> Upkeep<'a> {
     }
 
     async fn kept(&self) -> Result<KeptTotals, Problem> {
-        let kept = self
-            .reader
-            .fetcher
-            .store()
-            .catalog()
-            .blobs()
-            .kept_total()
-            .await;
-        let (files, bytes) = kept?;
+        let (files, bytes) = self.store().catalog().blobs().kept_total().await?;
         Ok(KeptTotals { files, bytes })
     }
 
     async fn pins(&self) -> Result<UpkeepOutcome, Problem> {
-        let pins = self.reader.fetcher.store().catalog().holds().pins().await;
+        let pins = self.store().catalog().holds().pins().await;
         Ok(UpkeepOutcome::Pins {
             pins: pins?,
             kept: self.kept().await?,
@@ -219,14 +211,34 @@ impl<'a> Upkeep<'a> {
 
     /// One step, from where the last one ended.
     async fn verify(&self, anew: bool, repair: bool) -> Result<UpkeepOutcome, Problem> {
-        let store = self.reader.fetcher.store();
+        if anew {
+            self.store().catalog().work().set(VERIFY, None).await?;
+        }
+        let step = self.check_files(VERIFY, BYTES_AT_ONCE, repair).await?;
+        Ok(UpkeepOutcome::Verified(step))
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.reader.fetcher.store()
+    }
+
+    /// Reads the next files through, about so many bytes of them, from where the work of that name
+    /// ended last.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn check_files(
+        &self,
+        work: &str,
+        bytes_at_once: u64,
+        repair: bool,
+    ) -> Result<VerifyProgress, Problem> {
+        let store = self.store();
         let catalog = store.catalog();
-        let after = if anew {
-            None
-        } else {
-            catalog.work().of(VERIFY).await?
-        };
-        let mut after = after
+        let mut after = catalog
+            .work()
+            .of(work)
+            .await?
             .and_then(|name| hex::decode(name).ok())
             .and_then(|bytes| BlobId::from_slice(&bytes));
         let page = catalog.blobs().after(after, BLOBS_AT_ONCE).await?;
@@ -237,15 +249,15 @@ impl<'a> Upkeep<'a> {
             ..VerifyProgress::default()
         };
         for (id, size) in page {
-            if step.bytes > BYTES_AT_ONCE {
+            if step.bytes > bytes_at_once {
                 step.is_done = false;
                 break;
             }
             step.checked += 1;
             step.bytes += size;
-            match store.files().examine(id).await? {
-                Health::Whole => {}
-                health => {
+            match store.examine(id).await? {
+                None | Some(Health::Whole) => {}
+                Some(health) => {
                     let damage = self.damage(id, health, repair).await?;
                     step.damaged.push(damage);
                 }
@@ -253,12 +265,12 @@ impl<'a> Upkeep<'a> {
             after = Some(id);
         }
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
-        catalog.work().set(VERIFY, state.as_deref()).await?;
-        Ok(UpkeepOutcome::Verified(step))
+        catalog.work().set(work, state.as_deref()).await?;
+        Ok(step)
     }
 
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {
-        let store = self.reader.fetcher.store();
+        let store = self.store();
         let assets = store.catalog().assets().of_blob(id).await?;
         let mut names = store.packages().releases().assets_of(id).await?;
         let is_only_here = assets.is_empty() && !names.is_empty();
@@ -277,11 +289,13 @@ impl<'a> Upkeep<'a> {
             message: if is_only_here {
                 ONLY_HERE
             } else {
-                "`larder verify --repair` fetches it again"
+                "it is fetched again when somebody asks for it, and by `larder verify --repair`"
             }
             .to_owned(),
         };
         if !repair {
+            // Known to be damaged, it is served to nobody.
+            store.files().lay_aside(id).await?;
             return Ok(damage);
         }
         let is_published = store.retention().lay_aside(id).await?;

@@ -10,6 +10,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -91,8 +92,9 @@ impl Listener {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Serves until `stop`, then lets requests under way end, within the configured time.
-    pub async fn serve(self, stop: CancellationToken) {
+    /// Serves until `stop`, then lets requests under way end, within the configured time. Says when
+    /// that is over: background work has what is left of it.
+    pub async fn serve(self, stop: CancellationToken) -> Instant {
         let config = self.larder.snapshot().config.clone();
         let places = Arc::new(Semaphore::new(config.server.connections_max));
         let graceful = GracefulShutdown::new();
@@ -120,12 +122,14 @@ impl Listener {
         drop(self.socket);
         self.control.close();
         info!("Stopping: no new requests are accepted; those under way may end");
-        if tokio::time::timeout(config.server.drain, graceful.shutdown())
+        let deadline = Instant::now() + config.server.drain;
+        if tokio::time::timeout_at(deadline, graceful.shutdown())
             .await
             .is_err()
         {
             warn!("Requests that were still under way after `server.drain` were cut off");
         }
+        deadline
     }
 }
 

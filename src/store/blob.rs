@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ struct Held {
     id: BlobId,
     size: u64,
     place: Place,
+    /// It was evicted, or found to be damaged: whoever reads it may go on, and nobody begins.
+    is_let_go: AtomicBool,
 }
 
 enum Place {
@@ -88,9 +91,11 @@ impl std::fmt::Debug for Blob {
 }
 
 impl WeakBlob {
+    /// The blob, where it is still open and was not let go of.
     #[must_use]
     pub fn upgrade(&self) -> Option<Blob> {
-        self.0.upgrade().map(Blob)
+        let held = self.0.upgrade()?;
+        (!held.is_let_go.load(Ordering::Acquire)).then_some(Blob(held))
     }
 }
 
@@ -115,14 +120,28 @@ impl Blob {
             Content::Plain(file) => Place::File(Pages::of(file, size, WINDOW_BYTES, windows)),
             sealed @ Content::Sealed(_) => Place::Sealed(sealed),
         };
-        Self(Arc::new(Held { id, size, place }))
+        Self::held(id, size, place)
+    }
+
+    fn held(id: BlobId, size: u64, place: Place) -> Self {
+        Self(Arc::new(Held {
+            id,
+            size,
+            place,
+            is_let_go: AtomicBool::default(),
+        }))
+    }
+
+    /// Marks the blob as one that nobody begins to read any more.
+    pub(super) fn let_go(&self) {
+        self.0.is_let_go.store(true, Ordering::Release);
     }
 
     #[must_use]
     pub fn in_memory(id: BlobId, bytes: Bytes) -> Self {
         let size = bytes.len() as u64;
         let place = Place::Memory(bytes);
-        Self(Arc::new(Held { id, size, place }))
+        Self::held(id, size, place)
     }
 
     #[must_use]
@@ -212,10 +231,10 @@ impl Blob {
         }
     }
 
-    /// The whole blob in memory: for documents, which are bounded.
+    /// The whole blob in memory, held against its name: for documents, which are bounded.
     ///
     /// # Errors
-    /// Where the disk fails or the file is shorter than it was.
+    /// [`Error::Damaged`] where the file is not what it was; else where the disk fails.
     pub async fn read_all(&self, tasks: &Tasks) -> Result<Bytes, Error> {
         if let Some(bytes) = self.in_hand() {
             return Ok(bytes.clone());
@@ -224,15 +243,14 @@ impl Blob {
         tasks
             .spawn_blocking(move || {
                 let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
-                let bytes = blob.read_at(0, length)?;
-                if bytes.len() as u64 == blob.size() {
-                    Ok(bytes)
-                } else {
-                    Err(Error::Length {
-                        promised: blob.size(),
-                        got: bytes.len() as u64,
-                    })
-                }
+                let bytes = match blob.read_at(0, length) {
+                    // A seal that does not fit.
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidData => None,
+                    bytes => Some(bytes?),
+                };
+                bytes
+                    .filter(|bytes| BlobId::of(bytes) == blob.id())
+                    .ok_or(Error::Damaged(blob.id()))
             })
             .await
             .map_err(|_| Error::Stopped)?

@@ -103,7 +103,7 @@ impl Fixture {
 
     /// The store as the next process finds it.
     async fn reopen(self) -> Self {
-        self.store.close().await;
+        self.store.close(Duration::from_secs(10)).await;
         assert!(self.store.tasks().stop(Duration::from_secs(10)).await);
         drop(self.store);
         Self::begin(self.folder, self.config, self.files).await
@@ -498,8 +498,9 @@ async fn a_damaged_file_is_found_and_laid_aside(files: Files) {
             let health = it.store.files().examine(id).await.unwrap();
             assert_eq!(health, Health::Damaged, "{what} of {length}");
             assert!(!it.store.retention().lay_aside(id).await.unwrap());
+            assert!(!it.has(id).await, "{what} of {length}");
             let health = it.store.files().examine(id).await.unwrap();
-            assert_eq!(health, Health::Gone, "{what} of {length}");
+            assert_eq!(health, Health::Damaged, "{what} of {length}");
             assert_eq!(it.read(id).await, None, "{what} of {length}");
             assert_eq!(it.store.used_bytes(), used, "{what} of {length}");
         }

@@ -16,6 +16,19 @@ use crate::task::Tasks;
 /// Files that stay open for the next request.
 const OPEN_MAX: u64 = 1024;
 
+/// The suffix of a file that was laid aside.
+const DAMAGED: &str = "damaged";
+
+/// Whether a file failed to be read because it is not what it was: a seal that does not fit is one
+/// more way to see that.
+fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Damaged(_) => true,
+        Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
 /// The result of checking a stored file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -96,11 +109,21 @@ impl BlobFiles {
         opened.map_err(|_| Error::Stopped)?
     }
 
-    /// The blob as others hold it open, or opened for them; `None` where it is not here.
+    /// The blob as others hold it open, or opened for them; `None` where it is not here, or is damaged.
     pub(super) async fn share(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         if let Some(blob) = self.shared(id) {
             return Ok(Some(blob));
         }
+        match self.open_to_share(id).await {
+            Err(error) if is_damage(&error) => {
+                self.set_aside(id).await;
+                Ok(None)
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_to_share(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         let Some(mut blob) = self.open(id).await? else {
             return Ok(None);
         };
@@ -108,23 +131,37 @@ impl BlobFiles {
         if is_small {
             blob = Blob::in_memory(id, blob.read_all(&self.tasks).await?);
         }
-        // Somebody else may have opened it meanwhile: one file serves all.
-        if let Some(shared) = self.shared(id) {
-            return Ok(Some(shared));
-        }
         let of_late = if is_small { &self.small } else { &self.open };
-        of_late.insert(id, blob.clone());
-        Ok(Some(blob))
+        // Somebody else may have opened it meanwhile: one file serves all.
+        Ok(Some(of_late.entry(id).or_insert(blob).into_value()))
     }
 
     fn shared(&self, id: BlobId) -> Option<Blob> {
         self.small.get(&id).or_else(|| self.open.get(&id))
     }
 
-    /// Lets go of a blob that was evicted, so that its file's space is free.
+    /// Lets go of a blob that was evicted or is damaged: its file's space is free, and no answer that
+    /// was made of it is given again.
     fn close(&self, id: BlobId) {
-        self.small.invalidate(&id);
-        self.open.invalidate(&id);
+        for of_late in [&self.small, &self.open] {
+            if let Some(blob) = of_late.remove(&id) {
+                blob.let_go();
+            }
+        }
+    }
+
+    /// Lays aside a file that was found to be damaged while it was read. One that the disk does not
+    /// let be renamed is found again.
+    pub async fn set_aside(&self, id: BlobId) {
+        let laid = self.lay_aside(id).await;
+        match laid {
+            Ok(()) => {
+                warn!(blob = %id.to_hex(), "A stored file is damaged; it is laid aside and not served any more");
+            }
+            Err(error) => {
+                warn!(%error, blob = %id.to_hex(), "A stored file is damaged, and laying it aside failed; it is not served");
+            }
+        }
     }
 
     /// Returns those of the blobs that have a file.
@@ -169,11 +206,11 @@ impl BlobFiles {
     /// # Errors
     /// Where the disk fails.
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    pub(super) async fn lay_aside(&self, id: BlobId) -> Result<(), Error> {
+    pub async fn lay_aside(&self, id: BlobId) -> Result<(), Error> {
         let files = self.clone();
         let laid = self.tasks.spawn_blocking(move || {
             for path in files.paths(id) {
-                match std::fs::rename(&path, path.with_extension("damaged")) {
+                match std::fs::rename(&path, path.with_extension(DAMAGED)) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(error);
                     }
@@ -186,28 +223,27 @@ impl BlobFiles {
         Ok(laid.await.map_err(|_| Error::Stopped)??)
     }
 
-    /// Reads a stored file through.
+    /// Reads a stored file through. One that was laid aside is damaged until another has its name.
     ///
     /// # Errors
     /// Where the disk fails.
     pub async fn examine(&self, id: BlobId) -> Result<Health, Error> {
-        let blob = match self.open(id).await {
-            Ok(Some(blob)) => blob,
+        let digests = match self.open(id).await {
+            Ok(Some(blob)) => blob.digests(&self.tasks, &[]).await,
+            Ok(None) if self.laid_aside(id).exists() => return Ok(Health::Damaged),
             Ok(None) => return Ok(Health::Gone),
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Ok(Health::Damaged);
-            }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
-        match blob.digests(&self.tasks, &[]).await {
+        match digests {
             Ok(digests) if digests.blob == id => Ok(Health::Whole),
             Ok(_) => Ok(Health::Damaged),
-            // A seal that does not fit.
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Ok(Health::Damaged)
-            }
+            Err(error) if is_damage(&error) => Ok(Health::Damaged),
             Err(error) => Err(error),
         }
+    }
+
+    fn laid_aside(&self, id: BlobId) -> PathBuf {
+        blob::path(&self.folder, id).with_extension(DAMAGED)
     }
 
     /// All files below the folder.

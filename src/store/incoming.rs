@@ -17,7 +17,7 @@ use super::map::Windows;
 use super::seal::Seal;
 use super::space::{NotKept, Space};
 use super::{Blob, Error, Store, blob, private};
-use crate::package::{Algorithm, Digester, Digests, Expected};
+use crate::package::{Algorithm, BlobId, Digester, Digests, Expected};
 use crate::task::Tasks;
 
 /// How much further room is asked for, where nobody says how long the bytes are.
@@ -56,6 +56,35 @@ struct Keeper {
     catalog: Catalog,
     space: Arc<Space>,
     tasks: Tasks,
+}
+
+impl Keeper {
+    /// A failure of the disk, in the words of who keeps for so long.
+    fn refused(&self, error: Error, keeping: Keeping) -> Error {
+        match error {
+            Error::Io(error) => self.space.failed(error, keeping),
+            error => error,
+        }
+    }
+}
+
+impl Space {
+    /// How a disk that did not take something fails what came in. The cache does without; of what is
+    /// published, a full disk is told apart from one that is broken.
+    fn failed(&self, error: std::io::Error, keeping: Keeping) -> Error {
+        let why = match error.kind() {
+            // A limit on the size of files is one on the disk that they may take.
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => NotKept::DiskFull,
+            _ => NotKept::Unwritable,
+        };
+        self.note_failure(why, &error);
+        match (why, keeping) {
+            (NotKept::Unwritable, Keeping::Published | Keeping::Staged) => Error::Io(error),
+            (why, _) => Error::NotKept(why),
+        }
+    }
 }
 
 /// A file that grows, and how much of it can be read.
@@ -122,7 +151,7 @@ impl Incoming {
             })
             .await
             .map_err(|_| Error::Stopped)?;
-        let (path, file, seal) = opened.map_err(full_or_broken)?;
+        let (path, file, seal) = opened.map_err(|error| store.space.failed(error, keeping))?;
         let partial = Partial {
             path,
             file,
@@ -201,7 +230,7 @@ impl Incoming {
         if self.pieces.send(piece).await.is_err() {
             // The worker ends early for a reason of its own.
             return Err(match (&mut self.worker).await {
-                Ok(Err(error)) => error,
+                Ok(Err(error)) => self.keeper.refused(error, self.keeping),
                 _ => Error::Stopped,
             });
         }
@@ -220,10 +249,12 @@ impl Incoming {
             sent,
             size,
             keeper,
+            keeping,
             ..
         } = self;
         drop(pieces);
-        let digests = worker.await.map_err(|_| Error::Stopped)??;
+        let digests = worker.await.map_err(|_| Error::Stopped)?;
+        let digests = digests.map_err(|error| keeper.refused(error, keeping))?;
         if let Some(promised) = size
             && promised != sent
         {
@@ -264,10 +295,12 @@ impl Verified {
         ContentReader::new(self.partial.content(Some(self.size)), self.size)
     }
 
-    /// Syncs the bytes and gives them their name: the only way to a stored [`Blob`].
+    /// Syncs the bytes and gives them their name: the only way to a stored [`Blob`]. What is only
+    /// cached is a blob without a name where the disk or the catalog fails: it can be read to its end,
+    /// and is a miss for the next who asks.
     ///
     /// # Errors
-    /// Where the disk or the catalog fails.
+    /// Where the disk or the catalog fails, of what is to stay.
     pub async fn keep(self, keeping: Keeping) -> Result<Blob, Error> {
         let Self {
             digests,
@@ -276,13 +309,16 @@ impl Verified {
             keeper,
         } = self;
         let id = digests.blob;
+        let content = partial.content(Some(size));
         let path = match &partial.seal {
             None => blob::path(keeper.files.folder(), id),
             Some(_) => blob::sealed_path(keeper.files.folder(), id),
         };
-        let kept = keeper
+        let named = keeper
             .tasks
             .spawn_blocking(move || {
+                // The whole of it, which unlinks its file when it is dropped without a name.
+                let partial = &mut partial;
                 if let Some(seal) = &partial.seal {
                     seal.name(&partial.file, id)?;
                 }
@@ -291,24 +327,50 @@ impl Verified {
                 if keeping == Keeping::Published {
                     sync_folders(&path)?;
                 }
-                Ok::<_, std::io::Error>(partial.content(Some(size)))
+                Ok::<_, std::io::Error>(())
             })
             .await
             .map_err(|_| Error::Stopped)?;
-        let content = kept.map_err(full_or_broken)?;
+        let named = named.map_err(|error| keeper.space.failed(error, keeping));
         match keeping {
             Keeping::Cached => {
-                if keeper.catalog.blobs().add(id, size).await? {
-                    keeper.space.add(size);
+                let is_here = match named {
+                    Ok(()) => keeper.note_cached(id, size).await,
+                    Err(_) => false,
+                };
+                if is_here {
+                    keeper.space.note_success();
                 }
             }
             Keeping::Published | Keeping::Staged => {
+                named?;
                 if keeper.catalog.blobs().keep(id, size).await? {
                     keeper.space.remove(size);
                 }
+                keeper.space.note_success();
             }
         }
         Ok(Blob::of(id, size, content, keeper.files.windows()))
+    }
+}
+
+impl Keeper {
+    /// Gives a cached blob its row; says whether it has one.
+    async fn note_cached(&self, id: BlobId, size: u64) -> bool {
+        match self.catalog.blobs().add(id, size).await {
+            Ok(is_new) => {
+                if is_new {
+                    self.space.add(size);
+                }
+                true
+            }
+            Err(error) => {
+                // Its file stays until garbage is collected: the bytes may be published as well.
+                self.space
+                    .note_failure(NotKept::Unwritable, &std::io::Error::other(error));
+                false
+            }
+        }
     }
 }
 
@@ -354,12 +416,12 @@ fn pour(
 ) -> Result<(), Error> {
     let mut written = 0;
     while let Some(piece) = pieces.blocking_recv() {
-        written += writer.write(&piece).map_err(full_or_broken)?;
+        written += writer.write(&piece)?;
         // Followers need not wait for the hash: the end is held back until it is right.
         progress.send_replace(written);
         digest(&piece);
     }
-    written += writer.finish().map_err(full_or_broken)?;
+    written += writer.finish()?;
     progress.send_replace(written);
     Ok(())
 }
@@ -393,14 +455,4 @@ fn take_in_parted(
         digester.join(others.join().map_err(|_| Error::Stopped)?);
         Ok(digester.finish())
     })
-}
-
-fn full_or_broken(error: std::io::Error) -> Error {
-    match error.kind() {
-        // A limit on the size of files is one on the disk that they may take.
-        std::io::ErrorKind::StorageFull
-        | std::io::ErrorKind::QuotaExceeded
-        | std::io::ErrorKind::FileTooLarge => Error::NotKept(NotKept::DiskFull),
-        _ => Error::Io(error),
-    }
 }

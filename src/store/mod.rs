@@ -13,6 +13,7 @@ mod imports;
 mod incoming;
 mod lock;
 mod map;
+mod markers;
 mod notes;
 pub mod packages;
 mod pieces;
@@ -52,13 +53,14 @@ use crate::clock;
 use crate::config;
 use crate::format::plain;
 use crate::package::{Algorithm, BlobId, Digest};
-use crate::problem::Problem;
+use crate::problem::{Decider, Kind, Problem};
 use crate::task::Tasks;
 use crate::telemetry::Ledger;
 use catalog::Catalog;
 use catalog::absence::AbsenceNotes;
 use catalog::usage::Usage;
 use catalog::wish::Wishes;
+use markers::Markers;
 use packages::{OutsideNames, Packages, SeenOutside, outside};
 use seal::Sealer;
 use space::Space;
@@ -74,11 +76,25 @@ pub enum Error {
     },
     #[error("the data directory {path} is held by {holder}; stop that one, or say --data-dir with another directory", path = path.display())]
     Held { path: PathBuf, holder: Holder },
-    #[error("the catalog: {0}")]
+    #[error("the data directory {path} has form {found}, which is of a newer Larder; this one knows form {known}: start the newer one", path = path.display())]
+    Form {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    #[error("{path} has to have what was published here, and {found}: bring it back from a copy of the data directory, with packages.sqlite-wal where the copy has one. If it is right as it is, delete the file {marker} beside it; what was published and is not in it is lost then, and anyone outside may answer for its names", path = path.display())]
+    PackagesLost {
+        path: PathBuf,
+        found: &'static str,
+        marker: &'static str,
+    },
+    #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory; no other file has what is in it", path = path.display())]
+    PackagesDamaged { path: PathBuf, cause: sql::Error },
+    #[error("the catalog of the cache, larder.sqlite: {0}")]
     Catalog(#[from] sql::Error),
     #[error("a stored file cannot be read or written: {}", plain::io(.0))]
     Io(#[from] std::io::Error),
-    #[error("nothing is kept: {}", .0.as_str())]
+    #[error("nothing is kept: {}", .0.reason())]
     NotKept(NotKept),
     #[error("the bytes do not match {promised}: they have {found}")]
     Unverified { promised: Digest, found: String },
@@ -86,6 +102,8 @@ pub enum Error {
     Length { promised: u64, got: u64 },
     #[error("the data directory cannot be opened: {0}")]
     Sealed(&'static str),
+    #[error("the stored file {} is damaged", .0.to_hex())]
+    Damaged(BlobId),
     #[error("the work was stopped")]
     Stopped,
     #[error(transparent)]
@@ -106,11 +124,23 @@ impl From<Error> for Problem {
         match error {
             Error::Catalog(error) => error.into(),
             Error::Packages(error) => error.into(),
+            Error::Damaged(_) => Self::new(
+                Kind::Unavailable {
+                    retry_after: DAMAGED_RETRY,
+                },
+                Decider::Larder,
+                "a stored file is damaged; it is laid aside",
+            )
+            .advice("ask again")
+            .caused_by(error),
             Error::Io(_) => Self::internal("a stored file cannot be read or written", error),
             error => Self::internal("the store failed", error),
         }
     }
 }
+
+/// When a file that was found to be damaged can be had again, where it can be fetched.
+const DAMAGED_RETRY: Duration = Duration::from_secs(1);
 
 /// The blobs, the catalogs, and what keeps both within their bounds.
 pub struct Store {
@@ -146,13 +176,16 @@ impl Store {
         let path = directory.path();
         let sealer = Sealer::open(path, config.encryption.as_ref())?.map(Arc::new);
         let files = BlobFiles::new(directory.blobs(), sealer, &config.cache, tasks);
-        let catalog = Catalog::open(&path.join("larder.sqlite")).await?;
+        let markers = Markers::of(path)?;
+        let last_end = markers.last_end();
         let packages = Packages::open(
             &path.join("packages.sqlite"),
             config.packages.database.as_ref(),
             directory.identity()?,
+            &markers,
         )
         .await?;
+        let catalog = Catalog::open_or_begin(&path.join("larder.sqlite"), last_end).await?;
         let used = catalog.blobs().evictable_bytes().await?;
         let space = Arc::new(Space::new(path, &config.cache, used));
         learn_outside_names(&catalog, &packages, config).await?;
@@ -177,6 +210,9 @@ impl Store {
             tasks: tasks.clone(),
         });
         recording::start(&store);
+        store
+            .tasks
+            .spawn_until_stop(watch_space(Arc::clone(&store.space)));
         Ok(store)
     }
 
@@ -270,6 +306,25 @@ impl Store {
         self.files.share(id).await
     }
 
+    /// The blob of that name and size, as a row has them. A file of another size is damaged: it is laid
+    /// aside, and is not here.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn blob_of(&self, id: BlobId, size: u64) -> Result<Option<Blob>, Error> {
+        match self.blob(id).await? {
+            Some(blob) if blob.size() != size => {
+                // The row may be wrong, and the file right.
+                if self.files.examine(id).await? == Health::Whole {
+                    return Ok(Some(blob));
+                }
+                self.files.set_aside(id).await;
+                Ok(None)
+            }
+            blob => Ok(blob),
+        }
+    }
+
     /// Keeps a blob that is here from eviction; says whether it is here.
     ///
     /// # Errors
@@ -311,6 +366,12 @@ impl Store {
         }
     }
 
+    /// Why nothing new is cached at present; `None` where something is.
+    #[must_use]
+    pub fn shortage(&self) -> Option<NotKept> {
+        self.space.shortage()
+    }
+
     /// Evictable bytes on disk.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -326,13 +387,27 @@ impl Store {
     }
 
     /// Writes down what is noted in memory alone and leaves the databases, as long as the directory
-    /// is still this process's: whoever takes it next finds no file that is being written.
-    pub async fn close(&self) {
-        self.flush().await;
-        let closed = async { tokio::join!(self.catalog.close(), self.packages.close()) };
-        if tokio::time::timeout(CLOSING_MAX, closed).await.is_err() {
+    /// is still this process's: whoever takes it next finds no file that is being written. A statement
+    /// under way is waited for, for so long at most.
+    pub async fn close(&self, patience: Duration) {
+        let closed = async {
+            self.flush().await;
+            tokio::join!(self.catalog.close(), self.packages.close())
+        };
+        if tokio::time::timeout(patience, closed).await.is_err() {
             tracing::warn!("Closing the databases took too long; the next start recovers them");
         }
+    }
+}
+
+/// How often it is looked whether the disk has room.
+const SPACE_SEEN_EVERY: Duration = Duration::from_secs(10);
+
+/// Has the log say that the disk is full, or has room again, also where nobody asks for anything.
+async fn watch_space(space: Arc<Space>) {
+    loop {
+        space.shortage();
+        tokio::time::sleep(SPACE_SEEN_EVERY).await;
     }
 }
 
@@ -347,6 +422,8 @@ async fn learn_outside_names(
     let now = clock::unix_now().to_string();
     let written = catalog.work().of(outside::WRITTEN).await?;
     let since = written.and_then(|at| at.parse::<i64>().ok());
+    // A time that is still to come is of a clock that was wrong: then all of it is looked through.
+    let since = since.filter(|at| *at <= clock::unix_now());
     let since = since.map_or(0, |at| at.saturating_sub(WRITTEN_LATE));
     let pulled = catalog.assets().packages_since(since).await?;
     let mut names: Vec<SeenOutside> = pulled
@@ -373,9 +450,6 @@ async fn learn_outside_names(
 
 /// Names that are written in one transaction.
 const NAMES_AT_ONCE: usize = 1000;
-
-/// How long a statement under way is waited for before the databases are left.
-const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// For how many seconds a note may have waited when the last ones were written.
 const WRITTEN_LATE: i64 = 60;

@@ -25,12 +25,14 @@ const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
 /// The names of all that Larder makes in a data directory begin with one of these.
-const OWN: [&str; 8] = [
+const OWN: [&str; 10] = [
     "blobs",
     "partial",
     "rendered",
     "larder.",
     "packages.sqlite",
+    "packages.id",
+    "packages.open",
     "control.",
     "bundle.key",
     "data.key",

@@ -33,6 +33,17 @@ pub struct Rendered {
     pub valid_until: Option<i64>,
     /// The notice to clients about the versions that rules hid in it.
     pub notice: Option<String>,
+    /// The addresses of Larder's own making in it, and what they stand for.
+    pub aliases: Vec<KeptAlias>,
+}
+
+/// An address in a document, with the connection whose document it is. The catalog knows it too, and
+/// may be lost, or begun anew, while the rendering is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAlias {
+    pub connection: String,
+    pub path: String,
+    pub target: String,
 }
 
 impl Rendered {
@@ -51,6 +62,7 @@ impl Rendered {
             encoding: encoding.map(str::to_owned),
             valid_until: valid_until.map(Timestamp::as_second),
             notice: None,
+            aliases: Vec::new(),
         }
     }
 
@@ -59,8 +71,15 @@ impl Rendered {
         Self { notice, ..self }
     }
 
+    #[must_use]
+    pub fn with_aliases(self, aliases: Vec<KeptAlias>) -> Self {
+        Self { aliases, ..self }
+    }
+
     fn weight(&self) -> u32 {
-        u32::try_from(self.body.len().saturating_add(300)).unwrap_or(u32::MAX)
+        let alias = |it: &KeptAlias| it.connection.len() + it.path.len() + it.target.len() + 100;
+        let aliases: usize = self.aliases.iter().map(alias).sum();
+        u32::try_from(self.body.len().saturating_add(aliases + 300)).unwrap_or(u32::MAX)
     }
 }
 
@@ -135,7 +154,14 @@ impl RenderedCache {
         Self { memory, disk }
     }
 
-    pub async fn get(&self, key: &RenderKey, now: Timestamp) -> Option<Arc<Rendered>> {
+    /// The rendering, where it is here and holds. One that came from the disk is shown to `recalled`
+    /// first.
+    pub async fn get(
+        &self,
+        key: &RenderKey,
+        now: Timestamp,
+        recalled: impl AsyncFnOnce(&Rendered),
+    ) -> Option<Arc<Rendered>> {
         let valid = |rendered: &Rendered| {
             rendered
                 .valid_until
@@ -149,6 +175,7 @@ impl RenderedCache {
         if !valid(&rendered) {
             return None;
         }
+        recalled(&rendered).await;
         self.memory.insert(*key, Arc::clone(&rendered));
         Some(rendered)
     }

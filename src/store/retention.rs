@@ -257,8 +257,9 @@ impl BlobRetention {
         Ok(freed)
     }
 
-    /// Lays a damaged file aside, under a name that nothing reads, so that it is a miss. Says
-    /// whether what it was is published here.
+    /// Lays a damaged file aside, under a name that nothing reads, so that it is a miss. One that
+    /// can be had again is forgotten; one that is published here keeps its row, and is damaged until
+    /// it is brought back. Says whether it is published.
     ///
     /// # Errors
     /// Where the disk or a catalog fails.
@@ -266,7 +267,9 @@ impl BlobRetention {
         let _alone = self.alone().await;
         let is_published = self.packages.needs(id).await?;
         self.files.lay_aside(id).await?;
-        self.forget_lost(id).await?;
+        if !is_published {
+            self.forget_lost(id).await?;
+        }
         self.count_eviction();
         Ok(is_published)
     }

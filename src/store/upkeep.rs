@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::FoundFile;
+use super::files::{FoundFile, Health};
 use super::{Error, Store};
 use crate::clock;
 use crate::config;
@@ -30,6 +30,23 @@ pub struct Waste {
 }
 
 impl Store {
+    /// Reads a stored file through; `None` where it is on record no more, as one that was evicted
+    /// while it was read.
+    ///
+    /// # Errors
+    /// Where the disk or the catalog fails.
+    pub async fn examine(&self, id: BlobId) -> Result<Option<Health>, Error> {
+        if self.files.examine(id).await? == Health::Whole {
+            return Ok(Some(Health::Whole));
+        }
+        // A row goes before its file, and comes behind it.
+        let _nothing_is_evicted = self.retention.reading().await;
+        if !self.catalog.blobs().has(id).await? {
+            return Ok(None);
+        }
+        self.files.examine(id).await.map(Some)
+    }
+
     /// Takes away what nothing needs, or says what that would be.
     ///
     /// # Errors
@@ -68,6 +85,10 @@ impl Store {
                 if on_disk.contains(&id) || self.files.open(id).await?.is_some() {
                     continue;
                 }
+                // What is published stays on record, for `verify` to name it.
+                if self.packages.needs(id).await? {
+                    continue;
+                }
                 waste.gone += 1;
                 if !dry_run {
                     self.retention.forget_lost(id).await?;
@@ -101,7 +122,14 @@ impl Store {
         let mut paths = Vec::new();
         for file in stray {
             let is_needed = match file.named {
-                Some(id) => self.packages.needs(id).await? || self.catalog.blobs().has(id).await?,
+                Some(id) if file.is_blob => {
+                    self.packages.needs(id).await? || self.catalog.blobs().has(id).await?
+                }
+                // Laid aside, and all that there is of it.
+                Some(id) => {
+                    self.packages.needs(id).await?
+                        && self.files.existing(vec![id]).await?.is_empty()
+                }
                 None => false,
             };
             if !is_needed {

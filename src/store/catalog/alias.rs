@@ -1,22 +1,38 @@
 //! Aliases: paths that stand for addresses which no path can be read from.
 
+use moka::sync::Cache;
 use sqlx::SqlitePool;
 
-use crate::format::Alias;
+use crate::store::rendered::KeptAlias;
 use crate::store::sql::Error;
+
+/// Aliases that are remembered whether the database took them or not.
+const LATE_MAX: u64 = 10_000;
 
 /// The catalog's aliases.
 #[derive(Clone)]
 pub struct Aliases {
-    pub(super) pool: SqlitePool,
+    pool: SqlitePool,
+    /// Those of late, by connection and path.
+    late: Cache<(String, String), String>,
 }
 
 impl Aliases {
+    pub(super) fn new(pool: SqlitePool) -> Self {
+        Self {
+            pool,
+            late: Cache::new(LATE_MAX),
+        }
+    }
+
     /// The address that the path stands for.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn target(&self, connection: &str, path: &str) -> Result<Option<String>, Error> {
+        if let Some(target) = self.late.get(&(connection.to_owned(), path.to_owned())) {
+            return Ok(Some(target));
+        }
         let sql = "SELECT target FROM alias WHERE connection = ? AND path = ?";
         let target = sqlx::query_scalar(sql)
             .bind(connection)
@@ -30,11 +46,15 @@ impl Aliases {
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn keep(&self, connection: &str, aliases: &[Alias]) -> Result<(), Error> {
+    pub async fn keep(&self, aliases: &[KeptAlias]) -> Result<(), Error> {
+        for alias in aliases {
+            let place = (alias.connection.clone(), alias.path.clone());
+            self.late.insert(place, alias.target.clone());
+        }
         let mut transaction = self.pool.begin().await?;
         for alias in aliases {
             sqlx::query("INSERT OR REPLACE INTO alias (connection, path, target) VALUES (?, ?, ?)")
-                .bind(connection)
+                .bind(&alias.connection)
                 .bind(&alias.path)
                 .bind(&alias.target)
                 .execute(&mut *transaction)

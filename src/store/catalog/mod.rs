@@ -16,11 +16,12 @@ mod tests;
 pub mod usage;
 pub mod wish;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tracing::warn;
 
 pub use alias::Aliases;
 pub use asset::{AssetKey, AssetRow, CatalogAssets, PulledFile, PulledPackage};
@@ -32,6 +33,8 @@ pub use progress::LongWork;
 pub use publish_date::PublishDates;
 pub use staged::Staged;
 
+use super::markers::LastEnd;
+use super::sql::Ailment;
 use super::{Error, sql};
 use absence::AbsenceRows;
 use wish::WishRows;
@@ -52,9 +55,28 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    pub(super) async fn open(file: &Path) -> Result<Self, Error> {
+    /// Opens the catalog. One that is damaged is laid aside and begun anew: what is cached is fetched
+    /// again, and what is published does not depend on it.
+    pub(super) async fn open_or_begin(file: &Path, last_end: LastEnd) -> Result<Self, Error> {
+        let damage = if file.is_dir() {
+            "it is a folder".to_owned()
+        } else {
+            match Self::open(file, last_end).await {
+                Err(Error::Catalog(error)) if error.ailment() == Ailment::Damaged => {
+                    error.to_string()
+                }
+                opened => return opened,
+            }
+        };
+        let aside = lay_aside(file)?;
+        warn!(file = %file.display(), aside = %aside.display(), "The catalog of the cache is damaged ({damage}); it is laid aside and begun anew. What was published is all there, and what was cached is fetched again; `larder gc` frees the room of files that no one asks for");
+        Self::open(file, last_end).await
+    }
+
+    async fn open(file: &Path, last_end: LastEnd) -> Result<Self, Error> {
         // Its log and its index beside it are made as private as it is.
         super::private::ensure(file)?;
+        let is_to_be_checked = sql::is_to_be_checked(file, last_end);
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
@@ -64,15 +86,34 @@ impl Catalog {
             .busy_timeout(Duration::from_secs(30));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            .after_release(|connection, _| Box::pin(sql::is_reusable(connection)))
             .connect_with(options)
             .await
             .map_err(sql::Error::from)?;
+        let opened = Self::prepare(pool.clone(), is_to_be_checked).await;
+        if opened.is_err() {
+            // Whoever lays the file aside finds it closed.
+            pool.close().await;
+        }
+        opened
+    }
+
+    async fn prepare(pool: SqlitePool, is_to_be_checked: bool) -> Result<Self, Error> {
+        if is_to_be_checked {
+            let said: String = sqlx::query_scalar(sql::CHECK)
+                .fetch_one(&pool)
+                .await
+                .map_err(sql::Error::from)?;
+            if said != sql::WHOLE {
+                return Err(sql::Error::damaged(&said).into());
+            }
+        }
         sql::migrator(STEPS)
             .run(&pool)
             .await
             .map_err(sql::Error::from)?;
         Ok(Self {
-            aliases: Aliases { pool: pool.clone() },
+            aliases: Aliases::new(pool.clone()),
             assets: CatalogAssets { pool: pool.clone() },
             blobs: Blobs { pool: pool.clone() },
             documents: CatalogDocuments { pool: pool.clone() },
@@ -158,6 +199,29 @@ impl Catalog {
     pub fn work(&self) -> &LongWork {
         &self.work
     }
+}
+
+/// Gives the database's files other names, in the place of what was laid aside before.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+fn lay_aside(file: &Path) -> std::io::Result<PathBuf> {
+    let aside = file.with_extension("sqlite.damaged");
+    if aside.is_dir() {
+        std::fs::remove_dir_all(&aside)?;
+    }
+    std::fs::rename(file, &aside)?;
+    for suffix in ["-wal", "-shm"] {
+        let beside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        // The new database must not take up the old one's.
+        match std::fs::rename(beside(file), beside(&aside)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
 }
 
 /// The tables, step by step.

@@ -18,7 +18,7 @@ struct Fixture {
 
 async fn catalog() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(&folder.path().join("larder.sqlite")).await;
+    let catalog = Catalog::open(&folder.path().join("larder.sqlite"), LastEnd::Closed).await;
     Fixture {
         catalog: catalog.unwrap(),
         _folder: folder,

@@ -1,6 +1,6 @@
 //! The package catalog's database, SQLite or PostgreSQL, and how it is written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -8,9 +8,12 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Error;
 use super::outbox::Outbox;
+use super::{Error, random_name};
+use crate::clock;
 use crate::secret::Secret;
+use crate::store::markers::{LastEnd, Markers};
+use crate::store::sql::Ailment;
 use crate::store::{private, sql};
 
 /// The database that all parts of the package catalog share.
@@ -25,24 +28,162 @@ pub(super) struct Database {
     pub place: String,
     /// The targets that events are written for.
     pub outbox: ArcSwap<Outbox>,
+    /// Says that SQLite's file is open.
+    markers: Markers,
+}
+
+/// What was found of SQLite's file before it was opened.
+struct File<'a> {
+    path: &'a Path,
+    /// The name of the catalog that belongs here, where there was one.
+    expected: Option<String>,
+    last_end: LastEnd,
+}
+
+impl<'a> File<'a> {
+    /// # Errors
+    /// Where there was one, and it is not here any more, or not all of it.
+    fn find(path: &'a Path, markers: &Markers) -> Result<Self, crate::store::Error> {
+        let found = Self {
+            path,
+            expected: markers.package_catalog(),
+            last_end: markers.last_end(),
+        };
+        let length = |path: &Path| path.metadata().map_or(0, |it| it.len());
+        if found.expected.is_some() && length(path) == 0 {
+            return Err(found.lost("it is gone, or empty", "packages.id"));
+        }
+        // What came last is in this file until it is carried over, which the last end did not do.
+        if found.last_end == LastEnd::Open && length(&beside(path, "-wal")) < WAL_HEADER_BYTES {
+            return Err(found.lost(
+                "its file packages.sqlite-wal, with what was published last, is gone",
+                "packages.open",
+            ));
+        }
+        markers.mark_opening();
+        Ok(found)
+    }
+
+    fn lost(&self, found: &'static str, marker: &'static str) -> crate::store::Error {
+        crate::store::Error::PackagesLost {
+            path: self.path.to_owned(),
+            found,
+            marker,
+        }
+    }
+
+    /// Says of a database that cannot be used what to do.
+    fn unusable(&self, error: sql::Error) -> crate::store::Error {
+        match error.ailment() {
+            Ailment::Damaged => crate::store::Error::PackagesDamaged {
+                path: self.path.to_owned(),
+                cause: error,
+            },
+            _ => Error::from(error).into(),
+        }
+    }
+
+    /// Looks through it, and takes it for the one that belongs here, or refuses it.
+    async fn check(&self, pool: &AnyPool) -> Result<(), crate::store::Error> {
+        let failed = |error: sqlx::Error| self.unusable(error.into());
+        if sql::is_to_be_checked(self.path, self.last_end) {
+            let said: String = sqlx::query_scalar(sql::CHECK)
+                .fetch_one(pool)
+                .await
+                .map_err(failed)?;
+            if said != sql::WHOLE {
+                return Err(self.unusable(sql::Error::damaged(&said)));
+            }
+        }
+        // One without a table is a new one, whatever its file holds.
+        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master")
+            .fetch_one(pool)
+            .await
+            .map_err(failed)?;
+        if self.expected.is_some() && tables == 0 {
+            return Err(self.lost("it is empty", "packages.id"));
+        }
+        Ok(())
+    }
+
+    /// Gives the catalog its name where it has none, and holds it against the one that belongs here.
+    async fn identify(&self, pool: &AnyPool, markers: &Markers) -> Result<(), crate::store::Error> {
+        let failed = |error: sqlx::Error| self.unusable(error.into());
+        let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
+            .fetch_optional(pool)
+            .await
+            .map_err(failed)?;
+        match (&found, &self.expected) {
+            (Some(found), Some(expected)) if found != expected => {
+                return Err(self.lost("it is another one than last time's", "packages.id"));
+            }
+            (Some(_), Some(_)) => {}
+            // A copy from before catalogs had names takes the name of the one that it is of.
+            (None, expected) => {
+                let name = expected.clone().unwrap_or_else(random_name);
+                sqlx::query("INSERT INTO catalog (identity, opened_at) VALUES ($1, 0)")
+                    .bind(&name)
+                    .execute(pool)
+                    .await
+                    .map_err(failed)?;
+                let _ = markers.remember_package_catalog(&name);
+            }
+            (Some(found), None) => {
+                let _ = markers.remember_package_catalog(found);
+            }
+        }
+        // From the first write on there is a file with what came last, which the next start may ask for.
+        let written = sqlx::query("UPDATE catalog SET opened_at = $1")
+            .bind(clock::unix_ms_now())
+            .execute(pool)
+            .await;
+        let wal = beside(self.path, "-wal").metadata();
+        if written.is_ok() && wal.is_ok_and(|it| it.len() >= WAL_HEADER_BYTES) {
+            markers.mark_open();
+        }
+        Ok(())
+    }
+}
+
+/// A file that SQLite keeps beside its database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The head of SQLite's write-ahead log; a shorter file holds nothing.
+const WAL_HEADER_BYTES: u64 = 32;
+
+impl Drop for Database {
+    /// The last who drops it closes it.
+    fn drop(&mut self) {
+        self.mark_closed();
+    }
 }
 
 impl Database {
     /// Opens or makes it: at the address where there is one (`postgres://…`), else in this file.
     pub async fn open(
-        file: &Path,
+        path: &Path,
         url: Option<&Secret>,
         place: String,
+        markers: &Markers,
     ) -> Result<Self, crate::store::Error> {
         sqlx::any::install_default_drivers();
-        let own = format!("sqlite://{}?mode=rwc", encoded(file));
+        let own = format!("sqlite://{}?mode=rwc", encoded(path));
         let is_shared = url.is_some();
+        let file = match url {
+            None => Some(File::find(path, markers)?),
+            Some(_) => None,
+        };
         if !is_shared {
-            private::ensure(file)?;
+            private::ensure(path)?;
         }
         let options = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(30))
+            .after_release(|connection, _| Box::pin(sql::is_reusable(connection)))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if !is_shared {
@@ -57,14 +198,24 @@ impl Database {
                     Ok(())
                 })
             });
+        let failed = |error: sql::Error| match &file {
+            Some(file) => file.unusable(error),
+            None => Error::from(error).into(),
+        };
         let pool = options
             .connect(url.map_or(own.as_str(), Secret::expose))
             .await
-            .map_err(Error::from)?;
+            .map_err(|error| failed(error.into()))?;
+        if let Some(file) = &file {
+            file.check(&pool).await?;
+        }
         sql::migrator(STEPS)
             .run(&pool)
             .await
-            .map_err(sql::Error::from)?;
+            .map_err(|error| failed(error.into()))?;
+        if let Some(file) = &file {
+            file.identify(&pool, markers).await?;
+        }
         Ok(Self {
             pool,
             begin: if is_shared {
@@ -76,7 +227,21 @@ impl Database {
             is_shared,
             place,
             outbox: ArcSwap::default(),
+            markers: markers.clone(),
         })
+    }
+
+    /// Ends when no connection is open any more; whoever asks afterwards is refused.
+    pub async fn close(&self) {
+        self.mark_closed();
+        self.pool.close().await;
+    }
+
+    /// SQLite carries over what came last when its last connection closes.
+    fn mark_closed(&self) {
+        if !self.is_shared {
+            self.markers.mark_closed();
+        }
     }
 
     /// A transaction that writes, and the permit to be held as long as it does.
@@ -115,4 +280,5 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("migrations/0006_outside_names.sql"),
     ),
     ("set aside", include_str!("migrations/0007_set_aside.sql")),
+    ("identity", include_str!("migrations/0008_identity.sql")),
 ];

@@ -7,7 +7,7 @@ use crate::store::sql;
 /// How reading or changing the catalog can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the package catalog: {0}")]
+    #[error("the catalog of packages: {0}")]
     Database(#[from] sql::Error),
     #[error("{package} in `{repository}`: {refusal}")]
     Refused {

@@ -34,6 +34,7 @@ pub use restriction::OriginRestrictions;
 pub use spool::{Spool, Spooled};
 pub use tag::ResourceTags;
 
+use super::markers::Markers;
 use super::sql::Column;
 use crate::package::BlobId;
 use crate::secret::Secret;
@@ -75,8 +76,9 @@ impl Packages {
         file: &Path,
         url: Option<&Secret>,
         place: String,
+        markers: &Markers,
     ) -> Result<Self, super::Error> {
-        let database = Arc::new(Database::open(file, url, place).await?);
+        let database = Arc::new(Database::open(file, url, place, markers).await?);
         let shared = || Arc::clone(&database);
         Ok(Self {
             access: AccessRecords { database: shared() },
@@ -95,7 +97,7 @@ impl Packages {
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
     pub(super) async fn close(&self) {
-        self.database.pool.close().await;
+        self.database.close().await;
     }
 
     /// Whether other processes may change it too.

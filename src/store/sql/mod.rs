@@ -4,13 +4,15 @@
 mod column;
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 pub(super) use column::{Column, Count, Field, Flag, Millis, Seconds};
 
-use crate::problem::Problem;
+use super::markers::LastEnd;
+use crate::problem::{Decider, Kind, Problem};
 
 /// Reads a row's column of that name.
 pub(super) fn field<'r, R, F>(row: &'r R, name: &str) -> sqlx::Result<F>
@@ -57,13 +59,133 @@ pub struct Error(Cause);
 
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    #[error(transparent)]
+    #[error("{}", plain(.0))]
     Statement(sqlx::Error),
-    #[error(
-        "it was made by another version of Larder ({0}); say --data-dir with another directory, or remove this one"
-    )]
+    #[error("{}", migration(.0))]
     Migration(sqlx::migrate::MigrateError),
+    /// A check found this.
+    #[error("its file is damaged ({0})")]
+    Damaged(String),
 }
+
+/// What is the matter with a database, as far as whoever opens it does something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ailment {
+    /// Its file is not what it was.
+    Damaged,
+    /// A newer Larder has written it.
+    Newer,
+    /// The disk takes nothing: it is full, read-only, or fails.
+    Disk,
+    Other,
+}
+
+/// SQLite's primary codes, and the one extended code that tells a cut file from a failing disk.
+const READ_ONLY: u32 = 8;
+const DISK_FAILED: u32 = 10;
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const CANNOT_OPEN: u32 = 14;
+const NO_DATABASE: u32 = 26;
+const SHORT_READ: u32 = 522;
+
+/// SQLite's code; PostgreSQL's have five characters.
+fn code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse().ok().filter(|_| code.len() < 5)
+}
+
+fn ailment(error: &sqlx::Error) -> Ailment {
+    match code(error) {
+        Some(SHORT_READ) => Ailment::Damaged,
+        Some(code) => match code & 0xff {
+            CORRUPT | NO_DATABASE => Ailment::Damaged,
+            READ_ONLY | DISK_FAILED | FULL | CANNOT_OPEN => Ailment::Disk,
+            _ => Ailment::Other,
+        },
+        None => Ailment::Other,
+    }
+}
+
+fn plain(error: &sqlx::Error) -> String {
+    match code(error) {
+        Some(SHORT_READ) => "its file is damaged".to_owned(),
+        Some(code) => match code & 0xff {
+            CORRUPT | NO_DATABASE => format!("its file is damaged ({error})"),
+            READ_ONLY => "its file, or the file system, is read-only".to_owned(),
+            FULL => "the disk is full".to_owned(),
+            DISK_FAILED => format!("the disk is full, or fails ({error})"),
+            _ => error.to_string(),
+        },
+        None => error.to_string(),
+    }
+}
+
+fn migration(error: &sqlx::migrate::MigrateError) -> String {
+    use sqlx::migrate::MigrateError::{
+        Execute, ExecuteMigration, VersionMismatch, VersionMissing, VersionTooNew,
+    };
+    match error {
+        Execute(cause) | ExecuteMigration(cause, _) => plain(cause),
+        VersionMissing(_) | VersionTooNew(..) => {
+            "a newer version of Larder has written it; start that version".to_owned()
+        }
+        VersionMismatch(_) => "another version of Larder has written it".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+impl Error {
+    /// What is the matter with the database.
+    pub(super) fn ailment(&self) -> Ailment {
+        use sqlx::migrate::MigrateError::{
+            Execute, ExecuteMigration, VersionMissing, VersionTooNew,
+        };
+        match &self.0 {
+            Cause::Statement(error) => ailment(error),
+            Cause::Migration(Execute(cause)) => ailment(cause),
+            Cause::Migration(ExecuteMigration(cause, _)) => match ailment(cause) {
+                // The steps are right; the tables that they meet are not.
+                Ailment::Other => Ailment::Damaged,
+                ailment => ailment,
+            },
+            Cause::Migration(VersionMissing(_) | VersionTooNew(..)) => Ailment::Newer,
+            // The list of steps is not what a Larder wrote.
+            Cause::Migration(_) | Cause::Damaged(_) => Ailment::Damaged,
+        }
+    }
+
+    /// A database whose check found something.
+    pub(super) fn damaged(found: &str) -> Self {
+        Self(Cause::Damaged(found.to_owned()))
+    }
+}
+
+/// Whether a connection may serve again. One that a failing disk left within a transaction may not:
+/// each further transaction on it would be refused.
+pub(super) async fn is_reusable<C: sqlx::Connection>(connection: &mut C) -> sqlx::Result<bool> {
+    // A rollback may still be under way; the answer to this comes behind it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
+/// Files up to this size are checked at each start; larger ones where the last end was not clean.
+const CHECKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Whether a database's file is to be looked through before it is used.
+pub(super) fn is_to_be_checked(file: &Path, last_end: LastEnd) -> bool {
+    last_end != LastEnd::Closed
+        || file
+            .metadata()
+            .is_ok_and(|it| it.len() <= CHECKED_BYTES_MAX)
+}
+
+/// Looks through the database's pages: SQLite alone does not see what is wrong in one that it does
+/// not come by.
+pub(super) const CHECK: &str = "PRAGMA quick_check(1)";
+
+/// What the check says of a database that is whole.
+pub(super) const WHOLE: &str = "ok";
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
@@ -79,6 +201,20 @@ impl From<sqlx::migrate::MigrateError> for Error {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        if error.ailment() == Ailment::Disk {
+            return Self::new(
+                Kind::Unavailable {
+                    retry_after: DISK_RETRY,
+                },
+                Decider::Larder,
+                format!("the catalog cannot be written: {error}"),
+            )
+            .advice("make room on the disk of the data directory, or see to it")
+            .caused_by(error);
+        }
         Self::internal("the catalog failed", error)
     }
 }
+
+/// When a change that a disk did not take is worth another attempt.
+const DISK_RETRY: std::time::Duration = std::time::Duration::from_secs(60);

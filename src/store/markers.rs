@@ -1,0 +1,155 @@
+//! Small files beside the databases, which say what a database cannot say of itself: in which form the
+//! directory is, which package catalog belongs to it, and whether that was closed.
+//!
+//! An empty package catalog would open every name of our own to the outside, and let the files be
+//! evicted that the right one needs. So a start that does not find what these files tell of ends with a
+//! word.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::{Error, private};
+
+/// The form in which this Larder keeps a data directory. One more with each change that an older
+/// Larder would take for damage, or would undo.
+const FORM: u32 = 1;
+
+const FORM_FILE: &str = "larder.form";
+const IDENTITY_FILE: &str = "packages.id";
+const OPEN_FILE: &str = "packages.open";
+const OPENING: &str = "opening";
+const OPEN: &str = "open";
+
+/// How the package catalog was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastEnd {
+    Closed,
+    /// While it was being opened.
+    Opening,
+    /// With what came last beside it.
+    Open,
+}
+
+/// The marker files of a data directory.
+#[derive(Clone, Debug)]
+pub(super) struct Markers {
+    directory: PathBuf,
+}
+
+impl Markers {
+    /// Those of a directory whose form this Larder knows.
+    ///
+    /// # Errors
+    /// Where a newer Larder has written it.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn of(directory: &Path) -> Result<Self, Error> {
+        let markers = Self {
+            directory: directory.to_owned(),
+        };
+        let text = std::fs::read_to_string(markers.path(FORM_FILE)).unwrap_or_default();
+        match text.trim().parse::<u32>() {
+            Ok(found) if found > FORM => Err(Error::Form {
+                path: markers.directory,
+                found,
+                known: FORM,
+            }),
+            Ok(FORM) => Ok(markers),
+            // Without it the directory is of a time before it, or new. A disk that takes nothing
+            // keeps nobody from being served.
+            _ => {
+                let _ = markers.write(FORM_FILE, &FORM.to_string());
+                Ok(markers)
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let beside = self.path(&format!("{name}.new"));
+        let mut file = private::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, self.path(name))
+    }
+
+    /// The name of the package catalog that belongs to the directory; none where it never had one.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn package_catalog(&self) -> Option<String> {
+        let name = std::fs::read_to_string(self.path(IDENTITY_FILE)).ok()?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn remember_package_catalog(&self, name: &str) -> io::Result<()> {
+        self.write(IDENTITY_FILE, name)
+    }
+
+    /// How the last Larder left the package catalog.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn last_end(&self) -> LastEnd {
+        match std::fs::read_to_string(self.path(OPEN_FILE)) {
+            Ok(text) if text == OPEN => LastEnd::Open,
+            Ok(_) => LastEnd::Opening,
+            Err(_) => LastEnd::Closed,
+        }
+    }
+
+    /// Notes that the catalog is being opened: what it has beside it may go where that fails.
+    pub fn mark_opening(&self) {
+        // Without it, the next start sees less.
+        let _ = self.write(OPEN_FILE, OPENING);
+    }
+
+    /// Notes that the catalog is open: what came last lies beside it.
+    pub fn mark_open(&self) {
+        let _ = self.write(OPEN_FILE, OPEN);
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn mark_closed(&self) {
+        let _ = std::fs::remove_file(self.path(OPEN_FILE));
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the files themselves"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_a_newer_form_is_refused_and_any_other_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let form = folder.path().join(FORM_FILE);
+        Markers::of(folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&form).unwrap(), FORM.to_string());
+        Markers::of(folder.path()).unwrap();
+        std::fs::write(&form, (FORM + 1).to_string()).unwrap();
+        let said = Markers::of(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("form 2"), "{said}");
+        assert!(said.contains("newer"), "{said}");
+    }
+
+    #[test]
+    fn a_catalog_is_remembered_by_its_name_and_as_open_until_it_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let markers = Markers::of(folder.path()).unwrap();
+        assert_eq!(markers.package_catalog(), None);
+        markers.remember_package_catalog("abc").unwrap();
+        assert_eq!(markers.package_catalog().as_deref(), Some("abc"));
+        assert_eq!(markers.last_end(), LastEnd::Closed);
+        markers.mark_opening();
+        assert_eq!(markers.last_end(), LastEnd::Opening);
+        markers.mark_open();
+        assert_eq!(markers.last_end(), LastEnd::Open);
+        markers.mark_closed();
+        assert_eq!(markers.last_end(), LastEnd::Closed);
+    }
+}
