@@ -26,6 +26,17 @@ pub fn unix_now() -> i64 {
     now().as_second()
 }
 
+/// How far a clock may be set back without what it said before being taken for the future: that much
+/// is a clock's own correction.
+const SET_BACK_SECONDS_MAX: i64 = 60;
+
+/// Whether a time that was written down has come, by the clock of now. One that has not is of a clock
+/// that was wrong: nothing is to be concluded from how long ago it was.
+#[must_use]
+pub fn has_come(at: i64, now: i64) -> bool {
+    at <= now.saturating_add(SET_BACK_SECONDS_MAX)
+}
+
 /// Milliseconds since 1970: for an order among uses of the same second.
 #[must_use]
 pub fn unix_ms_now() -> i64 {

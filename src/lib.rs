@@ -250,12 +250,15 @@ impl Larder {
         self.registry.number()
     }
 
-    /// Puts a new configuration in force: connections, repositories and rules. The listener, the
-    /// data directory and the sizes of caches stay as they were at the start.
+    /// Puts a new configuration in force: connections, repositories and rules, and opens the audit's
+    /// file anew. The listener, the data directory and the sizes of caches stay as they were at the
+    /// start.
     ///
     /// # Errors
     /// Why the old one stays in force.
     pub async fn reload(&self, config: Config) -> Result<(), Problem> {
+        let audit = self.audit.reopen(config.access.audit.as_deref());
+        audit.map_err(|error| Problem::invalid(format!("`access.audit`: {error}")))?;
         self.registry.reload(config).await?;
         let snapshot = self.snapshot();
         self.deliverer.reload(&snapshot.config.events);

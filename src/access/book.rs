@@ -6,7 +6,7 @@ use tracing::error;
 
 use super::policy::Policy;
 use super::principal::Principal;
-use super::token::{Maker, TokenRefused};
+use super::token::{Maker, TokenRefused, was_made_ahead};
 use super::{Caller, Proof};
 use crate::config::Oidc;
 use crate::store::packages::{AccessKey, AccessRows, MachineToken, TokenSigningKey};
@@ -78,6 +78,9 @@ impl Book {
             .ok_or(TokenRefused::Foreign)?;
         if token.expires_at.is_some_and(|expires| expires <= now_ms) {
             return Err(TokenRefused::Expired);
+        }
+        if token.expires_at.is_some() && was_made_ahead(token.created_at / 1000, now_ms / 1000) {
+            return Err(TokenRefused::Ahead);
         }
         Ok(Caller {
             principal: Principal::parse(&token.principal).ok_or(TokenRefused::Foreign)?,

@@ -54,6 +54,8 @@ pub enum TokenRefused {
     Foreign,
     #[error("it has expired: get another")]
     Expired,
+    #[error("it was made while this machine's clock was days ahead: get another")]
+    Ahead,
     #[error("it was revoked")]
     Revoked,
     #[error("the key, token or [[oidc]] that it was made by holds no more: get another")]
@@ -120,8 +122,20 @@ pub fn check(
     if claims.exp <= now {
         return Err(TokenRefused::Expired);
     }
+    if was_made_ahead(claims.iat, now) {
+        return Err(TokenRefused::Ahead);
+    }
     Ok(claims)
 }
+
+/// Whether a token that ends was made so far in the future that its end means nothing: the clock was
+/// years ahead, and not the hour or the day by which clocks are corrected. In seconds.
+pub(super) fn was_made_ahead(made: i64, now: i64) -> bool {
+    made > now.saturating_add(AHEAD_SECONDS_MAX)
+}
+
+/// How far ahead of the clock a token may have been made.
+const AHEAD_SECONDS_MAX: i64 = 25 * 3600;
 
 /// The principal of a token's claims; they were signed here, so it is one.
 #[must_use]
@@ -212,6 +226,28 @@ mod tests {
             check(&token, &both, "another domain", 1999).unwrap_err(),
             TokenRefused::Foreign
         );
+    }
+
+    #[test]
+    fn a_token_that_was_made_days_ahead_of_the_clock_holds_nothing() {
+        const HOUR: i64 = 3600;
+        let keys = [key("k", "a")];
+        let now = 1_800_000_000;
+        for (ahead, holds) in [
+            (0, true),
+            (HOUR, true),
+            (24 * HOUR, true),
+            (48 * HOUR, false),
+            (10 * 365 * 24 * HOUR, false),
+        ] {
+            let made = Claims {
+                iat: now + ahead,
+                exp: now + ahead + 12 * HOUR,
+                ..claims()
+            };
+            let checked = check(&sign(&keys[0], &made).unwrap(), &keys, ISSUER, now);
+            assert_eq!(checked.is_ok(), holds, "{ahead} seconds ahead");
+        }
     }
 
     #[test]

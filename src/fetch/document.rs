@@ -113,13 +113,15 @@ impl Document {
     }
 
     fn is_fresh(&self, now: i64) -> bool {
-        now < self.row.fresh_until
+        now < self.row.fresh_until && clock::has_come(self.row.checked_at, now)
     }
 
     /// Whether upstream allows the old document to be served while a new one is fetched (RFC 5861
     /// §3, `stale-while-revalidate`).
     fn may_be_served(&self, now: i64) -> bool {
-        self.outcome != Outcome::Stale && now < self.row.fresh_until + self.row.stale_for
+        self.outcome != Outcome::Stale
+            && now < self.row.fresh_until.saturating_add(self.row.stale_for)
+            && clock::has_come(self.row.checked_at, now)
     }
 }
 
@@ -233,7 +235,10 @@ impl DocumentFetcher {
         if let Some(known) = &known {
             let fresh = match sought.freshen {
                 Freshen::AsCached => known.is_fresh(now) || connection.offline,
-                Freshen::Now => now - known.row.checked_at < NOW_SECONDS || connection.offline,
+                Freshen::Now => {
+                    let age = now.saturating_sub(known.row.checked_at);
+                    (0..NOW_SECONDS).contains(&age) || connection.offline
+                }
             };
             if fresh {
                 return Ok(Arc::clone(known));
@@ -441,7 +446,9 @@ impl DocumentFetcher {
             // Requests within the next second get the stale document at once, instead of waiting for
             // the same failure.
             let mut rested = stale(known).as_ref().clone();
-            rested.row.fresh_until = clock::unix_now() + 1;
+            let now = clock::unix_now();
+            rested.row.fresh_until = now + 1;
+            rested.row.checked_at = rested.row.checked_at.min(now);
             let rested = Arc::new(rested);
             self.note(&job.key, &rested);
             return Ok(rested);
@@ -470,7 +477,8 @@ impl DocumentFetcher {
     async fn ask(&self, job: &Job, known: Option<&Document>) -> Result<Opened, Error> {
         let mut ask = UpstreamRequest::get(job.url.clone(), job.accept, self.config.patience);
         if let Some(known) = known
-            && clock::unix_now() - known.row.fetched_at < REFETCH_AFTER_SECONDS
+            && clock::has_come(known.row.fetched_at, clock::unix_now())
+            && clock::unix_now().saturating_sub(known.row.fetched_at) < REFETCH_AFTER_SECONDS
         {
             ask.headers = validators(&known.row);
         }

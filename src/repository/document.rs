@@ -37,6 +37,8 @@ pub struct Cached {
 /// For how long a reply may be given again without asking anything.
 #[derive(Clone, Debug)]
 pub struct ReuseCondition {
+    /// When the reply was made, by a clock that may be set back; seconds since 1970.
+    since: i64,
     /// Seconds since 1970.
     until: i64,
     /// One for each thing that the reply was made from, and for each source that had nothing to
@@ -49,6 +51,7 @@ impl ReuseCondition {
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
         Self {
+            since: now.as_second(),
             until: expiry.map_or(i64::MAX, Timestamp::as_second),
             still_current: Vec::new(),
         }
@@ -63,6 +66,7 @@ impl ReuseCondition {
     }
 
     fn and(mut self, other: Self) -> Self {
+        self.since = self.since.max(other.since);
         self.until = self.until.min(other.until);
         self.still_current.extend(other.still_current);
         self
@@ -70,7 +74,9 @@ impl ReuseCondition {
 
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
-        now < self.until && !self.still_current.iter().any(StillCurrent::has_ended)
+        now < self.until
+            && clock::has_come(self.since, now)
+            && !self.still_current.iter().any(StillCurrent::has_ended)
     }
 }
 
@@ -541,6 +547,7 @@ impl<'a> DocumentRequest<'a> {
             of: Some(of),
             reuse: (is_of_one && is_final && document.outcome == Outcome::Hit).then(|| {
                 ReuseCondition {
+                    since: reuse.since,
                     until: reuse
                         .until
                         .min(fresh_until)

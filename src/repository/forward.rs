@@ -278,6 +278,8 @@ impl Forwarder {
                     Some(next_at) => {
                         let left = next_at.saturating_sub(clock::unix_ms_now()).max(50);
                         let pause = Duration::from_millis(u64::try_from(left).unwrap_or(50));
+                        // The clock may be set forward meanwhile.
+                        let pause = pause.min(PAUSE_MAX);
                         let _ = tokio::time::timeout(pause, forwarder.spooling.notified()).await;
                     }
                 }
@@ -298,7 +300,9 @@ impl Forwarder {
                 continue;
             }
             blocked.push(one.connection.clone());
-            if one.next_at > now || self.first_attempts().contains(&one.id) {
+            // What is due later than anything is put off is due now: the clock was set back.
+            let is_put_off = one.next_at > now && one.next_at <= now + 2 * ms(PAUSE_MAX);
+            if is_put_off || self.first_attempts().contains(&one.id) {
                 continue;
             }
             let to = snapshot.connections.iter();

@@ -22,6 +22,7 @@ mod recording;
 mod records;
 pub mod rendered;
 mod reseal;
+mod reserve;
 mod retention;
 mod seal;
 mod space;
@@ -176,6 +177,7 @@ impl Store {
         let path = directory.path();
         let sealer = Sealer::open(path, config.encryption.as_ref())?.map(Arc::new);
         let files = BlobFiles::new(directory.blobs(), sealer, &config.cache, tasks);
+        reserve::release_if_full(path);
         let markers = Markers::of(path)?;
         let last_end = markers.last_end();
         let packages = Packages::open(
@@ -212,7 +214,7 @@ impl Store {
         recording::start(&store);
         store
             .tasks
-            .spawn_until_stop(watch_space(Arc::clone(&store.space)));
+            .spawn_until_stop(watch_space(Arc::clone(&store.space), store.tasks.clone()));
         Ok(store)
     }
 
@@ -403,10 +405,13 @@ impl Store {
 /// How often it is looked whether the disk has room.
 const SPACE_SEEN_EVERY: Duration = Duration::from_secs(10);
 
-/// Has the log say that the disk is full, or has room again, also where nobody asks for anything.
-async fn watch_space(space: Arc<Space>) {
+/// Has the log say that the disk is full, or has room again, also where nobody asks for anything, and
+/// holds some of it back.
+async fn watch_space(space: Arc<Space>, tasks: Tasks) {
     loop {
         space.shortage();
+        let space = Arc::clone(&space);
+        let _ = tasks.spawn_blocking(move || space.hold_back()).await;
         tokio::time::sleep(SPACE_SEEN_EVERY).await;
     }
 }

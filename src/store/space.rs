@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::Keeping;
+use super::{Keeping, reserve};
 use crate::config;
 
 /// Why bytes are passed on without being kept.
@@ -116,6 +116,11 @@ impl Space {
         // A file system that does not say how full it is shows it when it is written to.
         rustix::fs::statvfs(&self.directory)
             .map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+    }
+
+    /// Holds room back for a start on a full disk. Blocks.
+    pub fn hold_back(&self) {
+        reserve::hold_back(&self.directory, self.free());
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Shortage>> {

@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -54,7 +55,7 @@ pub struct Record {
 
 /// Where the records go.
 pub struct Audit {
-    file: Option<Writer>,
+    file: ArcSwapOption<Writer>,
     missed: Counter,
 }
 
@@ -130,22 +131,37 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+fn writer(file: Option<&Path>) -> io::Result<Option<Arc<Writer>>> {
+    let writer = file.map(|path| Writer::start(open(path)?)).transpose()?;
+    Ok(writer.map(Arc::new))
+}
+
 impl Audit {
     /// Into the file, where one is named; else into the log.
     ///
     /// # Errors
     /// Where the file cannot be written.
     pub fn open(file: Option<&Path>, missed: &Counter) -> io::Result<Self> {
-        let file = file.map(|path| Writer::start(open(path)?)).transpose()?;
         Ok(Self {
-            file,
+            file: ArcSwapOption::new(writer(file)?),
             missed: missed.clone(),
         })
     }
 
+    /// Goes on in the file of that name, which may be another by now: what turns logs over has moved
+    /// the old one away. Records under way go to the old one.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; the old one stays.
+    pub fn reopen(&self, file: Option<&Path>) -> io::Result<()> {
+        self.file.store(writer(file)?);
+        Ok(())
+    }
+
     /// Writes a record; when it returns, the record is in the file, or it was told that it is not.
     pub async fn note(&self, record: Record) {
-        if let Some(file) = &self.file {
+        let file = self.file.load_full();
+        if let Some(file) = file {
             let line = serde_json::to_string(&record).unwrap_or_default();
             match file.write(format!("{line}\n")).await {
                 Ok(()) => return,
@@ -206,6 +222,26 @@ mod tests {
         }
         assert_eq!(missed.get(), 0);
         assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn records_go_on_in_a_new_file_when_the_old_one_was_moved_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, moved) = (folder.path().join("audit"), folder.path().join("audit.1"));
+        let audit = Audit::open(Some(&file), &Counter::default()).unwrap();
+        audit.note(record("/before")).await;
+        std::fs::rename(&file, &moved).unwrap();
+        audit.note(record("/between")).await;
+        audit.reopen(Some(&file)).unwrap();
+        audit.note(record("/after")).await;
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(lines(&moved).lines().count(), 2);
+        assert!(lines(&file).contains("/after"));
+        // One that cannot be written leaves the old one in its place.
+        let nowhere = folder.path().join("no/such/folder");
+        assert!(audit.reopen(Some(&nowhere)).is_err());
+        audit.note(record("/last")).await;
+        assert_eq!(lines(&file).lines().count(), 2);
     }
 
     #[tokio::test]

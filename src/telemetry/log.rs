@@ -81,11 +81,16 @@ impl Write for Line<'_> {
     }
 }
 
+/// The cache of renderings tells of a full disk with a backtrace for each document, none of which is
+/// lost: it is rendered again. sqlx tells as an error what Larder tells again, and in words.
+const QUIET: &str = "foyer=off,sqlx_core::pool=off";
+
 /// The filter that a level stands for. A bare level is Larder's own: libraries tell of their insides at
 /// `info`, which an operator does not want to read on a quiet day.
 fn directives(level: &str) -> Cow<'_, str> {
     match level.trim().parse::<LevelFilter>() {
-        Ok(LevelFilter::INFO) => "warn,larder=info".into(),
+        Ok(LevelFilter::INFO) => format!("warn,{QUIET},larder=info").into(),
+        Ok(LevelFilter::WARN) => format!("warn,{QUIET}").into(),
         Ok(own @ (LevelFilter::DEBUG | LevelFilter::TRACE)) => format!("info,larder={own}").into(),
         _ => level.into(),
     }
@@ -396,9 +401,9 @@ mod tests {
     #[test]
     fn a_bare_level_is_larders_own() {
         for (level, expected) in [
-            ("info", "warn,larder=info"),
+            ("info", "warn,foyer=off,sqlx_core::pool=off,larder=info"),
             ("DEBUG", "info,larder=debug"),
-            ("warn", "warn"),
+            ("warn", "warn,foyer=off,sqlx_core::pool=off"),
             ("off", "off"),
             ("info,larder=trace", "info,larder=trace"),
         ] {

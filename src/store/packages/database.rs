@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, Executor as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::outbox::Outbox;
@@ -152,6 +152,11 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// SQLite waits for the disk with each change, so that a loss of power undoes nothing that was
+/// acknowledged.
+const SETTINGS: &str =
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000";
+
 /// The head of SQLite's write-ahead log; a shorter file holds nothing.
 const WAL_HEADER_BYTES: u64 = 32;
 
@@ -187,13 +192,7 @@ impl Database {
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if !is_shared {
-                        // SQLite waits for the disk with each change, so that a loss of power
-                        // undoes nothing that was acknowledged.
-                        connection
-                            .execute(sqlx::raw_sql(
-                                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000",
-                            ))
-                            .await?;
+                        connection.execute(sqlx::raw_sql(SETTINGS)).await?;
                     }
                     Ok(())
                 })
@@ -202,6 +201,15 @@ impl Database {
             Some(file) => file.unusable(error),
             None => Error::from(error).into(),
         };
+        if !is_shared {
+            // A pool would try for its whole patience what does not get better.
+            let probe = async {
+                let mut connection = AnyConnection::connect(&own).await?;
+                connection.execute(sqlx::raw_sql(SETTINGS)).await?;
+                connection.close().await
+            };
+            probe.await.map_err(|error| failed(error.into()))?;
+        }
         let pool = options
             .connect(url.map_or(own.as_str(), Secret::expose))
             .await

@@ -53,6 +53,9 @@ pub struct Deliveries {
     pub(super) database: Arc<Database>,
 }
 
+/// No event is put off for longer; milliseconds.
+const NEXT_MAX: i64 = 3_600_000;
+
 impl Deliveries {
     /// Rings when something may be there to deliver.
     #[must_use]
@@ -61,13 +64,14 @@ impl Deliveries {
     }
 
     /// Finds the first event of each subject that waits for the target, where it is due. Events
-    /// about one subject go in their order.
+    /// about one subject go in their order. What is due later than anything is put off is due now: the
+    /// clock was set back.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn due(&self, target: &str, now: i64, limit: usize) -> Result<Vec<Delivery>, Error> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM delivery d WHERE target = $1 AND state = 'waiting' AND next_at <= $2 \
+            "SELECT {COLUMNS} FROM delivery d WHERE target = $1 AND state = 'waiting' AND (next_at <= $2 OR next_at > $4) \
              AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.target = d.target AND e.state = 'waiting' \
              AND e.subject = d.subject AND e.number < d.number) ORDER BY created_at LIMIT $3"
         );
@@ -75,6 +79,7 @@ impl Deliveries {
             .bind(target)
             .bind(now)
             .bind(Count(limit as u64))
+            .bind(now.saturating_add(NEXT_MAX))
             .fetch_all(&self.database.pool)
             .await?;
         Ok(deliveries)

@@ -107,6 +107,15 @@ impl Spool {
     /// Where the database fails.
     pub async fn add(&self, one: &Spooled, blob: BlobId) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
+        // Behind all that came before, whatever the clock says.
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(queued_at) FROM spool WHERE place = $1")
+                .bind(self.database.place.as_str())
+                .fetch_one(&mut *transaction)
+                .await?;
+        let queued_at = last.map_or(one.queued_at, |last| {
+            one.queued_at.max(last.saturating_add(1))
+        });
         let sql = format!(
             "INSERT INTO spool ({COLUMNS}, place) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         );
@@ -119,7 +128,7 @@ impl Spool {
             .bind(serde_json::to_string(&one.headers).unwrap_or_default())
             .bind(Column(blob))
             .bind(Count(one.size))
-            .bind(one.queued_at)
+            .bind(queued_at)
             .bind(Count(one.attempts.into()))
             .bind(one.next_at)
             .bind(one.said.as_str())
