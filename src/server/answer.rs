@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, USER_AGENT};
 use http::request::Parts;
-use hyper::body::Incoming;
 
 use super::audit::Line;
 use super::credential::CredentialHeaders;
@@ -13,7 +12,7 @@ use super::peer::Peer;
 use super::publish::Publishing;
 use super::read::AdmittedRead;
 use super::reply::{Answer, RequestHead};
-use super::request_body::unstalled;
+use super::request_body::{BodyMemory, RequestBody, unstalled};
 use super::route::{InRepository, Open, Route, is_npm};
 use super::{api, exchange, health};
 use crate::Larder;
@@ -31,6 +30,7 @@ pub struct Asked<'a> {
     pub parts: &'a Parts,
     pub presented: &'a CredentialHeaders,
     pub peer: Peer,
+    pub bodies: &'a BodyMemory,
 }
 
 impl<'a> Asked<'a> {
@@ -76,7 +76,7 @@ pub async fn answer(
     route: Route<'_>,
     host: Result<Host, Problem>,
     caller: Result<Caller, Problem>,
-    body: Incoming,
+    body: RequestBody,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
     let Asked {
@@ -243,7 +243,7 @@ async fn in_repository(
     place: Place<'_>,
     host: &Host,
     caller: Result<Caller, Problem>,
-    body: Incoming,
+    body: RequestBody,
     line: &mut Line,
 ) -> Result<Answer, Problem> {
     let Asked {

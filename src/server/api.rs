@@ -1,15 +1,13 @@
 //! `/v1/…`: the CodeArtifact API, for who signs its requests.
 
-use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::Asked;
 use super::reply::{self, Answer};
-use super::request_body::{self, unstalled};
+use super::request_body::{RequestBody, unstalled};
 use crate::access::{Caller, Endpoints, Permissions, body_sha256, sigv4};
 use crate::clock;
 use crate::codeartifact::{self, Api, ApiFailure, Call, Operation, shape};
@@ -30,7 +28,7 @@ const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256
 pub async fn answer(
     asked: Asked<'_>,
     operation: Option<Operation>,
-    body: Incoming,
+    body: RequestBody,
     root: &str,
 ) -> Answer {
     let head = asked.head();
@@ -70,7 +68,7 @@ pub async fn answer(
 async fn call(
     asked: Asked<'_>,
     operation: Option<Operation>,
-    body: Incoming,
+    body: RequestBody,
     root: &str,
     record: &mut Record,
 ) -> Result<Answer, ApiFailure> {
@@ -78,17 +76,26 @@ async fn call(
     let patience = snapshot.config.upload.stall_timeout;
     // An asset is read once who sends it is known; its digest is among what is signed.
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
-        (Bytes::new(), Some(unstalled(body, patience)))
+        (None, Some(unstalled(body, patience)))
     } else {
-        let body = request_body::read_to_end(body.into_data_stream(), CALL_BYTES_MAX);
-        let body = tokio::time::timeout(patience, body)
-            .await
-            .map_err(|_| Problem::invalid("the body did not come in time"))??;
-        (body, None)
+        // The signature covers the digest in the head, or where there is none, the body.
+        let digest = head.text(CONTENT_SHA256);
+        let expected = match digest.len() {
+            64 => signer(asked, digest).map(|_| ()),
+            _ => expect_signer(asked),
+        };
+        if let Err(problem) = expected {
+            drain(unstalled(body, patience)).await;
+            return Err(problem.into());
+        }
+        let body = body.into_data_stream();
+        let words = asked.bodies.read(body, CALL_BYTES_MAX, patience).await?;
+        (Some(words), None)
     };
+    let words = words.as_ref().map_or(&[][..], |words| &words.bytes);
     let body_sha256 = match asset {
         Some(_) => head.text(CONTENT_SHA256).to_owned(),
-        None => body_sha256(&words),
+        None => body_sha256(words),
     };
     let caller = match signer(asked, &body_sha256) {
         Ok(caller) => caller,
@@ -102,7 +109,7 @@ async fn call(
     let operation = operation.ok_or_else(ApiFailure::no_operation)?;
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
-    let call = Call::read(asked.parts.uri.query(), &words)?;
+    let call = Call::read(asked.parts.uri.query(), words)?;
     record.repository = call.repository();
     (record.package, record.version) = call.about();
     let api = Api {
@@ -142,6 +149,17 @@ async fn call(
             }
             Ok(answer)
         }
+    }
+}
+
+/// Whether somebody is known who may have signed the call.
+fn expect_signer(asked: Asked<'_>) -> Result<(), Problem> {
+    let (access, head) = (&asked.larder.access, asked.head());
+    let authorization = head.presented.authorization();
+    if sigv4::Claim::is_one(authorization) {
+        access.expect_signed(authorization, head.headers, head.peer.address)
+    } else {
+        signer(asked, "").map(|_| ())
     }
 }
 

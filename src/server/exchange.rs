@@ -2,14 +2,13 @@
 
 use http::header::ORIGIN;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Asked;
 use super::audit::Line;
 use super::reply::{self, Answer};
-use super::request_body;
+use super::request_body::RequestBody;
 use crate::access::GET_TOKEN;
 use crate::problem::{Decider, Problem};
 
@@ -28,7 +27,11 @@ struct Exchanged {
 }
 
 /// Takes `{"token": …}`, and answers with a token, until when it holds, and for whom.
-pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result<Answer, Problem> {
+pub async fn answer(
+    asked: Asked<'_>,
+    body: RequestBody,
+    line: &mut Line,
+) -> Result<Answer, Problem> {
     let (larder, snapshot, head) = (asked.larder, asked.snapshot, asked.head());
     if head.headers.contains_key(ORIGIN) {
         return Err(Problem::denied(
@@ -37,11 +40,11 @@ pub async fn answer(asked: Asked<'_>, body: Incoming, line: &mut Line) -> Result
         ));
     }
     line.action = Some(GET_TOKEN);
-    let body = request_body::read_to_end(body.into_data_stream(), BYTES_MAX);
-    let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
-        .await
-        .map_err(|_| Problem::invalid("the body did not come in time"))??;
-    let identity: IdentityToken = serde_json::from_slice(&body)
+    let patience = snapshot.config.upload.stall_timeout;
+    let body = asked
+        .bodies
+        .read(body.into_data_stream(), BYTES_MAX, patience);
+    let identity: IdentityToken = serde_json::from_slice(&body.await?.bytes)
         .map_err(|_| Problem::invalid("the body has to be {\"token\": \"…\"}"))?;
     let exchanged = larder
         .access

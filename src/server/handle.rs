@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tracing::error;
 
 use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
@@ -16,10 +17,12 @@ use super::answer::{Asked, answer};
 use super::audit::Line;
 use super::credential::CredentialHeaders;
 use super::host::Host;
-use super::peer::Peer;
+use super::peer::{Peer, counted_by};
+use super::place::{Places, UnderWay};
 use super::reply::{self, Answer, Body};
+use super::request_body::{BodyMemory, RequestBody};
 use super::response_cache::{self, ResponseCache};
-use super::route::{Route, RunTag, single_slashes};
+use super::route::{Open, Route, RunTag, single_slashes};
 use crate::Larder;
 use crate::access::{Caller, Endpoints, Principal};
 use crate::connection;
@@ -33,6 +36,10 @@ use crate::telemetry::Who;
 pub struct Server {
     pub larder: Arc<Larder>,
     pub answers: ResponseCache,
+    pub places: Arc<Places>,
+    /// How long a request at a socket without a place waits for one.
+    pub place_timeout: Duration,
+    pub bodies: BodyMemory,
 }
 
 /// Finds out who asks, where the route leads into a repository. Nobody needs to be known at an open
@@ -55,6 +62,29 @@ fn identify(
     }
 }
 
+/// Sees to it that a request has a place: its socket's, and one among those of the address that a
+/// trusted proxy names. Probes need none.
+async fn place(
+    server: &Server,
+    peer: Peer,
+    socket: Peer,
+    trusted: &[IpNet],
+    route: &Route<'_>,
+    under_way: &mut UnderWay,
+) -> Result<(), Problem> {
+    if matches!(route, Route::Open(Open::Live | Open::Ready)) {
+        return Ok(());
+    }
+    let presence = under_way.presence();
+    server.places.admit(presence, server.place_timeout).await?;
+    if peer.address != socket.address
+        && let Some(address) = counted_by(peer.address, trusted)
+    {
+        under_way.counted = Some(server.places.count(address)?);
+    }
+    Ok(())
+}
+
 /// Answers a request; `reached` is this end of its socket. Reading ends with the client; a change goes
 /// on to its line in the audit, whoever still waits for its answer.
 pub async fn handle(
@@ -62,15 +92,17 @@ pub async fn handle(
     socket: Peer,
     reached: SocketAddr,
     request: Request<Incoming>,
+    under_way: UnderWay,
 ) -> Response<Body> {
+    let request = request.map(|body| RequestBody::new(body, under_way.presence()));
     if matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     ) {
-        return answered(&server, socket, reached, request).await;
+        return answered(&server, socket, reached, request, under_way).await;
     }
     let tasks = server.larder.tasks.clone();
-    let work = async move { answered(&server, socket, reached, request).await };
+    let work = async move { answered(&server, socket, reached, request, under_way).await };
     tasks.spawn(work).await.unwrap_or_else(|cause| {
         let problem = Problem::internal("this request failed inside Larder", cause);
         told(&problem, None).response.map(Body::from)
@@ -81,7 +113,8 @@ async fn answered(
     server: &Server,
     socket: Peer,
     reached: SocketAddr,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
+    mut under_way: UnderWay,
 ) -> Response<Body> {
     let started = Instant::now();
     let larder = &server.larder;
@@ -97,7 +130,10 @@ async fn answered(
     let trusted = &snapshot.config.server.trusted_proxies;
     let asked_by = socket.of_request(&parts.headers, trusted);
     let peer = *asked_by.as_ref().unwrap_or(&socket);
-    let caller = asked_by.and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
+    let is_placed = place(server, peer, socket, trusted, &route, &mut under_way).await;
+    let caller = is_placed
+        .and(asked_by)
+        .and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
     let key = match (&host, &caller) {
         (Ok(host), Ok(caller)) => {
             response_cache::key(&parts, &route, peer.over_tls, host, &caller.principal)
@@ -119,7 +155,7 @@ async fn answered(
             started,
         )
     {
-        return response;
+        return response.map(|body| body.under_way(under_way));
     }
     let mut line = Line::default();
     line.subject.format = route.format();
@@ -130,6 +166,7 @@ async fn answered(
         parts: &parts,
         presented: &presented,
         peer,
+        bodies: &server.bodies,
     };
     let work = answer(asked, route, host, caller, body, &mut line);
     let answered = match hops {
@@ -197,7 +234,9 @@ async fn answered(
         started,
         run: line.run,
     };
-    answer.response.map(|body| body.accounted(account))
+    answer
+        .response
+        .map(|body| body.accounted(account).under_way(under_way))
 }
 
 /// A problem as an answer; what is Larder's own fault is logged with its cause.

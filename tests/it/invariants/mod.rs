@@ -8,6 +8,7 @@ mod leaks;
 mod one_fetch;
 mod outage;
 mod rewriting;
+mod sockets;
 mod sources;
 mod verified;
 mod web;
