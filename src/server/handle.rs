@@ -168,7 +168,8 @@ async fn answered(
         peer,
         bodies: &server.bodies,
     };
-    let work = answer(asked, route, host, caller, body, &mut line);
+    // Boxed: a request that is answered above is moved several times, with room for all of this.
+    let work = Box::pin(answer(asked, route, host, caller, body, &mut line));
     let answered = match hops {
         None => AssertUnwindSafe(work).catch_unwind().await,
         Some(hops) => {

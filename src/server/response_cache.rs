@@ -181,11 +181,14 @@ impl ResponseCache {
             return;
         };
         let now = clock::unix_now();
+        let mut headers = answer.response.headers().clone();
+        // Each replay has its own age. With a place for it in the map, a replay's map does not grow.
+        headers.insert(AGE, HeaderValue::from(0));
         let cached = CachedResponse {
             snapshot,
             access,
             replay,
-            headers: answer.response.headers().clone(),
+            headers,
             checked_at: now.saturating_sub(i64::try_from(cached.age).unwrap_or(0)),
             noted_at: AtomicI64::new(now),
             entry: Arc::clone(entry),
