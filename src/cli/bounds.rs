@@ -240,13 +240,13 @@ fn in_words(name: &str, value: &str) -> String {
         _ => name.contains("SECONDS").then_some(number),
     };
     match (seconds, name.contains("BYTES")) {
-        (Some(seconds), _) if seconds >= 120 && seconds % 60 == 0 && unit != "" => {
+        (Some(seconds), _) if seconds >= 120 && seconds % 60 == 0 && !unit.is_empty() => {
             format!("{} min", seconds / 60)
         }
         (Some(seconds), _) => format!("{} s", grouped(seconds)),
         (None, true) => [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
             .into_iter()
-            .find(|(_, one)| number % one == 0)
+            .find(|(_, one)| number.is_multiple_of(*one))
             .map_or_else(
                 || format!("{} bytes", grouped(number)),
                 |(unit, one)| format!("{} {unit}", number / one),
@@ -260,7 +260,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

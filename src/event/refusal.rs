@@ -56,6 +56,6 @@ mod tests {
         assert!(refusals.is_to_be_told("a".to_owned()));
         assert!(!refusals.is_to_be_told("a".to_owned()));
         let told = (0..5 * TOLD_MAX).filter(|n| refusals.is_to_be_told(n.to_string()));
-        assert_eq!(told.count() as u32, TOLD_MAX - 1);
+        assert_eq!(told.count(), TOLD_MAX as usize - 1);
     }
 }

@@ -334,10 +334,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_not_taken_anew_ends() {
         let runs = crate::telemetry::Runs::default();
-        let held = tokio::spawn(hold(runs.lease(), CancellationToken::new()));
-        tokio::time::sleep(LEASE_LASTS / 2).await;
+        let mut held = std::pin::pin!(hold(runs.lease(), CancellationToken::new()));
+        let half = tokio::time::timeout(LEASE_LASTS / 2, held.as_mut());
+        assert!(half.await.is_err());
         assert_eq!(runs.leases(), 1);
-        held.await.unwrap();
+        held.await;
         assert_eq!(runs.leases(), 0);
     }
 

@@ -245,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_body_is_without_its_coding_counts() {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        packed.write_all(&[0; 20_000]).unwrap();
+        packed.write_all(&vec![0; 20_000]).unwrap();
         let packed = Bytes::from(packed.finish().unwrap());
         let memory = BodyMemory::new(8 * 1024);
         let one = || stream::iter([Ok::<_, std::io::Error>(packed.clone())]);
