@@ -13,7 +13,7 @@ use crate::{store, tool};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides pypi:requests     which versions rules hold back, and the newest that is served\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
+    after_help = "Examples:\n  larder who-decides npm:left-pad@1.3.0\n  larder who-decides pypi:requests     # which versions rules hold back, and the newest that is served\n  larder who-decides maven:org.example:lib@1.0 --repository team --json"
 )]
 pub struct Arguments {
     #[command(flatten)]

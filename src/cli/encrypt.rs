@@ -14,7 +14,7 @@ use crate::task::Tasks;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "The key is in the configuration, [encryption] key = { file = \"…\" } or { env = \"…\" }: 32 random bytes in base64 (`openssl rand -base64 32`). What comes in is sealed from then on; this seals what is there. No Larder may serve the data directory meanwhile. It may be stopped and begun again.\n\nExamples:\n  larder encrypt\n  larder encrypt --undo      then take [encryption] out of the configuration"
+    after_help = "The key is in the configuration, [encryption] key = { file = \"…\" } or { env = \"…\" }: 32 random bytes in base64 (`openssl rand -base64 32`). What comes in is sealed from then on; this seals what is there. No Larder may serve the data directory meanwhile. It may be stopped and begun again.\n\nExamples:\n  larder encrypt\n  larder encrypt --undo      # then take [encryption] out of the configuration"
 )]
 pub struct Arguments {
     #[command(flatten)]

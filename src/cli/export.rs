@@ -19,7 +19,7 @@ use crate::store::private;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "A bundle is a zstd-compressed tar: a manifest with every file's digest and source, a CycloneDX bill of materials, the files, and an Ed25519 signature by the key that `bundle.key` names, else by one of the data directory's own. Who takes it in has to trust that key: it is printed at the end.\n\nExamples:\n  larder export --out all.larder\n  larder export --out team.larder --repository team\n  larder export --out app.larder package-lock.json pom.xml     what these need, as `larder warm` reads them\n  larder export --out since.larder --new                       what came in since the last export"
+    after_help = "A bundle is a zstd-compressed tar: a manifest with every file's digest and source, a CycloneDX bill of materials, the files, and an Ed25519 signature by the key that `bundle.key` names, else by one of the data directory's own. Who takes it in has to trust that key: it is printed at the end.\n\nExamples:\n  larder export --out all.larder\n  larder export --out team.larder --repository team\n  larder export --out app.larder package-lock.json pom.xml     # what these need, as `larder warm` reads them\n  larder export --out since.larder --new                       # what came in since the last export"
 )]
 pub struct Arguments {
     #[command(flatten)]

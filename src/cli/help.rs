@@ -88,7 +88,7 @@ fn template(command: &Command) -> String {
     let width = width.max().unwrap_or_default();
     let _ = write!(text, "\n{head}Examples:{head:#}");
     for (line, what) in EXAMPLES {
-        let _ = write!(text, "\n  {line:width$}  {what}");
+        let _ = write!(text, "\n  {line:width$}  # {what}");
     }
     text.push('\n');
     text
@@ -171,7 +171,8 @@ mod tests {
         assert!(lines.len() > 60, "{}", lines.len());
         for line in lines {
             // Three blanks separate a command from its explanation.
-            let words = line.split("   ").next().unwrap_or_default();
+            let (words, remark) = line.split_once("   ").unwrap_or((&line, "#"));
+            assert!(remark.trim_start().starts_with('#'), "{line}");
             let words = words.split(['|', '>', ';', '&']).next().unwrap_or_default();
             let words = words
                 .trim_start_matches("eval \"$(")

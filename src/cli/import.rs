@@ -14,7 +14,7 @@ use crate::format::counted;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Nothing of a bundle is visible before its signature and every digest in it are checked; one that is not whole is refused, and changes nothing. It may be stopped and begun again. What it brings is never evicted.\n\nExamples:\n  larder import all.larder --trust ed25519:…     the key that `larder export` printed\n  larder import all.larder                       with the key in bundle.trusted"
+    after_help = "Nothing of a bundle is visible before its signature and every digest in it are checked; one that is not whole is refused, and changes nothing. It may be stopped and begun again. What it brings is never evicted.\n\nExamples:\n  larder import all.larder --trust ed25519:…     # the key that `larder export` printed\n  larder import all.larder                       # with the key in bundle.trusted"
 )]
 pub struct Arguments {
     #[command(flatten)]

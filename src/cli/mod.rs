@@ -42,13 +42,14 @@ mod wishes;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Faults;
+use crate::format::plain;
 use crate::problem::{Kind, Problem};
 use crate::store::private;
 use crate::telemetry::log;
@@ -200,6 +201,10 @@ pub fn main() -> ExitCode {
         Command::Policy(arguments) => settings::block_on(policy::run(global, arguments)),
         Command::WhoDecides(arguments) => settings::block_on(decide::run(global, arguments)),
     };
+    let result = result.and_then(|code| match UNWRITTEN.get() {
+        None => Ok(code),
+        Some(why) => Err(anyhow::anyhow!("the result could not be written: {why}")),
+    });
     result.unwrap_or_else(|error| {
         complain(&error);
         if error.is::<Faults>() || error.is::<settings::UsageError>() {
@@ -242,9 +247,17 @@ fn complain(error: &anyhow::Error) {
     let _ = told.recv_timeout(Duration::from_secs(1));
 }
 
-/// Prints a line of a result. A reader that has seen enough closes the pipe, which is no failure.
+/// Why a line of the result could not be written, such as a full disk.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Prints a line of a result. A reader that has seen enough closes the pipe, which is no failure; any
+/// other failure is the command's.
 fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if let Err(error) = writeln!(std::io::stdout(), "{line}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(plain::io(&error));
+    }
 }
 
 /// Prints a line beside the result, where it disturbs nobody who reads that.

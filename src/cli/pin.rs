@@ -10,7 +10,7 @@ use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Patterns are those of rules. What is pinned is never evicted, nor are its packages' documents.\n\nExamples:\n  larder pin                                what is pinned\n  larder pin npm:@acme/* 'pypi:numpy@<2'\n  larder pin '*'                            everything that is here and will be"
+    after_help = "Patterns are those of rules. What is pinned is never evicted, nor are its packages' documents.\n\nExamples:\n  larder pin                                # what is pinned\n  larder pin npm:@acme/* 'pypi:numpy@<2'\n  larder pin '*'                            # everything that is here and will be"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::tool::client::ControlClient;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after decompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --since-start      at the end of a CI job\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
+    after_help = "Bytes served are those sent to clients; bytes fetched those received from upstreams, documents after decompression. What was saved is the difference.\n\nExamples:\n  larder report\n  larder report --since-start      # at the end of a CI job\n  larder report --days 7 --by day\n  larder report --by connection --csv > egress.csv"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::control;
-use super::{Global, Output, settings};
+use super::{Global, Output, settings, tell};
 use crate::access::manage::{AccessCommand, AccessOutcome, Listed};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -66,18 +66,16 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     };
     let outcome = control::execute_access(config, command).await?;
     control::show(output, &outcome, |outcome| match outcome {
-        AccessOutcome::Token {
-            id,
-            token,
-            principal,
-            ..
-        } => vec![
-            token.clone(),
-            format!("for {principal}; its id is {id}. It is not shown again."),
-        ],
+        AccessOutcome::Token { token, .. } => vec![token.clone()],
         AccessOutcome::Tokens { tokens } => listed(tokens, "No tokens."),
         _ => vec!["done".to_owned()],
     })?;
+    // Beside the result: `larder token create > ada.token` writes a file that has the token alone.
+    if let AccessOutcome::Token { id, principal, .. } = &outcome {
+        tell(&format!(
+            "for {principal}; its id is {id}. It is not shown again."
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifyProg
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Reads every stored file through and holds it against its name. It may be stopped, and goes on where it was. Exit code 1: something is damaged, and not repaired.\n\nExamples:\n  larder verify\n  larder verify --rate 100MiB       at most so much a second\n  larder verify --repair            what is damaged is fetched again"
+    after_help = "Reads every stored file through and holds it against its name. It may be stopped, and goes on where it was. Exit code 1: something is damaged, and not repaired.\n\nExamples:\n  larder verify\n  larder verify --rate 100MiB       # at most so much a second\n  larder verify --repair            # what is damaged is fetched again"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -23,7 +23,7 @@ use crate::tool::maven;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Lists are package-lock.json, npm-shrinkwrap.json, pnpm-lock.yaml, yarn.lock (both kinds), bun.lock, requirements.txt, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, pom.xml, gradle.lockfile, verification-metadata.xml, packages.lock.json, project.assets.json, packages.config, and text with a package a line: npm:left-pad@1.3.0, pypi:requests (the newest), maven:org.acme:lib@1.0 (with all that it needs). Of a folder, those in it. What is here already is not fetched again: it may be stopped and begun again.\n\nExamples:\n  larder warm package-lock.json\n  larder warm . --platform linux-x64 --platform linux-arm64 --python 3.12\n  larder warm --wishes wishes.json       what `larder wishes --json` printed behind the air gap\n  larder warm pom.xml requirements.txt --json"
+    after_help = "Lists are package-lock.json, npm-shrinkwrap.json, pnpm-lock.yaml, yarn.lock (both kinds), bun.lock, requirements.txt, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, pom.xml, gradle.lockfile, verification-metadata.xml, packages.lock.json, project.assets.json, packages.config, and text with a package a line: npm:left-pad@1.3.0, pypi:requests (the newest), maven:org.acme:lib@1.0 (with all that it needs). Of a folder, those in it. What is here already is not fetched again: it may be stopped and begun again.\n\nExamples:\n  larder warm package-lock.json\n  larder warm . --platform linux-x64 --platform linux-arm64 --python 3.12\n  larder warm --wishes wishes.json       # what `larder wishes --json` printed behind the air gap\n  larder warm pom.xml requirements.txt --json"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -9,7 +9,7 @@ use crate::format::counted;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  larder wishes\n  larder wishes --json > wishes.json     for `larder warm --wishes wishes.json` where there is a line\n  larder wishes --clear"
+    after_help = "Examples:\n  larder wishes\n  larder wishes --json > wishes.json     # for `larder warm --wishes wishes.json` where there is a line\n  larder wishes --clear"
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -32,8 +32,10 @@ struct Found {
     status: Status,
 }
 
-/// How many versions are told of where none is named.
-const VERSIONS_MAX: usize = 20;
+/// How many versions that are not served are told of, where none is named.
+const HELD_MAX: usize = 20;
+/// How many versions are looked at for that. A package may have thousands.
+const LOOKED_AT_MAX: usize = 500;
 
 /// One who says why versions of a package are served or not.
 pub struct Explainer<'a> {
@@ -59,7 +61,9 @@ impl Reader {
 }
 
 impl Explainer<'_> {
-    /// The newest versions, in the order in which clients choose, down to the first that is served.
+    /// The newest versions that are not served, and the first that is, in the order in which clients
+    /// choose. Prereleases are behind all others there, and a version may be held back behind one that
+    /// is served, so the walk goes on behind the first.
     ///
     /// # Errors
     /// Where a source that has to be asked is away.
@@ -72,13 +76,20 @@ impl Explainer<'_> {
             Ok(versions) => versions,
             Err(problem) => return Ok(vec![self.refused("", problem)?]),
         };
-        let mut told = Vec::new();
-        for version in versions.iter().take(VERSIONS_MAX) {
-            let explanation = self.version(version.as_str()).await?;
-            let is_served = explanation.allowed;
-            told.push(explanation);
-            if is_served {
+        let (mut told, mut is_one_served, mut held) = (Vec::new(), false, 0);
+        for version in versions.iter().take(LOOKED_AT_MAX) {
+            if is_one_served && held == HELD_MAX {
                 break;
+            }
+            let explanation = self.version(version.as_str()).await?;
+            let is_told = if explanation.allowed {
+                !std::mem::replace(&mut is_one_served, true)
+            } else {
+                held += 1;
+                held <= HELD_MAX
+            };
+            if is_told {
+                told.push(explanation);
             }
         }
         Ok(told)
@@ -146,13 +157,14 @@ impl Explainer<'_> {
         if !matches!(problem.kind, Kind::NotFound | Kind::Denied) {
             return Err(problem);
         }
-        let rule = match &problem.decider {
-            Decider::Rule(name) => Some(name.clone()),
-            _ => None,
+        let (rules, lookup) = (&self.lookup.snapshot.config.rules, &self.lookup);
+        let (rule, reason) = match rules.name_refusal(lookup.package, lookup.now) {
+            Some((rule, why)) => (Some(rule.name.clone()), why.to_owned()),
+            None => (None, problem.message),
         };
         Ok(Explanation {
             rule,
-            reason: problem.message,
+            reason,
             ..self.empty(version)
         })
     }

@@ -235,10 +235,15 @@ mod tests {
                 "/npm/public/left-pad",
                 &[("host", "a"), ("accept-encoding", "x")],
             ),
+            // npm is told to keep no document that has a notice.
+            (
+                "/npm/public/left-pad",
+                &[("host", "a"), ("user-agent", "npm/11.0.0")],
+            ),
         ] {
             assert_ne!(named(path, headers), plain, "{path} {headers:?}");
         }
-        let unimportant = [("host", "a"), ("user-agent", "npm/11.0.0")];
+        let unimportant = [("host", "a"), ("user-agent", "pnpm/11.0.0")];
         assert_eq!(named("/npm/public/left-pad", &unimportant), plain);
         assert_ne!(
             name(

@@ -87,6 +87,21 @@ const FOLDER: &str = "rendered";
 
 const MIB: usize = 1024 * 1024;
 
+/// The disk tier is written in blocks. With fewer than a handful it waits for a free one for ever, also
+/// when Larder ends.
+const BLOCKS_MIN: usize = 8;
+const BLOCK_BYTES_MAX: usize = 16 * MIB;
+/// A smaller block holds too few documents to be of use.
+const BLOCK_BYTES_MIN: usize = 256 * 1024;
+/// What a block's size is a multiple of.
+const PAGE_BYTES: usize = 4096;
+
+/// The size of the disk tier's blocks; `None` where there is no room for enough of them.
+fn block_bytes(capacity: usize) -> Option<usize> {
+    let bytes = (capacity / BLOCKS_MIN).min(BLOCK_BYTES_MAX) / PAGE_BYTES * PAGE_BYTES;
+    (bytes >= BLOCK_BYTES_MIN).then_some(bytes)
+}
+
 impl RenderedCache {
     /// Opens the cache; without its disk tier where that cannot be had.
     pub async fn open(directory: &Path, config: &config::Config) -> Self {
@@ -97,24 +112,24 @@ impl RenderedCache {
             .weigher(|_: &RenderKey, rendered: &Arc<Rendered>| rendered.weight())
             .build();
         let capacity = usize::try_from(config.rendered_disk).unwrap_or(usize::MAX);
-        let disk = if is_sealed {
-            // Renderings of sealed blobs would lie on the disk unencrypted.
-            if let Err(error) = remove(directory) {
-                warn!(%error, "Deleting old rendered documents failed; they stay on the disk");
+        let disk = match block_bytes(capacity) {
+            _ if is_sealed => {
+                // Renderings of sealed blobs would lie on the disk unencrypted.
+                if let Err(error) = remove(directory) {
+                    warn!(%error, "Deleting old rendered documents failed; they stay on the disk");
+                }
+                None
             }
-            None
-        } else if capacity == 0 {
-            None
-        } else {
-            match open_disk(&directory.join(FOLDER), capacity).await {
-                Ok(disk) => Some(disk),
-                Err(error) => {
+            None => None,
+            Some(block_bytes) => {
+                let opened = open_disk(&directory.join(FOLDER), capacity, block_bytes).await;
+                if let Err(error) = &opened {
                     warn!(
                         error,
                         "Rendered documents cannot be stored on disk; they are kept in memory alone"
                     );
-                    None
                 }
+                opened.ok()
             }
         };
         Self { memory, disk }
@@ -158,6 +173,7 @@ impl RenderedCache {
 async fn open_disk(
     directory: &Path,
     capacity: usize,
+    block_bytes: usize,
 ) -> Result<HybridCache<Vec<u8>, Rendered>, String> {
     super::private::folder(directory).map_err(|error| error.to_string())?;
     let device = FsDeviceBuilder::new(directory)
@@ -171,8 +187,30 @@ async fn open_disk(
         .with_weighter(|_: &Vec<u8>, rendered: &Rendered| rendered.weight() as usize)
         .storage()
         .with_io_engine_config(PsyncIoEngineConfig::new())
-        .with_engine_config(BlockEngineConfig::new(device).with_block_size(16 * MIB))
+        .with_engine_config(BlockEngineConfig::new(device).with_block_size(block_bytes))
         .build()
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_tier_of_any_size_comes_to_an_end() {
+        assert_eq!(block_bytes(0), None);
+        assert_eq!(block_bytes(MIB), None);
+        assert_eq!(block_bytes(256 * MIB), Some(BLOCK_BYTES_MAX));
+        for mib in [2, 4, 17] {
+            let folder = tempfile::TempDir::new().unwrap();
+            let capacity = mib * MIB + 1;
+            let bytes = block_bytes(capacity).unwrap();
+            let disk = open_disk(folder.path(), capacity, bytes).await.unwrap();
+            let closed = tokio::time::timeout(Duration::from_secs(20), disk.close());
+            closed.await.expect("it ends").unwrap();
+        }
+    }
 }

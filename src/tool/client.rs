@@ -278,8 +278,8 @@ pub async fn entry(login: &ClientLogin) -> anyhow::Result<Entry> {
             "what answers at {root} is no Larder: it says {status} to /-/live. --address takes an address without a format and a repository"
         );
     }
-    // No package has this address, and no registry is asked for it. Admission comes first.
-    let place = format!("{}-/entry", login.place.of(Format::Npm));
+    // Larder answers this itself, after admission.
+    let place = format!("{}-/ping", login.place.of(Format::Npm));
     let asked = http.get(&place).send().await?;
     let entry = if is_refusal(&asked) {
         Entry::TokenHolders

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{LarderAddress, home, ini, maven, npm, nuget, pip, read, write, write_secret, yarn};
+use super::{LarderAddress, home, ini, maven, npm, nuget, pip, write, write_secret, yarn};
+use crate::format::plain;
 use crate::package::Format;
 use crate::secret::Secret;
 
@@ -144,8 +145,14 @@ pub fn log_in(
 /// What a login makes of the text of a settings file.
 type Change<'a> = &'a dyn Fn(&str, &ClientLogin) -> String;
 
+#[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 fn change_file(file: &Path, login: &ClientLogin, change: Change<'_>) -> std::io::Result<()> {
-    let text = read(file).unwrap_or_default();
+    // What cannot be read is not lost for that: only a file that is not there is an empty one.
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(std::io::Error::new(error.kind(), plain::io(&error))),
+    };
     // Editors of Windows put a mark before the text; it stays there.
     let (mark, text) = match text.strip_prefix(MARK) {
         Some(text) => (MARK, text),
@@ -166,6 +173,7 @@ const MARK: &str = "\u{feff}";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tool::read;
 
     fn login(token: Option<&str>) -> ClientLogin {
         ClientLogin {
@@ -194,6 +202,30 @@ mod tests {
         );
         assert!(text.contains("https://l.example/maven/team/"), "{text}");
         assert_eq!(change("<settings><"), (false, "<settings><".to_owned()));
+        let latin = b"<!-- caf\xe9 --><settings></settings>";
+        std::fs::write(&file, latin).unwrap();
+        let refused = change_file(&file, &login(None), &maven::logged_in).unwrap_err();
+        assert_eq!(refused.to_string(), "it is not text in UTF-8");
+        assert_eq!(std::fs::read(&file).unwrap(), latin);
+    }
+
+    #[test]
+    fn a_link_stays_a_link_to_the_file_that_is_changed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (link, file) = (folder.path().join(".npmrc"), folder.path().join("npmrc"));
+        std::os::unix::fs::symlink("npmrc", &link).unwrap();
+        for before in ["", "save-exact=true\n"] {
+            if !before.is_empty() {
+                write(&file, before).unwrap();
+            }
+            change_file(&link, &login(None), &npm::logged_in).unwrap();
+            assert!(link.is_symlink());
+            let text = read(&file).unwrap();
+            assert!(
+                text.starts_with(before) && text.contains("l.example"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -274,26 +274,23 @@ fn settings_from(own: &str, place: &LarderAddress) -> String {
     let url = place.of(Format::Maven);
     let mirror =
         format!("<mirror><id>larder</id><mirrorOf>{mirror_of}</mirrorOf><url>{url}</url></mirror>");
-    let without = remove_own_mirror(own);
+    let without = remove_own(own, "settings/mirrors/mirror");
     xml::insert_first(&without, "settings", "mirrors", &mirror)
 }
 
-/// The text without a mirror that an earlier login put there.
-fn remove_own_mirror(text: &str) -> String {
-    remove_own(text, "mirror")
-}
-
-/// The text without the first element of the kind that a login wrote.
-fn remove_own(text: &str, kind: &str) -> String {
-    match text.split_once(&format!("<{kind}><id>larder</id>")) {
-        Some((before, after)) => {
-            let after = after
-                .split_once(&format!("</{kind}>"))
-                .map_or(after, |(_, after)| after);
-            format!("{}{after}", before.trim_end_matches([' ', '\n']))
+/// The text without the elements at `path` that have Larder's id, as an earlier login wrote them.
+fn remove_own(text: &str, path: &str) -> String {
+    let id = format!("{path}/id");
+    let (mut ours, mut is_ours) = (Vec::new(), false);
+    for element in xml::elements(text) {
+        if element.path == path {
+            ours.push(std::mem::take(&mut is_ours));
+        } else if element.path == id {
+            is_ours = element.text == "larder";
         }
-        None => text.to_owned(),
     }
+    let ours = std::cell::RefCell::new(ours.into_iter());
+    xml::remove(text, path, |_| ours.borrow_mut().next().unwrap_or(false))
 }
 
 /// The text of `settings.xml` with Larder as a mirror, and the token as its server's password.
@@ -307,7 +304,12 @@ pub fn logged_in(own: &str, login: &ClientLogin) -> String {
     let server = format!(
         "<server><id>larder</id><username>{USER}</username><password>{password}</password></server>"
     );
-    xml::insert_first(&remove_own(&text, "server"), "settings", "servers", &server)
+    xml::insert_first(
+        &remove_own(&text, "settings/servers/server"),
+        "settings",
+        "servers",
+        &server,
+    )
 }
 
 /// An init script that puts us in the place of the public repository in every Gradle build.
@@ -408,6 +410,27 @@ mod tests {
         assert_eq!(found.as_deref(), Some("https://m.example/m2"));
         assert_eq!(central_of(settings, ""), None);
         assert_eq!(central_of("<settings/>", properties), None);
+    }
+
+    #[test]
+    fn a_comment_that_names_our_server_takes_nobody_elses_away() {
+        let own = "<settings>\n  <!-- <server><id>larder</id> -->\n  <servers><server><id>corp</id><password>p</password></server></servers>\n</settings>\n";
+        let login = ClientLogin {
+            place: place(),
+            token: Some(Secret::new("t")),
+            ca: None,
+        };
+        let twice = logged_in(&logged_in(own, &login), &login);
+        assert!(
+            twice.contains("<!-- <server><id>larder</id> -->"),
+            "{twice}"
+        );
+        assert_eq!(server_auth(&twice, "corp"), server_auth(own, "corp"));
+        assert_eq!(
+            twice.matches("<id>larder</id><username>").count(),
+            1,
+            "{twice}"
+        );
     }
 
     #[test]

@@ -232,17 +232,25 @@ enum Readers {
 
 #[allow(clippy::disallowed_methods, reason = "clients' settings are files")]
 fn replace(file: &Path, text: &str, readers: Readers) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        private::folder(folder)?;
+    // A link that leads to the settings, as among dotfiles, goes on leading there.
+    let place = std::fs::read_link(file).map(|place| match file.parent() {
+        Some(folder) => folder.join(place),
+        None => place,
+    });
+    if let Ok(place) = place {
+        return replace(&place, text, readers);
     }
-    let beside = file.with_extension("larder-new");
-    let mut new = private::create(&beside)?;
+    let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    private::folder(folder)?;
+    // Taken away again where it does not get to its place.
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
     if readers == Readers::AsBefore
         && let Ok(metadata) = std::fs::metadata(file)
     {
-        new.set_permissions(metadata.permissions())?;
+        new.as_file().set_permissions(metadata.permissions())?;
     }
     new.write_all(text.as_bytes())?;
-    drop(new);
-    std::fs::rename(&beside, file)
+    new.persist(file)?;
+    Ok(())
 }

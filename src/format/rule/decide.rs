@@ -214,10 +214,9 @@ impl Rules {
     /// # Errors
     /// The refusal as the client reads it.
     pub fn permit_name(&self, package: &PackageId, now: Timestamp) -> Result<(), Problem> {
-        let Some(rule) = self.name_denied_by(package, now) else {
+        let Some((rule, why)) = self.name_refusal(package, now) else {
             return Ok(());
         };
-        let why = rule.reason.as_deref().unwrap_or("denied");
         let name = package.full_name();
         let message = format!("{name} is held back by rule \"{}\": {why}", rule.name);
         Err(
@@ -225,6 +224,13 @@ impl Rules {
                 "choose another package, or have an allow rule for this one put before that rule",
             ),
         )
+    }
+
+    /// The rule that denies all versions of the package by name, and its reason.
+    #[must_use]
+    pub fn name_refusal(&self, package: &PackageId, now: Timestamp) -> Option<(&Rule, &str)> {
+        let rule = self.name_denied_by(package, now)?;
+        Some((rule, rule.reason.as_deref().unwrap_or("denied")))
     }
 
     fn name_denied_by(&self, package: &PackageId, now: Timestamp) -> Option<&Rule> {
