@@ -34,7 +34,7 @@ use access::Access;
 use airgap::Importer;
 
 use config::Config;
-use event::{Deliverer, Refusals};
+use event::{Deliverer, ToldRefusals};
 use fetch::Fetcher;
 use jiff::Timestamp;
 use problem::{Decider, Kind, Problem};
@@ -148,7 +148,7 @@ pub struct Larder {
     pub runs: Runs,
     pub audit: Audit,
     began: Timestamp,
-    refusals: Refusals,
+    refusals: ToldRefusals,
     pub tasks: Tasks,
 }
 
@@ -206,7 +206,7 @@ impl Larder {
             runs: Runs::default(),
             began: clock::now(),
             audit,
-            refusals: Refusals::default(),
+            refusals: ToldRefusals::default(),
             registry,
             deliverer,
         }))

@@ -10,4 +10,4 @@ mod send;
 pub use deliver::Deliverer;
 pub use envelope::{Changes, Envelope, Operation, VersionChange};
 pub use pattern::{EventPattern, MalformedPattern};
-pub use refusal::Refusals;
+pub use refusal::ToldRefusals;

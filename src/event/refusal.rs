@@ -13,13 +13,13 @@ const TOLD_MAX: u32 = 1000;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// The refusals of late.
-pub struct Refusals {
+pub struct ToldRefusals {
     told: Cache<String, ()>,
     /// When the count began, and how many were told since.
     count: Mutex<(Instant, u32)>,
 }
 
-impl Default for Refusals {
+impl Default for ToldRefusals {
     fn default() -> Self {
         Self {
             told: Cache::builder()
@@ -31,7 +31,7 @@ impl Default for Refusals {
     }
 }
 
-impl Refusals {
+impl ToldRefusals {
     /// Whether this one is to be told. Whoever asks tells it.
     pub fn is_to_be_told(&self, refusal: String) -> bool {
         if !self.told.entry(refusal).or_insert(()).is_fresh() {
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_once_in_a_while_and_no_flood_of_them_is() {
-        let refusals = Refusals::default();
+        let refusals = ToldRefusals::default();
         assert!(refusals.is_to_be_told("a".to_owned()));
         assert!(!refusals.is_to_be_told("a".to_owned()));
         let told = (0..5 * TOLD_MAX).filter(|n| refusals.is_to_be_told(n.to_string()));
