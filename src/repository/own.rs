@@ -9,7 +9,6 @@ use moka::sync::Cache;
 
 use super::Repository;
 use super::publish::not_ours;
-use crate::clock;
 use crate::fetch::StillCurrent;
 use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
 use crate::problem::Problem;
@@ -18,10 +17,6 @@ use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
-/// With a catalog that other processes change too (PostgreSQL), what was read is relied upon for
-/// this many seconds.
-const SHARED_FOR: i64 = 2;
-
 /// A repository's own versions of one package; there may be none.
 pub struct OwnPackage {
     /// The versions, without their manifests; `None` where the repository has none.
@@ -29,8 +24,6 @@ pub struct OwnPackage {
     /// The package's origin restrictions, where somebody set them.
     pub restrictions: Option<Restrictions>,
     pub still_current: StillCurrent,
-    /// Until when it may be relied upon; seconds since 1970.
-    pub until: i64,
     versions: OnceLock<HashSet<VersionId>>,
 }
 
@@ -77,7 +70,7 @@ impl OwnPackages {
                 .build(),
             changes: AtomicU64::new(0),
             is_empty: AtomicBool::new(false),
-            nothing: Arc::new(own_package(None, None, i64::MAX)),
+            nothing: Arc::new(own_package(None, None)),
         }
     }
 
@@ -86,8 +79,7 @@ impl OwnPackages {
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn check_empty(&self) -> Result<(), packages::Error> {
-        if !self.packages.is_shared()
-            && self.packages.releases().counts().await?.is_empty()
+        if self.packages.releases().counts().await?.is_empty()
             && !self.packages.restrictions().exist().await?
         {
             self.is_empty.store(true, Ordering::Release);
@@ -116,9 +108,8 @@ impl OwnPackages {
             return Ok(Arc::clone(&self.nothing));
         }
         let key: Key = (repository.into(), package.clone());
-        if let Some(held) = self.held.get(&key)
-            && clock::unix_now() < held.until
-        {
+        // One Larder alone changes the catalog, wherever that is: what was read stays true.
+        if let Some(held) = self.held.get(&key) {
             return Ok(held);
         }
         let before = self.changes.load(Ordering::Acquire);
@@ -129,12 +120,7 @@ impl OwnPackages {
             .await;
         let listing = listing?;
         let restrictions = self.packages.restrictions().of(repository, package).await?;
-        let until = if self.packages.is_shared() {
-            clock::unix_now() + SHARED_FOR
-        } else {
-            i64::MAX
-        };
-        let held = Arc::new(own_package(listing.map(Arc::new), restrictions, until));
+        let held = Arc::new(own_package(listing.map(Arc::new), restrictions));
         self.held.insert(key.clone(), Arc::clone(&held));
         if self.changes.load(Ordering::Acquire) != before {
             self.held.invalidate(&key);
@@ -269,16 +255,11 @@ impl OwnPackages {
     }
 }
 
-fn own_package(
-    listing: Option<Arc<Listing>>,
-    restrictions: Option<Restrictions>,
-    until: i64,
-) -> OwnPackage {
+fn own_package(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>) -> OwnPackage {
     OwnPackage {
         listing,
         restrictions,
         still_current: StillCurrent::default(),
-        until,
         versions: OnceLock::new(),
     }
 }

@@ -134,7 +134,6 @@ impl SourceChain {
                     // Where several repositories restrict the origin, the nearest one decides.
                     said = said.or(held.restrictions);
                     chain.still_current.push(held.still_current.clone());
-                    chain.until = chain.until.min(held.until);
                     let Some(listing) = &held.listing else {
                         continue;
                     };

@@ -132,10 +132,7 @@ impl Listener {
         };
         info!("Stopping: no new requests are accepted; those under way may end");
         let deadline = Instant::now() + config.server.drain;
-        if tokio::time::timeout_at(deadline, ended)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
             warn!("Requests that were still under way after `server.drain` were cut off");
         }
         deadline

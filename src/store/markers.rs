@@ -16,6 +16,7 @@ const FORM: u32 = 1;
 
 const FORM_FILE: &str = "larder.form";
 const IDENTITY_FILE: &str = "packages.id";
+const DATABASE_FILE: &str = "database.id";
 const OPEN_FILE: &str = "packages.open";
 const OPENING: &str = "opening";
 const OPEN: &str = "open";
@@ -77,10 +78,25 @@ impl Markers {
     }
 
     /// The name of the package catalog that belongs to the directory; none where it never had one.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn package_catalog(&self) -> Option<String> {
-        let name = std::fs::read_to_string(self.path(IDENTITY_FILE)).ok()?;
+        self.name_in(IDENTITY_FILE)
+    }
+
+    /// The same of a database elsewhere.
+    pub fn database(&self) -> Option<String> {
+        self.name_in(DATABASE_FILE)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn name_in(&self, file: &str) -> Option<String> {
+        let name = std::fs::read_to_string(self.path(file)).ok()?;
         Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn remember_database(&self, name: &str) -> io::Result<()> {
+        self.write(DATABASE_FILE, name)
     }
 
     /// # Errors

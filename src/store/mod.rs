@@ -93,6 +93,16 @@ pub enum Error {
     },
     #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory; no other file has what is in it", path = path.display())]
     PackagesDamaged { path: PathBuf, cause: sql::Error },
+    #[error("the database of packages at {at}: {why}")]
+    Database { at: String, why: String },
+    #[error(
+        "the database of packages at {at} is another one than last time's, and this data directory has the files of that one. Correct `packages.database`. If it is meant, delete the file database.id in the data directory; files that no row of this database names may be let go of then"
+    )]
+    OtherDatabase { at: String },
+    #[error(
+        "what was published here is in a database, and the configuration names none. Set `packages.database`. If it is meant, delete the file database.id in the data directory; the packages stay behind in the database then"
+    )]
+    NoDatabase,
     #[error("the catalog of the cache, larder.sqlite: {0}")]
     Catalog(#[from] sql::Error),
     #[error("a stored file cannot be read or written: {}", plain::io(.0))]
@@ -214,6 +224,7 @@ impl Store {
             tasks: tasks.clone(),
         });
         recording::start(&store);
+        store.packages.hold(tasks);
         store
             .tasks
             .spawn_until_stop(watch_space(Arc::clone(&store.space), store.tasks.clone()));

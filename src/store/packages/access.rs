@@ -4,9 +4,9 @@ use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::AnyConnection;
 
 use super::database::Database;
+use super::door::Statements;
 use super::{Error, random_name};
 use crate::clock;
 use crate::secret::Secret;
@@ -126,7 +126,7 @@ impl AccessRecords {
     pub async fn number(&self) -> Result<i64, Error> {
         let sql = "SELECT number FROM access_state WHERE id = 1";
         let number = sqlx::query_scalar(sql);
-        Ok(number.fetch_one(&self.database.pool).await?)
+        Ok(number.fetch_one(&self.database.door).await?)
     }
 
     /// Reads all of it.
@@ -136,7 +136,7 @@ impl AccessRecords {
     pub async fn read(&self) -> Result<AccessRows, Error> {
         // The number first: a change meanwhile is seen at the next look.
         let number = self.number().await?;
-        let pool = &self.database.pool;
+        let door = &self.database.door;
         let signing =
             "SELECT id, secret, created_at FROM signing_key ORDER BY created_at DESC, id DESC";
         let tokens = "SELECT id, hash, principal, note, created_at, expires_at FROM machine_token \
@@ -146,13 +146,13 @@ impl AccessRecords {
         let policies = "SELECT resource, document, revision FROM policy";
         Ok(AccessRows {
             number,
-            signing: sqlx::query_as(signing).fetch_all(pool).await?,
+            signing: sqlx::query_as(signing).fetch_all(door).await?,
             revoked: sqlx::query_scalar("SELECT id FROM revoked_token")
-                .fetch_all(pool)
+                .fetch_all(door)
                 .await?,
-            tokens: sqlx::query_as(tokens).fetch_all(pool).await?,
-            keys: sqlx::query_as(keys).fetch_all(pool).await?,
-            policies: sqlx::query_as(policies).fetch_all(pool).await?,
+            tokens: sqlx::query_as(tokens).fetch_all(door).await?,
+            keys: sqlx::query_as(keys).fetch_all(door).await?,
+            policies: sqlx::query_as(policies).fetch_all(door).await?,
         })
     }
 
@@ -330,7 +330,7 @@ impl AccessRecords {
 }
 
 /// Has other processes notice.
-pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), Error> {
+pub(super) async fn changed(transaction: &mut Statements) -> Result<(), Error> {
     sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 1")
         .execute(transaction)
         .await?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
 
+use super::door::Statements;
 use super::outbox::Outbox;
 use super::rows::{
     became_latest, count, drop_assets, insert_asset, insert_version, put_tag, renew, touch,
@@ -130,7 +130,7 @@ impl Packages {
 
 /// A change to a package while its transaction is open.
 struct Edit<'a> {
-    transaction: &'a mut AnyConnection,
+    transaction: &'a mut Statements,
     outbox: &'a Outbox,
     repository: &'a str,
     package: &'a PackageId,

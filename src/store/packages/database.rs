@@ -1,15 +1,14 @@
 //! The package catalog's database, SQLite or PostgreSQL, and how it is written.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::{AnyConnection, Connection as _, Executor as _};
+use tokio::sync::SemaphorePermit;
 
+use super::door::{Door, Manners, Statements};
 use super::outbox::Outbox;
-use super::{Error, random_name};
+use super::{Error, random_name, remote};
 use crate::clock;
 use crate::secret::Secret;
 use crate::store::markers::{LastEnd, Markers};
@@ -18,10 +17,7 @@ use crate::store::{private, sql};
 
 /// The database that all parts of the package catalog share.
 pub(super) struct Database {
-    pub pool: AnyPool,
-    begin: &'static str,
-    /// SQLite has one writer; waiting here is fair, and its own waiting is not.
-    writers: Semaphore,
+    pub door: Door,
     /// Other processes may change it too.
     pub is_shared: bool,
     /// This data directory's name among those of a shared catalog.
@@ -84,11 +80,11 @@ impl<'a> File<'a> {
     }
 
     /// Looks through it, and takes it for the one that belongs here, or refuses it.
-    async fn check(&self, pool: &AnyPool) -> Result<(), crate::store::Error> {
+    async fn check(&self, door: &Door) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
         if sql::is_to_be_checked(self.path, self.last_end) {
             let said: String = sqlx::query_scalar(sql::CHECK)
-                .fetch_one(pool)
+                .fetch_one(door)
                 .await
                 .map_err(failed)?;
             if said != sql::WHOLE {
@@ -97,7 +93,7 @@ impl<'a> File<'a> {
         }
         // One without a table is a new one, whatever its file holds.
         let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master")
-            .fetch_one(pool)
+            .fetch_one(door)
             .await
             .map_err(failed)?;
         if self.expected.is_some() && tables == 0 {
@@ -107,10 +103,10 @@ impl<'a> File<'a> {
     }
 
     /// Gives the catalog its name where it has none, and holds it against the one that belongs here.
-    async fn identify(&self, pool: &AnyPool, markers: &Markers) -> Result<(), crate::store::Error> {
+    async fn identify(&self, door: &Door, markers: &Markers) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
         let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
-            .fetch_optional(pool)
+            .fetch_optional(door)
             .await
             .map_err(failed)?;
         match (&found, &self.expected) {
@@ -123,7 +119,7 @@ impl<'a> File<'a> {
                 let name = expected.clone().unwrap_or_else(random_name);
                 sqlx::query("INSERT INTO catalog (identity, opened_at) VALUES ($1, 0)")
                     .bind(&name)
-                    .execute(pool)
+                    .execute(door)
                     .await
                     .map_err(failed)?;
                 let _ = markers.remember_package_catalog(&name);
@@ -135,7 +131,7 @@ impl<'a> File<'a> {
         // From the first write on there is a file with what came last, which the next start may ask for.
         let written = sqlx::query("UPDATE catalog SET opened_at = $1")
             .bind(clock::unix_ms_now())
-            .execute(pool)
+            .execute(door)
             .await;
         let wal = beside(self.path, "-wal").metadata();
         if written.is_ok() && wal.is_ok_and(|it| it.len() >= WAL_HEADER_BYTES) {
@@ -176,71 +172,13 @@ impl Database {
         markers: &Markers,
     ) -> Result<Self, crate::store::Error> {
         sqlx::any::install_default_drivers();
-        let own = format!("sqlite://{}?mode=rwc", encoded(path));
-        let is_shared = url.is_some();
-        let file = match url {
-            None => Some(File::find(path, markers)?),
-            Some(_) => None,
+        let door = match url {
+            Some(url) => remote::open(url, &place, &sql::migrator(STEPS), markers).await?,
+            None => open_file(path, markers).await?,
         };
-        if !is_shared {
-            private::ensure(path)?;
-        }
-        let options = AnyPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(30))
-            .after_release(move |connection, _| {
-                Box::pin(async move {
-                    if is_shared {
-                        sql::is_reusable(connection).await
-                    } else {
-                        sql::is_reusable_sqlite(connection).await
-                    }
-                })
-            })
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if !is_shared {
-                        connection.execute(sqlx::raw_sql(SETTINGS)).await?;
-                    }
-                    Ok(())
-                })
-            });
-        let failed = |error: sql::Error| match &file {
-            Some(file) => file.unusable(error),
-            None => Error::from(error).into(),
-        };
-        if !is_shared {
-            // A pool would try for its whole patience what does not get better.
-            let probe = async {
-                let mut connection = AnyConnection::connect(&own).await?;
-                connection.execute(sqlx::raw_sql(SETTINGS)).await?;
-                connection.close().await
-            };
-            probe.await.map_err(|error| failed(error.into()))?;
-        }
-        let pool = options
-            .connect(url.map_or(own.as_str(), Secret::expose))
-            .await
-            .map_err(|error| failed(error.into()))?;
-        if let Some(file) = &file {
-            file.check(&pool).await?;
-        }
-        sql::migrator(STEPS)
-            .run(&pool)
-            .await
-            .map_err(|error| failed(error.into()))?;
-        if let Some(file) = &file {
-            file.identify(&pool, markers).await?;
-        }
         Ok(Self {
-            pool,
-            begin: if is_shared {
-                "BEGIN"
-            } else {
-                "BEGIN IMMEDIATE"
-            },
-            writers: Semaphore::new(if is_shared { 6 } else { 1 }),
-            is_shared,
+            door,
+            is_shared: url.is_some(),
             place,
             outbox: ArcSwap::default(),
             markers: markers.clone(),
@@ -250,7 +188,10 @@ impl Database {
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
     pub async fn close(&self) {
         self.mark_closed();
-        self.pool.close().await;
+        if self.is_shared {
+            remote::leave(&self.door, &self.place).await;
+        }
+        self.door.close().await;
     }
 
     /// SQLite carries over what came last when its last connection closes.
@@ -261,15 +202,35 @@ impl Database {
     }
 
     /// A transaction that writes, and the permit to be held as long as it does.
-    pub async fn begin(&self) -> Result<(SemaphorePermit<'_>, Transaction<'static, Any>), Error> {
-        let permit = self
-            .writers
-            .acquire()
-            .await
-            .map_err(|_| sqlx::Error::PoolClosed)?;
-        let transaction = self.pool.begin_with(self.begin).await?;
-        Ok((permit, transaction))
+    pub async fn begin(&self) -> Result<(SemaphorePermit<'_>, Box<Statements>), Error> {
+        Ok(self.door.begin().await?)
     }
+}
+
+/// Opens SQLite's file, or makes it.
+async fn open_file(path: &Path, markers: &Markers) -> Result<Door, crate::store::Error> {
+    if markers.database().is_some() {
+        return Err(crate::store::Error::NoDatabase);
+    }
+    let file = File::find(path, markers)?;
+    private::ensure(path)?;
+    let url = format!("sqlite://{}?mode=rwc", encoded(path));
+    // A pool would try for its whole patience what does not get better.
+    let probe = async {
+        let mut connection = AnyConnection::connect(&url).await?;
+        connection.execute(sqlx::raw_sql(SETTINGS)).await?;
+        connection.close().await
+    };
+    let failed = |error: sqlx::Error| file.unusable(error.into());
+    probe.await.map_err(failed)?;
+    let door = Door::open(&url, Some(SETTINGS), &Manners::new(false))
+        .await
+        .map_err(failed)?;
+    file.check(&door).await?;
+    let made = door.make_tables(&sql::migrator(STEPS)).await;
+    made.map_err(|error| file.unusable(error))?;
+    file.identify(&door, markers).await?;
+    Ok(door)
 }
 
 /// A path within a URL.
@@ -297,4 +258,5 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("set aside", include_str!("migrations/0007_set_aside.sql")),
     ("identity", include_str!("migrations/0008_identity.sql")),
+    ("holder", include_str!("migrations/0009_holder.sql")),
 ];

@@ -80,7 +80,7 @@ impl Deliveries {
             .bind(now)
             .bind(Count(limit as u64))
             .bind(now.saturating_add(NEXT_MAX))
-            .fetch_all(&self.database.pool)
+            .fetch_all(&self.database.door)
             .await?;
         Ok(deliveries)
     }
@@ -94,7 +94,7 @@ impl Deliveries {
             "SELECT MIN(next_at) FROM delivery WHERE target = $1 AND state = 'waiting'",
         )
         .bind(target)
-        .fetch_one(&self.database.pool)
+        .fetch_one(&self.database.door)
         .await?;
         Ok(next)
     }
@@ -140,7 +140,7 @@ impl Deliveries {
         let deliveries = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(state.unwrap_or_default())
             .bind(Count(limit as u64))
-            .fetch_all(&self.database.pool)
+            .fetch_all(&self.database.door)
             .await?;
         Ok(deliveries)
     }

@@ -22,10 +22,10 @@ impl Packages {
              (SELECT MIN(size) AS size FROM package_asset GROUP BY blob) AS blobs";
         Ok(DomainFacts {
             created_at: sqlx::query_scalar(created_at)
-                .fetch_one(&self.database.pool)
+                .fetch_one(&self.database.door)
                 .await?,
             asset_bytes: sqlx::query_scalar(asset_bytes)
-                .fetch_one(&self.database.pool)
+                .fetch_one(&self.database.door)
                 .await?,
         })
     }

@@ -4,10 +4,10 @@ use sqlx::any::AnyRow;
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::AnyConnection;
 
 use super::Error;
 use super::database::Database;
+use super::door::Statements;
 use super::outbox::Outbox;
 use super::repository::changed;
 use super::tag::{drop_policy_and_tags, set_tags};
@@ -67,7 +67,7 @@ impl PackageGroups {
         let rows: Vec<GroupRow> = sqlx::query_as(
             "SELECT pattern, contact, description, created_at, settings FROM package_group",
         )
-        .fetch_all(&self.database.pool)
+        .fetch_all(&self.database.door)
         .await?;
         let groups: Result<Vec<Group>, Error> = rows.into_iter().map(Group::try_from).collect();
         Ok(Groups::new(groups?))
@@ -123,7 +123,7 @@ impl PackageGroups {
 
 /// Writes a group's row, and the event that tells of it.
 pub(super) async fn write_group(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     outbox: &Outbox,
     group: &Group,
     operation: &str,

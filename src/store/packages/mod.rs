@@ -6,11 +6,13 @@ mod change;
 mod database;
 mod delivery;
 mod domain;
+mod door;
 mod error;
 mod group;
 mod outbox;
 pub(super) mod outside;
 mod release;
+mod remote;
 mod repository;
 mod restriction;
 mod rows;
@@ -19,6 +21,8 @@ mod tag;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use tracing::{error, warn};
 
 pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, TokenSigningKey};
 pub use change::{Applied, NewRelease, Step};
@@ -38,6 +42,7 @@ use super::markers::Markers;
 use super::sql::Column;
 use crate::package::BlobId;
 use crate::secret::Secret;
+use crate::task::Tasks;
 use database::Database;
 
 /// The package catalog; clones share it.
@@ -100,6 +105,27 @@ impl Packages {
         self.database.close().await;
     }
 
+    /// Says again and again that this Larder uses the database, where others could reach it too.
+    pub(super) fn hold(&self, tasks: &Tasks) {
+        if !self.is_shared() {
+            return;
+        }
+        let database = Arc::clone(&self.database);
+        tasks.spawn_until_stop(async move {
+            loop {
+                tokio::time::sleep(remote::TAKEN_EVERY).await;
+                match remote::take_anew(&database.door, &database.place).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        error!("Another Larder uses the database of packages now; this one has to be stopped");
+                        return database.door.give_up();
+                    }
+                    Err(error) => warn!(%error, "Telling the database of packages that it is in use failed"),
+                }
+            }
+        });
+    }
+
     /// Whether other processes may change it too.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -112,7 +138,7 @@ impl Packages {
             "SELECT 1 FROM package_asset WHERE blob = $1 UNION ALL SELECT 1 FROM spool WHERE blob = $1 LIMIT 1",
         )
         .bind(Column(blob))
-        .fetch_optional(&self.database.pool)
+        .fetch_optional(&self.database.door)
         .await?;
         Ok(found.is_some())
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sqlx::AnyConnection;
 use tokio::sync::Notify;
 
 use super::database::Database;
+use super::door::Statements;
 use super::{Error, random_name};
 use crate::clock;
 use crate::config::{Config, EventTarget};
@@ -72,7 +72,7 @@ impl Outbox {
     /// Writes an event about a package version.
     pub(super) async fn version_changed(
         &self,
-        transaction: &mut AnyConnection,
+        transaction: &mut Statements,
         repository: &str,
         package: &str,
         version: &str,
@@ -104,7 +104,7 @@ impl Outbox {
 
     async fn version_is(
         &self,
-        transaction: &mut AnyConnection,
+        transaction: &mut Statements,
         version: Version<'_>,
         operation: Operation,
         changes: Changes,
@@ -158,7 +158,7 @@ impl Outbox {
     /// happened.
     pub(super) async fn happened(
         &self,
-        transaction: &mut AnyConnection,
+        transaction: &mut Statements,
         detail_type: &'static str,
         what: &str,
         mut detail: Value,
@@ -190,7 +190,7 @@ impl Outbox {
     /// Writes an event about a repository.
     pub(super) async fn repository_changed(
         &self,
-        transaction: &mut AnyConnection,
+        transaction: &mut Statements,
         name: &str,
         operation: &str,
     ) -> Result<(), Error> {
@@ -203,7 +203,7 @@ impl Outbox {
     /// Writes an event about a package group.
     pub(super) async fn group_changed(
         &self,
-        transaction: &mut AnyConnection,
+        transaction: &mut Statements,
         pattern: &str,
         operation: &str,
     ) -> Result<(), Error> {
@@ -213,7 +213,7 @@ impl Outbox {
             .await
     }
 
-    async fn write(&self, transaction: &mut AnyConnection, event: Event) -> Result<(), Error> {
+    async fn write(&self, transaction: &mut Statements, event: Event) -> Result<(), Error> {
         let envelope = Envelope {
             version: "0",
             id: event.id.clone(),
@@ -271,7 +271,7 @@ struct Event {
     detail: Value,
 }
 
-async fn next_number(transaction: &mut AnyConnection, subject: &str) -> Result<i64, Error> {
+async fn next_number(transaction: &mut Statements, subject: &str) -> Result<i64, Error> {
     let number = sqlx::query_scalar(
         "INSERT INTO event_sequence (subject, number) VALUES ($1, 1) \
          ON CONFLICT (subject) DO UPDATE SET number = event_sequence.number + 1 RETURNING number",

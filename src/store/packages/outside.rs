@@ -147,7 +147,7 @@ impl OutsideRows {
             sqlx::query("SELECT 1 FROM outside_name WHERE connection = $1 AND package = $2")
                 .bind(connection)
                 .bind(package.to_string())
-                .fetch_optional(&self.database.pool)
+                .fetch_optional(&self.database.door)
                 .await?;
         Ok(found.is_some())
     }

@@ -172,16 +172,11 @@ impl Releases {
         manifests: Manifests,
     ) -> Result<Option<Listing>, Error> {
         let name = package.to_string();
-        // One view of all the tables, though somebody publishes meanwhile.
-        let mut transaction = self
-            .database
-            .pool
-            .begin_with(if self.database.is_shared {
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            } else {
-                "BEGIN"
-            })
-            .await?;
+        // Most names are nobody's: they need one look.
+        if self.origin(repository, package).await?.is_none() {
+            return Ok(None);
+        }
+        let mut transaction = self.database.door.view().await?;
         let head: Option<PackageRow> = sqlx::query_as(
             "SELECT origin, revision, changed_at FROM package WHERE repository = $1 AND package = $2",
         )
@@ -254,7 +249,7 @@ impl Releases {
         let origin: Option<Column<Origin>> = sqlx::query_scalar(sql)
             .bind(repository)
             .bind(package.to_string())
-            .fetch_optional(&self.database.pool)
+            .fetch_optional(&self.database.door)
             .await?;
         Ok(origin.map(|origin| origin.0))
     }
@@ -272,7 +267,7 @@ impl Releases {
         let description: Option<String> = sqlx::query_scalar(sql)
             .bind(repository)
             .bind(package.to_string())
-            .fetch_optional(&self.database.pool)
+            .fetch_optional(&self.database.door)
             .await?;
         Ok(description.unwrap_or_default())
     }
@@ -302,7 +297,7 @@ impl Releases {
         .bind(from)
         .bind(to)
         .bind(Count(limit as u64))
-        .fetch_all(&self.database.pool)
+        .fetch_all(&self.database.door)
         .await?;
         Ok(rows.into_iter().map(Summary::from).collect())
     }
@@ -333,6 +328,7 @@ impl Releases {
         // One repository's are counted and cut by the database.
         let is_one = repositories.len() == 1;
         let (mut found, mut total) = (BTreeMap::new(), 0);
+        let mut view = self.database.door.view().await?;
         for repository in repositories {
             if is_one {
                 let sql = format!("SELECT COUNT(*) FROM package {filter}");
@@ -341,7 +337,7 @@ impl Releases {
                     .bind(&from)
                     .bind(&to)
                     .bind(&like)
-                    .fetch_one(&self.database.pool)
+                    .fetch_one(&mut *view)
                     .await?;
                 total = count.0;
             }
@@ -361,7 +357,7 @@ impl Releases {
                 .bind(&like)
                 .bind(Count(limit as u64))
                 .bind(Count(skip as u64))
-                .fetch(&self.database.pool);
+                .fetch(&mut *view);
             while let Some(row) = rows.try_next().await? {
                 let one = Summary::from(row);
                 // The nearest repository's word stands.
@@ -381,7 +377,7 @@ impl Releases {
     /// Where the database fails.
     pub async fn counts(&self) -> Result<HashMap<String, u64>, Error> {
         let sql = "SELECT repository, COUNT(*) FROM package GROUP BY repository";
-        let rows: Vec<(String, Count)> = sqlx::query_as(sql).fetch_all(&self.database.pool).await?;
+        let rows: Vec<(String, Count)> = sqlx::query_as(sql).fetch_all(&self.database.door).await?;
         let counts = rows.into_iter().map(|(name, count)| (name, count.0));
         Ok(counts.collect())
     }
@@ -403,7 +399,7 @@ impl Releases {
         .bind(repository)
         .bind(package.to_string())
         .bind(version)
-        .fetch_all(&self.database.pool)
+        .fetch_all(&self.database.door)
         .await?;
         let dependency = |(kind, name, requirement)| Dependency {
             kind,
@@ -455,7 +451,7 @@ impl Releases {
             .bind(repository)
             .bind(package.to_string())
             .bind(version)
-            .fetch_optional(&self.database.pool)
+            .fetch_optional(&self.database.door)
             .await?;
         Ok(text.flatten())
     }
@@ -468,7 +464,7 @@ impl Releases {
         let sql = "SELECT DISTINCT package, file FROM package_asset WHERE blob = $1";
         let rows: Vec<(String, String)> = sqlx::query_as(sql)
             .bind(Column(blob))
-            .fetch_all(&self.database.pool)
+            .fetch_all(&self.database.door)
             .await?;
         let assets = rows.into_iter();
         Ok(assets
@@ -485,7 +481,8 @@ impl Releases {
         mut each: impl FnMut(BlobId, u64),
     ) -> Result<(), Error> {
         let sql = "SELECT blob, size FROM package_asset UNION SELECT blob, size FROM spool";
-        let mut rows = sqlx::query_as::<_, (Column<BlobId>, Count)>(sql).fetch(&self.database.pool);
+        let mut view = self.database.door.view().await?;
+        let mut rows = sqlx::query_as::<_, (Column<BlobId>, Count)>(sql).fetch(&mut *view);
         while let Some((blob, size)) = rows.try_next().await? {
             each(blob.0, size.0);
         }

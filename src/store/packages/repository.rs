@@ -4,10 +4,9 @@ use sqlx::any::AnyRow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::AnyConnection;
-
 use super::Error;
 use super::database::Database;
+use super::door::Statements;
 use super::group::write_group;
 use super::tag::{drop_policy_and_tags, set_tags};
 use crate::clock;
@@ -77,7 +76,7 @@ impl RepositoryRows {
     pub async fn number(&self) -> Result<i64, Error> {
         let sql = "SELECT number FROM access_state WHERE id = 2";
         Ok(sqlx::query_scalar(sql)
-            .fetch_one(&self.database.pool)
+            .fetch_one(&self.database.door)
             .await?)
     }
 
@@ -105,7 +104,7 @@ impl RepositoryRows {
     /// Where the database fails.
     pub async fn created_at(&self) -> Result<HashMap<String, i64>, Error> {
         let sql = "SELECT name, created_at FROM repository";
-        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.database.pool).await?;
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.database.door).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -117,7 +116,7 @@ impl RepositoryRows {
         let rows: Vec<ManagedRow> = sqlx::query_as(
             "SELECT name, description, upstreams, connections FROM managed_repository ORDER BY name",
         )
-        .fetch_all(&self.database.pool)
+        .fetch_all(&self.database.door)
         .await?;
         Ok(rows.into_iter().map(Managed::from).collect())
     }
@@ -203,7 +202,7 @@ impl RepositoryRows {
 }
 
 /// Has other processes notice.
-pub(super) async fn changed(transaction: &mut AnyConnection) -> Result<(), Error> {
+pub(super) async fn changed(transaction: &mut Statements) -> Result<(), Error> {
     sqlx::query("UPDATE access_state SET number = number + 1 WHERE id = 2")
         .execute(transaction)
         .await?;

@@ -29,7 +29,7 @@ impl OriginRestrictions {
         )
         .bind(repository)
         .bind(package.to_string())
-        .fetch_optional(&self.database.pool)
+        .fetch_optional(&self.database.door)
         .await?;
         Ok(said.map(|(publish, upstream)| Restrictions {
             publish: publish.0,
@@ -43,7 +43,7 @@ impl OriginRestrictions {
     /// Where the database fails.
     pub async fn exist(&self) -> Result<bool, Error> {
         let found = sqlx::query("SELECT 1 FROM package_restriction LIMIT 1")
-            .fetch_optional(&self.database.pool)
+            .fetch_optional(&self.database.door)
             .await?;
         Ok(found.is_some())
     }

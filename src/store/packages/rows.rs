@@ -1,15 +1,14 @@
 //! The rows that make up a package, each written in somebody's transaction.
 
-use sqlx::AnyConnection;
-
 use super::change::NewRelease;
+use super::door::Statements;
 use super::{Error, random_name};
 use crate::clock;
 use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
 use crate::store::sql::{Column, Count, Flag, Millis};
 
 pub(super) async fn insert_version(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     new: &NewRelease,
@@ -56,7 +55,7 @@ pub(super) async fn insert_version(
 }
 
 pub(super) async fn insert_asset(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     version: &str,
@@ -86,7 +85,7 @@ pub(super) async fn insert_asset(
 
 /// Counts the new version, and notes what searches find where it is the newest listed one.
 pub(super) async fn became_latest(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     new: &NewRelease,
@@ -125,7 +124,7 @@ pub(super) async fn became_latest(
 
 /// Another revision for the version.
 pub(super) async fn renew(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     version: &str,
@@ -145,7 +144,7 @@ pub(super) async fn renew(
 /// Gives the package another revision, where there is one, and it is in the revision that is named.
 /// Says whether that was so.
 pub(super) async fn touch(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     revision: Option<&str>,
@@ -166,7 +165,7 @@ pub(super) async fn touch(
 
 /// Counts the versions anew, and finds the newest listed one.
 pub(super) async fn count(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     package: &PackageId,
 ) -> Result<(), Error> {
@@ -199,7 +198,7 @@ pub(super) async fn count(
 }
 
 pub(super) async fn put_tag(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     tag: &str,
@@ -220,7 +219,7 @@ pub(super) async fn put_tag(
 
 /// Deletes a version's files, and says which blobs they were.
 pub(super) async fn drop_assets(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     repository: &str,
     name: &str,
     version: &str,

@@ -148,7 +148,7 @@ impl Spool {
         let sql = format!("SELECT {COLUMNS} FROM spool WHERE place = $1 ORDER BY queued_at, id");
         let rows: Vec<SpooledRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(self.database.place.as_str())
-            .fetch_all(&self.database.pool)
+            .fetch_all(&self.database.door)
             .await?;
         Ok(rows.into_iter().map(Spooled::from).collect())
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::AnyConnection;
 
 use super::database::Database;
+use super::door::Statements;
 use super::outbox::Outbox;
 use super::{Error, access};
 
@@ -24,7 +24,7 @@ impl ResourceTags {
         let sql = "SELECT tag, value FROM resource_tag WHERE resource = $1 ORDER BY tag";
         let tags = sqlx::query_as(sql)
             .bind(resource)
-            .fetch_all(&self.database.pool)
+            .fetch_all(&self.database.door)
             .await?;
         Ok(tags)
     }
@@ -54,7 +54,7 @@ impl ResourceTags {
 
 /// Sets tags of a resource.
 pub(super) async fn set_tags(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     resource: &str,
     tags: &[(String, String)],
 ) -> Result<(), Error> {
@@ -75,7 +75,7 @@ pub(super) async fn set_tags(
 /// Takes the policy and the tags of a resource away, in the transaction in which the resource goes:
 /// another of its name must not inherit them.
 pub(super) async fn drop_policy_and_tags(
-    transaction: &mut AnyConnection,
+    transaction: &mut Statements,
     outbox: &Outbox,
     resource: &str,
 ) -> Result<(), Error> {

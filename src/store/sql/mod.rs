@@ -79,6 +79,8 @@ pub(super) enum Ailment {
     Newer,
     /// The disk takes nothing: it is full, read-only, or fails.
     Disk,
+    /// It does not answer, or takes nothing at present.
+    Away,
     Other,
 }
 
@@ -97,7 +99,44 @@ fn code(error: &sqlx::Error) -> Option<u32> {
     code.parse().ok().filter(|_| code.len() < 5)
 }
 
+/// Whether the connection, not the statement, is to blame.
+pub(super) fn is_cut_off(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
+        // The classes of PostgreSQL's codes: no connection, ended by the operator.
+        error => class(error).is_some_and(|class| matches!(class.as_str(), "08" | "57")),
+    }
+}
+
+/// Whether the database says that a statement's name is taken, or not there.
+pub(super) fn is_without_named_statements(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("42P05" | "26000"))
+}
+
+/// The class of a code of PostgreSQL's.
+fn class(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error()?.code()?;
+    code.get(..2).filter(|_| code.len() == 5).map(str::to_owned)
+}
+
+/// Whether the database takes no changes at present: too few resources, a read-only copy, a lock that
+/// others hold.
+fn is_at_a_loss(error: &sqlx::Error) -> bool {
+    let class = class(error);
+    matches!(class.as_deref(), Some("25" | "40" | "53" | "55"))
+}
+
 fn ailment(error: &sqlx::Error) -> Ailment {
+    if is_cut_off(error) || is_at_a_loss(error) || is_without_named_statements(error) {
+        return Ailment::Away;
+    }
     match code(error) {
         Some(SHORT_READ) => Ailment::Damaged,
         Some(code) => match code & 0xff {
@@ -154,6 +193,14 @@ impl Error {
             Cause::Migration(VersionMissing(_) | VersionTooNew(..)) => Ailment::Newer,
             // The list of steps is not what a Larder wrote.
             Cause::Migration(_) | Cause::Damaged(_) => Ailment::Damaged,
+        }
+    }
+
+    /// Why the database there cannot be used.
+    pub(super) fn at(&self, at: &str) -> super::Error {
+        super::Error::Database {
+            at: at.to_owned(),
+            why: self.to_string(),
         }
     }
 
@@ -252,9 +299,23 @@ impl From<Error> for Problem {
             .advice("make room on the disk of the data directory, or see to it")
             .caused_by(error);
         }
+        if error.ailment() == Ailment::Away {
+            return Self::new(
+                Kind::Unavailable {
+                    retry_after: AWAY_RETRY,
+                },
+                Decider::Larder,
+                "the database of packages does not answer",
+            )
+            .advice("ask again; the log says what is the matter")
+            .caused_by(error);
+        }
         Self::internal("the catalog failed", error)
     }
 }
+
+/// When a database that did not answer is worth another attempt.
+const AWAY_RETRY: Duration = Duration::from_secs(5);
 
 /// When a change that a disk did not take is worth another attempt.
 const DISK_RETRY: Duration = Duration::from_secs(60);
