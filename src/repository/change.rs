@@ -122,8 +122,18 @@ impl Committer {
             Ok(applied.await?)
         };
         let applied = self.keep_and_write(files, &stored, write).await;
-        // Refused or not: a commit whose answer was lost may have been made.
-        self.own.changed(&repository, &package);
+        match &applied {
+            // A commit whose answer was lost may have been made.
+            Err(problem) if problem.kind.is_outage() => self.own.doubt(&repository, &package),
+            _ => self.own.changed(&repository, &package),
+        }
+        if self.packages().is_shared() {
+            // So that it is known while the database is away.
+            let own = Arc::clone(&self.own);
+            self.store.tasks().spawn(async move {
+                let _ = own.package(&repository, &package).await;
+            });
+        }
         let applied = applied?;
         self.release(&applied.freed).await;
         Ok(applied)

@@ -17,13 +17,21 @@ use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
+/// Of a package in a database elsewhere, as much as this is kept in memory with its manifests.
+const WHOLE_WEIGHT_MAX: u32 = 1024 * 1024;
+
 /// A repository's own versions of one package; there may be none.
 pub struct OwnPackage {
     /// The versions, without their manifests; `None` where the repository has none.
     pub listing: Option<Arc<Listing>>,
+    /// The same with their manifests, where reading them again may fail, and they are not large.
+    whole: Option<Arc<Listing>>,
     /// The package's origin restrictions, where somebody set them.
     pub restrictions: Option<Restrictions>,
     pub still_current: StillCurrent,
+    /// Whether somebody tried to change it, and nobody knows whether that was done. It is read again as
+    /// soon as it can be.
+    is_doubted: AtomicBool,
     versions: OnceLock<HashSet<VersionId>>,
 }
 
@@ -62,9 +70,9 @@ impl OwnPackages {
             held: Cache::builder()
                 .max_capacity(memory)
                 .weigher(|_: &Key, held: &Arc<OwnPackage>| {
-                    held.listing
-                        .as_ref()
-                        .map_or(300, |listing| listing.weight())
+                    let listings = [&held.listing, &held.whole];
+                    let listings = listings.into_iter().flatten();
+                    listings.fold(300, |sum, listing| listing.weight().saturating_add(sum))
                 })
                 .eviction_listener(|_, held: Arc<OwnPackage>, _| held.still_current.end())
                 .build(),
@@ -109,18 +117,44 @@ impl OwnPackages {
         }
         let key: Key = (repository.into(), package.clone());
         // One Larder alone changes the catalog, wherever that is: what was read stays true.
-        if let Some(held) = self.held.get(&key) {
-            return Ok(held);
+        let held = self.held.get(&key);
+        if let Some(held) = &held
+            && !held.is_doubted.load(Ordering::Acquire)
+        {
+            return Ok(Arc::clone(held));
         }
+        match (self.read(key, package).await, held) {
+            (Err(problem), Some(held)) if problem.kind.is_outage() => Ok(held),
+            (read, _) => read,
+        }
+    }
+
+    async fn read(&self, key: Key, package: &PackageId) -> Result<Arc<OwnPackage>, Problem> {
+        let repository = &*key.0;
         let before = self.changes.load(Ordering::Acquire);
-        let listing = self
-            .packages
-            .releases()
-            .listing(repository, package, Manifests::Left)
-            .await;
-        let listing = listing?;
+        let is_elsewhere = self.packages.is_shared();
+        let manifests = if is_elsewhere {
+            Manifests::Read
+        } else {
+            Manifests::Left
+        };
+        let releases = self.packages.releases();
+        let listing = releases.listing(repository, package, manifests).await?;
         let restrictions = self.packages.restrictions().of(repository, package).await?;
-        let held = Arc::new(own_package(listing.map(Arc::new), restrictions));
+        let whole = listing
+            .as_ref()
+            .filter(|listing| is_elsewhere && listing.weight() <= WHOLE_WEIGHT_MAX)
+            .map(|listing| Arc::new(listing.clone()));
+        let listing = listing.map(|mut listing| {
+            for release in &mut listing.versions {
+                release.manifest = Box::default();
+            }
+            Arc::new(listing)
+        });
+        let held = Arc::new(OwnPackage {
+            whole,
+            ..own_package(listing, restrictions)
+        });
         self.held.insert(key.clone(), Arc::clone(&held));
         if self.changes.load(Ordering::Acquire) != before {
             self.held.invalidate(&key);
@@ -152,11 +186,19 @@ impl OwnPackages {
         listing: &Listing,
         version: &str,
     ) -> Result<Option<Listing>, Problem> {
-        let manifest = self
-            .packages
-            .releases()
-            .manifest(repository, &listing.package, version)
-            .await?;
+        let whole = self.whole(repository, &listing.package, &listing.revision);
+        let manifest = match &whole {
+            Some(whole) => {
+                let release = whole.release(version);
+                release.map(|release| release.manifest.to_string())
+            }
+            None => {
+                let releases = self.packages.releases();
+                releases
+                    .manifest(repository, &listing.package, version)
+                    .await?
+            }
+        };
         let Some((release, manifest)) = listing.release(version).zip(manifest) else {
             return Ok(None);
         };
@@ -183,11 +225,23 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Option<Listing>, Problem> {
-        let packages = &self.packages;
-        Ok(packages
-            .releases()
+        if let Some(held) = self.held.get(&(repository.into(), package.clone()))
+            && let Some(whole) = &held.whole
+        {
+            return Ok(Some(Listing::clone(whole)));
+        }
+        let releases = self.packages.releases();
+        Ok(releases
             .listing(repository, package, Manifests::Read)
             .await?)
+    }
+
+    /// The package with its manifests, where they are in memory, in that revision.
+    fn whole(&self, repository: &str, package: &PackageId, revision: &str) -> Option<Arc<Listing>> {
+        let held = self.held.get(&(repository.into(), package.clone()))?;
+        held.whole
+            .clone()
+            .filter(|whole| whole.revision == revision)
     }
 
     /// Whether the repository's package is internal or external, without reading its versions;
@@ -245,21 +299,38 @@ impl OwnPackages {
         }
     }
 
+    /// Reads a package anew as soon as that is possible: a change may have been made whose answer was
+    /// lost.
+    pub fn doubt(&self, repository: &str, package: &PackageId) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        if let Some(held) = self.held.get(&(repository.into(), package.clone())) {
+            held.is_doubted.store(true, Ordering::Release);
+            held.still_current.end();
+        }
+        self.note_that_something_is_here();
+    }
+
+    fn note_that_something_is_here(&self) {
+        if self.is_empty.swap(false, Ordering::AcqRel) {
+            self.nothing.still_current.end();
+        }
+    }
+
     /// Forgets a package that changed, so that nobody is given its earlier state.
     pub fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.held.invalidate(&(repository.into(), package.clone()));
-        if self.is_empty.swap(false, Ordering::AcqRel) {
-            self.nothing.still_current.end();
-        }
+        self.note_that_something_is_here();
     }
 }
 
 fn own_package(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>) -> OwnPackage {
     OwnPackage {
         listing,
+        whole: None,
         restrictions,
         still_current: StillCurrent::default(),
+        is_doubted: AtomicBool::new(false),
         versions: OnceLock::new(),
     }
 }

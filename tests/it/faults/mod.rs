@@ -14,10 +14,13 @@
 //! | `catalog::packages_*` | | the start | what to do |
 //! | `file::*` | a cached file: fetched again | a published one: 500 to GET, HEAD and conditions | WARN |
 //! | `clock::*` | everything | a token of a clock years ahead | |
+//! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | it heals by itself |
+//! | `database::another` | | the start, on a database that is not last time's, or that another Larder uses | what to do |
 //! | `stop::*` | | | |
 
 mod catalog;
 mod clock;
+mod database;
 mod disk;
 mod file;
 mod stop;
@@ -63,12 +66,17 @@ impl Said {
 
 impl Day {
     async fn new(more: &str) -> Self {
+        Self::with(more, "").await
+    }
+
+    /// With tables that stand at the end of the configuration.
+    async fn with(more: &str, tables: &str) -> Self {
         let upstream = Upstream::start().await;
         for name in ["warm", "cold", "colder", "coldest"] {
             publish(&upstream, name, &[version("1.0.0", &[])]);
         }
         let text = format!("[cache]\nrendered_disk = 0\n{more}");
-        let setup = Setup::new(&format!("{}{TEAM}", config(&upstream, &text)));
+        let setup = Setup::new(&format!("{}{TEAM}{tables}", config(&upstream, &text)));
         let http = reqwest::Client::builder().timeout(PATIENCE);
         Self {
             upstream,

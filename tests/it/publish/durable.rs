@@ -10,6 +10,7 @@ use super::{TEAM, npm_document, npm_put};
 use crate::command::Setup;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
+use crate::support::postgres::Postgres;
 use crate::support::until;
 use crate::support::{TestLarder, Upstream, integrity, pypi};
 
@@ -268,91 +269,9 @@ async fn a_publish_of_a_hundred_mebibytes_takes_little_memory() {
     assert!(peak < 96 * 1024, "{peak} kB");
 }
 
-/// A PostgreSQL of this test's own, stopped with it.
-struct Postgres {
-    folder: tempfile::TempDir,
-    bin: std::path::PathBuf,
-    url: String,
-}
-
-impl Postgres {
-    async fn start() -> Self {
-        let bin = std::fs::read_dir("/usr/lib/postgresql")
-            .expect("PostgreSQL is there; `tests/clients` fetches it")
-            .flatten()
-            .map(|entry| entry.path().join("bin"))
-            .max()
-            .unwrap();
-        let folder = tempfile::TempDir::new().unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let postgres = Self {
-            folder,
-            bin,
-            url: format!("postgres://larder@127.0.0.1:{port}/postgres"),
-        };
-        let data = postgres.folder.path().join("db").display().to_string();
-        postgres
-            .run(
-                "initdb",
-                &["-D", &data, "-U", "larder", "-A", "trust", "-E", "UTF8"],
-            )
-            .await;
-        let log = postgres.folder.path().join("log").display().to_string();
-        let options = format!(
-            "-p {port} -h 127.0.0.1 -k {}",
-            postgres.folder.path().display()
-        );
-        postgres
-            .run(
-                "pg_ctl",
-                &["-D", &data, "-w", "-l", &log, "-o", &options, "start"],
-            )
-            .await;
-        postgres
-    }
-
-    async fn run(&self, program: &str, arguments: &[&str]) {
-        let program = self.bin.join(program).display().to_string();
-        // It refuses to run as root.
-        let mut command = if rustix::process::geteuid().is_root() {
-            let mut command = tokio::process::Command::new("runuser");
-            command.args(["-u", "postgres", "--", &program]);
-            command
-        } else {
-            tokio::process::Command::new(program)
-        };
-        let output = command
-            .args(arguments)
-            .current_dir("/")
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status()
-            .await
-            .unwrap();
-        assert!(output.success(), "{arguments:?}");
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let pid = std::fs::read_to_string(self.folder.path().join("db/postmaster.pid")).ok();
-        let pid = pid.and_then(|text| text.lines().next()?.trim().parse().ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_catalog_works_on_postgresql() {
-    let postgres = Postgres::start().await;
+    let postgres = Postgres::start(&[]).await;
     let upstream = Upstream::start().await;
     let data = tempfile::TempDir::new().unwrap();
     let secret = data.path().join("database");

@@ -4,6 +4,7 @@
 pub mod larder;
 pub mod npm;
 pub mod nuget;
+pub mod postgres;
 pub mod pypi;
 pub mod tool;
 pub mod upstream;

@@ -1,0 +1,452 @@
+//! The one way to the database of packages. A statement that goes through it has an end: a database
+//! that is away keeps nobody waiting for long, and a connection that went silent is given up.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use sqlx::any::{AnyArguments, AnyPoolOptions, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
+use sqlx::error::BoxDynError;
+use sqlx::migrate::Migrator;
+use sqlx::{
+    Any, AnyConnection, AnyPool, Connection as _, Either, Execute, Executor, SqlStr, Transaction,
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::store::sql;
+
+/// Connections to the database at once.
+const CONNECTIONS_MAX: u32 = 8;
+/// The longest that a request waits for a connection to a database elsewhere.
+const CONNECTING_MAX: Duration = Duration::from_secs(3);
+/// The longest that such a database may take for a statement, or for the next of its rows.
+const STATEMENT_MAX: Duration = Duration::from_secs(5);
+/// Connections that were at rest for longer are tried before they are used, for so long at most.
+const TRIED_AFTER: Duration = Duration::from_secs(1);
+const TRYING_MAX: Duration = Duration::from_secs(1);
+/// A database that did not answer is asked nothing for so long.
+const REST: Duration = Duration::from_secs(1);
+
+type Outcome = Either<AnyQueryResult, AnyRow>;
+
+/// The connections to the database, and the manners of speaking with it.
+pub(super) struct Door {
+    pool: AnyPool,
+    /// SQLite has one writer; waiting here is fair, and its own waiting is not.
+    writers: Semaphore,
+    manners: Arc<Manners>,
+}
+
+/// Whether waiting has bounds, and how the database did lately.
+pub(super) struct Manners {
+    /// It is reached by a network. SQLite waits for the disk alone.
+    is_remote: bool,
+    /// Named statements fail, as where a pooler gives each transaction another connection.
+    is_pooled: AtomicBool,
+    /// Another Larder uses it now.
+    is_taken: AtomicBool,
+    failed_at: Mutex<Option<Instant>>,
+}
+
+impl Manners {
+    pub fn new(is_remote: bool) -> Arc<Self> {
+        Arc::new(Self {
+            is_remote,
+            is_pooled: AtomicBool::new(false),
+            is_taken: AtomicBool::new(false),
+            failed_at: Mutex::default(),
+        })
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    /// Refuses at once what would wait for a database that did not answer a moment ago.
+    fn admit(&self) -> sqlx::Result<()> {
+        if self.is_taken.load(Ordering::Relaxed) {
+            return Err(io::Error::other("another Larder uses it now").into());
+        }
+        match *self.failed_at() {
+            Some(at) if self.is_remote && at.elapsed() < REST => {
+                let said = "it did not answer a moment ago";
+                Err(io::Error::new(io::ErrorKind::NotConnected, said).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn bounded<T>(&self, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        let result = if self.is_remote {
+            let result = tokio::time::timeout(STATEMENT_MAX, work).await;
+            result.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into())
+            })
+        } else {
+            work.await
+        };
+        if let Err(error) = &result
+            && self.is_remote
+        {
+            if sql::is_without_named_statements(error) {
+                self.is_pooled.store(true, Ordering::Relaxed);
+            }
+            if sql::is_cut_off(error) {
+                *self.failed_at() = Some(Instant::now());
+            }
+        }
+        result
+    }
+
+    /// Whether a connection from before may be used. What was open when another went silent is not
+    /// trusted any more.
+    async fn is_usable(
+        &self,
+        connection: &mut AnyConnection,
+        age: Duration,
+        rest: Duration,
+    ) -> bool {
+        if !self.is_remote {
+            return true;
+        }
+        let is_older = self.failed_at().is_some_and(|at| at.elapsed() < age);
+        if is_older || rest < TRIED_AFTER {
+            return !is_older;
+        }
+        let tried = tokio::time::timeout(TRYING_MAX, connection.ping()).await;
+        matches!(tried, Ok(Ok(())))
+    }
+
+    /// Whether a connection may serve again after this use.
+    async fn is_reusable(&self, connection: &mut AnyConnection) -> sqlx::Result<bool> {
+        if !self.is_remote {
+            return sql::is_reusable_sqlite(connection).await;
+        }
+        let reusable = sql::is_reusable(connection);
+        let reusable = tokio::time::timeout(TRYING_MAX, reusable).await;
+        reusable.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+}
+
+/// Tries whether named statements work here, which they do not behind a pooler that gives each
+/// transaction another connection: there, names of one client meet those of another.
+pub(super) async fn try_named_statements(url: &str, manners: &Manners) -> sqlx::Result<()> {
+    let tried = async {
+        let mut first = AnyConnection::connect(url).await?;
+        let mut second = AnyConnection::connect(url).await?;
+        for turn in 0..3i64 {
+            for connection in [&mut first, &mut second] {
+                let asked = sqlx::query("SELECT CAST($1 AS BIGINT)").bind(turn);
+                asked.fetch_one(&mut *connection).await?;
+            }
+        }
+        first.close().await?;
+        second.close().await
+    };
+    match manners.bounded(tried).await {
+        Err(error) if sql::is_without_named_statements(&error) => Ok(()),
+        tried => tried,
+    }
+}
+
+/// A statement out of a query, to be handed on.
+struct Statement {
+    sql: SqlStr,
+    arguments: Option<AnyArguments>,
+    is_named: bool,
+}
+
+impl Statement {
+    fn of<'q>(mut query: impl Execute<'q, Any>, manners: &Manners) -> sqlx::Result<Self> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        Ok(Self {
+            arguments,
+            is_named: query.persistent() && !manners.is_pooled(),
+            sql: query.sql(),
+        })
+    }
+}
+
+impl Execute<'_, Any> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&AnyStatement> {
+        None
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<AnyArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_named
+    }
+}
+
+impl Door {
+    /// Opens the connections.
+    pub async fn open(
+        url: &str,
+        settings: Option<&'static str>,
+        manners: &Arc<Manners>,
+    ) -> sqlx::Result<Self> {
+        let (before, after) = (Arc::clone(manners), Arc::clone(manners));
+        let is_remote = manners.is_remote;
+        let pool = AnyPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(if is_remote {
+                CONNECTING_MAX
+            } else {
+                Duration::from_secs(30)
+            })
+            // Our own trial has an end.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, found| {
+                let manners = Arc::clone(&before);
+                Box::pin(async move {
+                    Ok(manners
+                        .is_usable(connection, found.age, found.idle_for)
+                        .await)
+                })
+            })
+            .after_release(move |connection, _| {
+                let manners = Arc::clone(&after);
+                Box::pin(async move { manners.is_reusable(connection).await })
+            })
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if let Some(settings) = settings {
+                        connection.execute(sqlx::raw_sql(settings)).await?;
+                    }
+                    Ok(())
+                })
+            });
+        Ok(Self {
+            pool: pool.connect(url).await?,
+            writers: Semaphore::new(if is_remote { 6 } else { 1 }),
+            manners: Arc::clone(manners),
+        })
+    }
+
+    /// Makes SQLite's tables, or brings them up to date.
+    pub async fn make_tables(&self, steps: &Migrator) -> Result<(), sql::Error> {
+        Ok(steps.run(&self.pool).await?)
+    }
+
+    /// Refuses everything from now on, because another Larder uses the database.
+    pub fn give_up(&self) {
+        self.manners.is_taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends when no connection is open any more; whoever asks afterwards is refused.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A transaction that writes, and the permit to be held as long as it does.
+    pub async fn begin(&self) -> sqlx::Result<(SemaphorePermit<'_>, Box<Statements>)> {
+        let closed = |_| sqlx::Error::PoolClosed;
+        let permit = async { self.writers.acquire().await.map_err(closed) };
+        self.manners.admit()?;
+        let permit = self.manners.bounded(permit).await?;
+        let begin = if self.manners.is_remote {
+            "BEGIN"
+        } else {
+            "BEGIN IMMEDIATE"
+        };
+        Ok((permit, self.transaction(begin).await?))
+    }
+
+    /// One view of all the tables, though somebody writes meanwhile.
+    pub async fn view(&self) -> sqlx::Result<Box<Statements>> {
+        self.manners.admit()?;
+        self.transaction(if self.manners.is_remote {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        } else {
+            "BEGIN"
+        })
+        .await
+    }
+
+    async fn transaction(&self, begin: &'static str) -> sqlx::Result<Box<Statements>> {
+        let begun = self.manners.bounded(self.pool.begin_with(begin)).await?;
+        Ok(Box::new(Statements {
+            transaction: begun,
+            manners: Arc::clone(&self.manners),
+        }))
+    }
+
+    /// Carries out one statement by itself.
+    async fn run(&self, statement: Statement) -> sqlx::Result<Vec<Outcome>> {
+        self.manners.admit()?;
+        self.manners
+            .bounded(async {
+                if !self.manners.is_pooled() {
+                    let mut connection = self.pool.acquire().await?;
+                    return connection.fetch_many(statement).try_collect().await;
+                }
+                // An unnamed statement is prepared first, and has to meet the same connection again.
+                let mut transaction = self.pool.begin().await?;
+                let done = transaction.fetch_many(statement).try_collect().await?;
+                transaction.commit().await?;
+                Ok(done)
+            })
+            .await
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+impl<'d> Executor<'d> for &'d Door {
+    type Database = Any;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Outcome>>
+    where
+        'd: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let statement = Statement::of(query, &self.manners);
+        stream::once(async move { self.run(statement?).await })
+            .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<AnyRow>>>
+    where
+        'd: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let statement = Statement::of(query, &self.manners);
+        async move {
+            let rows = self.run(statement?).await?;
+            Ok(rows.into_iter().find_map(Either::right))
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [AnyTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<AnyStatement>>
+    where
+        'd: 'e,
+    {
+        async move { self.pool.prepare_with(sql, parameters).await }.boxed()
+    }
+}
+
+/// The statements of one transaction, undone where it is dropped before its end.
+pub(super) struct Statements {
+    transaction: Transaction<'static, Any>,
+    manners: Arc<Manners>,
+}
+
+impl Statements {
+    /// # Errors
+    /// Where the database fails. Whether it has what was written is not known then.
+    pub async fn commit(self: Box<Self>) -> sqlx::Result<()> {
+        let Self {
+            transaction,
+            manners,
+        } = *self;
+        manners.bounded(transaction.commit()).await
+    }
+
+    /// # Errors
+    /// Where the database fails; then it forgets what was written by itself.
+    pub async fn rollback(self: Box<Self>) -> sqlx::Result<()> {
+        let Self {
+            transaction,
+            manners,
+        } = *self;
+        manners.bounded(transaction.rollback()).await
+    }
+}
+
+impl fmt::Debug for Statements {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Statements").finish_non_exhaustive()
+    }
+}
+
+impl<'s> Executor<'s> for &'s mut Statements {
+    type Database = Any;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Outcome>>
+    where
+        's: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        let manners = &*self.manners;
+        let statement = match Statement::of(query, manners) {
+            Ok(statement) => statement,
+            Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
+        };
+        let outcomes = self.transaction.fetch_many(statement);
+        // Each row has its own time: a database that goes on is waited for.
+        stream::unfold(
+            ControlFlow::Continue(outcomes),
+            move |outcomes| async move {
+                let ControlFlow::Continue(mut outcomes) = outcomes else {
+                    return None;
+                };
+                match manners.bounded(outcomes.try_next()).await {
+                    Ok(Some(outcome)) => Some((Ok(outcome), ControlFlow::Continue(outcomes))),
+                    Ok(None) => None,
+                    Err(error) => Some((Err(error), ControlFlow::Break(()))),
+                }
+            },
+        )
+        .boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<AnyRow>>>
+    where
+        's: 'e,
+        E: 'q + Execute<'q, Any>,
+    {
+        async move {
+            let mut outcomes = pin!(self.fetch_many(query));
+            while let Some(outcome) = outcomes.try_next().await? {
+                if let Either::Right(row) = outcome {
+                    return Ok(Some(row));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [AnyTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<AnyStatement>>
+    where
+        's: 'e,
+    {
+        self.transaction.prepare_with(sql, parameters)
+    }
+}
