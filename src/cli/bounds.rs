@@ -31,7 +31,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("server.write_timeout", "the socket is closed", "a_reader_that_takes_nothing_ends_and_a_slow_one_is_served"),
     ("server.question_bytes_max", "the question is answered with 413", "questions_beyond_the_bound_are_refused"),
     ("server.question_memory", "the question is answered with 503", "bodies_in_memory_have_one_bound_together"),
-    ("server.drain", "requests under way are cut off", UNMET),
+    ("server.drain", "requests under way are cut off", "has_one_deadline"),
     ("cache.max_size", "the least recently used files go", "the_coldest_blobs_leave_when_there_are_too_many"),
     ("cache.min_free", "nothing new is kept, and everything is served", "a_full_disk_turns_caching_off_and_not_the_proxy"),
     ("cache.rendered_memory", "the least used documents go", UNMET),
@@ -61,6 +61,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("ahead.depth_max", "dependencies further down are fetched when they are asked for", UNMET),
     ("ahead.bytes_max", "nothing more is fetched ahead", UNMET),
     ("ahead.waiting_max", "further names are dropped", UNMET),
+    ("scrub.rate", "the reading rests for as long as it was ahead", "no_more_is_read_in_a_second_than_the_rate"),
     ("report.keep", "the days are forgotten", UNMET),
     ("report.pulls_max", "the oldest lines are forgotten", UNMET),
     ("scrub.rate", "the next file waits", UNMET),
@@ -155,6 +156,7 @@ const CONSTANTS: &[(&str, &str, &str, &str, &str)] = &[
     ("server/place.rs", "LATE_MAX", "sockets beyond `server.connections_max` that wait for a place", "the one that waits longest is closed", "where_every_place_is_at_work_probes_are_answered_and_others_wait"),
     ("server/response_cache.rs", "KEY_BYTES_MAX", "a request whose answer is given again by one look-up", "its answer is made anew", UNMET),
     ("server/workers.rs", "WAITING_MAX", "sockets that wait for one thread", "further ones wait to be accepted", UNMET),
+    ("store/catalog/alias.rs", "LATE_MAX", "addresses of Larder's own making that are known in memory", "the least used are read from the catalog", UNMET),
     ("store/catalog/absence.rs", "WAITING_MAX", "absences that are not written yet", "they are written at once", "notes_of_one_key_are_joined_and_written_once_and_no_more_wait_than_may"),
     ("store/catalog/usage.rs", "NOTES_MAX", "uses of files that are not written yet", "further uses are not noted", "notes_of_one_key_are_joined_and_written_once_and_no_more_wait_than_may"),
     ("store/catalog/wish.rs", "WAITING_MAX", "wishes that are not written yet", "further ones are not noted", "notes_of_one_key_are_joined_and_written_once_and_no_more_wait_than_may"),
@@ -171,6 +173,7 @@ const CONSTANTS: &[(&str, &str, &str, &str, &str)] = &[
 
 /// Constants whose name ends like a bound's, and that bound nothing that comes from outside.
 const NO_BOUNDS: &[(&str, &str)] = &[
+    ("access/token.rs", "AHEAD_SECONDS_MAX"),
     ("airgap/export/mod.rs", "PIECES_AHEAD_MAX"),
     ("connection/credential.rs", "MARGIN_SECONDS_MAX"),
     ("event/send.rs", "SAID_CHARS_MAX"),
@@ -186,9 +189,10 @@ const NO_BOUNDS: &[(&str, &str)] = &[
     ("store/door.rs", "PATH_BYTES_MAX"),
     ("store/lock.rs", "ASKED_MAX"),
     ("store/map.rs", "LOOKS_MAX"),
-    ("store/mod.rs", "CLOSING_MAX"),
+    ("store/packages/delivery.rs", "NEXT_MAX"),
     ("store/pieces.rs", "SPARE_MAX"),
     ("store/rendered.rs", "BLOCK_BYTES_MAX"),
+    ("store/sql/mod.rs", "CHECKED_BYTES_MAX"),
     ("telemetry/lines.rs", "SPARE_BYTES_MAX"),
     ("telemetry/work.rs", "FAILURE_CHARS_MAX"),
 ];

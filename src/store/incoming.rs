@@ -228,8 +228,8 @@ impl Incoming {
     /// Where the disk fails.
     pub async fn stop(self) -> Result<Digester, Error> {
         drop(self.pieces);
-        let digester = self.worker.await.map_err(|_| Error::Stopped)?;
-        digester.map_err(|error| self.keeper.refused(error, self.keeping))
+        let stopped = self.worker.await.map_err(|_| Error::Stopped)?;
+        stopped.map_err(|error| self.keeper.refused(error, self.keeping))
     }
 
     /// Takes a piece, waiting while the disk is behind.
@@ -273,10 +273,9 @@ impl Incoming {
             ..
         } = self;
         drop(pieces);
-        let digester = worker.await.map_err(|_| Error::Stopped)?;
-        let digests = digester
-            .map_err(|error| keeper.refused(error, keeping))?
-            .finish();
+        let digests = worker.await.map_err(|_| Error::Stopped)?;
+        let digests = digests.map_err(|error| keeper.refused(error, keeping))?;
+        let digests = digests.finish();
         if let Some(promised) = size
             && promised != sent
         {

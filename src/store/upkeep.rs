@@ -61,8 +61,9 @@ impl Store {
         let mut waste = Waste::default();
         let mut unneeded = Vec::new();
         let before = clock::unix_ms_now() - i64::try_from(YOUNG.as_millis()).unwrap_or(i64::MAX);
+        let waiting = self.retention.waiting().await?;
         for (id, size) in self.catalog.blobs().unnamed(before).await? {
-            if !self.packages.needs(id).await? {
+            if !waiting.contains(&id) && !self.packages.needs(id).await? {
                 unneeded.push(id);
                 waste.unnamed += 1;
                 waste.unnamed_bytes += size;
@@ -85,7 +86,7 @@ impl Store {
                 if on_disk.contains(&id) || self.files.open(id).await?.is_some() {
                     continue;
                 }
-                // What is published stays on record, for `verify` to name it.
+                // A published file stays on record, for `verify` to name it.
                 if self.packages.needs(id).await? {
                     continue;
                 }

@@ -70,7 +70,7 @@ enum Cause {
     Damaged(String),
 }
 
-/// What is the matter with a database, as far as whoever opens it does something about it.
+/// Kinds of failure that whoever opens a database treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ailment {
     /// Its file is not what it was.
@@ -154,8 +154,10 @@ fn plain(error: &sqlx::Error) -> String {
         Some(code) => match code & 0xff {
             CORRUPT | NO_DATABASE => format!("its file is damaged ({error})"),
             READ_ONLY => "its file, or the file system, is read-only".to_owned(),
-            FULL => "the disk is full".to_owned(),
-            DISK_FAILED => format!("the disk is full, or fails ({error})"),
+            FULL => "the disk is full: make room on it".to_owned(),
+            DISK_FAILED => {
+                format!("the disk is full, or fails: make room on it, or see to it ({error})")
+            }
             _ => error.to_string(),
         },
         None => error.to_string(),
@@ -177,7 +179,7 @@ fn migration(error: &sqlx::migrate::MigrateError) -> String {
 }
 
 impl Error {
-    /// What is the matter with the database.
+    /// Says which kind of failure it is.
     pub(super) fn ailment(&self) -> Ailment {
         use sqlx::migrate::MigrateError::{
             Execute, ExecuteMigration, VersionMissing, VersionTooNew,
@@ -215,12 +217,14 @@ impl Error {
 /// Whether a connection may serve again. One that a failing disk left within a transaction may not:
 /// each further transaction on it would be refused.
 pub(super) async fn is_reusable<C: Connection>(connection: &mut C) -> sqlx::Result<bool> {
-    // A rollback may still be under way; the answer to this comes behind it.
-    connection.ping().await?;
+    if connection.is_in_transaction() {
+        // A rollback may still be under way; the answer to this comes behind it.
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }
 
-/// The same of a connection to SQLite, which opens a file on a read-only file system to read it, and
+/// Whether a connection to SQLite may serve again. SQLite opens a file on a read-only file system to read it, and
 /// does not write when that is over.
 pub(super) async fn is_reusable_sqlite<C>(connection: &mut C) -> sqlx::Result<bool>
 where
@@ -268,7 +272,7 @@ pub(super) fn is_to_be_checked(file: &Path, last_end: LastEnd) -> bool {
 /// not come by.
 pub(super) const CHECK: &str = "PRAGMA quick_check(1)";
 
-/// What the check says of a database that is whole.
+/// The answer of the check about a database that is whole.
 pub(super) const WHOLE: &str = "ok";
 
 impl From<sqlx::Error> for Error {
