@@ -54,7 +54,9 @@ impl Open<'_> {
     fn path_of(&mut self, name: &str) -> Rc<str> {
         let own = &self.path;
         let is_it = |path: &&Rc<str>| {
-            let rest = path.strip_prefix(&**own).and_then(|it| it.strip_prefix('/'));
+            let rest = path
+                .strip_prefix(&**own)
+                .and_then(|it| it.strip_prefix('/'));
             rest == Some(name)
         };
         if let Some(path) = self.last_child.as_ref().filter(is_it) {
@@ -142,7 +144,9 @@ pub fn each_element<'a>(
             Event::Text(piece) => match open.last_mut() {
                 Some(element) if element.text.is_empty() => {
                     // As it is written, unless the reader made something else of it.
-                    let written = text.get(before..after).filter(|written| *written == &*piece);
+                    let written = text
+                        .get(before..after)
+                        .filter(|written| *written == &*piece);
                     element.text = written.map_or_else(|| piece.to_string().into(), Cow::Borrowed);
                 }
                 Some(element) => element.text.to_mut().push_str(&piece),

@@ -18,14 +18,15 @@ use super::Snapshot;
 use super::decision::View;
 use super::lookup::{Candidate, Lookup};
 use super::outside::VersionsOutside;
-use super::render::{RenderPool, upstream};
+use super::render::upstream;
 use crate::connection::{Connection, Error, UpstreamRequest};
-use crate::fetch::{Document, Fetcher, Freshen, ResourceKey, Sought, WantedAsset};
+use crate::fetch::{Document, DocumentRoom, Fetcher, Freshen, ResourceKey, Sought, WantedAsset};
 use crate::format::{
-    DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
+    DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, PathEvidence, Resource,
+    Upstream,
 };
 use crate::package::{
-    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
+    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, PackedFacts, UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
@@ -55,7 +56,6 @@ pub struct PackageFacts {
 /// Reads and remembers what registries say about packages.
 pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
-    pool: Arc<RenderPool>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
     /// Dates that one request asks for at the most, where no document has them.
     dates_max: usize,
@@ -63,21 +63,20 @@ pub(super) struct EvidenceReader {
 
 impl EvidenceReader {
     /// `memory` is how many bytes of facts are kept at the most.
-    pub fn new(
-        fetcher: &Arc<Fetcher>,
-        pool: &Arc<RenderPool>,
-        memory: u64,
-        dates_max: usize,
-    ) -> Arc<Self> {
+    pub fn new(fetcher: &Arc<Fetcher>, memory: u64, dates_max: usize) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            pool: Arc::clone(pool),
             facts: Cache::builder()
                 .max_capacity(memory)
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
             dates_max,
         })
+    }
+
+    /// Lets the cache drop at once what it does not keep.
+    pub fn settle(&self) {
+        self.facts.run_pending_tasks();
     }
 
     /// The address of a resource at its connection.
@@ -167,7 +166,7 @@ impl EvidenceReader {
     ) -> Result<Arc<PackageFacts>, Problem> {
         let Evidence::Documents(evidence) = connection.format.protocol().evidence() else {
             return Ok(Arc::new(PackageFacts {
-                facts: Facts::new(connection.format, Vec::new()),
+                facts: Facts::new(connection.format, PackedFacts::new()),
                 documents: Vec::new(),
             }));
         };
@@ -190,8 +189,21 @@ impl EvidenceReader {
         {
             return Ok(cached);
         }
+        let room = self.fetcher.memory().room(first.row.size).await?;
+        // Somebody else may have read it while this waited.
+        if let Some(cached) = self.facts.get(&key)
+            && cached.documents.len() == 1
+        {
+            return Ok(cached);
+        }
+        let sought = FactsSought {
+            connection,
+            evidence,
+            package,
+            directory: directory.as_deref(),
+        };
         let part = self
-            .read_facts(connection, evidence, package, &first, directory.as_deref())
+            .read_facts(sought, room, &first, PackedFacts::new())
             .await?;
         let more = part
             .more
@@ -200,16 +212,11 @@ impl EvidenceReader {
         let mut documents = vec![first.row.blob];
         let mut assets = part.assets;
         for document in try_join_all(more).await? {
-            let part = self
-                .read_facts(
-                    connection,
-                    evidence,
-                    package,
-                    &document,
-                    directory.as_deref(),
-                )
-                .await?;
-            assets.extend(part.assets);
+            let room = self.fetcher.memory().room(document.row.size).await?;
+            assets = self
+                .read_facts(sought, room, &document, assets)
+                .await?
+                .assets;
             documents.push(document.row.blob);
         }
         let facts = Arc::new(PackageFacts {
@@ -251,14 +258,20 @@ impl EvidenceReader {
         self.freshen(connection, resource, freshen, &what).await
     }
 
+    /// Reads one document's facts behind those that are there already.
     async fn read_facts(
         &self,
-        connection: &Arc<Connection>,
-        evidence: &'static dyn DocumentEvidence,
-        package: &PackageId,
+        sought: FactsSought<'_>,
+        room: DocumentRoom,
         document: &Arc<Document>,
-        directory: Option<&Document>,
+        assets: PackedFacts,
     ) -> Result<FactsPart, Problem> {
+        let FactsSought {
+            connection,
+            evidence,
+            package,
+            directory,
+        } = sought;
         let bytes = document.bytes(&self.fetcher).await?;
         let directory = match directory {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
@@ -269,8 +282,7 @@ impl EvidenceReader {
             Arc::clone(connection),
             Arc::clone(document),
         );
-        let part = self
-            .pool
+        let part = room
             .run(move || {
                 evidence.facts(
                     &of,
@@ -281,6 +293,7 @@ impl EvidenceReader {
                         base: &owner.url,
                         directory: directory.as_deref(),
                     },
+                    assets,
                 )
             })
             .await?;
@@ -377,8 +390,8 @@ impl EvidenceReader {
         let cached = self
             .facts(connection, &asset.package, dates, Freshen::AsCached)
             .await?;
-        if let Some(facts) = cached.facts.file(&asset.file) {
-            return Ok(facts.clone());
+        if let Some(facts) = cached.facts.file(&asset.file).and_then(|it| it.facts()) {
+            return Ok(facts);
         }
         let assets = self.fetcher.assets();
         if let Some(problem) = assets.known_absent(connection, asset) {
@@ -389,8 +402,8 @@ impl EvidenceReader {
         let now = self
             .facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
-        if let Some(facts) = now.facts.file(&asset.file) {
-            return Ok(facts.clone());
+        if let Some(facts) = now.facts.file(&asset.file).and_then(|it| it.facts()) {
+            return Ok(facts);
         }
         if let Some(denied) = self.denied_upstream(connection, asset).await {
             return Err(denied);
@@ -453,14 +466,14 @@ impl EvidenceReader {
         let document = self
             .evidence(connection, &asset.package, &resource, Freshen::AsCached)
             .await?;
+        let room = self.fetcher.memory().room(document.row.size).await?;
         let bytes = document.bytes(&self.fetcher).await?;
         let (owner, asset) = (Arc::clone(connection), asset.clone());
-        self.pool
-            .run(move || {
-                let upstream = upstream(&owner, &document, &bytes, None);
-                predicted.find(&asset, &upstream)
-            })
-            .await
+        room.run(move || {
+            let upstream = upstream(&owner, &document, &bytes, None);
+            predicted.find(&asset, &upstream)
+        })
+        .await
     }
 
     /// Publish dates of versions whose documents have none: the `Last-Modified` of a file that
@@ -568,12 +581,26 @@ impl EvidenceReader {
             let document = self
                 .freshen(connection, &resource, Freshen::AsCached, &what)
                 .await?;
-            let bytes = document.bytes(&self.fetcher).await?;
-            let upstream = upstream(connection, &document, &bytes, None);
-            let named = evidence.versions(&id, &upstream);
+            let named = self.versions_in(connection, evidence, id, &document);
+            let named = named.await?;
             versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
         }
         Ok(versions)
+    }
+
+    /// The versions that one document lists.
+    async fn versions_in(
+        &self,
+        connection: &Arc<Connection>,
+        evidence: &'static dyn PathEvidence,
+        id: DocumentId,
+        document: &Arc<Document>,
+    ) -> Result<Result<Vec<String>, FormatError>, Problem> {
+        let room = self.fetcher.memory().room(document.row.size).await?;
+        let bytes = document.bytes(&self.fetcher).await?;
+        let (owner, document) = (Arc::clone(connection), Arc::clone(document));
+        room.run(move || evidence.versions(&id, &upstream(&owner, &document, &bytes, None)))
+            .await
     }
 
     /// All that decides which versions the connection's document shows.
@@ -600,9 +627,9 @@ impl EvidenceReader {
             return Ok(view);
         };
         if let Evidence::Path(evidence) = connection.format.protocol().evidence() {
-            let bytes = document.bytes(&self.fetcher).await?;
-            let versions = evidence
-                .versions(id, &upstream(connection, document, &bytes, None))
+            let versions = self
+                .versions_in(connection, evidence, id.clone(), document)
+                .await?
                 .map_err(|error| unreadable(connection, &package.full_name(), error))?;
             view.dates = self.dates(connection, package, &versions).await?;
         } else {
@@ -663,6 +690,16 @@ impl EvidenceReader {
             published: asset.published,
         }))
     }
+}
+
+/// Whose facts are read.
+#[derive(Clone, Copy)]
+struct FactsSought<'a> {
+    connection: &'a Arc<Connection>,
+    evidence: &'static dyn DocumentEvidence,
+    package: &'a PackageId,
+    /// Where the connection keeps its resources, if its format says so.
+    directory: Option<&'a Document>,
 }
 
 /// One version as a connection describes it.

@@ -67,6 +67,8 @@ impl Rendered {
 /// Both tiers.
 pub struct RenderedCache {
     memory: Cache<RenderKey, Arc<Rendered>>,
+    /// A rendering that is larger than the whole tier is not put in it.
+    memory_bytes: u64,
     disk: Option<HybridCache<Vec<u8>, Rendered>>,
 }
 
@@ -86,6 +88,9 @@ pub fn remove(directory: &Path) -> std::io::Result<()> {
 const FOLDER: &str = "rendered";
 
 const MIB: usize = 1024 * 1024;
+
+/// Smaller renderings wait in the disk tier's own memory until there is time to write them.
+const BUFFERED_BYTES_MAX: usize = 64 * 1024;
 
 /// The disk tier is written in blocks. With fewer than a handful it waits for a free one for ever, also
 /// when Larder ends.
@@ -132,7 +137,11 @@ impl RenderedCache {
                 opened.ok()
             }
         };
-        Self { memory, disk }
+        Self {
+            memory,
+            memory_bytes: config.rendered_memory,
+            disk,
+        }
     }
 
     pub async fn get(&self, key: &RenderKey, now: Timestamp) -> Option<Arc<Rendered>> {
@@ -149,15 +158,32 @@ impl RenderedCache {
         if !valid(&rendered) {
             return None;
         }
-        self.memory.insert(*key, Arc::clone(&rendered));
+        self.remember(*key, &rendered);
         Some(rendered)
     }
 
     pub fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
         if let Some(disk) = &self.disk {
-            disk.insert(key.to_vec(), rendered.as_ref().clone());
+            let (key, copy) = (key.to_vec(), rendered.as_ref().clone());
+            if rendered.body.len() < BUFFERED_BYTES_MAX {
+                disk.insert(key, copy);
+            } else {
+                // The tier's own memory would hold a large one however little it may hold.
+                disk.storage_writer(key).force().insert(copy);
+            }
         }
-        self.memory.insert(key, rendered);
+        self.remember(key, &rendered);
+    }
+
+    fn remember(&self, key: RenderKey, rendered: &Arc<Rendered>) {
+        if u64::from(rendered.weight()) <= self.memory_bytes {
+            self.memory.insert(key, Arc::clone(rendered));
+        }
+    }
+
+    /// Lets the memory's tier drop at once what it does not keep.
+    pub fn settle(&self) {
+        self.memory.run_pending_tasks();
     }
 
     /// Writes what is still in flight to disk.

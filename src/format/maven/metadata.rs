@@ -259,9 +259,7 @@ mod tests {
         ] {
             let text = metadata(&format!("{good}{bad}"));
             let read = Metadata::read(text.as_bytes()).unwrap();
-            let filtered = filter(&read, |version| version != "2.0")
-            .unwrap()
-            .unwrap();
+            let filtered = filter(&read, |version| version != "2.0").unwrap().unwrap();
             assert_eq!(
                 String::from_utf8(filtered).unwrap(),
                 metadata(good),
@@ -275,9 +273,7 @@ mod tests {
             .flat_map(u16::to_le_bytes)
             .collect();
         let read = Metadata::read(&wide).unwrap();
-        let filtered = filter(&read, |version| version != "2.0")
-            .unwrap()
-            .unwrap();
+        let filtered = filter(&read, |version| version != "2.0").unwrap().unwrap();
         let filtered = String::from_utf8(filtered).unwrap();
         assert!(filtered.starts_with("<?xml version='1.0' encoding='UTF-8'?>"));
         assert!(!filtered.contains("2.0") && filtered.contains("1.10"));

@@ -31,7 +31,8 @@ use super::{
     TokenScheme, Uploads, Upstream, Versions, at_its_path,
 };
 use crate::package::{
-    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, PackedFacts, Promise, UpstreamPath,
+    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, PackedFacts, Promise,
+    UpstreamPath,
 };
 use crate::problem::Problem;
 

@@ -86,7 +86,9 @@ fn manifest(
         None => None,
     };
     let tagged = match tagged {
-        Some(version) if hidden.has(&version) && wanted == LATEST => hidden.newest_left(versions)?,
+        Some(version) if hidden.has(&version) && wanted == LATEST => {
+            hidden.newest_left(versions)?
+        }
         Some(version) if hidden.has(&version) => None,
         tagged => tagged,
     };
@@ -369,7 +371,9 @@ impl<'a> HiddenVersions<'a> {
     }
 
     fn has(&self, version: &str) -> bool {
-        let found = self.0.binary_search_by(|hidden| hidden.as_ref().cmp(version));
+        let found = self
+            .0
+            .binary_search_by(|hidden| hidden.as_ref().cmp(version));
         found.is_ok()
     }
 

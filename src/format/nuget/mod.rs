@@ -31,8 +31,8 @@ use super::{
     Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
-    Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, PackedFacts, Promise,
-    UpstreamPath, UpstreamUrl,
+    Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, PackedFacts,
+    Promise, UpstreamPath, UpstreamUrl,
 };
 use crate::problem::Problem;
 

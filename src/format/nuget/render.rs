@@ -310,7 +310,12 @@ fn leaf(
     }
 }
 
-fn set(edits: &mut Edits<'_>, node: &Node<'_>, member: &str, value: String) -> Result<(), FormatError> {
+fn set(
+    edits: &mut Edits<'_>,
+    node: &Node<'_>,
+    member: &str,
+    value: String,
+) -> Result<(), FormatError> {
     if let Some(node) = node.get_in_any_case(member)? {
         edits.replace(node.range(), value);
     }

@@ -33,8 +33,8 @@ use super::{
     Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
-    AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, PackedFacts, Promise,
-    UpstreamPath,
+    AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, PackedFacts,
+    Promise, UpstreamPath,
 };
 use crate::problem::Problem;
 

@@ -99,10 +99,7 @@ fn shows(input: &RenderInput<'_>, package: &PackageId, file: &PageFile, ending: 
     is_permitted && address::is_fetchable(&file.url)
 }
 
-fn edit_json(
-    input: &RenderInput<'_>,
-    package: &PackageId,
-) -> Result<Option<Vec<u8>>, FormatError> {
+fn edit_json(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
     let mut edits = Edits::new(input.upstream.bytes);
     let mut list = ListEdit::default();
     // Each version that has a file, and whether one of its files is left.
@@ -143,10 +140,7 @@ fn edit_json(
     Ok(edits.apply())
 }
 
-fn edit_html(
-    input: &RenderInput<'_>,
-    package: &PackageId,
-) -> Result<Option<Vec<u8>>, FormatError> {
+fn edit_html(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
     let mut edits = Edits::new(input.upstream.bytes);
     let page = each_file(input, package, |file, is_shown| {
         if !is_shown {
