@@ -59,6 +59,14 @@ impl<'a> Edits<'a> {
     }
 
     pub fn remove(&mut self, range: Range<usize>) {
+        // What lies side by side goes as one.
+        if let Some(last) = self.edits.last_mut()
+            && last.text.is_empty()
+            && last.range.end == range.start
+        {
+            last.range.end = range.end;
+            return;
+        }
         self.edits.push(Edit { range, text: 0..0 });
     }
 

@@ -57,6 +57,8 @@ pub struct PackageFacts {
 pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
+    /// How many bytes of facts are kept at the most.
+    memory: u64,
     /// Dates that one request asks for at the most, where no document has them.
     dates_max: usize,
 }
@@ -70,6 +72,7 @@ impl EvidenceReader {
                 .max_capacity(memory)
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
+            memory,
             dates_max,
         })
     }
@@ -223,7 +226,10 @@ impl EvidenceReader {
             facts: Facts::new(connection.format, assets),
             documents,
         });
-        self.facts.insert(key, Arc::clone(&facts));
+        // What is larger than the whole cache would stay in it until the cache next looks.
+        if u64::from(facts.facts.weight()) <= self.memory {
+            self.facts.insert(key, Arc::clone(&facts));
+        }
         Ok(facts)
     }
 

@@ -91,6 +91,11 @@ const MIB: usize = 1024 * 1024;
 
 /// Smaller renderings wait in the disk tier's own memory until there is time to write them.
 const BUFFERED_BYTES_MAX: usize = 64 * 1024;
+/// Larger renderings are not put in the disk tier: its buffers would have to be larger than that, and
+/// stay in memory.
+const ON_DISK_BYTES_MAX: usize = 2 * MIB;
+/// What is written to the disk tier goes through buffers of this size, all of them together.
+const WRITTEN_AT_ONCE_BYTES: usize = 4 * MIB;
 
 /// The disk tier is written in blocks. With fewer than a handful it waits for a free one for ever, also
 /// when Larder ends.
@@ -163,7 +168,9 @@ impl RenderedCache {
     }
 
     pub fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &self.disk
+            && rendered.body.len() <= ON_DISK_BYTES_MAX
+        {
             let (key, copy) = (key.to_vec(), rendered.as_ref().clone());
             if rendered.body.len() < BUFFERED_BYTES_MAX {
                 disk.insert(key, copy);
@@ -213,7 +220,11 @@ async fn open_disk(
         .with_weighter(|_: &Vec<u8>, rendered: &Rendered| rendered.weight() as usize)
         .storage()
         .with_io_engine_config(PsyncIoEngineConfig::new())
-        .with_engine_config(BlockEngineConfig::new(device).with_block_size(block_bytes))
+        .with_engine_config(
+            BlockEngineConfig::new(device)
+                .with_block_size(block_bytes)
+                .with_buffer_pool_size(WRITTEN_AT_ONCE_BYTES),
+        )
         .build()
         .await
         .map_err(|error| error.to_string())
