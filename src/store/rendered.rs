@@ -237,6 +237,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn renderings_too_large_for_the_disk_tier_are_in_memory_alone() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let open = async || open_disk(folder.path(), 64 * MIB, 8 * MIB).await.unwrap();
+        let cache = RenderedCache {
+            memory: Cache::new(8),
+            memory_bytes: u64::MAX,
+            disk: Some(open().await),
+        };
+        let sizes = [100, BUFFERED_BYTES_MAX, ON_DISK_BYTES_MAX + 1];
+        for (number, size) in (0u8..).zip(sizes) {
+            let body = vec![number; size].into();
+            let rendered = Rendered::new(body, "text/plain", None, None);
+            cache.keep([number; 32], Arc::new(rendered));
+            let kept = cache.get(&[number; 32], Timestamp::UNIX_EPOCH).await;
+            assert_eq!(kept.unwrap().body.len(), size);
+        }
+        cache.close().await;
+        drop(cache);
+        let disk = open().await;
+        for (number, is_on_disk) in [(0u8, true), (1, true), (2, false)] {
+            let found = disk.get(&vec![number; 32]).await.unwrap();
+            assert_eq!(found.is_some(), is_on_disk, "{number}");
+        }
+        disk.close().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_disk_tier_of_any_size_comes_to_an_end() {
         assert_eq!(block_bytes(0), None);
         assert_eq!(block_bytes(MIB), None);

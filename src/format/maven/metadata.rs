@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_may_be_long_and_all_else_may_not() {
+        let many = |name: &str| {
+            let count = 0..2 * ELEMENTS_MAX;
+            let all = count.map(|number| format!("<{name}>{number}</{name}>"));
+            all.collect::<String>()
+        };
+        let versions = many("version");
+        let listed = format!(
+            "<metadata><versioning><versions>{versions}</versions></versioning></metadata>"
+        );
+        let read = Metadata::read(listed.as_bytes()).unwrap();
+        assert_eq!(read.versions_count, 2 * ELEMENTS_MAX as u64);
+        let count = 0..2 * ELEMENTS_MAX;
+        let others: String = count.map(|number| format!("<a{number}/>")).collect();
+        let others = format!("<metadata>{others}</metadata>");
+        assert!(Metadata::read(others.as_bytes()).is_err());
+    }
+
+    #[test]
     fn what_readers_would_read_in_different_ways_is_refused() {
         for text in [
             "<!DOCTYPE x [<!ENTITY a \"b\">]><metadata>&a;</metadata>",
