@@ -6,6 +6,7 @@ mod admitted;
 mod ahead;
 mod asset;
 mod change;
+mod dates;
 mod decision;
 mod document;
 mod encoding;
