@@ -1,6 +1,6 @@
 //! What documents cost in memory: how much the process of Larder grows while each is read and
-//! rendered, and what it still holds afterwards. `cargo bench --bench memory`, on Linux alone; another
-//! program is measured where `LARDER_BIN` names it.
+//! rendered, and what it still holds afterwards. `cargo bench --bench memory [WORD]`, on Linux
+//! alone; another program is measured where `LARDER_BIN` names it.
 
 #![allow(
     clippy::unwrap_used,
@@ -259,13 +259,24 @@ fn metadata(name: &str, versions: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-struct Table;
+/// The rows whose document's name has the word in it that was given.
+struct Table {
+    wanted: String,
+}
 
 impl Table {
     fn head() -> Self {
+        let mut arguments = std::env::args().skip(1);
+        let word = arguments.find(|it| !it.starts_with('-'));
         println!("| document | MiB | form | peak above idle, MiB | per byte | kept after, MiB |");
         println!("| --- | --- | --- | --- | --- | --- |");
-        Self
+        Self {
+            wanted: word.unwrap_or_default(),
+        }
+    }
+
+    fn wants(&self, document: &str) -> bool {
+        document.contains(&self.wanted)
     }
 
     fn row(&self, document: &str, size: f64, form: &str, peak: f64, kept: f64) {
@@ -274,14 +285,17 @@ impl Table {
     }
 }
 
-/// Asks for a document in its forms, one after the other.
+/// Asks a Larder of its own for a document in its forms, one after the other.
 fn measure(
     table: &Table,
-    larder: &Larder,
+    larder: Larder,
     document: &str,
     bytes: usize,
     forms: &[(&str, &str, &str)],
 ) {
+    if !table.wants(document) {
+        return;
+    }
     let (idle, size) = (larder.memory("VmRSS"), bytes as f64 / MIB);
     for (form, path, accept) in forms {
         larder.reset_peak();
@@ -299,10 +313,13 @@ fn measure(
 /// Asks for many documents in turn, and says what the largest of them cost.
 fn measure_in_turn(
     table: &Table,
-    larder: &Larder,
+    larder: Larder,
     what: &str,
     documents: &[(usize, Vec<(String, &str)>)],
 ) {
+    if !table.wants(what) {
+        return;
+    }
     let idle = larder.memory("VmRSS");
     larder.reset_peak();
     for (path, accept) in documents.iter().flat_map(|(_, asked)| asked) {
@@ -312,7 +329,7 @@ fn measure_in_turn(
     std::thread::sleep(KEPT_AFTER);
     let largest = documents.iter().map(|(bytes, _)| *bytes).max().unwrap();
     let kept = larder.memory("VmRSS") - idle;
-    table.row(what, largest as f64 / MIB, "in turn", peak, kept);
+    table.row(what, largest as f64 / MIB, "all", peak, kept);
 }
 
 fn main() {
@@ -354,20 +371,14 @@ fn main() {
             let path = format!("/pypi/public/simple/{name}/");
             let forms = [("html", &*path, HTML), ("json", &*path, SIMPLE_JSON)];
             let larder = Larder::start(&upstream, rule);
-            measure(
-                &table,
-                &larder,
-                &format!("PyPI {what}{note}"),
-                bytes,
-                &forms,
-            );
+            measure(&table, larder, &format!("PyPI {what}{note}"), bytes, &forms);
         }
         let larder = Larder::start(&upstream, rule);
         let path = "/nuget/public/v3/registration-gz-semver2/a/index.json";
         let forms = [("json, gzip", path, ANY)];
         measure(
             &table,
-            &larder,
+            larder,
             &format!("NuGet registration{note}"),
             leaves,
             &forms,
@@ -376,7 +387,7 @@ fn main() {
         let forms = [("json", "/nuget/public/v3/flat/b/index.json", ANY)];
         measure(
             &table,
-            &larder,
+            larder,
             &format!("NuGet versions{note}"),
             flat,
             &forms,
@@ -385,7 +396,7 @@ fn main() {
         let forms = [("xml", "/maven/public/org/x/lib/maven-metadata.xml", ANY)];
         measure(
             &table,
-            &larder,
+            larder,
             &format!("Maven metadata{note}"),
             xml,
             &forms,
@@ -401,7 +412,7 @@ fn main() {
             ];
             measure(
                 &table,
-                &larder,
+                larder,
                 &format!("npm packument{note}"),
                 bytes,
                 &forms,
@@ -423,8 +434,8 @@ fn main() {
     let larder = Larder::start(&upstream, "");
     measure_in_turn(
         &table,
-        &larder,
-        "eighteen of 5 to 25 MB, in both forms",
+        larder,
+        "eighteen of 5 to 25 MB in turn, in both forms",
         &documents,
     );
     let larder = Larder::start(&upstream, "");
@@ -439,5 +450,5 @@ fn main() {
             )
         })
         .collect();
-    measure_in_turn(&table, &larder, "a hundred different pages", &pages);
+    measure_in_turn(&table, larder, "a hundred different pages in turn", &pages);
 }

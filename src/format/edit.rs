@@ -11,7 +11,12 @@ pub struct Edits<'a> {
     edits: Vec<Edit>,
     /// The texts that take a range's place, one behind the other.
     texts: Vec<u8>,
+    /// Where the texts of late stand, the newest first.
+    recent: [Range<usize>; RECENT],
 }
+
+/// The members of an entry of a registry's document whose texts are looked for again in the next.
+const RECENT: usize = 8;
 
 #[derive(Clone, Debug)]
 struct Edit {
@@ -27,6 +32,7 @@ impl<'a> Edits<'a> {
             original,
             edits: Vec::new(),
             texts: Vec::new(),
+            recent: Default::default(),
         }
     }
 
@@ -47,14 +53,19 @@ impl<'a> Edits<'a> {
             range.start..range.end - same,
             with.get(..with.len() - same).unwrap_or_default(),
         );
-        let last = self.edits.last().map(|edit| edit.text.clone());
-        let text = last
-            .filter(|last| self.texts.get(last.clone()) == Some(with))
-            .unwrap_or_else(|| {
+        let is_it = |recent: &&Range<usize>| self.texts.get((*recent).clone()) == Some(with);
+        let text = match self.recent.iter().find(is_it) {
+            Some(recent) => recent.clone(),
+            None => {
                 let start = self.texts.len();
                 self.texts.extend_from_slice(with);
+                self.recent.rotate_right(1);
+                if let Some(newest) = self.recent.first_mut() {
+                    *newest = start..self.texts.len();
+                }
                 start..self.texts.len()
-            });
+            }
+        };
         self.edits.push(Edit { range, text });
     }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher as _;
 
 use serde_json::{Map, Value, json};
 
@@ -102,8 +103,11 @@ fn shows(input: &RenderInput<'_>, package: &PackageId, file: &PageFile, ending: 
 fn edit_json(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
     let mut edits = Edits::new(input.upstream.bytes);
     let mut list = ListEdit::default();
-    // Each version that has a file, and whether one of its files is left.
-    let mut is_left: HashMap<Box<str>, bool> = HashMap::new();
+    // PEP 700: the list of versions must agree with what is left, though it may name versions that
+    // never had a file.
+    let versions = Node::object_document(input.upstream.bytes)?.get("versions");
+    let versions = versions.filter(|_| input.shows.is_some());
+    let mut left = VersionsLeft::default();
     let mut hides = false;
     each_file(input, package, |file, is_shown| {
         for place in &file.addresses {
@@ -114,30 +118,43 @@ fn edit_json(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<
         }
         list.item(&mut edits, &file.range, is_shown);
         hides |= !is_shown;
-        if input.shows.is_some() {
-            let version = normalised(file.version(package));
-            match is_left.get_mut(&*version) {
-                Some(is_left) => *is_left |= is_shown,
-                None => _ = is_left.insert(version.into(), is_shown),
-            }
+        if versions.is_some() {
+            left.add(file.version(package), is_shown);
         }
         Ok(())
     })?;
     list.end(&mut edits);
-    // PEP 700: the list of versions must agree with what is left, though it may name versions that
-    // never had a file.
-    if hides && let Some(versions) = Node::object_document(input.upstream.bytes)?.get("versions") {
+    if let Some(versions) = versions.filter(|_| hides) {
         let mut list = ListEdit::default();
         versions.each_element(|version| {
-            let key = version.string();
-            let key = key.as_deref().map(normalised);
-            let is_kept = key.is_none_or(|key| is_left.get(&*key).copied().unwrap_or(true));
+            let text = version.string();
+            let is_kept = text.is_none_or(|text| left.has(&text));
             list.item(&mut edits, &version.range(), is_kept);
             Ok(())
         })?;
         list.end(&mut edits);
     }
     Ok(edits.apply())
+}
+
+/// Each version that has a file, by the hash of its text, and whether one of its files is left.
+#[derive(Default)]
+struct VersionsLeft {
+    hasher: foldhash::quality::RandomState,
+    is_left: HashMap<u64, bool>,
+}
+
+impl VersionsLeft {
+    fn add(&mut self, version: &str, is_shown: bool) {
+        let hash = self.hasher.hash_one(&*normalised(version));
+        *self.is_left.entry(hash).or_default() |= is_shown;
+    }
+
+    /// Whether one of its files is left, or it never had one.
+    fn has(&self, version: &str) -> bool {
+        let hash = self.hasher.hash_one(&*normalised(version));
+        self.is_left.get(&hash).copied().unwrap_or(true)
+    }
 }
 
 fn edit_html(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
