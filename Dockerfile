@@ -8,7 +8,7 @@ COPY fuzz fuzz
 COPY config.example.toml ./
 # Tests and benches are named in Cargo.toml; building the binary needs their files, not their contents.
 # One build gives both: the program without its symbols, and these in a file that debuggers find by its name.
-RUN mkdir -p tests/it benches/micro benches/versus && touch tests/it/main.rs benches/scale.rs benches/micro/main.rs benches/versus/main.rs \
+RUN mkdir -p tests/it benches/micro benches/versus && touch tests/it/main.rs benches/memory.rs benches/scale.rs benches/micro/main.rs benches/versus/main.rs \
     && cargo build --profile symbols --locked --bin larder \
     && mkdir out && cd out \
     && objcopy --only-keep-debug ../target/symbols/larder larder.debug \

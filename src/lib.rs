@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod airgap;
+mod allocator;
 pub mod aws;
 pub mod cli;
 pub mod clock;

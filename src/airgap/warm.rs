@@ -146,8 +146,8 @@ impl Warmer<'_> {
             .facts
             .iter()
             .flat_map(|facts| facts.facts.iter())
-            .filter(|facts| !facts.is_withdrawn && self.manner.platforms.run(&facts.runs_on))
-            .map(|facts| &*facts.version)
+            .filter(|facts| !facts.is_withdrawn && self.manner.platforms.run(facts.runs_on))
+            .map(|facts| facts.version)
             .chain(known.own.iter().map(String::as_str))
             .collect();
         let protocol = package.format().protocol();
@@ -206,7 +206,8 @@ impl Warmer<'_> {
             .iter()
             .map(|facts| {
                 let all = facts.facts.iter();
-                all.filter(|facts| is_it(&facts.version))
+                all.filter(|facts| is_it(facts.version))
+                    .filter_map(|facts| facts.facts())
                     .collect::<Vec<_>>()
             })
             .find(|found| !found.is_empty());
@@ -273,7 +274,7 @@ impl Warmer<'_> {
         package: &PackageId,
         version: &str,
         want: &Want,
-        of_it: &[&AssetFacts],
+        of_it: &[AssetFacts],
         warmed: &mut Warmed,
     ) -> Vec<(String, bool)> {
         let fits = |file: &str| {

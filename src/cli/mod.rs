@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
+use crate::allocator;
 use crate::config::Faults;
 use crate::format::plain;
 use crate::problem::{Kind, Problem};
@@ -164,6 +165,7 @@ enum Command {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::set_up();
     private::close_to_others();
     let _flush = log::Flush;
     let matches = help::command().get_matches();

@@ -177,8 +177,8 @@ pub struct Fetch {
     pub document_bytes_max: u64,
     /// Pieces of a download that wait for the disk.
     pub pieces_ahead_max: usize,
-    /// Documents rendered at once.
-    pub renders_max: usize,
+    /// Bytes of the documents that are read and rendered at the same time.
+    pub render_memory: u64,
     /// Publish dates of versions that one request asks a registry for, where no document has them.
     pub dates_max: usize,
     /// How long a registry may take to answer what is no document or file of a package: a search, an
@@ -523,7 +523,7 @@ impl Fetch {
                 .take::<SomeBytes>("document_bytes_max")
                 .map_or(256 * MIB, |bytes| bytes.0),
             pieces_ahead_max: at_least_one(&section, "pieces_ahead_max", 16),
-            renders_max: at_least_one(&section, "renders_max", 4),
+            render_memory: bytes(&section, "render_memory", 32 * MIB),
             dates_max: at_least_one(&section, "dates_max", 1000),
             question_timeout: span(&section, "question_timeout", Duration::from_secs(8)),
         };

@@ -15,6 +15,7 @@ use url::Url;
 
 use super::absence::Absences;
 use super::intake::Taking;
+use super::memory::DocumentMemory;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
 use super::{Fetcher, ResourceKey};
@@ -173,6 +174,7 @@ pub struct DocumentFetcher {
     pub(super) promises: PromiseReader,
     known: Cache<ResourceKey, Arc<KnownDocument>>,
     pub(super) absences: Absences,
+    pub(super) memory: Arc<DocumentMemory>,
     flights: Flights<ResourceKey, Result<Arc<Document>, Problem>>,
     /// Events that were told lately.
     pub(super) told: Cache<(&'static str, ResourceKey), ()>,
@@ -187,6 +189,7 @@ impl DocumentFetcher {
         metrics: &Arc<Metrics>,
         promises: &PromiseReader,
         absences: &Absences,
+        memory: &Arc<DocumentMemory>,
         rows_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -202,6 +205,7 @@ impl DocumentFetcher {
                 .eviction_listener(|_, known: Arc<KnownDocument>, _| known.still_current.end())
                 .build(),
             absences: absences.clone(),
+            memory: Arc::clone(memory),
             flights: Flights::new(tasks.clone()),
             told: Cache::builder()
                 .max_capacity(TOLD_MAX)

@@ -179,7 +179,7 @@ impl DocumentFetcher {
         let protocol = job.connection.format.protocol();
         let key = job.key.key.clone();
         let (media_type, url) = (told.media_type.to_owned(), told.url.clone());
-        let recognising = self.tasks.spawn_blocking(move || {
+        let recognising = self.memory.run(size, move || {
             protocol.recognise(&mut ArrivingDocument {
                 key: &key,
                 media_type: &media_type,
@@ -187,10 +187,7 @@ impl DocumentFetcher {
                 reader: &mut reader,
             })
         });
-        let recognised = recognising.await.map_err(|error| {
-            Taking::Refused(Problem::internal("reading a document failed", error))
-        })?;
-        match recognised {
+        match recognising.await.map_err(Taking::Refused)? {
             Ok(Recognised::List(count)) => Ok(Some(i64::try_from(count).unwrap_or(i64::MAX))),
             Ok(Recognised::Other) => Ok(None),
             Err(error) if is_of_disk(&error) => Err(Taking::Refused(Problem::internal(

@@ -6,6 +6,7 @@ mod body;
 mod document;
 mod freshness;
 mod intake;
+mod memory;
 mod outcome;
 mod pass;
 mod promise;
@@ -21,6 +22,7 @@ pub use document::{
     Document, DocumentContent, DocumentFetcher, Freshen, QUESTION_PATIENCE, Sought, StillCurrent,
     media_type,
 };
+pub use memory::{DocumentMemory, DocumentRoom};
 pub use outcome::Outcome;
 pub use pass::PassThrough;
 pub use promise::PromiseReader;
@@ -48,6 +50,7 @@ pub struct Fetcher {
     promises: PromiseReader,
     stocks: Stocks,
     absences: Absences,
+    memory: Arc<DocumentMemory>,
 }
 
 impl Fetcher {
@@ -63,11 +66,12 @@ impl Fetcher {
         let promises = PromiseReader::new(&config.fetch, metrics);
         let stocks = Stocks::new(store, rows_max);
         let absences = Absences::new(store, config.cache.absent_for, rows_max);
+        let memory = DocumentMemory::new(config.fetch.render_memory, tasks);
         Arc::new(Self {
             store: Arc::clone(store),
             tasks: tasks.clone(),
             documents: DocumentFetcher::new(
-                store, config, tasks, metrics, &promises, &absences, rows_max,
+                store, config, tasks, metrics, &promises, &absences, &memory, rows_max,
             ),
             assets: AssetFetcher::new(
                 store, config, tasks, &promises, &stocks, &absences, rows_max,
@@ -75,7 +79,14 @@ impl Fetcher {
             promises,
             stocks,
             absences,
+            memory,
         })
+    }
+
+    /// Where documents are read and rendered.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<DocumentMemory> {
+        &self.memory
     }
 
     #[must_use]

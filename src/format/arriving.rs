@@ -1,15 +1,15 @@
 //! Documents that a registry sent, before they take the place of what is stored: whether each is a
 //! document of the kind and the package that were asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufReader, Cursor, Read};
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use crate::json::NamesSeen;
 use crate::{FormatError, text};
 
 /// Documents up to this size are read at once; larger ones piece by piece.
@@ -128,28 +128,12 @@ impl Outline {
 
 /// A member, as far as its kind shows it.
 pub(crate) enum Shape {
-    Object(Names),
+    /// The names of its members.
+    Object(NamesSeen),
     /// How many elements it has.
     Array(u64),
     Text(String),
     Other,
-}
-
-/// The names of an object's members, as their hashes.
-#[derive(Default)]
-pub(crate) struct Names {
-    hasher: RandomState,
-    hashes: HashSet<u64>,
-}
-
-impl Names {
-    pub fn count(&self) -> u64 {
-        self.hashes.len() as u64
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.hashes.contains(&self.hasher.hash_one(name))
-    }
 }
 
 impl<'de> Deserialize<'de> for Outline {
@@ -190,12 +174,13 @@ impl<'de> Deserialize<'de> for Shape {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-                let mut names = Names::default();
+                let mut names = NamesSeen::default();
                 while let Some(name) = map.next_key::<String>()? {
                     map.next_value::<IgnoredAny>()?;
-                    if !names.hashes.insert(names.hasher.hash_one(name.as_str())) {
-                        return Err(A::Error::custom("a member twice"));
-                    }
+                    names.add(&name);
+                }
+                if names.are_perhaps_twice() {
+                    return Err(A::Error::custom("a member twice"));
                 }
                 Ok(Shape::Object(names))
             }

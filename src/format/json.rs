@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{FormatError, text};
@@ -97,34 +98,57 @@ impl<'a> Node<'a> {
     /// Where it is none, or has a member twice: of two some readers take the first and some the
     /// last, so that what was decided about the one would be read by the other.
     pub fn object(&self) -> Result<Object<'a>, FormatError> {
-        let Members(members) = serde_json::from_str::<Members<'a>>(self.text)?;
-        let mut at = 1;
-        let members: Vec<Member<'a>> = members
-            .into_iter()
-            .map(|(name, raw)| {
-                let value = self.child(raw);
-                // Between two members stand white space and one comma alone: the next quote
-                // opens the name.
-                let opening = self
-                    .text
-                    .get(at..)
-                    .and_then(|rest| rest.find('"'))
-                    .map_or(at, |quote| at + quote);
-                at = value.range().end - self.start;
-                Member {
-                    name,
-                    range: self.start + opening..value.range().end,
-                    value,
-                }
-            })
-            .collect();
+        let mut members = Vec::with_capacity(16);
+        self.read_members(|member| {
+            members.push(member);
+            Ok(())
+        })?;
         if let Some(twice) = first_twice(&members) {
-            return Err(FormatError::shape(format!(
-                "an object has the member {} twice",
-                quoted(twice)
-            )));
+            return Err(twice_error(twice));
         }
         Ok(Object { members })
+    }
+
+    /// Reads an object member by member, so that a long one is not held as a list of its members.
+    ///
+    /// # Errors
+    /// See [`Node::object`]; that a member is there twice shows after the last one. The errors of
+    /// `visit` too.
+    pub fn each_member(
+        &self,
+        mut visit: impl FnMut(Member<'a>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        let mut names = NamesSeen::default();
+        self.read_members(|member| {
+            names.add(&member.name);
+            visit(member)
+        })?;
+        if names.are_perhaps_twice() {
+            // Two names of one hash: the list of the members knows.
+            self.object()?;
+        }
+        Ok(())
+    }
+
+    fn read_members(
+        &self,
+        mut visit: impl FnMut(Member<'a>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        let mut at = 1;
+        let mut reading = serde_json::Deserializer::from_str(self.text);
+        let mut failed = None;
+        let read = MembersVisitor(|name: Cow<'a, str>, raw: &'a RawValue| {
+            let value = self.child(raw);
+            // Between two members stand white space and one comma alone: the next quote opens the
+            // name.
+            let rest = self.text.as_bytes().get(at..).unwrap_or_default();
+            let opening = memchr::memchr(b'"', rest).map_or(at, |quote| at + quote);
+            at = value.range().end - self.start;
+            let range = self.start + opening..value.range().end;
+            visit(Member { name, range, value }).map_err(|error| failed = Some(error))
+        })
+        .deserialize(&mut reading);
+        end(read, failed, reading)
     }
 
     /// The members of an object, in order.
@@ -140,8 +164,29 @@ impl<'a> Node<'a> {
     /// # Errors
     /// Where this is no array.
     pub fn elements(&self) -> Result<Vec<Node<'a>>, FormatError> {
-        let Elements(elements) = serde_json::from_str::<Elements<'a>>(self.text)?;
-        Ok(elements.into_iter().map(|raw| self.child(raw)).collect())
+        let mut elements = Vec::new();
+        self.each_element(|element| {
+            elements.push(element);
+            Ok(())
+        })?;
+        Ok(elements)
+    }
+
+    /// Reads an array element by element, so that a long one is not held as a list.
+    ///
+    /// # Errors
+    /// Where this is no array. The errors of `visit` too.
+    pub fn each_element(
+        &self,
+        mut visit: impl FnMut(Node<'a>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        let mut reading = serde_json::Deserializer::from_str(self.text);
+        let mut failed = None;
+        let read = ElementsVisitor(|raw: &'a RawValue| {
+            visit(self.child(raw)).map_err(|error| failed = Some(error))
+        })
+        .deserialize(&mut reading);
+        end(read, failed, reading)
     }
 
     /// The member of that name; `None` where there is none, or where this is a value of another
@@ -150,10 +195,16 @@ impl<'a> Node<'a> {
     /// # Errors
     /// Where this is an object that cannot be read.
     pub fn get(&self, name: &str) -> Result<Option<Node<'a>>, FormatError> {
-        if !self.is_object() {
-            return Ok(None);
+        let mut found = None;
+        if self.is_object() {
+            self.each_member(|member| {
+                if member.name == name {
+                    found = Some(member.value);
+                }
+                Ok(())
+            })?;
         }
-        Ok(self.object()?.get(name))
+        Ok(found)
     }
 
     /// The member of that name in any case, as .NET's readers find it.
@@ -161,10 +212,19 @@ impl<'a> Node<'a> {
     /// # Errors
     /// Where this is an object that cannot be read, or has two members of that name.
     pub fn get_in_any_case(&self, name: &str) -> Result<Option<Node<'a>>, FormatError> {
-        if !self.is_object() {
-            return Ok(None);
+        let mut found = None;
+        if self.is_object() {
+            self.each_member(|member| {
+                let is_it = member.name.eq_ignore_ascii_case(name);
+                if is_it && found.replace(member.value).is_some() {
+                    return Err(FormatError::shape(format!(
+                        "an object has the member \"{name}\" twice, in two cases"
+                    )));
+                }
+                Ok(())
+            })?;
         }
-        self.object()?.get_in_any_case(name)
+        Ok(found)
     }
 
     /// The string that this is; `None` where it is something else.
@@ -218,6 +278,10 @@ impl<'a> Object<'a> {
     }
 }
 
+fn twice_error(name: &str) -> FormatError {
+    FormatError::shape(format!("an object has the member {} twice", quoted(name)))
+}
+
 /// The name of the first member that another before it has too.
 fn first_twice<'m>(members: &'m [Member<'_>]) -> Option<&'m str> {
     const FEW: usize = 12;
@@ -246,51 +310,102 @@ fn offset(whole: &str, part: &str) -> usize {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// Ends a reading: the visitor's own error stands for the reader's.
+fn end(
+    read: serde_json::Result<()>,
+    failed: Option<FormatError>,
+    mut reading: serde_json::Deserializer<serde_json::de::StrRead<'_>>,
+) -> Result<(), FormatError> {
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    read?;
+    Ok(reading.end()?)
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+/// The reading was stopped by an error that stands elsewhere.
+const STOPPED: &str = "stopped";
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+struct MembersVisitor<F>(F);
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::with_capacity(map.size_hint().unwrap_or(16));
-                while let Some((Text(name), raw)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    members.push((name, raw));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(MembersVisitor)
+impl<'de, F> DeserializeSeed<'de> for MembersVisitor<F>
+where
+    F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), ()>,
+{
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct Elements<'a>(Vec<&'a RawValue>);
+impl<'de, F> Visitor<'de> for MembersVisitor<F>
+where
+    F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), ()>,
+{
+    type Value = ();
 
-impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ElementsVisitor;
-        impl<'de> Visitor<'de> for ElementsVisitor {
-            type Value = Elements<'de>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Elements<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(raw) = seq.next_element::<&'de RawValue>()? {
-                    elements.push(raw);
-                }
-                Ok(Elements(elements))
-            }
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some((Text(name), raw)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            (self.0)(name, raw).map_err(|()| A::Error::custom(STOPPED))?;
         }
-        deserializer.deserialize_seq(ElementsVisitor)
+        Ok(())
+    }
+}
+
+struct ElementsVisitor<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue) -> Result<(), ()>> DeserializeSeed<'de> for ElementsVisitor<F> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(&'de RawValue) -> Result<(), ()>> Visitor<'de> for ElementsVisitor<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(raw) = seq.next_element::<&'de RawValue>()? {
+            (self.0)(raw).map_err(|()| A::Error::custom(STOPPED))?;
+        }
+        Ok(())
+    }
+}
+
+/// The names of an object's members, as their hashes: eight bytes a name.
+#[derive(Default)]
+pub(crate) struct NamesSeen {
+    hasher: foldhash::quality::RandomState,
+    hashes: Vec<u64>,
+}
+
+impl NamesSeen {
+    pub fn add(&mut self, name: &str) {
+        self.hashes.push(self.hasher.hash_one(name));
+    }
+
+    pub fn count(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(name))
+    }
+
+    /// Whether two of the names are the same, or (which hardly happens) have the same hash.
+    pub fn are_perhaps_twice(&mut self) -> bool {
+        self.hashes.sort_unstable();
+        !self.hashes.is_sorted_by(|a, b| a < b)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use moka::notification::RemovalCause;
 use moka::sync::Cache;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -21,7 +21,7 @@ use super::{Reader, Repository, Snapshot};
 use crate::clock;
 use crate::config;
 use crate::connection::Connection;
-use crate::fetch::{Freshen, Outcome};
+use crate::fetch::{DocumentRoom, Freshen, Outcome};
 use crate::format::{
     DocumentId, FormatError, Prefetch, PrefetchHint, PrefetchInput, Subject, Target, Upstream,
 };
@@ -251,6 +251,12 @@ impl Reader {
     }
 }
 
+/// A document's place among those that are read ahead of clients, and its room.
+struct Reading<'a> {
+    place: SemaphorePermit<'a>,
+    room: DocumentRoom,
+}
+
 /// A step that is taken.
 struct Walker<'a> {
     reader: &'a Arc<Reader>,
@@ -317,7 +323,6 @@ impl Walker<'_> {
         if step.depth > 0 && document.outcome == Outcome::Miss {
             self.arrived(connection, &resource.key, document.row.size, started);
         }
-        let bytes = document.bytes(&reader.fetcher).await?;
         let view = reader
             .evidence
             .view(&step.snapshot, connection, id, &document, concern)
@@ -328,7 +333,11 @@ impl Walker<'_> {
             step.range.clone(),
         );
         let package = package.clone();
-        self.reading(connection, &what, move |prefetch| {
+        let place = self.place().await?;
+        let room = reader.fetcher.memory().room(document.row.size).await?;
+        let bytes = document.bytes(&reader.fetcher).await?;
+        let reading = Reading { place, room };
+        self.read_in(reading, connection, &what, move |prefetch| {
             let verdicts = Verdicts::new(&view, Some(&package), now);
             let shows = |subject: Subject<'_>| verdicts.shows(subject);
             prefetch.prefetch_hints(&PrefetchInput {
@@ -376,9 +385,12 @@ impl Walker<'_> {
                 blob
             }
         };
-        let bytes = blob.read_all(reader.fetcher.tasks()).await?;
         let (owner, of) = (Arc::clone(connection), step.target.clone());
-        self.reading(connection, &asset.to_string(), move |prefetch| {
+        let place = self.place().await?;
+        let room = reader.fetcher.memory().room(blob.size()).await?;
+        let bytes = blob.read_all(reader.fetcher.tasks()).await?;
+        let reading = Reading { place, room };
+        self.read_in(reading, connection, &asset.to_string(), move |prefetch| {
             prefetch.prefetch_hints(&PrefetchInput {
                 of: &of,
                 upstream: Upstream {
@@ -395,9 +407,16 @@ impl Walker<'_> {
         .await
     }
 
-    /// Reads where reading may take its time, but not all the places that clients' documents need.
-    async fn reading(
+    /// Not all the room that clients' documents need is taken.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let place = self.reader.ahead.reading.acquire().await;
+        place.map_err(|error| Problem::internal("reading stopped", error))
+    }
+
+    /// Reads where reading may take its time.
+    async fn read_in(
         &self,
+        reading: Reading<'_>,
         connection: &Connection,
         what: &str,
         read: impl FnOnce(&dyn Prefetch) -> Result<Vec<PrefetchHint>, FormatError> + Send + 'static,
@@ -405,16 +424,10 @@ impl Walker<'_> {
         let Some(prefetch) = connection.format.protocol().prefetch() else {
             return Ok(Vec::new());
         };
-        let reader = self.reader;
-        let place = reader.ahead.reading.acquire().await;
-        let _place = place.map_err(|error| Problem::internal("reading stopped", error))?;
-        let read = reader
-            .fetcher
-            .tasks()
-            .spawn_blocking(move || read(prefetch))
-            .await;
-        read.map_err(|error| Problem::internal("reading a document failed", error))?
-            .map_err(|error| unreadable(connection, what, error))
+        let Reading { place, room } = reading;
+        let read = room.run(move || read(prefetch)).await?;
+        drop(place);
+        read.map_err(|error| unreadable(connection, what, error))
     }
 
     /// Notes what was fetched, and leaves a slow upstream alone.

@@ -1,16 +1,11 @@
 //! Reads registries' documents, and the facts (versions, dates, digests) in them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
-use futures_util::stream;
-use http::Method;
-use http::header::LAST_MODIFIED;
 use jiff::Timestamp;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use moka::sync::Cache;
 
@@ -18,21 +13,18 @@ use super::Snapshot;
 use super::decision::View;
 use super::lookup::{Candidate, Lookup};
 use super::outside::VersionsOutside;
-use super::render::{RenderPool, upstream};
+use super::render::upstream;
 use crate::connection::{Connection, Error, UpstreamRequest};
-use crate::fetch::{Document, Fetcher, Freshen, ResourceKey, Sought, WantedAsset};
+use crate::fetch::{Document, DocumentRoom, Fetcher, Freshen, Sought, WantedAsset};
 use crate::format::{
     DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
 };
 use crate::package::{
-    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, UpstreamUrl,
+    AssetFacts, AssetId, BlobId, Expectation, Facts, Location, PackageId, PackedFacts, UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::Concern;
 use crate::store::catalog::AssetKey;
-
-/// How many versions' dates are asked for at once, where no document has them.
-const DATES_AT_ONCE: usize = 16;
 
 /// Names facts by the document that they were read from, so that they are read again when the
 /// document changes. Facts from further documents change together with the one that links to them.
@@ -55,29 +47,30 @@ pub struct PackageFacts {
 /// Reads and remembers what registries say about packages.
 pub(super) struct EvidenceReader {
     pub fetcher: Arc<Fetcher>,
-    pool: Arc<RenderPool>,
     facts: Cache<FactsKey, Arc<PackageFacts>>,
+    /// How many bytes of facts are kept at the most.
+    memory: u64,
     /// Dates that one request asks for at the most, where no document has them.
-    dates_max: usize,
+    pub(super) dates_max: usize,
 }
 
 impl EvidenceReader {
     /// `memory` is how many bytes of facts are kept at the most.
-    pub fn new(
-        fetcher: &Arc<Fetcher>,
-        pool: &Arc<RenderPool>,
-        memory: u64,
-        dates_max: usize,
-    ) -> Arc<Self> {
+    pub fn new(fetcher: &Arc<Fetcher>, memory: u64, dates_max: usize) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            pool: Arc::clone(pool),
             facts: Cache::builder()
                 .max_capacity(memory)
                 .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
                 .build(),
+            memory,
             dates_max,
         })
+    }
+
+    /// Lets the cache drop at once what it does not keep.
+    pub fn settle(&self) {
+        self.facts.run_pending_tasks();
     }
 
     /// The address of a resource at its connection.
@@ -167,7 +160,7 @@ impl EvidenceReader {
     ) -> Result<Arc<PackageFacts>, Problem> {
         let Evidence::Documents(evidence) = connection.format.protocol().evidence() else {
             return Ok(Arc::new(PackageFacts {
-                facts: Facts::new(connection.format, Vec::new()),
+                facts: Facts::new(connection.format, PackedFacts::new()),
                 documents: Vec::new(),
             }));
         };
@@ -190,8 +183,21 @@ impl EvidenceReader {
         {
             return Ok(cached);
         }
+        let room = self.fetcher.memory().room(first.row.size).await?;
+        // Somebody else may have read it while this waited.
+        if let Some(cached) = self.facts.get(&key)
+            && cached.documents.len() == 1
+        {
+            return Ok(cached);
+        }
+        let sought = FactsSought {
+            connection,
+            evidence,
+            package,
+            directory: directory.as_deref(),
+        };
         let part = self
-            .read_facts(connection, evidence, package, &first, directory.as_deref())
+            .read_facts(sought, room, &first, PackedFacts::new())
             .await?;
         let more = part
             .more
@@ -200,23 +206,21 @@ impl EvidenceReader {
         let mut documents = vec![first.row.blob];
         let mut assets = part.assets;
         for document in try_join_all(more).await? {
-            let part = self
-                .read_facts(
-                    connection,
-                    evidence,
-                    package,
-                    &document,
-                    directory.as_deref(),
-                )
-                .await?;
-            assets.extend(part.assets);
+            let room = self.fetcher.memory().room(document.row.size).await?;
+            assets = self
+                .read_facts(sought, room, &document, assets)
+                .await?
+                .assets;
             documents.push(document.row.blob);
         }
         let facts = Arc::new(PackageFacts {
             facts: Facts::new(connection.format, assets),
             documents,
         });
-        self.facts.insert(key, Arc::clone(&facts));
+        // What is larger than the whole cache would stay in it until the cache next looks.
+        if u64::from(facts.facts.weight()) <= self.memory {
+            self.facts.insert(key, Arc::clone(&facts));
+        }
         Ok(facts)
     }
 
@@ -251,14 +255,20 @@ impl EvidenceReader {
         self.freshen(connection, resource, freshen, &what).await
     }
 
+    /// Reads one document's facts behind those that are there already.
     async fn read_facts(
         &self,
-        connection: &Arc<Connection>,
-        evidence: &'static dyn DocumentEvidence,
-        package: &PackageId,
+        sought: FactsSought<'_>,
+        room: DocumentRoom,
         document: &Arc<Document>,
-        directory: Option<&Document>,
+        assets: PackedFacts,
     ) -> Result<FactsPart, Problem> {
+        let FactsSought {
+            connection,
+            evidence,
+            package,
+            directory,
+        } = sought;
         let bytes = document.bytes(&self.fetcher).await?;
         let directory = match directory {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
@@ -269,8 +279,7 @@ impl EvidenceReader {
             Arc::clone(connection),
             Arc::clone(document),
         );
-        let part = self
-            .pool
+        let part = room
             .run(move || {
                 evidence.facts(
                     &of,
@@ -281,6 +290,7 @@ impl EvidenceReader {
                         base: &owner.url,
                         directory: directory.as_deref(),
                     },
+                    assets,
                 )
             })
             .await?;
@@ -377,8 +387,8 @@ impl EvidenceReader {
         let cached = self
             .facts(connection, &asset.package, dates, Freshen::AsCached)
             .await?;
-        if let Some(facts) = cached.facts.file(&asset.file) {
-            return Ok(facts.clone());
+        if let Some(facts) = cached.facts.file(&asset.file).and_then(|it| it.facts()) {
+            return Ok(facts);
         }
         let assets = self.fetcher.assets();
         if let Some(problem) = assets.known_absent(connection, asset) {
@@ -389,8 +399,8 @@ impl EvidenceReader {
         let now = self
             .facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
-        if let Some(facts) = now.facts.file(&asset.file) {
-            return Ok(facts.clone());
+        if let Some(facts) = now.facts.file(&asset.file).and_then(|it| it.facts()) {
+            return Ok(facts);
         }
         if let Some(denied) = self.denied_upstream(connection, asset).await {
             return Err(denied);
@@ -453,127 +463,14 @@ impl EvidenceReader {
         let document = self
             .evidence(connection, &asset.package, &resource, Freshen::AsCached)
             .await?;
+        let room = self.fetcher.memory().room(document.row.size).await?;
         let bytes = document.bytes(&self.fetcher).await?;
         let (owner, asset) = (Arc::clone(connection), asset.clone());
-        self.pool
-            .run(move || {
-                let upstream = upstream(&owner, &document, &bytes, None);
-                predicted.find(&asset, &upstream)
-            })
-            .await
-    }
-
-    /// Publish dates of versions whose documents have none: the `Last-Modified` of a file that
-    /// the format names. A version without one is left out.
-    pub async fn dates(
-        &self,
-        connection: &Arc<Connection>,
-        package: &PackageId,
-        versions: &[String],
-    ) -> Result<HashMap<String, Timestamp>, Problem> {
-        let catalog = self.fetcher.store().catalog();
-        let mut known = catalog
-            .publish_dates()
-            .of_package(&connection.name, package)
-            .await?;
-        let Evidence::Path(evidence) = connection.format.protocol().evidence() else {
-            return Ok(known);
-        };
-        let undated = |version: &str| ResourceKey {
-            connection: connection.name.as_str().into(),
-            key: format!("date:{package}@{version}").into(),
-        };
-        let absences = self.fetcher.absences();
-        let mut missing: Vec<&String> = versions
-            .iter()
-            .filter(|version| !known.contains_key(*version))
-            .filter(|version| absences.fresh(&undated(version)).is_none())
-            .collect();
-        if missing.len() > self.dates_max {
-            // The newest are the ones that somebody is likely to want. Without a date the others are
-            // held back; the next request goes on with them.
-            let protocol = package.format().protocol();
-            missing.sort_by(|a, b| protocol.compare(b, a));
-            missing.truncate(self.dates_max);
-        }
-        let missing: Vec<_> = missing
-            .into_iter()
-            .map(|version| (version.clone(), evidence.dated_by(package, version)))
-            .collect();
-        let is_away = AtomicBool::new(false);
-        let is_away = &is_away;
-        let learned: Vec<Option<(String, Timestamp)>> = stream::iter(missing)
-            .map(|(version, location)| async move {
-                if is_away.load(Ordering::Relaxed) {
-                    return None;
-                }
-                let url = self.locate(connection, &location).await.ok()?;
-                let ask = UpstreamRequest {
-                    method: Method::HEAD,
-                    ..UpstreamRequest::get(url, "*/*", std::time::Duration::from_secs(20))
-                };
-                match connection.ask(&ask).await {
-                    Ok(opened) => {
-                        let date =
-                            httpdate::parse_http_date(&opened.header(LAST_MODIFIED)?).ok()?;
-                        Some((version, Timestamp::try_from(date).ok()?))
-                    }
-                    Err(error) => {
-                        if error.is_outage() {
-                            // The others need not wait for it in vain as well.
-                            is_away.store(true, Ordering::Relaxed);
-                        } else {
-                            let problem = error.problem(&connection.name, &version);
-                            absences.note(&undated(&version), &problem);
-                        }
-                        debug!(%package, version, %error, "Reading a version's publish date failed");
-                        None
-                    }
-                }
-            })
-            .buffer_unordered(DATES_AT_ONCE)
-            .collect()
-            .await;
-        // The date of a file that may still change is not kept; it is asked for each time.
-        let learned: Vec<_> = learned.into_iter().flatten().collect();
-        let lasting: Vec<_> = learned
-            .iter()
-            .filter(|(version, _)| !evidence.is_mutable(version))
-            .cloned()
-            .collect();
-        if let Err(error) = catalog
-            .publish_dates()
-            .keep(&connection.name, package, &lasting)
-            .await
-        {
-            warn!(%error, "Writing publish dates failed; they are asked for again when needed");
-        }
-        known.extend(learned);
-        Ok(known)
-    }
-
-    /// The versions that the connection's documents of the package list, where its format has such.
-    pub async fn listed_versions(
-        &self,
-        connection: &Arc<Connection>,
-        package: &PackageId,
-    ) -> Result<Vec<String>, Problem> {
-        let (protocol, what) = (package.format().protocol(), package.full_name());
-        let mut versions = Vec::new();
-        let Evidence::Path(evidence) = protocol.evidence() else {
-            return Ok(versions);
-        };
-        for id in evidence.listings(package) {
-            let resource = protocol.resource(&id, false);
-            let document = self
-                .freshen(connection, &resource, Freshen::AsCached, &what)
-                .await?;
-            let bytes = document.bytes(&self.fetcher).await?;
-            let upstream = upstream(connection, &document, &bytes, None);
-            let named = evidence.versions(&id, &upstream);
-            versions.extend(named.map_err(|error| unreadable(connection, &what, error))?);
-        }
-        Ok(versions)
+        room.run(move || {
+            let upstream = upstream(&owner, &document, &bytes, None);
+            predicted.find(&asset, &upstream)
+        })
+        .await
     }
 
     /// All that decides which versions the connection's document shows.
@@ -600,9 +497,9 @@ impl EvidenceReader {
             return Ok(view);
         };
         if let Evidence::Path(evidence) = connection.format.protocol().evidence() {
-            let bytes = document.bytes(&self.fetcher).await?;
-            let versions = evidence
-                .versions(id, &upstream(connection, document, &bytes, None))
+            let versions = self
+                .versions_in(connection, evidence, id.clone(), document)
+                .await?
                 .map_err(|error| unreadable(connection, &package.full_name(), error))?;
             view.dates = self.dates(connection, package, &versions).await?;
         } else {
@@ -663,6 +560,16 @@ impl EvidenceReader {
             published: asset.published,
         }))
     }
+}
+
+/// Whose facts are read.
+#[derive(Clone, Copy)]
+struct FactsSought<'a> {
+    connection: &'a Arc<Connection>,
+    evidence: &'static dyn DocumentEvidence,
+    package: &'a PackageId,
+    /// Where the connection keeps its resources, if its format says so.
+    directory: Option<&'a Document>,
 }
 
 /// One version as a connection describes it.

@@ -6,6 +6,7 @@ mod admitted;
 mod ahead;
 mod asset;
 mod change;
+mod dates;
 mod decision;
 mod document;
 mod encoding;
@@ -61,6 +62,7 @@ pub use receive::{BodyReceiver, BodyStream, piped};
 pub use registry::{Registry, group_of};
 pub use source::{Publish, Repository, Snapshot, Source};
 
+use crate::allocator;
 use crate::config;
 use crate::connection::Connection;
 use crate::fetch::Fetcher;
@@ -73,8 +75,27 @@ use ahead::Prefetcher;
 use evidence::EvidenceReader;
 use lookup::Lookup;
 use own::OwnPackages;
-use render::{RenderPool, Renderer};
+use render::Renderer;
 use source_chain::{SourceChain, Walk};
+
+/// How long after work on a large document its memory is given back. What was made of it is sent by
+/// then, and several documents that come in turn are given back together.
+const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// Gives memory back after each large document, until Larder stops.
+async fn give_back(evidence: Arc<EvidenceReader>, renderer: Arc<Renderer>) {
+    let fetcher = &evidence.fetcher;
+    loop {
+        fetcher.memory().large_work_done().await;
+        tokio::time::sleep(GIVEN_BACK_AFTER).await;
+        evidence.settle();
+        renderer.settle();
+        let trimming = fetcher.tasks().spawn_blocking(allocator::give_back);
+        if trimming.await.is_err() {
+            return;
+        }
+    }
+}
 
 /// Reads what repositories have.
 pub struct Reader {
@@ -99,13 +120,12 @@ impl Reader {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let (ahead, waiting) = Prefetcher::new(&config.ahead, metrics);
-        let pool = RenderPool::new(config.fetch.renders_max, fetcher.tasks());
         let memory = config.cache.facts_memory;
         let own = Arc::new(OwnPackages::new(fetcher.store().packages(), memory));
         let reader = Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            evidence: EvidenceReader::new(fetcher, &pool, memory, config.fetch.dates_max),
-            renderer: Renderer::new(fetcher, &pool, rendered, &own),
+            evidence: EvidenceReader::new(fetcher, memory, config.fetch.dates_max),
+            renderer: Renderer::new(fetcher, rendered, &own),
             ahead,
             own,
             promising: Cache::builder()
@@ -114,6 +134,11 @@ impl Reader {
                 .build(),
         });
         waiting.start(&reader);
+        let tasks = fetcher.tasks();
+        tasks.spawn_until_stop(give_back(
+            Arc::clone(&reader.evidence),
+            Arc::clone(&reader.renderer),
+        ));
         reader
     }
 

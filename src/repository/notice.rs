@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::hash::BuildHasher as _;
 
 use jiff::Timestamp;
 
@@ -17,7 +18,9 @@ const NAME_BYTES_MAX: usize = 64;
 /// The versions that rules hide in a document.
 #[derive(Default)]
 pub(super) struct HeldVersions {
-    versions: HashSet<String>,
+    /// By their hashes: there may be a million, and they are only counted.
+    versions: HashSet<u64>,
+    hasher: foldhash::quality::RandomState,
     newest: Option<Held>,
 }
 
@@ -33,7 +36,7 @@ impl HeldVersions {
         let Ruling::Denied { opens, .. } = decision.ruling else {
             return;
         };
-        if !self.versions.insert(version.to_owned()) {
+        if !self.versions.insert(self.hasher.hash_one(version)) {
             return;
         }
         let protocol = package.format().protocol();

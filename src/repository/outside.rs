@@ -38,7 +38,7 @@ impl VersionsOutside {
     /// The versions that documents name.
     pub fn versions(&self) -> Vec<VersionId> {
         match self {
-            Self::Facts(facts) => facts.facts.versions().cloned().collect(),
+            Self::Facts(facts) => facts.facts.versions().collect(),
             Self::Listed { versions, .. } => versions.iter().cloned().collect(),
         }
     }

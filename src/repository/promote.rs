@@ -154,13 +154,11 @@ impl Manager {
             .evidence
             .freshen(connection, &resource, Freshen::AsCached, &what)
             .await?;
-        let bytes = document.bytes(&self.reader.fetcher).await?;
+        let fetcher = &self.reader.fetcher;
+        let room = fetcher.memory().room(document.row.size).await?;
+        let bytes = document.bytes(fetcher).await?;
         let version = version.to_owned();
-        let words = self
-            .tasks()
-            .spawn_blocking(move || publish.words(&bytes, &version))
-            .await
-            .map_err(|error| Problem::internal("reading a document failed", error))?;
+        let words = room.run(move || publish.words(&bytes, &version)).await?;
         words.map_err(|error| {
             Problem::invalid(format!("the registry's document of {what}: {error}"))
         })

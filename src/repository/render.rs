@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 use tracing::warn;
 use url::Url;
 
@@ -16,48 +15,16 @@ use super::evidence::unreadable;
 use super::own::OwnPackages;
 use crate::clock;
 use crate::connection::Connection;
-use crate::fetch::{Document, Fetcher};
+use crate::fetch::{Document, DocumentMemory, Fetcher};
 use crate::format::{Address, DocumentId, FormatError, OWN, Own, RenderInput, Subject, Upstream};
 use crate::package::{PackageId, Summary};
 use crate::problem::Problem;
 use crate::store::rendered::{KeptAlias, RenderKey, Rendered, RenderedCache};
-use crate::task::{Flights, Tasks};
-
-/// Where documents are parsed and rendered, a bounded number at once.
-pub(super) struct RenderPool {
-    places: Arc<Semaphore>,
-    tasks: Tasks,
-}
-
-impl RenderPool {
-    pub fn new(places: usize, tasks: &Tasks) -> Arc<Self> {
-        Arc::new(Self {
-            places: Arc::new(Semaphore::new(places)),
-            tasks: tasks.clone(),
-        })
-    }
-
-    /// Runs `work` where it may take its time.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|error| Problem::internal("rendering stopped", error))?;
-        self.tasks
-            .spawn_blocking(move || {
-                let _place = place;
-                work()
-            })
-            .await
-            .map_err(|error| Problem::internal("rendering a document failed", error))
-    }
-}
+use crate::task::Flights;
 
 /// Makes documents of documents, and keeps them.
 pub(super) struct Renderer {
     fetcher: Arc<Fetcher>,
-    pool: Arc<RenderPool>,
     rendered: RenderedCache,
     renders: Flights<RenderKey, Result<Arc<Rendered>, Problem>>,
     own: Arc<OwnPackages>,
@@ -66,13 +33,11 @@ pub(super) struct Renderer {
 impl Renderer {
     pub fn new(
         fetcher: &Arc<Fetcher>,
-        pool: &Arc<RenderPool>,
         rendered: RenderedCache,
         own: &Arc<OwnPackages>,
     ) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            pool: Arc::clone(pool),
             rendered,
             renders: Flights::new(fetcher.tasks().clone()),
             own: Arc::clone(own),
@@ -100,6 +65,15 @@ impl Renderer {
         if let Err(error) = catalog.aliases().keep(aliases).await {
             warn!(%error, "Writing down the addresses of a document failed; they are remembered in memory, and lead nowhere after a restart");
         }
+    }
+
+    /// Lets the cache drop at once what it does not keep.
+    pub fn settle(&self) {
+        self.rendered.settle();
+    }
+
+    fn memory(&self) -> &DocumentMemory {
+        self.fetcher.memory()
     }
 
     /// A connection's document as the repository gives it. `at_leisure`: uncoded where it is not
@@ -204,9 +178,10 @@ impl Renderer {
         let (id, mut address) = (id.clone(), address.clone());
         // There is no upstream whose addresses could be kept.
         address.kept = false;
+        let size = listing.as_ref().map_or(0, |listing| listing.weight());
         let rendered = self
-            .pool
-            .run(move || {
+            .memory()
+            .run(size.into(), move || {
                 let own = match (&listing, &found) {
                     (Some(listing), _) => Own::Package(listing),
                     (None, Some((found, total))) => Own::Found(found, *total),
@@ -289,9 +264,10 @@ impl Renderer {
             Some(plain) => plain,
             None => {
                 let of = id.clone();
+                let size = parts.iter().map(|part| part.body.len() as u64).sum();
                 let merged = self
-                    .pool
-                    .run(move || {
+                    .memory()
+                    .run(size, move || {
                         let bodies: Vec<&[u8]> = parts.iter().map(|part| &part.body[..]).collect();
                         let body = of.view.format().protocol().merge(&of, &bodies)?;
                         let content_type = parts.first().map_or("", |part| &part.content_type);
@@ -317,13 +293,13 @@ impl Renderer {
         job: Rendering,
         key: RenderKey,
     ) -> Result<Arc<Rendered>, Problem> {
+        let room = self.memory().room(job.document.row.size).await?;
         let bytes = job.document.bytes(&self.fetcher).await?;
         let directory = match &job.view.directory {
             Some(directory) => Some(directory.bytes(&self.fetcher).await?),
             None => None,
         };
-        let (rendering, changes) = self
-            .pool
+        let (rendering, changes) = room
             .run(move || {
                 let verdicts = Verdicts::new(&job.view, job.id.package.as_ref(), job.now);
                 let shows = |subject: Subject<'_>| verdicts.shows(subject);
@@ -393,8 +369,8 @@ impl Renderer {
     ) -> Result<Arc<Rendered>, Problem> {
         let of = Arc::clone(plain);
         let encoded = self
-            .pool
-            .run(move || {
+            .memory()
+            .run(plain.body.len() as u64, move || {
                 encoding.encode(&of.body).map(|body| {
                     let mut rendered =
                         Rendered::new(body.into(), &of.content_type, Some(encoding.as_str()), None);

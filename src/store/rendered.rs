@@ -86,6 +86,8 @@ impl Rendered {
 /// Both tiers.
 pub struct RenderedCache {
     memory: Cache<RenderKey, Arc<Rendered>>,
+    /// A rendering that is larger than the whole tier is not put in it.
+    memory_bytes: u64,
     disk: Option<HybridCache<Vec<u8>, Rendered>>,
 }
 
@@ -105,6 +107,14 @@ pub fn remove(directory: &Path) -> std::io::Result<()> {
 const FOLDER: &str = "rendered";
 
 const MIB: usize = 1024 * 1024;
+
+/// Smaller renderings wait in the disk tier's own memory until there is time to write them.
+const BUFFERED_BYTES_MAX: usize = 64 * 1024;
+/// Larger renderings are not put in the disk tier: its buffers would have to be larger than that, and
+/// stay in memory.
+const ON_DISK_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What is written to the disk tier goes through buffers of this size, all of them together.
+const WRITTEN_AT_ONCE_BYTES: usize = 4 * MIB;
 
 /// The disk tier is written in blocks. With fewer than a handful it waits for a free one for ever, also
 /// when Larder ends.
@@ -151,7 +161,11 @@ impl RenderedCache {
                 opened.ok()
             }
         };
-        Self { memory, disk }
+        Self {
+            memory,
+            memory_bytes: config.rendered_memory,
+            disk,
+        }
     }
 
     /// The rendering, where it is here and holds. One that came from the disk is shown to `recalled`
@@ -176,15 +190,34 @@ impl RenderedCache {
             return None;
         }
         recalled(&rendered).await;
-        self.memory.insert(*key, Arc::clone(&rendered));
+        self.remember(*key, &rendered);
         Some(rendered)
     }
 
     pub fn keep(&self, key: RenderKey, rendered: Arc<Rendered>) {
-        if let Some(disk) = &self.disk {
-            disk.insert(key.to_vec(), rendered.as_ref().clone());
+        if let Some(disk) = &self.disk
+            && rendered.body.len() <= ON_DISK_BYTES_MAX
+        {
+            let (key, copy) = (key.to_vec(), rendered.as_ref().clone());
+            if rendered.body.len() < BUFFERED_BYTES_MAX {
+                disk.insert(key, copy);
+            } else {
+                // The tier's own memory would hold a large one however little it may hold.
+                disk.storage_writer(key).force().insert(copy);
+            }
         }
-        self.memory.insert(key, rendered);
+        self.remember(key, &rendered);
+    }
+
+    fn remember(&self, key: RenderKey, rendered: &Arc<Rendered>) {
+        if u64::from(rendered.weight()) <= self.memory_bytes {
+            self.memory.insert(key, Arc::clone(rendered));
+        }
+    }
+
+    /// Lets the memory's tier drop at once what it does not keep.
+    pub fn settle(&self) {
+        self.memory.run_pending_tasks();
     }
 
     /// Writes what is still in flight to disk.
@@ -214,7 +247,11 @@ async fn open_disk(
         .with_weighter(|_: &Vec<u8>, rendered: &Rendered| rendered.weight() as usize)
         .storage()
         .with_io_engine_config(PsyncIoEngineConfig::new())
-        .with_engine_config(BlockEngineConfig::new(device).with_block_size(block_bytes))
+        .with_engine_config(
+            BlockEngineConfig::new(device)
+                .with_block_size(block_bytes)
+                .with_buffer_pool_size(WRITTEN_AT_ONCE_BYTES),
+        )
         .build()
         .await
         .map_err(|error| error.to_string())
@@ -225,6 +262,33 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn renderings_too_large_for_the_disk_tier_are_in_memory_alone() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let open = async || open_disk(folder.path(), 64 * MIB, 8 * MIB).await.unwrap();
+        let cache = RenderedCache {
+            memory: Cache::new(8),
+            memory_bytes: u64::MAX,
+            disk: Some(open().await),
+        };
+        let sizes = [100, BUFFERED_BYTES_MAX, ON_DISK_BYTES_MAX + 1];
+        for (number, size) in (0u8..).zip(sizes) {
+            let body = vec![number; size].into();
+            let rendered = Rendered::new(body, "text/plain", None, None);
+            cache.keep([number; 32], Arc::new(rendered));
+            let kept = cache.get(&[number; 32], Timestamp::UNIX_EPOCH).await;
+            assert_eq!(kept.unwrap().body.len(), size);
+        }
+        cache.close().await;
+        drop(cache);
+        let disk = open().await;
+        for (number, is_on_disk) in [(0u8, true), (1, true), (2, false)] {
+            let found = disk.get(&vec![number; 32]).await.unwrap();
+            assert_eq!(found.is_some(), is_on_disk, "{number}");
+        }
+        disk.close().await.unwrap();
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_disk_tier_of_any_size_comes_to_an_end() {

@@ -1,4 +1,4 @@
-use crate::package::{AssetFacts, AssetId, Location, PackageId};
+use crate::package::{AssetFacts, AssetId, Location, PackageId, PackedFacts};
 use crate::{DocumentId, FormatError, Resource, Upstream};
 
 /// Where registries of a format say what a package has.
@@ -38,10 +38,16 @@ pub trait DocumentEvidence: Sync {
     /// `dates`, those that have publish dates.
     fn documents_of(&self, package: &PackageId, dates: bool) -> Vec<Resource>;
 
+    /// Reads the document's facts, behind those of documents that were read before it.
+    ///
     /// # Errors
     /// Where the document is not what the format says.
-    fn facts(&self, package: &PackageId, upstream: &Upstream<'_>)
-    -> Result<FactsPart, FormatError>;
+    fn facts(
+        &self,
+        package: &PackageId,
+        upstream: &Upstream<'_>,
+        assets: PackedFacts,
+    ) -> Result<FactsPart, FormatError>;
 
     /// Where a registry of the usual form keeps an asset that no document names.
     fn usual_place(&self, asset: &AssetId) -> Option<Location>;
@@ -50,10 +56,10 @@ pub trait DocumentEvidence: Sync {
     fn predicted(&self) -> Option<&dyn PredictedFacts>;
 }
 
-/// Facts of one document, and the documents that hold the rest.
+/// Facts as far as documents were read, and the documents that hold the rest.
 #[derive(Debug, Default)]
 pub struct FactsPart {
-    pub assets: Vec<AssetFacts>,
+    pub assets: PackedFacts,
     pub more: Vec<Resource>,
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use url::Url;
 
-use crate::package::{Location, PackageId, UpstreamPath, VersionId, is_risky_segment};
+use crate::package::{Location, PackageId, PackedFacts, UpstreamPath, VersionId, is_risky_segment};
 use crate::{
     Address, ClientRequest, DocumentId, Evidence, Protocol, RenderInput, Rendering, Shows, Subject,
     Target, Upstream, path,
@@ -92,8 +92,8 @@ fn named(protocol: &dyn Protocol, document: &DocumentId, upstream: &Upstream<'_>
         named.versions.extend(listed);
     }
     let facts = protocol.evidence().documents();
-    if let Some(Ok(facts)) = facts.map(|it| it.facts(package, upstream)) {
-        for asset in facts.assets {
+    if let Some(Ok(facts)) = facts.map(|it| it.facts(package, upstream, PackedFacts::new())) {
+        for asset in facts.assets.iter().filter_map(|asset| asset.facts()) {
             let version = protocol.known_version(&asset.version);
             named.versions.insert(version.clone());
             if let Location::Url(url) = asset.location {

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use quick_xml::escape::escape;
 
-use super::metadata::Metadata;
+use super::metadata::{LISTED_PLUGIN, Metadata};
 use super::{MavenView, compose};
-use crate::xml::Element;
 use crate::{DocumentId, FormatError, View};
 
 pub fn merges(document: &DocumentId) -> bool {
@@ -18,20 +17,22 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
         .iter()
         .map(|part| Metadata::read(part))
         .collect::<Result<_, _>>()?;
-    let elements: Vec<(&str, &Element)> = read
-        .iter()
-        .flat_map(|one| one.elements.iter().map(|element| (&*one.text, element)))
-        .collect();
-    let texts = |path: &str| -> Vec<&str> {
+    let texts = |path: &str| {
+        let elements = read.iter().flat_map(|one| &one.elements);
         elements
-            .iter()
-            .filter(|(_, element)| element.path == path)
-            .map(|(_, element)| element.text.as_str())
-            .collect()
+            .filter(move |element| &*element.path == path)
+            .map(|element| &*element.text)
+            .collect::<Vec<_>>()
     };
     let mut seen = HashSet::new();
-    let mut versions = texts("metadata/versioning/versions/version");
-    versions.retain(|version| seen.insert(*version));
+    let mut versions = Vec::new();
+    for one in &read {
+        one.each_version(|version| {
+            if seen.insert(version.text.clone()) {
+                versions.push(version.text);
+            }
+        })?;
+    }
     let updated = texts("metadata/versioning/lastUpdated");
     let updated = updated.into_iter().max().unwrap_or_default();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata>\n");
@@ -41,18 +42,18 @@ pub fn merge(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
         }
     }
     if !versions.is_empty() {
+        let versions: Vec<&str> = versions.iter().map(|version| &**version).collect();
         out.push_str(&compose::versioning(&versions, updated));
     }
     let mut prefixes = HashSet::new();
     let mut plugins = String::new();
-    for (part, plugin) in elements
-        .iter()
-        .filter(|(_, element)| element.path == "metadata/plugins/plugin")
-    {
-        let text = part.get(plugin.range.clone()).unwrap_or_default();
-        if prefixes.insert(text) {
-            plugins.push_str(&format!("    {text}\n"));
-        }
+    for one in &read {
+        one.each_listed(LISTED_PLUGIN, |plugin| {
+            let text = one.text.get(plugin.range).unwrap_or_default();
+            if prefixes.insert(text) {
+                plugins.push_str(&format!("    {text}\n"));
+            }
+        })?;
     }
     if !plugins.is_empty() {
         out.push_str(&format!("  <plugins>\n{plugins}  </plugins>\n"));

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use quick_xml::escape::escape;
 
@@ -16,13 +17,17 @@ use crate::{FormatError, RenderInput, Rendering, Subject, View, text};
 /// The elements that stand in lists. All others occur once in their parent: Maven refuses a second
 /// one, and other readers take either.
 const LISTED: &[&str] = &[
-    "metadata/versioning/versions/version",
+    LISTED_VERSION,
     "metadata/versioning/snapshotVersions/snapshotVersion",
-    "metadata/plugins/plugin",
+    LISTED_PLUGIN,
 ];
+/// Elements outside lists that a metadata file has at the most.
+const ELEMENTS_MAX: usize = 1000;
+const LISTED_VERSION: &str = "metadata/versioning/versions/version";
+pub const LISTED_PLUGIN: &str = "metadata/plugins/plugin";
 /// The elements with versions, which rules are asked about; they contain text alone.
 const VERSIONS: &[&str] = &[
-    "metadata/versioning/versions/version",
+    LISTED_VERSION,
     "metadata/versioning/latest",
     "metadata/versioning/release",
 ];
@@ -31,7 +36,9 @@ const VERSIONS: &[&str] = &[
 pub struct Metadata<'a> {
     /// In UTF-8, whatever the document was in.
     pub text: Cow<'a, str>,
-    pub elements: Vec<Element>,
+    /// Its elements outside lists, which may be long.
+    pub elements: Vec<Element<'static>>,
+    pub versions_count: u64,
 }
 
 impl<'a> Metadata<'a> {
@@ -39,33 +46,61 @@ impl<'a> Metadata<'a> {
     /// Where it is none, or readers would read it in different ways.
     pub fn read(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let text = text::xml(bytes)?;
-        let elements = xml::elements(&text)?;
-        // An element's parts come before it.
-        if elements.last().is_none_or(|root| root.path != "metadata") {
-            return Err(FormatError::Xml("it is no maven-metadata.xml".to_owned()));
-        }
+        let mut elements: Vec<Element<'static>> = Vec::new();
+        let mut versions_count = 0;
         let mut seen = HashSet::new();
-        for element in &elements {
-            let path = element.path.as_str();
-            let is_within_a_list = LISTED
-                .iter()
-                .any(|list| path.starts_with(&format!("{list}/")));
-            if !is_within_a_list && !LISTED.contains(&path) && !seen.insert(path) {
-                return Err(FormatError::Xml(format!("it has `{path}` twice")));
-            }
+        xml::each_element(&text, |element| {
+            let path = &*element.path;
             if element.has_children && VERSIONS.contains(&path) {
                 return Err(FormatError::Xml(format!(
                     "`{path}` has more than a version in it"
                 )));
             }
+            versions_count += u64::from(path == LISTED_VERSION);
+            let is_in_list = |list: &&str| {
+                let rest = path.strip_prefix(*list);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if LISTED.iter().any(is_in_list) {
+                return Ok(());
+            }
+            if !seen.insert(Rc::clone(&element.path)) {
+                return Err(FormatError::Xml(format!("it has `{path}` twice")));
+            }
+            if elements.len() >= ELEMENTS_MAX {
+                return Err(FormatError::Xml("it has too many elements".to_owned()));
+            }
+            elements.push(element.into_owned());
+            Ok(())
+        })?;
+        // An element's parts come before it.
+        if elements.last().is_none_or(|root| &*root.path != "metadata") {
+            return Err(FormatError::Xml("it is no maven-metadata.xml".to_owned()));
         }
-        Ok(Self { text, elements })
+        Ok(Self {
+            text,
+            elements,
+            versions_count,
+        })
     }
 
-    pub fn listed(&self) -> impl Iterator<Item = &Element> {
-        self.elements
-            .iter()
-            .filter(|element| element.path == "metadata/versioning/versions/version")
+    /// Reads a list's elements one after the other.
+    pub fn each_listed<'s>(
+        &'s self,
+        path: &str,
+        mut visit: impl FnMut(Element<'s>),
+    ) -> Result<(), FormatError> {
+        xml::each_element(&self.text, |element| {
+            if &*element.path == path {
+                visit(element);
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the versions that are listed one after the other.
+    pub fn each_version<'s>(&'s self, visit: impl FnMut(Element<'s>)) -> Result<(), FormatError> {
+        self.each_listed(LISTED_VERSION, visit)
     }
 }
 
@@ -76,7 +111,7 @@ impl<'a> Metadata<'a> {
 pub fn versions(package: Option<&PackageId>, bytes: &[u8]) -> Result<Vec<String>, FormatError> {
     let metadata = Metadata::read(bytes)?;
     for element in &metadata.elements {
-        let own = package.and_then(|package| match element.path.as_str() {
+        let own = package.and_then(|package| match &*element.path {
             "metadata/groupId" => package.namespace(),
             "metadata/artifactId" => Some(package.name()),
             _ => None,
@@ -89,7 +124,9 @@ pub fn versions(package: Option<&PackageId>, bytes: &[u8]) -> Result<Vec<String>
             )));
         }
     }
-    Ok(metadata.listed().map(|it| it.text.clone()).collect())
+    let mut versions = Vec::new();
+    metadata.each_version(|version| versions.push(version.text.into_owned()))?;
+    Ok(versions)
 }
 
 pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
@@ -101,9 +138,10 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         MavenView::Other { .. } => None,
         MavenView::Metadata { .. } => {
             let metadata = Metadata::read(input.upstream.bytes)?;
-            input
-                .shows
-                .and_then(|shows| filter(&metadata, |version| shows(Subject::Version(version))))
+            match input.shows {
+                Some(shows) => filter(&metadata, |version| shows(Subject::Version(version)))?,
+                None => None,
+            }
         }
         MavenView::VersionMetadata { version, .. } => {
             Metadata::read(input.upstream.bytes)?;
@@ -130,36 +168,47 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
 }
 
 /// The document in UTF-8 without the versions that are not shown; `None` where all are.
-fn filter(metadata: &Metadata<'_>, shown: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
+fn filter(
+    metadata: &Metadata<'_>,
+    shown: impl Fn(&str) -> bool,
+) -> Result<Option<Vec<u8>>, FormatError> {
     let bytes = metadata.text.as_bytes();
-    let listed: Vec<&Element> = metadata.listed().collect();
-    let mut edits = Edits::new();
-    for element in listed.iter().filter(|element| !shown(&element.text)) {
-        edits.remove(with_indent(bytes, &element.range));
-    }
-    let newest = |release_only: bool| {
-        listed
-            .iter()
-            .map(|element| element.text.as_str())
-            .filter(|version| shown(version) && !(release_only && version.ends_with("-SNAPSHOT")))
-            .max_by(|a, b| version::compare(a, b))
+    let mut edits = Edits::new(bytes);
+    metadata.each_version(|version| {
+        if !shown(&version.text) {
+            edits.remove(with_indent(bytes, &version.range));
+        }
+    })?;
+    let newest = |release_only: bool| -> Result<Option<Cow<'_, str>>, FormatError> {
+        let mut newest: Option<Cow<'_, str>> = None;
+        metadata.each_version(|version| {
+            let text = version.text;
+            let is_newer = |newest: &Cow<'_, str>| version::compare(&text, newest).is_ge();
+            if shown(&text)
+                && !(release_only && text.ends_with("-SNAPSHOT"))
+                && newest.as_ref().is_none_or(is_newer)
+            {
+                newest = Some(text);
+            }
+        })?;
+        Ok(newest)
     };
     for (path, release_only) in [
         ("metadata/versioning/latest", false),
         ("metadata/versioning/release", true),
     ] {
         let names_hidden =
-            |it: &&Element| it.path == path && !it.text.is_empty() && !shown(&it.text);
+            |it: &&Element<'_>| &*it.path == path && !it.text.is_empty() && !shown(&it.text);
         for element in metadata.elements.iter().filter(names_hidden) {
-            match newest(release_only) {
+            match newest(release_only)? {
                 Some(newest) => {
-                    edits.replace(element.text_range.clone(), escape(newest).as_bytes())
+                    edits.replace(element.text_range.clone(), escape(&*newest).as_bytes());
                 }
                 None => edits.remove(with_indent(bytes, &element.range)),
             }
         }
     }
-    edits.apply(bytes)
+    Ok(edits.apply())
 }
 
 /// The element with the white space before it, so that no empty line is left.
@@ -182,12 +231,14 @@ mod tests {
     #[test]
     fn a_hidden_version_goes_and_the_newest_left_takes_its_place() {
         let metadata = Metadata::read(METADATA.as_bytes()).unwrap();
-        let filtered = filter(&metadata, |version| version != "2.0").unwrap();
+        let filtered = filter(&metadata, |version| version != "2.0")
+            .unwrap()
+            .unwrap();
         let expected = METADATA
             .replace("      <version>2.0</version>\n", "")
             .replace(">2.0<", ">1.10<");
         assert_eq!(String::from_utf8(filtered).unwrap(), expected);
-        assert_eq!(filter(&metadata, |_| true), None);
+        assert_eq!(filter(&metadata, |_| true).unwrap(), None);
         assert_eq!(
             versions(None, METADATA.as_bytes()).unwrap(),
             ["1.9", "1.10", "2.0"]
@@ -208,7 +259,7 @@ mod tests {
         ] {
             let text = metadata(&format!("{good}{bad}"));
             let read = Metadata::read(text.as_bytes()).unwrap();
-            let filtered = filter(&read, |version| version != "2.0").unwrap();
+            let filtered = filter(&read, |version| version != "2.0").unwrap().unwrap();
             assert_eq!(
                 String::from_utf8(filtered).unwrap(),
                 metadata(good),
@@ -222,10 +273,29 @@ mod tests {
             .flat_map(u16::to_le_bytes)
             .collect();
         let read = Metadata::read(&wide).unwrap();
-        let filtered = filter(&read, |version| version != "2.0").unwrap();
+        let filtered = filter(&read, |version| version != "2.0").unwrap().unwrap();
         let filtered = String::from_utf8(filtered).unwrap();
         assert!(filtered.starts_with("<?xml version='1.0' encoding='UTF-8'?>"));
         assert!(!filtered.contains("2.0") && filtered.contains("1.10"));
+    }
+
+    #[test]
+    fn a_list_may_be_long_and_all_else_may_not() {
+        let many = |name: &str| {
+            let count = 0..2 * ELEMENTS_MAX;
+            let all = count.map(|number| format!("<{name}>{number}</{name}>"));
+            all.collect::<String>()
+        };
+        let versions = many("version");
+        let listed = format!(
+            "<metadata><versioning><versions>{versions}</versions></versioning></metadata>"
+        );
+        let read = Metadata::read(listed.as_bytes()).unwrap();
+        assert_eq!(read.versions_count, 2 * ELEMENTS_MAX as u64);
+        let count = 0..2 * ELEMENTS_MAX;
+        let others: String = count.map(|number| format!("<a{number}/>")).collect();
+        let others = format!("<metadata>{others}</metadata>");
+        assert!(Metadata::read(others.as_bytes()).is_err());
     }
 
     #[test]

@@ -31,8 +31,14 @@ pub fn recognise(arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, Form
         View::Maven(MavenView::Other { path }) if path.ends_with(".xml") => {
             let bytes = arriving.bytes()?;
             let text = text::xml(&bytes)?;
-            match xml::elements(&text)?.last() {
-                Some(root) if root.path != "html" => Ok(Recognised::Other),
+            let mut root = None;
+            xml::each_element(&text, |element| {
+                // An element's parts come before it.
+                root = Some(element.path);
+                Ok(())
+            })?;
+            match root {
+                Some(root) if &*root != "html" => Ok(Recognised::Other),
                 _ => Err(FormatError::Xml("it is no list of a repository".to_owned())),
             }
         }
@@ -44,7 +50,7 @@ pub fn recognise(arriving: &mut ArrivingDocument<'_>) -> Result<Recognised, Form
 fn metadata(package: Option<&PackageId>, bytes: &[u8]) -> Result<u64, FormatError> {
     let metadata = Metadata::read(bytes)?;
     let text_of = |path: &str| {
-        let found = metadata.elements.iter().find(|it| it.path == path);
+        let found = metadata.elements.iter().find(|it| &*it.path == path);
         found.map(|element| element.text.trim())
     };
     let (group, artifact) = (text_of("metadata/groupId"), text_of("metadata/artifactId"));
@@ -70,7 +76,7 @@ fn metadata(package: Option<&PackageId>, bytes: &[u8]) -> Result<u64, FormatErro
     if metadata.elements.len() < 2 {
         return Err(FormatError::Xml("it is empty".to_owned()));
     }
-    Ok(metadata.listed().count() as u64)
+    Ok(metadata.versions_count)
 }
 
 fn checksum(algorithm: Option<Algorithm>, bytes: &[u8]) -> Result<Recognised, FormatError> {

@@ -1,16 +1,16 @@
 //! Reads the facts about tarballs from a packument, and the paths by which we serve them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use url::Url;
 
 use super::{name, scan};
 use crate::json::Node;
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId, Promise,
-    UpstreamPath,
+    Algorithm, AssetFacts, AssetId, Digest, Expectation, Expected, Location, PackageId,
+    PackedFacts, Promise, UpstreamPath,
 };
 use crate::{FactsPart, FormatError, Upstream, date, path};
 
@@ -25,23 +25,30 @@ struct Dist<'a> {
     shasum: Option<Cow<'a, str>>,
 }
 
-pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
+pub fn facts(
+    package: &PackageId,
+    upstream: &Upstream<'_>,
+    mut assets: PackedFacts,
+) -> Result<FactsPart, FormatError> {
     let root = Node::object_document(upstream.bytes)?;
-    let times: HashMap<Cow<'_, str>, serde_json::Value> = root
-        .get("time")
-        .and_then(|time| time.read().ok())
-        .unwrap_or_default();
-    let versions = root
-        .get("versions")
-        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
-    let mut assets = Vec::with_capacity(versions.len());
-    for version in &versions {
+    let times = root.get("time").map_or_else(Vec::new, times);
+    let published = |version: &str| {
+        let found = times.binary_search_by(|(name, _)| name.as_ref().cmp(version));
+        times.get(found.ok()?).map(|(_, date)| *date)
+    };
+    let Some(versions) = root.get("versions") else {
+        return Ok(FactsPart {
+            assets,
+            more: Vec::new(),
+        });
+    };
+    versions.each_member(|version| {
         // No path can name its file, but another package's.
         if version.name.contains(['/', '\\', '%']) {
-            continue;
+            return Ok(());
         }
         let Some(dist) = version.value.get("dist")? else {
-            continue;
+            return Ok(());
         };
         let dist: Dist<'_> = dist.read()?;
         let Some(url) = dist
@@ -49,26 +56,41 @@ pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, 
             .as_deref()
             .and_then(|url| upstream.url.join(url).ok())
         else {
-            continue;
+            return Ok(());
         };
-        assets.push(AssetFacts {
+        assets.push(&AssetFacts {
             file: file(package, &version.name, &url).into(),
             version: version.name.as_ref().into(),
             location: Location::Url(url),
             expectation: expectation(&dist),
-            published: times
-                .get(version.name.as_ref())
-                .and_then(|time| time.as_str())
-                .and_then(date),
+            published: published(&version.name),
             mutable: false,
             runs_on: Box::default(),
             is_withdrawn: false,
         });
-    }
+        Ok(())
+    })?;
     Ok(FactsPart {
         assets,
         more: Vec::new(),
     })
+}
+
+/// The dates by version, in the order of their texts. None where they cannot be read: then no
+/// version has a date.
+fn times<'a>(node: Node<'a>) -> Vec<(Cow<'a, str>, Timestamp)> {
+    let mut times = Vec::new();
+    let read = node.each_member(|member| {
+        if let Some(date) = member.value.string().and_then(|text| date(&text)) {
+            times.push((member.name, date));
+        }
+        Ok(())
+    });
+    if read.is_err() {
+        return Vec::new();
+    }
+    times.sort_unstable();
+    times
 }
 
 /// The facts of one tarball of the usual name, without those of all others.
@@ -231,24 +253,23 @@ mod tests {
             base: &base,
             directory: None,
         };
-        let facts = crate::package::Facts::new(
-            crate::package::Format::Npm,
-            facts(&package, &upstream).unwrap().assets,
-        );
-        let newest = facts.file("left-pad-1.3.0.tgz").unwrap();
+        let part = facts(&package, &upstream, PackedFacts::new()).unwrap();
+        let facts = crate::package::Facts::new(crate::package::Format::Npm, part.assets);
+        let of_file = |file: &str| facts.file(file).unwrap().facts().unwrap();
+        let newest = of_file("left-pad-1.3.0.tgz");
         let Expectation::Known(expected) = &newest.expectation else {
             panic!("1.3.0 has an integrity")
         };
         assert_eq!(expected.strongest().unwrap().algorithm(), Algorithm::Sha512);
         assert_eq!(newest.published, date("2018-04-09T01:24:43Z"));
-        let elsewhere = facts.file("left-pad-1.2.0.tgz").unwrap();
+        let elsewhere = of_file("left-pad-1.2.0.tgz");
         assert_eq!(
             elsewhere.location,
             Location::Url(Url::parse("https://cdn.example/x/1.tgz").unwrap())
         );
         assert_eq!(elsewhere.published, None);
         assert_eq!(
-            facts.version("1.1.0").unwrap().expectation,
+            facts.version("1.1.0").unwrap().facts().unwrap().expectation,
             Expectation::FirstSeen
         );
         assert!(facts.version("1.0.0").is_none());

@@ -1,6 +1,7 @@
 //! The packages that npm asks for when it has read a packument.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use nodejs_semver::{Range, Version};
@@ -48,13 +49,13 @@ pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, Fo
         return Ok(Vec::new());
     };
     let root = Node::object_document(input.upstream.bytes)?;
-    let versions = root
-        .get("versions")
-        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
     let tags: BTreeMap<Cow<'_, str>, Cow<'_, str>> = root
         .get("dist-tags")
         .map_or_else(|| Ok(BTreeMap::new()), |tags| tags.read())?;
-    let Some(chosen) = choose(input, &versions, &tags) else {
+    let Some(versions) = root.get("versions") else {
+        return Ok(Vec::new());
+    };
+    let Some(chosen) = choose(input, versions, &tags)? else {
         return Ok(Vec::new());
     };
     let manifest: Manifest<'_> = chosen.value.read()?;
@@ -78,31 +79,37 @@ pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, Fo
 
 /// The version that npm takes: `latest` where the range takes it, else the newest that it takes
 /// (npm-pick-manifest). Without a range, `latest`.
-fn choose<'a, 'b>(
+fn choose<'a>(
     input: &PrefetchInput<'_>,
-    versions: &'b [Member<'a>],
+    versions: Node<'a>,
     tags: &BTreeMap<Cow<'_, str>, Cow<'_, str>>,
-) -> Option<&'b Member<'a>> {
-    let named = |version: &str| {
-        versions
-            .iter()
-            .find(|member| member.name == version && input.shows(version))
-    };
+) -> Result<Option<Member<'a>>, FormatError> {
     let range = input.range.unwrap_or("latest");
-    if let Some(tagged) = tags.get(range) {
-        return named(tagged);
-    }
-    let range = Range::parse(range).ok()?;
-    let takes = |text: &str| Version::parse(text).is_ok_and(|version| version.satisfies(&range));
-    if let Some(latest) = tags.get("latest").filter(|latest| takes(latest))
-        && let Some(latest) = named(latest)
-    {
-        return Some(latest);
-    }
-    versions
-        .iter()
-        .filter(|member| takes(&member.name) && input.shows(&member.name))
-        .max_by(|a, b| version::compare(&a.name, &b.name))
+    let tagged = tags.get(range);
+    let read = Range::parse(range).ok();
+    let takes = |text: &str| {
+        let version = Version::parse(text).ok();
+        version
+            .zip(read.as_ref())
+            .is_some_and(|(version, range)| version.satisfies(range))
+    };
+    let latest = || tags.get("latest").filter(|latest| takes(latest));
+    let preferred = tagged.or_else(latest);
+    let (mut named, mut newest) = (None, None::<Member<'a>>);
+    versions.each_member(|member| {
+        if preferred.is_some_and(|version| *version == member.name) {
+            named = Some(member).filter(|member| input.shows(&member.name));
+        } else if tagged.is_none() && takes(&member.name) && input.shows(&member.name) {
+            let is_newer = |newest: &Member<'_>| {
+                version::compare(&member.name, &newest.name) != Ordering::Less
+            };
+            if newest.as_ref().is_none_or(is_newer) {
+                newest = Some(member);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(named.or(newest))
 }
 
 /// The hint for one dependency; `None` where it does not come from the registry.

@@ -16,66 +16,70 @@ pub fn merges(document: &DocumentId) -> bool {
 }
 
 pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
-    let parts: Vec<Object<'_>> = parts
+    let length = parts.iter().map(|part| part.len()).sum();
+    let roots: Vec<Node<'_>> = parts
         .iter()
-        .map(|part| Node::object_document(part))
+        .map(|part| Node::document(part))
         .collect::<Result<_, _>>()?;
-    match document.view {
-        View::Npm(NpmView::DistTags) => Ok(object(&parts).into_bytes()),
-        View::Npm(NpmView::Search(_)) => search(&parts),
-        _ => packument(&parts),
+    let mut out = String::with_capacity(length);
+    if let View::Npm(NpmView::DistTags) = document.view {
+        object(&roots, &mut out)?;
+        return Ok(out.into_bytes());
     }
-}
-
-/// The nearest one's words, and all versions with their times and tags.
-fn packument(parts: &[Object<'_>]) -> Result<Vec<u8>, FormatError> {
-    let mut out = String::from("{");
-    let mut written = HashSet::new();
-    for part in parts {
-        for member in part.members() {
-            if !written.insert(member.name.to_string()) {
-                continue;
-            }
-            if out.len() > 1 {
-                out.push(',');
-            }
-            out.push_str(&quoted(&member.name));
-            out.push(':');
-            match member.name.as_ref() {
-                "versions" | "time" | "dist-tags" => {
-                    let of_all: Vec<Object<'_>> = parts
-                        .iter()
-                        .filter_map(|part| part.get(&member.name))
-                        .map(|value| value.object())
-                        .collect::<Result<_, _>>()?;
-                    out.push_str(&object(&of_all));
-                }
-                _ => out.push_str(member.value.text()),
-            }
-        }
+    let objects: Vec<Object<'_>> = roots.iter().map(Node::object).collect::<Result<_, _>>()?;
+    if let View::Npm(NpmView::Search(_)) = document.view {
+        return search(&objects);
     }
-    out.push('}');
+    packument(&objects, &mut out)?;
     Ok(out.into_bytes())
 }
 
-/// All members of objects; of two of one name the nearer stands.
-fn object(parts: &[Object<'_>]) -> String {
-    let mut out = String::from("{");
+/// The nearest one's words, and all versions with their times and tags.
+fn packument(parts: &[Object<'_>], out: &mut String) -> Result<(), FormatError> {
+    out.push('{');
     let mut written = HashSet::new();
-    for part in parts {
-        for member in part.members() {
-            if written.insert(member.name.to_string()) {
-                if out.len() > 1 {
-                    out.push(',');
-                }
-                out.push_str(&quoted(&member.name));
-                out.push(':');
-                out.push_str(member.value.text());
+    for member in parts.iter().flat_map(|part| part.members()) {
+        if !written.insert(&member.name) {
+            continue;
+        }
+        name(&member.name, out);
+        match member.name.as_ref() {
+            "versions" | "time" | "dist-tags" => {
+                let of_all = parts.iter().filter_map(|part| part.get(&member.name));
+                object(&of_all.collect::<Vec<_>>(), out)?;
             }
+            _ => out.push_str(member.value.text()),
         }
     }
     out.push('}');
-    out
+    Ok(())
+}
+
+/// All members of objects; of two of one name the nearer stands.
+fn object(parts: &[Node<'_>], out: &mut String) -> Result<(), FormatError> {
+    out.push('{');
+    let mut written = HashSet::new();
+    for part in parts {
+        part.each_member(|member| {
+            if !written.contains(&member.name) {
+                name(&member.name, out);
+                out.push_str(member.value.text());
+                written.insert(member.name);
+            }
+            Ok(())
+        })?;
+    }
+    out.push('}');
+    Ok(())
+}
+
+/// Writes the name of another member.
+fn name(name: &str, out: &mut String) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    out.push_str(&quoted(name));
+    out.push(':');
 }
 
 fn search(parts: &[Object<'_>]) -> Result<Vec<u8>, FormatError> {

@@ -31,7 +31,8 @@ use super::{
     TokenScheme, Uploads, Upstream, Versions, at_its_path,
 };
 use crate::package::{
-    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, Promise, UpstreamPath,
+    AssetFacts, AssetId, Expected, Format, Listing, Location, PackageId, PackedFacts, Promise,
+    UpstreamPath,
 };
 use crate::problem::Problem;
 
@@ -320,8 +321,9 @@ impl DocumentEvidence for Npm {
         &self,
         package: &PackageId,
         upstream: &Upstream<'_>,
+        assets: PackedFacts,
     ) -> Result<FactsPart, FormatError> {
-        facts::facts(package, upstream)
+        facts::facts(package, upstream, assets)
     }
 
     fn usual_place(&self, asset: &AssetId) -> Option<Location> {

@@ -1,13 +1,12 @@
 //! Packuments with addresses changed and hidden versions left out, and what is cut from them.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::Range;
 
 use url::Url;
 
 use super::{NpmView, SHORT_TYPE, facts, name, scan, short, version};
-use crate::edit::Edits;
+use crate::edit::{Edits, ListEdit};
 use crate::json::{Member, Node, quoted};
 
 use crate::package::PackageId;
@@ -31,31 +30,24 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
             Ok(verbatim(input))
         }
         (_, None) => Err(FormatError::shape("the document belongs to no package")),
-        (NpmView::Packument, Some(package)) => packument(input, package),
+        (NpmView::Packument, Some(package)) => packument(input, package, Length::AsItCame),
         (NpmView::ShortPackument, Some(package))
             if input.upstream.media_type == SHORT_TYPE || input.shows.is_none() =>
         {
-            packument(input, package)
+            packument(input, package, Length::AsItCame)
         }
-        (NpmView::ShortPackument, Some(package)) => {
-            let full = packument(input, package)?;
-            let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
-            Ok(Rendering {
-                body: Some(short::short(bytes)?),
-                content_type: Cow::Borrowed(SHORT_TYPE),
-                aliases: full.aliases,
-            })
-        }
+        (NpmView::ShortPackument, Some(package)) => packument(input, package, Length::Short),
         (NpmView::Manifest(wanted), Some(package)) => manifest(input, package, wanted),
-        (NpmView::DistTags, Some(package)) => {
-            let full = packument(input, package)?;
-            let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
-            let tags = Node::object_document(bytes)?
-                .get("dist-tags")
-                .map_or("{}", |tags| tags.text());
-            Ok(json(tags.as_bytes().to_vec()))
-        }
+        (NpmView::DistTags, Some(_)) => tags(input),
     }
+}
+
+/// How much of a packument is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    AsItCame,
+    /// What the short form has, out of the full one.
+    Short,
 }
 
 fn json(body: Vec<u8>) -> Rendering {
@@ -74,69 +66,124 @@ fn verbatim(input: &RenderInput<'_>) -> Rendering {
     }
 }
 
-/// One version's manifest out of the rendered packument; a tag is followed first.
+/// One version's manifest out of the packument; a tag is followed first.
 fn manifest(
     input: &RenderInput<'_>,
     package: &PackageId,
     wanted: &str,
 ) -> Result<Rendering, FormatError> {
-    let full = packument(input, package)?;
-    let bytes = full.body.as_deref().unwrap_or(input.upstream.bytes);
-    let root = Node::object_document(bytes)?;
-    let member_of = |object: &str, name: &str| match root.get(object) {
-        Some(object) => object.get(name),
-        None => Ok(None),
-    };
-    let tagged = member_of("dist-tags", wanted)?.and_then(|version| version.string());
-    let version = tagged.as_deref().unwrap_or(wanted);
-    let manifest = member_of("versions", version)?.ok_or_else(|| {
+    let root = Node::object_document(input.upstream.bytes)?;
+    let absent = || {
         FormatError::Absent(format!(
             "{} has no version or tag `{wanted}`",
             package.full_name()
         ))
+    };
+    let versions = root.get("versions").ok_or_else(absent)?;
+    let hidden = HiddenVersions::of(input, versions)?;
+    let tagged = match root.get("dist-tags") {
+        Some(tags) => tags.get(wanted)?.and_then(|version| version.string()),
+        None => None,
+    };
+    let tagged = match tagged {
+        Some(version) if hidden.has(&version) && wanted == LATEST => {
+            hidden.newest_left(versions)?
+        }
+        Some(version) if hidden.has(&version) => None,
+        tagged => tagged,
+    };
+    let version = tagged.as_deref().unwrap_or(wanted);
+    let mut found = None;
+    versions.each_member(|member| {
+        if member.name == version {
+            found = Some(member);
+        }
+        Ok(())
     })?;
+    let found = found.filter(|member| !hidden.has(&member.name));
+    let found = found.ok_or_else(absent)?;
+    let mut edits = Edits::new(input.upstream.bytes);
+    let mut aliases = Vec::new();
+    addresses(input, package, &found, &mut edits, &mut aliases)?;
     Ok(Rendering {
-        aliases: full.aliases,
-        ..json(manifest.text().as_bytes().to_vec())
+        aliases,
+        ..json(edits.apply_within(found.value.range()))
     })
 }
 
-fn packument(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
+/// The tags out of the packument.
+fn tags(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
+    let root = Node::object_document(input.upstream.bytes)?;
+    let Some(tags) = root.get("dist-tags") else {
+        return Ok(json(b"{}".to_vec()));
+    };
+    let mut edits = Edits::new(input.upstream.bytes);
+    if let Some(versions) = root.get("versions") {
+        let hidden = HiddenVersions::of(input, versions)?;
+        edit_tags(tags, versions, &hidden, &mut edits)?;
+    }
+    Ok(json(edits.apply_within(tags.range())))
+}
+
+fn packument(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    length: Length,
+) -> Result<Rendering, FormatError> {
     let document = Node::document(input.upstream.bytes)?;
     if input.shows.is_none()
-        && let Some(versions) = scan::versions(&document)
+        && let Some(rendering) = readdressed(input, package, &document)?
     {
-        return readdressed(input, package, &document, &versions);
+        return Ok(rendering);
     }
     let root = document.object()?;
-    let versions = root
-        .get("versions")
-        .map_or_else(|| Ok(Vec::new()), |it| it.members())?;
-    let mut edits = Edits::new();
+    let mut edits = Edits::new(input.upstream.bytes);
     let mut aliases = Vec::new();
-    for version in &versions {
-        addresses(input, package, version, &mut edits, &mut aliases)?;
-    }
-    if let Some(shows) = input.shows {
-        let shown: Vec<bool> = versions
-            .iter()
-            .map(|version| shows(Subject::Version(&version.name)))
-            .collect();
-        if shown.contains(&false) {
-            leave_out(
-                &versions,
-                &shown,
-                root.member("dist-tags"),
-                root.member("time"),
-                &mut edits,
-            )?;
+    if let Some(versions) = root.get("versions") {
+        let mut hidden = HiddenVersions::default();
+        let mut list = ListEdit::default();
+        versions.each_member(|version| {
+            let is_shown = is_shown(input, &version.name);
+            list.item(&mut edits, &version.range, is_shown);
+            // The address of a hidden one leads to the word of the rule that hides it.
+            if is_shown || input.address.kept {
+                addresses(input, package, &version, &mut edits, &mut aliases)?;
+            }
+            if !is_shown {
+                hidden.add(version.name);
+            } else if length == Length::Short {
+                short::shorten_version(version.value, &mut edits)?;
+            }
+            Ok(())
+        })?;
+        list.end(&mut edits);
+        hidden.sort();
+        if !hidden.is_empty() {
+            if let Some(time) = root.get("time").filter(|_| length != Length::Short) {
+                leave_out_times(time, &hidden, &mut edits)?;
+            }
+            if let Some(tags) = root.get("dist-tags") {
+                edit_tags(tags, versions, &hidden, &mut edits)?;
+            }
         }
     }
+    let content_type = match length {
+        Length::AsItCame => Cow::Owned(input.upstream.media_type.to_owned()),
+        Length::Short => {
+            short::shorten(&root, &mut edits)?;
+            Cow::Borrowed(SHORT_TYPE)
+        }
+    };
     Ok(Rendering {
-        body: edits.apply(input.upstream.bytes),
-        content_type: Cow::Owned(input.upstream.media_type.to_owned()),
+        body: edits.apply(),
+        content_type,
         aliases,
     })
+}
+
+fn is_shown(input: &RenderInput<'_>, version: &str) -> bool {
+    let shows = input.shows;
+    shows.is_none_or(|shows| shows(Subject::Version(version)))
 }
 
 /// Rewrites the addresses of a packument without hidden versions, in one pass. An address that begins
@@ -145,28 +192,23 @@ fn readdressed(
     input: &RenderInput<'_>,
     package: &PackageId,
     document: &Node<'_>,
-    versions: &[scan::TarballFacts<'_>],
-) -> Result<Rendering, FormatError> {
-    let mut edits = Edits::new();
+) -> Result<Option<Rendering>, FormatError> {
+    let mut edits = Edits::new(input.upstream.bytes);
     let mut aliases = Vec::new();
     let mut usual: Option<Usual> = None;
-    for found in versions {
-        let Some(dist) = &found.dist else { continue };
+    let build = scan::each_version(document, |found| {
+        let Some(dist) = &found.dist else {
+            return Ok(());
+        };
         if let Some(tarball) = dist.tarball {
             let value = document.child(tarball);
             match usual.as_ref().and_then(|usual| usual.place(&value)) {
                 Some(_) if input.address.kept => {}
                 Some((range, prefix)) => edits.replace(range, prefix),
                 None => {
-                    this_tarball(
-                        input,
-                        package,
-                        &found.version,
-                        value,
-                        &mut edits,
-                        &mut aliases,
-                    )?;
-                    usual = Usual::of(input, package, &value).or(usual);
+                    let version = &found.version;
+                    this_tarball(input, package, version, value, &mut edits, &mut aliases)?;
+                    usual = Usual::of(input, package, &value).or(usual.take());
                 }
             }
         }
@@ -176,12 +218,13 @@ fn readdressed(
             let place = attestations(input, package, &found.version);
             edits.replace(document.child(url).range(), place);
         }
-    }
-    Ok(Rendering {
-        body: edits.apply(input.upstream.bytes),
+        Ok(())
+    })?;
+    Ok((build == scan::Build::Usual).then(|| Rendering {
+        body: edits.apply(),
         content_type: Cow::Owned(input.upstream.media_type.to_owned()),
         aliases,
-    })
+    }))
 }
 
 /// How the usual addresses of a package's tarballs begin, upstream's and ours, with the quote.
@@ -218,7 +261,7 @@ fn addresses(
     input: &RenderInput<'_>,
     package: &PackageId,
     version: &Member<'_>,
-    edits: &mut Edits,
+    edits: &mut Edits<'_>,
     aliases: &mut Vec<Alias>,
 ) -> Result<(), FormatError> {
     let Some(dist) = version.value.get("dist")? else {
@@ -246,7 +289,7 @@ fn this_tarball(
     package: &PackageId,
     version: &str,
     value: Node<'_>,
-    edits: &mut Edits,
+    edits: &mut Edits<'_>,
     aliases: &mut Vec<Alias>,
 ) -> Result<(), FormatError> {
     let Some(url) = parse_url(&input.upstream, value) else {
@@ -292,62 +335,100 @@ fn name_path(package: &PackageId) -> String {
     }
 }
 
-/// Takes hidden versions out of `versions`, `time` and `dist-tags`. A tag whose version is hidden
-/// goes, except `latest`, which moves to the newest version that is left.
-fn leave_out(
-    versions: &[Member<'_>],
-    shown: &[bool],
-    tags: Option<&Member<'_>>,
-    time: Option<&Member<'_>>,
-    edits: &mut Edits,
-) -> Result<(), FormatError> {
-    let is_shown = |index: usize| shown.get(index).copied().unwrap_or(true);
-    let ranges: Vec<_> = versions
-        .iter()
-        .map(|version| version.range.clone())
-        .collect();
-    edits.retain(&ranges, is_shown);
-    let hidden: HashSet<&str> = versions
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| !is_shown(*index))
-        .map(|(_, version)| version.name.as_ref())
-        .collect();
-    if let Some(time) = time {
-        let times = time.value.members()?;
-        let ranges: Vec<_> = times.iter().map(|member| member.range.clone()).collect();
-        edits.retain(&ranges, |index| {
-            times
-                .get(index)
-                .is_none_or(|member| !hidden.contains(member.name.as_ref()))
-        });
-    }
-    if let Some(tags) = tags {
-        let left = versions
-            .iter()
-            .map(|version| version.name.as_ref())
-            .filter(|version| !hidden.contains(version));
-        let newest = version::newest(left);
-        let tags = tags.value.members()?;
-        let tag_hidden = |tag: &Member<'_>| {
-            tag.value
-                .string()
-                .is_some_and(|version| hidden.contains(version.as_ref()))
-        };
-        for tag in tags
-            .iter()
-            .filter(|tag| tag.name == "latest" && tag_hidden(tag))
-        {
-            if let Some(newest) = newest {
-                edits.replace(tag.value.range(), quoted(newest));
-            }
+/// The tag that clients follow who name no version.
+const LATEST: &str = "latest";
+
+/// The versions that rules hide, in the order of their texts.
+#[derive(Default)]
+struct HiddenVersions<'a>(Vec<Cow<'a, str>>);
+
+impl<'a> HiddenVersions<'a> {
+    fn of(input: &RenderInput<'_>, versions: Node<'a>) -> Result<Self, FormatError> {
+        let mut hidden = Self::default();
+        if input.shows.is_some() {
+            versions.each_member(|version| {
+                if !is_shown(input, &version.name) {
+                    hidden.add(version.name);
+                }
+                Ok(())
+            })?;
+            hidden.sort();
         }
-        let ranges: Vec<_> = tags.iter().map(|tag| tag.range.clone()).collect();
-        edits.retain(&ranges, |index| {
-            tags.get(index)
-                .is_none_or(|tag| !tag_hidden(tag) || (tag.name == "latest" && newest.is_some()))
-        });
+        Ok(hidden)
     }
+
+    fn add(&mut self, version: Cow<'a, str>) {
+        self.0.push(version);
+    }
+
+    /// Once all are there.
+    fn sort(&mut self) {
+        self.0.sort_unstable();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, version: &str) -> bool {
+        let found = self
+            .0
+            .binary_search_by(|hidden| hidden.as_ref().cmp(version));
+        found.is_ok()
+    }
+
+    /// The version that `latest` points to where its own is hidden.
+    fn newest_left(&self, versions: Node<'a>) -> Result<Option<Cow<'a, str>>, FormatError> {
+        let mut newest: Option<Cow<'a, str>> = None;
+        versions.each_member(|version| {
+            if !self.has(&version.name) {
+                let is_newer = |newest: &Cow<'_, str>| version::is_newer(&version.name, newest);
+                if newest.as_ref().is_none_or(is_newer) {
+                    newest = Some(version.name);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(newest)
+    }
+}
+
+fn leave_out_times(
+    time: Node<'_>,
+    hidden: &HiddenVersions<'_>,
+    edits: &mut Edits<'_>,
+) -> Result<(), FormatError> {
+    let mut list = ListEdit::default();
+    time.each_member(|member| {
+        list.item(edits, &member.range, !hidden.has(&member.name));
+        Ok(())
+    })?;
+    list.end(edits);
+    Ok(())
+}
+
+/// Takes tags of hidden versions out; `latest` moves to the newest version that is left.
+fn edit_tags(
+    tags: Node<'_>,
+    versions: Node<'_>,
+    hidden: &HiddenVersions<'_>,
+    edits: &mut Edits<'_>,
+) -> Result<(), FormatError> {
+    let mut list = ListEdit::default();
+    tags.each_member(|tag| {
+        let version = tag.value.string();
+        let is_hidden = version.is_some_and(|version| hidden.has(&version));
+        let newest = match is_hidden && tag.name == LATEST {
+            true => hidden.newest_left(versions)?,
+            false => None,
+        };
+        if let Some(newest) = &newest {
+            edits.replace(tag.value.range(), quoted(newest));
+        }
+        list.item(edits, &tag.range, !is_hidden || newest.is_some());
+        Ok(())
+    })?;
+    list.end(edits);
     Ok(())
 }
 
@@ -357,7 +438,6 @@ fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     let (Some(shows), Some(objects)) = (input.shows, root.get("objects")) else {
         return Ok(verbatim(input));
     };
-    let objects = objects.elements()?;
     let shown = |object: &Node<'_>| {
         let package = object.get("package").ok()??.object().ok()?;
         let id = name::parse(&package.get("name")?.string()?).ok()?;
@@ -367,15 +447,16 @@ fn search(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
             version: &version,
         }))
     };
-    let keep: Vec<bool> = objects
-        .iter()
-        .map(|object| shown(object).unwrap_or(false))
-        .collect();
-    let mut edits = Edits::new();
-    let ranges: Vec<_> = objects.iter().map(Node::range).collect();
-    edits.retain(&ranges, |index| keep.get(index).copied().unwrap_or(false));
+    let mut edits = Edits::new(input.upstream.bytes);
+    let mut list = ListEdit::default();
+    objects.each_element(|object| {
+        let is_shown = shown(&object).unwrap_or(false);
+        list.item(&mut edits, &object.range(), is_shown);
+        Ok(())
+    })?;
+    list.end(&mut edits);
     Ok(Rendering {
-        body: edits.apply(input.upstream.bytes),
+        body: edits.apply(),
         ..verbatim(input)
     })
 }

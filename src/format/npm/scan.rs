@@ -3,14 +3,14 @@
 //! stands, without recursion and without being kept.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::json::Node;
+use crate::FormatError;
+use crate::json::{NamesSeen, Node};
 
 /// The facts about a tarball in one version's manifest.
 pub struct TarballFacts<'a> {
@@ -33,59 +33,83 @@ pub struct Attestations<'a> {
 }
 
 #[derive(Deserialize)]
-struct Packument<'a> {
-    #[serde(borrow, default)]
-    versions: Versions<'a>,
-}
-
-#[derive(Deserialize)]
 struct Manifest<'a> {
     #[serde(borrow, default)]
     dist: Option<Dist<'a>>,
 }
 
-#[derive(Default)]
-struct Versions<'a>(Vec<TarballFacts<'a>>);
-
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Versions<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct VersionsVisitor;
-        impl<'de> Visitor<'de> for VersionsVisitor {
-            type Value = Versions<'de>;
+/// How a packument is put together.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Build {
+    Usual,
+    /// In a way that takes a closer look (a name twice, another type than the usual one). What was
+    /// read of it does not count.
+    Unusual,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of versions")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut versions = Vec::new();
-                let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
-                while let Some(Name(version)) = map.next_key()? {
-                    if !seen.insert(version.clone()) {
-                        return Err(A::Error::custom("a version twice"));
-                    }
-                    let Manifest { dist } = map.next_value()?;
-                    versions.push(TarballFacts { version, dist });
-                }
-                Ok(Versions(versions))
-            }
-        }
-        deserializer.deserialize_map(VersionsVisitor)
+/// Reads all versions, in order, one after the other.
+///
+/// # Errors
+/// Those of `visit`.
+pub fn each_version<'a>(
+    document: &Node<'a>,
+    mut visit: impl FnMut(TarballFacts<'a>) -> Result<(), FormatError>,
+) -> Result<Build, FormatError> {
+    // A list would be read as the members of the type in their order.
+    if !document.is_object() {
+        return Ok(Build::Unusual);
+    }
+    let mut failed = None;
+    let mut reading = serde_json::Deserializer::from_str(document.text());
+    let each = EachVersion(|version| visit(version).map_err(|error| failed = Some(error)));
+    let read = Member("versions", each).deserialize(&mut reading);
+    let is_read = read.and_then(|()| reading.end()).is_ok();
+    match failed {
+        Some(error) => Err(error),
+        None if is_read => Ok(Build::Usual),
+        None => Ok(Build::Unusual),
     }
 }
 
-/// All versions, in order; `None` where the document is put together in a way that takes a closer
-/// look (a name twice, another type than the usual one).
-pub fn versions<'a>(document: &Node<'a>) -> Option<Vec<TarballFacts<'a>>> {
-    // A list would be read as the members of the type in their order.
-    if !document.is_object() {
-        return None;
+struct EachVersion<F>(F);
+
+impl<'de, F> DeserializeSeed<'de> for EachVersion<F>
+where
+    F: FnMut(TarballFacts<'de>) -> Result<(), ()>,
+{
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
     }
-    let Packument { versions } = serde_json::from_str(document.text()).ok()?;
-    Some(versions.0)
+}
+
+impl<'de, F> Visitor<'de> for EachVersion<F>
+where
+    F: FnMut(TarballFacts<'de>) -> Result<(), ()>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of versions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut names = NamesSeen::default();
+        while let Some(Name(version)) = map.next_key()? {
+            names.add(&version);
+            let Manifest { dist } = map.next_value()?;
+            (self.0)(TarballFacts { version, dist })
+                .map_err(|()| A::Error::custom("a version cannot be used"))?;
+        }
+        if names.are_perhaps_twice() {
+            return Err(A::Error::custom("a version twice"));
+        }
+        Ok(())
+    }
 }
 
 /// One version's manifest, the others passed over; `None` also where it, or `versions`, is there
@@ -114,9 +138,10 @@ impl<'de> DeserializeSeed<'de> for Here {
 
 impl<'de, S> DeserializeSeed<'de> for Member<'_, S>
 where
-    S: DeserializeSeed<'de, Value = Option<&'de RawValue>>,
+    S: DeserializeSeed<'de>,
+    S::Value: Default,
 {
-    type Value = Option<&'de RawValue>;
+    type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -125,9 +150,10 @@ where
 
 impl<'de, S> Visitor<'de> for Member<'_, S>
 where
-    S: DeserializeSeed<'de, Value = Option<&'de RawValue>>,
+    S: DeserializeSeed<'de>,
+    S::Value: Default,
 {
-    type Value = Option<&'de RawValue>;
+    type Value = S::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with `{}`", self.0)
@@ -135,7 +161,7 @@ where
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let Self(wanted, next) = self;
-        let (mut next, mut found) = (Some(next), None);
+        let (mut next, mut found) = (Some(next), S::Value::default());
         while let Some(Name(name)) = map.next_key()? {
             if name != wanted {
                 map.next_value::<IgnoredAny>()?;
@@ -153,6 +179,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn versions<'a>(document: &Node<'a>) -> Option<Vec<TarballFacts<'a>>> {
+        let mut versions = Vec::new();
+        let build = each_version(document, |version| {
+            versions.push(version);
+            Ok(())
+        });
+        (build.unwrap() == Build::Usual).then_some(versions)
+    }
 
     const PACKUMENT: &str = r#"{"name":"a","readme":"\"tarball\":\"x\"","versions":{
         "1.0.0":{"dist":{"tarball":"https://npm.example/a/-/a-1.0.0.tgz","shasum":"0f"},"more":{"dist":{"tarball":"no"}}},

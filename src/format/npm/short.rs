@@ -1,8 +1,9 @@
-//! The short packument, derived from the full one: what `application/vnd.npm.install-v1+json`
+//! The short packument, cut out of the full one: what `application/vnd.npm.install-v1+json`
 //! has, by npm's registry documentation (package metadata, abbreviated form).
 
 use crate::FormatError;
-use crate::json::{Member, Node, quoted};
+use crate::edit::{Edits, ListEdit};
+use crate::json::{Member, Node, Object};
 
 const VERSION_FIELDS: &[&str] = &[
     "name",
@@ -28,59 +29,51 @@ const VERSION_FIELDS: &[&str] = &[
     "libc",
 ];
 
-pub fn short(full: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let root = Node::document(full)?.members()?;
-    let mut out = String::with_capacity(full.len() / 2);
-    out.push('{');
-    for member in &root {
-        match member.name.as_ref() {
-            "name" | "dist-tags" => push(&mut out, &member.name, member.value.text()),
-            "time" => {
-                if let Some(modified) = member.value.get("modified")? {
-                    push(&mut out, "modified", modified.text());
+/// Leaves out the members of the packument that the short form has not. Its versions are shortened
+/// one by one, by [`shorten_version`].
+pub fn shorten(root: &Object<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
+    let mut list = ListEdit::default();
+    for member in root.members() {
+        let is_kept = match member.name.as_ref() {
+            "name" | "dist-tags" | "versions" => true,
+            "time" => match member.value.get("modified")? {
+                Some(modified) => {
+                    let modified = format!("\"modified\":{}", modified.text());
+                    edits.replace(member.range.clone(), modified);
+                    true
                 }
-            }
-            "versions" => {
-                let mut versions = String::from("{");
-                for version in member.value.members()? {
-                    push(&mut versions, &version.name, &short_version(&version)?);
-                }
-                versions.push('}');
-                push(&mut out, "versions", &versions);
-            }
-            _ => {}
-        }
+                None => false,
+            },
+            _ => false,
+        };
+        list.item(edits, &member.range, is_kept);
     }
-    out.push('}');
-    Ok(out.into_bytes())
+    list.end(edits);
+    Ok(())
 }
 
-fn short_version(version: &Member<'_>) -> Result<String, FormatError> {
-    let manifest = version.value.object()?;
-    let fields = manifest.members();
-    let mut out = String::from("{");
-    for field in fields {
-        if VERSION_FIELDS.contains(&field.name.as_ref()) {
-            push(&mut out, &field.name, field.value.text());
+/// Leaves out the members of a version that the short form has not.
+pub fn shorten_version(version: Node<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
+    let manifest = version.object()?;
+    let says_so = manifest.get("hasInstallScript").is_some();
+    let mut list = ListEdit::default();
+    for field in manifest.members() {
+        let mut is_kept = VERSION_FIELDS.contains(&field.name.as_ref());
+        if field.name == "scripts" && !says_so && is_run_on_install(field)? {
+            edits.replace(field.range.clone(), "\"hasInstallScript\":true");
+            is_kept = true;
         }
+        list.item(edits, &field.range, is_kept);
     }
-    if let (None, Some(scripts)) = (manifest.get("hasInstallScript"), manifest.get("scripts")) {
-        for hook in ["preinstall", "install", "postinstall"] {
-            if scripts.get(hook)?.is_some() {
-                push(&mut out, "hasInstallScript", "true");
-                break;
-            }
-        }
-    }
-    out.push('}');
-    Ok(out)
+    list.end(edits);
+    Ok(())
 }
 
-fn push(out: &mut String, name: &str, value: &str) {
-    if !out.ends_with('{') {
-        out.push(',');
+fn is_run_on_install(scripts: &Member<'_>) -> Result<bool, FormatError> {
+    for hook in ["preinstall", "install", "postinstall"] {
+        if scripts.value.get(hook)?.is_some() {
+            return Ok(true);
+        }
     }
-    out.push_str(&quoted(name));
-    out.push(':');
-    out.push_str(value);
+    Ok(false)
 }

@@ -158,10 +158,17 @@ pub fn is_prerelease(version: &str) -> bool {
     Version::parse(version).map_or(true, |version| version.is_prerelease())
 }
 
-/// The version that a tag should point to when its own is hidden: the newest one, a prerelease
+/// The version that a tag should point to when its own is not there: the newest one, a prerelease
 /// only where there is nothing else.
 pub fn newest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    versions.max_by(|a, b| Npm.compare_choice(a, b))
+    versions.reduce(|newest, one| if is_newer(one, newest) { one } else { newest })
+}
+
+/// Whether a tag whose own version is hidden should rather point to this one than to the other: the
+/// newer one, a prerelease only where there is nothing else.
+pub fn is_newer(version: &str, other: &str) -> bool {
+    // Of two that are equal the later one stands.
+    Npm.compare_choice(version, other).is_ge()
 }
 
 #[cfg(test)]

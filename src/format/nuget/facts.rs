@@ -8,27 +8,36 @@ use super::registration::{self, string};
 use super::service::Addresses;
 use super::{FLAT, Nuget, path};
 use crate::json::Node;
-use crate::package::{AssetFacts, Expectation, Location, PackageId, Promise, UpstreamPath};
+use crate::package::{
+    AssetFacts, Expectation, Location, PackageId, PackedFacts, Promise, UpstreamPath,
+};
 use crate::{
     ClientRequest, Documents as _, FactsPart, FormatError, Resource, Target, Upstream, date,
 };
 
-pub fn facts(package: &PackageId, upstream: &Upstream<'_>) -> Result<FactsPart, FormatError> {
-    let mut part = FactsPart::default();
-    let pages = registration::pages(Node::document(upstream.bytes)?)?;
-    for page in pages.unwrap_or_default() {
-        let Some(leaves) = page.leaves else {
+pub fn facts(
+    package: &PackageId,
+    upstream: &Upstream<'_>,
+    assets: PackedFacts,
+) -> Result<FactsPart, FormatError> {
+    let mut part = FactsPart {
+        assets,
+        more: Vec::new(),
+    };
+    registration::each_page(Node::document(upstream.bytes)?, |page| {
+        let Some(leaves) = page.leaves()? else {
             let url = string(&page.node, "@id")?
                 .and_then(|id| upstream.url.join(&id).ok())
                 .ok_or_else(|| FormatError::shape("a registration page has no address"))?;
             part.more.push(page_at(&url, upstream.directory));
-            continue;
+            return Ok(());
         };
-        for leaf in leaves {
+        leaves.each_element(|leaf| {
+            let leaf = registration::leaf(&leaf)?;
             let published = string(&leaf.entry, "published")?.and_then(|text| published(&text));
-            files(package, upstream, &leaf, published, &mut part.assets)?;
-        }
-    }
+            files(package, upstream, &leaf, published, &mut part.assets)
+        })
+    })?;
     Ok(part)
 }
 
@@ -65,7 +74,7 @@ fn files(
     upstream: &Upstream<'_>,
     leaf: &registration::Leaf<'_>,
     published: Option<Timestamp>,
-    assets: &mut Vec<AssetFacts>,
+    assets: &mut PackedFacts,
 ) -> Result<(), FormatError> {
     let Some(version) = &leaf.version else {
         return Ok(());
@@ -96,7 +105,7 @@ fn files(
         .map(|listed| listed.read::<bool>());
     let is_withdrawn = matches!(listed, Some(Ok(false)));
     let mut push = |file: &str, location, expectation| {
-        assets.push(AssetFacts {
+        assets.push(&AssetFacts {
             file: format!("{version}/{file}").into(),
             version: version.as_str().into(),
             location,

@@ -1,6 +1,6 @@
 //! The registrations that NuGet asks for when it has read one.
 
-use super::registration::{self, string};
+use super::registration::{self, Leaf, string};
 use super::{NugetView, name, version};
 use crate::json::Node;
 use crate::{DocumentId, FormatError, PrefetchHint, PrefetchInput, Target, View};
@@ -27,9 +27,7 @@ pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, Fo
     let Some(form) = view_of(input.of) else {
         return Ok(Vec::new());
     };
-    let pages = registration::pages(Node::document(input.upstream.bytes)?)?.unwrap_or_default();
-    let leaves = pages.iter().flat_map(|page| page.leaves.iter().flatten());
-    let mut taken = leaves.filter(|leaf| {
+    let is_taken = |leaf: &Leaf<'_>| {
         leaf.version.as_ref().is_some_and(|version| {
             input.shows(version)
                 && match input.range {
@@ -37,13 +35,21 @@ pub fn prefetch_hints(input: &PrefetchInput<'_>) -> Result<Vec<PrefetchHint>, Fo
                     None => !version::is_prerelease(version),
                 }
         })
-    });
-    // A registration's leaves are in ascending order.
-    let chosen = if input.range.is_some() {
-        taken.next()
-    } else {
-        taken.next_back()
     };
+    // A registration's leaves are in ascending order.
+    let mut chosen = None;
+    registration::each_page(Node::document(input.upstream.bytes)?, |page| {
+        let Some(leaves) = page.leaves()? else {
+            return Ok(());
+        };
+        leaves.each_element(|leaf| {
+            let leaf = registration::leaf(&leaf)?;
+            if (chosen.is_none() || input.range.is_none()) && is_taken(&leaf) {
+                chosen = Some(leaf);
+            }
+            Ok(())
+        })
+    })?;
     let groups = match chosen {
         Some(leaf) => leaf.entry.get_in_any_case("dependencyGroups")?,
         None => None,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::{NugetView, version};
 use crate::json::{Node, quoted};
+use crate::package::BlobId;
 use crate::{DocumentId, FormatError, View};
 
 pub fn merges(document: &DocumentId) -> bool {
@@ -43,7 +44,7 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
 /// in them they are different pages all the same, since no two sources show one version.
 fn page(node: &Node<'_>) -> String {
     match node.get_in_any_case("items") {
-        Ok(Some(_)) => node.text().to_lowercase(),
+        Ok(Some(_)) => BlobId::of(node.text().as_bytes()).to_hex(),
         _ => text(node, "@id"),
     }
 }
@@ -82,20 +83,39 @@ fn list<'a>(
     key: impl Fn(&Node<'a>) -> String,
 ) -> Result<Vec<u8>, FormatError> {
     let all = elements(parts, name, key)?;
-    let mut members = Vec::new();
+    let mut out = String::from("{");
     for member in parts
         .first()
         .map_or_else(|| Ok(Vec::new()), Node::members)?
     {
+        if !out.ends_with('{') {
+            out.push(',');
+        }
+        out.push_str(&quoted(&member.name));
+        out.push(':');
         if member.name == name {
-            members.push(format!("{}:[{}]", quoted(name), all.join(",")));
+            array(&all, &mut out);
         } else if member.name == "count" {
-            members.push(format!("\"count\":{}", all.len()));
+            out.push_str(&all.len().to_string());
         } else {
-            members.push(format!("{}:{}", quoted(&member.name), member.value.text()));
+            out.push_str(member.value.text());
         }
     }
-    Ok(format!("{{{}}}", members.join(",")).into_bytes())
+    out.push('}');
+    Ok(out.into_bytes())
+}
+
+fn array(elements: &[&str], out: &mut String) {
+    let length: usize = elements.iter().map(|element| element.len() + 1).sum();
+    out.reserve(length);
+    out.push('[');
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(element);
+    }
+    out.push(']');
 }
 
 fn found<'a>(
@@ -107,7 +127,10 @@ fn found<'a>(
         .iter()
         .filter_map(|part| part.get("totalHits").ok()??.read::<u64>().ok())
         .sum();
-    Ok(format!("{{\"totalHits\":{total},\"data\":[{}]}}", all.join(",")).into_bytes())
+    let mut out = format!("{{\"totalHits\":{total},\"data\":");
+    array(&all, &mut out);
+    out.push('}');
+    Ok(out.into_bytes())
 }
 
 /// The pages of all: each is about packages by their names, whoever lists it.
@@ -116,13 +139,18 @@ fn pages(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
     for part in parts {
         all.extend(part.elements()?.iter().map(Node::text));
     }
-    Ok(format!("[{}]", all.join(",")).into_bytes())
+    let mut out = String::new();
+    array(&all, &mut out);
+    Ok(out.into_bytes())
 }
 
 fn flat_index(parts: &[Node<'_>]) -> Result<Vec<u8>, FormatError> {
     let mut versions = elements(parts, "versions", |node| node.text().to_lowercase())?;
     versions.sort_by(|a, b| version::compare(a.trim_matches('"'), b.trim_matches('"')));
-    Ok(format!("{{\"versions\":[{}]}}", versions.join(",")).into_bytes())
+    let mut out = String::from("{\"versions\":");
+    array(&versions, &mut out);
+    out.push('}');
+    Ok(out.into_bytes())
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ use super::{
     Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
-    Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, Promise,
-    UpstreamPath, UpstreamUrl,
+    Algorithm, AssetId, Digest, Expected, Format, Listing, Location, PackageId, PackedFacts,
+    Promise, UpstreamPath, UpstreamUrl,
 };
 use crate::problem::Problem;
 
@@ -447,8 +447,9 @@ impl DocumentEvidence for Nuget {
         &self,
         package: &PackageId,
         upstream: &Upstream<'_>,
+        assets: PackedFacts,
     ) -> Result<FactsPart, FormatError> {
-        facts::facts(package, upstream)
+        facts::facts(package, upstream, assets)
     }
 
     fn usual_place(&self, asset: &AssetId) -> Option<Location> {

@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::registration::{self, Leaf, string};
+use super::registration::{self, Leaf, Registration, string};
 use super::{Nuget, name};
 use crate::arriving::Shape;
 use crate::json::Node;
@@ -49,7 +49,19 @@ fn registration(package: &PackageId, key: &str, bytes: &[u8]) -> Result<Recognis
     let root = Node::document(bytes)?;
     // Read to its end, also where what is looked for stands at the beginning.
     root.object()?;
-    let Some(pages) = registration::pages(root)? else {
+    let mut count = 0;
+    let kind = registration::each_page(root, |page| {
+        let Some(leaves) = page.leaves()? else {
+            let told = page.node.get_in_any_case("count")?;
+            count += told.and_then(|it| it.read().ok()).unwrap_or(0);
+            return Ok(());
+        };
+        leaves.each_element(|leaf| {
+            count += 1;
+            check(package, &registration::leaf(&leaf)?)
+        })
+    })?;
+    if kind == Registration::Other {
         if key.ends_with("/index.json") {
             return Err(FormatError::shape("it has no `items`"));
         }
@@ -60,21 +72,6 @@ fn registration(package: &PackageId, key: &str, bytes: &[u8]) -> Result<Recognis
         }
         check(package, &leaf)?;
         return Ok(Recognised::Other);
-    };
-    let mut count = 0;
-    for page in &pages {
-        match &page.leaves {
-            Some(leaves) => {
-                for leaf in leaves {
-                    check(package, leaf)?;
-                }
-                count += leaves.len() as u64;
-            }
-            None => {
-                let told = page.node.get_in_any_case("count")?;
-                count += told.and_then(|it| it.read().ok()).unwrap_or(0);
-            }
-        }
     }
     Ok(Recognised::List(count))
 }
@@ -94,7 +91,7 @@ fn check(package: &PackageId, leaf: &Leaf<'_>) -> Result<(), FormatError> {
 fn elsewhere(bytes: &[u8]) -> Result<Recognised, FormatError> {
     let root = Node::document(bytes)?;
     if root.is_array() {
-        root.elements()?;
+        root.each_element(|_| Ok(()))?;
         return Ok(Recognised::Other);
     }
     let object = root.object()?;

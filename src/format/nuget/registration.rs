@@ -16,38 +16,50 @@ pub struct Leaf<'a> {
     pub entry: Node<'a>,
 }
 
-/// A page of an index; `leaves` is absent where they stand in a document of their own.
+/// A page of an index.
 pub struct RegistrationPage<'a> {
     pub node: Node<'a>,
-    pub leaves: Option<Vec<Leaf<'a>>>,
 }
 
-/// The pages of an index, or the one page that the document is; `None` where it is neither.
-pub fn pages(root: Node<'_>) -> Result<Option<Vec<RegistrationPage<'_>>>, FormatError> {
-    let Some(items) = root.get_in_any_case("items")? else {
-        return Ok(None);
-    };
-    let items = items.elements()?;
-    for item in &items {
-        if item.get_in_any_case("catalogEntry")?.is_some() {
-            return Ok(Some(vec![RegistrationPage {
-                node: root,
-                leaves: Some(leaves(&items)?),
-            }]));
-        }
+impl<'a> RegistrationPage<'a> {
+    /// The list of its leaves; `None` where they stand in a document of their own.
+    pub fn leaves(&self) -> Result<Option<Node<'a>>, FormatError> {
+        self.node.get_in_any_case("items")
     }
-    let pages = items.into_iter().map(|node| {
-        let leaves = match node.get_in_any_case("items")? {
-            Some(items) => Some(leaves(&items.elements()?)?),
-            None => None,
-        };
-        Ok(RegistrationPage { node, leaves })
-    });
-    pages.collect::<Result<_, _>>().map(Some)
 }
 
-fn leaves<'a>(items: &[Node<'a>]) -> Result<Vec<Leaf<'a>>, FormatError> {
-    items.iter().map(leaf).collect()
+/// What a document of registrations is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    Index,
+    /// One page of an index.
+    Page,
+    /// It has no pages.
+    Other,
+}
+
+/// Reads the pages of an index one after the other, or the one page that the document is.
+///
+/// # Errors
+/// Where it cannot be read. Those of `visit` too.
+pub fn each_page<'a>(
+    root: Node<'a>,
+    mut visit: impl FnMut(RegistrationPage<'a>) -> Result<(), FormatError>,
+) -> Result<Registration, FormatError> {
+    let Some(items) = root.get_in_any_case("items")? else {
+        return Ok(Registration::Other);
+    };
+    let mut has_leaves = false;
+    items.each_element(|item| {
+        has_leaves = has_leaves || item.get_in_any_case("catalogEntry")?.is_some();
+        Ok(())
+    })?;
+    if has_leaves {
+        visit(RegistrationPage { node: root })?;
+        return Ok(Registration::Page);
+    }
+    items.each_element(|node| visit(RegistrationPage { node }))?;
+    Ok(Registration::Index)
 }
 
 /// A leaf, in a page or as a document of its own.

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use url::Url;
 
-use super::registration::{self, string};
+use super::registration::{self, Registration, string};
 use super::service::{self, Addresses};
 use super::{Nuget, NugetView, name, version};
-use crate::edit::Edits;
+use crate::edit::{Edits, ListEdit};
 use crate::json::{Node, quoted};
 use crate::package::{BlobId, PackageId, encode_segment};
 use crate::{Alias, FormatError, RenderInput, Rendering, Subject, Versions as _, View};
@@ -29,7 +29,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
     let View::Nuget(view) = &input.document.view else {
         return Err(FormatError::shape("not a document of NuGet"));
     };
-    let mut edits = Edits::new();
+    let mut edits = Edits::new(input.upstream.bytes);
     let mut aliases = Vec::new();
     match view {
         NugetView::ServiceIndex => {
@@ -60,15 +60,15 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
         }
     }
     Ok(Rendering {
-        body: edits.apply(input.upstream.bytes),
+        body: edits.apply(),
         content_type: Cow::Borrowed("application/json"),
         aliases,
     })
 }
 
-fn addresses(
-    input: &RenderInput<'_>,
-    edits: &mut Edits,
+fn addresses<'a>(
+    input: &RenderInput<'a>,
+    edits: &mut Edits<'a>,
     aliases: &mut Vec<Alias>,
 ) -> Result<(), FormatError> {
     let addresses = Addresses::new(input.upstream.directory, &input.address.base);
@@ -86,25 +86,23 @@ fn addresses(
     walk.node(root, 0)
 }
 
-struct Walk<'a> {
-    input: &'a RenderInput<'a>,
+struct Walk<'a, 'b> {
+    input: &'a RenderInput<'b>,
     addresses: Addresses,
-    edits: &'a mut Edits,
+    edits: &'a mut Edits<'b>,
     aliases: &'a mut Vec<Alias>,
     /// The package that the addresses belong to: the document's, or the current search result's.
     package: Option<PackageId>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn node(&mut self, node: Node<'_>, depth: usize) -> Result<(), FormatError> {
         if depth > DEPTH_MAX {
             return Err(FormatError::shape("nested too deeply"));
         }
         match node.text().trim_start().as_bytes().first() {
             Some(b'[') => {
-                for element in node.elements()? {
-                    self.node(element, depth + 1)?;
-                }
+                node.each_element(|element| self.node(element, depth + 1))?;
             }
             Some(b'{') => {
                 if self.input.document.package.is_none()
@@ -112,7 +110,7 @@ impl Walk<'_> {
                 {
                     self.package = name::parse(&id).ok();
                 }
-                for member in node.members()? {
+                node.each_member(|member| {
                     let address = ADDRESSES
                         .iter()
                         .find(|name| name.eq_ignore_ascii_case(&member.name));
@@ -122,7 +120,8 @@ impl Walk<'_> {
                         (None, _) if member.name == "@context" => {}
                         (None, _) => self.node(member.value, depth + 1)?,
                     }
-                }
+                    Ok(())
+                })?;
             }
             _ => {}
         }
@@ -188,88 +187,108 @@ impl Walk<'_> {
     }
 }
 
-fn flat_index(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let versions = list(input, "versions")?;
-    let Some(shows) = input.shows else {
-        return Ok(());
-    };
-    retain(edits, &versions, |version| {
-        version
-            .string()
-            .is_some_and(|version| shows(Subject::Version(&version::normalised(&version))))
-    });
+fn flat_index(input: &RenderInput<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
+    retain(input, "versions", edits, |version, _, shows| {
+        let version = version.string();
+        Ok(version.is_some_and(|version| shows(Subject::Version(&version::normalised(&version)))))
+    })
+}
+
+/// Leaves out of the list that the document is for what `keep` refuses.
+fn retain(
+    input: &RenderInput<'_>,
+    name: &str,
+    edits: &mut Edits<'_>,
+    keep: impl Fn(&Node<'_>, &mut Edits<'_>, &crate::Shows<'_>) -> Result<bool, FormatError>,
+) -> Result<(), FormatError> {
+    let listed = Node::object_document(input.upstream.bytes)?
+        .get_in_any_case(name)?
+        .ok_or_else(|| FormatError::shape(format!("it has no `{name}`")))?;
+    let mut list = ListEdit::default();
+    listed.each_element(|element| {
+        if let Some(shows) = input.shows {
+            let is_kept = keep(&element, edits, shows)?;
+            list.item(edits, &element.range(), is_kept);
+        }
+        Ok(())
+    })?;
+    list.end(edits);
     Ok(())
 }
 
-/// The list that the document is for.
-fn list<'a>(input: &RenderInput<'a>, name: &str) -> Result<Vec<Node<'a>>, FormatError> {
-    Node::object_document(input.upstream.bytes)?
-        .get_in_any_case(name)?
-        .ok_or_else(|| FormatError::shape(format!("it has no `{name}`")))?
-        .elements()
-}
-
-fn retain(edits: &mut Edits, nodes: &[Node<'_>], keep: impl Fn(&Node<'_>) -> bool) -> usize {
-    let kept: Vec<bool> = nodes.iter().map(keep).collect();
-    let ranges: Vec<_> = nodes.iter().map(Node::range).collect();
-    edits.retain(&ranges, |index| kept.get(index).copied().unwrap_or(true));
-    kept.iter().filter(|kept| **kept).count()
-}
-
 /// Takes hidden leaves out of their pages, and pages that become empty out of the index.
-fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
+fn hide_leaves(input: &RenderInput<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
     let Some(shows) = input.shows else {
         return Ok(());
     };
     let root = Node::document(input.upstream.bytes)?;
-    let Some(pages) = registration::pages(root)? else {
-        return leaf(input, &root, shows);
+    // Pages that become empty go, where they are an index's.
+    let mut list = ListEdit::default();
+    let (mut count, mut left_count) = (0, 0);
+    let kind = registration::each_page(root, |page| {
+        let left = match page.leaves()? {
+            Some(leaves) => hide_leaves_of(&page.node, leaves, shows, edits)?,
+            None => Left::Some,
+        };
+        count += 1;
+        left_count += usize::from(left == Left::Some);
+        if page.node.range() != root.range() {
+            list.item(edits, &page.node.range(), left == Left::Some);
+        }
+        Ok(())
+    })?;
+    list.end(edits);
+    match kind {
+        Registration::Other => leaf(input, &root, shows),
+        Registration::Index if left_count < count => {
+            set(edits, &root, "count", left_count.to_string())
+        }
+        Registration::Index | Registration::Page => Ok(()),
+    }
+}
+
+/// Whether anything is left of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Some,
+    Nothing,
+}
+
+fn hide_leaves_of(
+    page: &Node<'_>,
+    leaves: Node<'_>,
+    shows: &crate::Shows<'_>,
+    edits: &mut Edits<'_>,
+) -> Result<Left, FormatError> {
+    let mut list = ListEdit::default();
+    let (mut hides, mut count) = (false, 0);
+    let (mut lower, mut upper) = (None, None);
+    leaves.each_element(|node| {
+        let version = registration::leaf(&node)?.version;
+        // An entry without a version is hidden: no rule could allow it.
+        let shown = version.filter(|version| shows(Subject::Version(version)));
+        list.item(edits, &node.range(), shown.is_some());
+        match shown {
+            Some(version) => {
+                count += 1;
+                lower = lower.take().or_else(|| Some(version.clone()));
+                upper = Some(version);
+            }
+            None => hides = true,
+        }
+        Ok(())
+    })?;
+    list.end(edits);
+    if !hides {
+        return Ok(Left::Some);
+    }
+    set(edits, page, "count", count.to_string())?;
+    let (Some(lower), Some(upper)) = (lower, upper) else {
+        return Ok(Left::Nothing);
     };
-    let mut empty = Vec::new();
-    for page in &pages {
-        let Some(leaves) = &page.leaves else { continue };
-        let nodes: Vec<Node<'_>> = leaves.iter().map(|leaf| leaf.node).collect();
-        let shown: Vec<bool> = leaves
-            .iter()
-            .map(|leaf| {
-                // An entry without a version is hidden: no rule could allow it.
-                let version = leaf.version.as_deref();
-                version.is_some_and(|version| shows(Subject::Version(version)))
-            })
-            .collect();
-        if !shown.contains(&false) {
-            continue;
-        }
-        let ranges: Vec<_> = nodes.iter().map(Node::range).collect();
-        edits.retain(&ranges, |index| shown.get(index).copied().unwrap_or(true));
-        let left: Vec<&str> = leaves
-            .iter()
-            .zip(&shown)
-            .filter(|(_, shown)| **shown)
-            .filter_map(|(leaf, _)| leaf.version.as_deref())
-            .collect();
-        set(edits, &page.node, "count", left.len().to_string())?;
-        if let (Some(lower), Some(upper)) = (left.first(), left.last()) {
-            set(edits, &page.node, "lower", quoted(lower))?;
-            set(edits, &page.node, "upper", quoted(upper))?;
-        } else {
-            empty.push(page.node.range());
-        }
-    }
-    let of_index = pages.iter().all(|page| page.node.range() != root.range());
-    if of_index && !empty.is_empty() {
-        let ranges: Vec<_> = pages.iter().map(|page| page.node.range()).collect();
-        edits.retain(&ranges, |index| {
-            ranges.get(index).is_none_or(|range| !empty.contains(range))
-        });
-        set(
-            edits,
-            &root,
-            "count",
-            (pages.len() - empty.len()).to_string(),
-        )?;
-    }
-    Ok(())
+    set(edits, page, "lower", quoted(&lower))?;
+    set(edits, page, "upper", quoted(&upper))?;
+    Ok(Left::Some)
 }
 
 /// A leaf's own document: there or not.
@@ -291,32 +310,29 @@ fn leaf(
     }
 }
 
-fn set(edits: &mut Edits, node: &Node<'_>, member: &str, value: String) -> Result<(), FormatError> {
+fn set(
+    edits: &mut Edits<'_>,
+    node: &Node<'_>,
+    member: &str,
+    value: String,
+) -> Result<(), FormatError> {
     if let Some(node) = node.get_in_any_case(member)? {
         edits.replace(node.range(), value);
     }
     Ok(())
 }
 
-fn search(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let results = list(input, "data")?;
-    let Some(shows) = input.shows else {
-        return Ok(());
-    };
-    let mut left = Vec::with_capacity(results.len());
-    for result in &results {
-        left.push(search_result(result, shows, edits)?);
-    }
-    let ranges: Vec<_> = results.iter().map(Node::range).collect();
-    edits.retain(&ranges, |index| left.get(index).copied().unwrap_or(false));
-    Ok(())
+fn search(input: &RenderInput<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
+    retain(input, "data", edits, |result, edits, shows| {
+        search_result(result, shows, edits)
+    })
 }
 
 /// Hides versions of one result, and says whether any is left.
 fn search_result(
     result: &Node<'_>,
     shows: &crate::Shows<'_>,
-    edits: &mut Edits,
+    edits: &mut Edits<'_>,
 ) -> Result<bool, FormatError> {
     let id = string(result, "id")?;
     let Some(package) = id.and_then(|id| name::parse(&id).ok()) else {
@@ -362,20 +378,15 @@ fn search_result(
 /// With `id`, autocompletion lists versions of one package.
 /// Versions of the document's package, or names where it has none: one that a rule denies whatever
 /// its version is not told.
-fn autocomplete(input: &RenderInput<'_>, edits: &mut Edits) -> Result<(), FormatError> {
-    let data = list(input, "data")?;
-    let Some(shows) = input.shows else {
-        return Ok(());
-    };
+fn autocomplete(input: &RenderInput<'_>, edits: &mut Edits<'_>) -> Result<(), FormatError> {
     let is_of_package = input.document.package.is_some();
-    retain(edits, &data, |node| {
+    retain(input, "data", edits, |node, _, shows| {
         let text = node.string().unwrap_or_default();
         if is_of_package {
-            return shows(Subject::Version(&version::normalised(&text)));
+            return Ok(shows(Subject::Version(&version::normalised(&text))));
         }
-        name::parse(&text).is_ok_and(|package| shows(Subject::Name(&package)))
-    });
-    Ok(())
+        Ok(name::parse(&text).is_ok_and(|package| shows(Subject::Name(&package))))
+    })
 }
 
 #[cfg(test)]

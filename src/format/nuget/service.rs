@@ -101,7 +101,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Option<Vec<u8>>, FormatError> {
         .get("resources")
         .ok_or_else(|| FormatError::shape("a service index without resources"))?
         .elements()?;
-    let mut edits = Edits::new();
+    let mut edits = Edits::new(input.upstream.bytes);
     let mut seen = Vec::new();
     let mut keep = Vec::with_capacity(resources.len());
     for resource in &resources {
@@ -120,7 +120,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Option<Vec<u8>>, FormatError> {
     }
     let ranges: Vec<_> = resources.iter().map(Node::range).collect();
     edits.retain(&ranges, |index| keep.get(index).copied().unwrap_or(false));
-    Ok(edits.apply(input.upstream.bytes))
+    Ok(edits.apply())
 }
 
 /// Leads upstream's addresses to ours.

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Algorithm, Expected, Format, PackageId, UpstreamPath, VersionId};
+use super::{Algorithm, Expected, PackageId, UpstreamPath};
 
 /// One file of a package, by its path below the package in Larder's own addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +60,7 @@ pub enum Expectation {
 }
 
 /// The facts about one asset.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssetFacts {
     pub file: Box<str>,
     /// The package version it belongs to, in the format's own spelling.
@@ -77,65 +76,4 @@ pub struct AssetFacts {
     pub runs_on: Box<str>,
     /// Nobody is to choose it who does not name its version: yanked (PEP 592), unlisted (NuGet).
     pub is_withdrawn: bool,
-}
-
-/// The facts about a whole package at one connection.
-#[derive(Debug)]
-pub struct Facts {
-    format: Format,
-    assets: Vec<AssetFacts>,
-    by_file: HashMap<Box<str>, u32>,
-    by_version: HashMap<VersionId, u32>,
-}
-
-impl Facts {
-    /// The first of two assets of one name stands.
-    #[must_use]
-    pub fn new(format: Format, assets: Vec<AssetFacts>) -> Self {
-        let mut by_file = HashMap::with_capacity(assets.len());
-        let mut by_version = HashMap::with_capacity(assets.len());
-        for (index, asset) in (0u32..).zip(&assets) {
-            by_file.entry(asset.file.clone()).or_insert(index);
-            let version = format.protocol().known_version(&asset.version);
-            by_version.entry(version).or_insert(index);
-        }
-        Self {
-            format,
-            assets,
-            by_file,
-            by_version,
-        }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &AssetFacts> {
-        self.assets.iter()
-    }
-
-    /// The versions, each once, in no order.
-    pub fn versions(&self) -> impl Iterator<Item = &VersionId> {
-        self.by_version.keys()
-    }
-
-    #[must_use]
-    pub fn file(&self, file: &str) -> Option<&AssetFacts> {
-        self.at(self.by_file.get(file))
-    }
-
-    /// Any asset of the version, however it is spelled: those of one version share what rules ask about in the formats
-    /// that decide by version.
-    #[must_use]
-    pub fn version(&self, version: &str) -> Option<&AssetFacts> {
-        let version = self.format.protocol().known_version(version);
-        self.at(self.by_version.get(&version))
-    }
-
-    fn at(&self, index: Option<&u32>) -> Option<&AssetFacts> {
-        index.and_then(|&index| self.assets.get(index as usize))
-    }
-
-    /// A rough number of bytes held, for bounding a cache of facts.
-    #[must_use]
-    pub fn weight(&self) -> u32 {
-        u32::try_from(self.assets.len().saturating_mul(400).saturating_add(200)).unwrap_or(u32::MAX)
-    }
 }

@@ -78,6 +78,17 @@ impl Digest {
         Self::checked(algorithm, STANDARD.decode(text).ok(), text)
     }
 
+    /// The value's bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// The digest at the beginning of `bytes`; `None` where they are too few.
+    pub(super) fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
+        let value = bytes.get(..algorithm.bytes_len())?.into();
+        Some(Self { algorithm, value })
+    }
+
     fn checked(
         algorithm: Algorithm,
         value: Option<Vec<u8>>,

@@ -2,14 +2,16 @@
 
 mod asset;
 mod digest;
+mod facts;
 mod format;
 mod id;
 mod release;
 mod upstream;
 mod version;
 
-pub use asset::{AssetFacts, AssetId, Expectation, Facts, Location, Promise};
+pub use asset::{AssetFacts, AssetId, Expectation, Location, Promise};
 pub use digest::{Algorithm, BlobId, Digest, DigestError, Digester, Digests, Expected};
+pub use facts::{Facts, PackedAsset, PackedFacts};
 pub use format::{Format, UnknownFormat};
 pub use id::PackageId;
 pub use release::{

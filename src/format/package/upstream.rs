@@ -103,6 +103,15 @@ impl UpstreamPath {
         }
     }
 
+    /// The encoded path and the query, as [`UpstreamPath::from_parts`] takes them.
+    pub(super) fn parts(&self) -> (Option<&str>, Option<&str>) {
+        (self.encoded.as_deref(), self.query.as_deref())
+    }
+
+    pub(super) fn from_parts(encoded: Option<String>, query: Option<String>) -> Self {
+        Self { encoded, query }
+    }
+
     /// The decoded segments of `path`, parted by slashes; a slash at the end stays.
     #[must_use]
     pub fn new(path: &str) -> Self {

@@ -4,7 +4,9 @@
 use std::str::FromStr as _;
 
 use pep440_rs::{Version, VersionSpecifiers};
+use url::Url;
 
+use super::page::PageFile;
 use super::{Form, PypiView, address, name, page};
 use crate::package::{AssetId, PackageId};
 use crate::{DocumentId, FormatError, Need, PrefetchHint, PrefetchInput, Target, View};
@@ -39,22 +41,29 @@ fn metadata(
     let Ok(range) = VersionSpecifiers::from_str(range) else {
         return Ok(None);
     };
-    let page = page::read(&input.upstream)?;
-    let taken = page.files.iter().filter_map(|file| {
+    let version_of = |file: &PageFile| {
         if file.metadata.is_none() || file.yanked.is_some() {
             return None;
         }
         let text = name::version_of(package.name(), &file.name)?;
         let version = Version::from_str(text).ok()?;
         let fits = !version.any_prerelease() && range.contains(&version) && input.shows(text);
-        fits.then_some((version, file))
-    });
-    // The first of a version's wheels stands for all: their metadata seldom differs.
-    let newest = taken.reduce(|best, one| if one.0 > best.0 { one } else { best });
-    Ok(newest.map(|(_, file)| PrefetchHint {
+        fits.then_some(version)
+    };
+    let mut newest: Option<(Version, Url)> = None;
+    page::read(&input.upstream, &mut |file| {
+        // The first of a version's wheels stands for all: their metadata seldom differs.
+        if let Some(version) = version_of(&file)
+            && newest.as_ref().is_none_or(|(newest, _)| version > *newest)
+        {
+            newest = Some((version, file.url));
+        }
+        Ok(())
+    })?;
+    Ok(newest.map(|(_, url)| PrefetchHint {
         target: Target::Asset(AssetId {
             package: package.clone(),
-            file: format!("{}{METADATA}", address::file(&file.url)).into(),
+            file: format!("{}{METADATA}", address::file(&url)).into(),
         }),
         range: None,
     }))

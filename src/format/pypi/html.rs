@@ -6,7 +6,7 @@ use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::Value;
 use url::Url;
 
-use super::page::{PageFile, Place, SimplePage, digests, last_segment};
+use super::page::{PageFile, Place, SimplePage, Visit, digests, last_segment};
 use crate::{FormatError, Upstream, text};
 
 /// The attributes that promise a metadata file (PEP 714, 658).
@@ -18,12 +18,10 @@ fn hash_pair(text: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
+pub fn read(upstream: &Upstream<'_>, visit: Visit<'_>) -> Result<SimplePage, FormatError> {
     let (_, whole) = text::utf8(upstream.bytes)?;
     let mut page = SimplePage {
-        is_json: false,
         is_tidy: true,
-        files: Vec::new(),
         meta: BTreeMap::new(),
         name: None,
     };
@@ -57,7 +55,7 @@ pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
                     "meta" => meta(&mut page.meta, get("name"), get("content")),
                     "a" => {
                         anchors += 1;
-                        end(&mut page, &mut anchor, &mut text, None);
+                        end(&mut page, &mut anchor, &mut text, None, visit)?;
                         anchor = get("href")
                             .and_then(|href| base.as_ref().unwrap_or(upstream.url).join(href).ok())
                             .filter(|url| matches!(url.scheme(), "http" | "https"))
@@ -69,27 +67,35 @@ pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
             }
             Token::String(piece) if anchor.is_some() => text.push_str(&lossy(&piece.value)),
             Token::EndTag(tag) if lossy(&tag.name) == "a" => {
-                end(&mut page, &mut anchor, &mut text, Some(tag.span.end));
+                let at = Some(tag.span.end);
+                end(&mut page, &mut anchor, &mut text, at, visit)?;
             }
             Token::Error(_) => page.is_tidy = false,
             _ => {}
         }
     }
-    end(&mut page, &mut anchor, &mut text, None);
+    end(&mut page, &mut anchor, &mut text, None, visit)?;
     // Within comments, scripts and what else is not markup to this reader, another may see more.
     page.is_tidy &= anchors == written_anchors(whole);
     Ok(page)
 }
 
 /// Ends the link that is open. Readers take a link for one whether it has an end or not.
-fn end(page: &mut SimplePage, anchor: &mut Option<PageFile>, text: &mut String, at: Option<usize>) {
+fn end(
+    page: &mut SimplePage,
+    anchor: &mut Option<PageFile>,
+    text: &mut String,
+    at: Option<usize>,
+    visit: Visit<'_>,
+) -> Result<(), FormatError> {
     if let Some(mut file) = anchor.take() {
         page.is_tidy &= at.is_some();
         file.range.end = at.unwrap_or(file.range.end);
         file.name = file_name(&file.url, text.trim());
-        page.files.push(file);
+        visit(file)?;
     }
     text.clear();
+    Ok(())
 }
 
 /// How many places some reader could take for the beginning of a link.

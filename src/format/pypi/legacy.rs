@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use super::{PypiView, address, page};
-use crate::edit::Edits;
+use crate::edit::{Edits, ListEdit};
 use crate::json::{Node, quoted};
 use crate::package::PackageId;
 use crate::{FormatError, RenderInput, Rendering, Subject, View};
 
 pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering, FormatError> {
     let root = Node::object_document(input.upstream.bytes)?;
-    let mut edits = Edits::new();
+    let mut edits = Edits::new(input.upstream.bytes);
     if let Some(urls) = root.get("urls") {
         let is_left = files(input, package, urls, &mut edits)?;
         // The document of one version that is hidden whole is hidden too.
@@ -28,19 +28,16 @@ pub fn render(input: &RenderInput<'_>, package: &PackageId) -> Result<Rendering,
         }
     }
     if let Some(releases) = root.get("releases") {
-        let releases = releases.members()?;
-        let mut left = Vec::with_capacity(releases.len());
-        for release in &releases {
-            left.push(files(input, package, release.value, &mut edits)?);
-        }
-        let ranges: Vec<_> = releases
-            .iter()
-            .map(|release| release.range.clone())
-            .collect();
-        edits.retain(&ranges, |index| left.get(index).is_none_or(|left| *left));
+        let mut list = ListEdit::default();
+        releases.each_member(|release| {
+            let is_left = files(input, package, release.value, &mut edits)?;
+            list.item(&mut edits, &release.range, is_left);
+            Ok(())
+        })?;
+        list.end(&mut edits);
     }
     Ok(Rendering {
-        body: edits.apply(input.upstream.bytes),
+        body: edits.apply(),
         content_type: Cow::Borrowed("application/json"),
         aliases: Vec::new(),
     })
@@ -51,12 +48,12 @@ fn files(
     input: &RenderInput<'_>,
     package: &PackageId,
     list: Node<'_>,
-    edits: &mut Edits,
+    edits: &mut Edits<'_>,
 ) -> Result<bool, FormatError> {
-    let files = list.elements()?;
-    let mut shown = Vec::with_capacity(files.len());
-    for file in &files {
-        let file = file.object()?;
+    let (mut is_empty, mut is_left) = (true, false);
+    let mut kept = ListEdit::default();
+    list.each_element(|element| {
+        let file = element.object()?;
         let node = file.get("url");
         let url = node
             .and_then(|url| url.string())
@@ -75,14 +72,17 @@ fn files(
             .get("filename")
             .and_then(|name| name.string())
             .unwrap_or_default();
-        shown.push(input.shows.is_none_or(|shows| {
+        let is_shown = input.shows.is_none_or(|shows| {
             shows(Subject::File {
                 file: &address::file(&url),
                 version: page::version(package, &file_name, &url),
             })
-        }));
-    }
-    let ranges: Vec<_> = files.iter().map(Node::range).collect();
-    edits.retain(&ranges, |index| shown.get(index).copied().unwrap_or(true));
-    Ok(files.is_empty() || shown.contains(&true))
+        });
+        kept.item(edits, &element.range(), is_shown);
+        is_empty = false;
+        is_left |= is_shown;
+        Ok(())
+    })?;
+    kept.end(edits);
+    Ok(is_empty || is_left)
 }

@@ -25,51 +25,58 @@ pub fn merge(document: &DocumentId, parts: &[&[u8]]) -> Result<Vec<u8>, FormatEr
 
 /// The nearest page, with the others' files and versions behind its own.
 fn json(parts: &[&[u8]], list: &str, key: &str) -> Result<Vec<u8>, FormatError> {
-    let mut files = Vec::new();
-    let mut versions = Vec::new();
-    let (mut seen, mut named) = (HashSet::new(), HashSet::new());
-    let mut has_versions = true;
-    for part in parts {
-        let root = Node::object_document(part)?;
-        for file in root
-            .get(list)
-            .map_or_else(|| Ok(Vec::new()), |it| it.elements())?
-        {
-            let name = file.get(key)?.and_then(|name| name.string());
-            if name.is_some_and(|name| seen.insert(name.into_owned())) {
-                files.push(file.text());
-            }
-        }
-        match root.get("versions") {
-            Some(list) => {
-                for version in list.elements()? {
-                    if named.insert(version.text().to_owned()) {
-                        versions.push(version.text());
-                    }
-                }
-            }
-            None => has_versions = false,
-        }
-    }
-    let mut out = String::from("{");
-    if let Some(nearest) = parts.first() {
-        for member in Node::document(nearest)?.members()? {
-            if member.name == "meta" {
-                out.push_str(&format!("\"meta\":{},", meta(member.value, has_versions)?));
-            } else if member.name != list && member.name != "versions" {
-                out.push_str(&format!(
-                    "{}:{},",
-                    crate::json::quoted(&member.name),
-                    member.value.text()
-                ));
-            }
+    let roots: Vec<_> = parts
+        .iter()
+        .map(|part| Node::object_document(part))
+        .collect::<Result<_, _>>()?;
+    let has_versions = roots.iter().all(|root| root.get("versions").is_some());
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut out = String::with_capacity(length);
+    out.push('{');
+    for member in roots.first().map_or(&[][..], |nearest| nearest.members()) {
+        if member.name == "meta" {
+            out.push_str(&format!("\"meta\":{},", meta(member.value, has_versions)?));
+        } else if member.name != list && member.name != "versions" {
+            out.push_str(&crate::json::quoted(&member.name));
+            out.push(':');
+            out.push_str(member.value.text());
+            out.push(',');
         }
     }
     if has_versions {
-        out.push_str(&format!("\"versions\":[{}],", versions.join(",")));
+        out.push_str("\"versions\":[");
+        let mut named = HashSet::new();
+        for versions in roots.iter().filter_map(|root| root.get("versions")) {
+            versions.each_element(|version| {
+                if named.insert(version.text()) {
+                    push(&mut out, version.text());
+                }
+                Ok(())
+            })?;
+        }
+        out.push_str("],");
     }
-    out.push_str(&format!("\"{list}\":[{}]}}", files.join(",")));
+    out.push_str(&format!("\"{list}\":["));
+    let mut seen = HashSet::new();
+    for files in roots.iter().filter_map(|root| root.get(list)) {
+        files.each_element(|file| {
+            let name = file.get(key)?.and_then(|name| name.string());
+            if name.is_some_and(|name| seen.insert(name)) {
+                push(&mut out, file.text());
+            }
+            Ok(())
+        })?;
+    }
+    out.push_str("]}");
     Ok(out.into_bytes())
+}
+
+/// Writes another element of an array.
+fn push(out: &mut String, element: &str) {
+    if !out.ends_with('[') {
+        out.push(',');
+    }
+    out.push_str(element);
 }
 
 /// The nearest page's `meta`, without members that are about its source alone: the number of the
@@ -96,28 +103,31 @@ fn meta(nearest: Node<'_>, has_versions: bool) -> Result<String, FormatError> {
 /// The nearest page, with the others' links before its end.
 fn html(parts: &[&[u8]]) -> Result<Vec<u8>, FormatError> {
     let base = Url::parse(OWN).map_err(|_| FormatError::shape("no address"))?;
+    let nearest = parts.first().copied().unwrap_or_default();
+    let end = memchr::memmem::rfind(nearest, b"</body>").unwrap_or(nearest.len());
+    let (before, after) = nearest.split_at_checked(end).unwrap_or((nearest, b""));
     let mut seen = HashSet::new();
-    let mut links = Vec::new();
+    let mut out = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    out.extend_from_slice(before);
     for (index, part) in parts.iter().enumerate() {
-        let page = page::read(&Upstream {
+        let upstream = Upstream {
             bytes: part,
             media_type: HTML_TYPE,
             url: &base,
             base: &base,
             directory: None,
-        })?;
-        for file in page.files {
+        };
+        page::read(&upstream, &mut |file| {
             if seen.insert(file.name) && index > 0 {
                 let link = part.get(file.range).unwrap_or_default();
-                links.extend_from_slice(link);
-                links.extend_from_slice(b"<br />\n");
+                out.extend_from_slice(link);
+                out.extend_from_slice(b"<br />\n");
             }
-        }
+            Ok(())
+        })?;
     }
-    let nearest = parts.first().copied().unwrap_or_default();
-    let end = memchr::memmem::rfind(nearest, b"</body>").unwrap_or(nearest.len());
-    let (before, after) = nearest.split_at_checked(end).unwrap_or((nearest, b""));
-    Ok([before, &links, without_serial(after)].concat())
+    out.extend_from_slice(without_serial(after));
+    Ok(out)
 }
 
 /// The end of a page without the comment that gives the number of the registry's last change: that

@@ -33,8 +33,8 @@ use super::{
     Target, TokenScheme, Uploads, Upstream, Versions, plain_error,
 };
 use crate::package::{
-    AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, Promise,
-    UpstreamPath,
+    AssetFacts, AssetId, Expectation, Expected, Format, Listing, Location, PackageId, PackedFacts,
+    Promise, UpstreamPath,
 };
 use crate::problem::Problem;
 
@@ -321,16 +321,15 @@ impl DocumentEvidence for Pypi {
         &self,
         package: &PackageId,
         upstream: &Upstream<'_>,
+        mut assets: PackedFacts,
     ) -> Result<FactsPart, FormatError> {
-        let page = page::read(upstream)?;
-        let mut assets = Vec::with_capacity(page.files.len() * 2);
-        for file in page.files {
+        page::read(upstream, &mut |file| {
             let version: Box<str> = file.version(package).into();
             let runs_on: Box<str> = file.requires_python.unwrap_or_default().into();
             let is_withdrawn = file.yanked.is_some();
             let path = address::file(&file.url);
             let mut push = |path: String, url: &url::Url, expectation, mutable| {
-                assets.push(AssetFacts {
+                assets.push(&AssetFacts {
                     file: path.into(),
                     version: version.clone(),
                     location: Location::Url(url.clone()),
@@ -358,7 +357,8 @@ impl DocumentEvidence for Pypi {
                 );
             }
             push(path, &file.url, known(&file.digests), false);
-        }
+            Ok(())
+        })?;
         Ok(FactsPart {
             assets,
             more: Vec::new(),

@@ -15,18 +15,19 @@ use crate::json::Node;
 use crate::package::{Algorithm, Digest, Expected, PackageId};
 use crate::{FormatError, Upstream, date, path, text};
 
-/// A page of the simple index.
+/// A page of the simple index, without its files.
 #[derive(Debug)]
 pub struct SimplePage {
-    pub is_json: bool,
     /// Whether every reader of HTML sees the same links in it, each with its beginning and its end;
     /// what is not so is written anew instead of being edited.
     pub is_tidy: bool,
-    pub files: Vec<PageFile>,
     /// The `meta` of the JSON form, or what the HTML form says of it.
     pub meta: BTreeMap<String, Value>,
     pub name: Option<String>,
 }
+
+/// What is done with each file of a page.
+pub type Visit<'v> = &'v mut dyn FnMut(PageFile) -> Result<(), FormatError>;
 
 /// One file of a page.
 #[derive(Debug)]
@@ -118,80 +119,32 @@ struct Entry<'a> {
     upload_time: Option<String>,
 }
 
-/// Reads a page in the form that it is in, whatever its media type says: there are mirrors that
-/// label one form as the other.
-pub fn read(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
+/// Whether the page is in the JSON form, whatever its media type says: there are mirrors that label
+/// one form as the other.
+pub fn is_json(upstream: &Upstream<'_>) -> Result<bool, FormatError> {
     let (_, text) = text::utf8(upstream.bytes)?;
-    if upstream.media_type.contains("json") || text.trim_start().starts_with('{') {
-        read_json(upstream)
+    Ok(upstream.media_type.contains("json") || text.trim_start().starts_with('{'))
+}
+
+/// Reads a page in the form that it is in, file by file, so that a long one is not held as a list.
+pub fn read(upstream: &Upstream<'_>, visit: Visit<'_>) -> Result<SimplePage, FormatError> {
+    if is_json(upstream)? {
+        let (page, files) = json_head(upstream)?;
+        files.each_element(|element| visit(json_file(upstream, element)?))?;
+        Ok(page)
     } else {
-        html::read(upstream)
+        html::read(upstream, visit)
     }
 }
 
-fn read_json(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
+/// What a page in the JSON form says of itself, and its list of files.
+pub fn json_head<'a>(upstream: &Upstream<'a>) -> Result<(SimplePage, Node<'a>), FormatError> {
     let root = Node::object_document(upstream.bytes)?;
-    let mut files = Vec::new();
-    let listed = root
+    let files = root
         .get("files")
         .ok_or_else(|| FormatError::shape("it has no list of files"))?;
-    for element in listed.elements()? {
-        let entry: Entry<'_> = element.read()?;
-        let object = element.object()?;
-        let url = upstream.url.join(&entry.url).map_err(|_| {
-            FormatError::shape(format!("the address of {} is no URL", entry.filename))
-        })?;
-        let provenance = entry
-            .provenance
-            .as_deref()
-            .and_then(|provenance| upstream.url.join(provenance).ok());
-        let mut addresses = Vec::new();
-        for (attribute, url) in [("url", Some(&url)), ("provenance", provenance.as_ref())] {
-            if let (Some(node), Some(url)) = (object.get(attribute), url) {
-                addresses.push(Place {
-                    range: node.range(),
-                    attribute,
-                    url: url.clone(),
-                });
-            }
-        }
-        let metadata = if entry.core_metadata.is_null() {
-            entry.dist_info_metadata
-        } else {
-            entry.core_metadata
-        };
-        let (metadata, metadata_hashes) = metadata_of(&metadata);
-        let promises = ["core-metadata", "dist-info-metadata"]
-            .into_iter()
-            .filter(|_| metadata.is_some())
-            .filter_map(|name| object.get(name))
-            .map(|node| node.range())
-            .collect();
-        files.push(PageFile {
-            name: entry.filename.into_owned(),
-            url,
-            digests: digests(&entry.hashes),
-            hashes: entry.hashes,
-            requires_python: entry.requires_python,
-            yanked: match entry.yanked {
-                Value::String(reason) => Some(reason),
-                Value::Bool(true) => Some(String::new()),
-                _ => None,
-            },
-            metadata,
-            metadata_hashes,
-            promises,
-            signed: entry.gpg_sig == Some(true),
-            provenance,
-            uploaded: entry.upload_time.as_deref().and_then(date),
-            range: element.range(),
-            addresses,
-        });
-    }
-    Ok(SimplePage {
-        is_json: true,
+    let page = SimplePage {
         is_tidy: true,
-        files,
         meta: root
             .get("meta")
             .and_then(|meta| meta.read().ok())
@@ -200,6 +153,62 @@ fn read_json(upstream: &Upstream<'_>) -> Result<SimplePage, FormatError> {
             .get("name")
             .and_then(|name| name.string())
             .map(Cow::into_owned),
+    };
+    Ok((page, files))
+}
+
+fn json_file(upstream: &Upstream<'_>, element: Node<'_>) -> Result<PageFile, FormatError> {
+    let entry: Entry<'_> = element.read()?;
+    let object = element.object()?;
+    let url = upstream
+        .url
+        .join(&entry.url)
+        .map_err(|_| FormatError::shape(format!("the address of {} is no URL", entry.filename)))?;
+    let provenance = entry
+        .provenance
+        .as_deref()
+        .and_then(|provenance| upstream.url.join(provenance).ok());
+    let mut addresses = Vec::new();
+    for (attribute, url) in [("url", Some(&url)), ("provenance", provenance.as_ref())] {
+        if let (Some(node), Some(url)) = (object.get(attribute), url) {
+            addresses.push(Place {
+                range: node.range(),
+                attribute,
+                url: url.clone(),
+            });
+        }
+    }
+    let metadata = if entry.core_metadata.is_null() {
+        entry.dist_info_metadata
+    } else {
+        entry.core_metadata
+    };
+    let (metadata, metadata_hashes) = metadata_of(&metadata);
+    let promises = ["core-metadata", "dist-info-metadata"]
+        .into_iter()
+        .filter(|_| metadata.is_some())
+        .filter_map(|name| object.get(name))
+        .map(|node| node.range())
+        .collect();
+    Ok(PageFile {
+        name: entry.filename.into_owned(),
+        url,
+        digests: digests(&entry.hashes),
+        hashes: entry.hashes,
+        requires_python: entry.requires_python,
+        yanked: match entry.yanked {
+            Value::String(reason) => Some(reason),
+            Value::Bool(true) => Some(String::new()),
+            _ => None,
+        },
+        metadata,
+        metadata_hashes,
+        promises,
+        signed: entry.gpg_sig == Some(true),
+        provenance,
+        uploaded: entry.upload_time.as_deref().and_then(date),
+        range: element.range(),
+        addresses,
     })
 }
 

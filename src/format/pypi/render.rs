@@ -2,14 +2,15 @@
 //! form is the same, a page of the other form where it is not.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher as _;
 
 use serde_json::{Map, Value, json};
 
 use super::page::{self, PageFile, SimplePage};
 use super::version::normalised;
 use super::{Form, address};
-use crate::edit::Edits;
+use crate::edit::{Edits, ListEdit};
 use crate::json::{Node, quoted};
 use crate::package::PackageId;
 use crate::{FormatError, RenderInput, Rendering, Subject};
@@ -19,27 +20,35 @@ pub fn project(
     package: &PackageId,
     form: Form,
 ) -> Result<Rendering, FormatError> {
-    let mut page = page::read(&input.upstream)?;
-    for file in &mut page.files {
-        if !has_metadata(input, package, file) {
-            file.metadata = None;
+    let body = match (page::is_json(&input.upstream)?, form) {
+        (true, Form::Json) => edit_json(input, package)?,
+        (false, Form::Html | Form::PlainHtml) => edit_html(input, package)?,
+        (_, Form::Json) => Some(write_json(input, package)?),
+        (_, Form::Html | Form::PlainHtml) => {
+            let (page, _) = page::json_head(&input.upstream)?;
+            Some(write_html(input, package, &page)?)
         }
-    }
-    let shown: Vec<bool> = page
-        .files
-        .iter()
-        .map(|file| is_shown(input, package, file))
-        .collect();
-    let body = match (page.is_json, form) {
-        (true, Form::Json) => edit_json(input, package, &page, &shown)?,
-        (false, Form::Html | Form::PlainHtml) if page.is_tidy => edit_html(input, &page, &shown),
-        (_, Form::Json) => Some(write_json(package, &page, &shown)),
-        (_, Form::Html | Form::PlainHtml) => Some(write_html(package, &page, &shown)),
     };
     Ok(Rendering {
         body,
         content_type: Cow::Borrowed(form.media_type()),
         aliases: Vec::new(),
+    })
+}
+
+/// Reads the page file by file, each without the metadata that cannot be had, and whether it is
+/// shown.
+fn each_file(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    mut visit: impl FnMut(PageFile, bool) -> Result<(), FormatError>,
+) -> Result<SimplePage, FormatError> {
+    page::read(&input.upstream, &mut |mut file| {
+        if !has_metadata(input, package, &file) {
+            file.metadata = None;
+        }
+        let is_shown = is_shown(input, package, &file);
+        visit(file, is_shown)
     })
 }
 
@@ -91,58 +100,69 @@ fn shows(input: &RenderInput<'_>, package: &PackageId, file: &PageFile, ending: 
     is_permitted && address::is_fetchable(&file.url)
 }
 
-fn left<'a>(page: &'a SimplePage, shown: &'a [bool]) -> impl Iterator<Item = &'a PageFile> {
-    page.files
-        .iter()
-        .zip(shown)
-        .filter(|(_, shown)| **shown)
-        .map(|(file, _)| file)
-}
-
-fn edit_json(
-    input: &RenderInput<'_>,
-    package: &PackageId,
-    page: &SimplePage,
-    shown: &[bool],
-) -> Result<Option<Vec<u8>>, FormatError> {
-    let mut edits = Edits::new();
-    for file in &page.files {
+fn edit_json(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
+    let mut edits = Edits::new(input.upstream.bytes);
+    let mut list = ListEdit::default();
+    // PEP 700: the list of versions must agree with what is left, though it may name versions that
+    // never had a file.
+    let versions = Node::object_document(input.upstream.bytes)?.get("versions");
+    let versions = versions.filter(|_| input.shows.is_some());
+    let mut left = VersionsLeft::default();
+    let mut hides = false;
+    each_file(input, package, |file, is_shown| {
         for place in &file.addresses {
             edits.replace(place.range.clone(), quoted(&address::relative(&place.url)));
         }
         for place in file.withdrawn() {
-            edits.replace(place, *b"false");
+            edits.replace(place, "false");
         }
-    }
-    if shown.contains(&false) {
-        let ranges: Vec<_> = page.files.iter().map(|file| file.range.clone()).collect();
-        edits.retain(&ranges, |index| shown.get(index).copied().unwrap_or(true));
-        // PEP 700: the list of versions must agree with what is left, though it may name
-        // versions that never had a file.
-        if let Some(versions) = Node::object_document(input.upstream.bytes)?.get("versions") {
-            let version = |file: &PageFile| normalised(file.version(package)).into_owned();
-            let all: BTreeSet<_> = page.files.iter().map(version).collect();
-            let left: BTreeSet<_> = left(page, shown).map(version).collect();
-            let versions = versions.elements()?;
-            let ranges: Vec<_> = versions.iter().map(Node::range).collect();
-            edits.retain(&ranges, |index| {
-                let key = versions
-                    .get(index)
-                    .and_then(Node::string)
-                    .map(|version| normalised(&version).into_owned());
-                key.is_none_or(|key| left.contains(&key) || !all.contains(&key))
-            });
+        list.item(&mut edits, &file.range, is_shown);
+        hides |= !is_shown;
+        if versions.is_some() {
+            left.add(file.version(package), is_shown);
         }
+        Ok(())
+    })?;
+    list.end(&mut edits);
+    if let Some(versions) = versions.filter(|_| hides) {
+        let mut list = ListEdit::default();
+        versions.each_element(|version| {
+            let text = version.string();
+            let is_kept = text.is_none_or(|text| left.has(&text));
+            list.item(&mut edits, &version.range(), is_kept);
+            Ok(())
+        })?;
+        list.end(&mut edits);
     }
-    Ok(edits.apply(input.upstream.bytes))
+    Ok(edits.apply())
 }
 
-fn edit_html(input: &RenderInput<'_>, page: &SimplePage, shown: &[bool]) -> Option<Vec<u8>> {
-    let mut edits = Edits::new();
-    for (file, shown) in page.files.iter().zip(shown) {
-        if !shown {
-            edits.remove(file.range.clone());
-            continue;
+/// Each version that has a file, by the hash of its text, and whether one of its files is left.
+#[derive(Default)]
+struct VersionsLeft {
+    hasher: foldhash::quality::RandomState,
+    is_left: HashMap<u64, bool>,
+}
+
+impl VersionsLeft {
+    fn add(&mut self, version: &str, is_shown: bool) {
+        let hash = self.hasher.hash_one(&*normalised(version));
+        *self.is_left.entry(hash).or_default() |= is_shown;
+    }
+
+    /// Whether one of its files is left, or it never had one.
+    fn has(&self, version: &str) -> bool {
+        let hash = self.hasher.hash_one(&*normalised(version));
+        self.is_left.get(&hash).copied().unwrap_or(true)
+    }
+}
+
+fn edit_html(input: &RenderInput<'_>, package: &PackageId) -> Result<Option<Vec<u8>>, FormatError> {
+    let mut edits = Edits::new(input.upstream.bytes);
+    let page = each_file(input, package, |file, is_shown| {
+        if !is_shown {
+            edits.remove(file.range);
+            return Ok(());
         }
         for place in file.withdrawn() {
             edits.remove(place);
@@ -159,8 +179,13 @@ fn edit_html(input: &RenderInput<'_>, page: &SimplePage, shown: &[bool]) -> Opti
                 format!("{}=\"{}\"", place.attribute, escaped(&value)),
             );
         }
+        Ok(())
+    })?;
+    if !page.is_tidy {
+        drop(edits);
+        return write_html(input, package, &page).map(Some);
     }
-    edits.apply(input.upstream.bytes)
+    Ok(edits.apply())
 }
 
 /// `#sha256=…`: one hash, the strongest that PEP 503 recommends first.
@@ -178,18 +203,26 @@ fn escaped(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-fn write_json(package: &PackageId, page: &SimplePage, shown: &[bool]) -> Vec<u8> {
-    let files: Vec<Value> = left(page, shown).map(file_json).collect();
-    let mut meta: Map<String, Value> = page.meta.clone().into_iter().collect();
+fn write_json(input: &RenderInput<'_>, package: &PackageId) -> Result<Vec<u8>, FormatError> {
+    let mut json = Vec::with_capacity(input.upstream.bytes.len());
+    json.extend_from_slice(b"{\"files\":[");
+    let mut is_first = true;
+    let page = each_file(input, package, |file, is_shown| {
+        if is_shown {
+            if !std::mem::take(&mut is_first) {
+                json.push(b',');
+            }
+            serde_json::to_writer(&mut json, &file_json(&file))?;
+        }
+        Ok(())
+    })?;
+    let mut meta: Map<String, Value> = page.meta.into_iter().collect();
     // Without sizes and dates (PEP 700) the page is of the first version, whatever the HTML said.
     meta.insert("api-version".to_owned(), Value::from("1.0"));
-    json!({
-        "meta": meta,
-        "name": page.name.as_deref().unwrap_or(package.name()),
-        "files": files,
-    })
-    .to_string()
-    .into_bytes()
+    let meta = Value::Object(meta);
+    let name = quoted(page.name.as_deref().unwrap_or(package.name()));
+    json.extend_from_slice(format!("],\"meta\":{meta},\"name\":{name}}}").as_bytes());
+    Ok(json)
 }
 
 fn file_json(file: &PageFile) -> Value {
@@ -236,9 +269,14 @@ fn file_json(file: &PageFile) -> Value {
     entry
 }
 
-fn write_html(package: &PackageId, page: &SimplePage, shown: &[bool]) -> Vec<u8> {
+fn write_html(
+    input: &RenderInput<'_>,
+    package: &PackageId,
+    page: &SimplePage,
+) -> Result<Vec<u8>, FormatError> {
     let title = escaped(page.name.as_deref().unwrap_or(package.name()));
-    let mut html = String::from("<!DOCTYPE html>\n<html>\n  <head>\n");
+    let mut html = String::with_capacity(input.upstream.bytes.len());
+    html.push_str("<!DOCTYPE html>\n<html>\n  <head>\n");
     html.push_str("    <meta name=\"pypi:repository-version\" content=\"1.0\">\n");
     for name in ["tracks", "alternate-locations"] {
         let values = page.meta.get(name).and_then(Value::as_array);
@@ -250,11 +288,14 @@ fn write_html(package: &PackageId, page: &SimplePage, shown: &[bool]) -> Vec<u8>
         }
     }
     html.push_str(&format!("    <title>Links for {title}</title>\n  </head>\n  <body>\n    <h1>Links for {title}</h1>\n"));
-    for file in left(page, shown) {
-        html.push_str(&anchor(file));
-    }
+    each_file(input, package, |file, is_shown| {
+        if is_shown {
+            html.push_str(&anchor(&file));
+        }
+        Ok(())
+    })?;
     html.push_str("  </body>\n</html>\n");
-    html.into_bytes()
+    Ok(html.into_bytes())
 }
 
 fn anchor(file: &PageFile) -> String {
@@ -378,7 +419,13 @@ mod tests {
                     base: &url,
                     directory: None,
                 };
-                page::read(&upstream).unwrap().files.len()
+                let mut count = 0;
+                let read = page::read(&upstream, &mut |_| {
+                    count += 1;
+                    Ok(())
+                });
+                read.unwrap();
+                count
             };
             assert_eq!((files(&before), files(&body)), (1, 1));
             let text = String::from_utf8(body).unwrap();

@@ -5,6 +5,7 @@ mod encrypt;
 mod log;
 mod login;
 mod many_files;
+mod memory;
 mod private;
 mod refusals;
 mod run;
