@@ -45,6 +45,16 @@ pub struct ReuseCondition {
 }
 
 impl ReuseCondition {
+    /// The condition of a reply that nothing changes.
+    #[cfg(test)]
+    #[must_use]
+    pub fn forever() -> Self {
+        Self {
+            until: i64::MAX,
+            still_current: Vec::new(),
+        }
+    }
+
     /// The condition of a reply that only the expiry of a rule can change.
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
