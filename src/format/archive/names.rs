@@ -140,4 +140,14 @@ mod tests {
         let problem = names.add("a", Kind::File).unwrap_err();
         assert_eq!(problem.kind, crate::problem::Kind::TooLarge);
     }
+
+    #[test]
+    fn an_archive_has_no_more_entries_than_may_be() {
+        let mut names = Names::of("a.zip");
+        for number in 0..ENTRIES_MAX {
+            names.add(&number.to_string(), Kind::File).unwrap();
+        }
+        let problem = names.add("one more", Kind::File).unwrap_err();
+        assert!(problem.message.contains("entries"), "{problem}");
+    }
 }

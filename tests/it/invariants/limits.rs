@@ -168,6 +168,56 @@ async fn a_registry_that_does_not_answer_a_publish_is_waited_for_so_long() {
 }
 
 #[tokio::test]
+async fn what_a_registry_has_and_has_not_is_asked_for_again_after_a_while() {
+    let upstream = Upstream::start().await;
+    packument(&upstream, "a", 0);
+    let keys = IMPATIENT.replace(
+        "[cache]\n",
+        "[cache]\nabsent_for = \"1s\"\nfresh_for = \"1s\"\n",
+    );
+    let larder = TestLarder::with(&config(&upstream, &keys)).await;
+    larder.get("/npm/public/a").await.expect(200);
+    larder.get("/npm/public/b").await.expect(404);
+    packument(&upstream, "a", 1);
+    packument(&upstream, "b", 0);
+    let is_new = async || larder.get("/npm/public/a").await.text().contains("2.0.0");
+    until("it is asked whether the document is another", is_new).await;
+    let is_there = async || larder.get("/npm/public/b").await.status == 200;
+    until("it is asked whether the package is there", is_there).await;
+    // With other bounds, both are as they were.
+    let keys = keys.replace("\"1s\"", "\"1h\"");
+    let larder = TestLarder::with(&config(&upstream, &keys)).await;
+    larder.get("/npm/public/a").await.expect(200);
+    larder.get("/npm/public/c").await.expect(404);
+    packument(&upstream, "a", 2);
+    packument(&upstream, "c", 0);
+    upstream.forget_seen();
+    let known = larder.get("/npm/public/a").await.expect(200);
+    assert!(!known.text().contains("2.0.1"));
+    larder.get("/npm/public/c").await.expect(404);
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+}
+
+#[tokio::test]
+async fn a_document_that_finds_no_place_is_passed_on_up_to_a_bound() {
+    let upstream = Upstream::start().await;
+    let full = IMPATIENT.replace("min_free = 0", "min_free = \"900TiB\"");
+    let larder = TestLarder::with(&config(&upstream, &full)).await;
+    let mut document = br#"{"name":"a","versions":{}}"#.to_vec();
+    document.resize(1024 * 1024, b' ');
+    upstream.put("/npm/a", Reply::typed("application/json", document.clone()));
+    larder.get("/npm/public/a").await.expect(200);
+    document.resize(64 * 1024 * 1024 + 1, b' ');
+    upstream.put("/npm/b", Reply::typed("application/json", document));
+    let refused = larder.get("/npm/public/b").await.expect(502);
+    assert!(
+        refused.text().contains("more than 67108864 bytes"),
+        "{}",
+        refused.text()
+    );
+}
+
+#[tokio::test]
 async fn an_identity_token_is_no_longer_than_may_be() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
