@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_version_is_no_longer_than_may_be() {
-        for format in Format::ALL {
+        for format in Format::SERVED {
             let read = |bytes: usize| {
                 let begin = "1.0.0-";
                 let text = format!("{begin}{}", "a".repeat(bytes - begin.len()));
