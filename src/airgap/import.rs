@@ -608,7 +608,7 @@ mod tests {
             let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
             encoder.window_log(window_log).unwrap();
             encoder.write_all(b"text").unwrap();
-            // What is flushed before its end has its window written down, not its length.
+            // A frame that is flushed before its end says how large its window is, not how long it is.
             encoder.flush().unwrap();
             let packed = encoder.finish().unwrap();
             let mut text = Vec::new();

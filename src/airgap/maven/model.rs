@@ -107,7 +107,7 @@ impl Model {
                 }
                 Some(None) => {}
                 Some(Some(_)) if depth >= DEPTH_MAX => {}
-                // What it says is here already, from where it was imported first.
+                // Its values are here already, from its first import.
                 Some(Some(_)) if !imported.insert(gav.clone()) => {}
                 Some(Some(bom)) => match Self::at(bom, known, lacking, depth + 1, imported) {
                     None => is_whole = false,

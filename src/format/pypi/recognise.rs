@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_heading_is_read_up_to_its_bound() {
         let page = |bytes: usize| {
-            // What separates headings counts as well.
+            // The blank before each heading counts, too.
             let words = " a-b";
             let fill = "x".repeat(bytes - 1 - words.len());
             list("simple:a-b", &format!("<title>{fill}{words}</title>"))
