@@ -456,4 +456,19 @@ async fn a_circle_of_redirects_ends() {
     let circle = format!("{}/npm/circle", upstream.url());
     upstream.put("/npm/circle", Reply::redirect(&circle));
     larder.get("/npm/public/circle").await.expect(502);
+    for (redirects, status) in [(10, 200), (11, 502)] {
+        let name = format!("far{redirects}");
+        let at = |hop: usize| match hop {
+            0 => format!("/npm/{name}"),
+            hop => format!("/npm/{name}/{hop}"),
+        };
+        for hop in 0..redirects {
+            let next = format!("{}{}", upstream.url(), at(hop + 1));
+            upstream.put(&at(hop), Reply::redirect(&next));
+        }
+        let body = format!(r#"{{"name":"{name}","versions":{{}}}}"#);
+        upstream.put(&at(redirects), Reply::json(body));
+        let answer = larder.get(&format!("/npm/public/{name}")).await;
+        answer.expect(status);
+    }
 }
