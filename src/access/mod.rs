@@ -590,3 +590,40 @@ fn too_many() -> Problem {
 fn no_randomness(error: getrandom::Error) -> Problem {
     Problem::internal("the system has no randomness to give", error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSource, Learned, load};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_another_process_changed_is_read_anew_before_long() {
+        let source = ConfigSource {
+            text: "[access]\nrefresh = \"10ms\"\n".to_owned(),
+            ..ConfigSource::default()
+        };
+        let config = load(&source, &Learned::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let tasks = Tasks::default();
+        let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
+        let access = Access::open(store.packages(), &config, &tasks)
+            .await
+            .unwrap();
+        let before = access.number();
+        let secret = token::signing_secret().unwrap();
+        let rows = store.packages().access();
+        rows.add_signing_key(&secret, false, i64::MIN)
+            .await
+            .unwrap();
+        assert_eq!(access.number(), before, "nobody has looked");
+        access.watch(&config.access, &tasks);
+        let is_seen = async {
+            while access.number() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        let is_seen = tokio::time::timeout(std::time::Duration::from_secs(20), is_seen);
+        is_seen.await.expect("the change is seen");
+    }
+}

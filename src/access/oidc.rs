@@ -287,7 +287,16 @@ async fn document<T: serde::de::DeserializeOwned>(
 ) -> Result<T, ExchangeRefused> {
     let away = |why: String| ExchangeRefused::Away(format!("{url}: {why}"));
     let asked = http.get(url).send().await;
-    let mut asked = asked.map_err(|error| away(plain::cause(&error)))?;
+    let asked = asked.map_err(|error| away(plain::cause(&error)))?;
+    answered(url, asked).await
+}
+
+/// The document in an issuer's answer.
+async fn answered<T: serde::de::DeserializeOwned>(
+    url: &str,
+    mut asked: reqwest::Response,
+) -> Result<T, ExchangeRefused> {
+    let away = |why: String| ExchangeRefused::Away(format!("{url}: {why}"));
     let status = asked.status();
     if status.is_client_error() || status.is_server_error() {
         return Err(away(format!("it answers with status {}", status.as_u16())));
@@ -374,5 +383,26 @@ fn session(claims: &Value) -> String {
         "ci".to_owned()
     } else {
         name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_of_an_issuer_is_read_up_to_its_bound() {
+        let read = async |bytes: u64| {
+            let mut body = b"{}".to_vec();
+            body.resize(usize::try_from(bytes).unwrap(), b' ');
+            let answer = reqwest::Response::from(http::Response::new(body));
+            answered::<Value>("https://issuer.ci.example", answer).await
+        };
+        assert_eq!(
+            read(DOCUMENT_BYTES_MAX).await.unwrap(),
+            serde_json::json!({})
+        );
+        let refused = read(DOCUMENT_BYTES_MAX + 1).await.unwrap_err();
+        assert!(matches!(refused, ExchangeRefused::Away(why) if why.contains("more than")));
     }
 }

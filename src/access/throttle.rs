@@ -43,9 +43,13 @@ pub struct GuessThrottle {
 impl GuessThrottle {
     #[must_use]
     pub fn new(failures_max: u32) -> Self {
+        Self::counting(failures_max, COUNTED_MAX)
+    }
+
+    fn counting(failures_max: u32, counted_max: u64) -> Self {
         Self {
             counted: Cache::builder()
-                .max_capacity(COUNTED_MAX)
+                .max_capacity(counted_max)
                 .time_to_live(WINDOW)
                 .build(),
             hasher: RandomState::new(),
@@ -126,5 +130,20 @@ mod tests {
         assert_eq!(next, Attempt::TooMany);
         let far = throttle.failed("2001:db8:0:1::1".parse().unwrap(), b"b");
         assert_eq!(far, Attempt::Counted);
+    }
+
+    #[test]
+    fn so_many_addresses_are_counted_and_no_more() {
+        let throttle = GuessThrottle::counting(1, 100);
+        let guess = |from: u32, to: u32| {
+            for address in from..to {
+                let address = std::net::Ipv4Addr::from(address).into();
+                assert_eq!(throttle.failed(address, b"a"), Attempt::Counted);
+            }
+            throttle.counted.run_pending_tasks();
+            throttle.counted.entry_count()
+        };
+        assert_eq!(guess(0, 100), 100);
+        assert_eq!(guess(100, 1000), 100);
     }
 }

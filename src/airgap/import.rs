@@ -125,10 +125,7 @@ impl Importer {
         bundle: impl Read,
         runtime: &Handle,
     ) -> Result<(BundleHead, File, Places), Problem> {
-        let unsealing = Unsealing::new(bundle);
-        let mut decoder = zstd::Decoder::new(unsealing).map_err(unread)?;
-        decoder.window_log_max(WINDOW_LOG_MAX).map_err(unread)?;
-        let mut archive = tar::Archive::new(decoder);
+        let mut archive = tar::Archive::new(unpacked(Unsealing::new(bundle))?);
         let mut members = archive.entries().map_err(unread)?;
         let mut next = |name: &str| {
             let member = members.next().ok_or_else(|| broken("it ends early"))?;
@@ -489,6 +486,12 @@ fn unread(_: std::io::Error) -> Problem {
     broken("it is no bundle, or was cut or changed on the way")
 }
 
+fn unpacked<R: Read>(packed: R) -> Result<zstd::Decoder<'static, BufReader<R>>, Problem> {
+    let mut decoder = zstd::Decoder::new(packed).map_err(unread)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(unread)?;
+    Ok(decoder)
+}
+
 /// A part that is held in memory.
 fn small(member: &mut Member<'_, impl Read>) -> Result<Vec<u8>, Problem> {
     bounded::read(member, HEAD_BYTES_MAX).map_err(|error| match error {
@@ -558,4 +561,60 @@ fn entries(
             Err(error) => Some(Err(failed(error))),
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn what_is_held_in_memory_of_a_bundle_has_a_bound() {
+        let read = |bytes: u64| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes);
+            let mut bundle = tar::Builder::new(Vec::new());
+            let text = std::io::repeat(b'x').take(bytes);
+            bundle.append_data(&mut header, HEAD, text).unwrap();
+            let bundle = zstd::encode_all(&*bundle.into_inner().unwrap(), 1).unwrap();
+            let mut archive = tar::Archive::new(unpacked(&*bundle).unwrap());
+            let mut member = archive.entries().unwrap().next().unwrap().unwrap();
+            small(&mut member)
+        };
+        assert_eq!(read(HEAD_BYTES_MAX).unwrap().len() as u64, HEAD_BYTES_MAX);
+        let problem = read(HEAD_BYTES_MAX + 1).unwrap_err();
+        assert!(problem.message.contains("more than"), "{problem}");
+    }
+
+    #[test]
+    fn a_line_of_a_manifest_has_a_bound() {
+        let read = |bytes: u64| {
+            // Zeros, and the line's end.
+            let mut manifest = tempfile::tempfile().unwrap();
+            manifest.seek(SeekFrom::Start(bytes - 1)).unwrap();
+            manifest.write_all(b"\n").unwrap();
+            let first = entries(&manifest).unwrap().next().unwrap();
+            first.err().unwrap().message
+        };
+        let is_long = |message: &str| message.contains("more than");
+        assert!(!is_long(&read(LINE_BYTES_MAX)));
+        assert!(is_long(&read(LINE_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_bundle_gets_no_larger_window_than_may_be() {
+        let read = |window_log: u32| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window_log).unwrap();
+            encoder.write_all(b"text").unwrap();
+            // A frame that is flushed before its end says how large its window is, not how long it is.
+            encoder.flush().unwrap();
+            let packed = encoder.finish().unwrap();
+            let mut text = Vec::new();
+            unpacked(&*packed).unwrap().read_to_end(&mut text)
+        };
+        assert_eq!(read(WINDOW_LOG_MAX).unwrap(), 4);
+        assert!(read(WINDOW_LOG_MAX + 1).is_err());
+    }
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tracing::debug;
 
-use super::maven::{self, Binding, Closure, Gav, KnownPoms, Root};
+use super::maven::{self, Binding, Closure, Gav, KnownPoms, Lacking, Root};
 use super::want::Want;
 use crate::format::maven::pom::Pom;
 use crate::package::AssetId;
@@ -40,25 +40,19 @@ pub async fn resolve(
     for text in artifacts {
         roots.push(Root::Artifact(gav(text)?));
     }
-    let mut known = KnownPoms::default();
-    // Parents and modules of one build are at hand.
-    for root in &roots {
-        if let Root::Project(pom) = root {
-            known.add_project(pom);
-        }
-    }
-    for _ in 0..ROUNDS_MAX {
-        let closure = Closure::of(&roots, bindings, &known);
-        if closure.lacking.is_empty() {
-            return Ok(closure.wants());
-        }
-        let asked = stream::iter(closure.lacking.poms).map(|gav| async move {
+    let mut rounds = Rounds::new(&roots, bindings);
+    loop {
+        let lacking = match rounds.walk()? {
+            Walked::Whole(wants) => return Ok(wants),
+            Walked::Lacks(lacking) => lacking,
+        };
+        let asked = stream::iter(lacking.poms).map(|gav| async move {
             let pom = pom(reader, snapshot, repository, &gav).await;
             (gav, pom)
         });
         let found: Vec<_> = asked.buffer_unordered(POMS_AT_ONCE).collect().await;
-        known.poms.extend(found);
-        for (group, artifact) in closure.lacking.versions {
+        rounds.known.poms.extend(found);
+        for (group, artifact) in lacking.versions {
             let versions = match maven::package(&group, &artifact) {
                 Ok(package) => {
                     reader
@@ -67,10 +61,56 @@ pub async fn resolve(
                 }
                 Err(_) => Vec::new(),
             };
-            known.versions.insert((group, artifact), versions);
+            rounds.known.versions.insert((group, artifact), versions);
         }
     }
-    Err(Problem::invalid("the poms lead on and on"))
+}
+
+/// Walks a closure again and again; what is lacking is put into `known` in between.
+struct Rounds<'a> {
+    roots: &'a [Root],
+    bindings: &'a [Binding],
+    known: KnownPoms,
+    left: usize,
+}
+
+/// The outcome of a walk.
+enum Walked {
+    Whole(Vec<Want>),
+    Lacks(Lacking),
+}
+
+impl<'a> Rounds<'a> {
+    fn new(roots: &'a [Root], bindings: &'a [Binding]) -> Self {
+        let mut known = KnownPoms::default();
+        // Parents and modules of one build are at hand.
+        for root in roots {
+            if let Root::Project(pom) = root {
+                known.add_project(pom);
+            }
+        }
+        Self {
+            roots,
+            bindings,
+            known,
+            left: ROUNDS_MAX,
+        }
+    }
+
+    /// Walks as far as what is known leads.
+    fn walk(&mut self) -> Result<Walked, Problem> {
+        let without_end = || Problem::invalid("the poms lead on and on");
+        self.left = self.left.checked_sub(1).ok_or_else(without_end)?;
+        let closure = Closure::of(self.roots, self.bindings, &self.known);
+        if !closure.is_whole() {
+            return Err(without_end());
+        }
+        Ok(if closure.lacking.is_empty() {
+            Walked::Whole(closure.wants())
+        } else {
+            Walked::Lacks(closure.lacking)
+        })
+    }
 }
 
 /// `group:artifact:version`
@@ -116,5 +156,45 @@ async fn pom(
             debug!(%asset, %problem, "A POM that another POM names was not found");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resolves a chain of so many poms, each of which depends on the next.
+    fn chain(length: usize) -> Result<Vec<Want>, Problem> {
+        let of = |number: usize| {
+            format!("<groupId>g</groupId><artifactId>a{number}</artifactId><version>1</version>")
+        };
+        let roots = [Root::Artifact(gav("g:a1:1").unwrap())];
+        let mut rounds = Rounds::new(&roots, &[]);
+        loop {
+            let lacking = match rounds.walk()? {
+                Walked::Whole(wants) => return Ok(wants),
+                Walked::Lacks(lacking) => lacking,
+            };
+            for gav in lacking.poms {
+                let number: usize = gav.artifact.trim_start_matches('a').parse().unwrap();
+                let needs = if number < length {
+                    let next = of(number + 1);
+                    format!("<dependencies><dependency>{next}</dependency></dependencies>")
+                } else {
+                    String::new()
+                };
+                let pom = format!("<project>{}{needs}</project>", of(number));
+                let pom = Pom::read(pom.as_bytes()).unwrap();
+                rounds.known.poms.insert(gav, Some(Arc::new(pom)));
+            }
+        }
+    }
+
+    #[test]
+    fn poms_that_lead_on_and_on_are_no_closure() {
+        // The last round finds that nothing is lacking.
+        assert_eq!(chain(ROUNDS_MAX - 1).unwrap().len(), ROUNDS_MAX - 1);
+        let problem = chain(ROUNDS_MAX).unwrap_err();
+        assert!(problem.message.contains("on and on"), "{problem}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::ApiFailure;
+use super::tag::tags_fit;
 use super::version::STATUSES;
 use crate::format::query_of;
 use crate::package::{Format, PackageId, Status, UnknownStatus};
@@ -241,6 +242,7 @@ impl Call {
         let Some(Value::Array(tags)) = self.body.get("tags") else {
             return Err(ApiFailure::field("`tags` is missing"));
         };
+        tags_fit(tags.len())?;
         tags.iter()
             .map(|tag| {
                 let text = |name: &str| tag.get(name)?.as_str().map(str::to_owned);
@@ -337,6 +339,7 @@ mod tests {
             assert!(failure.contains("at most 100 versions"), "{failure}");
         }
     }
+
     #[test]
     fn a_repository_has_a_bounded_number_of_upstreams() {
         let call = |count: usize| {

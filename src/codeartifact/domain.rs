@@ -22,18 +22,7 @@ impl DomainCalls<'_> {
             operation.action(),
             &PolicyResource::domain(self.api.domain()),
         )?;
-        let seconds = match call.optional("duration").map(str::parse::<i64>) {
-            // With access keys that do not expire, 0 leaves as much as there is.
-            None | Some(Ok(0)) => TOKEN_SECONDS_MAX,
-            Some(Ok(seconds)) if (TOKEN_SECONDS_MIN..=TOKEN_SECONDS_MAX).contains(&seconds) => {
-                seconds
-            }
-            Some(_) => {
-                return Err(ApiFailure::field(format!(
-                    "`duration` has to be 0, or from {TOKEN_SECONDS_MIN} to {TOKEN_SECONDS_MAX} seconds"
-                )));
-            }
-        };
+        let seconds = seconds(call)?;
         // A grant of AWS's needs both; a denial of either is one.
         self.api.pass.unless_denied(
             Action::GetServiceBearerToken,
@@ -96,5 +85,41 @@ impl DomainCalls<'_> {
             ("domains", domains.into()),
             ("nextToken", next),
         ])))
+    }
+}
+
+/// How long the token that is asked for holds.
+fn seconds(call: &Call) -> Result<i64, ApiFailure> {
+    match call.optional("duration").map(str::parse::<i64>) {
+        // With access keys that do not expire, 0 leaves as much as there is.
+        None | Some(Ok(0)) => Ok(TOKEN_SECONDS_MAX),
+        Some(Ok(seconds)) if (TOKEN_SECONDS_MIN..=TOKEN_SECONDS_MAX).contains(&seconds) => {
+            Ok(seconds)
+        }
+        Some(_) => Err(ApiFailure::field(format!(
+            "`duration` has to be 0, or from {TOKEN_SECONDS_MIN} to {TOKEN_SECONDS_MAX} seconds"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_holds_no_longer_than_may_be() {
+        let asked = |duration: i64| {
+            let query = format!("duration={duration}");
+            Call::read(Some(&query), b"").and_then(|call| seconds(&call))
+        };
+        for (duration, holds) in [
+            (0, Some(TOKEN_SECONDS_MAX)),
+            (TOKEN_SECONDS_MIN - 1, None),
+            (TOKEN_SECONDS_MIN, Some(TOKEN_SECONDS_MIN)),
+            (TOKEN_SECONDS_MAX, Some(TOKEN_SECONDS_MAX)),
+            (TOKEN_SECONDS_MAX + 1, None),
+        ] {
+            assert_eq!(asked(duration).ok(), holds, "{duration}");
+        }
     }
 }

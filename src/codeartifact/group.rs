@@ -414,3 +414,20 @@ fn update(
     }
     Ok(updates.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_has_no_more_characters_than_may_be() {
+        let read = |chars: usize| {
+            let body = serde_json::json!({ "contactInfo": "é".repeat(chars) }).to_string();
+            Call::read(None, body.as_bytes()).and_then(|call| contact(&call))
+        };
+        let kept = read(CONTACT_CHARS_MAX).unwrap().unwrap();
+        assert_eq!(kept.chars().count(), CONTACT_CHARS_MAX);
+        let failure = format!("{:?}", read(CONTACT_CHARS_MAX + 1).unwrap_err());
+        assert!(failure.contains("at most 1000 characters"), "{failure}");
+    }
+}

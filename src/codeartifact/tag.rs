@@ -9,6 +9,16 @@ use crate::access::policy::ResourceReach;
 /// Tags of one resource.
 const TAGS_MAX: usize = 50;
 
+/// Refuses more tags than a resource may have.
+pub(super) fn tags_fit(count: usize) -> Result<(), ApiFailure> {
+    if count > TAGS_MAX {
+        return Err(ApiFailure::field(format!(
+            "a resource has at most {TAGS_MAX} tags"
+        )));
+    }
+    Ok(())
+}
+
 /// Operations about tags.
 pub(super) struct TagCalls<'a> {
     pub api: &'a Api<'a>,
@@ -60,11 +70,7 @@ impl TagCalls<'_> {
         let new = tags
             .iter()
             .filter(|(key, _)| !before.iter().any(|(known, _)| known == key));
-        if before.len() + new.count() > TAGS_MAX {
-            return Err(ApiFailure::field(format!(
-                "a resource has at most {TAGS_MAX} tags"
-            )));
-        }
+        tags_fit(before.len() + new.count())?;
         self.api
             .manager
             .set_resource_tags(&resource.arn, &tags, &[])
@@ -80,5 +86,24 @@ impl TagCalls<'_> {
             .set_resource_tags(&resource.arn, &[], &keys)
             .await?;
         Ok(words([]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_has_no_more_tags_than_may_be() {
+        let read = |count: usize| {
+            let tags: Vec<Value> = (0..count)
+                .map(|number| serde_json::json!({ "key": number.to_string(), "value": "" }))
+                .collect();
+            let body = serde_json::json!({ "tags": tags }).to_string();
+            Call::read(None, body.as_bytes()).and_then(|call| call.tags())
+        };
+        assert_eq!(read(TAGS_MAX).unwrap().len(), TAGS_MAX);
+        let failure = format!("{:?}", read(TAGS_MAX + 1).unwrap_err());
+        assert!(failure.contains("at most 50 tags"), "{failure}");
     }
 }

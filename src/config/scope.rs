@@ -189,7 +189,7 @@ fn segments(url: &Url) -> Vec<Vec<u8>> {
 /// segment for `..`: the credential would then reach what lies beside its path.
 fn may_lead_up(segment: &[u8]) -> bool {
     let mut current = segment.to_vec();
-    for _ in 0..DECODINGS_MAX {
+    for _ in 0..=DECODINGS_MAX {
         let steps_up = current
             .split(|byte| matches!(byte, b'/' | b'\\'))
             .filter_map(|part| part.split(|byte| *byte == b';').next())
@@ -325,6 +325,15 @@ mod tests {
         let both = || origin().map(CredentialScope::over_both_schemes);
         assert!(is_covered(both(), "http://registry.corp/other/"));
         assert!(!is_covered(both(), "http://registry.corp:443/other/"));
+    }
+
+    #[test]
+    fn a_path_is_decoded_so_often_and_one_that_is_encoded_more_often_is_refused() {
+        let encoded = |times: usize| format!("%{}61", "25".repeat(times - 1));
+        assert!(!may_lead_up(encoded(DECODINGS_MAX).as_bytes()));
+        assert!(may_lead_up(encoded(DECODINGS_MAX + 1).as_bytes()));
+        let upwards = format!("%{}2e.", "25".repeat(DECODINGS_MAX - 1));
+        assert!(may_lead_up(upwards.as_bytes()));
     }
 
     proptest! {

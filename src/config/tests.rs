@@ -389,3 +389,21 @@ fn mistakes_are_told_in_the_order_of_their_lines() {
     let without_upstream: Vec<&str> = lines.into_iter().filter(|it| *it != at(7)).collect();
     assert_eq!(without_upstream, expected, "{said}");
 }
+
+#[test]
+fn a_token_of_an_exchange_holds_no_longer_than_may_be() {
+    let read = |expires: &str| {
+        let text = format!(
+            "[[oidc]]\nissuer = \"https://issuer.ci.example\"\naudience = \"larder\"\n\
+             claims = {{ repository = \"acme/*\" }}\nrole = \"build\"\nexpires = \"{expires}\"\n"
+        );
+        load(&source(&text), &Learned::default()).map(|config| config.oidc.len())
+    };
+    assert_eq!(read("12h").unwrap(), 1);
+    assert_eq!(read("43200s").unwrap(), 1);
+    let faults = read("43201s").unwrap_err().to_string();
+    assert!(
+        faults.contains("`oidc.expires` has to be 12h or less"),
+        "{faults}"
+    );
+}

@@ -81,4 +81,15 @@ mod tests {
         let other = HeaderValue::from_static("cdn.example; hops=1");
         assert!(!one.is_in(&HeaderMap::from_iter([(CDN_LOOP.clone(), other)])));
     }
+
+    #[test]
+    fn a_request_that_came_through_too_many_is_taken_for_one_that_came_back() {
+        let through = |count: usize| {
+            let hops = vec!["cdn.example"; count].join(", ");
+            HeaderMap::from_iter([(CDN_LOOP.clone(), HeaderValue::from_str(&hops).unwrap())])
+        };
+        let own = LoopId::default();
+        assert!(!own.is_in(&through(HOPS_MAX)));
+        assert!(own.is_in(&through(HOPS_MAX + 1)));
+    }
 }

@@ -606,3 +606,35 @@ pub fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>,
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSource, Learned, load};
+
+    #[tokio::test]
+    async fn so_many_other_hosts_are_known() {
+        crate::use_ring();
+        let source = ConfigSource {
+            text: "[[connection]]\nname = \"up\"\nformat = \"npm\"\n\
+                   url = \"https://npm.registry.example/\"\n"
+                .to_owned(),
+            ..ConfigSource::default()
+        };
+        let config = load(&source, &Learned::default()).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let connection = &config.connections[0];
+        let connection =
+            Connection::new(connection, &config, &metrics, &LoopId::default()).unwrap();
+        let known = |from: u64, to: u64| {
+            for number in from..to {
+                let url = format!("https://files-{number}.example/");
+                connection.health(&Url::parse(&url).unwrap());
+            }
+            connection.others.run_pending_tasks();
+            connection.others.entry_count()
+        };
+        assert_eq!(known(0, OTHER_HOSTS_MAX), OTHER_HOSTS_MAX);
+        assert_eq!(known(OTHER_HOSTS_MAX, 2 * OTHER_HOSTS_MAX), OTHER_HOSTS_MAX);
+    }
+}

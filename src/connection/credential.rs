@@ -187,7 +187,6 @@ impl CodeArtifactToken {
     }
 
     async fn ask(&self) -> Result<Token, Error> {
-        let no_token = |cause: String| Error::NoToken { cause };
         let asked = async {
             let request = Request::builder()
                 .method(Method::POST)
@@ -201,36 +200,15 @@ impl CodeArtifactToken {
                 .map_err(|error| no_token(error.to_string()))?;
             let request =
                 reqwest::Request::try_from(request).map_err(|error| no_token(error.to_string()))?;
-            let mut response = self
+            let response = self
                 .http
                 .execute(request)
                 .await
                 .map_err(|error| no_token(super::error::transport(&error).to_string()))?;
-            let too_long = |error: TooLong| no_token(format!("the answer: {error}"));
-            let mut body = Bounded::new(ANSWER_BYTES_MAX);
-            while let Ok(Some(piece)) = response.chunk().await {
-                body.push(&piece).map_err(too_long)?;
-            }
-            let body = body.finish().map_err(too_long)?;
-            let status = response.status();
-            if !status.is_success() {
-                let said = serde_json::from_slice::<serde_json::Value>(&body)
-                    .ok()
-                    .and_then(|it| Some(it.get("message")?.as_str()?.to_owned()));
-                let said = said.unwrap_or_else(|| "nothing more is said".to_owned());
-                return Err(no_token(format!("status {}, {said}", status.as_u16())));
-            }
-            let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-                no_token(format!(
-                    "its answer cannot be read: {}",
-                    plain::json(&error)
-                ))
-            })?;
+            let answer = read_answer(response).await?;
             self.token(&answer)
         };
-        tokio::time::timeout(PATIENCE, asked)
-            .await
-            .unwrap_or_else(|_| Err(no_token("no answer in time".to_owned())))
+        in_time(Box::pin(asked)).await
     }
 
     fn token(&self, answer: &Answer) -> Result<Token, Error> {
@@ -272,6 +250,40 @@ impl CodeArtifactToken {
     }
 }
 
+fn no_token(cause: String) -> Error {
+    Error::NoToken { cause }
+}
+
+/// Waits for a token as long as a request may.
+async fn in_time(asked: impl Future<Output = Result<Token, Error>>) -> Result<Token, Error> {
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(no_token("no answer in time".to_owned())))
+}
+
+async fn read_answer(mut response: reqwest::Response) -> Result<Answer, Error> {
+    let too_long = |error: TooLong| no_token(format!("the answer: {error}"));
+    let mut body = Bounded::new(ANSWER_BYTES_MAX);
+    while let Ok(Some(piece)) = response.chunk().await {
+        body.push(&piece).map_err(too_long)?;
+    }
+    let body = body.finish().map_err(too_long)?;
+    let status = response.status();
+    if !status.is_success() {
+        let said = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|it| Some(it.get("message")?.as_str()?.to_owned()));
+        let said = said.unwrap_or_else(|| "nothing more is said".to_owned());
+        return Err(no_token(format!("status {}, {said}", status.as_u16())));
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        no_token(format!(
+            "its answer cannot be read: {}",
+            plain::json(&error)
+        ))
+    })
+}
+
 /// When to renew a token that was given `now`.
 fn renew_at(now: i64, ends_at: i64) -> i64 {
     let margin = (ends_at.saturating_sub(now) / 4).min(MARGIN_SECONDS_MAX);
@@ -287,5 +299,33 @@ mod tests {
         assert_eq!(renew_at(0, 43_200), 42_600);
         assert_eq!(renew_at(0, 900), 675);
         assert!(renew_at(10, 5) <= 10);
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_a_token_is_read_up_to_its_bound() {
+        let read = async |bytes: u64| {
+            let mut body = br#"{"authorizationToken":"a","expiration":1}"#.to_vec();
+            body.resize(usize::try_from(bytes).unwrap(), b' ');
+            read_answer(reqwest::Response::from(http::Response::new(body))).await
+        };
+        let answer = read(ANSWER_BYTES_MAX).await.unwrap();
+        assert_eq!(answer.authorization_token, "a");
+        assert!(read(ANSWER_BYTES_MAX + 1).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_waited_for_so_long() {
+        let token = || Token {
+            value: HeaderValue::from_static("a"),
+            renew_at: 1,
+            ends_at: 1,
+            taken: AtomicBool::new(false),
+        };
+        let after = |time: Duration| async move {
+            tokio::time::sleep(time).await;
+            Ok(token())
+        };
+        assert!(in_time(after(PATIENCE.mul_f64(0.99))).await.is_ok());
+        assert!(in_time(after(PATIENCE.mul_f64(1.01))).await.is_err());
     }
 }

@@ -104,4 +104,16 @@ impl Opened {
         }
         Ok(body.finish().map_err(too_long)?.into())
     }
+
+    /// The body's beginning, up to `max` bytes; the rest is not read.
+    ///
+    /// # Errors
+    /// Where the body breaks off or stalls.
+    pub async fn beginning(mut self, max: u64) -> Result<Bytes, Error> {
+        let mut body = Bounded::new(max);
+        while let Some(piece) = self.piece().await?
+            && body.push(&piece).is_ok()
+        {}
+        Ok(body.beginning().into())
+    }
 }

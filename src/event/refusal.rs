@@ -58,4 +58,21 @@ mod tests {
         let told = (0..5 * TOLD_MAX).filter(|n| refusals.is_to_be_told(n.to_string()));
         assert_eq!(told.count(), TOLD_MAX as usize - 1);
     }
+
+    #[test]
+    fn so_many_refusals_are_remembered() {
+        let refusals = ToldRefusals::default();
+        let remembered = |from: u64, to: u64| {
+            for number in from..to {
+                refusals.is_to_be_told(number.to_string());
+            }
+            refusals.told.run_pending_tasks();
+            refusals.told.entry_count()
+        };
+        assert_eq!(remembered(0, REMEMBERED_MAX), REMEMBERED_MAX);
+        assert_eq!(
+            remembered(REMEMBERED_MAX, REMEMBERED_MAX + 500),
+            REMEMBERED_MAX
+        );
+    }
 }

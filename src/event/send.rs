@@ -334,4 +334,16 @@ mod tests {
             "npm acme/ui 1.0.0: Published (Created) in team"
         );
     }
+
+    #[tokio::test]
+    async fn an_answer_of_a_target_is_read_up_to_its_bound() {
+        let read = async |bytes: u64| {
+            let body = "x".repeat(usize::try_from(bytes).unwrap());
+            let answer = reqwest::Response::from(http::Response::new(body));
+            let (status, text) = said(Ok(answer)).await.unwrap();
+            (status, text.len() as u64)
+        };
+        assert_eq!(read(ANSWER_BYTES_MAX).await, (200, ANSWER_BYTES_MAX));
+        assert_eq!(read(ANSWER_BYTES_MAX + 1).await, (200, ANSWER_BYTES_MAX));
+    }
 }

@@ -38,7 +38,7 @@ pub const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
 /// With [`Freshen::Now`] upstream is not asked again within this many seconds of the last check.
 const NOW_SECONDS: i64 = 2;
 /// Documents of which an event was told lately, and for how long it is not told again.
-const TOLD_MAX: u64 = 4096;
+pub(super) const TOLD_MAX: u64 = 4096;
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How fresh a document has to be.

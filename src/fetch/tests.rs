@@ -185,3 +185,25 @@ async fn a_stock_is_looked_up_again_when_more_is_here() {
     assert!(stock.has_version(&package, "1.3.0"));
     assert!(stock.has_file("-/left-pad-1.2.0.tgz"));
 }
+
+#[tokio::test]
+async fn so_many_documents_are_not_told_of_twice() {
+    let fixture = Fixture::open().await;
+    let told = &fixture.fetcher.documents().told;
+    let tell = |from: u64, to: u64| {
+        for number in from..to {
+            let key = ResourceKey {
+                connection: NPM.into(),
+                key: number.to_string().into(),
+            };
+            told.insert(("refused", key), ());
+        }
+        told.run_pending_tasks();
+        told.entry_count()
+    };
+    assert_eq!(tell(0, document::TOLD_MAX), document::TOLD_MAX);
+    assert_eq!(
+        tell(document::TOLD_MAX, document::TOLD_MAX + 500),
+        document::TOLD_MAX
+    );
+}

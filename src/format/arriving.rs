@@ -14,7 +14,7 @@ use crate::{FormatError, text};
 
 /// Documents up to this size are read at once; larger ones piece by piece.
 const AT_ONCE_BYTES_MAX: u64 = 1024 * 1024;
-/// A text that identifies a document is no longer than this.
+/// Further than this no text is kept that identifies a document: no package has such a name.
 const TEXT_BYTES_MAX: usize = 1024;
 /// The members of a document's outermost object. Versions stand further within.
 const MEMBERS_MAX: usize = 4096;
@@ -117,7 +117,7 @@ impl Outline {
         found.map(|(_, shape)| shape)
     }
 
-    /// The member's text; `None` where it is something else, or longer than a name is.
+    /// The member's text, of a long one the beginning; `None` where it is something else.
     pub fn text(&self, member: &str) -> Option<&str> {
         match self.get(member) {
             Some(Shape::Text(text)) => Some(text),
@@ -194,10 +194,8 @@ impl<'de> Deserialize<'de> for Shape {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-                Ok(match text.len() {
-                    0..=TEXT_BYTES_MAX => Shape::Text(text.to_owned()),
-                    _ => Shape::Other,
-                })
+                let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+                Ok(Shape::Text(text.get(..end).unwrap_or(text).to_owned()))
             }
 
             fn visit_unit<E>(self) -> Result<Shape, E> {
@@ -267,6 +265,37 @@ pub(crate) mod tests {
         }
         for other in ["", "<metadata>", "<!DOCTYPE x>", "{}", "<htm"] {
             assert!(!is_page(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_documents_outermost_object_has_no_more_members_than_may_be() {
+        let packument = |members: usize| {
+            let mut text = r#"{"name":"a","versions":{}"#.to_owned();
+            for number in 2..members {
+                text.push_str(&format!(r#","{number}":0"#));
+            }
+            text.push('}');
+            recognise(Format::Npm, "full:a", "", text.as_bytes())
+        };
+        assert_eq!(packument(MEMBERS_MAX), Some(0));
+        assert_eq!(packument(MEMBERS_MAX + 1), None);
+    }
+
+    #[test]
+    fn a_name_longer_than_any_is_no_packages() {
+        let outline = |name: &str| {
+            let text = format!(r#"{{"name":"{name}","readme":"{}"}}"#, "x".repeat(100_000));
+            serde_json::from_str::<Outline>(&text).unwrap()
+        };
+        let name = "a".repeat(TEXT_BYTES_MAX);
+        assert_eq!(outline(&name).text("name"), Some(&*name));
+        assert_eq!(outline(&format!("{name}b")).text("name"), Some(&*name));
+        assert_eq!(outline(&name).text("readme").unwrap().len(), TEXT_BYTES_MAX);
+        for (told, versions) in [("a".to_owned(), Some(0)), (format!("{name}b"), None)] {
+            let text = format!(r#"{{"name":"{told}","versions":{{}}}}"#);
+            let found = recognise(Format::Npm, "full:a", "", text.as_bytes());
+            assert_eq!(found, versions);
         }
     }
 }

@@ -282,4 +282,15 @@ mod tests {
         let asset = asset(package, "1.0", "my file#1.tar.gz").unwrap();
         assert_eq!(&*asset.file, "1.0/my file#1.tar.gz");
     }
+
+    #[test]
+    fn a_name_has_no_more_characters_than_may_be() {
+        let (long, longer) = ("é".repeat(NAME_CHARS_MAX), "é".repeat(NAME_CHARS_MAX + 1));
+        let package = Generic.package(&format!("{long}/{long}")).unwrap();
+        assert!(Generic.package(&longer).is_err());
+        assert!(Generic.package(&format!("{longer}/a")).is_err());
+        assert!(asset(package.clone(), &long, &long).is_ok());
+        assert!(asset(package.clone(), &longer, "a").is_err());
+        assert!(asset(package, "1.0", &longer).is_err());
+    }
 }

@@ -247,3 +247,21 @@ impl Format {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_no_longer_than_may_be() {
+        for format in Format::SERVED {
+            let read = |bytes: usize| {
+                let begin = "1.0.0-";
+                let text = format!("{begin}{}", "a".repeat(bytes - begin.len()));
+                format.protocol().version(&text)
+            };
+            assert!(read(VERSION_BYTES_MAX).is_ok(), "{format}");
+            assert!(read(VERSION_BYTES_MAX + 1).is_err(), "{format}");
+        }
+    }
+}

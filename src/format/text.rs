@@ -195,4 +195,18 @@ mod tests {
             assert!(xml(bytes).is_err(), "{}", String::from_utf8_lossy(bytes));
         }
     }
+
+    #[test]
+    fn a_declaration_is_looked_for_up_to_its_bound() {
+        let read = |bytes: usize| {
+            let (before, behind) = ("<?xml version='1.0'", "encoding='ISO-8859-1'?>");
+            let blanks = " ".repeat(bytes - before.len() - behind.len());
+            let mut text = format!("{before}{blanks}{behind}<a>").into_bytes();
+            text.extend_from_slice(b"\xe9</a>");
+            xml(&text).map(|text| text.contains("<a>é</a>"))
+        };
+        assert!(read(DECLARATION_BYTES_MAX).unwrap());
+        // Without one the text is UTF-8, and that is no UTF-8.
+        assert!(read(DECLARATION_BYTES_MAX + 1).is_err());
+    }
 }

@@ -194,22 +194,43 @@ pub fn tar_entry(
     max: u64,
     is_right: impl Fn(&str) -> bool,
 ) -> Result<Option<String>, Problem> {
-    let unreadable = |error: std::io::Error| {
-        Problem::invalid(format!("{name} is no gzipped tar archive")).caused_by(error)
-    };
-    bytes.rewind().map_err(unreadable)?;
+    bytes
+        .rewind()
+        .map_err(|error| no_archive_of_tar(name, error))?;
+    tar_text(flate2::read::GzDecoder::new(bytes), name, max, is_right)
+}
+
+/// The first entry whose path is right of an archive that was unpacked.
+fn tar_text(
+    unpacked: impl Read,
+    name: &str,
+    max: u64,
+    is_right: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Problem> {
+    let unreadable = |error| no_archive_of_tar(name, error);
     // An archive that unpacks to without end is not read to its end.
-    let unpacked = flate2::read::GzDecoder::new(bytes).take(UNPACKED_BYTES_MAX);
-    let mut archive = tar::Archive::new(unpacked);
+    let mut archive = tar::Archive::new(unpacked.take(UNPACKED_BYTES_MAX));
     for entry in archive.entries().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if is_right(path.trim_start_matches("./")) {
+            let size = entry.size();
             let text = bounded_text(entry, max, &format!("{path} in {name}"))?;
+            if text.len() as u64 != size {
+                return Err(unreadable(std::io::ErrorKind::UnexpectedEof.into()));
+            }
             return Ok(Some(text));
         }
     }
+    if archive.into_inner().limit() == 0 {
+        let bytes_max = UNPACKED_BYTES_MAX;
+        return Err(TooLong { bytes_max }.problem(&format!("{name}, unpacked,")));
+    }
     Ok(None)
+}
+
+fn no_archive_of_tar(name: &str, error: std::io::Error) -> Problem {
+    Problem::invalid(format!("{name} is no gzipped tar archive")).caused_by(error)
 }
 
 /// How far an archive is unpacked in search of an entry.
@@ -239,8 +260,7 @@ fn directory_fits(bytes: &mut dyn Readable, name: &str, max: u64) -> Result<(), 
             .get(at + 12..at + 16)
             .and_then(|field| field.try_into().ok());
         if length.is_some_and(|length| u64::from(u32::from_le_bytes(length)) > max) {
-            let problem = TooLong { bytes_max: max }.problem("the archive's directory");
-            return Err(problem.advice("raise `upload.document_bytes_max`"));
+            return Err(TooLong { bytes_max: max }.problem("the archive's directory"));
         }
     }
     Ok(())
@@ -252,9 +272,7 @@ fn directory_fits(bytes: &mut dyn Readable, name: &str, max: u64) -> Result<(), 
 /// Where there are more than `max`, or they cannot be read.
 pub fn bounded_bytes(read: impl Read, max: u64, what: &str) -> Result<Vec<u8>, Problem> {
     bounded::read(read, max).map_err(|error| match error {
-        ReadError::TooLong(error) => error
-            .problem(what)
-            .advice("raise `upload.document_bytes_max`"),
+        ReadError::TooLong(error) => error.problem(what),
         ReadError::Io(error) => {
             Problem::invalid(format!("{what} cannot be read: {}", plain::io(&error)))
         }
@@ -267,10 +285,41 @@ fn bounded_text(read: impl Read, max: u64, what: &str) -> Result<String, Problem
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{Cursor, Write as _};
 
     use super::*;
+    use crate::package::{Digester, Format};
+    use crate::problem::Kind;
+
+    /// Looks into a file that is published: by its path where the format has it sent to one, or by the
+    /// words around it.
+    pub fn inspect(
+        format: Format,
+        asset: Option<&AssetId>,
+        words: &[u8],
+        file: Vec<u8>,
+    ) -> Result<Inspected, Problem> {
+        format.protocol().inspect(&mut Upload {
+            bytes: &mut Cursor::new(file),
+            digests: &Digester::new(&[]).finish(),
+            name: "a",
+            asset,
+            fields: &BTreeMap::new(),
+            words,
+        })
+    }
+
+    /// Bytes that nobody looks at, so many.
+    struct Anything(u64);
+
+    impl Read for Anything {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = u64::try_from(buffer.len()).unwrap().min(self.0);
+            self.0 -= count;
+            Ok(usize::try_from(count).unwrap())
+        }
+    }
 
     fn archive(entries: usize) -> Cursor<Vec<u8>> {
         let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -292,5 +341,52 @@ mod tests {
         let problem = directory_fits(&mut archive(100), "a.zip", 1000).unwrap_err();
         assert!(problem.message.contains("more than 1000 bytes"));
         assert!(directory_fits(&mut Cursor::new(b"no archive".to_vec()), "a.zip", 1000).is_ok());
+    }
+
+    #[test]
+    fn an_entry_is_looked_for_in_an_archive_up_to_a_bound() {
+        let header = |name: &str, size: u64| {
+            let mut header = tar::Header::new_gnu();
+            header.set_path(name).unwrap();
+            header.set_size(size);
+            header.set_cksum();
+            Cursor::new(header.as_bytes().to_vec())
+        };
+        // The file that is looked for, behind one so long that it ends where the archive may.
+        let found = |beyond: u64| {
+            let long = UNPACKED_BYTES_MAX - 3 * 512 + beyond;
+            let unpacked = header("long", long)
+                .chain(Anything(long))
+                .chain(header("a", 512))
+                .chain(&[b'x'; 512][..])
+                .chain(Anything(1024));
+            tar_text(unpacked, "a.tar.gz", 1024, |path| path == "a")
+        };
+        assert_eq!(found(0).unwrap().unwrap().len(), 512);
+        // The bound is in the file, before its header, and within it.
+        for beyond in [512, 1024] {
+            assert!(found(beyond).is_err(), "{beyond}");
+        }
+    }
+
+    #[test]
+    fn a_version_has_no_more_dependencies_than_may_be() {
+        let package = crate::package("npm:a").unwrap();
+        let of = |count: usize| {
+            let one = Dependency {
+                kind: "dependencies".to_owned(),
+                name: "b".to_owned(),
+                requirement: "*".to_owned(),
+            };
+            let new = Inspected::new(package.clone(), "1.0.0", "a-1.0.0.tgz".to_owned(), "");
+            Inspected {
+                dependencies: vec![one; count],
+                ..new
+            }
+        };
+        assert!(of(DEPENDENCIES_MAX).bounded().is_ok());
+        let problem = of(DEPENDENCIES_MAX + 1).bounded().unwrap_err();
+        assert_eq!(problem.kind, Kind::Invalid);
+        assert!(problem.message.contains("dependencies"), "{problem}");
     }
 }

@@ -250,4 +250,12 @@ mod tests {
         }
         assert!(elements(&"<a>".repeat(100_000)).is_err());
     }
+
+    #[test]
+    fn elements_are_nested_no_deeper_than_may_be() {
+        let nested =
+            |depth: usize| elements(&format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth)));
+        assert_eq!(nested(DEPTH_MAX).unwrap().len(), DEPTH_MAX);
+        assert!(nested(DEPTH_MAX + 1).is_err());
+    }
 }

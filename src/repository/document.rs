@@ -47,6 +47,17 @@ pub struct ReuseCondition {
 }
 
 impl ReuseCondition {
+    /// The condition of a reply that nothing changes.
+    #[cfg(test)]
+    #[must_use]
+    pub fn forever() -> Self {
+        Self {
+            since: 0,
+            until: i64::MAX,
+            still_current: Vec::new(),
+        }
+    }
+
     /// The condition of a reply that only the expiry of a rule can change.
     pub(super) fn by_rules(snapshot: &Snapshot, now: Timestamp) -> Self {
         let expiry = snapshot.config.rules.next_expiry(now);
@@ -59,7 +70,6 @@ impl ReuseCondition {
 
     /// Adds the condition that the package catalog still says the same about the package.
     pub(super) fn with(mut self, chain: &SourceChain) -> Self {
-        self.until = self.until.min(chain.until);
         self.still_current
             .extend(chain.still_current.iter().cloned());
         self

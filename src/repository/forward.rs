@@ -1,9 +1,11 @@
 //! Publishes that are passed on to a registry outside, at once or as soon as it is there.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Frame;
@@ -485,9 +487,9 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 /// Upstream's words, short enough for a line: the status, and the beginning of its words.
-async fn said(answer: http::Response<ForwardAnswer>) -> String {
+async fn said(answer: http::Response<impl http_body::Body<Data = Bytes>>) -> String {
     let status = answer.status().as_u16();
-    let mut body = answer.into_body().into_data_stream();
+    let mut body = pin!(answer.into_body().into_data_stream());
     let mut words = Bounded::new(SAID_BYTES_MAX);
     let reading = async {
         while let Some(Ok(piece)) = body.next().await {
@@ -599,5 +601,17 @@ mod tests {
         fixture.committer.spool(one, body).await.unwrap();
         fixture.forwarder.retry(Some("a")).await.unwrap();
         assert_eq!(fixture.forwarder.waiting().await.unwrap()[0].next_at, 0);
+    }
+
+    #[tokio::test]
+    async fn of_a_registrys_words_the_beginning_is_kept() {
+        let told = async |bytes: u64| {
+            let words = "x".repeat(usize::try_from(bytes).unwrap());
+            let answer = http::Response::new(http_body_util::Full::new(Bytes::from(words)));
+            said(answer).await.len() - "status 200: ".len()
+        };
+        let max = usize::try_from(SAID_BYTES_MAX).unwrap();
+        assert_eq!(told(SAID_BYTES_MAX).await, max);
+        assert_eq!(told(SAID_BYTES_MAX + 1).await, max);
     }
 }

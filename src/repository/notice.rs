@@ -172,4 +172,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn advice_that_does_not_fit_into_a_notice_is_left_out() {
+        // With its format before it, it is as long as a name may be.
+        let name = "n".repeat(NAME_BYTES_MAX - "npm:".len());
+        let opens = Some("2026-09-13T14:00:00Z");
+        let version = format!("1.0.0-{}", "v".repeat(40));
+        let of = |rule: usize| notice(&name, &"r".repeat(rule), &[&version], opens).unwrap();
+        let fits = 1 + NOTICE_BYTES_MAX - of(1).len();
+        let (with, without) = (of(fits), of(fits + 1));
+        assert_eq!(with.len(), NOTICE_BYTES_MAX);
+        assert!(with.contains("larder who-decides"), "{with}");
+        assert!(!without.contains("larder who-decides"), "{without}");
+        assert!(without.contains("is held back by rule"), "{without}");
+    }
 }

@@ -79,7 +79,7 @@ impl Reader {
                 return Ok(QuestionReply::Refusal {
                     status: opened.status.as_u16(),
                     is_json,
-                    body: opened.body(REFUSAL_BYTES_MAX).await.map_err(failed)?,
+                    body: opened.beginning(REFUSAL_BYTES_MAX).await.map_err(failed)?,
                 });
             }
             let body = opened.body(fetch.document_bytes_max).await;

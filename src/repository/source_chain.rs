@@ -86,8 +86,6 @@ pub(super) struct SourceChain {
     /// One for each own repository that was asked. It ends when the repository's packages change,
     /// so that a source that had nothing may have something.
     pub still_current: Vec<StillCurrent>,
-    /// Until when the answers of the package catalog may be relied upon; seconds since 1970.
-    pub until: i64,
     /// Why no connection is asked; `None` where connections are asked.
     blocked: Option<Problem>,
 }
@@ -97,7 +95,6 @@ impl SourceChain {
         Self {
             sources: Vec::new(),
             still_current: Vec::new(),
-            until: i64::MAX,
             blocked: None,
         }
     }

@@ -354,4 +354,35 @@ mod tests {
             assert_eq!(may_command(user, own), may, "{user} at {own}");
         }
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn so_many_commands_are_under_way_and_further_ones_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = crate::config::ConfigSource {
+            text: format!("data_dir = \"{}\"\n", folder.path().display()),
+            ..Default::default()
+        };
+        let config = crate::config::load(&source, &crate::config::Learned::default()).unwrap();
+        let larder = Larder::start(config).await.unwrap();
+        let socket = ControlSocket::open(&larder);
+        let path = folder.path().join("control/larder.sock");
+        let mut held = Vec::new();
+        for _ in 1..COMMANDERS_MAX {
+            let place = socket.places.take(None).unwrap();
+            held.push((UnderWay::begin(&place.presence), place));
+        }
+        let last = UnixStream::connect(&path).await.unwrap();
+        let last_place = socket.accept().await.place;
+        held.push((UnderWay::begin(&last_place.presence), last_place));
+        let mut refused = UnixStream::connect(&path).await.unwrap();
+        let accepting = socket.accept();
+        let mut word = [0; 1];
+        let reading = tokio::io::AsyncReadExt::read(&mut refused, &mut word);
+        tokio::select! {
+            _ = accepting => panic!("it was let in"),
+            read = reading => assert_eq!(read.unwrap(), 0),
+        }
+        drop((last, held));
+        larder.stop().await;
+    }
 }

@@ -202,7 +202,9 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::server::account::RequestSubject;
     use crate::server::route::RunTag;
+    use crate::telemetry::Metrics;
 
     fn request(path: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().uri(path);
@@ -291,5 +293,46 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn a_request_with_a_long_name_is_answered_anew() {
+        let of = |path_bytes: usize| {
+            let path = format!(
+                "/npm/public/{}",
+                "a".repeat(path_bytes - "/npm/public/".len())
+            );
+            let request = request(&path, &[("host", "a")]);
+            name(&request, false, &Principal::Anonymous).map(|key| key.len())
+        };
+        let others = of(100).unwrap() - 100;
+        assert_eq!(of(KEY_BYTES_MAX - others), Some(KEY_BYTES_MAX));
+        assert_eq!(of(KEY_BYTES_MAX - others + 1), None);
+    }
+
+    #[test]
+    fn so_many_answers_are_remembered() {
+        let cache = ResponseCache::new(2);
+        let answer = crate::server::reply::json(&1).unwrap();
+        let entry = AnswerRecord::new(&Metrics::default(), RequestSubject::default(), &answer);
+        let entry = Arc::new(entry);
+        for (number, count) in [(0, 1), (1, 2), (2, 2)] {
+            let answer = CachedResponse {
+                snapshot: 0,
+                access: 0,
+                replay: Replay {
+                    reuse: ReuseCondition::forever(),
+                    source: HeldBytes::Rendered(Weak::new()),
+                    blob: None,
+                },
+                headers: HeaderMap::new(),
+                checked_at: 0,
+                noted_at: AtomicI64::new(0),
+                entry: Arc::clone(&entry),
+            };
+            cache.answers.insert(vec![number].into(), Arc::new(answer));
+            cache.answers.run_pending_tasks();
+            assert_eq!(cache.answers.entry_count(), count);
+        }
     }
 }

@@ -121,3 +121,87 @@ impl Workers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::net::TcpSocket;
+
+    use super::super::place::Places;
+    use super::*;
+
+    /// Sockets that a listener holds and does not take.
+    struct Sockets {
+        listener: tokio::net::TcpListener,
+        places: Arc<Places>,
+    }
+
+    impl Sockets {
+        fn open() -> Self {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            Self {
+                listener: socket.listen(1024).unwrap(),
+                places: Places::new(1024, 0, 1024),
+            }
+        }
+
+        async fn accepted(&self) -> Accepted {
+            let address = self.listener.local_addr().unwrap();
+            Accepted {
+                socket: TcpStream::connect(address).await.unwrap(),
+                place: self.places.take(None).unwrap(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_dealt_to_the_thread_that_has_the_fewest() {
+        let sockets = Sockets::open();
+        let (told, mut taken) = mpsc::unbounded_channel();
+        let workers = Workers::start(2, &Tasks::default(), move |socket, place| {
+            told.send((thread::current().id(), (socket, place)))
+                .unwrap();
+            std::future::pending().boxed()
+        });
+        let workers = workers.unwrap();
+        let mut by_thread = std::collections::HashMap::<_, Vec<_>>::new();
+        for _ in 0..6 {
+            workers.hand(sockets.accepted().await).await;
+            let (thread, held) = taken.recv().await.unwrap();
+            by_thread.entry(thread).or_default().push(held);
+        }
+        let counts: Vec<usize> = by_thread.values().map(Vec::len).collect();
+        assert_eq!(counts, [3, 3]);
+    }
+
+    #[tokio::test]
+    async fn so_many_sockets_wait_for_a_thread_that_is_at_work() {
+        let sockets = Sockets::open();
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let (begun, mut has_begun) = mpsc::unbounded_channel();
+        let opened = Arc::clone(&gate);
+        let workers = Workers::start(1, &Tasks::default(), move |_, place| {
+            begun.send(()).unwrap();
+            let (is_open, changed) = &*opened;
+            let guard = is_open.lock().unwrap();
+            drop(changed.wait_while(guard, |is_open| !*is_open).unwrap());
+            async move { drop(place) }.boxed()
+        });
+        let workers = workers.unwrap();
+        workers.hand(sockets.accepted().await).await;
+        has_begun.recv().await.unwrap();
+        for _ in 0..WAITING_MAX {
+            workers.hand(sockets.accepted().await).await;
+        }
+        let mut one_more = Box::pin(workers.hand(sockets.accepted().await));
+        let waited = tokio::time::timeout(Duration::from_millis(20), one_more.as_mut());
+        assert!(waited.await.is_err(), "there is room for one more");
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        one_more.await;
+    }
+}

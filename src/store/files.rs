@@ -283,3 +283,62 @@ impl BlobFiles {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::{ConfigSource, Learned, load};
+    use crate::package::Expected;
+    use crate::store::{Keeping, Store};
+
+    async fn open(folder: &tempfile::TempDir) -> Arc<Store> {
+        let source = ConfigSource {
+            text: "[cache]\nsmall_blob = 4\nblob_memory = 8\nmin_free = 0\n".to_owned(),
+            ..ConfigSource::default()
+        };
+        let config = load(&source, &Learned::default()).unwrap();
+        let tasks = Tasks::default();
+        Store::open(folder.path(), &config, &tasks).await.unwrap()
+    }
+
+    /// Stores the text, and says whether it is served from memory.
+    async fn is_in_memory(store: &Store, text: &'static str) -> bool {
+        let incoming = store.incoming(None, &[], Keeping::Cached).await;
+        let mut incoming = incoming.unwrap();
+        incoming
+            .write(Bytes::from_static(text.as_bytes()))
+            .await
+            .unwrap();
+        let verified = incoming.verify(&Expected::none()).await.unwrap();
+        let id = verified.keep(Keeping::Cached).await.unwrap().id();
+        let blob = store.blob(id).await.unwrap().unwrap();
+        assert_eq!(blob.read_all(&store.tasks).await.unwrap(), text);
+        blob.in_hand().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_small_blob_is_served_from_memory_and_a_larger_one_from_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        assert!(is_in_memory(&store, "1234").await);
+        assert!(!is_in_memory(&store, "12345").await);
+    }
+
+    #[tokio::test]
+    async fn the_blobs_in_memory_have_one_bound_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let small = &store.files().small;
+        let held = || {
+            small.run_pending_tasks();
+            small.weighted_size()
+        };
+        assert!(is_in_memory(&store, "1111").await);
+        assert!(is_in_memory(&store, "2222").await);
+        assert_eq!(held(), 8);
+        assert!(is_in_memory(&store, "3333").await);
+        assert_eq!(held(), 8);
+    }
+}

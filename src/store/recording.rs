@@ -248,4 +248,19 @@ mod tests {
         assert_eq!(sweep.await.unwrap(), 0);
         assert!(is_kept(&store, id).await);
     }
+
+    #[tokio::test]
+    async fn a_list_of_cancelled_changes_that_is_full_is_swept_before_the_next_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let cancelled = BlobId::of(b"cancelled");
+        for _ in 1..UNSETTLED_MAX {
+            store.unsettled.note(u64::MAX, cancelled);
+        }
+        store.recording().await.unwrap().settle();
+        assert_eq!(store.unsettled.count(), UNSETTLED_MAX - 1);
+        store.unsettled.note(u64::MAX, cancelled);
+        store.recording().await.unwrap().settle();
+        assert_eq!(store.unsettled.count(), 0);
+    }
 }

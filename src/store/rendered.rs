@@ -277,7 +277,9 @@ mod tests {
             let body = vec![number; size].into();
             let rendered = Rendered::new(body, "text/plain", None, None);
             cache.keep([number; 32], Arc::new(rendered));
-            let kept = cache.get(&[number; 32], Timestamp::UNIX_EPOCH).await;
+            let kept = cache
+                .get(&[number; 32], Timestamp::UNIX_EPOCH, async |_| {})
+                .await;
             assert_eq!(kept.unwrap().body.len(), size);
         }
         cache.close().await;

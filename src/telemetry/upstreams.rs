@@ -33,3 +33,30 @@ impl Upstreams {
         self.0.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broadcast::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_slower_misses_the_oldest_changes() {
+        let upstreams = Upstreams::default();
+        let mut listener = upstreams.listen();
+        let tell = |count: usize| {
+            for number in 0..count {
+                upstreams.tell(UpstreamChange {
+                    connection: number.to_string(),
+                    cause: None,
+                });
+            }
+        };
+        tell(WAITING_MAX);
+        assert_eq!(listener.try_recv().unwrap().connection, "0");
+        let mut listener = upstreams.listen();
+        tell(WAITING_MAX + 1);
+        assert_eq!(listener.try_recv(), Err(TryRecvError::Lagged(1)));
+        assert_eq!(listener.try_recv().unwrap().connection, "1");
+    }
+}

@@ -96,14 +96,16 @@ fn add(
     Ok(())
 }
 
-const DEPTH_MAX: usize = 64;
+/// Dependencies within dependencies. Deeper ones are no lockfile of npm's; the reader of JSON would
+/// refuse twice as many.
+const DEPTH_MAX: usize = 32;
 
 fn add_all(
     needs: &mut Needs,
     dependencies: BTreeMap<String, Dependency>,
     depth: usize,
 ) -> Result<(), String> {
-    if depth > DEPTH_MAX {
+    if depth >= DEPTH_MAX {
         return Err("it is nested too deep".to_owned());
     }
     for (name, dependency) in dependencies {
@@ -133,4 +135,26 @@ fn add_all(
 pub(super) fn tarball(integrity: Option<&str>) -> WantedFile {
     let expected = Expected::from_integrity(integrity.unwrap_or_default());
     WantedFile::of("", expected.strongest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_within_dependencies_are_nested_no_deeper_than_may_be() {
+        let nested = |depth: usize| {
+            let begin = r#"{"dependencies":{"a":{"version":"1.0.0""#;
+            let mut text = begin.to_owned();
+            for _ in 1..depth {
+                text.push_str(&begin.replacen('{', ",", 1));
+            }
+            text.push_str(&"}}".repeat(depth));
+            text.push('}');
+            read(&text, &Platforms::default())
+        };
+        assert_eq!(nested(DEPTH_MAX).unwrap().wants.len(), DEPTH_MAX);
+        let why = nested(DEPTH_MAX + 1).err().unwrap();
+        assert!(why.contains("nested too deep"), "{why}");
+    }
 }

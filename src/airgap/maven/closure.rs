@@ -41,6 +41,7 @@ pub struct Closure {
     /// By version, its files; whether they may be absent.
     files: BTreeMap<Gav, BTreeMap<String, bool>>,
     visits: usize,
+    visits_max: usize,
 }
 
 /// Where the walk stands.
@@ -56,7 +57,14 @@ impl Closure {
     /// Walks as far as what is in hand leads.
     #[must_use]
     pub fn of(roots: &[Root], bindings: &[Binding], known: &KnownPoms) -> Self {
-        let mut closure = Self::default();
+        Self::within(VISITS_MAX, roots, bindings, known)
+    }
+
+    fn within(visits_max: usize, roots: &[Root], bindings: &[Binding], known: &KnownPoms) -> Self {
+        let mut closure = Self {
+            visits_max,
+            ..Self::default()
+        };
         let projects: HashSet<Gav> = roots
             .iter()
             .filter_map(|root| match root {
@@ -73,6 +81,12 @@ impl Closure {
             }
         }
         closure
+    }
+
+    /// Whether the walk came to its end, and not to its bound.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.visits <= self.visits_max
     }
 
     /// The artifacts that the walk found, each version with its files.
@@ -103,7 +117,7 @@ impl Closure {
         bindings: &[Binding],
         known: &KnownPoms,
     ) {
-        let Some(model) = Model::of(pom, known, &mut self.lacking, 0) else {
+        let Some(model) = Model::of(pom, known, &mut self.lacking) else {
             return;
         };
         self.parents(&model, projects, false);
@@ -248,7 +262,7 @@ impl Closure {
         let mut nearest = HashSet::new();
         while let Some(mut at) = waiting.pop_front() {
             self.visits += 1;
-            if self.visits > VISITS_MAX {
+            if self.visits > self.visits_max {
                 return;
             }
             manage(&mut at.of, managed, at.depth > 0);
@@ -280,7 +294,7 @@ impl Closure {
                 Some(Some(pom)) => Arc::clone(pom),
             };
             self.need(&gav, "pom", "", at.is_optional);
-            let Some(model) = Model::of(&pom, known, &mut self.lacking, 0) else {
+            let Some(model) = Model::of(&pom, known, &mut self.lacking) else {
                 continue;
             };
             self.parents(&model, projects, at.is_optional);
@@ -650,5 +664,23 @@ mod tests {
             dependency("g:a:1", "")
         );
         assert_eq!(files(&project, &upstream, &[]).len(), 4);
+    }
+
+    #[test]
+    fn a_walk_without_end_is_not_taken_for_whole() {
+        let known = KnownPoms {
+            poms: [
+                library("g:a:1", &[dependency("g:b:1", "")], ""),
+                library("g:b:1", &[], ""),
+            ]
+            .into(),
+            ..KnownPoms::default()
+        };
+        let within = |visits_max: usize| {
+            let closure = Closure::within(visits_max, &[Root::Artifact(gav("g:a:1"))], &[], &known);
+            (closure.is_whole(), closure.wants().len())
+        };
+        assert_eq!(within(2), (true, 2));
+        assert_eq!(within(1), (false, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! A pom with all that it inherits.
 //! Source: Maven's model builder reference, "Inheritance Assembly" and "Dependency Management Import".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Gav, KnownPoms, Lacking};
@@ -38,11 +38,16 @@ pub fn key(of: &Coordinates) -> (String, String, String, String) {
 
 impl Model {
     /// The pom's meaning; `None` where a parent or a BOM is not in hand.
-    pub fn of(
+    pub fn of(pom: &Arc<Pom>, known: &KnownPoms, lacking: &mut Lacking) -> Option<Self> {
+        Self::at(pom, known, lacking, 0, &mut HashSet::new())
+    }
+
+    fn at(
         pom: &Arc<Pom>,
         known: &KnownPoms,
         lacking: &mut Lacking,
         depth: usize,
+        imported: &mut HashSet<Gav>,
     ) -> Option<Self> {
         let line = line(pom, known, lacking)?;
         let scope = Scope::of(&line);
@@ -102,7 +107,9 @@ impl Model {
                 }
                 Some(None) => {}
                 Some(Some(_)) if depth >= DEPTH_MAX => {}
-                Some(Some(bom)) => match Self::of(bom, known, lacking, depth + 1) {
+                // Its values are here already, from its first import.
+                Some(Some(_)) if !imported.insert(gav.clone()) => {}
+                Some(Some(bom)) => match Self::at(bom, known, lacking, depth + 1, imported) {
                     None => is_whole = false,
                     Some(bom) => {
                         model.parents.extend(bom.parents);
@@ -262,5 +269,74 @@ impl Scope {
             of: self.coordinates(&plugin.of),
             dependencies: dependencies.map(|it| self.coordinates(it)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Poms in a row; each leads to the next, and the last says which version `g:m` has.
+    fn row(length: usize, to_next: impl Fn(&str) -> String) -> (Arc<Pom>, KnownPoms) {
+        let mut known = KnownPoms::default();
+        let of = |number: usize| {
+            format!("<groupId>g</groupId><artifactId>a{number}</artifactId><version>1</version>")
+        };
+        let managed = "<dependencyManagement><dependencies><dependency><groupId>g</groupId>\
+            <artifactId>m</artifactId><version>5</version></dependency></dependencies></dependencyManagement>";
+        let poms: Vec<_> = (0..=length)
+            .map(|number| {
+                let more = if number < length {
+                    to_next(&of(number + 1))
+                } else {
+                    managed.to_owned()
+                };
+                let text = format!("<project>{}{more}</project>", of(number));
+                Arc::new(Pom::read(text.as_bytes()).unwrap())
+            })
+            .collect();
+        for pom in &poms {
+            known.add_project(pom);
+        }
+        (Arc::clone(&poms[0]), known)
+    }
+
+    fn import(of: &str) -> String {
+        format!("<dependency>{of}<type>pom</type><scope>import</scope></dependency>")
+    }
+
+    fn management(inside: &str) -> String {
+        format!(
+            "<dependencyManagement><dependencies>{inside}</dependencies></dependencyManagement>"
+        )
+    }
+
+    #[test]
+    fn parents_and_boms_are_followed_so_far_and_no_further() {
+        let is_managed = |(pom, known): (Arc<Pom>, KnownPoms)| {
+            let model = Model::of(&pom, &known, &mut Lacking::default()).unwrap();
+            model.managed.iter().any(|it| it.artifact == "m")
+        };
+        let parent = |of: &str| format!("<parent>{of}</parent>");
+        let bom = |of: &str| management(&import(of));
+        assert!(is_managed(row(DEPTH_MAX, parent)));
+        assert!(!is_managed(row(DEPTH_MAX + 1, parent)));
+        assert!(is_managed(row(DEPTH_MAX, bom)));
+        assert!(!is_managed(row(DEPTH_MAX + 1, bom)));
+    }
+
+    #[test]
+    fn a_bom_that_many_import_is_read_once() {
+        // Two imports in each of thirty poms: a thousand million ways.
+        let twice = |of: &str| {
+            let other = of.replace(
+                "<version>1</version>",
+                "<version>${project.version}</version>",
+            );
+            management(&(import(of) + &import(&other)))
+        };
+        let (pom, known) = row(30, twice);
+        let model = Model::of(&pom, &known, &mut Lacking::default()).unwrap();
+        assert_eq!(model.managed.len(), 1);
     }
 }

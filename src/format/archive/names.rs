@@ -104,7 +104,6 @@ mod tests {
         ] {
             assert_eq!(path(name).as_deref(), leads, "{name:?}");
         }
-        assert!(path(&"a".repeat(5000)).is_none());
     }
 
     #[test]
@@ -122,5 +121,33 @@ mod tests {
         ] {
             assert!(names.add(name, kind).is_err(), "{name} {kind:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_no_longer_than_a_path_that_can_be_opened() {
+        assert!(path(&"a".repeat(PATH_BYTES_MAX)).is_some());
+        assert!(path(&"a".repeat(PATH_BYTES_MAX + 1)).is_none());
+    }
+
+    #[test]
+    fn the_names_of_an_archive_have_one_bound_together() {
+        let mut names = Names::of("a.tgz");
+        let count = DIRECTORY_BYTES_MAX / PATH_BYTES_MAX as u64;
+        for number in 0..count {
+            let name = format!("{number:0>PATH_BYTES_MAX$}");
+            names.add(&name, Kind::File).unwrap();
+        }
+        let problem = names.add("a", Kind::File).unwrap_err();
+        assert_eq!(problem.kind, crate::problem::Kind::TooLarge);
+    }
+
+    #[test]
+    fn an_archive_has_no_more_entries_than_may_be() {
+        let mut names = Names::of("a.zip");
+        for number in 0..ENTRIES_MAX {
+            names.add(&number.to_string(), Kind::File).unwrap();
+        }
+        let problem = names.add("one more", Kind::File).unwrap_err();
+        assert!(problem.message.contains("entries"), "{problem}");
     }
 }

@@ -51,10 +51,7 @@ pub fn gzipped_tar(
     };
     let size = bytes.seek(std::io::SeekFrom::End(0)).map_err(unreadable)?;
     bytes.rewind().map_err(unreadable)?;
-    let unpacked_bytes_max = size
-        .saturating_mul(UNPACKED_TIMES_MAX)
-        .saturating_add(UNPACKED_MORE)
-        .min(UNPACKED_BYTES_MAX);
+    let unpacked_bytes_max = unpacked_bytes_max(size);
     let decoder = GzDecoder::new(BufReader::with_capacity(64 * 1024, bytes));
     let mut reader = Reader {
         archive,
@@ -67,6 +64,13 @@ pub fn gzipped_tar(
         return Err(refused(archive, "there is more behind the end of its gzip"));
     }
     Ok(contents)
+}
+
+/// How far an archive of that size is unpacked.
+fn unpacked_bytes_max(size: u64) -> u64 {
+    size.saturating_mul(UNPACKED_TIMES_MAX)
+        .saturating_add(UNPACKED_MORE)
+        .min(UNPACKED_BYTES_MAX)
 }
 
 fn entries(
@@ -329,4 +333,20 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok()?;
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_decimal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_an_archive_is_unpacked_grows_with_its_size_up_to_a_bound() {
+        assert_eq!(unpacked_bytes_max(0), UNPACKED_MORE);
+        assert_eq!(unpacked_bytes_max(1), UNPACKED_MORE + UNPACKED_TIMES_MAX);
+        let least = (UNPACKED_BYTES_MAX - UNPACKED_MORE).div_ceil(UNPACKED_TIMES_MAX);
+        assert!(unpacked_bytes_max(least - 1) < UNPACKED_BYTES_MAX);
+        for size in [least, least + 1, u64::MAX] {
+            assert_eq!(unpacked_bytes_max(size), UNPACKED_BYTES_MAX);
+        }
+    }
 }

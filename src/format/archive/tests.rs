@@ -7,6 +7,7 @@ use ::zip::{CompressionMethod, ZipWriter};
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::problem::Kind;
 
 const METADATA: &str = "a-1.dist-info/METADATA";
 
@@ -296,12 +297,38 @@ fn a_tar_archive_that_reads_in_two_ways_is_refused() {
 fn metadata_is_small_and_an_archive_unpacks_to_no_more_than_so_much() {
     let large = "x".repeat(usize::try_from(METADATA_BYTES_MAX).unwrap() + 1);
     let problem = read_zip(zipped(&[(METADATA, &large)], CompressionMethod::Deflated));
-    assert_eq!(problem.unwrap_err().kind, crate::problem::Kind::TooLarge);
+    assert_eq!(problem.unwrap_err().kind, Kind::TooLarge);
     let problem = read_tar(gzipped(&files(&[("package/package.json", &large)])));
-    assert_eq!(problem.unwrap_err().kind, crate::problem::Kind::TooLarge);
+    assert_eq!(problem.unwrap_err().kind, Kind::TooLarge);
     let bomb = gzipped(&ended(files(&[("package/x", &"\0".repeat(32 << 20))])));
-    assert_eq!(
-        read_tar(bomb).unwrap_err().kind,
-        crate::problem::Kind::TooLarge
-    );
+    assert_eq!(read_tar(bomb).unwrap_err().kind, Kind::TooLarge);
+}
+
+#[test]
+fn the_directory_of_an_archive_is_no_longer_than_its_bound() {
+    // The end says how long the directory is, and is believed before a byte of it is read.
+    let told = |length: u64| {
+        let mut archive = zipped(&[(METADATA, "text")], CompressionMethod::Stored);
+        let end = archive.len() - 22;
+        archive[end + 12..end + 16].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+        read_zip(archive).unwrap_err().kind
+    };
+    assert_eq!(told(DIRECTORY_BYTES_MAX), Kind::Invalid);
+    assert_eq!(told(DIRECTORY_BYTES_MAX + 1), Kind::TooLarge);
+}
+
+#[test]
+fn a_header_that_describes_a_file_has_a_bound() {
+    let read = |bytes: usize| {
+        let mut record = format!("{bytes} comment=");
+        record.push_str(&"x".repeat(bytes - record.len() - 1));
+        record.push('\n');
+        let described = [
+            ("x", tar_crate::EntryType::XHeader, &*record),
+            ("package/package.json", FILE, "{}"),
+        ];
+        read_tar(gzipped(&ended(tarred(&described))))
+    };
+    assert!(read(64 * 1024).unwrap().found.is_some());
+    assert_eq!(read(64 * 1024 + 1).unwrap_err().kind, Kind::TooLarge);
 }

@@ -238,3 +238,18 @@ impl Plugin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pom_is_nested_no_deeper_than_may_be() {
+        let nested = |depth: usize| {
+            let text = format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+            Pom::read(text.as_bytes())
+        };
+        assert!(nested(DEPTH_MAX).is_ok());
+        assert!(nested(DEPTH_MAX + 1).is_err());
+    }
+}

@@ -133,3 +133,29 @@ fn media_type(file: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{AssetId, Format};
+    use crate::problem::Kind;
+
+    #[test]
+    fn a_pom_is_no_larger_than_may_be() {
+        let asset = AssetId {
+            package: crate::package("maven:org.x:lib").unwrap(),
+            file: "1.0/lib-1.0.pom".into(),
+        };
+        let inspect = |bytes: u64| {
+            let mut pom = b"<project><groupId>org.x</groupId><artifactId>lib</artifactId>\
+                <version>1.0</version></project>"
+                .to_vec();
+            pom.resize(usize::try_from(bytes).unwrap(), b' ');
+            crate::upload::tests::inspect(Format::Maven, Some(&asset), b"", pom)
+        };
+        assert_eq!(inspect(POM_BYTES_MAX).unwrap().version, "1.0");
+        let problem = inspect(POM_BYTES_MAX + 1).unwrap_err();
+        assert_eq!(problem.kind, Kind::TooLarge);
+        assert_eq!(problem.advice, None, "there is no key for it");
+    }
+}

@@ -478,6 +478,8 @@ pub fn deprecated(manifest: &str, word: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::Format;
+    use crate::problem::Kind;
 
     #[test]
     fn a_tarball_is_taken_out_of_its_document_as_it_comes() {
@@ -518,5 +520,36 @@ mod tests {
         assert!(with.contains(r#""deprecated":"use b""#));
         assert_eq!(deprecated(&with, "use b"), None);
         assert_eq!(deprecated(&with, "").unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_is_no_larger_than_may_be() {
+        let inspect = |bytes: u64| {
+            let manifest = |fill: &str| format!(r#"{{"name":"a","version":"1.0.0","x":"{fill}"}}"#);
+            let fill = usize::try_from(bytes).unwrap() - manifest("").len();
+            let manifest = manifest(&"x".repeat(fill));
+            let words = format!(r#"{{"name":"a","versions":{{"1.0.0":{manifest}}}}}"#);
+            crate::upload::tests::inspect(Format::Npm, None, words.as_bytes(), Vec::new())
+        };
+        // The manifest is taken; that there is no tarball is what is wrong then.
+        assert_eq!(inspect(MANIFEST_BYTES_MAX).unwrap_err().kind, Kind::Invalid);
+        let problem = inspect(MANIFEST_BYTES_MAX + 1).unwrap_err();
+        assert_eq!(problem.kind, Kind::TooLarge);
+        assert!(
+            problem.message.contains("the manifest of 1.0.0"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn the_tags_of_a_publish_are_no_longer_than_may_be() {
+        let read = |bytes: u64| {
+            let list = |fill: &str| format!(r#"{{"latest":"1.0.0","x":"{fill}"}}"#);
+            let fill = usize::try_from(bytes).unwrap() - list("").len();
+            let list = RawValue::from_string(list(&"x".repeat(fill))).unwrap();
+            tags(Some(&list), "1.0.0")
+        };
+        assert_eq!(read(TAGS_BYTES_MAX).unwrap(), ["latest"]);
+        assert_eq!(read(TAGS_BYTES_MAX + 1).unwrap_err().kind, Kind::TooLarge);
     }
 }

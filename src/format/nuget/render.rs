@@ -525,4 +525,19 @@ mod tests {
             assert!(!body.contains("other.example"), "{body}");
         }
     }
+
+    #[test]
+    fn a_registration_is_nested_no_deeper_than_may_be() {
+        let nested = |depth: usize| {
+            let within = format!(
+                "{}{{}}{}",
+                r#"{"x":"#.repeat(depth - 1),
+                "}".repeat(depth - 1)
+            );
+            let body = format!(r#"{{"catalogEntry":{{"id":"x","version":"2.0.0"}},"x":{within}}}"#);
+            run(NugetView::Elsewhere { url: UP.to_owned() }, &body)
+        };
+        nested(DEPTH_MAX).unwrap();
+        assert!(nested(DEPTH_MAX + 1).is_err());
+    }
 }

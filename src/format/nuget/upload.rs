@@ -236,3 +236,33 @@ fn range(requirement: Option<&str>) -> String {
         Some(text) => format!("[{text}, )"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use super::*;
+    use crate::package::Format;
+    use crate::problem::Kind;
+
+    #[test]
+    fn a_nuspec_has_no_more_groups_of_dependencies_than_may_be() {
+        let inspect = |groups: usize| {
+            let nuspec = format!(
+                "<package><metadata><id>a</id><version>1.0.0</version><dependencies>{}\
+                </dependencies></metadata></package>",
+                r#"<group targetFramework="net8.0"/>"#.repeat(groups)
+            );
+            let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+            let options = zip::write::SimpleFileOptions::default();
+            archive.start_file("a.nuspec", options).unwrap();
+            archive.write_all(nuspec.as_bytes()).unwrap();
+            let archive = archive.finish().unwrap().into_inner();
+            crate::upload::tests::inspect(Format::Nuget, None, b"", archive)
+        };
+        assert_eq!(inspect(GROUPS_MAX).unwrap().version, "1.0.0");
+        let problem = inspect(GROUPS_MAX + 1).unwrap_err();
+        assert_eq!(problem.kind, Kind::Invalid);
+        assert!(problem.message.contains("groups"), "{problem}");
+    }
+}

@@ -70,6 +70,7 @@ mod tests {
     use std::io::{Cursor, Write as _};
 
     use super::*;
+    use crate::problem::Kind;
 
     fn sdist(files: &[(&str, &str)]) -> Cursor<Vec<u8>> {
         let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -116,5 +117,33 @@ mod tests {
         let metadata = Cursor::new(metadata.as_bytes().to_vec());
         assert_eq!(told("a-1.whl.metadata", metadata), ["pypi:acme-lib >=1"]);
         assert!(told("a-1.zip", Cursor::new(Vec::new())).is_empty());
+    }
+
+    #[test]
+    fn no_file_is_read_further_than_its_bound() {
+        let filled = |text: &str, bytes: u64, with: u8| {
+            let mut bytes = vec![with; usize::try_from(bytes).unwrap()];
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            bytes
+        };
+        let source = |bytes| {
+            let project = filled("[build-system]\nrequires = [\"hatchling\"]\n#", bytes, b'x');
+            let project = String::from_utf8(project).unwrap();
+            needs(
+                "a-1.tar.gz",
+                &mut sdist(&[("a-1/pyproject.toml", &project)]),
+            )
+        };
+        assert_eq!(source(TEXT_BYTES_MAX).unwrap().len(), 1);
+        assert_eq!(source(TEXT_BYTES_MAX + 1).unwrap_err().kind, Kind::TooLarge);
+        let metadata = |bytes| {
+            let text = filled("Requires-Dist: b\n\n", bytes, b'x');
+            needs("a-1.whl.metadata", &mut Cursor::new(text))
+        };
+        assert_eq!(metadata(WORDS_BYTES_MAX).unwrap().len(), 1);
+        assert_eq!(
+            metadata(WORDS_BYTES_MAX + 1).unwrap_err().kind,
+            Kind::TooLarge
+        );
     }
 }

@@ -208,6 +208,7 @@ fn html_index(reader: &mut dyn BufRead) -> Result<Recognised, FormatError> {
 
 #[cfg(test)]
 mod tests {
+    use super::HEADING_BYTES_MAX;
     use crate::arriving::tests::recognise;
     use crate::package::Format;
 
@@ -284,5 +285,17 @@ mod tests {
         ] {
             assert_eq!(list(key, bad), None, "{key} {bad}");
         }
+    }
+
+    #[test]
+    fn a_heading_is_read_up_to_its_bound() {
+        let page = |bytes: usize| {
+            // The blank before each heading counts, too.
+            let words = " a-b";
+            let fill = "x".repeat(bytes - 1 - words.len());
+            list("simple:a-b", &format!("<title>{fill}{words}</title>"))
+        };
+        assert_eq!(page(HEADING_BYTES_MAX), Some(0));
+        assert_eq!(page(HEADING_BYTES_MAX + 1), None);
     }
 }

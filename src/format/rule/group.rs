@@ -682,4 +682,16 @@ mod tests {
             "a variation comes in nowhere"
         );
     }
+
+    #[test]
+    fn a_pattern_has_no_more_characters_than_may_be() {
+        let parse = |chars: usize| {
+            let namespace = "/maven/org.x/";
+            let name = "a".repeat(chars - namespace.len() - 1);
+            format!("{namespace}{name}$").parse::<GroupPattern>()
+        };
+        assert!(parse(PATTERN_CHARS_MAX).is_ok());
+        let NoPattern(_, why) = parse(PATTERN_CHARS_MAX + 1).unwrap_err();
+        assert_eq!(why, "it is too long");
+    }
 }

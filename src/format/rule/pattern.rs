@@ -307,4 +307,15 @@ mod tests {
                 .names(&package("pypi:a.b"))
         );
     }
+
+    #[test]
+    fn so_many_wildcards_stand_for_any_text_and_further_ones_for_a_letter() {
+        // Maven's names have a colon, which the last wildcard alone can stand for here.
+        let of = |wildcards: u32| {
+            let others = "?.".repeat(usize::try_from(wildcards).unwrap() - 1);
+            Pattern::parse(&format!("maven:{others}*"))
+        };
+        assert!(of(WILDCARDS_MAX).is_ok());
+        assert!(of(WILDCARDS_MAX + 1).is_err());
+    }
 }

@@ -114,7 +114,8 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Adds what was counted to today's lines; who pulls beyond the bound goes, the oldest first.
+    /// Adds what was counted to today's lines. Lines of days that are not remembered any more go, and who
+    /// pulled what beyond the bound, the oldest first.
     pub(in crate::store) async fn add(
         &self,
         page: LedgerPage,
@@ -189,7 +190,9 @@ impl Reports {
                 .await?;
             }
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.old_lines(bounds, true).await?;
+        Ok(())
     }
 
     /// Lines older than they are remembered; says how many there are, or were.

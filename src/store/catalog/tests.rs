@@ -1,6 +1,8 @@
 //! The parts of the catalog over a file of their own: no server, no blobs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -8,6 +10,9 @@ use super::*;
 use crate::format;
 use crate::package::{AssetId, BlobId, Format};
 use crate::rule::Pattern;
+use crate::task::Tasks;
+use crate::telemetry::{Ledger, LedgerPage, PulledVersion, Who};
+use crate::{clock, config};
 
 const NPM: &str = "public:npmjs";
 
@@ -243,4 +248,101 @@ async fn long_work_that_is_done_has_no_state() {
     assert_eq!(work.of("verify").await.unwrap().as_deref(), Some("half"));
     work.set("verify", None).await.unwrap();
     assert_eq!(work.of("verify").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn so_many_wishes_are_remembered() {
+    let fixture = catalog().await;
+    let wishes = wish::Wishes::start(fixture.catalog.wishes(2), &Tasks::default());
+    for (name, count) in [("npm:a", 1), ("npm:b", 2), ("npm:c", 2), ("npm:d", 2)] {
+        wishes.note("public", &format::package(name).unwrap(), "", "");
+        assert_eq!(wishes.list().await.unwrap().len(), count, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn so_many_absences_are_remembered_and_the_oldest_are_forgotten_first() {
+    let fixture = catalog().await;
+    let rows = fixture.catalog.absences(2);
+    let absences = absence::AbsenceNotes::start(rows, &Tasks::default());
+    let known = async || {
+        absences.flush().await;
+        let mut known = Vec::new();
+        for key in ["a", "b", "c"] {
+            known.extend(absences.find(NPM, key).await.unwrap());
+        }
+        known
+    };
+    absences.note(NPM, "b", 1);
+    absences.note(NPM, "a", 2);
+    assert_eq!(known().await, [2, 1]);
+    absences.note(NPM, "c", 3);
+    assert_eq!(known().await, [2, 3]);
+}
+
+fn pulled(version: &str) -> LedgerPage {
+    let pulled = PulledVersion {
+        repository: "public".to_owned(),
+        package: "npm:a".to_owned(),
+        version: version.to_owned(),
+    };
+    let ledger = Ledger::default();
+    ledger.pull(&Arc::new(pulled), &Who::Named("ada".into()), 1);
+    ledger.take()
+}
+
+#[tokio::test]
+async fn so_many_lines_of_pulls_are_kept_and_the_oldest_go_first() {
+    let fixture = catalog().await;
+    let bounds = config::ReportSettings {
+        keep: Duration::from_secs(10 * 86_400),
+        pulls_max: 2,
+        wishes_max: 1,
+    };
+    let reports = fixture.catalog.reports();
+    let versions = async || {
+        let pulls = reports.pulls("npm:a").await.unwrap();
+        let mut versions: Vec<_> = pulls.into_iter().map(|pull| pull.version).collect();
+        versions.sort();
+        versions
+    };
+    reports.add(pulled("3"), &bounds).await.unwrap();
+    let yesterday = "UPDATE pull SET day = day - 1";
+    sqlx::query(yesterday).execute(&reports.pool).await.unwrap();
+    reports.add(pulled("1"), &bounds).await.unwrap();
+    assert_eq!(versions().await, ["1", "3"]);
+    reports.add(pulled("2"), &bounds).await.unwrap();
+    assert_eq!(versions().await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn days_that_are_not_remembered_any_more_are_forgotten() {
+    let fixture = catalog().await;
+    let bounds = config::ReportSettings {
+        keep: Duration::from_secs(10 * 86_400),
+        pulls_max: 100,
+        wishes_max: 1,
+    };
+    let reports = fixture.catalog.reports();
+    let today = clock::unix_now().div_euclid(86_400);
+    for day in [today - 11, today - 10] {
+        for line in [
+            "INSERT INTO traffic VALUES (?, 'public', 'npm', 1, 1, 0, 1)",
+            "INSERT INTO egress VALUES (?, 'up', 'npm', 1, 1)",
+            "INSERT INTO pull (day, package, version, who, repository, last_at, times, bytes) \
+             VALUES (?, 'npm:a', '1', 'ada', 'public', 1, 1, 1)",
+        ] {
+            let line = sqlx::query(line).bind(day);
+            line.execute(&reports.pool).await.unwrap();
+        }
+    }
+    reports.add(pulled("2"), &bounds).await.unwrap();
+    assert_eq!(reports.traffic(100).await.unwrap().len(), 1);
+    assert_eq!(reports.pulls("npm:a").await.unwrap().len(), 2);
+    let left = "SELECT day FROM egress";
+    let left: Vec<i64> = sqlx::query_scalar(left)
+        .fetch_all(&reports.pool)
+        .await
+        .unwrap();
+    assert_eq!(left, [today - 10]);
 }

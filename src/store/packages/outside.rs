@@ -152,3 +152,29 @@ impl OutsideRows {
         Ok(found.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSource, Learned, load};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn so_many_names_are_known_to_be_written() {
+        let config = load(&ConfigSource::default(), &Learned::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &config, &Tasks::default()).await;
+        let store = store.unwrap();
+        let noted = &store.outside_names().noted;
+        let package = crate::format::package("npm:a").unwrap();
+        let known = |from: u64, to: u64| {
+            for number in from..to {
+                noted.insert((number.to_string().into(), package.clone()), ());
+            }
+            noted.run_pending_tasks();
+            noted.entry_count()
+        };
+        assert_eq!(known(0, NOTED_MAX), NOTED_MAX);
+        assert_eq!(known(NOTED_MAX, NOTED_MAX + 500), NOTED_MAX);
+    }
+}

@@ -154,6 +154,16 @@ assert call("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "cost", 
 call("UntagResource", resourceArn=arn, tagKeys=["cost"])
 assert call("ListTagsForResource", resourceArn=arn)["tags"] == [{"key": "team", "value": "core"}]
 refused("ResourceNotFoundException", 404, "ListTagsForResource", resourceArn=arn + "x")
+many = [{"key": f"k{number}", "value": ""} for number in range(50)]
+refused("ValidationException", 400, "TagResource", resourceArn=arn, tags=many)
+call("TagResource", resourceArn=arn, tags=many[1:])
+assert len(call("ListTagsForResource", resourceArn=arn)["tags"]) == 50
+call("UntagResource", resourceArn=arn, tagKeys=[tag["key"] for tag in many])
+
+# What is called has a bound.
+for size, reason in [((1 << 20) - 1000, "polic"), (1 << 20, "more than 1048576 bytes")]:
+    long = refused("ValidationException", 400, "PutDomainPermissionsPolicy", **D, policyDocument="x" * size)
+    assert reason in long["Error"]["Message"], long
 
 # Repositories that are made here, beside those of the configuration.
 NEW = {**D, "repository": "another"}

@@ -326,3 +326,21 @@ async fn a_list_that_cannot_be_read_is_a_mistake_of_usage() {
     succeeded(&help);
     assert!(said(&help).contains("Examples:"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_versions_are_tried_where_the_newest_are_held_back() {
+    let rule = "[[rule]]\nname = \"new\"\naction = \"deny\"\npackages = [\"npm:*@>=2\"]\n";
+    let (upstream, setup) = side(rule).await;
+    for (name, above, fetched) in [("near", 49, 1), ("far", 50, 0)] {
+        let numbers: Vec<String> = (0..above).map(|number| format!("2.0.{number}")).collect();
+        let above = numbers.iter().map(|number| version(number, &[]));
+        let versions: Vec<_> = above.chain([version("1.0.0", &[])]).collect();
+        publish(&upstream, name, &versions);
+        let list = write(&setup, "needs.txt", &format!("npm:{name}\n"));
+        let output = setup.run(&["warm", &list, "--json"]).await;
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(summary["fetched"], fetched, "{summary}");
+        assert_eq!(output.status.success(), fetched == 1, "{}", said(&output));
+        assert_eq!(upstream.count_ending(&[".tgz"]), 1);
+    }
+}

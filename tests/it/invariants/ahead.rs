@@ -1,6 +1,10 @@
 //! Ahead of the client: what a resolver will ask for next is here when it asks, and nothing that
 //! a rule, a bound or a failing upstream forbids.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, version};
 use crate::support::until;
@@ -9,6 +13,19 @@ use crate::support::{Fault, Reply, TestLarder, Upstream, nuget, pypi};
 async fn larder(upstream: &Upstream, tables: &str) -> TestLarder {
     let ahead = config(upstream, IMPATIENT).replace("enabled = false", "enabled = true");
     TestLarder::with(&format!("{ahead}{tables}")).await
+}
+
+/// With keys of `[ahead]`.
+async fn bounded(upstream: &Upstream, keys: &str) -> TestLarder {
+    let keys = format!("enabled = true\n{keys}");
+    TestLarder::with(&config(upstream, IMPATIENT).replace("enabled = false", &keys)).await
+}
+
+/// Lets some time pass, in which documents could be fetched ahead.
+async fn meanwhile(larder: &TestLarder) {
+    for _ in 0..5 {
+        larder.get("/-/ready").await.expect(200);
+    }
 }
 
 /// Waits until upstream was asked for the path.
@@ -201,4 +218,81 @@ async fn a_registration_leads_to_those_of_its_dependencies() {
         .expect(200);
     until_fetched(&larder, 1).await;
     assert_eq!(upstream.count("/reg-gz/b/index.json"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dependencies_are_fetched_ahead_so_deep() {
+    for (keys, fetched) in [("depth_max = 2", 2), ("depth_max = 1", 1)] {
+        let upstream = Upstream::start().await;
+        let larder = bounded(&upstream, keys).await;
+        chain(&upstream);
+        larder.get("/npm/public/a").await.expect(200);
+        until_fetched(&larder, fetched).await;
+        meanwhile(&larder).await;
+        assert_eq!(upstream.seen().len() as u64, 1 + fetched, "{keys}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_bytes_are_fetched_ahead_before_they_are_asked_for() {
+    let upstream = Upstream::start().await;
+    let larder = bounded(&upstream, "bytes_max = 1").await;
+    chain(&upstream);
+    larder.get("/npm/public/a").await.expect(200);
+    until_fetched(&larder, 1).await;
+    meanwhile(&larder).await;
+    assert_eq!(upstream.count("/npm/c"), 0);
+    // With what was fetched ahead asked for, there is room again.
+    larder.get("/npm/public/b").await.expect(200);
+    publish(&upstream, "d", &[version("1.0.0", &[("new", "1")])]);
+    larder.get("/npm/public/d").await.expect(200);
+    until_asked(&upstream, "/npm/new").await;
+}
+
+/// `a` depends on so many others, the first of which is held at a gate.
+fn wide(upstream: &Upstream, count: usize) -> Arc<Notify> {
+    let names: Vec<String> = (0..count).map(|number| format!("w{number}")).collect();
+    let needs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "*")).collect();
+    publish(upstream, "a", &[version("1.0.0", &needs)]);
+    let gate = Arc::new(Notify::new());
+    for name in &names {
+        publish(upstream, name, &[version("1.0.0", &[])]);
+    }
+    let fault = Fault::StallAfter(4, Arc::clone(&gate));
+    upstream.fault("/npm/w0", fault);
+    gate
+}
+
+fn asked_ahead(upstream: &Upstream) -> usize {
+    let seen = upstream.seen();
+    seen.iter()
+        .filter(|seen| seen.path.starts_with("/npm/w"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_documents_are_fetched_ahead_at_once() {
+    let upstream = Upstream::start().await;
+    let larder = bounded(&upstream, "at_once = 1").await;
+    let gate = wide(&upstream, 3);
+    larder.get("/npm/public/a").await.expect(200);
+    until_asked(&upstream, "/npm/w0").await;
+    meanwhile(&larder).await;
+    assert_eq!(asked_ahead(&upstream), 1);
+    gate.notify_one();
+    until_fetched(&larder, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_names_wait_to_be_fetched_ahead() {
+    let upstream = Upstream::start().await;
+    let larder = bounded(&upstream, "at_once = 1\nwaiting_max = 1").await;
+    let gate = wide(&upstream, 5);
+    larder.get("/npm/public/a").await.expect(200);
+    until_asked(&upstream, "/npm/w0").await;
+    gate.notify_one();
+    until_fetched(&larder, 1).await;
+    meanwhile(&larder).await;
+    // One that waits, and one that was taken and had no place yet.
+    assert!(asked_ahead(&upstream) <= 2, "{:?}", upstream.seen());
 }

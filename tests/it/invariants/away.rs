@@ -199,11 +199,22 @@ async fn a_question_ends_soon_with_what_the_registry_said() {
     page.status = Some(400);
     upstream.put(bulk, page);
     assert_eq!(ask().await.expect(400).header("content-type"), "text/plain");
+    let max = 64 * 1024;
+    for bytes in [max, max + 1] {
+        let mut long = Reply::bytes("x".repeat(bytes));
+        long.status = Some(400);
+        upstream.put(bulk, long);
+        assert_eq!(
+            ask().await.expect(400).text().len(),
+            max,
+            "the rest is left out"
+        );
+    }
     upstream.put(bulk, Reply::json("{}"));
     upstream.fault(bulk, Fault::Status(429, Some(20)));
     let throttled = ask().await.expect(429);
     assert!(throttled.header("retry-after").parse::<u64>().unwrap() > 10);
-    assert_eq!(upstream.count(bulk), 5, "it is left in peace");
+    assert_eq!(upstream.count(bulk), 7, "it is left in peace");
 }
 
 #[tokio::test]

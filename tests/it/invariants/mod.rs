@@ -6,6 +6,7 @@ mod base;
 mod bounded;
 mod decision;
 mod leaks;
+mod limits;
 mod one_fetch;
 mod outage;
 mod recognised;

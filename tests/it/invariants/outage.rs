@@ -90,6 +90,11 @@ async fn errors_that_pass_are_tried_again() {
     upstream.fault("/npm/left-pad", Fault::Status(502, None));
     larder.get("/npm/public/left-pad").await.expect(200);
     assert_eq!(upstream.count("/npm/left-pad"), 3);
+    for _ in 0..3 {
+        upstream.fault("/npm/other", Fault::Status(500, None));
+    }
+    larder.get("/npm/public/other").await.expect(502);
+    assert_eq!(upstream.count("/npm/other"), 3);
 }
 
 #[tokio::test]

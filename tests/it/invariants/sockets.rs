@@ -310,6 +310,82 @@ async fn a_client_that_resets_its_requests_loses_its_socket() {
         .expect("Larder ends the socket");
 }
 
+/// The next frame: its kind, its stream and its payload; `None` at the end.
+async fn next_frame(socket: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let read = async {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.ok()?;
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+        };
+        let mut payload = vec![0; usize::try_from(number(&head[..3])).unwrap()];
+        socket.read_exact(&mut payload).await.ok()?;
+        Some((head[3], number(&head[5..]), payload))
+    };
+    let read = tokio::time::timeout(Duration::from_secs(20), read);
+    read.await.expect("there is a frame, or an end")
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_requests_are_under_way_at_one_socket() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    let (path, gate) = stall(&upstream, "one");
+    let mut socket = say(&larder, &[PREFACE, &frame(4, 0, 0, &[])].concat()).await;
+    for number in 0..129 {
+        let get = get_frame(2 * number + 1, &path);
+        socket.write_all(&get).await.unwrap();
+    }
+    let refused = loop {
+        match next_frame(&mut socket).await.unwrap() {
+            (RST_STREAM, stream, code) => break (stream, code),
+            (kind, ..) => assert_ne!(kind, HEADERS, "none is answered yet"),
+        }
+    };
+    // REFUSED_STREAM (RFC 9113 §8.7).
+    assert_eq!(refused, (257, vec![0, 0, 0, 7]));
+    gate.notify_one();
+    while next_frame(&mut socket).await.unwrap().0 != HEADERS {}
+    socket.write_all(&get_frame(259, "/-/live")).await.unwrap();
+    loop {
+        match next_frame(&mut socket).await.unwrap() {
+            (HEADERS, 259, _) => break,
+            (kind, ..) => assert_ne!(kind, RST_STREAM),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_requests_are_mistakes_loses_its_socket() {
+    let upstream = Upstream::start().await;
+    let larder = larder(&upstream, "").await;
+    let mut socket = say(&larder, &[PREFACE, &frame(4, 0, 0, &[])].concat()).await;
+    // A request with `:status`, which answers have.
+    let mistake = |stream| frame(1, 0x05, stream, &[0x82, 0x84, 0x86, 0x88]);
+    let mut resets = 0;
+    'socket: for number in 0..1000 {
+        if socket.write_all(&mistake(2 * number + 1)).await.is_err() {
+            break;
+        }
+        loop {
+            match next_frame(&mut socket).await {
+                Some((RST_STREAM, ..)) => break resets += 1,
+                Some((GOAWAY, ..)) | None => break 'socket,
+                Some(_) => {}
+            }
+        }
+    }
+    assert_eq!(resets, 256);
+    while next_frame(&mut socket).await.is_some() {}
+    larder.get("/-/ready").await.expect(200);
+}
+
 #[tokio::test]
 async fn a_call_of_nobody_known_is_refused_before_its_body_is_read() {
     let upstream = Upstream::start().await;
@@ -380,4 +456,19 @@ async fn a_circle_of_redirects_ends() {
     let circle = format!("{}/npm/circle", upstream.url());
     upstream.put("/npm/circle", Reply::redirect(&circle));
     larder.get("/npm/public/circle").await.expect(502);
+    for (redirects, status) in [(10, 200), (11, 502)] {
+        let name = format!("far{redirects}");
+        let at = |hop: usize| match hop {
+            0 => format!("/npm/{name}"),
+            hop => format!("/npm/{name}/{hop}"),
+        };
+        for hop in 0..redirects {
+            let next = format!("{}{}", upstream.url(), at(hop + 1));
+            upstream.put(&at(hop), Reply::redirect(&next));
+        }
+        let body = format!(r#"{{"name":"{name}","versions":{{}}}}"#);
+        upstream.put(&at(redirects), Reply::json(body));
+        let answer = larder.get(&format!("/npm/public/{name}")).await;
+        answer.expect(status);
+    }
 }
