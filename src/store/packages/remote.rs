@@ -219,6 +219,23 @@ pub(super) async fn leave(door: &Door, place: &str) {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_does_not_answer_ends_the_start() {
+        sqlx::any::install_default_drivers();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = Secret::new(&format!("postgres://larder@127.0.0.1:{port}/packages"));
+        let folder = tempfile::tempdir().unwrap();
+        let markers = Markers::of(folder.path()).unwrap();
+        let opened = open(&url, "here", &sql::migrator(&[]), &markers).await;
+        let said = opened.err().unwrap().to_string();
+        assert!(said.ends_with("it does not answer"), "{said}");
+        assert!(
+            said.contains(&format!("127.0.0.1:{port}/packages")),
+            "{said}"
+        );
+    }
+
     #[test]
     fn a_database_is_named_without_its_credentials() {
         let url =
