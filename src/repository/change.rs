@@ -128,7 +128,7 @@ impl Committer {
             _ => self.own.changed(&repository, &package),
         }
         if self.packages().is_shared() {
-            // So that it is known while the database is away.
+            // It is known then while the database is away.
             let own = Arc::clone(&self.own);
             self.store.tasks().spawn(async move {
                 let _ = own.package(&repository, &package).await;

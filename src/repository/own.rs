@@ -17,14 +17,14 @@ use crate::store::packages::{self, Manifests, Packages};
 
 type Key = (Box<str>, PackageId);
 
-/// Of a package in a database elsewhere, as much as this is kept in memory with its manifests.
+/// A package in a database elsewhere that is no larger is kept in memory with its manifests.
 const WHOLE_WEIGHT_MAX: u32 = 1024 * 1024;
 
 /// A repository's own versions of one package; there may be none.
 pub struct OwnPackage {
     /// The versions, without their manifests; `None` where the repository has none.
     pub listing: Option<Arc<Listing>>,
-    /// The same with their manifests, where reading them again may fail, and they are not large.
+    /// These versions with their manifests, where reading them again may fail, and they are not large.
     whole: Option<Arc<Listing>>,
     /// The package's origin restrictions, where somebody set them.
     pub restrictions: Option<Restrictions>,

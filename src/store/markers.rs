@@ -82,7 +82,7 @@ impl Markers {
         self.name_in(IDENTITY_FILE)
     }
 
-    /// The same of a database elsewhere.
+    /// The name of the database elsewhere that belongs to the directory.
     pub fn database(&self) -> Option<String> {
         self.name_in(DATABASE_FILE)
     }

@@ -244,13 +244,20 @@ impl BlobRetention {
                 (None, None) => {}
             }
         }
-        // A shared package catalog names files of other machines too.
         let here = self.files.existing(unknown.keys().copied().collect());
-        for blob in here.await? {
-            let size = unknown.get(&blob).copied().unwrap_or_default();
-            if blobs.keep(blob, size).await? {
-                self.space.remove(size);
+        let here = here.await?.len();
+        // With a row, `verify` names what is not here.
+        for (blob, size) in &unknown {
+            if blobs.keep(*blob, *size).await? {
+                self.space.remove(*size);
             }
+        }
+        let gone = unknown.len().saturating_sub(here);
+        if gone > 0 {
+            warn!(
+                files = gone,
+                "Published files are not in this data directory, and cannot be served until they are brought back; `larder verify` names them"
+            );
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Length {
     AsItCame,
-    /// What the short form has, out of the full one.
+    /// The members that the short form has of the full one.
     Short,
 }
 

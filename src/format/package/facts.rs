@@ -1,4 +1,4 @@
-//! What a registry says of a package's files, packed: a package may have a million, and each is
+//! Packed facts about a package's files, as a registry says them: a package may have a million, and each is
 //! some bytes here, where it would be hundreds as values of its own.
 
 use std::hash::BuildHasher as _;

@@ -15,7 +15,7 @@ use crate::store::sql;
 
 /// How long connecting may take at the start.
 const CONNECTING_MAX: Duration = Duration::from_secs(10);
-/// Of all Larders that begin at the same moment, one makes the tables.
+/// One of all Larders that begin at the same moment makes the tables.
 const MAKING: &str = "SELECT pg_advisory_xact_lock(5273)";
 /// Order is by bytes, as in SQLite, whatever the database's collation is.
 const ORDER: &str = r#"DO $$ DECLARE one RECORD; BEGIN
@@ -122,7 +122,7 @@ async fn make_tables(connection: &mut AnyConnection, steps: &Migrator) -> Result
 }
 
 /// Whether all steps were taken: then no right to make tables is needed.
-async fn are_made(connection: &mut AnyConnection, steps: &Migrator) -> Result<bool, sqlx::Error> {
+async fn are_made(connection: &mut AnyConnection, steps: &Migrator) -> sqlx::Result<bool> {
     let there = "SELECT COUNT(*) FROM pg_tables WHERE tablename = '_sqlx_migrations' AND schemaname = current_schema()";
     let there: i64 = sqlx::query_scalar(there)
         .fetch_one(&mut *connection)

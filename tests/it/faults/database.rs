@@ -78,6 +78,10 @@ async fn another() {
 
     // The other one may have it now, and is told that it has not the files.
     let served = other.setup.serve().await;
+    let verified = other.setup.run(&["verify"]).await;
+    assert_eq!(verified.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(said.contains("acme-1.0.0.tgz"), "{said}");
     let log = stop(served).await;
     assert_eq!(
         warnings(&log, "not in this data directory").len(),
@@ -95,7 +99,7 @@ async fn packages_that_stay_behind_are_told_of() {
     day.setup
         .configure(&format!("{text}{}", packages(&postgres.url)));
     let log = stop(day.setup.serve().await).await;
-    assert_eq!(warnings(&log, "packages.sqlite").len(), 1, "{log}");
+    assert_eq!(warnings(&log, "stay behind").len(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +126,7 @@ async fn behind_a_pooler_that_gives_each_transaction_another_connection() {
     let pooler = postgres.pooler().await;
     for _ in 0..2 {
         let day = Day::with(NONE_FREE, &packages(&pooler.url)).await;
-        let served = day.begin().await;
+        let served = day.setup.serve().await;
         let names: Vec<String> = (0..12).map(|number| format!("lib-{number}")).collect();
         let published = names.iter().map(|name| day.put(&served, name));
         for said in futures_util::future::join_all(published).await {
