@@ -238,6 +238,15 @@ impl Larder {
             .start_spool(move || weak.upgrade().map(|larder| larder.snapshot()));
     }
 
+    /// Reads stored files through in the background, from now on until Larder stops.
+    pub fn read_files_through(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let reader = Arc::downgrade(self.repositories.reader());
+        let current = move || weak.upgrade().map(|larder| larder.snapshot());
+        self.tasks
+            .spawn_until_stop(repository::scrub::scrub(reader, current));
+    }
+
     /// The configuration in force; a request keeps the one it began with.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

@@ -15,6 +15,7 @@ use super::oidc;
 use super::publish::{self, PackageCatalogSettings, PublishSetting, UploadSettings};
 use super::report::ReportSettings;
 use super::repository;
+use super::scrub::ScrubSettings;
 use super::settings::{
     Cache, Config, Domain, Fetch, Log, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };
@@ -200,6 +201,7 @@ fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> 
         ahead: PrefetchSettings::read(top.section("ahead")),
         packages: PackageCatalogSettings::read(top.section("packages")),
         report: ReportSettings::read(top.section("report")),
+        scrub: ScrubSettings::read(top.section("scrub")),
         bundle: Bundle::read(top.section("bundle")),
         upload: UploadSettings::read(top.section("upload")),
         connections,

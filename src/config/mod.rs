@@ -13,6 +13,7 @@ mod publish;
 mod report;
 mod repository;
 mod scope;
+mod scrub;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSetti
 pub use report::ReportSettings;
 pub use repository::{RepositorySettings, SourceSetting, is_name as is_repository_name, resolved};
 pub use scope::CredentialScope;
+pub use scrub::ScrubSettings;
 pub use settings::{
     Cache, Config, Domain, Fetch, Log, LogFormat, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };

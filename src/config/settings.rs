@@ -21,6 +21,7 @@ use super::oidc::Oidc;
 use super::publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSettings};
 use super::report::ReportSettings;
 use super::repository::{RepositorySettings, SourceSetting};
+use super::scrub::ScrubSettings;
 use crate::package::Format;
 use crate::rule::{Action, OriginRules, Rules};
 
@@ -47,6 +48,7 @@ pub struct Config {
     pub ahead: PrefetchSettings,
     pub packages: PackageCatalogSettings,
     pub report: ReportSettings,
+    pub scrub: ScrubSettings,
     pub bundle: Bundle,
     pub upload: UploadSettings,
     pub connections: Vec<ConnectionSettings>,

@@ -32,6 +32,7 @@ mod registry;
 mod render;
 mod retain;
 mod revise;
+pub mod scrub;
 mod source;
 mod source_chain;
 pub mod upkeep;

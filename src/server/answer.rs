@@ -164,7 +164,7 @@ pub async fn answer(
 /// Whether Larder lives, or is ready.
 fn probe(larder: &Larder, open: Open) -> Answer {
     match open {
-        Open::Ready => health::ready(larder.tasks.is_stopping()),
+        Open::Ready => health::ready(larder),
         _ => health::live(),
     }
 }

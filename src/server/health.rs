@@ -14,15 +14,23 @@ pub fn live() -> Answer {
 }
 
 /// Larder answers only once its store is open; it is not ready while it stops.
-pub fn ready(stopping: bool) -> Answer {
-    if stopping {
-        text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-    } else {
-        text(StatusCode::OK, "ready\n")
+pub fn ready(larder: &Larder) -> Answer {
+    if larder.tasks.is_stopping() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    // It serves all the same, so that nothing is gained by asking another.
+    match larder.store.shortage() {
+        None => text(StatusCode::OK, "ready\n"),
+        Some(why) => {
+            let said = format!("ready, but nothing new is kept: {}\n", why.reason());
+            text(StatusCode::OK, &said)
+        }
     }
 }
 
 pub fn metrics(larder: &Larder) -> Answer {
+    let is_short = larder.store.shortage().is_some();
+    larder.metrics.not_keeping.set(i64::from(is_short));
     let mut answer = text(StatusCode::OK, &larder.metrics.text());
     answer.content_type("application/openmetrics-text; version=1.0.0; charset=utf-8");
     answer

@@ -99,6 +99,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(config.server.connections_max));
         let graceful = GracefulShutdown::new();
         self.larder.work_off_spool();
+        self.larder.read_files_through();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,

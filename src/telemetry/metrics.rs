@@ -54,6 +54,8 @@ pub struct Metrics {
     pub no_documents: Family<ConnectionLabels, Counter>,
     pub seconds: Histogram,
     pub open_sockets: Gauge,
+    /// 1 while nothing new is kept.
+    pub not_keeping: Gauge,
     pub panics: Counter,
     /// Records that the audit's file did not take.
     pub audit_missed: Counter,
@@ -77,6 +79,7 @@ impl Default for Metrics {
             no_documents: Family::default(),
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
+            not_keeping: Gauge::default(),
             panics: Counter::default(),
             audit_missed: Counter::default(),
             upstreams: Upstreams::default(),
@@ -123,6 +126,11 @@ impl Default for Metrics {
             "open_sockets",
             "Sockets of clients",
             metrics.open_sockets.clone(),
+        );
+        registry.register(
+            "not_keeping",
+            "1 while nothing new is kept, because the disk is full or takes nothing",
+            metrics.not_keeping.clone(),
         );
         registry.register(
             "panics",

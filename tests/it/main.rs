@@ -17,6 +17,7 @@ mod airgap;
 mod clients;
 mod command;
 mod docs;
+mod faults;
 mod invariants;
 mod publish;
 mod support;

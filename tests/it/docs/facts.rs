@@ -167,7 +167,10 @@ fn the_page_of_events_has_each_kind() {
             let text = read(&path);
             for kind in text.split('"').filter(|it| {
                 let is_ours = it.starts_with("Larder ") || it.starts_with("CodeArtifact Package ");
-                is_ours && (it.ends_with(" Change") || it.ends_with(" Refused"))
+                is_ours
+                    && (it.ends_with(" Change")
+                        || it.ends_with(" Refused")
+                        || it.ends_with(" Damaged"))
             }) {
                 assert!(page.contains(&format!("| `{kind}` |")), "{kind}");
             }

@@ -1,0 +1,234 @@
+//! A bad day, fault by fault: what is served, what is refused, what the log says, and that nothing that
+//! was acknowledged is lost. Each row is a test.
+//!
+//! | fault | served | refused | log |
+//! | --- | --- | --- | --- |
+//! | `disk::full` | what is here; the rest is passed on | a publish: 503, `cache.min_free` | one WARN at its begin, one at its end |
+//! | `disk::full_at_the_start` | the same, after a stop or a kill | | WARN: the disk is full |
+//! | `disk::below_min_free` | everything | a publish: 503, `cache.min_free` | one WARN; nothing is fetched ahead |
+//! | `disk::read_only` | what is here; the rest is passed on | a publish: 5xx | one WARN |
+//! | `disk::no_inodes` | what is here; the rest is passed on | a publish: 5xx | one WARN |
+//! | `disk::no_descriptors` | sockets that are open | 5xx, and none is taken for a file | WARN; it heals by itself |
+//! | `disk::a_pool_is_whole_again` | | publishes, while there is no room | |
+//! | `catalog::cache_*` | all: own packages from here, others fetched again | | WARN: laid aside |
+//! | `catalog::packages_*` | | the start | what to do |
+//! | `file::*` | a cached file: fetched again | a published one: 500 to GET, HEAD and conditions | WARN |
+//! | `clock::*` | everything | a token of a clock years ahead | |
+//! | `stop::*` | | | |
+
+mod catalog;
+mod clock;
+mod disk;
+mod file;
+mod stop;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Method;
+use tokio::time::timeout;
+
+use crate::command::{Served, Setup};
+use crate::publish::{TEAM, npm_document};
+use crate::support::larder::config;
+use crate::support::npm::{publish, tarball, version};
+use crate::support::{Upstream, sha256};
+
+/// No answer and no end takes longer, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const OWN: &str = "/npm/team/acme/-/acme-1.0.0.tgz";
+const WARM: &str = "/npm/team/warm/-/warm-1.0.0.tgz";
+
+/// A Larder with a package of its own and one of its registry's, before the fault.
+struct Day {
+    upstream: Upstream,
+    setup: Setup,
+    http: reqwest::Client,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+struct Said {
+    status: u16,
+    body: Bytes,
+}
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Day {
+    async fn new(more: &str) -> Self {
+        let upstream = Upstream::start().await;
+        for name in ["warm", "cold", "colder", "coldest"] {
+            publish(&upstream, name, &[version("1.0.0", &[])]);
+        }
+        let text = format!("[cache]\nrendered_disk = 0\n{more}");
+        let setup = Setup::new(&format!("{}{TEAM}", config(&upstream, &text)));
+        let http = reqwest::Client::builder().timeout(PATIENCE);
+        Self {
+            upstream,
+            setup,
+            http: http.build().unwrap(),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.setup.folder.path().join("data")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.data().join(name)
+    }
+
+    /// The file of a stored blob.
+    fn blob(&self, bytes: &[u8]) -> PathBuf {
+        let name = sha256(bytes);
+        self.at("blobs/sha256").join(&name[..2]).join(name)
+    }
+
+    /// Serves, with something published and something fetched.
+    async fn begin(&self) -> Served {
+        let served = self.setup.serve().await;
+        self.put(&served, "acme").await.expect(201);
+        self.get(&served, WARM).await.expect(200);
+        served
+    }
+
+    async fn ask(&self, method: Method, url: &str, path: &str, body: Option<Bytes>) -> Said {
+        let request = self.http.request(method, format!("{url}{path}"));
+        let request = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(body),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        Said {
+            status: response.status().as_u16(),
+            body: response.bytes().await.unwrap(),
+        }
+    }
+
+    async fn get(&self, served: &Served, path: &str) -> Said {
+        self.ask(Method::GET, &served.url, path, None).await
+    }
+
+    async fn put(&self, served: &Served, name: &str) -> Said {
+        let document = npm_document(name, "1.0.0", &own(name));
+        let path = format!("/npm/team/{name}");
+        self.ask(Method::PUT, &served.url, &path, Some(document))
+            .await
+    }
+
+    /// What was published before, and what came before, is served.
+    async fn has_what_it_had(&self, served: &Served) {
+        assert_eq!(self.get(served, OWN).await.expect(200).body, own("acme"));
+        let warm = tarball("warm", "1.0.0", &[]);
+        assert_eq!(self.get(served, WARM).await.expect(200).body, warm);
+    }
+
+    /// What is not here comes, with its document before or without it.
+    async fn passes_on(&self, served: &Served, name: &str) {
+        let path = format!("/npm/team/{name}");
+        let document = self.get(served, &path).await.expect(200);
+        assert!(document.text().contains(name));
+        let path = format!("/npm/team/{name}/-/{name}-1.0.0.tgz");
+        let file = self.get(served, &path).await.expect(200);
+        assert_eq!(file.body, tarball(name, "1.0.0", &[]), "{name}");
+    }
+
+    /// A start that comes to nothing; what it says.
+    async fn refuses_to_start(&self) -> String {
+        let run = self.setup.run(&["serve", "--listen", "127.0.0.1:0"]);
+        let output = timeout(PATIENCE, run).await.expect("it starts");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr)
+            .lines()
+            .find_map(|line| line.strip_prefix("larder: "))
+            .expect("it says why")
+            .to_owned()
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+}
+
+/// The tarball of a package of our own.
+fn own(name: &str) -> Vec<u8> {
+    tarball(name, "1.0.0", &[("own", "*")])
+}
+
+/// Ends a process as a crash does.
+async fn kill(mut served: Served) {
+    served.signal(rustix::process::Signal::KILL);
+    served.child.wait().await.unwrap();
+}
+
+/// Stops it, and gives the rest of its log.
+async fn stop(mut served: Served) -> String {
+    served.signal(rustix::process::Signal::TERM);
+    let rest = timeout(PATIENCE, served.rest()).await.expect("it ends");
+    assert_eq!(served.child.wait().await.unwrap().code(), Some(0));
+    rest
+}
+
+/// The lines of a log that warn, and have these words.
+fn warnings<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
+    let is_one = |line: &&str| line.contains("\"WARN\"") && line.contains(words);
+    log.lines().filter(is_one).collect()
+}
+
+/// A small file system at a folder, for as long as this lives.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None` where this user may not mount.
+    fn new(folder: &Path, options: &str) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+        run(mount.arg(folder)).then(|| Self(folder.to_owned()))
+    }
+
+    /// The folder once more over itself, where it can be made read-only.
+    fn over(folder: &Path) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        run(mount.arg("--bind").args([folder, folder])).then(|| Self(folder.to_owned()))
+    }
+
+    fn remount(&self, options: &str) {
+        let mut mount = std::process::Command::new("mount");
+        assert!(run(mount.args(["-o", options]).arg(&self.0)));
+    }
+}
+
+fn run(command: &mut std::process::Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run(std::process::Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+/// Fills a disk to its last byte; what fills it is gone with the file.
+fn fill(folder: &Path) -> PathBuf {
+    use std::io::Write as _;
+    let path = folder.join("fill");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+    path
+}
