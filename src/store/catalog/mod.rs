@@ -86,7 +86,7 @@ impl Catalog {
             .busy_timeout(Duration::from_secs(30));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
-            .after_release(|connection, _| Box::pin(sql::is_reusable(connection)))
+            .after_release(|connection, _| Box::pin(sql::is_reusable_sqlite(connection)))
             .connect_with(options)
             .await
             .map_err(sql::Error::from)?;

@@ -188,7 +188,15 @@ impl Database {
         let options = AnyPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(Duration::from_secs(30))
-            .after_release(|connection, _| Box::pin(sql::is_reusable(connection)))
+            .after_release(move |connection, _| {
+                Box::pin(async move {
+                    if is_shared {
+                        sql::is_reusable(connection).await
+                    } else {
+                        sql::is_reusable_sqlite(connection).await
+                    }
+                })
+            })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if !is_shared {

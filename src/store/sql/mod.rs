@@ -5,9 +5,11 @@ mod column;
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{ColumnIndex, Decode, Row, Type};
+use sqlx::{ColumnIndex, Connection, Decode, Executor, Row, Type};
 
 pub(super) use column::{Column, Count, Field, Flag, Millis, Seconds};
 
@@ -157,16 +159,51 @@ impl Error {
 
     /// A database whose check found something.
     pub(super) fn damaged(found: &str) -> Self {
-        Self(Cause::Damaged(found.to_owned()))
+        // The first line names the database, where there are several.
+        let mut lines = found.lines().filter(|line| !line.starts_with("***"));
+        Self(Cause::Damaged(lines.next().unwrap_or_default().to_owned()))
     }
 }
 
 /// Whether a connection may serve again. One that a failing disk left within a transaction may not:
 /// each further transaction on it would be refused.
-pub(super) async fn is_reusable<C: sqlx::Connection>(connection: &mut C) -> sqlx::Result<bool> {
+pub(super) async fn is_reusable<C: Connection>(connection: &mut C) -> sqlx::Result<bool> {
     // A rollback may still be under way; the answer to this comes behind it.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
+}
+
+/// The same of a connection to SQLite, which opens a file on a read-only file system to read it, and
+/// does not write when that is over.
+pub(super) async fn is_reusable_sqlite<C>(connection: &mut C) -> sqlx::Result<bool>
+where
+    C: Connection,
+    for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+{
+    if !is_reusable(connection).await? {
+        return Ok(false);
+    }
+    let seen = *read_only_seen();
+    if seen.is_none_or(|at| at.elapsed() > SUSPECTED_FOR) {
+        return Ok(true);
+    }
+    let tried = connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK"));
+    Ok(!tried.await.is_err_and(|error| is_read_only(&error)))
+}
+
+/// When a statement last met a read-only file.
+static READ_ONLY_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
+/// How long connections are tried before they serve again, after one was read-only.
+const SUSPECTED_FOR: Duration = Duration::from_secs(600);
+
+fn read_only_seen() -> MutexGuard<'static, Option<Instant>> {
+    READ_ONLY_SEEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_read_only(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| code & 0xff == READ_ONLY)
 }
 
 /// Files up to this size are checked at each start; larger ones where the last end was not clean.
@@ -189,6 +226,9 @@ pub(super) const WHOLE: &str = "ok";
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
+        if is_read_only(&error) {
+            *read_only_seen() = Some(Instant::now());
+        }
         Self(Cause::Statement(error))
     }
 }
@@ -217,4 +257,4 @@ impl From<Error> for Problem {
 }
 
 /// When a change that a disk did not take is worth another attempt.
-const DISK_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
+const DISK_RETRY: Duration = Duration::from_secs(60);

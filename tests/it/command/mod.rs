@@ -115,17 +115,25 @@ impl Setup {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut begun = String::new();
         loop {
             let line = lines
                 .next_line()
                 .await
                 .unwrap()
                 .expect("larder ended early");
+            begun.push_str(&line);
+            begun.push('\n');
             let line: serde_json::Value =
                 serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
             if let Some(address) = line["address"].as_str() {
                 let url = address.to_owned();
-                return Served { child, url, lines };
+                return Served {
+                    child,
+                    url,
+                    begun,
+                    lines,
+                };
             }
         }
     }
@@ -134,6 +142,8 @@ impl Setup {
 pub struct Served {
     pub child: Child,
     pub url: String,
+    /// What it said until it served.
+    pub begun: String,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
 }
 
@@ -155,6 +165,7 @@ impl Served {
             child,
             url,
             mut lines,
+            ..
         } = self;
         tokio::spawn(async move {
             let _child = child;

@@ -122,8 +122,9 @@ async fn read_only() {
     mount.remount("remount,rw,bind");
     drop(mount);
     day.passes_on(&served, "coldest").await;
-    day.put(&served, "late").await.expect(201);
+    let late = day.put(&served, "late").await;
     let log = stop(served).await;
+    assert_eq!(late.status, 201, "{log}");
     assert_eq!(warnings(&log, FAILED).len(), 1, "{log}");
 }
 
@@ -161,6 +162,7 @@ async fn no_descriptors() {
         };
         prlimit(pid, Resource::Nofile, limit).unwrap()
     };
+    day.has_what_it_had(&served).await;
     bound(3);
     // By the sockets that are open, and from memory.
     day.has_what_it_had(&served).await;

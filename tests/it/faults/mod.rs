@@ -174,12 +174,12 @@ async fn kill(mut served: Served) {
     served.child.wait().await.unwrap();
 }
 
-/// Stops it, and gives the rest of its log.
+/// Stops it, and gives its log.
 async fn stop(mut served: Served) -> String {
     served.signal(rustix::process::Signal::TERM);
     let rest = timeout(PATIENCE, served.rest()).await.expect("it ends");
     assert_eq!(served.child.wait().await.unwrap().code(), Some(0));
-    rest
+    served.begun + &rest
 }
 
 /// The lines of a log that warn, and have these words.
