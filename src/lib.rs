@@ -140,9 +140,9 @@ async fn write_down(store: Arc<Store>, metrics: Arc<Metrics>, bounds: config::Re
     }
 }
 
-/// What background work has at least, after requests took all of `server.drain`.
+/// The least time for background work to end, after requests took all of `server.drain`.
 const ENDING_MIN: Duration = Duration::from_millis(200);
-/// What the last notes have, and then the databases.
+/// The time for writing the last notes, and for closing the databases then.
 const WRITING_MAX: Duration = Duration::from_secs(2);
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// How long the last answers may take to leave.

@@ -298,7 +298,7 @@ impl Importer {
             if error.is_unverified() {
                 broken(format!("the bytes of {} are others", id.to_hex()))
             } else {
-                failed(error)
+                error.into()
             }
         };
         let mut incoming = runtime

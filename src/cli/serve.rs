@@ -59,7 +59,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the operator says by signals.
+/// The operator's signals: to reload, and to stop.
 struct Signals {
     hangup: Signal,
     terminate: Signal,

@@ -430,7 +430,7 @@ impl DocumentFetcher {
         self.failed(&job, known, error)
     }
 
-    /// What is given where upstream, or what it sent, failed.
+    /// Gives the document that is kept, or the problem, where upstream or its answer failed.
     fn failed(
         &self,
         job: &Job,

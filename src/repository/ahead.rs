@@ -260,7 +260,7 @@ struct Walker<'a> {
 impl Walker<'_> {
     async fn go(&self) -> Result<(), Problem> {
         let (reader, step) = (self.reader, self.step);
-        // What cannot be kept would be fetched once more for the client.
+        // A document that cannot be kept would be fetched once more for the client.
         if !reader.ahead.may_go(&step.connection) || reader.fetcher.store().shortage().is_some() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::own::OwnPackages;
 use super::{Reader, Registry};
 use crate::package::{BlobId, PackageId};
-use crate::problem::{Decider, Kind, Problem};
+use crate::problem::{Decider, Problem};
 use crate::store::packages::{Applied, NewRelease, Packages, Spooled, Step};
 use crate::store::{Error, Recording, Store, Verified};
 
@@ -253,14 +253,7 @@ async fn keep(
 /// The disk does not take what came.
 pub(super) fn not_kept(error: Error) -> Problem {
     match error {
-        Error::NotKept(why) => Problem::new(
-            Kind::Unavailable {
-                retry_after: std::time::Duration::from_secs(60),
-            },
-            Decider::Larder,
-            format!("what is published is not taken: {}", why.reason()),
-        )
-        .advice("make room on that disk, or lower `cache.min_free`"),
+        error @ Error::NotKept(_) => error.into(),
         error => Problem::internal("what is published cannot be written", error),
     }
 }

@@ -300,7 +300,7 @@ impl Forwarder {
                 continue;
             }
             blocked.push(one.connection.clone());
-            // What is due later than anything is put off is due now: the clock was set back.
+            // A time further off than the longest pause is of a clock that was set back: it is due.
             let is_put_off = one.next_at > now && one.next_at <= now + 2 * ms(PAUSE_MAX);
             if is_put_off || self.first_attempts().contains(&one.id) {
                 continue;

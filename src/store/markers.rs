@@ -37,7 +37,7 @@ pub(super) struct Markers {
 }
 
 impl Markers {
-    /// Those of a directory whose form this Larder knows.
+    /// Opens the markers of a directory, if this Larder knows the directory's form.
     ///
     /// # Errors
     /// Where a newer Larder has written it.

@@ -134,11 +134,22 @@ impl From<Error> for Problem {
             )
             .advice("ask again")
             .caused_by(error),
+            Error::NotKept(why) => Self::new(
+                Kind::Unavailable {
+                    retry_after: FULL_RETRY,
+                },
+                Decider::Larder,
+                format!("nothing is kept: {}", why.reason()),
+            )
+            .advice("make room on that disk, or lower `cache.min_free`"),
             Error::Io(_) => Self::internal("a stored file cannot be read or written", error),
             error => Self::internal("the store failed", error),
         }
     }
 }
+
+/// When a disk that was full is worth another attempt.
+const FULL_RETRY: Duration = Duration::from_secs(60);
 
 /// When a file that was found to be damaged can be had again, where it can be fetched.
 const DAMAGED_RETRY: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Notes<K, V> {
     waiting_max: usize,
     full: Notify,
     write: Box<Write<K, V>>,
+    /// The last batch was lost: the log has said so.
+    is_failing: AtomicBool,
 }
 
 impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Notes<K, V> {
@@ -47,6 +50,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Notes<K, V> {
             waiting_max,
             full: Notify::new(),
             write: Box::new(move |batch| Box::pin(write(batch))),
+            is_failing: AtomicBool::default(),
         });
         let writer = Arc::clone(&notes);
         tasks.spawn_until_stop(async move {
@@ -83,8 +87,12 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static> Notes<K, V> {
             return;
         }
         let what = self.what;
-        if let Err(error) = (self.write)(batch).await {
-            warn!(%error, what, "Writing a batch of notes failed; the notes are lost");
+        match (self.write)(batch).await {
+            Ok(()) => self.is_failing.store(false, Ordering::Relaxed),
+            Err(error) if !self.is_failing.swap(true, Ordering::Relaxed) => {
+                warn!(%error, what, "Writing a batch of notes failed; these and the next are lost until a batch is written again");
+            }
+            Err(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tracing::{debug, info, warn};
@@ -13,6 +14,7 @@ use super::catalog::Catalog;
 use super::files::BlobFiles;
 use super::packages::Packages;
 use super::space::Space;
+use crate::clock;
 use crate::package::{BlobId, Format};
 use crate::rule::Pattern;
 use crate::task::Tasks;
@@ -22,6 +24,21 @@ const BATCH: u32 = 64;
 
 /// Under which name the connections are remembered whose files are never evicted.
 const RETAINED: &str = "retain";
+
+/// Under which name it is remembered since when files are kept that no catalog names.
+const UNNEEDED: &str = "unneeded files";
+/// How long they stay.
+const GRACE_SECONDS: i64 = 24 * 3600;
+const GRACE: Duration = Duration::from_secs(24 * 3600 + 60);
+
+/// The fate of files that were kept for good, and that no catalog names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unneeded {
+    /// At the start of a process, which may have been given another catalog.
+    Waits,
+    /// By the process that took the reason away.
+    IsLetGo,
+}
 
 /// Decides by the two catalogs which files stay.
 pub struct BlobRetention {
@@ -56,10 +73,17 @@ impl BlobRetention {
 
     /// Settles what stays, and then evicts whenever there is too little space, until Larder stops.
     pub(super) fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let later = Arc::clone(self);
+        tasks.spawn_until_stop(async move {
+            tokio::time::sleep(GRACE).await;
+            if let Err(error) = later.settle().await {
+                warn!(%error, "Reading which blobs are published failed; those that nothing needs stay");
+            }
+        });
         let retention = Arc::clone(self);
         tasks.spawn_until_stop(async move {
             // Nothing is evicted before it is sure what must not be.
-            if let Err(error) = retention.settle().await {
+            if let Err(error) = retention.agree(Unneeded::Waits).await {
                 warn!(%error, "Reading which blobs are published failed; nothing is evicted");
                 return;
             }
@@ -180,6 +204,10 @@ impl BlobRetention {
     /// # Errors
     /// Where a catalog fails.
     pub async fn settle(&self) -> Result<(), Error> {
+        self.agree(Unneeded::IsLetGo).await
+    }
+
+    async fn agree(&self, unneeded: Unneeded) -> Result<(), Error> {
         let _alone = self.alone().await;
         let blobs = self.catalog.blobs();
         let mut kept: HashSet<BlobId> = blobs.kept().await?.into_iter().collect();
@@ -198,9 +226,11 @@ impl BlobRetention {
                 }
             })
             .await?;
-        for blob in kept {
-            if let Some(size) = blobs.make_evictable(blob).await? {
-                self.space.add(size);
+        if self.may_let_go(kept.len(), unneeded).await? {
+            for blob in kept {
+                if let Some(size) = blobs.make_evictable(blob).await? {
+                    self.space.add(size);
+                }
             }
         }
         debug!(held, needed = missing.len(), "The two catalogs agree");
@@ -223,6 +253,44 @@ impl BlobRetention {
             }
         }
         Ok(())
+    }
+
+    /// The files that were kept for good and are not let go of yet, though no catalog may name them.
+    pub(super) async fn waiting(&self) -> Result<HashSet<BlobId>, Error> {
+        match self.catalog.work().of(UNNEEDED).await? {
+            None => Ok(HashSet::new()),
+            Some(_) => Ok(self.catalog.blobs().kept().await?.into_iter().collect()),
+        }
+    }
+
+    /// Whether files that were kept for good, and that no catalog names any more, may be let go of. A
+    /// start finds them after a publish that a crash cut off, and also where an older copy of the
+    /// package catalog was brought back: then the right one still needs them.
+    async fn may_let_go(&self, files: usize, unneeded: Unneeded) -> Result<bool, Error> {
+        let work = self.catalog.work();
+        if files == 0 {
+            work.set(UNNEEDED, None).await?;
+            return Ok(true);
+        }
+        let now = clock::unix_now();
+        let since = work.of(UNNEEDED).await?;
+        let since = since.and_then(|since| since.parse::<i64>().ok());
+        match since.filter(|since| clock::has_come(*since, now)) {
+            None if unneeded == Unneeded::IsLetGo => Ok(true),
+            None => {
+                warn!(
+                    files,
+                    "Some files were kept for packages that no catalog names. They were left by a publish that was cut off, or packages.sqlite is older than they are: they stay for a day, and may be evicted then"
+                );
+                work.set(UNNEEDED, Some(&now.to_string())).await?;
+                Ok(false)
+            }
+            Some(since) if now.saturating_sub(since) < GRACE_SECONDS => Ok(false),
+            Some(_) => {
+                work.set(UNNEEDED, None).await?;
+                Ok(true)
+            }
+        }
     }
 
     /// Forgets those of the blobs that nothing names, and their files; says how many bytes that were.

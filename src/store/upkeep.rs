@@ -61,8 +61,9 @@ impl Store {
         let mut waste = Waste::default();
         let mut unneeded = Vec::new();
         let before = clock::unix_ms_now() - i64::try_from(YOUNG.as_millis()).unwrap_or(i64::MAX);
+        let waiting = self.retention.waiting().await?;
         for (id, size) in self.catalog.blobs().unnamed(before).await? {
-            if !self.packages.needs(id).await? {
+            if !waiting.contains(&id) && !self.packages.needs(id).await? {
                 unneeded.push(id);
                 waste.unnamed += 1;
                 waste.unnamed_bytes += size;

@@ -82,8 +82,8 @@ impl Write for Line<'_> {
 }
 
 /// The cache of renderings tells of a full disk with a backtrace for each document, none of which is
-/// lost: it is rendered again. sqlx tells as an error what Larder tells again, and in words.
-const QUIET: &str = "foyer=off,sqlx_core::pool=off";
+/// lost: it is rendered again.
+const QUIET: &str = "foyer=off";
 
 /// The filter that a level stands for. A bare level is Larder's own: libraries tell of their insides at
 /// `info`, which an operator does not want to read on a quiet day.
@@ -401,9 +401,9 @@ mod tests {
     #[test]
     fn a_bare_level_is_larders_own() {
         for (level, expected) in [
-            ("info", "warn,foyer=off,sqlx_core::pool=off,larder=info"),
+            ("info", "warn,foyer=off,larder=info"),
             ("DEBUG", "info,larder=debug"),
-            ("warn", "warn,foyer=off,sqlx_core::pool=off"),
+            ("warn", "warn,foyer=off"),
             ("off", "off"),
             ("info,larder=trace", "info,larder=trace"),
         ] {

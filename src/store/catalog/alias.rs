@@ -13,7 +13,7 @@ const LATE_MAX: u64 = 10_000;
 #[derive(Clone)]
 pub struct Aliases {
     pool: SqlitePool,
-    /// Those of late, by connection and path.
+    /// The latest aliases, by connection and path.
     late: Cache<(String, String), String>,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Database {
     markers: Markers,
 }
 
-/// What was found of SQLite's file before it was opened.
+/// SQLite's file, as it was found before it was opened.
 struct File<'a> {
     path: &'a Path,
     /// The name of the catalog that belongs here, where there was one.
@@ -53,7 +53,7 @@ impl<'a> File<'a> {
         if found.expected.is_some() && length(path) == 0 {
             return Err(found.lost("it is gone, or empty", "packages.id"));
         }
-        // What came last is in this file until it is carried over, which the last end did not do.
+        // The latest changes are in this file until SQLite closes, which the last end did not do.
         if found.last_end == LastEnd::Open && length(&beside(path, "-wal")) < WAL_HEADER_BYTES {
             return Err(found.lost(
                 "its file packages.sqlite-wal, with what was published last, is gone",

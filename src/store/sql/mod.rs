@@ -70,7 +70,7 @@ enum Cause {
     Damaged(String),
 }
 
-/// What is the matter with a database, as far as whoever opens it does something about it.
+/// Kinds of failure that whoever opens a database treats differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ailment {
     /// Its file is not what it was.
@@ -115,8 +115,10 @@ fn plain(error: &sqlx::Error) -> String {
         Some(code) => match code & 0xff {
             CORRUPT | NO_DATABASE => format!("its file is damaged ({error})"),
             READ_ONLY => "its file, or the file system, is read-only".to_owned(),
-            FULL => "the disk is full".to_owned(),
-            DISK_FAILED => format!("the disk is full, or fails ({error})"),
+            FULL => "the disk is full: make room on it".to_owned(),
+            DISK_FAILED => {
+                format!("the disk is full, or fails: make room on it, or see to it ({error})")
+            }
             _ => error.to_string(),
         },
         None => error.to_string(),
