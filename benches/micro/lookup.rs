@@ -35,7 +35,7 @@ fn rendered_document_among_ten_thousand(bencher: Bencher<'_, '_>) {
         (cache, key)
     });
     let now = jiff::Timestamp::UNIX_EPOCH;
-    bencher.bench(|| futures_executor(cache.get(divan::black_box(&key), now)));
+    bencher.bench(|| futures_executor(cache.get(divan::black_box(&key), now, async |_| {})));
 }
 
 #[divan::bench(threads = [1, 2])]

@@ -268,6 +268,7 @@ mod tests {
     use crate::clock;
     use crate::format::upload::Inspected;
     use crate::package::{Algorithm, Digests, Origin, ReleaseAsset, Status};
+    use crate::problem::Kind;
     use crate::store::packages::Managed;
 
     fn digests(text: &str) -> Digests {

@@ -140,7 +140,7 @@ fn migration(error: &sqlx::migrate::MigrateError) -> String {
 }
 
 impl Error {
-    /// What is the matter with the database.
+    /// Says which kind of failure it is.
     pub(super) fn ailment(&self) -> Ailment {
         use sqlx::migrate::MigrateError::{
             Execute, ExecuteMigration, VersionMissing, VersionTooNew,
@@ -170,12 +170,14 @@ impl Error {
 /// Whether a connection may serve again. One that a failing disk left within a transaction may not:
 /// each further transaction on it would be refused.
 pub(super) async fn is_reusable<C: Connection>(connection: &mut C) -> sqlx::Result<bool> {
-    // A rollback may still be under way; the answer to this comes behind it.
-    connection.ping().await?;
+    if connection.is_in_transaction() {
+        // A rollback may still be under way; the answer to this comes behind it.
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }
 
-/// The same of a connection to SQLite, which opens a file on a read-only file system to read it, and
+/// Whether a connection to SQLite may serve again. SQLite opens a file on a read-only file system to read it, and
 /// does not write when that is over.
 pub(super) async fn is_reusable_sqlite<C>(connection: &mut C) -> sqlx::Result<bool>
 where

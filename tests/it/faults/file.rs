@@ -95,6 +95,8 @@ impl Bad {
             let answer = self.larder.get(WARM).await.expect(200);
             assert!(answer.bytes() == &self.warm, "{what}");
         }
+        // Its end was sent when it was verified, and its file gets its name behind that.
+        self.larder.wait_for_blob(&self.warm, true).await;
     }
 
     /// The published file is refused, however it is asked for.
