@@ -86,7 +86,7 @@ impl Store {
                 if on_disk.contains(&id) || self.files.open(id).await?.is_some() {
                     continue;
                 }
-                // What is published stays on record, for `verify` to name it.
+                // A published file stays on record, for `verify` to name it.
                 if self.packages.needs(id).await? {
                     continue;
                 }

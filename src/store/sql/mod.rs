@@ -225,7 +225,7 @@ pub(super) fn is_to_be_checked(file: &Path, last_end: LastEnd) -> bool {
 /// not come by.
 pub(super) const CHECK: &str = "PRAGMA quick_check(1)";
 
-/// What the check says of a database that is whole.
+/// The answer of the check about a database that is whole.
 pub(super) const WHOLE: &str = "ok";
 
 impl From<sqlx::Error> for Error {
