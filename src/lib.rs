@@ -34,7 +34,7 @@ use access::Access;
 use airgap::Importer;
 
 use config::Config;
-use event::Deliverer;
+use event::{Deliverer, ToldRefusals};
 use fetch::Fetcher;
 use jiff::Timestamp;
 use problem::{Decider, Kind, Problem};
@@ -77,10 +77,6 @@ fn raise_file_limit() {
         warn!(%error, "Raising the limit of open files failed; the limit stays as it is");
     }
 }
-
-/// Refusals that are remembered as told, and for how long.
-const REFUSED_MAX: u64 = 4096;
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Writes an event when an upstream goes away, and when it is back.
 async fn tell_of_upstreams(
@@ -162,8 +158,7 @@ pub struct Larder {
     pub runs: Runs,
     pub audit: Audit,
     began: Timestamp,
-    /// Refusals that were told lately; each is told once in a while.
-    refused: moka::sync::Cache<String, ()>,
+    refusals: ToldRefusals,
     pub tasks: Tasks,
 }
 
@@ -221,10 +216,7 @@ impl Larder {
             runs: Runs::default(),
             began: clock::now(),
             audit,
-            refused: moka::sync::Cache::builder()
-                .max_capacity(REFUSED_MAX)
-                .time_to_live(TOLD_AGAIN_AFTER)
-                .build(),
+            refusals: ToldRefusals::default(),
             registry,
             deliverer,
         }))
@@ -289,7 +281,7 @@ impl Larder {
         }
         let decider = problem.decider.to_string();
         let key = format!("{repository}|{package}|{asset}|{decider}");
-        if !self.refused.entry(key).or_insert(()).is_fresh() {
+        if !self.refusals.is_to_be_told(key) {
             return;
         }
         let what = format!("repository/{}/{repository}", snapshot.config.domain.name);

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -26,12 +27,13 @@ pub use action::{
 pub use permissions::{Admitted, Permissions, ToChange, ToRead, Within};
 pub use principal::Principal;
 pub use resource::{PolicyResource, action_of};
+pub use throttle::network_of;
 pub use token::Maker;
 
 use crate::clock;
 use crate::config::{self, Config, Domain};
 use crate::problem::{Decider, Kind, Problem};
-use crate::store::packages::Packages;
+use crate::store::packages::{AccessKey, Packages};
 use crate::task::Tasks;
 use book::Book;
 use policy::{Circumstances, PolicyDecision, PolicyQuestion, ResourceReach, Why};
@@ -278,7 +280,41 @@ impl Access {
         request: &sigv4::Request<'_>,
         address: IpAddr,
     ) -> Result<Caller, Problem> {
-        let now = clock::now();
+        self.with_claimed_key(authorization, address, |claim, key| {
+            claim
+                .check(request, &key.secret, SERVICE, clock::now())
+                .map_err(|why| why.to_string())?;
+            Ok(Caller {
+                principal: Principal::parse(&key.principal)
+                    .ok_or_else(|| "the key is nobody's".to_owned())?,
+                proof: Proof::Key(key.id.as_str().into()),
+            })
+        })
+    }
+
+    /// Whether the body of a signed request is worth reading, which is among what is signed: there is
+    /// such a key, and the head's date is of now.
+    ///
+    /// # Errors
+    /// Where the signature cannot hold, whatever the body.
+    pub fn expect_signed(
+        &self,
+        authorization: &str,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> Result<(), Problem> {
+        self.with_claimed_key(authorization, address, |claim, _| {
+            let checked = claim.check_head(headers, SERVICE, clock::now());
+            checked.map_err(|why| why.to_string())
+        })
+    }
+
+    fn with_claimed_key<T>(
+        &self,
+        authorization: &str,
+        address: IpAddr,
+        check: impl FnOnce(&sigv4::Claim<'_>, &AccessKey) -> Result<T, String>,
+    ) -> Result<T, Problem> {
         let claim = sigv4::Claim::parse(authorization);
         let claimed = claim.as_ref().ok().map(|claim| claim.access_key);
         let checked = claim.map_err(|why| why.to_string()).and_then(|claim| {
@@ -287,14 +323,7 @@ impl Access {
                 let id: String = claim.access_key.chars().take(32).collect();
                 format!("there is no access key `{id}`")
             })?;
-            claim
-                .check(request, &key.secret, SERVICE, now)
-                .map_err(|why| why.to_string())?;
-            Ok(Caller {
-                principal: Principal::parse(&key.principal)
-                    .ok_or_else(|| "the key is nobody's".to_owned())?,
-                proof: Proof::Key(key.id.as_str().into()),
-            })
+            check(&claim, key)
         });
         checked.map_err(|why| {
             // Signatures differ with every request, so attempts are told apart by the key's id.

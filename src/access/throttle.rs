@@ -80,7 +80,8 @@ impl GuessThrottle {
 }
 
 /// One host of IPv6 has all addresses of a network (RFC 6177).
-fn network_of(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),

@@ -1,5 +1,7 @@
 //! Runs the commands. Nothing else in Larder prints.
 
+#[cfg(test)]
+mod bounds;
 mod check;
 mod closing;
 mod completions;

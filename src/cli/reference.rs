@@ -10,7 +10,7 @@ use clap::{Arg, Command};
 use super::help;
 
 /// Text in a table's cell.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
@@ -104,7 +104,7 @@ fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
 }
 
 /// A line of the example: what stands before its remark, and the remark.
-fn parted(line: &str) -> (&str, &str) {
+pub(super) fn parted(line: &str) -> (&str, &str) {
     // A `#` within quotes is no remark.
     let mut is_quoted = false;
     for (at, char) in line.char_indices() {
@@ -185,7 +185,7 @@ fn configuration(example: &str) -> String {
 }
 
 #[allow(clippy::disallowed_methods, reason = "pages are files")]
-fn is_up_to_date(name: &str, page: &str) {
+pub(super) fn is_up_to_date(name: &str, page: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs/src/reference")
         .join(name);

@@ -40,7 +40,7 @@ enum Server {
     /// One that runs already; the lease keeps another run's private one alive.
     Running {
         control: ControlClient,
-        _lease: Lease,
+        lease: Lease,
     },
     Private {
         larder: Arc<Larder>,
@@ -84,7 +84,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let grant = learned
         .as_ref()
         .and_then(|npm| publish_grant(npm, &run, name_of(&arguments.command)));
-    let (address, server) = server(config, &run, grant).await?;
+    let (address, mut server) = server(config, &run, grant).await?;
     let place = LarderAddress {
         root: format!("{address}/-/run/{run}"),
         repository,
@@ -115,7 +115,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let ahead = ahead
         .enabled
         .then(|| tokio::spawn(client::fetch_ahead(tarballs, ahead.at_once)));
-    let status = wait(child).await?;
+    let status = match &mut server {
+        Server::Running { control, lease } => tokio::select! {
+            status = wait(child) => status?,
+            never = control.keep_leased(&run, lease) => match never {},
+        },
+        Server::Private { .. } => wait(child).await?,
+    };
     if let Some(ahead) = ahead {
         ahead.abort();
     }
@@ -161,13 +167,7 @@ async fn server(
             let control = ControlClient::of(&path)?;
             let lease = control.lease(run, grant.as_ref()).await?;
             let address = env::client_address(address, public_url.as_ref(), None).await;
-            return Ok((
-                address,
-                Server::Running {
-                    control,
-                    _lease: lease,
-                },
-            ));
+            return Ok((address, Server::Running { control, lease }));
         }
         Err(error) => {
             return Err(error)

@@ -13,6 +13,8 @@ use crate::package::{Format, PackageId, Status, UnknownStatus};
 const OTHER_FORMATS: &[&str] = &["ruby", "swift", "cargo"];
 /// Versions in one call.
 const VERSIONS_MAX: usize = 100;
+/// Direct upstreams of a repository, as CodeArtifact's quota has it.
+const UPSTREAMS_MAX: usize = 10;
 
 /// A call.
 #[derive(Debug)]
@@ -194,6 +196,11 @@ impl Call {
         let Some(Value::Array(upstreams)) = self.body.get("upstreams") else {
             return Err(wrong());
         };
+        if upstreams.len() > UPSTREAMS_MAX {
+            return Err(ApiFailure::field(format!(
+                "a repository has at most {UPSTREAMS_MAX} upstreams"
+            )));
+        }
         upstreams
             .iter()
             .map(|one| Some(one.get("repositoryName")?.as_str()?.to_owned()))
@@ -308,7 +315,7 @@ impl Call {
 mod tests {
     use serde_json::json;
 
-    use super::{Call, VERSIONS_MAX};
+    use super::{Call, UPSTREAMS_MAX, VERSIONS_MAX};
 
     #[test]
     fn versions_are_counted_before_they_are_read() {
@@ -329,5 +336,17 @@ mod tests {
             let failure = format!("{:?}", call(&body).unwrap().unwrap_err());
             assert!(failure.contains("at most 100 versions"), "{failure}");
         }
+    }
+    #[test]
+    fn a_repository_has_a_bounded_number_of_upstreams() {
+        let call = |count: usize| {
+            let named = vec![json!({ "repositoryName": "team" }); count];
+            let body = json!({ "upstreams": named }).to_string();
+            Call::read(None, body.as_bytes()).map(|call| call.upstreams())
+        };
+        let taken = call(UPSTREAMS_MAX).unwrap().unwrap().unwrap();
+        assert_eq!(taken.len(), UPSTREAMS_MAX);
+        let failure = format!("{:?}", call(UPSTREAMS_MAX + 1).unwrap().unwrap_err());
+        assert!(failure.contains("at most 10 upstreams"), "{failure}");
     }
 }

@@ -114,10 +114,16 @@ pub struct ServerSettings {
     /// are.
     pub hosts: Vec<String>,
     pub connections_max: usize,
+    /// Open connections of one address, of requests that a trusted proxy passes on for it.
+    pub connections_per_address_max: usize,
     pub header_bytes_max: usize,
     pub header_timeout: Duration,
+    /// The longest time in which a client takes nothing of an answer.
+    pub write_timeout: Duration,
     /// Largest body of a question that is passed on (npm's audit).
     pub question_bytes_max: u64,
+    /// Bodies of questions and of calls of the API that are in memory, together.
+    pub question_memory: u64,
     /// How long requests under way may take at the end.
     pub drain: Duration,
     /// Proxies before Larder: what they say of clients in `X-Forwarded-…` and `Forwarded` is believed.
@@ -445,11 +451,14 @@ impl ServerSettings {
                 .take::<Hosts>("hosts")
                 .map_or_else(Vec::new, |hosts| hosts.0),
             connections_max: at_least_one(&section, "connections_max", 4096),
+            connections_per_address_max: at_least_one(&section, "connections_per_address_max", 512),
             header_bytes_max: section
                 .take::<HeaderBytes>("header_bytes_max")
                 .map_or(64 * 1024, |bytes| bytes.0),
             header_timeout: span(&section, "header_timeout", Duration::from_secs(30)),
+            write_timeout: span(&section, "write_timeout", Duration::from_secs(60)),
             question_bytes_max: bytes(&section, "question_bytes_max", 16 * MIB),
+            question_memory: bytes(&section, "question_memory", 64 * MIB),
             drain: section.take("drain").unwrap_or(Duration::from_secs(30)),
             trusted_proxies: networks(&section, "trusted_proxies"),
         };

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
-use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,13 +16,14 @@ use super::cdn_loop::{CDN_LOOP, LoopId};
 use super::credential::Credential;
 use super::error::{Error, transport};
 use super::forward::{Forwarder, forwarder};
+use super::opened::Opened;
 use super::reach::Reach;
 use super::request::{Refusals, UpstreamRequest};
 use super::silence::{Probe, Silence};
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
 use crate::config;
-use crate::format::bounded::{Bounded, TooLong};
+use crate::format::bounded::Bounded;
 use crate::format::{path, plain};
 use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, UpstreamChange};
@@ -38,95 +38,6 @@ const THROTTLED_MIN: Duration = Duration::from_millis(10);
 
 /// Another Larder's sign that it was not our credential that failed: somebody decided.
 pub static DECIDER: HeaderName = HeaderName::from_static("larder-decider");
-
-/// An answer whose body is still to come. It holds its place among the requests under way.
-pub struct Opened {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    /// After redirects.
-    pub url: Url,
-    /// The request's headers, which freshness depends on.
-    pub asked: HeaderMap,
-    response: reqwest::Response,
-    /// The rest of a piece of which the beginning was skipped.
-    ahead: Option<Bytes>,
-    metrics: Arc<Metrics>,
-    egress: Arc<Egress>,
-    /// The registry's, where the answer is its own.
-    silence: Option<Arc<Silence>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Opened {
-    /// The next piece of the body; `None` at its end.
-    ///
-    /// # Errors
-    /// Where the body breaks off or stalls.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
-        if let Some(piece) = self.ahead.take() {
-            return Ok(Some(piece));
-        }
-        let piece = self
-            .response
-            .chunk()
-            .await
-            .map_err(|error| transport(&error))?;
-        if let Some(piece) = &piece {
-            self.metrics.fetched_bytes.inc_by(piece.len() as u64);
-            self.egress.add(piece.len() as u64);
-        } else if let Some(silence) = &self.silence {
-            silence.end();
-        }
-        Ok(piece)
-    }
-
-    /// Passes over the first bytes of the body.
-    ///
-    /// # Errors
-    /// Where it breaks off, or has fewer.
-    pub async fn skip(&mut self, count: u64) -> Result<(), Error> {
-        let mut left = count;
-        while left > 0 {
-            let Some(mut piece) = self.piece().await? else {
-                return Err(Error::Body("it became shorter".to_owned()));
-            };
-            let take = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            let rest = piece.split_off(take);
-            left -= take as u64;
-            if !rest.is_empty() {
-                self.ahead = Some(rest);
-            }
-        }
-        Ok(())
-    }
-
-    /// The length that upstream promises; none where the body is coded or chunked.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.response
-            .content_length()
-            .filter(|_| self.headers.contains_key(http::header::CONTENT_LENGTH))
-    }
-
-    /// A header as text.
-    #[must_use]
-    pub fn header(&self, name: HeaderName) -> Option<String> {
-        Some(self.headers.get(name)?.to_str().ok()?.to_owned())
-    }
-
-    /// The whole body, up to `max` bytes.
-    ///
-    /// # Errors
-    /// Where it breaks off or is longer.
-    pub async fn body(mut self, max: u64) -> Result<Bytes, Error> {
-        let too_long = |error: TooLong| Error::Body(error.to_string());
-        let mut body = Bounded::new(max);
-        while let Some(piece) = self.piece().await? {
-            body.push(&piece).map_err(too_long)?;
-        }
-        Ok(body.finish().map_err(too_long)?.into())
-    }
-}
 
 /// How one host is doing.
 struct Health {

@@ -16,7 +16,7 @@ use crate::task::{PAUSE_MAX, Tasks, pause_after};
 
 /// Deliveries that are looked at together.
 const BATCH: usize = 256;
-/// How often what was delivered long ago is forgotten.
+/// How often old events are forgotten.
 const FORGOTTEN_EVERY: Duration = Duration::from_secs(3600);
 
 /// Tells the targets what happens.
@@ -47,9 +47,9 @@ impl Deliverer {
                 let events = own.events.load_full();
                 let before = clock::unix_ms_now() - ms(events.keep);
                 if !events.targets.is_empty()
-                    && let Err(error) = own.packages.deliveries().forget_delivered(before).await
+                    && let Err(error) = own.packages.deliveries().forget_old(before).await
                 {
-                    warn!(%error, "Deleting old deliveries failed; they are kept until the next attempt");
+                    warn!(%error, "Deleting old events failed; they are kept until the next attempt");
                 }
                 tokio::time::sleep(FORGOTTEN_EVERY).await;
             }

@@ -4,8 +4,10 @@
 mod deliver;
 mod envelope;
 mod pattern;
+mod refusal;
 mod send;
 
 pub use deliver::Deliverer;
 pub use envelope::{Changes, Envelope, Operation, VersionChange};
 pub use pattern::{EventPattern, MalformedPattern};
+pub use refusal::ToldRefusals;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::HeaderMap;
+use http::header::LAST_MODIFIED;
 use moka::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::absence::{Absences, asset_key};
+use super::body::DownloadBody;
 use super::document::media_type;
 use super::outcome::Outcome;
 use super::promise::PromiseReader;
@@ -19,10 +20,11 @@ use super::stock::Stocks;
 use super::{ResourceKey, store_problem};
 use crate::clock;
 use crate::config;
-use crate::connection::{Connection, Error, Opened, UpstreamRequest};
+use crate::connection::{Connection, Error, UpstreamRequest};
 use crate::format::ArrivingDocument;
 use crate::package::{
-    Algorithm, AssetFacts, AssetId, Expectation, Expected, PackageId, Promise, UpstreamUrl,
+    Algorithm, AssetFacts, AssetId, Digester, Expectation, Expected, PackageId, Promise,
+    UpstreamUrl,
 };
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::{AssetKey, AssetRow};
@@ -253,6 +255,17 @@ impl AssetFetcher {
                 settle(&progress, disk_full(&wanted));
                 leader.is_at(Phase::Unkept(why));
             }
+            Err(Ending::Outgrown(outgrown)) => {
+                let Outgrown {
+                    why,
+                    body,
+                    digester,
+                } = *outgrown;
+                info!(asset = %wanted.key.asset, why = why.as_str(), at = body.at(), "A file is larger than there is room; the rest is passed on to the client");
+                let onward = self.onward(&wanted, body, digester);
+                progress.send_replace(DownloadProgress::Outgrown(onward));
+                leader.is_at(Phase::Unkept(why));
+            }
             Err(Ending::Problem(problem)) => {
                 let problem = self.remember_absent(&wanted, problem).await;
                 settle(&progress, problem.clone());
@@ -321,7 +334,7 @@ impl AssetFetcher {
         };
         let (opened, expected) = tokio::join!(
             async {
-                let mut opened = match ahead {
+                let opened = match ahead {
                     Some(opened) => opened,
                     None => wanted.connection.ask(&ask).await.map_err(failed)?,
                 };
@@ -330,7 +343,7 @@ impl AssetFetcher {
                     media_type: media_type(&opened.headers),
                     last_modified: opened.header(LAST_MODIFIED),
                 };
-                let mut incoming = self
+                let incoming = self
                     .store
                     .incoming(head.size, &wanted.algorithms(), Keeping::Cached)
                     .await
@@ -340,7 +353,8 @@ impl AssetFetcher {
                     incoming.watch(),
                     seen,
                 )));
-                self.pour(wanted, &mut opened, &mut incoming).await?;
+                let body = DownloadBody::new(opened, self.config.retries);
+                let incoming = self.pour(wanted, body, incoming).await?;
                 Ok::<_, Ending>((incoming, head))
             },
             async {
@@ -438,89 +452,30 @@ impl AssetFetcher {
         }
     }
 
-    /// Writes the body to the store. A download that breaks off is resumed.
+    /// Writes the body to the store, as far as there is room.
     async fn pour(
         &self,
         wanted: &WantedAsset,
-        opened: &mut Opened,
-        incoming: &mut Incoming,
-    ) -> Result<(), Ending> {
-        let length = opened.length();
-        let validator = strong_validator(&opened.headers);
-        let mut resumes_left = self.config.retries;
-        loop {
-            let broken = match opened.piece().await {
-                Ok(Some(piece)) => {
-                    incoming
-                        .write(piece)
-                        .await
-                        .map_err(|error| ending(error, wanted))?;
-                    continue;
-                }
-                Ok(None) if length.is_none_or(|length| incoming.sent() >= length) => return Ok(()),
-                Ok(None) => Error::Body("it ended early".to_owned()),
-                Err(error) => error,
-            };
-            if resumes_left == 0 {
-                return Err(Ending::Problem(
-                    broken.problem(&wanted.connection.name, &wanted.what()),
-                ));
+        mut body: DownloadBody,
+        mut incoming: Incoming,
+    ) -> Result<Incoming, Ending> {
+        let failed =
+            |error: Error| Ending::Problem(error.problem(&wanted.connection.name, &wanted.what()));
+        while let Some(piece) = body.piece(self, wanted).await.map_err(failed)? {
+            if let Err(why) = incoming.make_room(&piece) {
+                body.put_back(piece);
+                let digester = incoming.stop().await;
+                let digester = digester.map_err(|error| ending(error, wanted))?;
+                return Err(Ending::Outgrown(Box::new(Outgrown {
+                    why,
+                    body,
+                    digester,
+                })));
             }
-            resumes_left -= 1;
-            info!(asset = %wanted.key.asset, at = incoming.sent(), error = %broken, "A download broke off and is resumed");
-            *opened = self
-                .resume(wanted, incoming.sent(), validator.as_ref())
-                .await
-                .map_err(|error| {
-                    Ending::Problem(error.problem(&wanted.connection.name, &wanted.what()))
-                })?;
+            let written = incoming.write(piece).await;
+            written.map_err(|error| ending(error, wanted))?;
         }
-    }
-
-    /// Asks for the rest of the body. Where upstream sends the whole body again, the part that we
-    /// have is skipped; the digest will show whether both halves belong together.
-    async fn resume(
-        &self,
-        wanted: &WantedAsset,
-        at: u64,
-        validator: Option<&HeaderValue>,
-    ) -> Result<Opened, Error> {
-        let mut headers = HeaderMap::new();
-        if at > 0
-            && let Ok(range) = HeaderValue::from_str(&format!("bytes={at}-"))
-        {
-            headers.insert(RANGE, range);
-            if let Some(validator) = validator {
-                headers.insert(IF_RANGE, validator.clone());
-            }
-        }
-        let mut opened = wanted
-            .connection
-            .ask(&self.ask_for(wanted, headers))
-            .await?;
-        if opened.status == StatusCode::PARTIAL_CONTENT {
-            let begins = opened
-                .header(http::header::CONTENT_RANGE)
-                .and_then(|range| {
-                    range
-                        .strip_prefix("bytes ")?
-                        .split('-')
-                        .next()?
-                        .parse::<u64>()
-                        .ok()
-                });
-            return if begins == Some(at) {
-                Ok(opened)
-            } else {
-                Err(Error::Body("it resumes somewhere else".to_owned()))
-            };
-        }
-        if matches!(wanted.facts.expectation, Expectation::FirstSeen) && at > 0 {
-            // No digest is promised, so halves of two different bodies would not be noticed.
-            return Err(Error::Body("it changed while it was fetched".to_owned()));
-        }
-        opened.skip(at).await?;
-        Ok(opened)
+        Ok(incoming)
     }
 
     /// The digests that the bytes must have.
@@ -579,7 +534,16 @@ fn settle(progress: &watch::Sender<DownloadProgress>, problem: Problem) {
 /// How a download failed.
 enum Ending {
     Unkept(NotKept),
+    Outgrown(Box<Outgrown>),
     Problem(Problem),
+}
+
+/// A download for whose rest there is no room.
+struct Outgrown {
+    why: NotKept,
+    body: DownloadBody,
+    /// It has seen what the body has given so far.
+    digester: Digester,
 }
 
 fn ending(error: store::Error, wanted: &WantedAsset) -> Ending {
@@ -625,12 +589,4 @@ fn disk_full(wanted: &WantedAsset) -> Problem {
         format!("the disk filled up while {} came in", wanted.key.asset),
     )
     .advice("ask again: it is passed on without being kept then")
-}
-
-/// The strong validator for `If-Range` (RFC 9110 §13.1.5), where upstream sent one.
-fn strong_validator(headers: &HeaderMap) -> Option<HeaderValue> {
-    let etag = headers
-        .get(ETAG)
-        .filter(|etag| !etag.as_bytes().starts_with(b"W/"));
-    etag.or_else(|| headers.get(LAST_MODIFIED)).cloned()
 }

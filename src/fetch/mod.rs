@@ -2,6 +2,7 @@
 
 mod absence;
 mod asset;
+mod body;
 mod document;
 mod freshness;
 mod intake;

@@ -13,6 +13,7 @@ use super::peer::Peer;
 use super::publish::Publishing;
 use super::read::AdmittedRead;
 use super::reply::{Answer, RequestHead};
+use super::request_body::BodyMemory;
 use super::route::{InRepository, Open, Route, is_npm};
 use super::shared_body::SharedBody;
 use super::{api, exchange, health};
@@ -33,6 +34,7 @@ pub struct Asked<'a> {
     pub peer: Peer,
     /// Cancelled when the client of a change has hung up. A request to read ends with its client anyway.
     pub left: Option<&'a CancellationToken>,
+    pub bodies: &'a BodyMemory,
 }
 
 impl<'a> Asked<'a> {

@@ -1,13 +1,11 @@
 //! `/v1/…`: the CodeArtifact API, for who signs its requests.
 
-use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
 use serde_json::Value;
 
 use super::answer::Asked;
 use super::reply::{self, Answer};
-use super::request_body;
 use super::shared_body::SharedBody;
 use crate::access::{Caller, Endpoints, Permissions, body_sha256, sigv4};
 use crate::clock;
@@ -77,23 +75,30 @@ async fn call(
     let patience = snapshot.config.upload.stall_timeout;
     // An asset is read once who sends it is known; its digest is among what is signed.
     let (words, asset) = if operation.is_some_and(Operation::takes_bytes) {
-        (Bytes::new(), Some(body.pieces()))
+        (None, Some(body.pieces()))
     } else {
-        let body = request_body::read_to_end(body.pieces(), CALL_BYTES_MAX);
-        let body = tokio::time::timeout(patience, body)
-            .await
-            .map_err(|_| Problem::invalid("the body did not come in time"))??;
-        (body, None)
+        // The signature covers the digest in the head, or where there is none, the body.
+        let digest = head.text(CONTENT_SHA256);
+        match digest.len() {
+            64 => signer(asked, digest).map(|_| ())?,
+            _ => expect_signer(asked)?,
+        }
+        let words = asked
+            .bodies
+            .read(body.pieces(), CALL_BYTES_MAX, patience)
+            .await?;
+        (Some(words), None)
     };
+    let words = words.as_ref().map_or(&[][..], |words| &words.bytes);
     let body_sha256 = match asset {
         Some(_) => head.text(CONTENT_SHA256).to_owned(),
-        None => body_sha256(&words),
+        None => body_sha256(words),
     };
     let caller = signer(asked, &body_sha256)?;
     let operation = operation.ok_or_else(ApiFailure::no_operation)?;
     operation.action().as_str().clone_into(&mut record.action);
     record.principal = caller.principal.to_string();
-    let call = Call::read(asked.parts.uri.query(), &words)?;
+    let call = Call::read(asked.parts.uri.query(), words)?;
     record.repository = call.repository();
     (record.package, record.version) = call.about();
     let api = Api {
@@ -137,6 +142,17 @@ async fn call(
             }
             Ok(answer)
         }
+    }
+}
+
+/// Whether somebody is known who may have signed the call.
+fn expect_signer(asked: Asked<'_>) -> Result<(), Problem> {
+    let (access, head) = (&asked.larder.access, asked.head());
+    let authorization = head.presented.authorization();
+    if sigv4::Claim::is_one(authorization) {
+        access.expect_signed(authorization, head.headers, head.peer.address)
+    } else {
+        signer(asked, "").map(|_| ())
     }
 }
 

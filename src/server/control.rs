@@ -1,6 +1,6 @@
 //! The operator's commands and the runs' leases: by a Unix socket in the data directory, which the
 //! system opens to its owner alone. Nothing of this can be reached by the network. A run's lease is
-//! its connection: it ends when that does.
+//! its connection: it ends when that does, and after a while where the run does not take it anew.
 
 use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
@@ -10,27 +10,25 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, Method, Request, Response};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::account::{AnswerAccount, AnswerRecord, RequestSubject};
+use super::conversation::Manners;
 use super::handle::told;
+use super::health;
+use super::place::{Places, SocketPlace, UnderWay};
 use super::reply::{self, Answer, Body};
-use super::request_body::{self, unstalled};
-use super::{health, listener};
+use super::request_body::{self, RequestBody, unstalled};
+use super::socket::WatchedSocket;
 use crate::format::{plain, query_of};
 use crate::problem::{Decider, Problem};
 use crate::repository::{manage, piped, upkeep};
-use crate::telemetry::{GRANT_HEADER, Who};
+use crate::telemetry::{GRANT_HEADER, LEASE_LASTS, RunLease, Who};
 use crate::{Larder, access, airgap};
 
 /// A command of any kind; no two have the same name.
@@ -61,13 +59,13 @@ pub struct ControlSocket {
     larder: Arc<Larder>,
     /// None where the disk takes no sockets.
     socket: Option<UnixListener>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 /// Somebody at the socket.
 pub struct Commander {
     socket: UnixStream,
-    place: OwnedSemaphorePermit,
+    place: SocketPlace,
 }
 
 impl ControlSocket {
@@ -84,23 +82,24 @@ impl ControlSocket {
         Self {
             larder: Arc::clone(larder),
             socket: socket.ok(),
-            places: Arc::new(Semaphore::new(COMMANDERS_MAX)),
+            places: Places::new(COMMANDERS_MAX, 0, COMMANDERS_MAX),
         }
     }
 
     /// Resolves when somebody comes.
     pub async fn accept(&self) -> Commander {
-        let (Some(socket), Ok(place)) =
-            (&self.socket, Arc::clone(&self.places).acquire_owned().await)
-        else {
+        let Some(socket) = &self.socket else {
             return std::future::pending().await;
         };
         loop {
             match socket.accept().await {
-                Ok((socket, _)) if is_of_owner(&socket) => return Commander { socket, place },
-                Ok(_) => warn!(
+                Ok((socket, _)) if !is_of_owner(&socket) => warn!(
                     "A connection to the control socket was refused: it came from another user"
                 ),
+                Ok((socket, _)) => match self.places.take(None) {
+                    Some(place) => return Commander { socket, place },
+                    None => warn!("A command was refused: {COMMANDERS_MAX} are under way"),
+                },
                 Err(error) => {
                     warn!(%error, "Accepting a connection to the control socket failed");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -110,36 +109,28 @@ impl ControlSocket {
     }
 
     /// Carries out what the commander says, until that ends, or Larder does.
-    pub fn converse(
-        &self,
-        commander: Commander,
-        graceful: &GracefulShutdown,
-        stop: &CancellationToken,
-    ) {
+    pub fn converse(&self, commander: Commander, stop: &CancellationToken) {
         let (larder, stop) = (Arc::clone(&self.larder), stop.clone());
-        let builder = listener::builder(&larder.snapshot().config.server);
-        let watcher = graceful.watcher();
+        let manners = Manners::new(&larder.snapshot().config.server);
         self.larder.tasks.spawn_until_stop(async move {
             let Commander { socket, place } = commander;
-            let service = service_fn(move |request| {
-                let (larder, stop) = (Arc::clone(&larder), stop.clone());
-                async move { Ok::<_, std::convert::Infallible>(handle(larder, stop, request).await) }
-            });
-            let connection = builder
-                .serve_connection(TokioIo::new(socket), service)
-                .into_owned();
-            if let Err(error) = watcher.watch(connection).await {
+            let presence = &place.presence;
+            let socket = WatchedSocket::new(socket, Arc::clone(presence), manners.write_timeout);
+            let answer =
+                |request, under_way| handle(Arc::clone(&larder), stop.clone(), request, under_way);
+            if let Err(error) = manners.converse(socket, presence, answer).await {
                 debug!(%error, "A socket for commands ended");
             }
-            drop(place);
         });
     }
 
-    /// Takes no more commands.
-    pub fn close(self) {
+    /// Takes no more commands. Those under way end.
+    pub fn close(self) -> Arc<Places> {
+        self.places.drain();
         if self.socket.is_some() {
             self.larder.store.directory().shut();
         }
+        self.places
     }
 }
 
@@ -160,7 +151,9 @@ async fn handle(
     larder: Arc<Larder>,
     stop: CancellationToken,
     request: Request<Incoming>,
+    under_way: UnderWay,
 ) -> Response<Body> {
+    let request = request.map(|body| RequestBody::new(body, under_way.presence()));
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let answered = AssertUnwindSafe(answer(&larder, &stop, request))
@@ -190,20 +183,22 @@ async fn handle(
         started,
         run: None,
     };
-    answer.response.map(|body| body.accounted(account))
+    answer
+        .response
+        .map(|body| body.accounted(account).under_way(under_way))
 }
 
 async fn answer(
     larder: &Arc<Larder>,
     stop: &CancellationToken,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Answer, Problem> {
     let (parts, body) = request.into_parts();
     let query = parts.uri.query();
     let segments: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
     match (&parts.method, segments.as_slice()) {
-        (&Method::POST, ["command"]) => execute(larder, read(body).await?).await,
-        (&Method::POST, ["export"]) => export(larder, read(body).await?).await,
+        (&Method::POST, ["command"]) => execute(larder, read(larder, body).await?).await,
+        (&Method::POST, ["export"]) => export(larder, read(larder, body).await?).await,
         (&Method::POST, ["import"]) => {
             let patience = larder.snapshot().config.upload.stall_timeout;
             import(larder, query, unstalled(body, patience)).await
@@ -258,7 +253,8 @@ async fn decide(larder: &Arc<Larder>, query: Option<&str>) -> Result<Answer, Pro
     health::decision(explainer, version.as_deref()).await
 }
 
-/// An answer that begins and does not end before Larder does: the run's leaving is the message.
+/// An answer that begins, and ends when Larder does or the lease's time is over: the run's leaving is
+/// the message.
 fn lease(larder: &Larder, stop: &CancellationToken, run: &str, headers: &HeaderMap) -> Answer {
     let begun = larder.runs.run(run);
     let grant = headers
@@ -267,14 +263,17 @@ fn lease(larder: &Larder, stop: &CancellationToken, run: &str, headers: &HeaderM
     if let Some(grant) = grant {
         let _ = begun.publish.set(grant);
     }
-    let (lease, stop) = (larder.runs.lease(), stop.clone());
+    let held = hold(larder.runs.lease(), stop.clone());
     let begin = stream::iter([Ok(Bytes::from_static(b"leased\n"))]);
-    let held = stream::once(async move {
-        let _lease = lease;
-        stop.cancelled().await;
-        Ok(Bytes::from_static(b"ended\n"))
-    });
+    let held = stream::once(held.map(|()| Ok(Bytes::from_static(b"ended\n"))));
     reply::pieces(begin.chain(held))
+}
+
+/// Holds a lease until Larder stops, or for as long as a lease lasts.
+async fn hold(lease: RunLease, stop: CancellationToken) {
+    let stopped = stop.cancelled();
+    let _ = tokio::time::timeout(LEASE_LASTS, stopped).await;
+    drop(lease);
 }
 
 /// A bundle, as it is written; its head in a header.
@@ -317,8 +316,9 @@ async fn import(
     reply::json(&report)
 }
 
-async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
-    let body = request_body::read_to_end(body.into_data_stream(), COMMAND_BYTES_MAX).await?;
+async fn read<T: DeserializeOwned>(larder: &Larder, body: RequestBody) -> Result<T, Problem> {
+    let patience = larder.snapshot().config.upload.stall_timeout;
+    let body = request_body::read_to_end(unstalled(body, patience), COMMAND_BYTES_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| {
         Problem::invalid(format!(
             "the command cannot be read: {}",
@@ -330,6 +330,17 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_not_taken_anew_ends() {
+        let runs = crate::telemetry::Runs::default();
+        let mut held = std::pin::pin!(hold(runs.lease(), CancellationToken::new()));
+        let half = tokio::time::timeout(LEASE_LASTS / 2, held.as_mut());
+        assert!(half.await.is_err());
+        assert_eq!(runs.leases(), 1);
+        held.await;
+        assert_eq!(runs.leases(), 0);
+    }
 
     #[test]
     fn only_its_own_user_and_root_may_command() {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::answer::Asked;
 use super::audit::Line;
 use super::reply::{self, Answer};
-use super::request_body;
 use super::shared_body::SharedBody;
 use crate::access::GET_TOKEN;
 use crate::problem::{Decider, Problem};
@@ -40,11 +39,9 @@ pub async fn answer(
         ));
     }
     line.action = Some(GET_TOKEN);
-    let body = request_body::read_to_end(body.pieces(), BYTES_MAX);
-    let body = tokio::time::timeout(snapshot.config.upload.stall_timeout, body)
-        .await
-        .map_err(|_| Problem::invalid("the body did not come in time"))??;
-    let identity: IdentityToken = serde_json::from_slice(&body)
+    let patience = snapshot.config.upload.stall_timeout;
+    let body = asked.bodies.read(body.pieces(), BYTES_MAX, patience);
+    let identity: IdentityToken = serde_json::from_slice(&body.await?.bytes)
         .map_err(|_| Problem::invalid("the body has to be {\"token\": \"…\"}"))?;
     let exchanged = larder
         .access

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -17,10 +18,12 @@ use super::answer::{Asked, answer};
 use super::audit::Line;
 use super::credential::CredentialHeaders;
 use super::host::Host;
-use super::peer::Peer;
+use super::peer::{Peer, counted_by};
+use super::place::{Places, UnderWay};
 use super::reply::{self, Answer, Body};
+use super::request_body::{BodyMemory, RequestBody};
 use super::response_cache::{self, ResponseCache};
-use super::route::{Route, RunTag, single_slashes};
+use super::route::{Open, Route, RunTag, single_slashes};
 use super::shared_body::SharedBody;
 use crate::Larder;
 use crate::access::{Caller, Endpoints, Principal};
@@ -35,6 +38,10 @@ use crate::telemetry::Who;
 pub struct Server {
     pub larder: Arc<Larder>,
     pub answers: ResponseCache,
+    pub places: Arc<Places>,
+    /// How long a request at a socket without a place waits for one.
+    pub place_timeout: Duration,
+    pub bodies: BodyMemory,
 }
 
 /// Finds out who asks, where the route leads into a repository. Nobody needs to be known at an open
@@ -57,6 +64,29 @@ fn identify(
     }
 }
 
+/// Sees to it that a request has a place: its socket's, and one among those of the address that a
+/// trusted proxy names. Probes need none.
+async fn place(
+    server: &Server,
+    peer: Peer,
+    socket: Peer,
+    trusted: &[IpNet],
+    route: &Route<'_>,
+    under_way: &mut UnderWay,
+) -> Result<(), Problem> {
+    if matches!(route, Route::Open(Open::Live | Open::Ready)) {
+        return Ok(());
+    }
+    let presence = under_way.presence();
+    server.places.admit(presence, server.place_timeout).await?;
+    if peer.address != socket.address
+        && let Some(address) = counted_by(peer.address, trusted)
+    {
+        under_way.counted = Some(server.places.count(address)?);
+    }
+    Ok(())
+}
+
 /// Answers a request; `reached` is this end of its socket. Reading ends with the client; a change goes
 /// on to its line in the audit, whoever still waits for its answer.
 pub async fn handle(
@@ -64,18 +94,21 @@ pub async fn handle(
     socket: Peer,
     reached: SocketAddr,
     request: Request<Incoming>,
+    under_way: UnderWay,
 ) -> Response<Body> {
+    let request = request.map(|body| RequestBody::new(body, under_way.presence()));
     if matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     ) {
-        return answered(&server, socket, reached, request, None).await;
+        return answered(&server, socket, reached, request, under_way, None).await;
     }
     let tasks = server.larder.tasks.clone();
     let left = CancellationToken::new();
     // Dropped with this request, which ends with its client.
     let waiting = left.clone().drop_guard();
-    let work = async move { answered(&server, socket, reached, request, Some(&left)).await };
+    let work =
+        async move { answered(&server, socket, reached, request, under_way, Some(&left)).await };
     let response = tasks.spawn(work).await.unwrap_or_else(|cause| {
         let problem = Problem::internal("this request failed inside Larder", cause);
         told(&problem, None).response.map(Body::from)
@@ -88,7 +121,8 @@ async fn answered(
     server: &Server,
     socket: Peer,
     reached: SocketAddr,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
+    mut under_way: UnderWay,
     left: Option<&CancellationToken>,
 ) -> Response<Body> {
     let started = Instant::now();
@@ -105,7 +139,10 @@ async fn answered(
     let trusted = &snapshot.config.server.trusted_proxies;
     let asked_by = socket.of_request(&parts.headers, trusted);
     let peer = *asked_by.as_ref().unwrap_or(&socket);
-    let caller = asked_by.and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
+    let is_placed = place(server, peer, socket, trusted, &route, &mut under_way).await;
+    let caller = is_placed
+        .and(asked_by)
+        .and_then(|peer| identify(larder, &snapshot, peer, &presented, &route));
     let key = match (&host, &caller) {
         (Ok(host), Ok(caller)) => {
             response_cache::key(&parts, &route, peer.over_tls, host, &caller.principal)
@@ -127,7 +164,7 @@ async fn answered(
             started,
         )
     {
-        return response;
+        return response.map(|body| body.under_way(under_way));
     }
     let mut line = Line::default();
     line.subject.format = route.format();
@@ -140,6 +177,7 @@ async fn answered(
         presented: &presented,
         peer,
         left,
+        bodies: &server.bodies,
     };
     // Boxed: a request that is answered above is moved several times, with room for all of this.
     let work = Box::pin(answer(asked, route, host, caller, &body, &mut line));
@@ -209,7 +247,9 @@ async fn answered(
         started,
         run: line.run,
     };
-    answer.response.map(|body| body.accounted(account))
+    answer
+        .response
+        .map(|body| body.accounted(account).under_way(under_way))
 }
 
 /// A problem as an answer; what is Larder's own fault is logged with its cause.

@@ -3,22 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::control::ControlSocket;
+use super::conversation::{self, Manners};
 use super::handle::{Server, handle};
-use super::peer::{NOBODY, Peer};
+use super::peer::{NOBODY, Peer, counted_by};
+use super::place::{LATE_MAX, Places, Signal, SocketPlace};
+use super::request_body::BodyMemory;
 use super::response_cache::ResponseCache;
+use super::socket::WatchedSocket;
 use super::tls;
 use super::workers::{Accepted, Workers};
 use crate::Larder;
@@ -48,6 +46,7 @@ pub struct Listener {
     larder: Arc<Larder>,
     socket: TcpListener,
     control: ControlSocket,
+    places: Arc<Places>,
     workers: Workers,
     over_tls: bool,
     address: SocketAddr,
@@ -75,8 +74,16 @@ impl Listener {
         let tls = tls.transpose().map_err(ListenError::Tls)?;
         let address = socket.local_addr().unwrap_or(address);
         let over_tls = tls.is_some();
+        let bounds = &snapshot.config.server;
+        let places = Places::new(
+            bounds.connections_max,
+            LATE_MAX,
+            bounds.connections_per_address_max,
+        );
         Ok(Self {
-            workers: workers(larder, &snapshot.config, tls).map_err(ListenError::Threads)?,
+            workers: workers(larder, &snapshot.config, tls, &places)
+                .map_err(ListenError::Threads)?,
+            places,
             control: ControlSocket::open(larder),
             larder: Arc::clone(larder),
             socket,
@@ -96,41 +103,46 @@ impl Listener {
     /// that is over: background work has what is left of it.
     pub async fn serve(self, stop: CancellationToken) -> Instant {
         let config = self.larder.snapshot().config.clone();
-        let places = Arc::new(Semaphore::new(config.server.connections_max));
-        let graceful = GracefulShutdown::new();
         self.larder.work_off_spool();
         self.larder.read_files_through();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = accept(&self.socket, &places) => accepted,
+                accepted = accept(&self.socket) => accepted,
                 commander = self.control.accept() => {
-                    self.control.converse(commander, &graceful, &stop);
+                    self.control.converse(commander, &stop);
                     continue;
                 }
             };
-            if let Some((socket, place)) = accepted {
-                let watcher = graceful.watcher();
-                self.workers
-                    .hand(Accepted {
-                        socket,
-                        place,
-                        watcher,
-                    })
-                    .await;
+            if let Some((socket, address)) = accepted {
+                match self.places.take(self.counted_by(address)) {
+                    Some(place) => self.workers.hand(Accepted { socket, place }).await,
+                    None => {
+                        debug!(%address, "A socket is refused: its address has too many (`server.connections_per_address_max`)")
+                    }
+                }
             }
         }
         drop(self.socket);
-        self.control.close();
+        self.places.drain();
+        let commanders = self.control.close();
+        let ended = async {
+            self.places.closed().await;
+            commanders.closed().await;
+        };
         info!("Stopping: no new requests are accepted; those under way may end");
         let deadline = Instant::now() + config.server.drain;
-        if tokio::time::timeout_at(deadline, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
             warn!("Requests that were still under way after `server.drain` were cut off");
         }
         deadline
+    }
+
+    /// The address that a socket is counted by: none for this machine, and for a proxy that speaks for
+    /// many.
+    fn counted_by(&self, address: IpAddr) -> Option<IpAddr> {
+        let trusted = &self.larder.snapshot().config.server.trusted_proxies;
+        counted_by(address.to_canonical(), trusted)
     }
 }
 
@@ -139,71 +151,38 @@ fn workers(
     larder: &Arc<Larder>,
     config: &config::Config,
     tls: Option<TlsAcceptor>,
+    places: &Arc<Places>,
 ) -> std::io::Result<Workers> {
     let count = match config.server.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
+    let manners = Manners::new(&config.server);
     let server = Arc::new(Server {
         larder: Arc::clone(larder),
         answers: ResponseCache::new(config.cache.answers_max),
+        places: Arc::clone(places),
+        place_timeout: config.server.header_timeout,
+        bodies: BodyMemory::new(config.server.question_memory),
     });
-    let builder = builder(&config.server);
-    let timeout = config.server.header_timeout;
-    Workers::start(count, &larder.tasks, move |socket, watcher| {
-        let (server, tls, builder) = (Arc::clone(&server), tls.clone(), builder.clone());
+    Workers::start(count, &larder.tasks, move |socket, place| {
+        let (server, tls, manners) = (Arc::clone(&server), tls.clone(), manners.clone());
         Box::pin(async move {
-            let address = address_of(&socket);
-            let (plain, secured) = (Peer::at(address, false), Peer::at(address, true));
-            let reached = socket
-                .local_addr()
-                .unwrap_or_else(|_| (std::net::Ipv6Addr::UNSPECIFIED, 0).into());
-            let open_sockets = &server.larder.metrics.open_sockets;
+            let open_sockets = server.larder.metrics.open_sockets.clone();
             open_sockets.inc();
-            let result = match tls {
-                None => converse(&server, &builder, watcher, socket, plain, reached).await,
-                Some(tls) => match tokio::time::timeout(timeout, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => {
-                        converse(&server, &builder, watcher, socket, secured, reached).await
-                    }
-                    Ok(Err(error)) => Err(error.into()),
-                    Err(_) => Err("no TLS handshake in time".into()),
-                },
-            };
-            open_sockets.dec();
-            if let Err(error) = result {
+            if let Err(error) = converse(server, &manners, tls, socket, &place).await {
                 debug!(%error, "A socket ended");
             }
+            open_sockets.dec();
         })
     })
 }
 
-pub(super) fn builder(config: &config::ServerSettings) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_buf_size(config.header_bytes_max);
-    let header_list = u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(header_list)
-        .max_concurrent_streams(256)
-        .keep_alive_interval(Some(config.header_timeout));
-    builder
-}
-
-async fn accept(
-    socket: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+async fn accept(socket: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     match socket.accept().await {
-        Ok((socket, _)) => {
+        Ok((socket, address)) => {
             let _ = socket.set_nodelay(true);
-            Some((socket, place))
+            Some((socket, address.ip()))
         }
         Err(error) => {
             // Out of file descriptors, most likely: it passes when sockets close.
@@ -214,29 +193,29 @@ async fn accept(
     }
 }
 
-/// The other end's; of a socket that is gone already, nobody's.
-fn address_of(socket: &TcpStream) -> IpAddr {
-    socket.peer_addr().map_or(NOBODY, |address| address.ip())
-}
-
-async fn converse<S>(
-    server: &Arc<Server>,
-    builder: &Builder<TokioExecutor>,
-    watcher: hyper_util::server::graceful::Watcher,
-    socket: S,
-    peer: Peer,
-    reached: SocketAddr,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let server = Arc::clone(server);
-    let service = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, std::convert::Infallible>(handle(server, peer, reached, request).await) }
-    });
-    let connection = builder
-        .serve_connection(TokioIo::new(socket), service)
-        .into_owned();
-    watcher.watch(connection).await
+async fn converse(
+    server: Arc<Server>,
+    manners: &Manners,
+    tls: Option<TlsAcceptor>,
+    socket: TcpStream,
+    place: &SocketPlace,
+) -> Result<(), conversation::Error> {
+    let presence = &place.presence;
+    let address = socket.peer_addr().map_or(NOBODY, |address| address.ip());
+    let reached = socket
+        .local_addr()
+        .unwrap_or_else(|_| (std::net::Ipv6Addr::UNSPECIFIED, 0).into());
+    let peer = Peer::at(address, tls.is_some());
+    let answer =
+        |request, under_way| handle(Arc::clone(&server), peer, reached, request, under_way);
+    let socket = WatchedSocket::new(socket, Arc::clone(presence), manners.write_timeout);
+    let Some(tls) = tls else {
+        return manners.converse(socket, presence, answer).await;
+    };
+    let handshake = tokio::time::timeout(manners.header_timeout, tls.accept(socket));
+    let socket = tokio::select! {
+        shaken = handshake => shaken.map_err(|_| "no TLS handshake in time")??,
+        _ = presence.told(Signal::Drain) => return Ok(()),
+    };
+    manners.converse(socket, presence, answer).await
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use crate::access::network_of;
 use crate::problem::Problem;
 
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -15,6 +16,13 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 /// No address: of a socket that is gone, or of a client that its proxy does not name. No network of
 /// a policy has it.
 pub const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// The address that sockets and requests are counted by (`server.connections_per_address_max`): none on
+/// this machine, and none of a proxy that speaks for many.
+pub fn counted_by(address: IpAddr, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_exempt = address.is_loopback() || trusted.iter().any(|net| net.contains(&address));
+    (!is_exempt).then(|| network_of(address))
+}
 
 /// The sender of a request: the other end of the socket, or the client of a trusted proxy there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@ use http::{Method, StatusCode};
 use super::answer::Asked;
 use super::audit::Line;
 use super::reply::{self, Answer};
-use super::request_body;
 use super::route::READS;
 use crate::format::{Address, DocumentId, Protocol, Target};
 use crate::package::{AssetId, Location};
@@ -132,16 +131,19 @@ impl AdmittedRead<'_> {
         content_type: &'static str,
         body: BodyStream,
     ) -> Result<Answer, Problem> {
-        let bytes_max = self.asked.snapshot.config.server.question_bytes_max;
+        let (config, bodies) = (&self.asked.snapshot.config, self.asked.bodies);
+        let bytes_max = config.server.question_bytes_max;
         let encoding = self.asked.head().text(CONTENT_ENCODING).to_owned();
-        let question = request_body::read_to_end(body, bytes_max).await;
-        let question = question.and_then(|body| request_body::decoded(body, &encoding, bytes_max));
+        let patience = config.upload.stall_timeout;
+        let question = bodies.read(body, bytes_max, patience).await;
+        let question = question.and_then(|body| bodies.decoded(body, &encoding, bytes_max));
         let question = question.map_err(|problem| match problem.kind {
             Kind::TooLarge => problem.advice("raise `server.question_bytes_max`"),
             _ => problem,
         })?;
         let format = self.protocol.format();
         let repository = &self.repository;
+        let question = question.bytes.clone();
         let reply = repository.question(format, location, content_type, question);
         Ok(match reply.await? {
             QuestionReply::Answer(body) => reply::whole(StatusCode::OK, content_type, body),

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use http::header::EXPECT;
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::request_body::RequestBody;
 use crate::config::UploadSettings;
 use crate::repository::BodyStream;
 use crate::task::Tasks;
@@ -45,14 +46,14 @@ struct Reading {
 }
 
 enum State {
-    Open(Incoming),
+    Open(RequestBody),
     Ended,
     /// There is an answer: what is left is read by nobody who wants it.
     Answered,
 }
 
 impl SharedBody {
-    pub fn new(body: Incoming, headers: &HeaderMap, upload: &UploadSettings) -> Self {
+    pub fn new(body: RequestBody, headers: &HeaderMap, upload: &UploadSettings) -> Self {
         let state = if body.is_end_stream() {
             State::Ended
         } else {

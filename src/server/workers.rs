@@ -7,28 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::place::SocketPlace;
 use crate::task::Tasks;
 
 /// Sockets that wait for their thread.
 const WAITING_MAX: usize = 256;
 
-/// A socket with its place among those that may be open, and who tells it to end.
+/// A socket with its place among those that may be open.
 pub struct Accepted {
     pub socket: TcpStream,
-    pub place: OwnedSemaphorePermit,
-    pub watcher: Watcher,
+    pub place: SocketPlace,
 }
 
 struct Handed {
     socket: std::net::TcpStream,
-    place: OwnedSemaphorePermit,
-    watcher: Watcher,
+    place: SocketPlace,
     /// Dropped with the socket: its thread has one less.
     load: Load,
 }
@@ -63,7 +61,7 @@ impl Workers {
     /// Where a thread or its reactor cannot be had.
     pub fn start<S>(count: usize, tasks: &Tasks, serve: S) -> std::io::Result<Self>
     where
-        S: Fn(TcpStream, Watcher) -> Pin<Box<dyn Future<Output = ()> + Send>>
+        S: Fn(TcpStream, SocketPlace) -> Pin<Box<dyn Future<Output = ()> + Send>>
             + Clone
             + Send
             + 'static,
@@ -80,16 +78,15 @@ impl Workers {
                         while let Some(Handed {
                             socket,
                             place,
-                            watcher,
                             load,
                         }) = arriving.recv().await
                         {
                             match TcpStream::from_std(socket) {
                                 Ok(socket) => {
-                                    let served = serve(socket, watcher);
+                                    let served = serve(socket, place);
                                     tasks.spawn_here(async move {
                                         served.await;
-                                        drop((place, load));
+                                        drop(load);
                                     });
                                 }
                                 Err(error) => warn!(%error, "Taking over a connection failed; its client has to connect again"),
@@ -117,7 +114,6 @@ impl Workers {
         let handed = Handed {
             socket,
             place: accepted.place,
-            watcher: accepted.watcher,
             load: Load::of(&worker.sockets),
         };
         if worker.handed.send(handed).await.is_err() {

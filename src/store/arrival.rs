@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use super::content::Content;
 use super::incoming::Growing;
 use super::map::{GROWING_WINDOW_BYTES, Pages};
-use super::{Blob, NotKept, Pieces};
+use super::{Blob, NotKept, Onward, Pieces, Relay};
 use crate::package::BlobId;
-use crate::problem::Problem;
+use crate::problem::{Decider, Kind, Problem};
 use crate::task::Tasks;
 
 /// How much of the end is held back until the digests match.
@@ -28,7 +28,7 @@ pub struct DownloadHead {
 }
 
 /// How far a download's bytes can be trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum DownloadProgress {
     Flowing,
     /// All bytes are in the file and are what was promised.
@@ -36,6 +36,8 @@ pub enum DownloadProgress {
         blob: BlobId,
         size: u64,
     },
+    /// There is no room for the rest: it is brought to each reader, verified on the way.
+    Outgrown(Onward),
     Failed(Problem),
 }
 
@@ -84,7 +86,7 @@ impl Arrival {
     pub fn blob(&self) -> Option<BlobId> {
         match &*self.progress.borrow() {
             DownloadProgress::Verified { blob, .. } => Some(*blob),
-            DownloadProgress::Flowing | DownloadProgress::Failed(_) => None,
+            _ => None,
         }
     }
 
@@ -106,6 +108,7 @@ impl Arrival {
         let over = progress.wait_for(|progress| !matches!(progress, DownloadProgress::Flowing));
         match &*over.await.map_err(|_| left())? {
             DownloadProgress::Failed(problem) => Err(problem.clone()),
+            DownloadProgress::Outgrown(_) => Err(outgrown()),
             DownloadProgress::Verified { .. } | DownloadProgress::Flowing => Ok(()),
         }
     }
@@ -118,12 +121,22 @@ impl Arrival {
             arrival: self.clone(),
             at: start,
             end,
+            rest: None,
         }
     }
 }
 
-fn left() -> Problem {
+pub(super) fn left() -> Problem {
     Problem::internal("the download stopped", "its leader is gone")
+}
+
+fn outgrown() -> Problem {
+    Problem::new(
+        Kind::Upstream,
+        Decider::Larder,
+        "it is larger than there is room",
+    )
+    .advice("make room: `cache.max_size`, or the disk")
 }
 
 /// One reader of an arrival. Dropping it costs nobody anything.
@@ -132,6 +145,15 @@ pub struct Follower {
     pieces: Pieces,
     at: u64,
     end: Option<u64>,
+    rest: Option<Relay>,
+}
+
+/// The part of a download that can be handed out now.
+enum Readable {
+    Bytes(u64),
+    /// All that is not in the file.
+    Rest(Onward),
+    End,
 }
 
 impl Follower {
@@ -143,7 +165,11 @@ impl Follower {
         let Some(pages) = self.arrival.pages.clone() else {
             return self.next(tasks).await;
         };
-        let limit = self.readable().await?;
+        let limit = match self.readable().await? {
+            Readable::Bytes(limit) => limit,
+            Readable::Rest(onward) => return self.rest(&onward).await,
+            Readable::End => return Ok(None),
+        };
         let piece = pages
             .at(self.at, limit)
             .map_err(|error| Problem::internal("a download cannot be read", error))?;
@@ -156,10 +182,11 @@ impl Follower {
     /// # Errors
     /// Returns the next piece in memory, as [`Follower::next_pages`] does in windows.
     pub async fn next(&mut self, tasks: &Tasks) -> Result<Option<Bytes>, Problem> {
-        let limit = self.readable().await?;
-        if limit == 0 {
-            return Ok(None);
-        }
+        let limit = match self.readable().await? {
+            Readable::Bytes(limit) => limit,
+            Readable::Rest(onward) => return self.rest(&onward).await,
+            Readable::End => return Ok(None),
+        };
         let piece = self
             .pieces
             .read(self.at, limit, tasks)
@@ -175,27 +202,35 @@ impl Follower {
         Ok(Some(piece))
     }
 
-    /// Bytes that may be handed out now, waiting until there are some; 0 at the end.
-    async fn readable(&mut self) -> Result<u64, Problem> {
+    async fn rest(&mut self, onward: &Onward) -> Result<Option<Bytes>, Problem> {
+        let rest = self.rest.get_or_insert_with(|| onward.relay());
+        let piece = rest.next().await?;
+        self.at += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+
+    /// The part that may be handed out now, waiting until there is something.
+    async fn readable(&mut self) -> Result<Readable, Problem> {
         loop {
-            let limit = match &*self.arrival.progress.borrow_and_update() {
+            let (limit, is_all) = match &*self.arrival.progress.borrow_and_update() {
                 DownloadProgress::Failed(problem) => return Err(problem.clone()),
-                DownloadProgress::Verified { size, .. } => {
-                    let end = self.end.unwrap_or(*size).min(*size);
-                    return Ok(end.saturating_sub(self.at));
+                // Its length is not known, so all of it was asked for.
+                DownloadProgress::Outgrown(onward) if self.at >= onward.at() => {
+                    return Ok(Readable::Rest(onward.clone()));
                 }
-                DownloadProgress::Flowing => self
-                    .arrival
-                    .written
-                    .borrow_and_update()
-                    .saturating_sub(HELD_BACK_BYTES),
+                DownloadProgress::Outgrown(onward) => (onward.at(), false),
+                DownloadProgress::Verified { size, .. } => (*size, true),
+                DownloadProgress::Flowing => {
+                    let written = *self.arrival.written.borrow_and_update();
+                    (written.saturating_sub(HELD_BACK_BYTES), false)
+                }
             };
             let limit = self.end.map_or(limit, |end| limit.min(end));
             if limit > self.at {
-                return Ok(limit - self.at);
+                return Ok(Readable::Bytes(limit - self.at));
             }
-            if self.end.is_some_and(|end| self.at >= end) {
-                return Ok(0);
+            if is_all || self.end.is_some_and(|end| self.at >= end) {
+                return Ok(Readable::End);
             }
             let Arrival {
                 written, progress, ..

@@ -97,12 +97,12 @@ pub struct Growing {
 /// Bytes under way into the store. Dropped before [`Incoming::verify`], they are gone.
 pub struct Incoming {
     pieces: mpsc::Sender<Bytes>,
-    worker: JoinHandle<Result<Digests, Error>>,
+    worker: JoinHandle<Result<Digester, Error>>,
     partial: Partial,
     written: watch::Receiver<u64>,
     sent: u64,
     size: Option<u64>,
-    /// Bytes for which there was room; all of them where their number was known from the start.
+    /// Bytes for which there is room; all of them where their number was known from the start.
     room: u64,
     keeping: Keeping,
     keeper: Keeper,
@@ -206,11 +206,38 @@ impl Incoming {
         self.sent
     }
 
+    /// Sees to it that there is room for the piece, where nobody said how long the bytes are.
+    ///
+    /// # Errors
+    /// Where they may not become so many, or the disk is full. [`Incoming::stop`] may follow.
+    pub fn make_room(&mut self, piece: &Bytes) -> Result<(), NotKept> {
+        let needed = self.sent + piece.len() as u64;
+        if self.size.is_none() && needed > self.room {
+            let space = &self.keeper.space;
+            let room = space.max().min(self.room + ROOM_BYTES).max(needed);
+            space.admit_more(room, room - self.room, self.keeping)?;
+            self.room = room;
+        }
+        Ok(())
+    }
+
+    /// Ends before the bytes do: what has come is in the file until its last reader leaves, and nothing is
+    /// kept.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn stop(self) -> Result<Digester, Error> {
+        drop(self.pieces);
+        let stopped = self.worker.await.map_err(|_| Error::Stopped)?;
+        stopped.map_err(|error| self.keeper.refused(error, self.keeping))
+    }
+
     /// Takes a piece, waiting while the disk is behind.
     ///
     /// # Errors
     /// Where more comes than was promised, or the disk fails.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.make_room(&piece).map_err(Error::NotKept)?;
         self.sent += piece.len() as u64;
         if let Some(promised) = self.size
             && self.sent > promised
@@ -219,13 +246,6 @@ impl Incoming {
                 promised,
                 got: self.sent,
             });
-        }
-        // A download has clients that follow it already: it comes to its end.
-        while self.keeping != Keeping::Cached && self.size.is_none() && self.sent > self.room {
-            let room = self.room + ROOM_BYTES;
-            let admitted = self.keeper.space.admit_more(room, ROOM_BYTES, self.keeping);
-            admitted.map_err(Error::NotKept)?;
-            self.room = room;
         }
         if self.pieces.send(piece).await.is_err() {
             // The worker ends early for a reason of its own.
@@ -255,6 +275,7 @@ impl Incoming {
         drop(pieces);
         let digests = worker.await.map_err(|_| Error::Stopped)?;
         let digests = digests.map_err(|error| keeper.refused(error, keeping))?;
+        let digests = digests.finish();
         if let Some(promised) = size
             && promised != sent
         {
@@ -403,9 +424,9 @@ fn take_in(
     pieces: mpsc::Receiver<Bytes>,
     mut digester: Digester,
     progress: &watch::Sender<u64>,
-) -> Result<Digests, Error> {
+) -> Result<Digester, Error> {
     pour(writer, pieces, progress, |piece| digester.update(piece))?;
-    Ok(digester.finish())
+    Ok(digester)
 }
 
 fn pour(
@@ -434,7 +455,7 @@ fn take_in_parted(
     mut digester: Digester,
     progress: &watch::Sender<u64>,
     pieces_ahead_max: usize,
-) -> Result<Digests, Error> {
+) -> Result<Digester, Error> {
     let Some(mut others) = digester.part() else {
         return take_in(writer, pieces, digester, progress);
     };
@@ -453,6 +474,6 @@ fn take_in_parted(
         })?;
         drop(beside);
         digester.join(others.join().map_err(|_| Error::Stopped)?);
-        Ok(digester.finish())
+        Ok(digester)
     })
 }

@@ -89,6 +89,11 @@ impl Space {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The most bytes that are cached.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
     /// Whether bytes of that size may come in. What is published counts for no bound but the
     /// disk's.
     pub fn admit(&self, size: u64, keeping: Keeping) -> Result<(), NotKept> {

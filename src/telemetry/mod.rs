@@ -14,6 +14,8 @@ mod work;
 pub use audit::{Audit, Record};
 pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Who};
 pub use metrics::{AheadLabels, AnswerLabels, ConnectionLabels, FetchLabels, Metrics};
-pub use runs::{ClosingReport, GRANT_HEADER, PublishGrant, RUN_TAG, Run, Runs};
+pub use runs::{
+    ClosingReport, GRANT_HEADER, LEASE_LASTS, PublishGrant, RUN_TAG, Run, RunLease, Runs,
+};
 pub use upstreams::UpstreamChange;
 pub use work::{AnswerCount, AnswerSource, Counters, Failures, SinceStart, WorkReport};

@@ -20,6 +20,10 @@ pub const RUN_TAG: &str = "larder-run/";
 /// The header in which `larder run` gives a running Larder its [`PublishGrant`], as JSON.
 pub const GRANT_HEADER: &str = "larder-publish-grant";
 
+/// How long a lease lasts. A run takes it anew before that, so that one that was stopped or hangs
+/// keeps another's Larder from ending no longer than this.
+pub const LEASE_LASTS: Duration = Duration::from_secs(600);
+
 /// One run: what was done for it, and what it may do.
 #[derive(Debug, Default)]
 pub struct Run {

@@ -1,5 +1,6 @@
 //! Talking to a Larder that runs already.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::format::plain;
 use crate::package::{Format, PackageId};
 use crate::repository::Explanation;
 use crate::store::Door;
-use crate::telemetry::{self, GRANT_HEADER, PublishGrant};
+use crate::telemetry::{self, GRANT_HEADER, LEASE_LASTS, PublishGrant};
 
 /// A client that goes by way of the environment's proxy, as package clients do.
 #[allow(
@@ -120,6 +121,17 @@ impl ControlClient {
             request = request.header(GRANT_HEADER, serde_json::to_string(grant)?);
         }
         Ok(Lease(self.answered(request).await?))
+    }
+
+    /// Takes the lease anew before it ends, again and again. Where that fails, it is tried once more
+    /// in time.
+    pub async fn keep_leased(&self, run: &str, lease: &mut Lease) -> Infallible {
+        loop {
+            tokio::time::sleep(LEASE_LASTS / 4).await;
+            if let Ok(next) = self.lease(run, None).await {
+                *lease = next;
+            }
+        }
     }
 
     /// Has it carry out a command.

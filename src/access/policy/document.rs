@@ -232,3 +232,19 @@ pub(super) fn strings(value: &Value, key: &str) -> Result<Vec<String>, Malformed
         _ => Err(wrong()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_has_a_bound() {
+        let policy = |length: usize| {
+            let text = r#"{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#;
+            Policy::parse(&format!("{text:<length$}"))
+        };
+        assert!(policy(POLICY_BYTES_MAX).is_ok());
+        let refused = format!("{:?}", policy(POLICY_BYTES_MAX + 1).err());
+        assert!(refused.contains("may have 7168"), "{refused}");
+    }
+}

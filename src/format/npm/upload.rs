@@ -15,7 +15,6 @@ use struson::reader::{
 use struson::writer::{JsonStreamWriter, JsonWriter as _};
 
 use super::name;
-use crate::archive::METADATA_BYTES_MAX;
 use crate::bounded::{Bounded, TooLong};
 use crate::json::{Node, quoted};
 use crate::package::{Algorithm, Dependency, Expected, PackageId};
@@ -139,7 +138,7 @@ fn attachment<R: Read>(
 }
 
 /// The largest manifest: a package.json, and a readme that is as large.
-const MANIFEST_BYTES_MAX: u64 = 2 * METADATA_BYTES_MAX;
+const MANIFEST_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// The longest list of tags in a publish: npm gives one.
 const TAGS_BYTES_MAX: u64 = 64 * 1024;

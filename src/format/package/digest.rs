@@ -236,13 +236,14 @@ impl Digests {
 }
 
 /// Computes several digests in one pass over the bytes; SHA-256 always, since it names the blob.
+#[derive(Clone)]
 pub struct Digester {
     sha256: Sha256,
     others: Others,
 }
 
 /// The digests beside SHA-256.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Others {
     md5: Option<Md5>,
     sha1: Option<Sha1>,

@@ -135,8 +135,13 @@ fn body(
             Body::pieces(pieces, length)
         }
         AssetBody::Passing(pass) => Body::pieces(
-            stream::unfold(pass.pieces, |mut pieces| async move {
-                Some((pieces.recv().await?, pieces))
+            stream::unfold(Some(pass.pieces), |pieces| async move {
+                let mut pieces = pieces?;
+                match pieces.next().await {
+                    Ok(Some(piece)) => Some((Ok(piece), Some(pieces))),
+                    Ok(None) => None,
+                    Err(problem) => Some((Err(problem), None)),
+                }
             }),
             length,
         ),

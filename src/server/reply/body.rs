@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::problem::Problem;
 use crate::server::account::AnswerAccount;
+use crate::server::place::UnderWay;
 use crate::store::Blob;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
@@ -32,6 +33,7 @@ pub struct Body {
     content: Content,
     sent: u64,
     account: Option<AnswerAccount>,
+    under_way: Option<UnderWay>,
 }
 
 impl Body {
@@ -69,6 +71,7 @@ impl Body {
             content,
             sent: 0,
             account: None,
+            under_way: None,
         }
     }
 
@@ -76,6 +79,23 @@ impl Body {
     pub fn accounted(mut self, account: AnswerAccount) -> Self {
         self.account = Some(account);
         self
+    }
+
+    /// Ends `request` when the body has ended or is dropped.
+    pub fn under_way(mut self, mut request: UnderWay) -> Self {
+        if self.is_all_given() {
+            request.has_ended();
+        }
+        self.under_way = Some(request);
+        self
+    }
+
+    /// Whether nothing is left to give. What has a length is not asked again at its end.
+    fn is_all_given(&self) -> bool {
+        match &self.content {
+            Content::Pieces { left, .. } => *left == Some(0),
+            _ => http_body::Body::is_end_stream(self),
+        }
     }
 
     fn close(&mut self, result: Result<(), Problem>) {
@@ -111,7 +131,12 @@ impl http_body::Body for Body {
                 Err(error) => Err(Problem::internal("a stored asset cannot be read", error)),
             }),
             Content::Pieces { pieces, .. } => match pieces.poll_next_unpin(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if let Some(under_way) = &mut self.under_way {
+                        under_way.has_to_bring();
+                    }
+                    return Poll::Pending;
+                }
                 Poll::Ready(piece) => piece,
             },
         };
@@ -124,6 +149,10 @@ impl http_body::Body for Body {
                 {
                     *left = left.saturating_sub(piece.len() as u64);
                 }
+                let is_last = self.is_all_given();
+                if let Some(under_way) = &mut self.under_way {
+                    under_way.has_given(is_last);
+                }
                 Some(Ok(Frame::data(piece)))
             }
             Some(Err(problem)) => {
@@ -131,6 +160,9 @@ impl http_body::Body for Body {
                 Some(Err(problem))
             }
             None => {
+                if let Some(under_way) = &mut self.under_way {
+                    under_way.has_ended();
+                }
                 self.close(Ok(()));
                 None
             }

@@ -164,13 +164,14 @@ impl Deliveries {
         Ok(done.rows_affected())
     }
 
-    /// Forgets what was delivered before this time, in milliseconds since 1970.
+    /// Forgets events from before this time, in milliseconds since 1970, whether they were delivered,
+    /// put aside, or wait for a target that never takes them.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn forget_delivered(&self, before: i64) -> Result<(), Error> {
+    pub async fn forget_old(&self, before: i64) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
-        sqlx::query("DELETE FROM delivery WHERE state = 'delivered' AND next_at < $1")
+        sqlx::query("DELETE FROM delivery WHERE created_at < $1")
             .bind(before)
             .execute(&mut *transaction)
             .await?;

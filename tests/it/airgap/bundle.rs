@@ -313,6 +313,12 @@ async fn a_running_server_goes_on_with_a_bundle_whose_bearer_was_lost() {
         let got = reqwest::get(format!("{}/maven/public/{path}", served.url)).await;
         got.unwrap().bytes().await.unwrap();
     }
+    // A client may have all bytes before they are written down.
+    until("all files are listed", async || {
+        let listed = told(&open, &["list", "--cached", "--format", "maven"]).await;
+        listed["cached"].as_array().is_some_and(|it| it.len() == 20)
+    })
+    .await;
     let bundle = open.at("all.larder");
     let head = told(&open, &["export", "--out", &bundle]).await;
     let key = head["key"].as_str().unwrap();

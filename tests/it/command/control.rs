@@ -25,6 +25,18 @@ async fn leases_take_no_place_of_the_sockets_that_serve_and_end_with_their_conne
     larder.larder.runs.unused().await;
 }
 
+#[tokio::test]
+async fn a_command_beyond_the_bound_is_refused() {
+    let upstream = registry().await;
+    let larder = TestLarder::start(&upstream).await;
+    let socket = larder.data.path().join("control/larder.sock");
+    let client = reqwest::Client::builder().unix_socket(socket);
+    let command = client.build().unwrap().post("http://larder/command");
+    let sent = command.body(vec![b' '; 17 * 1024 * 1024]).send().await;
+    // The rest of the body is not read, which may be heard before the answer.
+    assert!(sent.map_or(true, |answer| answer.status() == 413));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_with_a_longer_name_than_a_sockets_takes_commands() {
     let upstream = registry().await;

@@ -132,28 +132,6 @@ fn the_page_of_the_api_has_each_operation() {
 }
 
 #[test]
-fn the_page_of_bounds_has_each_key_with_a_number() {
-    let page = page("reference/bounds.md");
-    let mut section = String::new();
-    for line in read(&root().join("config.example.toml")).lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            let end = name.find(']').unwrap();
-            section = name[..end].to_owned();
-        } else if let Some((key, value)) = line.split_once(" = ")
-            && value.trim_start_matches('"').starts_with(|c: char| c.is_ascii_digit())
-            // What follows is a list of tables, or a name.
-            && !section.is_empty()
-            && !section.starts_with('[')
-            && section != "domain"
-            && !key.starts_with('#')
-        {
-            let row = format!("| `{section}.{key}` |");
-            assert!(page.contains(&row), "{row}");
-        }
-    }
-}
-
-#[test]
 fn the_page_of_events_has_each_kind() {
     let page = page("reference/events.md");
     let mut folders = vec![root().join("src")];

@@ -76,6 +76,38 @@ async fn with_a_full_disk_a_tarball_is_held_against_its_promise_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_file_of_unknown_length_is_kept_as_far_as_there_is_room_and_comes_whole() {
+    let upstream = Upstream::start().await;
+    let small = IMPATIENT.replace("[cache]", "[cache]\nmax_size = \"1MiB\"");
+    let larder = TestLarder::with(&config(&upstream, &small)).await;
+    let without_length = |name: &str| {
+        for _ in 0..4 {
+            let path = format!("/maven2/org/x/{name}/1.0/{name}-1.0.jar");
+            upstream.fault(&path, Fault::EndEarly(usize::MAX));
+        }
+    };
+    let (path, bytes) = jar(&upstream, "long", 3000 * KIB, 1);
+    without_length("long");
+    let (first, second) = tokio::join!(larder.get(&path), larder.get(&path));
+    for answer in [first, second, larder.get(&path).await] {
+        assert!(answer.expect(200).bytes() == &bytes, "other bytes");
+    }
+    assert!(upstream.count("/maven2/org/x/long/1.0/long-1.0.jar") <= 3);
+    larder.assert_nothing_kept().await;
+
+    let (path, bytes) = jar(&upstream, "short", 900 * KIB, 2);
+    without_length("short");
+    larder.get(&path).await.expect(200);
+    larder.wait_for_blob(&bytes, true).await;
+
+    let (path, _) = jar(&upstream, "other", 3000 * KIB, 3);
+    without_length("other");
+    let promise = Reply::typed("text/plain", sha1(b"what was promised"));
+    upstream.put("/maven2/org/x/other/1.0/other-1.0.jar.sha1", promise);
+    assert!(larder.is_cut(&path).await);
+}
+
+#[tokio::test]
 async fn a_large_file_and_its_ranges_are_served_window_by_window() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;

@@ -10,6 +10,7 @@ mod one_fetch;
 mod outage;
 mod recognised;
 mod rewriting;
+mod sockets;
 mod sources;
 mod verified;
 mod web;
