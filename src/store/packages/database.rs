@@ -28,7 +28,7 @@ pub(super) struct Database {
     pub place: String,
     /// The targets that events are written for.
     pub outbox: ArcSwap<Outbox>,
-    /// Says that SQLite's file is open.
+    /// Where it is noted that the database is open.
     markers: Markers,
 }
 
@@ -180,7 +180,11 @@ impl Database {
         let is_shared = url.is_some();
         let file = match url {
             None => Some(File::find(path, markers)?),
-            Some(_) => None,
+            Some(_) => {
+                // For the cache's catalog, which is looked through after an end that was not clean.
+                markers.mark_opening();
+                None
+            }
         };
         if !is_shared {
             private::ensure(path)?;
@@ -253,11 +257,9 @@ impl Database {
         self.pool.close().await;
     }
 
-    /// SQLite carries over what came last when its last connection closes.
+    /// Notes a clean end: SQLite carries over what came last when its last connection closes.
     fn mark_closed(&self) {
-        if !self.is_shared {
-            self.markers.mark_closed();
-        }
+        self.markers.mark_closed();
     }
 
     /// A transaction that writes, and the permit to be held as long as it does.
