@@ -432,7 +432,7 @@ async fn what_was_kept_for_a_publish_that_never_was_can_be_evicted(files: Files)
 
 async fn what_no_catalog_names_at_a_start_stays_for_a_day(files: Files) {
     let it = Fixture::open(files, "").await;
-    // As where an older copy of the package catalog was brought back.
+    // The package catalog is an older copy that was brought back.
     let id = it.keep(b"abc", Keeping::Published).await;
     let it = it.reopen().await;
     let work = it.store.catalog().work();
