@@ -143,7 +143,7 @@ pub fn each_element<'a>(
             }
             Event::Text(piece) => match open.last_mut() {
                 Some(element) if element.text.is_empty() => {
-                    // As it is written, unless the reader made something else of it.
+                    // The text as it is written, unless the reader made something else of it.
                     let written = text
                         .get(before..after)
                         .filter(|written| *written == &*piece);

@@ -28,7 +28,7 @@ impl<'a> RegistrationPage<'a> {
     }
 }
 
-/// What a document of registrations is.
+/// The kinds of documents of registrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     Index,
