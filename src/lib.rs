@@ -118,11 +118,13 @@ async fn tell_of_upstreams(
 async fn retain(store: &Store, snapshot: &Snapshot) -> Result<(), store::Error> {
     let repositories = snapshot.config.repositories.iter();
     let retained = repositories.filter(|repository| repository.retain);
-    let connections = retained.flat_map(|repository| repository.connections());
-    let connections = connections.map(str::to_owned).collect();
+    let names: Vec<&str> = retained.flat_map(|it| it.connections()).collect();
+    let connections = snapshot.connections.iter();
+    let retained = connections.filter(|it| names.contains(&it.name.as_str()));
+    let registries = retained.map(|it| it.registry.clone()).collect();
     store
         .retention()
-        .retain(connections, &snapshot.formats())
+        .retain(registries, &snapshot.formats())
         .await
 }
 
@@ -175,7 +177,7 @@ impl Larder {
         let tasks = Tasks::default();
         let metrics = Arc::new(Metrics::default());
         let store = Store::open(&config.data_dir, &config, &tasks).await?;
-        let registry = Registry::open(config, store.packages(), &metrics).await?;
+        let registry = Registry::open(config, &store, &metrics).await?;
         registry.watch(&tasks);
         let snapshot = registry.snapshot();
         let config = &snapshot.config;

@@ -203,9 +203,9 @@ impl ManifestLine {
 
 impl BundleAsset {
     #[must_use]
-    pub fn of(key: &AssetKey, row: &AssetRow) -> Self {
+    pub fn of(connection: &str, key: &AssetKey, row: &AssetRow) -> Self {
         Self {
-            connection: key.connection.to_string(),
+            connection: connection.to_owned(),
             package: key.asset.package.to_string(),
             version: row.version.clone(),
             file: key.asset.file.to_string(),

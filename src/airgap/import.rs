@@ -76,7 +76,7 @@ impl<R: Read> Read for Source<'_, R> {
 /// Where what a bundle names goes here.
 #[derive(Default)]
 struct Places {
-    /// By the bundle's connection, ours.
+    /// By the bundle's connection, the registry of ours.
     connections: HashMap<String, String>,
 }
 
@@ -216,7 +216,7 @@ impl Importer {
                     };
                     match same.or(only) {
                         Some(place) => {
-                            places.connections.insert(one.name, place.name.clone());
+                            places.connections.insert(one.name, place.registry.clone());
                         }
                         None => {
                             missing.insert(format!(

@@ -16,6 +16,7 @@ use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
 use crate::rule::Action;
+use crate::store::catalog::RegistryIds;
 use crate::telemetry::Metrics;
 
 /// A directory document has some dozens of lines.
@@ -169,8 +170,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let missing = config.formats_off();
     let repositories = config.repositories.iter();
     let repositories = repositories.map(|it| Draws::of(&config, it)).collect();
-    let snapshot = Snapshot::new(config, &Arc::default(), None, &Arc::new(Metrics::default()))
-        .map_err(settings::UsageError)?;
+    let snapshot = Snapshot::new(
+        config,
+        &RegistryIds::default(),
+        &Arc::default(),
+        None,
+        &Arc::new(Metrics::default()),
+    )
+    .map_err(settings::UsageError)?;
     let is_unused = |connection: &Connection| {
         let mut configured = snapshot.config.connections.iter();
         let is_learned = configured.any(|it| it.name == connection.name && it.is_learned);

@@ -157,6 +157,12 @@ impl ConnectionSettings {
         })
     }
 
+    /// Whether requests carry a credential of the connection's own; a query may hold a signature.
+    #[must_use]
+    pub fn has_credential(&self) -> bool {
+        self.auth.is_some() || self.query.is_some()
+    }
+
     /// Whether `AssociateExternalConnection` may attach it to a repository. Readers of that repository
     /// read with the connection's credentials, so that one that has some is for repositories of the
     /// configuration, unless `attach` says otherwise.
@@ -164,7 +170,7 @@ impl ConnectionSettings {
     pub fn may_be_attached_by_api(&self) -> bool {
         match self.attach {
             Some(attach) => attach == Attach::Api,
-            None => self.auth.is_none() && self.query.is_none(),
+            None => !self.has_credential(),
         }
     }
 }

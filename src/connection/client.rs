@@ -100,7 +100,10 @@ impl From<Error> for Unanswered {
 
 /// A registry outside, with its address, credential, bounds and health.
 pub struct Connection {
+    /// A label for configuration, rules, reports and errors.
     pub name: String,
+    /// The id of the registry that is asked: the key of all that is stored or remembered of it.
+    pub registry: String,
     pub format: Format,
     pub url: Url,
     pub offline: bool,
@@ -137,6 +140,7 @@ impl Connection {
     #[allow(clippy::disallowed_methods, reason = "this is the door to registries")]
     pub fn new(
         config: &config::ConnectionSettings,
+        registry: &str,
         all: &config::Config,
         metrics: &Arc<Metrics>,
         loop_id: &LoopId,
@@ -162,6 +166,7 @@ impl Connection {
         let places = || Arc::new(Semaphore::new(fetch.per_connection_max));
         Ok(Self {
             name: config.name.clone(),
+            registry: registry.to_owned(),
             format: config.format,
             url: config.url.clone(),
             offline: config.offline || all.offline,
@@ -190,8 +195,15 @@ impl Connection {
     /// Whether it was made of this configuration: then a reload keeps it, pools and moods
     /// included.
     #[must_use]
-    pub fn is_of(&self, config: &config::ConnectionSettings, offline: bool) -> bool {
-        self.config == *config && self.offline == (config.offline || offline)
+    pub fn is_of(
+        &self,
+        config: &config::ConnectionSettings,
+        registry: &str,
+        offline: bool,
+    ) -> bool {
+        self.config == *config
+            && self.registry == registry
+            && self.offline == (config.offline || offline)
     }
 
     /// Whether upstream throttles or fails at the moment. Prefetching pauses then.
@@ -625,7 +637,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let connection = &config.connections[0];
         let connection =
-            Connection::new(connection, &config, &metrics, &LoopId::default()).unwrap();
+            Connection::new(connection, "up", &config, &metrics, &LoopId::default()).unwrap();
         let known = |from: u64, to: u64| {
             for number in from..to {
                 let url = format!("https://files-{number}.example/");

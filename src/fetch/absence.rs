@@ -110,7 +110,7 @@ impl Absences {
 /// The key of an asset's absence.
 pub(super) fn asset_key(connection: &Connection, asset: &AssetId) -> ResourceKey {
     ResourceKey {
-        connection: connection.name.as_str().into(),
+        connection: connection.registry.as_str().into(),
         key: format!("file:{asset}").into(),
     }
 }

@@ -164,9 +164,9 @@ impl AssetFetcher {
     /// Files of the package that are coming from the connection and are not written down yet.
     #[must_use]
     pub fn arriving(&self, connection: &Connection, package: &PackageId) -> Vec<AssetId> {
-        let keys = self
-            .arrivals
-            .arriving(|key| *key.connection == *connection.name && key.asset.package == *package);
+        let keys = self.arrivals.arriving(|key| {
+            *key.connection == *connection.registry && key.asset.package == *package
+        });
         keys.into_iter().map(|key| key.asset).collect()
     }
 
@@ -396,7 +396,7 @@ impl AssetFetcher {
             .await
             .map_err(|error| ending(error, wanted))?;
         match self.store.records().add_asset(&wanted.key, &row).await {
-            Ok(true) => self.tell_pulled(&wanted.key, &row.version),
+            Ok(true) => self.tell_pulled(wanted, &row.version),
             Ok(false) => {}
             Err(error) => warn!(%error, "Writing a file's row failed; it may be fetched again"),
         }
@@ -407,17 +407,18 @@ impl AssetFetcher {
     }
 
     /// Sends the event that a version came in for the first time, in the background.
-    fn tell_pulled(&self, key: &AssetKey, version: &str) {
+    fn tell_pulled(&self, wanted: &WantedAsset, version: &str) {
         let packages = self.store.packages();
         if !packages.events().has_listeners() {
             return;
         }
-        let (packages, key, version) = (packages.clone(), key.clone(), version.to_owned());
+        let (packages, version) = (packages.clone(), version.to_owned());
+        let connection = wanted.connection.name.clone();
+        let package = wanted.key.asset.package.to_string();
         self.tasks.spawn(async move {
-            let package = key.asset.package.to_string();
             let told = packages
                 .events()
-                .tell_pulled(&key.connection, &package, &version);
+                .tell_pulled(&connection, &package, &version);
             if let Err(error) = told.await {
                 warn!(%error, package, version, "Recording the event of a pulled version failed; no target is told");
             }

@@ -224,7 +224,7 @@ impl DocumentFetcher {
         sought: Sought<'_>,
     ) -> Result<Arc<Document>, Problem> {
         let key = ResourceKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             key: sought.key.into(),
         };
         let what = sought.what;
@@ -338,7 +338,7 @@ impl DocumentFetcher {
         key: &str,
     ) -> Result<Option<Arc<Document>>, Problem> {
         let key = ResourceKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             key: key.into(),
         };
         self.find(&key).await

@@ -34,7 +34,7 @@ use crate::store::{self, Store};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
 
-/// A resource of a connection, by both names.
+/// A resource of a registry, by the id of the one and the key of the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ResourceKey {
     pub connection: Box<str>,

@@ -121,7 +121,7 @@ impl Stocks {
         package: &PackageId,
     ) -> Result<Arc<Stock>, Problem> {
         let key = StockKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             package: package.clone(),
         };
         let forgotten = self.forgotten.load(Ordering::Acquire);
@@ -135,7 +135,7 @@ impl Stocks {
             .store
             .catalog()
             .assets()
-            .files_here(&connection.name, package)
+            .files_here(&connection.registry, package)
             .await?;
         let stock = Arc::new(Stock::new(package, rows, evictions));
         self.known.insert(key.clone(), Arc::clone(&stock));

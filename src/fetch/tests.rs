@@ -34,7 +34,7 @@ impl Fixture {
         let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
         let loop_id = LoopId::default();
         let npm = &config.connections[0];
-        let connection = Connection::new(npm, &config, &metrics, &loop_id).unwrap();
+        let connection = Connection::new(npm, NPM, &config, &metrics, &loop_id).unwrap();
         Self {
             fetcher: Fetcher::new(&store, &config, &tasks, &metrics),
             connection: Arc::new(connection),

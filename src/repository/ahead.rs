@@ -166,7 +166,7 @@ impl Prefetcher {
     fn may_go(&self, connection: &Connection) -> bool {
         self.unused_bytes.load(Ordering::Relaxed) < self.config.bytes_max
             && !connection.has_trouble()
-            && !self.resting.contains_key(connection.name.as_str())
+            && !self.resting.contains_key(connection.registry.as_str())
     }
 }
 
@@ -177,7 +177,7 @@ fn gives_hints(connection: &Connection, target: &Target) -> bool {
 }
 
 fn name(connection: &Connection, key: &str) -> StepKey {
-    (connection.name.as_str().into(), key.to_owned())
+    (connection.registry.as_str().into(), key.to_owned())
 }
 
 impl Waiting {
@@ -358,7 +358,7 @@ impl Walker<'_> {
         let (reader, step) = (self.reader, self.step);
         let connection = &step.connection;
         let key = AssetKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             asset: asset.clone(),
         };
         let blob = match reader.fetcher.assets().find_when_done(&key).await? {
@@ -437,7 +437,7 @@ impl Walker<'_> {
             self.reader
                 .ahead
                 .resting
-                .insert(connection.name.as_str().into(), ());
+                .insert(connection.registry.as_str().into(), ());
         }
     }
 }

@@ -108,7 +108,7 @@ impl Reader {
                 .store()
                 .catalog()
                 .aliases()
-                .target(&connection.name, path)
+                .target(&connection.registry, path)
                 .await?;
             if let Some(target) = target.and_then(|target| format.protocol().alias(&target)) {
                 return Ok(target);
@@ -265,7 +265,7 @@ impl AssetRequest<'_> {
 
     fn key(&self, connection: &Connection) -> AssetKey {
         AssetKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             asset: self.asset.clone(),
         }
     }
@@ -337,7 +337,7 @@ impl AssetRequest<'_> {
             return Ok(None);
         };
         let documents = evidence.documents_of(&key.asset.package, false);
-        let promises_here = reader.promising.get(&connection.name);
+        let promises_here = reader.promising.get(&connection.registry);
         if promises_here == Some(false) {
             return Ok(None);
         }
@@ -367,7 +367,9 @@ impl AssetRequest<'_> {
                 return Ok(None);
             };
             let has_them = !expected.is_empty();
-            reader.promising.insert(name.clone(), has_them);
+            reader
+                .promising
+                .insert(connection.registry.clone(), has_them);
             if !has_them {
                 return Ok(None);
             }

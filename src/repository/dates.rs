@@ -35,13 +35,13 @@ impl EvidenceReader {
         let catalog = self.fetcher.store().catalog();
         let mut known = catalog
             .publish_dates()
-            .of_package(&connection.name, package)
+            .of_package(&connection.registry, package)
             .await?;
         let Evidence::Path(evidence) = connection.format.protocol().evidence() else {
             return Ok(known);
         };
         let undated = |version: &str| ResourceKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             key: format!("date:{package}@{version}").into(),
         };
         let absences = self.fetcher.absences();
@@ -104,7 +104,7 @@ impl EvidenceReader {
             .collect();
         if let Err(error) = catalog
             .publish_dates()
-            .keep(&connection.name, package, &lasting)
+            .keep(&connection.registry, package, &lasting)
             .await
         {
             warn!(%error, "Writing publish dates failed; they are asked for again when needed");

@@ -174,7 +174,7 @@ impl EvidenceReader {
             .evidence(connection, package, &resource, freshen)
             .await?;
         let key = FactsKey {
-            connection: connection.name.clone(),
+            connection: connection.registry.clone(),
             package: package.clone(),
             document: first.row.blob,
         };

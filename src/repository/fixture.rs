@@ -52,7 +52,7 @@ impl Fixture {
         let receiver = BodyReceiver::new(&store, &config.upload);
         let committer = Committer::new(&reader);
         let forwarder = Forwarder::new(&reader, &receiver, &committer);
-        let registry = Registry::open(config, store.packages(), &metrics);
+        let registry = Registry::open(config, &store, &metrics);
         Self {
             _folder: folder,
             registry: registry.await.unwrap(),

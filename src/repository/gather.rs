@@ -175,7 +175,7 @@ impl Reader {
             }
         };
         let key = AssetKey {
-            connection: reply.cached.connection.into(),
+            connection: snapshot.registry_of(&reply.cached.connection).into(),
             asset: asset.clone(),
         };
         arrival.wait_until_verified().await?;

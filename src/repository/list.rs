@@ -119,7 +119,7 @@ impl Manager {
             {
                 continue;
             }
-            let pulled = assets.packages_pulled(&connection.name, page.after, page.limit);
+            let pulled = assets.packages_pulled(&connection.registry, page.after, page.limit);
             let failed = |error| Problem::internal("the catalog cannot be read", error);
             found.extend(pulled.await.map_err(failed)?);
         }

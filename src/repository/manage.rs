@@ -373,7 +373,7 @@ impl Manager {
                     let catalog = self.store().catalog();
                     let pulled = catalog
                         .assets()
-                        .files_pulled(&connection.name, package)
+                        .files_pulled(&connection.registry, package)
                         .await?;
                     for pulled in pulled {
                         let PulledFile {

@@ -62,7 +62,7 @@ impl Manager {
         let catalog = self.store().catalog();
         let pulled = catalog
             .assets()
-            .files_pulled(&connection.name, lookup.package)
+            .files_pulled(&connection.registry, lookup.package)
             .await?;
         let protocol = connection.format.protocol();
         let is_wanted = |of: &str| protocol.known_version(of) == *version;
@@ -86,7 +86,7 @@ impl Manager {
         release: &mut Option<NewRelease>,
     ) -> Result<(), Problem> {
         let key = AssetKey {
-            connection: connection.name.as_str().into(),
+            connection: connection.registry.as_str().into(),
             asset: asset.clone(),
         };
         let Some((row, Some(blob))) = self.reader.fetcher.assets().find_when_done(&key).await?

@@ -10,6 +10,8 @@ use super::Snapshot;
 use crate::config::{Config, RepositorySettings, is_repository_name};
 use crate::problem::{Decider, Kind, Problem};
 use crate::rule::{Group, Groups, WayIn};
+use crate::store::Store;
+use crate::store::catalog::RegistryIds;
 use crate::store::packages::{Managed, Packages};
 use crate::task::Tasks;
 use crate::telemetry::Metrics;
@@ -17,6 +19,7 @@ use crate::telemetry::Metrics;
 /// All repositories, as they are now.
 pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
+    store: Arc<Store>,
     packages: Packages,
     metrics: Arc<Metrics>,
     /// The parts that the snapshot is made of. The lock lets one change happen after another.
@@ -26,6 +29,8 @@ pub struct Registry {
 struct Parts {
     /// The configuration file's part, before repositories made by the API are added.
     config: Config,
+    /// Where the connections of the configuration are asked.
+    registries: RegistryIds,
     managed: Vec<Managed>,
     groups: Arc<Groups>,
     number: i64,
@@ -38,21 +43,26 @@ impl Registry {
     /// Where a connection cannot be made, or the catalog fails.
     pub async fn open(
         config: Config,
-        packages: &Packages,
+        store: &Arc<Store>,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, Problem> {
+        let packages = store.packages();
+        let registries = registries_of(store, &config).await?;
         let managed = packages.repositories().managed().await?;
         let number = packages.repositories().number().await?;
         let groups = Arc::new(packages.groups().all().await?);
         let whole = with_managed(&config, &managed);
-        let snapshot = Snapshot::new(whole, &groups, None, metrics).map_err(Problem::invalid)?;
+        let snapshot =
+            Snapshot::new(whole, &registries, &groups, None, metrics).map_err(Problem::invalid)?;
         packages.events().tell(&snapshot.config);
         let registry = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             packages: packages.clone(),
+            store: Arc::clone(store),
             metrics: Arc::clone(metrics),
             parts: Mutex::new(Parts {
                 config,
+                registries,
                 managed,
                 groups,
                 number,
@@ -105,9 +115,12 @@ impl Registry {
     /// Why the old one stays in force.
     pub async fn reload(&self, config: Config) -> Result<(), Problem> {
         let mut parts = self.parts.lock().await;
+        let registries = registries_of(&self.store, &config).await?;
         let before = std::mem::replace(&mut parts.config, config);
+        let registries_before = std::mem::replace(&mut parts.registries, registries);
         if let Err(problem) = self.compose(&parts) {
             parts.config = before;
+            parts.registries = registries_before;
             return Err(problem);
         }
         drop(parts);
@@ -117,8 +130,14 @@ impl Registry {
     fn compose(&self, parts: &Parts) -> Result<(), Problem> {
         let before = self.snapshot();
         let whole = with_managed(&parts.config, &parts.managed);
-        let snapshot = Snapshot::new(whole, &parts.groups, Some(&before), &self.metrics)
-            .map_err(Problem::invalid)?;
+        let snapshot = Snapshot::new(
+            whole,
+            &parts.registries,
+            &parts.groups,
+            Some(&before),
+            &self.metrics,
+        )
+        .map_err(Problem::invalid)?;
         self.packages.events().tell(&snapshot.config);
         self.snapshot.store(Arc::new(snapshot));
         Ok(())
@@ -284,6 +303,12 @@ impl Registry {
         self.compose(&parts)?;
         Ok(freed)
     }
+}
+
+/// The registries that the configuration's connections are about.
+async fn registries_of(store: &Store, config: &Config) -> Result<RegistryIds, Problem> {
+    let registries = store.catalog().registries();
+    Ok(registries.of(&config.connections, config.offline).await?)
 }
 
 /// The group of a pattern.

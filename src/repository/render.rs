@@ -338,7 +338,7 @@ impl Renderer {
                         (Some(body), None) => body.into(),
                         (None, _) => bytes.clone(),
                     };
-                    let connection = &job.connection.name;
+                    let connection = &job.connection.registry;
                     let aliases = rendering.aliases.into_iter().map(|alias| KeptAlias {
                         connection: connection.clone(),
                         path: alias.path,
@@ -480,7 +480,7 @@ impl Rendering {
         let mut hash = KeyHash::default();
         self.id.hash(&mut hash);
         let mut part = |bytes: &[u8]| hash.part(bytes);
-        part(self.connection.name.as_bytes());
+        part(self.connection.registry.as_bytes());
         part(protocol.address_key(&self.id, &self.address).as_bytes());
         part(&[u8::from(self.address.kept)]);
         part(self.document.row.blob.as_bytes());

@@ -9,6 +9,7 @@ use crate::connection::{Connection, LoopId};
 use crate::package::Format;
 use crate::problem::{Decider, Problem};
 use crate::rule::{Entrance, Groups, WayIn};
+use crate::store::catalog::RegistryIds;
 use crate::telemetry::Metrics;
 
 /// A source of a repository.
@@ -142,6 +143,7 @@ impl Snapshot {
     /// Which connection cannot be made, and why.
     pub fn new(
         config: config::Config,
+        registries: &RegistryIds,
         groups: &Arc<Groups>,
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
@@ -149,15 +151,16 @@ impl Snapshot {
         let loop_id = before.map_or_else(LoopId::default, |before| before.loop_id.clone());
         let mut connections = Vec::with_capacity(config.connections.len());
         for one in &config.connections {
+            let registry = registries.of(&one.name);
             let kept = before.and_then(|before| {
                 before.connections.iter().find(|old| {
-                    before.config.fetch == config.fetch && old.is_of(one, config.offline)
+                    before.config.fetch == config.fetch && old.is_of(one, registry, config.offline)
                 })
             });
             connections.push(match kept {
                 Some(kept) => Arc::clone(kept),
                 None => Arc::new(
-                    Connection::new(one, &config, metrics, &loop_id)
+                    Connection::new(one, registry, &config, metrics, &loop_id)
                         .map_err(|why| format!("connection `{}`: {why}", one.name))?,
                 ),
             });
@@ -232,11 +235,27 @@ impl Snapshot {
         open
     }
 
-    /// The formats of all connections, by their names.
+    /// The formats of all registries, by their ids.
     #[must_use]
     pub fn formats(&self) -> HashMap<String, Format> {
         let connections = self.connections.iter();
-        connections.map(|it| (it.name.clone(), it.format)).collect()
+        connections
+            .map(|it| (it.registry.clone(), it.format))
+            .collect()
+    }
+
+    /// The registry of a connection; the name itself where there is no such connection.
+    pub(super) fn registry_of<'a>(&'a self, connection: &'a str) -> &'a str {
+        let mut connections = self.connections.iter();
+        let found = connections.find(|it| it.name == connection);
+        found.map_or(connection, |it| it.registry.as_str())
+    }
+
+    /// The name of a registry's connection; the id itself where none draws on it.
+    pub(super) fn connection_of<'a>(&'a self, registry: &'a str) -> &'a str {
+        let mut connections = self.connections.iter();
+        let found = connections.find(|it| it.registry == registry);
+        found.map_or(registry, |it| it.name.as_str())
     }
 
     /// The names of all repositories.

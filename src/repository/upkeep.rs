@@ -314,7 +314,10 @@ impl<'a> Upkeep<'a> {
                 match self.fetch_again(key, id).await {
                     Ok(()) => {
                         damage.is_repaired = true;
-                        said = format!("fetched again from {}", key.connection);
+                        said = format!(
+                            "fetched again from {}",
+                            self.snapshot.connection_of(&key.connection)
+                        );
                         break;
                     }
                     Err(problem) => said = problem.message,
@@ -332,12 +335,12 @@ impl<'a> Upkeep<'a> {
     async fn fetch_again(&self, key: &AssetKey, id: BlobId) -> Result<(), Problem> {
         let mut said = Problem::invalid(format!(
             "no repository draws on {}, from which it came",
-            key.connection
+            self.snapshot.connection_of(&key.connection)
         ));
         for repository in self.snapshot.repositories() {
             if !repository
                 .connections()
-                .any(|it| *it.name == *key.connection)
+                .any(|it| *it.registry == *key.connection)
             {
                 continue;
             }

@@ -455,20 +455,28 @@ async fn learn_outside_names(
     let since = since.filter(|at| *at <= clock::unix_now());
     let since = since.map_or(0, |at| at.saturating_sub(WRITTEN_LATE));
     let pulled = catalog.assets().packages_since(since).await?;
+    let registries = catalog.registries();
+    let registries = registries.of(&config.connections, config.offline).await?;
     let mut names: Vec<SeenOutside> = pulled
         .into_iter()
-        .map(|pulled| SeenOutside {
-            connection: pulled.connection,
-            package: pulled.package,
+        .flat_map(|pulled| {
+            let connections = registries.connections(&pulled.connection);
+            let seen = connections.map(|name| SeenOutside {
+                connection: name.to_owned(),
+                package: pulled.package.clone(),
+            });
+            seen.collect::<Vec<_>>()
         })
         .collect();
-    for (connection, key) in catalog.documents().since(since).await? {
-        let of = config.connections.iter().find(|it| it.name == connection);
-        let package = of.and_then(|of| of.format.protocol().package_of(&key));
-        names.extend(package.map(|package| SeenOutside {
-            connection,
-            package: package.to_string(),
-        }));
+    for (registry, key) in catalog.documents().since(since).await? {
+        for name in registries.connections(&registry) {
+            let of = config.connections.iter().find(|it| it.name == name);
+            let package = of.and_then(|of| of.format.protocol().package_of(&key));
+            names.extend(package.map(|package| SeenOutside {
+                connection: name.to_owned(),
+                package: package.to_string(),
+            }));
+        }
     }
     for some in names.chunks(NAMES_AT_ONCE) {
         packages.outside_names().keep(some).await?;

@@ -1,6 +1,6 @@
 //! Which rows an export is about.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Order;
@@ -12,7 +12,9 @@ use crate::repository::Snapshot;
 
 /// Which rows are meant.
 pub struct Choice {
-    pub connections: HashMap<String, Arc<Connection>>,
+    /// By the ids of registries, the connections that are about them, by their names: a bundle knows
+    /// connections alone.
+    pub connections: HashMap<String, BTreeMap<String, Arc<Connection>>>,
     pub repositories: BTreeSet<String>,
     /// By package, its versions; none: all.
     versions: Option<HashMap<String, Option<HashSet<VersionId>>>>,
@@ -25,10 +27,11 @@ impl Choice {
             Some(name) => vec![Arc::clone(snapshot.repository(name)?)],
             None => snapshot.repositories().cloned().collect(),
         };
-        let connections = repositories
-            .iter()
-            .flat_map(|repository| repository.connections())
-            .map(|it| (it.name.clone(), Arc::clone(it)));
+        let mut connections = HashMap::<String, BTreeMap<String, Arc<Connection>>>::new();
+        for connection in repositories.iter().flat_map(|it| it.connections()) {
+            let of = connections.entry(connection.registry.clone()).or_default();
+            of.insert(connection.name.clone(), Arc::clone(connection));
+        }
         let versions = order.wants.as_ref().map(|wants| {
             let mut versions = HashMap::<String, Option<HashSet<VersionId>>>::new();
             for want in wants {
@@ -45,7 +48,7 @@ impl Choice {
             versions
         });
         Ok(Self {
-            connections: connections.collect(),
+            connections,
             repositories: repositories
                 .iter()
                 .flat_map(|repository| repository.own_names())

@@ -1,5 +1,6 @@
 //! Manifest and bill of materials: all that is known of a bundle before its files are written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Seek as _, Write};
 
@@ -13,6 +14,7 @@ use crate::airgap::bundle::{
     ReleaseFile, SeenBlobs,
 };
 use crate::airgap::sbom::{Component, Sbom};
+use crate::connection::Connection;
 use crate::format;
 use crate::package::{Algorithm, Listing, PackageId, Release as Own};
 use crate::problem::Problem;
@@ -138,7 +140,8 @@ impl<'a> ManifestWriter<'a> {
     }
 
     fn connections(&mut self) -> Result<(), Problem> {
-        let mut connections: Vec<_> = self.choice.connections.values().collect();
+        let all = self.choice.connections.values();
+        let mut connections: Vec<_> = all.flat_map(BTreeMap::values).collect();
         connections.sort_by(|a, b| a.name.cmp(&b.name));
         for connection in connections {
             self.add(&ManifestLine::Connection(BundleConnection {
@@ -163,22 +166,24 @@ impl<'a> ManifestWriter<'a> {
                 return Ok(());
             };
             for one in page {
-                if self.choice.connections.contains_key(&one.connection)
+                if let Some(connections) = self.choice.connections.get(&one.connection)
                     && self.choice.has_package(&one.package)
                     && let Ok(package) = format::package(&one.package)
                 {
-                    self.package(&one.connection, &package)?;
+                    for connection in connections.values() {
+                        self.package(connection, &package)?;
+                    }
                 }
             }
             after = Some(last);
         }
     }
 
-    fn package(&mut self, connection: &str, package: &PackageId) -> Result<(), Problem> {
+    fn package(&mut self, connection: &Connection, package: &PackageId) -> Result<(), Problem> {
         let catalog = self.store.catalog();
         let assets = self
             .runtime
-            .block_on(catalog.assets().of_package(connection, package))
+            .block_on(catalog.assets().of_package(&connection.registry, package))
             .map_err(failed)?;
         let assets: Vec<_> = assets
             .into_iter()
@@ -188,11 +193,19 @@ impl<'a> ManifestWriter<'a> {
             .iter()
             .filter(|(_, row)| self.choice.is_new(row.first_seen))
         {
-            self.add(&ManifestLine::Asset(BundleAsset::of(key, row)))?;
+            self.add(&ManifestLine::Asset(BundleAsset::of(
+                &connection.name,
+                key,
+                row,
+            )))?;
         }
         let dates = self
             .runtime
-            .block_on(catalog.publish_dates().of_package(connection, package))
+            .block_on(
+                catalog
+                    .publish_dates()
+                    .of_package(&connection.registry, package),
+            )
             .map_err(failed)?;
         let choice = self.choice;
         let is_in = |row: &AssetRow| choice.is_new(row.first_seen);
@@ -207,19 +220,18 @@ impl<'a> ManifestWriter<'a> {
             };
             if let Some(published) = dates.get(&row.version) {
                 self.add(&ManifestLine::Date(Date {
-                    connection: connection.to_owned(),
+                    connection: connection.name.clone(),
                     package: package.to_string(),
                     version: row.version.clone(),
                     published: *published,
                 }))?;
             }
-            let source = self.choice.connections.get(connection);
             self.sbom
                 .add(&Component {
                     package,
                     version: &row.version,
                     files: &new,
-                    source: source.map(|it| it.url.as_str()),
+                    source: Some(connection.url.as_str()),
                 })
                 .map_err(failed)?;
         }
@@ -240,14 +252,17 @@ impl<'a> ManifestWriter<'a> {
             };
             after = Some((last.connection.clone(), last.key.clone()));
             for one in page {
-                let Some(connection) = self.choice.connections.get(&one.connection) else {
+                let Some(connections) = self.choice.connections.get(&one.connection) else {
                     continue;
                 };
-                let package = connection.format.protocol().package_of(&one.key);
-                let is_meant = package.is_none_or(|it| self.choice.has_package(&it.to_string()));
-                if is_meant && self.choice.is_new(one.row.fetched_at) {
-                    let document = BundleDocument::of(&one.connection, &one.key, &one.row);
-                    self.add(&ManifestLine::Document(document))?;
+                for connection in connections.values() {
+                    let package = connection.format.protocol().package_of(&one.key);
+                    let is_meant =
+                        package.is_none_or(|it| self.choice.has_package(&it.to_string()));
+                    if is_meant && self.choice.is_new(one.row.fetched_at) {
+                        let document = BundleDocument::of(&connection.name, &one.key, &one.row);
+                        self.add(&ManifestLine::Document(document))?;
+                    }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The cache's SQL database: what every resource of every connection is. Each noun has a type of its
+//! The cache's SQL database: what every resource of every registry is. Each noun has a type of its
 //! own; a [`Catalog`] is all of them over one pool.
 
 pub mod absence;
@@ -10,6 +10,7 @@ pub mod hold;
 pub mod ledger;
 mod progress;
 mod publish_date;
+mod registry;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use hold::Holds;
 pub use ledger::Reports;
 pub use progress::LongWork;
 pub use publish_date::PublishDates;
+pub use registry::{Registries, RegistryIds};
 pub use staged::Staged;
 
 use super::markers::LastEnd;
@@ -49,6 +51,7 @@ pub struct Catalog {
     documents: CatalogDocuments,
     holds: Holds,
     publish_dates: PublishDates,
+    registries: Registries,
     reports: Reports,
     staged: Staged,
     work: LongWork,
@@ -119,6 +122,7 @@ impl Catalog {
             documents: CatalogDocuments { pool: pool.clone() },
             holds: Holds::open(pool.clone()).await?,
             publish_dates: PublishDates { pool: pool.clone() },
+            registries: Registries { pool: pool.clone() },
             reports: Reports { pool: pool.clone() },
             staged: Staged { pool: pool.clone() },
             work: LongWork { pool: pool.clone() },
@@ -165,6 +169,12 @@ impl Catalog {
     #[must_use]
     pub fn publish_dates(&self) -> &PublishDates {
         &self.publish_dates
+    }
+
+    /// The places that rows belong to.
+    #[must_use]
+    pub fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// Daily counts of requests, fetches and pulls.
@@ -246,4 +256,5 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("migrations/0007_versions_of_documents.sql"),
     ),
     ("absences", include_str!("migrations/0008_absences.sql")),
+    ("registries", include_str!("migrations/0009_registries.sql")),
 ];
