@@ -229,6 +229,94 @@ async fn what_a_retained_connection_gives_is_held() {
     assert_eq!(holds.of_document("public:pypi", None), 0);
 }
 
+fn connection(name: &str, url: &str) -> config::ConnectionSettings {
+    config::ConnectionSettings::new(name, Format::Npm, url).unwrap()
+}
+
+/// The registry of the connection, where it is the only one.
+async fn registry_of(catalog: &Catalog, connection: &config::ConnectionSettings) -> String {
+    let one = std::slice::from_ref(connection);
+    let ids = catalog.registries().of(one, false).await.unwrap();
+    ids.of(&connection.name).to_owned()
+}
+
+#[tokio::test]
+async fn a_registry_is_a_place_and_the_connection_whose_credentials_are_sent() {
+    let it = catalog().await;
+    let known = registry_of(&it.catalog, &connection("a", "https://npm.example/base")).await;
+    for (name, url, is_the_same) in [
+        ("b", "https://npm.example/base/", true),
+        ("b", "https://NPM.example:443/base/", true),
+        ("a", "http://npm.example/base/", false),
+        ("a", "https://npm.example:444/base/", false),
+        ("a", "https://other.example/base/", false),
+        ("a", "https://npm.example/another/", false),
+        ("a", "https://ci:secret@npm.example/base/", false),
+        ("a", "https://npm.example/base/?signature=secret", false),
+    ] {
+        let found = registry_of(&it.catalog, &connection(name, url)).await;
+        assert_eq!(found == known, is_the_same, "{name} {url}");
+    }
+    let first = connection("a", "https://ci:first@npm.example/base/");
+    let second = connection("a", "https://ci:second@npm.example/base/");
+    let other = connection("b", "https://ci:first@npm.example/base/");
+    let first = registry_of(&it.catalog, &first).await;
+    assert_eq!(registry_of(&it.catalog, &second).await, first);
+    assert_ne!(registry_of(&it.catalog, &other).await, first);
+}
+
+#[tokio::test]
+async fn the_address_of_a_connection_that_was_never_asked_may_be_corrected() {
+    let it = catalog().await;
+    let offline = |url: &str| config::ConnectionSettings {
+        offline: true,
+        ..connection("a", url)
+    };
+    let imported = registry_of(&it.catalog, &offline("https://placeholder.example/")).await;
+    let corrected = registry_of(&it.catalog, &offline("https://corrected.example/")).await;
+    assert_eq!(corrected, imported);
+    let asked = registry_of(&it.catalog, &connection("a", "https://npm.example/")).await;
+    assert_eq!(
+        asked, imported,
+        "the line is there, and the address is right"
+    );
+    // From then on it is the place that was asked.
+    for again in [
+        connection("a", "https://other.example/"),
+        offline("https://other.example/"),
+    ] {
+        assert_ne!(registry_of(&it.catalog, &again).await, imported);
+    }
+}
+
+#[tokio::test]
+async fn what_was_imported_joins_what_the_right_address_has() {
+    let it = catalog().await;
+    let documents = it.catalog.documents();
+    let known = registry_of(&it.catalog, &connection("a", "https://npm.example/")).await;
+    let offline = config::ConnectionSettings {
+        offline: true,
+        ..connection("b", "https://placeholder.example/")
+    };
+    let imported = registry_of(&it.catalog, &offline).await;
+    for (registry, key, bytes) in [
+        (&known, "both", "asked"),
+        (&imported, "both", "imported"),
+        (&imported, "one", "imported"),
+    ] {
+        documents
+            .keep(registry, key, &document(bytes), 0)
+            .await
+            .unwrap();
+    }
+    let corrected = connection("b", "https://npm.example/");
+    assert_eq!(registry_of(&it.catalog, &corrected).await, known);
+    for (key, bytes) in [("both", "asked"), ("one", "imported")] {
+        let row = documents.find(&known, key).await.unwrap().unwrap();
+        assert_eq!(row.blob, BlobId::of(bytes.as_bytes()), "{key}");
+    }
+}
+
 #[tokio::test]
 async fn a_staged_blob_is_held_until_it_is_visible() {
     let it = catalog().await;

@@ -88,8 +88,10 @@ async fn a_repository_that_retains_evicts_nothing_also_after_a_start() {
     let (upstream, setup) = crowded("").await;
     let url = upstream.url();
     let text = std::fs::read_to_string(setup.at("larder.toml")).unwrap();
+    // Its credential makes it a registry of its own.
+    let with_credential = url.replace("http://", "http://ci:kept@");
     let kept = format!(
-        "{text}[[connection]]\nname = \"kept\"\nformat = \"maven\"\nurl = \"{url}/maven2/\"\n{keeping}"
+        "{text}[[connection]]\nname = \"kept\"\nformat = \"maven\"\nurl = \"{with_credential}/maven2/\"\n{keeping}"
     );
     setup.configure(&kept);
     let served = setup.serve().await;

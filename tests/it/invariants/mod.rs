@@ -10,6 +10,7 @@ mod limits;
 mod one_fetch;
 mod outage;
 mod recognised;
+mod registries;
 mod rewriting;
 mod sockets;
 mod sources;
