@@ -32,7 +32,7 @@ impl RegistryIds {
     }
 }
 
-/// What makes a registry this one and no other.
+/// The address of a registry, and whose credentials are sent there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
     format: Format,
@@ -88,11 +88,11 @@ impl Registries {
         let in_use: Vec<Place> = connections.iter().map(Place::of).collect();
         let mut ids = HashMap::with_capacity(connections.len());
         for (connection, place) in connections.iter().zip(&in_use) {
-            let is_offline = connection.offline || offline;
             let one = One {
                 name: &connection.name,
                 place,
-                is_offline,
+                is_offline: connection.offline || offline,
+                is_learned: connection.is_learned,
             };
             let id = one.id(&mut transaction, &in_use).await?;
             ids.insert(connection.name.clone(), id);
@@ -107,6 +107,8 @@ struct One<'a> {
     name: &'a str,
     place: &'a Place,
     is_offline: bool,
+    /// Its name stands for the registry of whatever client was asked; its address is no placeholder.
+    is_learned: bool,
 }
 
 impl One<'_> {
@@ -157,6 +159,9 @@ impl One<'_> {
         to: &mut SqliteConnection,
         in_use: &[Place],
     ) -> Result<Option<String>, Error> {
+        if self.is_learned {
+            return Ok(None);
+        }
         let sql = "SELECT id, scheme, host, port, base, realm FROM registry WHERE placeholder_of = ? AND format = ?";
         let rows: Vec<(String, String, String, i64, String, String)> = sqlx::query_as(sql)
             .bind(self.name)
@@ -191,7 +196,7 @@ impl One<'_> {
     /// Gives the registry the connection's address.
     async fn put(&self, to: &mut SqliteConnection, id: &str) -> Result<(), Error> {
         write_place(to, id, self.place).await?;
-        let placeholder_of = self.is_offline.then_some(self.name);
+        let placeholder_of = (self.is_offline && !self.is_learned).then_some(self.name);
         sqlx::query("UPDATE registry SET placeholder_of = ? WHERE id = ?")
             .bind(placeholder_of)
             .bind(id)

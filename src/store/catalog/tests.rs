@@ -287,6 +287,14 @@ async fn the_address_of_a_connection_that_was_never_asked_may_be_corrected() {
     ] {
         assert_ne!(registry_of(&it.catalog, &again).await, imported);
     }
+    // A learned name stands for the registry of whichever client was asked, also offline.
+    let learned = |url: &str| config::ConnectionSettings {
+        is_learned: true,
+        ..offline(url)
+    };
+    let one = registry_of(&it.catalog, &learned("https://one.example/")).await;
+    let two = registry_of(&it.catalog, &learned("https://two.example/")).await;
+    assert_ne!(one, two);
 }
 
 #[tokio::test]
