@@ -1,6 +1,7 @@
 //! The operator's commands about the store: pin, verify, collect garbage, report its use. The
 //! command line and the running server share them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,11 @@ use crate::format::package;
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::rule::Pattern;
+use crate::store::backup::BackupReport;
 use crate::store::catalog::AssetKey;
 use crate::store::catalog::hold::Pin;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
-use crate::store::{Health, Store, Waste};
+use crate::store::{Health, LastBackup, Store, Waste};
 
 /// Blobs that are looked at in one step of verifying.
 const BLOBS_AT_ONCE: usize = 256;
@@ -46,6 +48,10 @@ pub enum UpkeepCommand {
     Gc {
         dry_run: bool,
     },
+    /// Writes a backup into this folder, or brings the one that is there up to date.
+    Backup {
+        folder: PathBuf,
+    },
     Report {
         /// The last ones, today among them.
         days: u32,
@@ -66,6 +72,7 @@ pub enum UpkeepOutcome {
     Pins { pins: Vec<Pin>, kept: KeptTotals },
     Verified(VerifyProgress),
     Waste { waste: Waste, dry_run: bool },
+    BackedUp(Box<BackupReport>),
     Report(Box<UsageReport>),
     Pulls { pulls: Vec<Pull> },
 }
@@ -114,6 +121,8 @@ pub struct UsageReport {
     pub files: u64,
     pub bytes: u64,
     pub kept: KeptTotals,
+    /// None where there never was one.
+    pub last_backup: Option<LastBackup>,
 }
 
 fn pattern(text: &str) -> Result<Pattern, Problem> {
@@ -167,6 +176,10 @@ impl<'a> Upkeep<'a> {
                     .await?;
                 Ok(UpkeepOutcome::Waste { waste, dry_run })
             }
+            UpkeepCommand::Backup { folder } => {
+                let report = store.back_up(&folder, &Arc::default()).await?;
+                Ok(UpkeepOutcome::BackedUp(Box::new(report)))
+            }
             UpkeepCommand::Report { days, top } => {
                 let (files, bytes) = catalog.blobs().total().await?;
                 store.flush().await;
@@ -179,6 +192,7 @@ impl<'a> Upkeep<'a> {
                     files,
                     bytes,
                     kept: self.kept().await?,
+                    last_backup: store.last_backup().as_deref().cloned(),
                 })))
             }
             UpkeepCommand::Who {
