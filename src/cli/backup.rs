@@ -9,11 +9,11 @@ use super::closing::size;
 use super::control::{self, Backend};
 use super::{Global, Output, settings};
 use crate::format::counted;
-use crate::store::backup::BackupReport;
+use crate::store::backup::{BackupReport, EarlierFiles};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Published packages with their files, tags and statuses, publishes and events on their way, tokens, keys, policies, package groups and pins, as they are at one instant. Clients are served and publish meanwhile. Files that the folder has from a backup before are not copied again, and what was deleted since then is taken away. What is only cached is not in it, and neither is the configuration. Encrypted files stay encrypted; the key of `[encryption]` is not in it. The folder is for its owner alone: it has secrets.\n\nExit code 1: a published file is damaged or gone, and so not in the backup.\n\nExamples:\n  larder backup --out /mnt/backup/larder\n  larder backup --out /mnt/backup/larder       # again: only what is new\n  larder restore --from /mnt/backup/larder     # the way back"
+    after_help = "Published packages with their files, tags and statuses, publishes and events on their way, tokens, keys, policies, package groups and pins, as they are at one instant. Clients are served and publish meanwhile. Files that the folder has from a backup before are not copied again, and what was deleted since then is taken away. What is only cached is not in it, and neither is the configuration. Encrypted files stay encrypted; the key of `[encryption]` is not in it. The folder is for its owner alone: it has secrets.\n\nExit code 1: a published file is damaged or gone, and so not in the backup.\n\nExamples:\n  larder backup --out /mnt/backup/larder\n  larder backup --out /mnt/backup/larder       # again: only what is new\n  larder backup --out /mnt/backup/larder --verify\n  larder restore --from /mnt/backup/larder     # the way back"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -21,6 +21,9 @@ pub struct Arguments {
     /// The backup's folder: empty, or with an earlier backup
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Read through the files of the earlier backup, and copy damaged ones again
+    #[arg(long)]
+    verify: bool,
 }
 
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -29,8 +32,13 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     // The running Larder has another working directory.
     let folder = std::path::absolute(&arguments.out)
         .with_context(|| format!("{} cannot be found", arguments.out.display()))?;
+    let earlier = if arguments.verify {
+        EarlierFiles::Verify
+    } else {
+        EarlierFiles::Trust
+    };
     let backend = Backend::connect(config).await?;
-    let made = backend.back_up(folder, output).await;
+    let made = backend.back_up(folder, earlier, output).await;
     backend.stop().await;
     let report = made?;
     control::show(output, &report, lines)?;

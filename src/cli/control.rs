@@ -22,7 +22,7 @@ use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 use crate::repository::upkeep;
-use crate::store::backup::BackupReport;
+use crate::store::backup::{BackupReport, EarlierFiles};
 use crate::tool::client::ControlClient;
 use crate::{Larder, access, airgap, store};
 
@@ -68,10 +68,15 @@ impl Backend {
     }
 
     /// Has a backup written into the folder, which has an absolute path.
-    pub async fn back_up(&self, folder: PathBuf, output: Output) -> anyhow::Result<BackupReport> {
+    pub async fn back_up(
+        &self,
+        folder: PathBuf,
+        earlier: EarlierFiles,
+        output: Output,
+    ) -> anyhow::Result<BackupReport> {
         match self {
             Self::Remote(control) => {
-                let command = upkeep::UpkeepCommand::Backup { folder };
+                let command = upkeep::UpkeepCommand::Backup { folder, earlier };
                 let work = control.execute(&command);
                 match progress::beside(output, "The running Larder writes the backup", work).await?
                 {
@@ -83,7 +88,7 @@ impl Backend {
             }
             Self::Local(larder) => {
                 let progress = Arc::default();
-                let work = larder.store.back_up(&folder, &progress);
+                let work = larder.store.back_up(&folder, earlier, &progress);
                 // As the running one says it.
                 let made = progress::copying(output, &progress, work).await?;
                 Ok(made.map_err(Problem::from)?)

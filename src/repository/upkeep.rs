@@ -11,7 +11,7 @@ use crate::format::package;
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::rule::Pattern;
-use crate::store::backup::BackupReport;
+use crate::store::backup::{BackupReport, EarlierFiles};
 use crate::store::catalog::AssetKey;
 use crate::store::catalog::hold::Pin;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
@@ -24,7 +24,7 @@ const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Under which name it is remembered how far verifying has come.
 const VERIFY: &str = "verify";
 /// The message about a damaged file that exists nowhere else.
-const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a copy of the data directory, or delete the version and publish it again";
+const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a backup or a copy of the data directory, or delete the version and publish it again";
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +51,7 @@ pub enum UpkeepCommand {
     /// Writes a backup into this folder, or brings the one that is there up to date.
     Backup {
         folder: PathBuf,
+        earlier: EarlierFiles,
     },
     Report {
         /// The last ones, today among them.
@@ -176,8 +177,8 @@ impl<'a> Upkeep<'a> {
                     .await?;
                 Ok(UpkeepOutcome::Waste { waste, dry_run })
             }
-            UpkeepCommand::Backup { folder } => {
-                let report = store.back_up(&folder, &Arc::default()).await?;
+            UpkeepCommand::Backup { folder, earlier } => {
+                let report = store.back_up(&folder, earlier, &Arc::default()).await?;
                 Ok(UpkeepOutcome::BackedUp(Box::new(report)))
             }
             UpkeepCommand::Report { days, top } => {

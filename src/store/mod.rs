@@ -89,13 +89,13 @@ pub enum Error {
         found: u32,
         known: u32,
     },
-    #[error("{path} has to have what was published here, and {found}: bring it back from a copy of the data directory, with packages.sqlite-wal where the copy has one. If it is right as it is, delete the file {marker} beside it; what was published and is not in it is lost then, and anyone outside may answer for its names", path = path.display())]
+    #[error("{path} has to have what was published here, and {found}: bring it back from a copy of the data directory, with packages.sqlite-wal where the copy has one, or restore a backup into an empty one (`larder restore`). If it is right as it is, delete the file {marker} beside it; what was published and is not in it is lost then, and anyone outside may answer for its names", path = path.display())]
     PackagesLost {
         path: PathBuf,
         found: &'static str,
         marker: &'static str,
     },
-    #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory; no other file has what is in it", path = path.display())]
+    #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory, or restore a backup into an empty one (`larder restore`); no other file has what is in it", path = path.display())]
     PackagesDamaged { path: PathBuf, cause: sql::Error },
     #[error("the database of packages at {at}: {why}")]
     Database { at: String, why: String },

@@ -125,5 +125,8 @@ pub(super) fn sync_below(blobs: &Path) -> io::Result<()> {
             File::open(folder)?.sync_all()?;
         }
     }
-    File::open(blobs)?.sync_all()
+    for folder in blobs.ancestors().take(2) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }

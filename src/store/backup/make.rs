@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -13,8 +14,8 @@ use tokio::runtime::Handle;
 
 use super::files::{self, CopyProgress, Lying};
 use super::{
-    BLOBS, BackupReport, CARRIED, LastBackup, LostFile, MANIFEST, Manifest, PARTIAL, ROWS,
-    ROWS_END, RowsFile, TableFacts, blobs, refused,
+    BLOBS, BackupReport, CARRIED, EarlierFiles, LastBackup, LostFile, MANIFEST, Manifest, PARTIAL,
+    ROWS, ROWS_END, RowsFile, TableFacts, blobs, refused,
 };
 use crate::clock;
 use crate::package::BlobId;
@@ -73,6 +74,7 @@ impl Store {
     pub async fn back_up(
         self: &Arc<Self>,
         folder: &Path,
+        earlier: EarlierFiles,
         progress: &Arc<CopyProgress>,
     ) -> Result<BackupReport, Error> {
         // From before the rows are read until their files are copied, none of these goes.
@@ -80,7 +82,7 @@ impl Store {
         let (store, folder) = (Arc::clone(self), folder.to_owned());
         let progress = Arc::clone(progress);
         let work = move || {
-            let report = store.make_backup(&folder, &progress, &Handle::current());
+            let report = store.make_backup(&folder, earlier, &progress, &Handle::current());
             drop(reading);
             report
         };
@@ -91,6 +93,7 @@ impl Store {
     fn make_backup(
         &self,
         folder: &Path,
+        earlier: EarlierFiles,
         progress: &CopyProgress,
         runtime: &Handle,
     ) -> Result<BackupReport, Error> {
@@ -107,7 +110,7 @@ impl Store {
         private::folder(&blobs(folder))?;
         let created = clock::now();
         let rows = self.write_rows(folder, runtime)?;
-        let copied = self.copy_files(folder, &rows.needed, progress)?;
+        let copied = self.copy_files(folder, &rows.needed, earlier, progress)?;
         files::sync_below(&blobs(folder))?;
         let manifest = Manifest {
             larder: env!("CARGO_PKG_VERSION").to_owned(),
@@ -174,6 +177,7 @@ impl Store {
         &self,
         folder: &Path,
         needed: &HashSet<BlobId>,
+        earlier: EarlierFiles,
         progress: &CopyProgress,
     ) -> Result<Copied, Error> {
         let (from, to) = (self.files.folder(), blobs(folder));
@@ -194,7 +198,7 @@ impl Store {
             let is_here = match found {
                 Some((lying, bytes)) => {
                     progress.done.fetch_add(bytes, Ordering::Relaxed);
-                    self.copy_file(id, lying, folder, &mut copied)?
+                    self.copy_file(id, lying, folder, earlier, &mut copied)?
                 }
                 None => false,
             };
@@ -217,21 +221,27 @@ impl Store {
         id: BlobId,
         lying: Lying,
         folder: &Path,
+        earlier: EarlierFiles,
         copied: &mut Copied,
     ) -> Result<bool, Error> {
-        let (from, to) = (
-            lying.path(self.files.folder(), id),
-            lying.path(&blobs(folder), id),
-        );
-        if files::is_copy(&to, &from, lying)? {
+        let there = blobs(folder);
+        let (from, to) = (lying.path(self.files.folder(), id), lying.path(&there, id));
+        let sealer = self.files.sealer().map(AsRef::as_ref);
+        if files::is_copy(&to, &from, lying)?
+            && (earlier == EarlierFiles::Trust || files::is_whole(&there, id, lying, sealer)?)
+        {
             copied.note(id, lying, to.metadata()?.len());
             return Ok(true);
         }
-        let sealer = self.files.sealer().map(AsRef::as_ref);
         if !files::is_whole(self.files.folder(), id, lying, sealer)? {
             return Ok(false);
         }
+        let began = Instant::now();
         let bytes = files::copy(&from, &folder.join(PARTIAL), &to)?;
+        if self.unsettled.count() > 0 {
+            // Publishes under way wait for the same disk.
+            std::thread::sleep(began.elapsed());
+        }
         copied.note(id, lying, bytes);
         copied.new_files += 1;
         copied.new_bytes += bytes;

@@ -97,6 +97,17 @@ struct Form {
     form: u32,
 }
 
+/// What a backup does with files that its folder has from the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EarlierFiles {
+    /// Takes them by their names and lengths.
+    #[default]
+    Trust,
+    /// Reads them through, and copies damaged ones again.
+    Verify,
+}
+
 /// The result of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupReport {
@@ -214,6 +225,6 @@ fn digest(bytes: &[u8]) -> String {
 fn damaged(folder: &Path) -> Error {
     refused(
         folder,
-        format!("is damaged: its file {MANIFEST} is not what it was. Use another backup"),
+        format!("is damaged: its file {MANIFEST} is not what it was. Use another one"),
     )
 }

@@ -282,7 +282,7 @@ impl RowsReader {
         refused(
             &self.folder,
             format!(
-                "is damaged: its file {} is not what it was. Use another backup",
+                "is damaged: its file {} is not what it was. Use another one",
                 self.name
             ),
         )

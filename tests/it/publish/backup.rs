@@ -8,7 +8,7 @@ use larder::access::manage::AccessCommand;
 use larder::config::{ConfigSource, Learned, load};
 use larder::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 use larder::store::CopyProgress;
-use larder::store::backup::{BackupReport, Restored, restore};
+use larder::store::backup::{BackupReport, EarlierFiles, Restored, restore};
 use larder::task::Tasks;
 use tempfile::TempDir;
 
@@ -49,12 +49,13 @@ fn database(folder: &TempDir, url: &str) -> String {
 }
 
 async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
+    back_up_and(larder, folder, EarlierFiles::Trust).await
+}
+
+async fn back_up_and(larder: &TestLarder, folder: &Path, earlier: EarlierFiles) -> BackupReport {
     let folder = folder.to_owned();
-    let outcome = larder
-        .larder
-        .upkeep(UpkeepCommand::Backup { folder })
-        .await
-        .unwrap();
+    let command = UpkeepCommand::Backup { folder, earlier };
+    let outcome = larder.larder.upkeep(command).await.unwrap();
     let UpkeepOutcome::BackedUp(report) = outcome else {
         panic!("{outcome:?}");
     };
@@ -302,6 +303,27 @@ async fn a_backup_that_is_damaged_cut_or_newer_is_refused_with_a_word() {
         let refused = refusal(into.path()).await;
         assert!(refused.contains("is not empty"), "{refused}");
     }
+
+    // One that is cut off leaves the one before as it was, and the next one sweeps.
+    let cut = [backup.join("rows-cut.jsonl.zst"), backup.join("partial")];
+    for file in &cut {
+        std::fs::write(file, "half").unwrap();
+    }
+    let into = TempDir::new().unwrap();
+    try_restore(&backup, &text, into.path()).await.unwrap();
+    back_up(&larder, &backup).await;
+    assert!(cut.iter().all(|file| !file.exists()));
+
+    // The next backup mends the one before, where it is asked to look.
+    let mut bad = good.clone();
+    bad[0] ^= 1;
+    std::fs::write(&file, &bad).unwrap();
+    assert_eq!(back_up(&larder, &backup).await.copied_files, 0);
+    let mended = back_up_and(&larder, &backup, EarlierFiles::Verify).await;
+    assert_eq!(
+        (mended.copied_files, std::fs::read(&file).unwrap()),
+        (1, good)
+    );
 
     let rows = |it: &PathBuf| it.extension().is_some_and(|it| it == "zst");
     let entries = std::fs::read_dir(&backup).unwrap().flatten();
