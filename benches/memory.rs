@@ -32,17 +32,20 @@ const ANY: &str = "*/*";
 
 const RULE: &str = "[[rule]]\naction = \"allow\"\npackages = [\"npm:*\", \"pypi:*\", \"nuget:*\", \"maven:*\"]\nmin_age = \"3d\"\n";
 
+/// Documents by their paths, with their media types.
+type Documents = HashMap<String, (&'static str, Arc<[u8]>)>;
+
 /// A registry of all formats, whose documents are put in by the measurement.
 struct Upstream {
     address: SocketAddr,
-    documents: Arc<Mutex<HashMap<String, (&'static str, Arc<[u8]>)>>>,
+    documents: Arc<Mutex<Documents>>,
 }
 
 impl Upstream {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let documents: Arc<Mutex<HashMap<String, (&'static str, Arc<[u8]>)>>> = Arc::default();
+        let documents: Arc<Mutex<Documents>> = Arc::default();
         let served = Arc::clone(&documents);
         std::thread::spawn(move || {
             for socket in listener.incoming() {
@@ -65,7 +68,7 @@ impl Upstream {
     }
 }
 
-fn serve(socket: &TcpStream, documents: &Mutex<HashMap<String, (&'static str, Arc<[u8]>)>>) {
+fn serve(socket: &TcpStream, documents: &Mutex<Documents>) {
     let mut lines = BufReader::new(socket).lines();
     while let Some(Ok(first)) = lines.next() {
         while lines
@@ -112,7 +115,10 @@ impl Larder {
         let folder = std::env::temp_dir().join(format!("larder-memory-{}", address.port()));
         std::fs::create_dir_all(&folder).unwrap();
         let (url, data) = (upstream.url(), folder.join("data"));
-        let mut config = format!("listen = \"{address}\"\ndata_dir = {data:?}\n");
+        let mut config = format!(
+            "listen = \"{address}\"\ndata_dir = \"{}\"\n",
+            data.display()
+        );
         config.push_str("[cache]\nrendered_memory = \"1MiB\"\nblob_memory = \"1MiB\"\nfacts_memory = \"1MiB\"\nblob_mapped = \"1MiB\"\n[ahead]\nenabled = false\n");
         let mut names = Vec::new();
         for (format, path) in [
@@ -133,7 +139,7 @@ impl Larder {
         std::fs::write(&file, config).unwrap();
         let own = option_env!("CARGO_BIN_EXE_larder").map(PathBuf::from);
         let named = std::env::var_os("LARDER_BIN").map(PathBuf::from);
-        let process = Command::new(named.or(own).expect("LARDER_BIN names the program"))
+        let process = Command::new(named.or(own).unwrap())
             .args(["serve", "--config"])
             .arg(&file)
             .env("HOME", &folder)
@@ -279,7 +285,7 @@ impl Table {
         document.contains(&self.wanted)
     }
 
-    fn row(&self, document: &str, size: f64, form: &str, peak: f64, kept: f64) {
+    fn row(document: &str, size: f64, form: &str, peak: f64, kept: f64) {
         let ratio = peak / size;
         println!("| {document} | {size:.1} | {form} | {peak:.0} | {ratio:.1} | {kept:.0} |");
     }
@@ -306,7 +312,7 @@ fn measure(
             Some(200) => (*form).to_owned(),
             status => format!("{form} ({status:?})"),
         };
-        table.row(document, size, &form, peak, larder.memory("VmRSS") - idle);
+        Table::row(document, size, &form, peak, larder.memory("VmRSS") - idle);
     }
 }
 
@@ -329,7 +335,7 @@ fn measure_in_turn(
     std::thread::sleep(KEPT_AFTER);
     let largest = documents.iter().map(|(bytes, _)| *bytes).max().unwrap();
     let kept = larder.memory("VmRSS") - idle;
-    table.row(what, largest as f64 / MIB, "all", peak, kept);
+    Table::row(what, largest as f64 / MIB, "all", peak, kept);
 }
 
 fn main() {

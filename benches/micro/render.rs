@@ -83,7 +83,9 @@ fn facts_of_a_packument(bencher: Bencher<'_, '_>) {
     let package = npm::Npm.package("big").unwrap();
     bencher.counter(BytesCount::of_str(&text)).bench(|| {
         with_upstream(&text, |upstream| {
-            npm::Npm.facts(&package, &upstream).unwrap()
+            npm::Npm
+                .facts(&package, &upstream, larder::package::PackedFacts::new())
+                .unwrap()
         })
     });
 }

@@ -185,7 +185,6 @@ impl DocumentFetcher {
     pub(super) fn new(
         store: &Arc<Store>,
         config: &config::Config,
-        tasks: &Tasks,
         metrics: &Arc<Metrics>,
         promises: &PromiseReader,
         absences: &Absences,
@@ -194,7 +193,7 @@ impl DocumentFetcher {
     ) -> Arc<Self> {
         Arc::new(Self {
             store: Arc::clone(store),
-            tasks: tasks.clone(),
+            tasks: store.tasks().clone(),
             metrics: Arc::clone(metrics),
             config: config.fetch.clone(),
             domain: config.domain.name.clone(),
@@ -206,7 +205,7 @@ impl DocumentFetcher {
                 .build(),
             absences: absences.clone(),
             memory: Arc::clone(memory),
-            flights: Flights::new(tasks.clone()),
+            flights: Flights::new(store.tasks().clone()),
             told: Cache::builder()
                 .max_capacity(TOLD_MAX)
                 .time_to_live(TOLD_AGAIN_AFTER)

@@ -71,7 +71,7 @@ impl Fetcher {
             store: Arc::clone(store),
             tasks: tasks.clone(),
             documents: DocumentFetcher::new(
-                store, config, tasks, metrics, &promises, &absences, &memory, rows_max,
+                store, config, metrics, &promises, &absences, &memory, rows_max,
             ),
             assets: AssetFetcher::new(
                 store, config, tasks, &promises, &stocks, &absences, rows_max,

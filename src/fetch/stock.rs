@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
 
@@ -76,6 +77,8 @@ impl Stock {
 pub struct Stocks {
     store: Arc<Store>,
     known: Cache<StockKey, Arc<Stock>>,
+    /// How often a stock was forgotten: one that was read before is not remembered behind that.
+    forgotten: Arc<AtomicU64>,
 }
 
 impl Stocks {
@@ -84,6 +87,7 @@ impl Stocks {
         Self {
             store: Arc::clone(store),
             known: Cache::new(stocks_max),
+            forgotten: Arc::default(),
         }
     }
 
@@ -93,11 +97,13 @@ impl Stocks {
             connection: key.connection.clone(),
             package: key.asset.package.clone(),
         };
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.known.invalidate(&key);
     }
 
     /// Forgets what the connection has.
     pub(super) fn forget_all(&self, connection: &str) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         for (key, _) in &self.known {
             if *key.connection == *connection {
                 self.known.invalidate(key.as_ref());
@@ -118,6 +124,7 @@ impl Stocks {
             connection: connection.name.as_str().into(),
             package: package.clone(),
         };
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         let evictions = self.store.retention().evictions();
         if let Some(stock) = self.known.get(&key)
             && stock.evictions == evictions
@@ -131,7 +138,10 @@ impl Stocks {
             .files_here(&connection.name, package)
             .await?;
         let stock = Arc::new(Stock::new(package, rows, evictions));
-        self.known.insert(key, Arc::clone(&stock));
+        self.known.insert(key.clone(), Arc::clone(&stock));
+        if self.forgotten.load(Ordering::Acquire) != forgotten {
+            self.known.invalidate(&key);
+        }
         Ok(stock)
     }
 }

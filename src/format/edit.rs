@@ -70,7 +70,7 @@ impl<'a> Edits<'a> {
     }
 
     pub fn remove(&mut self, range: Range<usize>) {
-        // Pieces that lie side by side go as one.
+        // Ranges side by side are removed as one.
         if let Some(last) = self.edits.last_mut()
             && last.text.is_empty()
             && last.range.end == range.start

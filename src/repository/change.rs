@@ -127,12 +127,9 @@ impl Committer {
             Err(problem) if problem.kind.is_outage() => self.own.doubt(&repository, &package),
             _ => self.own.changed(&repository, &package),
         }
-        if self.packages().is_shared() {
-            // It is known then while the database is away.
-            let own = Arc::clone(&self.own);
-            self.store.tasks().spawn(async move {
-                let _ = own.package(&repository, &package).await;
-            });
+        if applied.is_ok() && self.packages().is_shared() {
+            // Read at once, it is known from now on while the database is away.
+            let _ = self.own.package(&repository, &package).await;
         }
         let applied = applied?;
         self.release(&applied.freed).await;

@@ -217,7 +217,7 @@ impl EvidenceReader {
             facts: Facts::new(connection.format, assets),
             documents,
         });
-        // A value that is larger than the whole cache would stay in it until the cache next looks.
+        // Facts larger than the whole cache would stay in it until the cache next looks.
         if u64::from(facts.facts.weight()) <= self.memory {
             self.facts.insert(key, Arc::clone(&facts));
         }
@@ -562,7 +562,7 @@ impl EvidenceReader {
     }
 }
 
-/// The document whose facts are read.
+/// The package whose facts are read.
 #[derive(Clone, Copy)]
 struct FactsSought<'a> {
     connection: &'a Arc<Connection>,

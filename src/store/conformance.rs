@@ -54,6 +54,7 @@ promises! {
     a_reopened_store_has_it_all,
     the_coldest_goes_and_what_is_held_or_our_own_stays,
     what_was_kept_for_a_publish_that_never_was_can_be_evicted,
+    what_no_catalog_names_at_a_start_stays_for_a_day,
     only_a_blob_that_is_here_is_kept_for_good,
     a_pin_keeps_the_recorded_asset_out_of_what_may_be_evicted,
     a_bundle_that_is_refused_leaves_nothing,
@@ -425,6 +426,28 @@ async fn what_was_kept_for_a_publish_that_never_was_can_be_evicted(files: Files)
     let it = Fixture::open(files, "").await;
     it.keep(b"abc", Keeping::Published).await;
     assert_eq!(it.store.used_bytes(), 0);
+    it.store.retention().settle().await.unwrap();
+    assert_eq!(it.store.used_bytes(), 3);
+}
+
+async fn what_no_catalog_names_at_a_start_stays_for_a_day(files: Files) {
+    let it = Fixture::open(files, "").await;
+    // The package catalog is an older copy that was brought back.
+    let id = it.keep(b"abc", Keeping::Published).await;
+    let it = it.reopen().await;
+    let work = it.store.catalog().work();
+    while work.of(retention::UNNEEDED).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    it.store.retention().settle().await.unwrap();
+    assert_eq!(it.store.used_bytes(), 0);
+    let waste = it.store.collect_garbage(&it.config.report, false).await;
+    assert_eq!(waste.unwrap(), Waste::default());
+    assert!(it.has(id).await);
+    let yesterday = (clock::unix_now() - 25 * 3600).to_string();
+    work.set(retention::UNNEEDED, Some(&yesterday))
+        .await
+        .unwrap();
     it.store.retention().settle().await.unwrap();
     assert_eq!(it.store.used_bytes(), 3);
 }

@@ -113,7 +113,7 @@ const BUFFERED_BYTES_MAX: usize = 64 * 1024;
 /// Larger renderings are not put in the disk tier: its buffers would have to be larger than that, and
 /// stay in memory.
 const ON_DISK_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Writes to the disk tier go through buffers of this size, all of them together.
+/// Renderings on their way to the disk tier go through buffers of this size, all of them together.
 const WRITTEN_AT_ONCE_BYTES: usize = 4 * MIB;
 
 /// The disk tier is written in blocks. With fewer than a handful it waits for a free one for ever, also

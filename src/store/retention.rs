@@ -26,7 +26,7 @@ const BATCH: u32 = 64;
 const RETAINED: &str = "retain";
 
 /// Under which name it is remembered since when files are kept that no catalog names.
-const UNNEEDED: &str = "unneeded files";
+pub(super) const UNNEEDED: &str = "unneeded files";
 /// How long they stay.
 const GRACE_SECONDS: i64 = 24 * 3600;
 const GRACE: Duration = Duration::from_secs(24 * 3600 + 60);

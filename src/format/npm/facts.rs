@@ -78,7 +78,7 @@ pub fn facts(
 
 /// The dates by version, in the order of their texts. None where they cannot be read: then no
 /// version has a date.
-fn times<'a>(node: Node<'a>) -> Vec<(Cow<'a, str>, Timestamp)> {
+fn times(node: Node<'_>) -> Vec<(Cow<'_, str>, Timestamp)> {
     let mut times = Vec::new();
     let read = node.each_member(|member| {
         if let Some(date) = member.value.string().and_then(|text| date(&text)) {

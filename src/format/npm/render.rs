@@ -46,7 +46,7 @@ pub fn render(input: &RenderInput<'_>) -> Result<Rendering, FormatError> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Length {
     AsItCame,
-    /// The members that the short form has of the full one.
+    /// The members that the short form has, out of the full one.
     Short,
 }
 
@@ -418,9 +418,10 @@ fn edit_tags(
     tags.each_member(|tag| {
         let version = tag.value.string();
         let is_hidden = version.is_some_and(|version| hidden.has(&version));
-        let newest = match is_hidden && tag.name == LATEST {
-            true => hidden.newest_left(versions)?,
-            false => None,
+        let newest = if is_hidden && tag.name == LATEST {
+            hidden.newest_left(versions)?
+        } else {
+            None
         };
         if let Some(newest) = &newest {
             edits.replace(tag.value.range(), quoted(newest));

@@ -53,7 +53,7 @@ pub enum Build {
 /// Reads all versions, in order, one after the other.
 ///
 /// # Errors
-/// The errors of `visit`.
+/// Where `visit` fails.
 pub fn each_version<'a>(
     document: &Node<'a>,
     mut visit: impl FnMut(TarballFacts<'a>) -> Result<(), FormatError>,

@@ -167,7 +167,7 @@ pub fn newest<'a>(versions: impl Iterator<Item = &'a str>) -> Option<&'a str> {
 /// Whether a tag whose own version is hidden should rather point to this one than to the other: the
 /// newer one, a prerelease only where there is nothing else.
 pub fn is_newer(version: &str, other: &str) -> bool {
-    // The later of two that are equal stands.
+    // The later one stands where two are equal.
     Npm.compare_choice(version, other).is_ge()
 }
 

@@ -28,7 +28,7 @@ impl<'a> RegistrationPage<'a> {
     }
 }
 
-/// The kind of a document of registrations.
+/// The kinds of documents of registrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
     Index,

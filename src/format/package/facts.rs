@@ -1,4 +1,4 @@
-//! Packed facts about a package's files, as a registry says them: a package may have a million, and each is
+//! Facts about a package's files, packed: a package may have a million, and each is
 //! some bytes here, where it would be hundreds as values of its own.
 
 use std::hash::BuildHasher as _;
@@ -494,14 +494,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn algorithm(&mut self) -> Option<Option<Algorithm>> {
-        match self.byte()? {
-            0 => Some(None),
-            number => Algorithm::ALL
-                .get(usize::from(number) - 1)
-                .copied()
-                .map(Some),
-        }
+    /// The algorithm of that byte; `None` where it stands for none.
+    fn algorithm(byte: u8) -> Option<Algorithm> {
+        let index = usize::from(byte).checked_sub(1)?;
+        Algorithm::ALL.get(index).copied()
     }
 
     fn expectation(&mut self, list: &PackedFacts, file: &str) -> Option<Expectation> {
@@ -509,7 +505,7 @@ impl<'a> Reader<'a> {
             KNOWN => {
                 let mut expected = Expected::none();
                 for _ in 0..self.number()? {
-                    let algorithm = self.algorithm()??;
+                    let algorithm = Self::algorithm(self.byte()?)?;
                     let rest = self.all.get(self.at..)?;
                     let digest = Digest::from_bytes(algorithm, rest)?;
                     self.at += digest.bytes().len();
@@ -528,7 +524,7 @@ impl<'a> Reader<'a> {
         let count = self.number()?;
         let promises = (0..count).map(|_| {
             Some(Promise {
-                algorithm: self.algorithm()?,
+                algorithm: Self::algorithm(self.byte()?),
                 location: self.location(list, file)?,
             })
         });

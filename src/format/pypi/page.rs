@@ -26,7 +26,7 @@ pub struct SimplePage {
     pub name: Option<String>,
 }
 
-/// The work on each file of a page.
+/// A reader of a page's files, one after the other.
 pub type Visit<'v> = &'v mut dyn FnMut(PageFile) -> Result<(), FormatError>;
 
 /// One file of a page.
@@ -137,7 +137,7 @@ pub fn read(upstream: &Upstream<'_>, visit: Visit<'_>) -> Result<SimplePage, For
     }
 }
 
-/// The head of a page in the JSON form, and its list of files.
+/// Reads the head of a page in the JSON form, and where its list of files is.
 pub fn json_head<'a>(upstream: &Upstream<'a>) -> Result<(SimplePage, Node<'a>), FormatError> {
     let root = Node::object_document(upstream.bytes)?;
     let files = root

@@ -24,7 +24,7 @@ pub(super) struct Database {
     pub place: String,
     /// The targets that events are written for.
     pub outbox: ArcSwap<Outbox>,
-    /// Says that SQLite's file is open.
+    /// Where it is noted that the database is open.
     markers: Markers,
 }
 
@@ -173,7 +173,11 @@ impl Database {
     ) -> Result<Self, crate::store::Error> {
         sqlx::any::install_default_drivers();
         let door = match url {
-            Some(url) => remote::open(url, &place, &sql::migrator(STEPS), markers).await?,
+            Some(url) => {
+                // For the cache's catalog, which is looked through after an end that was not clean.
+                markers.mark_opening();
+                remote::open(url, &place, &sql::migrator(STEPS), markers).await?
+            }
             None => open_file(path, markers).await?,
         };
         Ok(Self {
@@ -194,11 +198,9 @@ impl Database {
         self.door.close().await;
     }
 
-    /// SQLite carries over what came last when its last connection closes.
+    /// Notes a clean end: SQLite carries over what came last when its last connection closes.
     fn mark_closed(&self) {
-        if !self.is_shared {
-            self.markers.mark_closed();
-        }
+        self.markers.mark_closed();
     }
 
     /// A transaction that writes, and the permit to be held as long as it does.

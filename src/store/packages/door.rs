@@ -136,9 +136,13 @@ impl Manners {
         if !self.is_remote {
             return sql::is_reusable_sqlite(connection).await;
         }
-        let reusable = sql::is_reusable(connection);
-        let reusable = tokio::time::timeout(TRYING_MAX, reusable).await;
-        reusable.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+        // The pool asks it without an end: one that went silent would keep its place for ever.
+        let tried = async {
+            connection.ping().await?;
+            sql::is_reusable(connection).await
+        };
+        let tried = tokio::time::timeout(TRYING_MAX, tried).await;
+        tried.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 }
 
