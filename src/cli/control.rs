@@ -89,7 +89,7 @@ impl Backend {
             Self::Local(larder) => {
                 let progress = Arc::default();
                 let work = larder.store.back_up(&folder, earlier, &progress);
-                // As the running one says it.
+                // The running Larder says it in the same words.
                 let made = progress::copying(output, &progress, work).await?;
                 Ok(made.map_err(Problem::from)?)
             }

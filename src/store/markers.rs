@@ -20,7 +20,7 @@ const DATABASE_FILE: &str = "database.id";
 const OPEN_FILE: &str = "packages.open";
 const RESTORING_FILE: &str = "larder.restoring";
 const BACKUP_FILE: &str = "larder.backup";
-/// What a restore begins anew: the package catalog, and what says of it that it belongs here.
+/// Files that a restore begins anew: the package catalog, and those that say that it belongs here.
 const RESTORED: [&str; 6] = [
     "packages.sqlite",
     "packages.sqlite-wal",
@@ -204,7 +204,7 @@ impl Markers {
     }
 }
 
-/// What is remembered of a directory's last backup.
+/// Reads what is remembered of a directory's last backup.
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub(super) fn last_backup(directory: &Path) -> Option<String> {
     std::fs::read_to_string(directory.join(BACKUP_FILE)).ok()

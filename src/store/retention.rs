@@ -305,7 +305,7 @@ impl BlobRetention {
     /// # Errors
     /// Where a catalog fails.
     pub async fn discard(&self, blobs: &[BlobId]) -> Result<u64, Error> {
-        // Who reads all that there is may have seen a row that needed one of them.
+        // A reader of all that there is may have seen a row that needed one of them.
         let _nobody_reads = self.reading.write().await;
         let _alone = self.alone().await;
         let mut unneeded = Vec::new();

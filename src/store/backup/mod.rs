@@ -47,7 +47,7 @@ const ROWS_END: &str = ".jsonl.zst";
 /// database, the key that signs bundles, and the key of sealed files, which is wrapped by one that is in no backup.
 const CARRIED: [&str; 3] = ["larder.id", "bundle.key", "data.key"];
 
-/// What is in a backup.
+/// A backup's table of contents.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Manifest {
     /// The version of the Larder that made it.
@@ -97,7 +97,7 @@ struct Form {
     form: u32,
 }
 
-/// What a backup does with files that its folder has from the one before.
+/// Whether files that the folder has from an earlier backup are read through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EarlierFiles {
@@ -118,7 +118,7 @@ pub struct BackupReport {
     /// All files in it, as they lie on the disk.
     pub files: u64,
     pub bytes: u64,
-    /// Those that were not there from the backup before.
+    /// Files that an earlier backup did not have.
     pub copied_files: u64,
     pub copied_bytes: u64,
     /// The compressed rows, which each backup writes anew.
@@ -133,7 +133,7 @@ pub struct BackupReport {
 pub struct LostFile {
     /// The blob's name.
     pub sha256: String,
-    /// What it is of, `npm:left-pad/left-pad-1.3.0.tgz`.
+    /// The published files that it is, `npm:left-pad/left-pad-1.3.0.tgz`.
     pub assets: Vec<String>,
 }
 

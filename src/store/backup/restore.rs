@@ -308,7 +308,7 @@ impl RowsReader {
     /// Whether the file was what the manifest says; to be asked at the end.
     fn is_whole(&mut self, manifest: &Manifest) -> Result<bool, Error> {
         let hashing = self.lines.get_mut().get_mut();
-        // What stands behind the last frame is read too.
+        // Bytes behind the last frame are read too.
         io::copy(hashing, &mut io::sink())?;
         let hashing = hashing.get_ref();
         let sha256 = hex::encode(hashing.sha256.clone().finalize());

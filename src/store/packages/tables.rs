@@ -13,7 +13,7 @@ use super::door::Statements;
 use super::{Error, Packages};
 use Kind::{Bytes, Number, Text};
 
-/// What a column holds. Any may be empty.
+/// Kinds of columns. Each may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Kind {
     Text,
@@ -21,7 +21,7 @@ pub(in crate::store) enum Kind {
     Bytes,
 }
 
-/// A column's name, and what it holds.
+/// A column's name and kind.
 pub(in crate::store) type Column = (&'static str, Kind);
 
 /// A table and its columns.
@@ -302,7 +302,7 @@ fn bound<'q>(query: Insert<'q>, kind: Kind, value: &Value) -> Insert<'q> {
     }
 }
 
-/// What became of the rows that were to be written.
+/// Whether rows were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum RowsWritten {
     All,
