@@ -54,15 +54,19 @@ pub(super) struct EvidenceReader {
     pub(super) dates_max: usize,
 }
 
+fn in_memory(bytes_max: u64) -> Cache<FactsKey, Arc<PackageFacts>> {
+    Cache::builder()
+        .max_capacity(bytes_max)
+        .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
+        .build()
+}
+
 impl EvidenceReader {
     /// `memory` is how many bytes of facts are kept at the most.
     pub fn new(fetcher: &Arc<Fetcher>, memory: u64, dates_max: usize) -> Arc<Self> {
         Arc::new(Self {
             fetcher: Arc::clone(fetcher),
-            facts: Cache::builder()
-                .max_capacity(memory)
-                .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
-                .build(),
+            facts: in_memory(memory),
             memory,
             dates_max,
         })
@@ -598,5 +602,32 @@ pub fn unreadable(connection: &Connection, what: &str, error: FormatError) -> Pr
         )
         .advice("check the connection's `url` with `larder check`")
         .caused_by(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::{Format, PackedFacts};
+
+    #[test]
+    fn so_many_bytes_of_facts_are_known() {
+        let facts = || PackageFacts {
+            facts: Facts::new(Format::Npm, PackedFacts::default()),
+            documents: Vec::new(),
+        };
+        let bytes_max = 10 * u64::from(facts().facts.weight());
+        let known = in_memory(bytes_max);
+        for number in 0..30u8 {
+            let key = FactsKey {
+                connection: "up:npm".to_owned(),
+                package: crate::format::package("npm:acme").unwrap(),
+                document: BlobId::from_slice(&[number; 32]).unwrap(),
+            };
+            known.insert(key, Arc::new(facts()));
+        }
+        known.run_pending_tasks();
+        assert_eq!(known.entry_count(), 10);
+        assert_eq!(known.weighted_size(), bytes_max);
     }
 }

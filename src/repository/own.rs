@@ -143,7 +143,7 @@ impl OwnPackages {
         let restrictions = self.packages.restrictions().of(repository, package).await?;
         let whole = listing
             .as_ref()
-            .filter(|listing| is_elsewhere && listing.weight() <= WHOLE_WEIGHT_MAX)
+            .filter(|listing| is_elsewhere && is_kept_whole(listing))
             .map(|listing| Arc::new(listing.clone()));
         let listing = listing.map(|mut listing| {
             for release in &mut listing.versions {
@@ -324,6 +324,10 @@ impl OwnPackages {
     }
 }
 
+fn is_kept_whole(listing: &Listing) -> bool {
+    listing.weight() <= WHOLE_WEIGHT_MAX
+}
+
 fn own_package(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>) -> OwnPackage {
     OwnPackage {
         listing,
@@ -332,5 +336,35 @@ fn own_package(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>
         still_current: StillCurrent::default(),
         is_doubted: AtomicBool::new(false),
         versions: OnceLock::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_package_is_not_kept_with_its_manifests() {
+        let mut listing = Listing {
+            package: crate::format::package("npm:acme").unwrap(),
+            origin: Origin::Internal,
+            revision: String::new(),
+            changed: jiff::Timestamp::UNIX_EPOCH,
+            versions: vec![Release {
+                version: "1.0.0".into(),
+                status: crate::package::Status::Published,
+                origin: Origin::Internal,
+                published: jiff::Timestamp::UNIX_EPOCH,
+                manifest: Box::default(),
+                revision: Box::default(),
+                assets: Vec::new(),
+            }],
+            tags: std::collections::BTreeMap::new(),
+        };
+        let room = (WHOLE_WEIGHT_MAX - listing.weight()) as usize;
+        listing.versions[0].manifest = "x".repeat(room).into();
+        assert!(is_kept_whole(&listing));
+        listing.versions[0].manifest = "x".repeat(room + 1).into();
+        assert!(!is_kept_whole(&listing));
     }
 }

@@ -136,10 +136,7 @@ impl RenderedCache {
     pub async fn open(directory: &Path, config: &config::Config) -> Self {
         let is_sealed = config.encryption.is_some();
         let config = &config.cache;
-        let memory = Cache::builder()
-            .max_capacity(config.rendered_memory)
-            .weigher(|_: &RenderKey, rendered: &Arc<Rendered>| rendered.weight())
-            .build();
+        let memory = in_memory(config.rendered_memory);
         let capacity = usize::try_from(config.rendered_disk).unwrap_or(usize::MAX);
         let disk = match block_bytes(capacity) {
             _ if is_sealed => {
@@ -230,6 +227,13 @@ impl RenderedCache {
     }
 }
 
+fn in_memory(bytes_max: u64) -> Cache<RenderKey, Arc<Rendered>> {
+    Cache::builder()
+        .max_capacity(bytes_max)
+        .weigher(|_: &RenderKey, rendered: &Arc<Rendered>| rendered.weight())
+        .build()
+}
+
 async fn open_disk(
     directory: &Path,
     capacity: usize,
@@ -262,6 +266,58 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    fn rendered(number: u8, size: usize) -> Rendered {
+        Rendered::new(vec![number; size].into(), "text/plain", None, None)
+    }
+
+    #[tokio::test]
+    async fn so_many_bytes_of_renderings_are_in_memory() {
+        let one = u64::from(rendered(0, 500).weight());
+        let cache = RenderedCache {
+            memory: in_memory(4 * one),
+            memory_bytes: 4 * one,
+            disk: None,
+        };
+        for number in 0..10 {
+            cache.keep([number; 32], Arc::new(rendered(number, 500)));
+        }
+        cache.keep([10; 32], Arc::new(rendered(10, 5000)));
+        cache.settle();
+        let mut there = 0;
+        for number in 0..11 {
+            let key = [number; 32];
+            let kept = cache.get(&key, Timestamp::UNIX_EPOCH, async |_| {});
+            there += usize::from(kept.await.is_some());
+        }
+        assert_eq!(there, 4);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn so_many_bytes_of_renderings_are_on_disk_and_the_oldest_go() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let open = async || open_disk(folder.path(), 4 * MIB, MIB / 2).await.unwrap();
+        let disk = open().await;
+        let size = 200 * 1024;
+        for number in 0..60u8 {
+            let writer = disk.storage_writer(vec![number; 32]).force();
+            writer.insert(rendered(number, size));
+            // Each waits for a block of its own; none is dropped because many come at once.
+            disk.storage().wait().await;
+        }
+        disk.close().await.unwrap();
+        drop(disk);
+        let disk = open().await;
+        let mut there = Vec::new();
+        for number in 0..60u8 {
+            if disk.get(&vec![number; 32]).await.unwrap().is_some() {
+                there.push(number);
+            }
+        }
+        assert!(there.len() * size <= 4 * MIB, "{there:?}");
+        assert!(!there.is_empty() && there[0] > 30, "{there:?}");
+        disk.close().await.unwrap();
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn renderings_too_large_for_the_disk_tier_are_in_memory_alone() {

@@ -63,3 +63,36 @@ impl Aliases {
         Ok(transaction.commit().await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::catalog::Catalog;
+    use crate::store::markers::LastEnd;
+
+    #[tokio::test]
+    async fn so_many_addresses_are_known_in_memory_and_all_in_the_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("larder.sqlite");
+        let catalog = Catalog::open(&file, LastEnd::Closed);
+        let catalog = catalog.await.unwrap();
+        let aliases = catalog.aliases();
+        let all: Vec<KeptAlias> = (0..LATE_MAX + 50)
+            .map(|number| KeptAlias {
+                connection: "up:pypi".to_owned(),
+                path: format!("path-{number}"),
+                target: format!("target-{number}"),
+            })
+            .collect();
+        aliases.keep(&all).await.unwrap();
+        aliases.late.run_pending_tasks();
+        assert_eq!(aliases.late.entry_count(), LATE_MAX);
+        for alias in &all {
+            let place = (alias.connection.clone(), alias.path.clone());
+            if !aliases.late.contains_key(&place) {
+                let found = aliases.target("up:pypi", &alias.path).await.unwrap();
+                assert_eq!(found.as_deref(), Some(&*alias.target));
+            }
+        }
+    }
+}

@@ -454,3 +454,38 @@ impl<'s> Executor<'s> for &'s mut Statements {
         self.transaction.prepare_with(sql, parameters)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_connections_are_open_at_once_and_further_statements_wait() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", folder.path().join("x").display());
+        let door = Door::open(&url, None, &Manners::new(false)).await.unwrap();
+        let mut views = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            views.push(door.view().await.unwrap());
+        }
+        let mut further = Box::pin(door.view());
+        let waited = tokio::time::timeout(Duration::from_millis(50), further.as_mut()).await;
+        assert!(waited.is_err());
+        views.pop();
+        assert!(further.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_did_not_answer_is_asked_nothing_for_a_moment() {
+        let manners = Manners::new(true);
+        assert!(manners.admit().is_ok());
+        let cut: sqlx::Result<()> = Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+        assert!(manners.bounded(async { cut }).await.is_err());
+        assert!(manners.admit().is_err());
+        let refused: sqlx::Result<()> = Err(sqlx::Error::RowNotFound);
+        let others = Manners::new(true);
+        assert!(others.bounded(async { refused }).await.is_err());
+        assert!(others.admit().is_ok());
+    }
+}

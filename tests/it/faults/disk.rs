@@ -3,9 +3,9 @@
 use reqwest::Method;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::{Day, Mount, OWN, fill, kill, own, stop, warnings};
+use super::{Day, Mount, OWN, OneSocket, WARM, fill, kill, own, stop, warnings};
 use crate::support::eventually;
-use crate::support::npm::{publish, version};
+use crate::support::npm::{publish, tarball, version};
 
 const SHORT: &str = "The disk is full";
 const FAILED: &str = "The disk did not take a file";
@@ -114,12 +114,12 @@ async fn read_only() {
     let Some(mount) = Mount::over(&day.data()) else {
         return not_allowed();
     };
-    mount.remount("remount,ro,bind");
+    mount.remount("remount,ro,bind").await;
     day.has_what_it_had(&served).await;
     day.passes_on(&served, "cold").await;
     let refused = day.put(&served, "late").await;
     assert!(refused.status >= 500, "{refused:?}");
-    mount.remount("remount,rw,bind");
+    mount.remount("remount,rw,bind").await;
     drop(mount);
     day.passes_on(&served, "coldest").await;
     let late = day.put(&served, "late").await;
@@ -163,10 +163,14 @@ async fn no_descriptors() {
         prlimit(pid, Resource::Nofile, limit).unwrap()
     };
     day.has_what_it_had(&served).await;
+    let mut socket = OneSocket::to(&served).await;
+    socket.get(WARM).await.expect(200);
     bound(3);
-    // By the sockets that are open, and from memory.
-    day.has_what_it_had(&served).await;
-    let cold = day.get(&served, "/npm/team/cold/-/cold-1.0.0.tgz").await;
+    // By a socket that is open, and from memory.
+    assert_eq!(socket.get(OWN).await.expect(200).body, own("acme"));
+    let warm = tarball("warm", "1.0.0", &[]);
+    assert_eq!(socket.get(WARM).await.expect(200).body, warm);
+    let cold = socket.get("/npm/team/cold/-/cold-1.0.0.tgz").await;
     assert!(cold.status >= 500 || cold.body.len() > 100, "{cold:?}");
     bound(4096);
     day.passes_on(&served, "colder").await;

@@ -30,13 +30,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::command::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
 use crate::support::larder::config;
 use crate::support::npm::{publish, tarball, version};
-use crate::support::{Upstream, sha256};
+use crate::support::{Upstream, sha256, until};
 
 /// No answer and no end takes longer, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -171,6 +173,40 @@ impl Said {
     }
 }
 
+/// A socket over which one request goes after the other.
+struct OneSocket(BufReader<TcpStream>);
+
+impl OneSocket {
+    async fn to(served: &Served) -> Self {
+        let address = served.url.trim_start_matches("http://");
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    async fn get(&mut self, path: &str) -> Said {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+        let (mut status, mut length) = (0, 0);
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).await.unwrap();
+            let line = line.trim_end().to_lowercase();
+            if let Some(rest) = line.strip_prefix("http/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            } else if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.parse().unwrap();
+            } else if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        Said {
+            status,
+            body: body.into(),
+        }
+    }
+}
+
 /// The tarball of a package of our own.
 fn own(name: &str) -> Vec<u8> {
     tarball(name, "1.0.0", &[("own", "*")])
@@ -214,9 +250,13 @@ impl Mount {
         run(mount.arg("--bind").args([folder, folder])).then(|| Self(folder.to_owned()))
     }
 
-    fn remount(&self, options: &str) {
-        let mut mount = std::process::Command::new("mount");
-        assert!(run(mount.args(["-o", options]).arg(&self.0)));
+    async fn remount(&self, options: &str) {
+        // It is refused while somebody writes a file.
+        until("it is mounted so", async || {
+            let mut mount = std::process::Command::new("mount");
+            run(mount.args(["-o", options]).arg(&self.0))
+        })
+        .await;
     }
 }
 
