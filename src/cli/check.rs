@@ -15,7 +15,8 @@ use crate::config::{Config, PublishSetting, RepositorySettings, RuleExpiry, Sour
 use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
-use crate::rule::Action;
+use crate::rule::{Action, coarse};
+use crate::store::LastBackup;
 use crate::store::catalog::RegistryIds;
 use crate::telemetry::Metrics;
 
@@ -36,6 +37,8 @@ struct Findings {
     repositories: Vec<Draws>,
     /// Rules that have ended.
     ended: Vec<Ended>,
+    /// The last backup of the data directory; none where there never was one.
+    last_backup: Option<LastBackup>,
 }
 
 /// The state of a connection.
@@ -201,12 +204,21 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         connections: signs,
         repositories,
         ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
+        last_backup: LastBackup::of(&snapshot.config.data_dir),
     };
     let proxied = snapshot.connections.iter().filter(|it| is_proxied(&it.url));
     control::show(output, &findings, |findings| {
         let mut lines: Vec<String> = findings.connections.iter().map(Sign::line).collect();
         lines.extend(findings.repositories.iter().map(Draws::line));
         lines.extend(findings.ended.iter().map(Ended::line));
+        let mut repositories = snapshot.config.repositories.iter();
+        let takes_publishes = repositories.any(|it| it.publish == PublishSetting::Local);
+        if takes_publishes || findings.last_backup.is_some() {
+            lines.push(format!(
+                "backup  {}",
+                backup_line(findings.last_backup.as_ref(), now)
+            ));
+        }
         lines.extend(proxied.map(|connection| format!(
             "note    {:6} {} is asked by way of a proxy, which resolves names by itself: addresses that its documents name are judged by how they are written alone",
             connection.format.as_str(),
@@ -223,6 +235,21 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How old the last backup is.
+pub fn backup_line(last: Option<&LastBackup>, now: Timestamp) -> String {
+    let Some(last) = last else {
+        return "there is none of what is published here; `larder backup --out DIR` makes one"
+            .to_owned();
+    };
+    let age = Duration::try_from(now.duration_since(last.at)).unwrap_or_default();
+    let date = last.at.strftime("%-d %B %Y, %H:%M UTC");
+    format!(
+        "the last one is {} old, of {date}, in {}",
+        coarse(age),
+        last.folder.display()
+    )
 }
 
 impl Sign {

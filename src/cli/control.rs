@@ -1,6 +1,7 @@
 //! Commands about repositories: through the Larder that holds the data directory, or on the
 //! directory itself where nobody does.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,13 +15,14 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::settings::UsageError;
-use super::{Global, Output, print, settings};
+use super::{Global, Output, print, progress, settings};
 use crate::airgap::bundle::BundleHead;
 use crate::config::Config;
 use crate::package::{Format, PackageId};
 use crate::problem::Problem;
 use crate::repository::manage::{ManageCommand, ManageOutcome};
 use crate::repository::upkeep;
+use crate::store::backup::{BackupReport, EarlierFiles};
 use crate::tool::client::ControlClient;
 use crate::{Larder, access, airgap, store};
 
@@ -62,6 +64,35 @@ impl Backend {
         match self {
             Self::Remote(control) => control.execute(&command).await,
             Self::Local(larder) => Ok(larder.upkeep(command).await?),
+        }
+    }
+
+    /// Has a backup written into the folder, which has an absolute path.
+    pub async fn back_up(
+        &self,
+        folder: PathBuf,
+        earlier: EarlierFiles,
+        output: Output,
+    ) -> anyhow::Result<BackupReport> {
+        match self {
+            Self::Remote(control) => {
+                let command = upkeep::UpkeepCommand::Backup { folder, earlier };
+                let work = control.execute(&command);
+                match progress::beside(output, "The running Larder writes the backup", work).await?
+                {
+                    upkeep::UpkeepOutcome::BackedUp(report) => Ok(*report),
+                    _ => anyhow::bail!(
+                        "the running Larder answers something else; is it of this version?"
+                    ),
+                }
+            }
+            Self::Local(larder) => {
+                let progress = Arc::default();
+                let work = larder.store.back_up(&folder, earlier, &progress);
+                // The running Larder says it in the same words.
+                let made = progress::copying(output, &progress, work).await?;
+                Ok(made.map_err(Problem::from)?)
+            }
         }
     }
 

@@ -2,14 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 
 use super::{Global, Output, control, progress, settings};
 use crate::format::counted;
-use crate::store::{ResealProgress, Resealed, Store, rendered};
+use crate::store::{CopyProgress, Resealed, Store, rendered};
 use crate::task::Tasks;
 
 #[derive(clap::Args, Clone, Debug)]
@@ -36,20 +34,9 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     let tasks = Tasks::default();
     let store = Store::open(&config.data_dir, &config, &tasks).await?;
     rendered::remove(&config.data_dir)?;
-    let resealed = Arc::<ResealProgress>::default();
-    let bar = progress::bar(output, 0, progress::BYTES)?;
+    let resealed = Arc::<CopyProgress>::default();
     let work = store.reseal(arguments.undo, &resealed);
-    tokio::pin!(work);
-    let done = loop {
-        tokio::select! {
-            done = &mut work => break done?,
-            () = tokio::time::sleep(Duration::from_millis(200)) => {
-                bar.set_length(resealed.all.load(Ordering::Relaxed));
-                bar.set_position(resealed.done.load(Ordering::Relaxed));
-            }
-        }
-    };
-    bar.finish_and_clear();
+    let done = progress::copying(output, &resealed, work).await??;
     let is_whole = done.damaged.is_empty();
     control::show(output, &done, |done| lines(done, arguments.undo))?;
     store.flush().await;

@@ -27,7 +27,9 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("Air gap", &["warm", "export", "import", "wishes"]),
     (
         "Store",
-        &["report", "who", "verify", "gc", "pin", "unpin", "encrypt"],
+        &[
+            "report", "who", "verify", "gc", "backup", "restore", "pin", "unpin", "encrypt",
+        ],
     ),
     ("Access", &["token", "key", "policy", "events"]),
     ("More", &["completions", "man", "help"]),

@@ -1,5 +1,6 @@
 //! Runs the commands. Nothing else in Larder prints.
 
+mod backup;
 #[cfg(test)]
 mod bounds;
 mod check;
@@ -26,6 +27,7 @@ mod progress;
 #[cfg(test)]
 mod reference;
 mod report;
+mod restore;
 mod retain;
 mod run;
 mod serve;
@@ -142,6 +144,10 @@ enum Command {
     Verify(verify::Arguments),
     /// Delete files that nothing refers to
     Gc(gc::Arguments),
+    /// Back up what cannot be fetched again: published packages, tokens, policies and pins
+    Backup(backup::Arguments),
+    /// Restore a backup into an empty data directory
+    Restore(restore::Arguments),
     /// Protect packages from eviction, or show which are protected
     Pin(pin::Arguments),
     /// Let pinned packages be evicted again
@@ -194,6 +200,8 @@ pub fn main() -> ExitCode {
         Command::Who(arguments) => settings::block_on(report::who(global, arguments)),
         Command::Verify(arguments) => settings::block_on(verify::run(global, arguments)),
         Command::Gc(arguments) => settings::block_on(gc::run(global, arguments)),
+        Command::Backup(arguments) => settings::block_on(backup::run(global, arguments)),
+        Command::Restore(arguments) => settings::block_on(restore::run(global, arguments)),
         Command::Pin(arguments) => settings::block_on(pin::run(global, arguments)),
         Command::Unpin(arguments) => settings::block_on(pin::unpin(global, arguments)),
         Command::Wishes(arguments) => settings::block_on(wishes::run(global, arguments)),

@@ -3,12 +3,14 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
+use crate::store::CopyProgress;
 use crate::telemetry::terminal;
 
 /// Work that is shorter than this needs no spinner.
@@ -25,6 +27,29 @@ pub fn bar(output: Output, length: u64, counts: &str) -> anyhow::Result<Progress
     Ok(started(
         ProgressBar::with_draw_target(Some(length), target(output)).with_style(style),
     ))
+}
+
+/// Shows a bar of bytes beside work that says how far it is.
+pub fn copying<'a, T: 'a>(
+    output: Output,
+    progress: &'a CopyProgress,
+    work: impl Future<Output = T> + 'a,
+) -> LocalBoxFuture<'a, anyhow::Result<T>> {
+    Box::pin(async move {
+        let bar = bar(output, 0, BYTES)?;
+        tokio::pin!(work);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                () = tokio::time::sleep(REDRAWN_EVERY) => {
+                    bar.set_length(progress.all.load(Ordering::Relaxed));
+                    bar.set_position(progress.done.load(Ordering::Relaxed));
+                }
+            }
+        };
+        bar.finish_and_clear();
+        Ok(done)
+    })
 }
 
 /// Shows a spinner with `doing` beside work whose end is not known, from its second second on.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use super::check::backup_line;
 use super::closing::{self, size};
 use super::control::{self, package_and_version};
 use super::{Global, Output, print, settings, table};
+use crate::clock;
 use crate::config::Config;
 use crate::format::counted;
 use crate::repository::upkeep::{UpkeepCommand, UpkeepOutcome, UsageReport};
@@ -297,6 +299,10 @@ fn lines(report: &UsageReport, by: By) -> Vec<String> {
         report.kept.files,
         size(report.kept.bytes),
     ));
+    if report.last_backup.is_some() {
+        let backup = backup_line(report.last_backup.as_ref(), clock::now());
+        lines.push(format!("backup: {backup}"));
+    }
     lines
 }
 

@@ -1,6 +1,7 @@
 //! The operator's commands about the store: pin, verify, collect garbage, report its use. The
 //! command line and the running server share them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,11 @@ use crate::format::package;
 use crate::package::BlobId;
 use crate::problem::Problem;
 use crate::rule::Pattern;
+use crate::store::backup::{BackupReport, EarlierFiles};
 use crate::store::catalog::AssetKey;
 use crate::store::catalog::hold::Pin;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
-use crate::store::{Health, Store, Waste};
+use crate::store::{Health, LastBackup, Store, Waste};
 
 /// Blobs that are looked at in one step of verifying.
 const BLOBS_AT_ONCE: usize = 256;
@@ -22,7 +24,7 @@ const BYTES_AT_ONCE: u64 = 64 * 1024 * 1024;
 /// Under which name it is remembered how far verifying has come.
 const VERIFY: &str = "verify";
 /// The message about a damaged file that exists nowhere else.
-const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a copy of the data directory, or delete the version and publish it again";
+const ONLY_HERE: &str = "it was published here, and is nowhere to be fetched from: bring its file back from a backup or a copy of the data directory, or delete the version and publish it again";
 
 /// A command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +48,11 @@ pub enum UpkeepCommand {
     Gc {
         dry_run: bool,
     },
+    /// Writes a backup into this folder, or brings the one that is there up to date.
+    Backup {
+        folder: PathBuf,
+        earlier: EarlierFiles,
+    },
     Report {
         /// The last ones, today among them.
         days: u32,
@@ -66,6 +73,7 @@ pub enum UpkeepOutcome {
     Pins { pins: Vec<Pin>, kept: KeptTotals },
     Verified(VerifyProgress),
     Waste { waste: Waste, dry_run: bool },
+    BackedUp(Box<BackupReport>),
     Report(Box<UsageReport>),
     Pulls { pulls: Vec<Pull> },
 }
@@ -114,6 +122,8 @@ pub struct UsageReport {
     pub files: u64,
     pub bytes: u64,
     pub kept: KeptTotals,
+    /// None where there never was one.
+    pub last_backup: Option<LastBackup>,
 }
 
 fn pattern(text: &str) -> Result<Pattern, Problem> {
@@ -167,6 +177,10 @@ impl<'a> Upkeep<'a> {
                     .await?;
                 Ok(UpkeepOutcome::Waste { waste, dry_run })
             }
+            UpkeepCommand::Backup { folder, earlier } => {
+                let report = store.back_up(&folder, earlier, &Arc::default()).await?;
+                Ok(UpkeepOutcome::BackedUp(Box::new(report)))
+            }
             UpkeepCommand::Report { days, top } => {
                 let (files, bytes) = catalog.blobs().total().await?;
                 store.flush().await;
@@ -179,6 +193,7 @@ impl<'a> Upkeep<'a> {
                     files,
                     bytes,
                     kept: self.kept().await?,
+                    last_backup: store.last_backup().as_deref().cloned(),
                 })))
             }
             UpkeepCommand::Who {

@@ -31,6 +31,8 @@ pub fn ready(larder: &Larder) -> Answer {
 pub fn metrics(larder: &Larder) -> Answer {
     let is_short = larder.store.shortage().is_some();
     larder.metrics.not_keeping.set(i64::from(is_short));
+    let last = larder.store.last_backup().map(|last| last.at.as_second());
+    larder.metrics.last_backup.set(last.unwrap_or_default());
     let mut answer = text(StatusCode::OK, &larder.metrics.text());
     answer.content_type("application/openmetrics-text; version=1.0.0; charset=utf-8");
     answer

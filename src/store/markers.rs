@@ -18,6 +18,17 @@ const FORM_FILE: &str = "larder.form";
 const IDENTITY_FILE: &str = "packages.id";
 const DATABASE_FILE: &str = "database.id";
 const OPEN_FILE: &str = "packages.open";
+const RESTORING_FILE: &str = "larder.restoring";
+const BACKUP_FILE: &str = "larder.backup";
+/// Files that a restore begins anew: the package catalog, and those that say that it belongs here.
+const RESTORED: [&str; 6] = [
+    "packages.sqlite",
+    "packages.sqlite-wal",
+    "packages.sqlite-shm",
+    IDENTITY_FILE,
+    DATABASE_FILE,
+    OPEN_FILE,
+];
 const OPENING: &str = "opening";
 const OPEN: &str = "open";
 
@@ -41,12 +52,17 @@ impl Markers {
     /// Opens the markers of a directory, if this Larder knows the directory's form.
     ///
     /// # Errors
-    /// Where a newer Larder has written it.
+    /// Where a newer Larder has written it, or a restore into it did not come to its end.
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn of(directory: &Path) -> Result<Self, Error> {
         let markers = Self {
             directory: directory.to_owned(),
         };
+        if markers.path(RESTORING_FILE).exists() {
+            return Err(Error::Restoring {
+                path: markers.directory,
+            });
+        }
         let text = std::fs::read_to_string(markers.path(FORM_FILE)).unwrap_or_default();
         match text.trim().parse::<u32>() {
             Ok(found) if found > FORM => Err(Error::Form {
@@ -62,6 +78,62 @@ impl Markers {
                 Ok(markers)
             }
         }
+    }
+
+    /// Begins a restore into an empty directory, or goes on with one; from then on, no Larder starts
+    /// there.
+    ///
+    /// # Errors
+    /// Where the directory is not empty.
+    pub fn being_restored(directory: &Path) -> Result<Self, Error> {
+        let markers = Self {
+            directory: directory.to_owned(),
+        };
+        if markers.path(RESTORING_FILE).exists() {
+            return Ok(markers);
+        }
+        for entry in std::fs::read_dir(directory)? {
+            // A file system of its own has this from the beginning.
+            if entry?.file_name() != "lost+found" {
+                return Err(Error::NotEmpty {
+                    path: markers.directory,
+                });
+            }
+        }
+        markers.write(RESTORING_FILE, "")?;
+        Ok(markers)
+    }
+
+    /// Forgets the package catalog of a restore that was cut off.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn forget_packages(&self) -> io::Result<()> {
+        for name in RESTORED {
+            match std::fs::remove_file(self.path(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a restore: Larder may start.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn restored(&self) -> io::Result<()> {
+        std::fs::File::open(&self.directory)?.sync_all()?;
+        std::fs::remove_file(self.path(RESTORING_FILE))?;
+        std::fs::File::open(&self.directory)?.sync_all()
+    }
+
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn remember_backup(&self, last: &str) -> io::Result<()> {
+        self.write(BACKUP_FILE, last)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -130,6 +202,12 @@ impl Markers {
     pub fn mark_closed(&self) {
         let _ = std::fs::remove_file(self.path(OPEN_FILE));
     }
+}
+
+/// Reads what is remembered of a directory's last backup.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn last_backup(directory: &Path) -> Option<String> {
+    std::fs::read_to_string(directory.join(BACKUP_FILE)).ok()
 }
 
 #[cfg(test)]

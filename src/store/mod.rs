@@ -1,6 +1,7 @@
 //! Keeps everything that lies on disk or in SQL.
 
 mod arrival;
+pub mod backup;
 mod blob;
 pub mod catalog;
 #[cfg(test)]
@@ -34,7 +35,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 pub use arrival::{Arrival, Arrivals, DownloadHead, DownloadProgress, Follower, Leader, Phase};
+pub use backup::{CopyProgress, LastBackup};
 pub use blob::{Blob, WeakBlob};
 pub use content::ContentReader;
 pub use directory::DataDirectory;
@@ -47,7 +51,7 @@ pub use pieces::Pieces;
 pub use recording::Recording;
 pub use records::Records;
 pub use relay::{Onward, Relay, RelaySender};
-pub use reseal::{ResealProgress, Resealed};
+pub use reseal::Resealed;
 pub use retention::BlobRetention;
 pub use space::NotKept;
 pub use upkeep::Waste;
@@ -85,13 +89,13 @@ pub enum Error {
         found: u32,
         known: u32,
     },
-    #[error("{path} has to have what was published here, and {found}: bring it back from a copy of the data directory, with packages.sqlite-wal where the copy has one. If it is right as it is, delete the file {marker} beside it; what was published and is not in it is lost then, and anyone outside may answer for its names", path = path.display())]
+    #[error("{path} has to have what was published here, and {found}: bring it back from a copy of the data directory, with packages.sqlite-wal where the copy has one, or restore a backup into an empty one (`larder restore`). If it is right as it is, delete the file {marker} beside it; what was published and is not in it is lost then, and anyone outside may answer for its names", path = path.display())]
     PackagesLost {
         path: PathBuf,
         found: &'static str,
         marker: &'static str,
     },
-    #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory; no other file has what is in it", path = path.display())]
+    #[error("{path}, which has what was published here, cannot be used: {cause}. Bring it back from a copy of the data directory, or restore a backup into an empty one (`larder restore`); no other file has what is in it", path = path.display())]
     PackagesDamaged { path: PathBuf, cause: sql::Error },
     #[error("the database of packages at {at}: {why}")]
     Database { at: String, why: String },
@@ -103,6 +107,14 @@ pub enum Error {
         "what was published here is in a database, and the configuration names none. Set `packages.database`. If it is meant, delete the file database.id in the data directory; the packages stay behind in the database then"
     )]
     NoDatabase,
+    #[error("the backup in {folder} {why}", folder = folder.display())]
+    Backup { folder: PathBuf, why: String },
+    #[error("the data directory {path} is not empty: restore into an empty one (--data-dir), and name that one in the configuration", path = path.display())]
+    NotEmpty { path: PathBuf },
+    #[error("the data directory {path} was being restored, and that did not come to its end: run `larder restore` again, or empty the directory", path = path.display())]
+    Restoring { path: PathBuf },
+    #[error("the database of packages has packages or tokens of others: restore into an empty one")]
+    RestoreInto,
     #[error("the catalog of the cache, larder.sqlite: {0}")]
     Catalog(#[from] sql::Error),
     #[error("a stored file cannot be read or written: {}", plain::io(.0))]
@@ -146,6 +158,9 @@ impl From<Error> for Problem {
             )
             .advice("ask again")
             .caused_by(error),
+            error @ (Error::Backup { .. } | Error::NotEmpty { .. } | Error::RestoreInto) => {
+                Self::invalid(error.to_string())
+            }
             Error::NotKept(why) => Self::new(
                 Kind::Unavailable {
                     retry_after: FULL_RETRY,
@@ -182,6 +197,8 @@ pub struct Store {
     wishes: Wishes,
     absences: AbsenceNotes,
     outside_names: Arc<OutsideNames>,
+    markers: Markers,
+    last_backup: ArcSwapOption<LastBackup>,
     pieces_ahead_max: usize,
     tasks: Tasks,
 }
@@ -224,6 +241,8 @@ impl Store {
             wishes: Wishes::start(catalog.wishes(config.report.wishes_max), tasks),
             absences: AbsenceNotes::start(catalog.absences(config.cache.absences_max), tasks),
             outside_names,
+            last_backup: ArcSwapOption::from_pointee(LastBackup::of(path)),
+            markers,
             directory,
             files,
             catalog,

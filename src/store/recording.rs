@@ -41,7 +41,8 @@ impl Unsettled {
         self.changes().remove(&change);
     }
 
-    fn count(&self) -> usize {
+    /// How many blobs changes have kept that are under way, or were cancelled of late.
+    pub fn count(&self) -> usize {
         self.changes().values().map(Vec::len).sum()
     }
 

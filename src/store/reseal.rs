@@ -4,14 +4,14 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::content::ContentWriter;
 use super::incoming::{keep_file, sync_folders};
 use super::seal::Sealer;
-use super::{Error, Store, blob, private};
+use super::{CopyProgress, Error, Store, blob, private};
 use crate::package::{BlobId, Digester};
 
 /// How much is read at once.
@@ -26,13 +26,6 @@ pub struct Resealed {
     pub damaged: Vec<String>,
 }
 
-/// How far it is; bytes as they lie on the disk.
-#[derive(Debug, Default)]
-pub struct ResealProgress {
-    pub all: AtomicU64,
-    pub done: AtomicU64,
-}
-
 impl Store {
     /// Seals all blobs that lie plain; with `plain`, lays plain those that are sealed, and forgets
     /// the data key. Nothing else may use the store meanwhile.
@@ -42,7 +35,7 @@ impl Store {
     pub async fn reseal(
         &self,
         plain: bool,
-        progress: &Arc<ResealProgress>,
+        progress: &Arc<CopyProgress>,
     ) -> Result<Resealed, Error> {
         let Some(sealer) = self.files.sealer().cloned() else {
             return Err(Error::Sealed(
@@ -67,7 +60,7 @@ fn reseal(
     blobs: &Path,
     partial: &Path,
     plain: bool,
-    progress: &ResealProgress,
+    progress: &CopyProgress,
 ) -> Result<Resealed, Error> {
     let waiting = waiting(blobs, plain)?;
     let all = waiting.iter().map(|(_, size)| size).sum();

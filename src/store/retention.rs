@@ -305,6 +305,8 @@ impl BlobRetention {
     /// # Errors
     /// Where a catalog fails.
     pub async fn discard(&self, blobs: &[BlobId]) -> Result<u64, Error> {
+        // A reader of all that there is may have seen a row that needed one of them.
+        let _nobody_reads = self.reading.write().await;
         let _alone = self.alone().await;
         let mut unneeded = Vec::new();
         for blob in blobs {

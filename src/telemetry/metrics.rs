@@ -56,6 +56,8 @@ pub struct Metrics {
     pub open_sockets: Gauge,
     /// 1 while nothing new is kept.
     pub not_keeping: Gauge,
+    /// When the last backup was made, in seconds since 1970; 0 where there is none.
+    pub last_backup: Gauge,
     pub panics: Counter,
     /// Records that the audit's file did not take.
     pub audit_missed: Counter,
@@ -80,6 +82,7 @@ impl Default for Metrics {
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             not_keeping: Gauge::default(),
+            last_backup: Gauge::default(),
             panics: Counter::default(),
             audit_missed: Counter::default(),
             upstreams: Upstreams::default(),
@@ -131,6 +134,12 @@ impl Default for Metrics {
             "not_keeping",
             "1 while nothing new is kept, because the disk is full or takes nothing",
             metrics.not_keeping.clone(),
+        );
+        registry.register_with_unit(
+            "last_backup_timestamp",
+            "When the last backup was made; 0 where there is none",
+            Unit::Seconds,
+            metrics.last_backup.clone(),
         );
         registry.register(
             "panics",

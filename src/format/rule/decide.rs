@@ -343,7 +343,8 @@ fn rule_on(rule: &Rule, question: &RuleQuestion<'_>, now: Timestamp) -> Ruling {
 }
 
 /// A duration in its largest unit, rounded down: `4 hours`.
-fn coarse(duration: Duration) -> String {
+#[must_use]
+pub fn coarse(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 => counted(seconds, "second"),

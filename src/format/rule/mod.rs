@@ -5,7 +5,7 @@ mod group;
 mod origin;
 mod pattern;
 
-pub use decide::{Action, Concern, Rule, RuleDecision, RuleQuestion, Rules, Ruling};
+pub use decide::{Action, Concern, Rule, RuleDecision, RuleQuestion, Rules, Ruling, coarse};
 pub use group::{
     Association, Entrance, Group, GroupPattern, Groups, Mode, NoPattern, Settings, WayIn,
 };

@@ -156,6 +156,20 @@ impl Holds {
         Ok(removed)
     }
 
+    /// Brings pins from a backup, with the time since when they hold.
+    pub(in crate::store) async fn bring_pins(&self, pins: &[Pin]) -> Result<(), Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for pin in pins {
+            sqlx::query("INSERT INTO pin (pattern, since) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(&pin.pattern)
+                .bind(pin.since)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        self.recall_pins().await
+    }
+
     /// Holds what comes from these connections from now on.
     pub(in crate::store) fn set_retained(&self, connections: BTreeSet<String>) {
         self.rules.retained.store(Arc::new(connections));

@@ -17,6 +17,7 @@ mod repository;
 mod restriction;
 mod rows;
 mod spool;
+pub(super) mod tables;
 mod tag;
 
 use std::path::Path;

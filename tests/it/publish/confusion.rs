@@ -8,7 +8,7 @@ use crate::support::tool::{Tool, clients, succeeded};
 use crate::support::{Reply, TestLarder, Upstream, nuget, pypi};
 
 /// The attacker's packages, in all four formats.
-fn attack(upstream: &Upstream) {
+pub fn attack(upstream: &Upstream) {
     publish(upstream, "acme-lib", &[version("99.0.0", &[])]);
     pypi::publish(upstream, upstream, "acme-lib", &[("99.0", &[])], true);
     nuget::publish(upstream, "Acme.Lib", &["99.0.0"], false);
@@ -21,7 +21,7 @@ fn attack(upstream: &Upstream) {
 }
 
 /// Ours, in all four formats.
-async fn ours(larder: &TestLarder) {
+pub async fn ours(larder: &TestLarder) {
     let npm = npm_document("acme-lib", "1.0.0", &tarball("acme-lib", "1.0.0", &[]));
     npm_put(larder, "acme-lib", npm).await.expect(201);
     super::python::upload(

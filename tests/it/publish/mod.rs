@@ -1,6 +1,7 @@
 //! Packages of our own: published with the clients that there are, merged with what lies outside,
 //! passed on, copied, and not lost.
 
+mod backup;
 mod behind;
 mod confusion;
 mod durable;

@@ -1,0 +1,436 @@
+//! All rows of the package catalog, read in one view and written into an empty one, whichever database
+//! either is in.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt as _;
+use serde_json::Value;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AssertSqlSafe, Row as _};
+
+use super::door::Statements;
+use super::{Error, Packages};
+use Kind::{Bytes, Number, Text};
+
+/// Kinds of columns. Each may be empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Kind {
+    Text,
+    Number,
+    Bytes,
+}
+
+/// A column's name and kind.
+pub(in crate::store) type Column = (&'static str, Kind);
+
+/// A table and its columns.
+#[derive(Debug)]
+pub(in crate::store) struct Table {
+    pub name: &'static str,
+    pub columns: &'static [Column],
+}
+
+/// The columns that rows have, by table: a backup from before a column was made has fewer.
+pub(in crate::store) type Layout = BTreeMap<&'static str, Vec<Column>>;
+
+/// Tables that speak of this moment and this database alone.
+#[cfg(test)]
+const OF_THE_MOMENT: [&str; 1] = ["holder"];
+/// Tables that have rows in a new database.
+const BEGUN: [&str; 2] = ["access_state", "catalog"];
+/// Rows that are written by one statement.
+const ROWS_AT_ONCE: usize = 100;
+
+/// Every table whose rows outlast a database.
+pub(in crate::store) const TABLES: &[Table] = &[
+    Table {
+        name: "repository",
+        columns: &[("name", Text), ("created_at", Number)],
+    },
+    Table {
+        name: "package",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("origin", Text),
+            ("revision", Text),
+            ("changed_at", Number),
+            ("description", Text),
+            ("keywords", Text),
+            ("latest", Text),
+            ("versions", Number),
+        ],
+    },
+    Table {
+        name: "package_version",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("version", Text),
+            ("position", Number),
+            ("status", Text),
+            ("origin", Text),
+            ("revision", Text),
+            ("published_at", Number),
+            ("manifest", Text),
+            ("readme", Text),
+        ],
+    },
+    Table {
+        name: "package_asset",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("file", Text),
+            ("version", Text),
+            ("blob", Bytes),
+            ("size", Number),
+            ("md5", Text),
+            ("sha1", Text),
+            ("sha512", Text),
+            ("media_type", Text),
+            ("published_at", Number),
+            ("facts", Text),
+            ("staged", Number),
+        ],
+    },
+    Table {
+        name: "package_tag",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("tag", Text),
+            ("version", Text),
+        ],
+    },
+    Table {
+        name: "package_dependency",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("version", Text),
+            ("position", Number),
+            ("kind", Text),
+            ("name", Text),
+            ("requirement", Text),
+        ],
+    },
+    Table {
+        name: "spool",
+        columns: &[
+            ("id", Text),
+            ("repository", Text),
+            ("connection", Text),
+            ("method", Text),
+            ("path", Text),
+            ("headers", Text),
+            ("blob", Bytes),
+            ("size", Number),
+            ("queued_at", Number),
+            ("attempts", Number),
+            ("next_at", Number),
+            ("said", Text),
+            ("place", Text),
+            ("set_aside", Number),
+        ],
+    },
+    Table {
+        name: "access_state",
+        columns: &[("id", Number), ("number", Number)],
+    },
+    Table {
+        name: "signing_key",
+        columns: &[("id", Text), ("secret", Text), ("created_at", Number)],
+    },
+    Table {
+        name: "revoked_token",
+        columns: &[("id", Text), ("expires_at", Number)],
+    },
+    Table {
+        name: "machine_token",
+        columns: &[
+            ("id", Text),
+            ("hash", Bytes),
+            ("principal", Text),
+            ("note", Text),
+            ("created_at", Number),
+            ("expires_at", Number),
+        ],
+    },
+    Table {
+        name: "access_key",
+        columns: &[
+            ("id", Text),
+            ("secret", Text),
+            ("principal", Text),
+            ("created_at", Number),
+        ],
+    },
+    Table {
+        name: "policy",
+        columns: &[("resource", Text), ("document", Text), ("revision", Text)],
+    },
+    Table {
+        name: "resource_tag",
+        columns: &[("resource", Text), ("tag", Text), ("value", Text)],
+    },
+    Table {
+        name: "managed_repository",
+        columns: &[
+            ("name", Text),
+            ("description", Text),
+            ("upstreams", Text),
+            ("connections", Text),
+        ],
+    },
+    Table {
+        name: "package_restriction",
+        columns: &[
+            ("repository", Text),
+            ("package", Text),
+            ("publish", Text),
+            ("upstream", Text),
+        ],
+    },
+    Table {
+        name: "event_sequence",
+        columns: &[("subject", Text), ("number", Number)],
+    },
+    Table {
+        name: "delivery",
+        columns: &[
+            ("event", Text),
+            ("target", Text),
+            ("subject", Text),
+            ("number", Number),
+            ("document", Text),
+            ("created_at", Number),
+            ("state", Text),
+            ("attempts", Number),
+            ("next_at", Number),
+            ("said", Text),
+        ],
+    },
+    Table {
+        name: "package_group",
+        columns: &[
+            ("pattern", Text),
+            ("contact", Text),
+            ("description", Text),
+            ("created_at", Number),
+            ("settings", Text),
+        ],
+    },
+    Table {
+        name: "outside_name",
+        columns: &[("connection", Text), ("package", Text), ("seen_at", Number)],
+    },
+    Table {
+        name: "catalog",
+        columns: &[("identity", Text), ("opened_at", Number)],
+    },
+];
+
+impl Table {
+    /// The table of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TABLES.iter().find(|table| table.name == name)
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<Column> {
+        self.columns.iter().copied().find(|(it, _)| *it == name)
+    }
+
+    /// A row as JSON: text, numbers, and bytes in hexadecimal.
+    fn read(&self, row: &AnyRow) -> sqlx::Result<Vec<Value>> {
+        let column = |(name, kind): &(&str, Kind)| {
+            Ok(match kind {
+                Text => row.try_get::<Option<String>, _>(*name)?.into(),
+                Number => row.try_get::<Option<i64>, _>(*name)?.into(),
+                Bytes => {
+                    let bytes = row.try_get::<Option<Vec<u8>>, _>(*name)?;
+                    bytes.map(hex::encode).into()
+                }
+            })
+        };
+        self.columns.iter().map(column).collect()
+    }
+
+    /// Writes rows of these columns.
+    async fn write(
+        &self,
+        into: &mut Statements,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> sqlx::Result<()> {
+        let width = columns.len();
+        let places = (0..rows.len()).map(|row| {
+            let numbers = (1..=width).map(|column| format!("${}", row * width + column));
+            format!("({})", numbers.collect::<Vec<_>>().join(", "))
+        });
+        let places = places.collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "INSERT INTO {} ({}) VALUES {places}",
+            self.name,
+            names(columns)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for row in rows {
+            for ((_, kind), value) in columns.iter().zip(row) {
+                query = bound(query, *kind, value);
+            }
+        }
+        query.execute(into).await?;
+        Ok(())
+    }
+}
+
+fn names(columns: &[Column]) -> String {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+type Insert<'q> = Query<'q, Any, AnyArguments>;
+
+fn bound<'q>(query: Insert<'q>, kind: Kind, value: &Value) -> Insert<'q> {
+    match kind {
+        Text => query.bind(value.as_str().map(str::to_owned)),
+        Number => query.bind(value.as_i64()),
+        Bytes => query.bind(value.as_str().and_then(|text| hex::decode(text).ok())),
+    }
+}
+
+/// Whether rows were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum RowsWritten {
+    All,
+    /// The database is the one that they are of: its own, which may be newer, stay.
+    None,
+}
+
+/// A row and its table, as long as there are some.
+type NextRow = Result<Option<(&'static Table, Vec<Value>)>, crate::store::Error>;
+
+impl Packages {
+    /// Gives all rows, as they are at one instant.
+    pub(in crate::store) async fn all_rows(
+        &self,
+        mut take: impl FnMut(&'static Table, &[Value]) -> std::io::Result<()>,
+    ) -> Result<(), crate::store::Error> {
+        let failed = Error::from;
+        let mut view = self.database.door.view().await.map_err(failed)?;
+        for table in TABLES {
+            let sql = format!("SELECT {} FROM {}", names(table.columns), table.name);
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *view);
+            while let Some(row) = rows.try_next().await.map_err(failed)? {
+                take(table, &table.read(&row).map_err(failed)?)?;
+            }
+        }
+        Ok(view.rollback().await.map_err(failed)?)
+    }
+
+    /// The catalog's own name.
+    pub(in crate::store) async fn identity(&self) -> Result<String, Error> {
+        let sql = "SELECT identity FROM catalog";
+        let identity: Option<String> = sqlx::query_scalar(sql)
+            .fetch_optional(&self.database.door)
+            .await?;
+        Ok(identity.unwrap_or_default())
+    }
+
+    /// Writes all rows of a catalog of that name into this one, in one transaction. This one has to be
+    /// empty, or to be that one.
+    pub(in crate::store) async fn put_rows(
+        &self,
+        identity: &str,
+        layout: &Layout,
+        mut next: impl FnMut() -> NextRow,
+    ) -> Result<RowsWritten, crate::store::Error> {
+        let failed = Error::from;
+        if self.identity().await? == identity {
+            return Ok(RowsWritten::None);
+        }
+        let (_permit, mut transaction) = self.database.begin().await?;
+        for table in TABLES.iter().filter(|it| !BEGUN.contains(&it.name)) {
+            let sql = format!("SELECT 1 FROM {} LIMIT 1", table.name);
+            let found = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *transaction);
+            if found.await.map_err(failed)?.is_some() {
+                return Err(crate::store::Error::RestoreInto);
+            }
+        }
+        for name in BEGUN {
+            let sql = format!("DELETE FROM {name}");
+            let emptied = sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction);
+            emptied.await.map_err(failed)?;
+        }
+        let columns = |table: &Table| layout.get(table.name).map_or(table.columns, Vec::as_slice);
+        let mut waiting: Option<(&'static Table, Vec<Vec<Value>>)> = None;
+        while let Some((table, row)) = next()? {
+            match &mut waiting {
+                Some((of, rows)) if of.name == table.name && rows.len() < ROWS_AT_ONCE => {
+                    rows.push(row);
+                }
+                other => {
+                    let full = other.replace((table, vec![row]));
+                    if let Some((of, rows)) = full {
+                        let written = of.write(&mut transaction, columns(of), &rows);
+                        written.await.map_err(failed)?;
+                    }
+                }
+            }
+        }
+        if let Some((of, rows)) = waiting {
+            let written = of.write(&mut transaction, columns(of), &rows);
+            written.await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(RowsWritten::All)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::markers::Markers;
+
+    #[tokio::test]
+    async fn every_table_of_the_migrations_is_carried_with_all_its_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let markers = Markers::of(folder.path()).unwrap();
+        let file = folder.path().join("packages.sqlite");
+        let opened = Packages::open(&file, None, "here".to_owned(), &markers).await;
+        let packages = opened.unwrap();
+        let door = &packages.database.door;
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' \
+                   AND name NOT LIKE 'sqlite%'";
+        let mut found: Vec<String> = sqlx::query_scalar(sql).fetch_all(door).await.unwrap();
+        found.retain(|name| !OF_THE_MOMENT.contains(&name.as_str()));
+        let mut listed: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        found.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(found, listed);
+        for table in TABLES {
+            let sql = format!(
+                "SELECT name, type FROM pragma_table_info('{}') ORDER BY cid",
+                table.name
+            );
+            let columns: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
+                .fetch_all(door)
+                .await
+                .unwrap();
+            let kind = |kind: &str| match kind {
+                "TEXT" => Text,
+                "BIGINT" => Number,
+                "BYTEA" => Bytes,
+                other => panic!("{other}"),
+            };
+            let columns: Vec<(&str, Kind)> = columns
+                .iter()
+                .map(|(name, of)| (name.as_str(), kind(of)))
+                .collect();
+            assert_eq!(columns, table.columns, "{}", table.name);
+        }
+    }
+}
