@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -537,7 +539,9 @@ impl Connection {
         let status = response.status();
         let wait = retry_after(response.headers(), clock::system_now());
         match status.as_u16() {
-            200 | 206 | 304 => {}
+            200 | 304 => {}
+            // A part is the whole for nobody who did not ask for one.
+            206 if ask.headers.contains_key(RANGE) => {}
             201..=299 if ask.body.is_some() => {}
             404 | 410 if ask.refusals == Refusals::Answer => {}
             404 => return Err(Error::Absent),

@@ -169,7 +169,7 @@ async fn answered(
     let mut line = Line::default();
     line.subject.format = route.format();
     let hops = connection::hops(&parts.headers);
-    let body = SharedBody::new(body, &parts.headers, &snapshot.config.upload);
+    let body = SharedBody::new(body, &parts, &snapshot.config.upload);
     let asked = Asked {
         larder,
         snapshot: &snapshot,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::HeaderMap;
+use http::Version;
 use http::header::EXPECT;
+use http::request::Parts;
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ enum State {
 }
 
 impl SharedBody {
-    pub fn new(body: RequestBody, headers: &HeaderMap, upload: &UploadSettings) -> Self {
+    pub fn new(body: RequestBody, head: &Parts, upload: &UploadSettings) -> Self {
         let state = if body.is_end_stream() {
             State::Ended
         } else {
@@ -63,7 +64,8 @@ impl SharedBody {
             reading: Arc::new(Mutex::new(Reading {
                 state,
                 begun: None,
-                waits_for_go: headers.contains_key(EXPECT),
+                // A stream of HTTP/2 whose body nobody reads is reset, which some clients take for a failure.
+                waits_for_go: head.version < Version::HTTP_2 && head.headers.contains_key(EXPECT),
             })),
             bounds: BodyBounds {
                 stall: upload.stall_timeout,

@@ -94,8 +94,8 @@ impl WeakBlob {
     /// The blob, where it is still open and was not let go of.
     #[must_use]
     pub fn upgrade(&self) -> Option<Blob> {
-        let held = self.0.upgrade()?;
-        (!held.is_let_go.load(Ordering::Acquire)).then_some(Blob(held))
+        let blob = Blob(self.0.upgrade()?);
+        blob.is_to_be_read().then_some(blob)
     }
 }
 
@@ -130,6 +130,25 @@ impl Blob {
             place,
             is_let_go: AtomicBool::default(),
         }))
+    }
+
+    /// Whether somebody may begin to read it: it was not let go of, and its file has not become shorter.
+    /// That would show only when an answer breaks off, for each request again.
+    pub(super) fn is_to_be_read(&self) -> bool {
+        if self.0.is_let_go.load(Ordering::Acquire) {
+            return false;
+        }
+        let Place::File(pages) = &self.0.place else {
+            return true;
+        };
+        let is_whole = pages
+            .file()
+            .metadata()
+            .is_ok_and(|it| it.len() >= self.0.size);
+        if !is_whole {
+            self.let_go();
+        }
+        is_whole
     }
 
     /// Marks the blob as one that nobody begins to read any more.

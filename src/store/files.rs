@@ -112,7 +112,10 @@ impl BlobFiles {
     /// The blob as others hold it open, or opened for them; `None` where it is not here, or is damaged.
     pub(super) async fn share(&self, id: BlobId) -> Result<Option<Blob>, Error> {
         if let Some(blob) = self.shared(id) {
-            return Ok(Some(blob));
+            if blob.is_to_be_read() {
+                return Ok(Some(blob));
+            }
+            self.close(id);
         }
         match self.open_to_share(id).await {
             Err(error) if is_damage(&error) => {

@@ -160,7 +160,15 @@ fn plain(error: &sqlx::Error) -> String {
             }
             _ => error.to_string(),
         },
-        None => error.to_string(),
+        // The driver adds a line of the server's own source.
+        None => match error.as_database_error() {
+            Some(said) if said.message().contains("extra_float_digits") => format!(
+                "{}; behind PgBouncer, set `ignore_startup_parameters = extra_float_digits` in its configuration",
+                said.message()
+            ),
+            Some(said) => said.message().to_owned(),
+            None => error.to_string(),
+        },
     }
 }
 

@@ -186,3 +186,28 @@ async fn is_found_in_the_background_and_told_of() {
     .await;
     assert!(told.contains("npm:acme/acme-1.0.0.tgz"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn becomes_shorter_while_it_is_served() {
+    for bytes in [100_000, 300_000] {
+        let bad = Bad::day(bytes, |_| {}).await;
+        for path in [OWN, WARM] {
+            bad.larder.get(path).await.expect(200);
+        }
+        for whole in [&bad.own, &bad.warm] {
+            let name = sha256(whole);
+            let blobs = bad.larder.data.path().join("blobs/sha256");
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(blobs.join(&name[..2]).join(&name));
+            file.unwrap().set_len(whole.len() as u64 / 2).unwrap();
+        }
+        for _ in 0..2 {
+            let warm = bad.larder.get(WARM).await.expect(200);
+            assert!(warm.bytes() == &bad.warm, "other bytes");
+            bad.larder.get(OWN).await.expect(500);
+            let head = bad.larder.send(Method::HEAD, OWN, &[], None).await;
+            assert_eq!(head.status, 500);
+        }
+    }
+}

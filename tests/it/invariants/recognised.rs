@@ -212,6 +212,34 @@ async fn versions_that_upstream_takes_down_go_and_an_event_says_so() {
 }
 
 #[tokio::test]
+async fn a_part_that_nobody_asked_for_is_not_taken_for_the_whole() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    let part = |kind: &str, body: &str| {
+        let reply = Reply::typed(kind, body.to_owned());
+        Reply {
+            status: Some(206),
+            ..reply.header("content-range", "bytes 0-9/99999")
+        }
+    };
+    let document = r#"{"name":"acme","versions":{}}"#;
+    upstream.put("/npm/acme", part("application/json", document));
+    let page = "<html><body></body></html>";
+    upstream.put("/simple/acme/", part("text/html", page));
+    upstream.put(
+        "/maven2/x/a/1/a-1.jar",
+        part("application/java-archive", "a part"),
+    );
+    for path in [
+        "/npm/public/acme",
+        "/pypi/public/simple/acme/",
+        "/maven/public/x/a/1/a-1.jar",
+    ] {
+        larder.get(path).await.expect(502);
+    }
+}
+
+#[tokio::test]
 async fn a_login_page_becomes_no_file_of_a_version() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
