@@ -442,7 +442,7 @@ impl Forwarder {
         to: &Connection,
         keys: Option<&[String]>,
     ) -> Result<(), Problem> {
-        self.reader.fetcher.outdate(&to.name, keys).await
+        self.reader.fetcher.outdate(&to.registry, keys).await
     }
 }
 
