@@ -293,7 +293,8 @@ mod tests {
         let read = Metadata::read(listed.as_bytes()).unwrap();
         assert_eq!(read.versions_count, 2 * ELEMENTS_MAX as u64);
         let count = 0..2 * ELEMENTS_MAX;
-        let others: String = count.map(|number| format!("<a{number}/>")).collect();
+        let others: Vec<String> = count.map(|number| format!("<a{number}/>")).collect();
+        let others = others.concat();
         let others = format!("<metadata>{others}</metadata>");
         assert!(Metadata::read(others.as_bytes()).is_err());
     }

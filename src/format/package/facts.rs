@@ -613,7 +613,9 @@ mod tests {
         #[test]
         fn what_was_packed_comes_out_again(assets in proptest::collection::vec(asset(), 0..12)) {
             let mut packed = PackedFacts::new();
-            assets.iter().for_each(|asset| packed.push(asset));
+            for asset in &assets {
+                packed.push(asset);
+            }
             let facts = Facts::new(Format::Npm, packed);
             let out: Option<Vec<_>> = facts.iter().map(|asset| asset.facts()).collect();
             prop_assert_eq!(out.as_deref(), Some(&assets[..]));
