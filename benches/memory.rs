@@ -379,34 +379,22 @@ fn main() {
             let larder = Larder::start(&upstream, rule);
             measure(&table, larder, &format!("PyPI {what}{note}"), bytes, &forms);
         }
-        let larder = Larder::start(&upstream, rule);
-        let path = "/nuget/public/v3/registration-gz-semver2/a/index.json";
-        let forms = [("json, gzip", path, ANY)];
-        measure(
-            &table,
-            larder,
-            &format!("NuGet registration{note}"),
-            leaves,
-            &forms,
-        );
-        let larder = Larder::start(&upstream, rule);
-        let forms = [("json", "/nuget/public/v3/flat/b/index.json", ANY)];
-        measure(
-            &table,
-            larder,
-            &format!("NuGet versions{note}"),
-            flat,
-            &forms,
-        );
-        let larder = Larder::start(&upstream, rule);
-        let forms = [("xml", "/maven/public/org/x/lib/maven-metadata.xml", ANY)];
-        measure(
-            &table,
-            larder,
-            &format!("Maven metadata{note}"),
-            xml,
-            &forms,
-        );
+        let registration = "/nuget/public/v3/registration-gz-semver2/a/index.json";
+        let listing = "/maven/public/org/x/lib/maven-metadata.xml";
+        for (what, bytes, form, path) in [
+            ("NuGet registration", leaves, "json, gzip", registration),
+            (
+                "NuGet versions",
+                flat,
+                "json",
+                "/nuget/public/v3/flat/b/index.json",
+            ),
+            ("Maven metadata", xml, "xml", listing),
+        ] {
+            let larder = Larder::start(&upstream, rule);
+            let what = format!("{what}{note}");
+            measure(&table, larder, &what, bytes, &[(form, path, ANY)]);
+        }
         for versions in [100_000, 1_000_000] {
             let bytes = upstream.put("/npm/m", JSON, packument(&url, "m", versions));
             let larder = Larder::start(&upstream, rule);

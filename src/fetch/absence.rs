@@ -80,9 +80,9 @@ impl Absences {
         self.store.absences().forget(&key.connection, &key.key);
     }
 
-    /// Forgets an absence, where there is one.
-    pub async fn forget_if_known(&self, key: &ResourceKey) {
-        if self.checked_at(key).await.is_some() {
+    /// Forgets an absence, where there was one before, or has been since.
+    pub fn forget_if(&self, was_absent: bool, key: &ResourceKey) {
+        if was_absent || self.known.contains_key(key) {
             self.forget(key);
         }
     }

@@ -197,7 +197,7 @@ impl AssetFetcher {
         let mut leads = false;
         let lead = |leader| {
             leads = true;
-            async move { fetcher.lead(job, leader).await }
+            async move { fetcher.lead(job, leader, was_absent).await }
         };
         let joined = self.arrivals.join(&wanted.key, lead);
         let phase = if was_absent {
@@ -238,7 +238,7 @@ impl AssetFetcher {
         });
     }
 
-    async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>) {
+    async fn lead(self: Arc<Self>, wanted: WantedAsset, leader: Leader<Landed>, was_absent: bool) {
         // Another download may have ended between the look-up above and the start of this one.
         if let Ok(Some((row, Some(blob)))) = self.find(&wanted.key).await {
             leader.is_at(Phase::Stored(blob, Landed { row, is_new: false }));
@@ -248,7 +248,7 @@ impl AssetFetcher {
         match self.download(&wanted, &leader, &progress, seen).await {
             Ok((blob, row)) => {
                 leader.is_at(Phase::Stored(blob, Landed { row, is_new: true }));
-                self.absences.forget_if_known(&wanted.absence_key()).await;
+                self.absences.forget_if(was_absent, &wanted.absence_key());
             }
             Err(Ending::Unkept(why)) => {
                 info!(asset = %wanted.key.asset, why = why.as_str(), "A file was not stored; it is passed on to the client");

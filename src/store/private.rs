@@ -25,7 +25,7 @@ const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
 /// The names of all that Larder makes in a data directory begin with one of these.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "blobs",
     "partial",
     "rendered",
@@ -33,6 +33,7 @@ const OWN: [&str; 10] = [
     "packages.sqlite",
     "packages.id",
     "packages.open",
+    "database.id",
     "control.",
     "bundle.key",
     "data.key",

@@ -115,10 +115,11 @@ impl Packages {
         tasks.spawn_until_stop(async move {
             loop {
                 tokio::time::sleep(remote::TAKEN_EVERY).await;
-                match remote::take_anew(&database.door, &database.place).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        error!("Another Larder uses the database of packages now; this one has to be stopped");
+                match remote::take(&database.door, &database.place).await {
+                    Ok(None) => {}
+                    Ok(Some(machine)) => {
+                        error!(
+                            machine,"Another Larder uses the database of packages now; this one has to be stopped");
                         return database.door.give_up();
                     }
                     Err(error) => warn!(%error, "Telling the database of packages that it is in use failed"),

@@ -8,7 +8,7 @@ use tracing::warn;
 use url::Url;
 
 use super::door::{self, Door, Manners};
-use super::{Error, random_name};
+use super::random_name;
 use crate::secret::Secret;
 use crate::store::markers::Markers;
 use crate::store::sql;
@@ -176,7 +176,10 @@ async fn identify(door: &Door, at: &str, markers: &Markers) -> Result<(), crate:
 }
 
 /// Takes the database for this place, or takes it anew; the machine of another Larder that has it, else.
-async fn take(door: &Door, place: &str) -> sqlx::Result<Option<String>> {
+///
+/// # Errors
+/// Where the database fails.
+pub(super) async fn take(door: &Door, place: &str) -> sqlx::Result<Option<String>> {
     let sql = format!(
         "INSERT INTO holder (id, place, machine, until) VALUES (1, $1, $2, {NOW} + $3) \
          ON CONFLICT (id) DO UPDATE SET place = excluded.place, machine = excluded.machine, until = excluded.until \
@@ -199,14 +202,6 @@ async fn take(door: &Door, place: &str) -> sqlx::Result<Option<String>> {
 
 /// How often a Larder says that it still uses its database.
 pub(super) const TAKEN_EVERY: Duration = Duration::from_secs(10);
-
-/// Says that this Larder still uses the database; false where another one does.
-///
-/// # Errors
-/// Where the database fails.
-pub(super) async fn take_anew(door: &Door, place: &str) -> Result<bool, Error> {
-    Ok(take(door, place).await?.is_none())
-}
 
 /// Lets another Larder use it at once.
 pub(super) async fn leave(door: &Door, place: &str) {

@@ -51,7 +51,11 @@ pub(super) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
             false,
         )
     };
-    Migrator::with_migrations(steps.iter().zip(1..).map(migration).collect())
+    let mut migrator = Migrator::with_migrations(steps.iter().zip(1..).map(migration).collect());
+    // SQLite's writers exclude each other, and PostgreSQL's tables are made in one transaction with a
+    // lock of its own: the driver's would be a session's, which no pooler keeps.
+    migrator.set_locking(false);
+    migrator
 }
 
 /// How a catalog's database fails. What its driver says is for the log alone.
