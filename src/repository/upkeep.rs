@@ -305,7 +305,7 @@ impl<'a> Upkeep<'a> {
                         return Err(Problem::invalid(format!(
                             "registries of several formats are at {from}"
                         ))
-                        .advice("say which one is meant, such as `--format npm`"));
+                        .advice("say which one is meant with `--format`"));
                     }
                 }
             }
