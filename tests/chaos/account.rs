@@ -203,11 +203,13 @@ impl Account {
         }
     }
 
-    /// The last lines of Larder's log.
+    /// The last lines of Larder's log that are not of a request.
     fn last_words(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
+        // One line a request would be all that there is.
+        let is_telling = |line: &&str| !line.contains("\"method\":");
+        let lines: Vec<&str> = log.lines().filter(is_telling).collect();
         let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
         let cut = |line: &&str| format!("    {}\n", line.chars().take(400).collect::<String>());
         last.iter().map(cut).collect()

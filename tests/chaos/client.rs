@@ -1,6 +1,7 @@
 //! Asks Larder, in time, and judges what every answer has to hold whatever was asked for.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::support::Chance;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Before Larder is asked again that is not there.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where commands go, on the socket for them.
+pub const COMMAND: &str = "/command";
 
 pub struct Ask {
     pub format: Format,
@@ -87,6 +91,8 @@ impl Answer {
 pub struct Client {
     one: reqwest::Client,
     two: reqwest::Client,
+    /// Takes what operators do.
+    control: reqwest::Client,
     pub url: String,
     pub account: Arc<Account>,
     /// What earlier answers were told apart by.
@@ -96,7 +102,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(url: String, account: Arc<Account>) -> Self {
+    /// At Larder's address, and at the socket by which it takes commands.
+    pub fn new(url: String, socket: PathBuf, account: Arc<Account>) -> Self {
         let builder = || {
             reqwest::Client::builder()
                 .no_gzip()
@@ -109,6 +116,7 @@ impl Client {
         Self {
             one: builder().http1_only().build().unwrap(),
             two: builder().http2_prior_knowledge().build().unwrap(),
+            control: builder().unix_socket(socket).build().unwrap(),
             url,
             account,
             etags: Mutex::default(),
@@ -118,10 +126,11 @@ impl Client {
 
     /// Sends it; `None` where no whole answer came, as happens where Larder is killed.
     pub async fn ask(&self, chance: &mut Chance, ask: &Ask) -> Option<Answer> {
-        let http = if chance.of_100(10) {
-            &self.two
-        } else {
-            &self.one
+        let is_other = chance.of_100(10);
+        let http = match ask.path.as_str() {
+            COMMAND => &self.control,
+            _ if is_other => &self.two,
+            _ => &self.one,
         };
         let mut request = http.request(ask.method.clone(), format!("{}{}", self.url, ask.path));
         for (name, value) in &ask.headers {

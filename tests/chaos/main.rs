@@ -19,6 +19,7 @@
 )]
 
 mod account;
+mod chance;
 mod client;
 mod document;
 mod faults;
@@ -132,7 +133,11 @@ async fn run(arguments: &Arguments) -> bool {
     let upstream = Upstream::start(Arc::clone(&stock), Arc::clone(&account), chance.another());
     let upstream = Arc::new(upstream.await);
     let machine = Machine::new(program(), upstream.url(), disk, folder);
-    let client = Arc::new(Client::new(machine.url(), Arc::clone(&account)));
+    let client = Arc::new(Client::new(
+        machine.url(),
+        machine.socket(),
+        Arc::clone(&account),
+    ));
     let ledger = Arc::new(Ledger::default());
     if !machine.has_small_disk() {
         println!("chaos: this user may not mount a small disk; `cache.min_free` is raised instead");

@@ -70,6 +70,10 @@ impl Machine {
         self.folder.path().join("disk/data")
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.data().join("control/larder.sock")
+    }
+
     pub fn has_small_disk(&self) -> bool {
         self.disk.is_some()
     }

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::account::Wrong;
-use super::client::{Answer, Ask, Client};
+use super::client::{Answer, Ask, COMMAND, Client};
 use super::ledger::{Ledger, OWN, Own, Stage};
 use super::stock::{Format, GROUP, Version, file_name, filling, metadata, pom};
 use crate::support::npm::npm_document;
@@ -138,29 +138,18 @@ impl Publisher {
         }
     }
 
-    /// Calls the API about one version; whether it says that this was done.
-    async fn manage(&mut self, own: &Own, operation: &str, more: serde_json::Value) -> bool {
-        let format = self.format.name();
-        let lower = own.name.to_lowercase();
-        let (namespace, name) = match (self.format, own.name.split_once('/')) {
-            (Format::Npm, Some((scope, name))) => (
-                format!("&namespace={}", scope.trim_start_matches('@')),
-                name,
-            ),
-            (Format::Maven, _) => {
-                let group = GROUP.replace('/', ".");
-                (format!("&namespace={group}"), own.name.as_str())
-            }
-            _ => (String::new(), lower.as_str()),
+    /// Has an operator's command done to one version; whether it says that it is done.
+    async fn manage(&mut self, own: &Own, mut command: serde_json::Value) -> bool {
+        let (format, name) = (self.format.name(), own.name.to_lowercase());
+        let package = match self.format {
+            Format::Maven => format!("{format}:{}:{name}", GROUP.replace('/', ".")),
+            _ => format!("{format}:{name}"),
         };
-        let path = format!(
-            "/v1/package/versions/{operation}?domain=corp&repository={OWN}&format={format}{namespace}&package={name}"
-        );
-        let mut body = json!({ "versions": [own.version.version] });
-        let more = more.as_object().cloned().unwrap_or_default();
-        body.as_object_mut().unwrap().extend(more);
-        let ask = Ask::send(self.format, Method::POST, path, body.to_string().into())
-            .with("content-type", "application/json");
+        command["repository"] = OWN.into();
+        command["package"] = package.into();
+        command["versions"] = json!([own.version.version]);
+        let body = command.to_string().into();
+        let ask = Ask::send(self.format, Method::POST, COMMAND.to_owned(), body);
         let Some(answer) = self.client.ask(&mut self.chance, &ask).await else {
             return false;
         };
@@ -169,7 +158,7 @@ impl Publisher {
             return false;
         }
         let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        said["successfulVersions"][&own.version.version].is_object()
+        said["versions"][0] == own.version.version.as_str()
     }
 
     fn pick(&mut self) -> Option<Arc<Own>> {
@@ -182,7 +171,7 @@ impl Publisher {
             return;
         };
         own.becomes(Stage::Leaving);
-        if self.manage(&own, "delete", json!({})).await {
+        if self.manage(&own, json!({ "command": "delete" })).await {
             own.becomes(Stage::Gone);
             self.client.account.deleted();
         }
@@ -194,7 +183,7 @@ impl Publisher {
         };
         own.was_unlisted.store(true, Ordering::Release);
         for status in ["Unlisted", "Published"] {
-            self.manage(&own, "update_status", json!({ "targetStatus": status }))
+            self.manage(&own, json!({ "command": "status", "status": status }))
                 .await;
         }
     }

@@ -4,6 +4,7 @@
 //! | fault | served | refused | log |
 //! | --- | --- | --- | --- |
 //! | `disk::full` | what is here; the rest is passed on | a publish: 503, `cache.min_free` | one WARN at its begin, one at its end |
+//! | `disk::nearly_full` | everything | | |
 //! | `disk::full_at_the_start` | the same, after a stop or a kill | | WARN: the disk is full |
 //! | `disk::below_min_free` | everything | a publish: 503, `cache.min_free` | one WARN; nothing is fetched ahead |
 //! | `disk::read_only` | what is here; the rest is passed on | a publish: 5xx | one WARN |
@@ -25,7 +26,7 @@ mod disk;
 mod file;
 mod stop;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
