@@ -52,9 +52,10 @@ impl Counts {
         let is_over = self.in_head.load(Ordering::Relaxed)
             && self.bytes.load(Ordering::Relaxed) > HEAD_BYTES_MAX;
         if is_over {
-            return Err(std::io::Error::other(format!(
-                "a field's head has more than {HEAD_BYTES_MAX} bytes"
-            )));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("a field's head has more than {HEAD_BYTES_MAX} bytes"),
+            ));
         }
         Ok(())
     }

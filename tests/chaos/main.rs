@@ -39,7 +39,7 @@ mod upstream;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,7 +197,15 @@ async fn run(arguments: &Arguments) -> bool {
     }
     let (line, is_right) = account.close(spent);
     println!("{line}");
-    is_right && ended.is_ok()
+    let is_right = is_right && ended.is_ok();
+    if !is_right {
+        let kept =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}.log", arguments.seed));
+        if std::fs::copy(storm.machine.log(), &kept).is_ok() {
+            println!("chaos: Larder's log is kept as {}", kept.display());
+        }
+    }
+    is_right
 }
 
 /// The faults are over: everything that exists is served, all that was acknowledged is there, before and

@@ -36,6 +36,31 @@ async fn a_corrupt_body_is_cut_off_and_the_next_good_one_is_served() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_corrupt_body_is_cut_off_too() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    let bytes = big(&upstream);
+    let middle = bytes.len() / 2;
+    for (from, to) in [
+        (0, 9),
+        (middle - 10, middle + 10),
+        (100, bytes.len() - 100_000),
+    ] {
+        upstream.fault(AT_UPSTREAM, Fault::Corrupt);
+        let range = format!("bytes={from}-{to}");
+        let part = async || {
+            let headers = [("range", range.as_str())];
+            larder.get_with(TARBALL, &headers).await
+        };
+        let cut = part().await;
+        assert!(cut.status == 502 || cut.body.is_err(), "{range}: {cut:?}");
+        larder.assert_nothing_kept_of_assets().await;
+    }
+    let part = larder.get_with(TARBALL, &[("range", "bytes=10-19")]).await;
+    assert_eq!(part.expect(206).bytes(), &bytes[10..20]);
+}
+
+#[tokio::test]
 async fn a_small_corrupt_body_is_an_error_with_its_reason() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
