@@ -32,7 +32,7 @@ pub use hold::Holds;
 pub use ledger::Reports;
 pub use progress::LongWork;
 pub use publish_date::PublishDates;
-pub use registry::{Registries, RegistryIds};
+pub use registry::{MovedRegistry, Registries, RegistryIds, StoredRegistry};
 pub use staged::Staged;
 
 use super::markers::LastEnd;
@@ -120,7 +120,7 @@ impl Catalog {
             assets: CatalogAssets { pool: pool.clone() },
             blobs: Blobs { pool: pool.clone() },
             documents: CatalogDocuments { pool: pool.clone() },
-            holds: Holds::open(pool.clone()).await?,
+            holds: Holds::new(pool.clone()),
             publish_dates: PublishDates { pool: pool.clone() },
             registries: Registries { pool: pool.clone() },
             reports: Reports { pool: pool.clone() },
