@@ -14,7 +14,6 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
     reason = "a test that cannot go on says so by panicking"
 )]
 
@@ -123,7 +122,7 @@ async fn run(arguments: &Arguments) -> bool {
     let stock = Arc::new(Stock::new(&mut chance));
     let time = Duration::from_secs_f64(arguments.minutes * 60.0);
     // What is published stays: room for it is needed.
-    let disk = 160 + (arguments.minutes * 16.0) as u64;
+    let disk = 160 + time.as_secs() * 16 / 60;
     // The log has to be known before, and the registry before the machine.
     let folder = tempfile::TempDir::new().unwrap();
     let account = Arc::new(Account::new(

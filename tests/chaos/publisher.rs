@@ -38,7 +38,8 @@ impl Publisher {
                 1 => self.unlist().await,
                 _ => self.publish().await,
             }
-            let pause = self.chance.below(1 + self.pause.as_millis() as u64);
+            let longest = u64::try_from(self.pause.as_millis()).unwrap();
+            let pause = self.chance.below(1 + longest);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -46,7 +47,7 @@ impl Publisher {
     fn name(&mut self) -> String {
         let number = self.chance.below(NAMES);
         match self.format {
-            Format::Npm if number % 3 == 0 => format!("@acme/p-{number}"),
+            Format::Npm if number.is_multiple_of(3) => format!("@acme/p-{number}"),
             Format::Nuget => format!("Acme.P{number}"),
             _ => format!("acme-{number}"),
         }

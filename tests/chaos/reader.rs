@@ -173,7 +173,8 @@ impl Reader {
     pub async fn run(mut self) {
         loop {
             self.one().await;
-            let pause = self.chance.below(1 + self.pause.as_micros() as u64);
+            let longest = u64::try_from(self.pause.as_micros()).unwrap();
+            let pause = self.chance.below(1 + longest);
             tokio::time::sleep(Duration::from_micros(pause)).await;
         }
     }

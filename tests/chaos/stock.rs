@@ -150,7 +150,7 @@ const LARGEST: u64 = 1 << 20;
 impl Package {
     fn new(format: Format, number: usize, chance: &mut Chance) -> Self {
         let name = match format {
-            Format::Npm if number % 3 == 0 => format!("@up/p-{number}"),
+            Format::Npm if number.is_multiple_of(3) => format!("@up/p-{number}"),
             Format::Nuget => format!("Up.P{number}"),
             _ => format!("up-{number}"),
         };
