@@ -167,6 +167,41 @@ async fn a_tarball_asked_for_without_its_document_is_verified_too() {
 }
 
 #[tokio::test]
+async fn a_digest_that_was_cut_short_is_not_taken_for_none() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    crate::support::nuget::serve(&upstream);
+    crate::support::nuget::publish(&upstream, "Acme.Lib", &["1.0.0"], false);
+    let jar = "/maven2/x/a/1.0/a-1.0.jar";
+    upstream.put(jar, Reply::bytes("right"));
+    let digest = Reply::typed("text/plain", crate::support::sha1(b"right"));
+    upstream.put(&format!("{jar}.sha1"), digest);
+    let nupkg = "/flat/acme.lib/1.0.0/acme.lib.1.0.0.nupkg";
+    for (ours, file, digest, ends) in [
+        (
+            format!("/nuget/public/v3{nupkg}"),
+            nupkg,
+            "/catalog/data/acme.lib.1.0.0.json".to_owned(),
+            [0, 30],
+        ),
+        (
+            "/maven/public/x/a/1.0/a-1.0.jar".to_owned(),
+            jar,
+            format!("{jar}.sha1"),
+            [1, 20],
+        ),
+    ] {
+        for end in ends {
+            upstream.fault(&digest, Fault::EndEarly(end));
+            upstream.fault(file, Fault::Corrupt);
+            larder.get(&ours).await.expect(502);
+        }
+        let right = upstream.reply(file).body;
+        assert_eq!(larder.get(&ours).await.expect(200).bytes(), &right);
+    }
+}
+
+#[tokio::test]
 async fn wheels_and_their_metadata_are_held_against_the_pages_hashes() {
     let upstream = Upstream::start().await;
     let files = Upstream::start().await;
