@@ -17,9 +17,6 @@ use crate::support::{Chance, sha1};
 /// The repository that draws on the registry.
 pub const PUBLIC: &str = "public";
 
-/// A version that is newer than this need not be known.
-const SETTLED: Duration = Duration::from_secs(6);
-
 /// What came of asking for a document.
 pub enum Read {
     Listing(Listing),
@@ -187,7 +184,7 @@ impl Reader {
         }
         match self.chance.below(100) {
             0..45 => {
-                let at = self.chance.below(package.released() as u64);
+                let at = self.chance.below(package.settled() as u64);
                 let at = usize::try_from(at).unwrap();
                 read_file(&client, &mut self.chance, package, at).await;
             }
@@ -250,7 +247,7 @@ impl Reader {
                 .client
                 .file(&mut self.chance, self.format, &path, &bytes);
             if let Some(Got::Other(answer)) = got.await {
-                refused(&self.client, package, 0, &answer);
+                refused(&self.client, package, &answer);
             }
             return;
         }
@@ -259,7 +256,7 @@ impl Reader {
             return;
         };
         if answer.status != 200 {
-            return refused(&self.client, package, 0, &answer);
+            return refused(&self.client, package, &answer);
         }
         let text = String::from_utf8_lossy(&answer.body);
         let is_right = match self.format {
@@ -292,7 +289,7 @@ pub async fn read_file(client: &Client, chance: &mut Chance, package: &Package, 
     match client.file(chance, format, &path, &version.bytes).await {
         Some(Got::File) => true,
         Some(Got::Other(answer)) => {
-            refused(client, package, at, &answer);
+            refused(client, package, &answer);
             false
         }
         None => false,
@@ -323,17 +320,16 @@ pub async fn read_document(
         },
         Read::Unread => None,
         Read::Other(answer) => {
-            refused(client, package, 0, &answer);
+            refused(client, package, &answer);
             None
         }
     }
 }
 
 /// The registry's troubles are 502 and its like; what exists is 404 only where the registry said so.
-fn refused(client: &Client, package: &Package, at: usize, answer: &Answer) {
-    let is_new = at >= FIRST && package.unchanged_for() < SETTLED;
+fn refused(client: &Client, package: &Package, answer: &Answer) {
     match answer.status {
-        404 if package.is_denied || is_new => {}
+        404 if package.is_denied => {}
         404 => client.wrong(Wrong::Denied, "", answer),
         500 => {}
         _ if answer.is_refused() => {}

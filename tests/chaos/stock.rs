@@ -137,12 +137,14 @@ pub struct Package {
     /// HTML alone.
     pub is_odd: bool,
     released: AtomicUsize,
-    last_release: Mutex<Instant>,
+    releases: Mutex<Vec<Instant>>,
 }
 
 /// Versions that a package has from the begin.
 pub const FIRST: usize = 4;
 const LATER: usize = 4;
+/// Larder looks anew by then, and what it knew is no longer fresh.
+const SETTLED: Duration = Duration::from_secs(6);
 pub const PACKAGES: usize = 24;
 /// The largest file of the registry's.
 const LARGEST: u64 = 1 << 20;
@@ -164,7 +166,7 @@ impl Package {
             is_denied: number % 4 == 1,
             is_odd: number % 2 == 1,
             released: AtomicUsize::new(FIRST),
-            last_release: Mutex::new(Instant::now()),
+            releases: Mutex::default(),
             name,
         }
     }
@@ -174,20 +176,21 @@ impl Package {
         self.released.load(Ordering::Acquire)
     }
 
-    /// How long it has had them.
-    pub fn unchanged_for(&self) -> Duration {
-        self.last_release.lock().unwrap().elapsed()
+    /// How many of them it has had for a while. Newer ones are not asked for by name: who was told that a
+    /// version is not there is told so in an outage, too.
+    pub fn settled(&self) -> usize {
+        let releases = self.releases.lock().unwrap();
+        let is_settled = |it: &&Instant| it.elapsed() > SETTLED;
+        FIRST + releases.iter().filter(is_settled).count()
     }
 
-    /// Whether there was a version left to be released.
-    pub fn release(&self) -> bool {
-        let mut last = self.last_release.lock().unwrap();
-        let is_left = self.released() < self.versions.len();
-        if is_left {
-            *last = Instant::now();
+    /// Has one more version, where one is left.
+    pub fn release(&self) {
+        let mut releases = self.releases.lock().unwrap();
+        if self.released() < self.versions.len() {
+            releases.push(Instant::now());
             self.released.fetch_add(1, Ordering::AcqRel);
         }
-        is_left
     }
 
     pub fn has(&self) -> &[Version] {
