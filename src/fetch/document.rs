@@ -408,11 +408,11 @@ impl DocumentFetcher {
                 None => Error::Broken { status: 304 },
             },
             Ok(opened) => {
-                let mut taken = self.take(&job, opened, known.as_deref()).await;
-                if matches!(taken, Err(Taking::Unkept)) {
-                    // The disk is known to take nothing by now: it goes through memory.
+                let mut taken = self.take(&job, opened, known.as_deref(), None).await;
+                if let Err(Taking::Unkept(why)) = taken {
+                    // Once more, through memory, whether or not the disk has room by now.
                     taken = match self.ask(&job, None).await {
-                        Ok(opened) => self.take(&job, opened, known.as_deref()).await,
+                        Ok(opened) => self.take(&job, opened, known.as_deref(), Some(why)).await,
                         Err(error) => Err(Taking::Failed(error)),
                     };
                 }
@@ -420,7 +420,7 @@ impl DocumentFetcher {
                     Ok(document) => return Ok(document),
                     Err(Taking::Failed(error)) => return self.failed(&job, known, error),
                     Err(Taking::Refused(problem)) => problem,
-                    Err(Taking::Unkept) => Problem::internal(
+                    Err(Taking::Unkept(_)) => Problem::internal(
                         format!("{} could not be passed on", job.what),
                         "the disk takes nothing",
                     ),

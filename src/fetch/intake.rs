@@ -18,7 +18,7 @@ use crate::format::{ArrivingDocument, FormatError, Recognised, counted, is_of_di
 use crate::package::{BlobId, Expected};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::catalog::DocumentRow;
-use crate::store::{self, Keeping};
+use crate::store::{self, Keeping, NotKept};
 use crate::telemetry::ConnectionLabels;
 
 /// While the disk is full, documents up to this size are passed on from memory.
@@ -29,7 +29,7 @@ pub(super) enum Taking {
     Failed(Error),
     Refused(Problem),
     /// The disk did not take it; from memory it can be passed on.
-    Unkept,
+    Unkept(NotKept),
 }
 
 /// The type and address of a body, by its registry's answer.
@@ -39,13 +39,14 @@ struct Told<'a> {
 }
 
 impl DocumentFetcher {
-    /// Takes a new body into the store, or into memory where the store has no room. `known` is the
-    /// document whose place it takes.
+    /// Takes a new body into the store, or into memory where the store has no room, or is known by
+    /// `unkept` not to have taken it. `known` is the document whose place it takes.
     pub(super) async fn take(
         &self,
         job: &Job,
         mut opened: Opened,
         known: Option<&Document>,
+        unkept: Option<NotKept>,
     ) -> Result<Arc<Document>, Taking> {
         let started = job.started;
         let validity = self.validity(&job.connection, &opened, None);
@@ -65,11 +66,16 @@ impl DocumentFetcher {
             .iter()
             .filter_map(|promise| promise.algorithm)
             .collect();
-        let (content, recognised) = match self
-            .store
-            .incoming(opened.length(), &algorithms, Keeping::Cached)
-            .await
-        {
+        let incoming = match unkept {
+            Some(why) => Err(store::Error::NotKept(why)),
+            None => {
+                let store = &self.store;
+                store
+                    .incoming(opened.length(), &algorithms, Keeping::Cached)
+                    .await
+            }
+        };
+        let (content, recognised) = match incoming {
             Ok(mut incoming) => {
                 while let Some(piece) = opened.piece().await.map_err(Taking::Failed)? {
                     let length = incoming.sent() + piece.len() as u64;
@@ -273,7 +279,7 @@ fn taking(error: store::Error, what: &str) -> Taking {
             .advice("try again; if it stays so, the registry is to blame")
             .caused_by(error),
         ),
-        store::Error::NotKept(_) => Taking::Unkept,
+        store::Error::NotKept(why) => Taking::Unkept(why),
         store::Error::Length { .. } => Taking::Failed(Error::Body(error.to_string())),
         error => Taking::Refused(store_problem(error, what)),
     }

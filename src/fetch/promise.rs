@@ -78,6 +78,11 @@ impl PromiseReader {
             let what = "a web page in the place of a digest".to_owned();
             return Err(Error::NoDocument(what));
         }
+        if promised.is_empty() && is_cut(promise, &body) {
+            // Without it, whatever comes would be taken for the file.
+            let what = "a digest that was cut short".to_owned();
+            return Err(Error::NoDocument(what));
+        }
         Ok(promised)
     }
 
@@ -85,5 +90,16 @@ impl PromiseReader {
     pub(super) fn note_broken(&self, connection: &Connection, what: &str, error: &store::Error) {
         self.metrics.unverified.inc();
         warn!(connection = %connection.name, %error, "{what} from `{}` does not match its promised digest; nothing is stored", connection.name);
+    }
+}
+
+/// Whether a body in which there is no digest is the begin of one that has it.
+fn is_cut(promise: &Promise, body: &[u8]) -> bool {
+    let text = body.trim_ascii();
+    match text.first() {
+        // Nothing is a checksum file of some registries, and no document at all.
+        None => promise.algorithm.is_none(),
+        Some(b'{') => serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err(),
+        Some(_) => text.iter().all(u8::is_ascii_hexdigit),
     }
 }

@@ -126,6 +126,8 @@ pub struct Problem {
     pub advice: Option<String>,
     /// Upstream is away, and before that it said that it does not have this.
     pub was_absent: bool,
+    /// Upstream is away, and it is a document of before that does not name this: it may be there by now.
+    pub is_doubtful: bool,
     pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -138,6 +140,7 @@ impl Problem {
             message: message.into(),
             advice: None,
             was_absent: false,
+            is_doubtful: false,
             cause: None,
         }
     }
@@ -190,6 +193,27 @@ impl Problem {
         Self {
             kind: Kind::NotFound,
             advice: Some("its registry is away, and said so before".to_owned()),
+            ..self
+        }
+    }
+
+    /// Says that this is known from before an outage alone.
+    #[must_use]
+    pub fn doubtful(mut self) -> Self {
+        self.is_doubtful = true;
+        self
+    }
+
+    /// The answer where nobody else has what a document of before an outage does not name: clients do
+    /// not ask again for what does not exist.
+    #[must_use]
+    pub fn or_outage(self) -> Self {
+        if !self.is_doubtful {
+            return self;
+        }
+        Self {
+            kind: Kind::UpstreamTimeout,
+            advice: Some("its registry is away, and may have it by now; try again".to_owned()),
             ..self
         }
     }

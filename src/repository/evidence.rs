@@ -15,7 +15,7 @@ use super::lookup::{Candidate, Lookup};
 use super::outside::VersionsOutside;
 use super::render::upstream;
 use crate::connection::{Connection, Error, UpstreamRequest};
-use crate::fetch::{Document, DocumentRoom, Fetcher, Freshen, Sought, WantedAsset};
+use crate::fetch::{Document, DocumentRoom, Fetcher, Freshen, Outcome, Sought, WantedAsset};
 use crate::format::{
     DocumentEvidence, DocumentId, Evidence, FactsPart, FormatError, Resource, Upstream,
 };
@@ -59,6 +59,23 @@ fn in_memory(bytes_max: u64) -> Cache<FactsKey, Arc<PackageFacts>> {
         .max_capacity(bytes_max)
         .weigher(|_: &FactsKey, facts: &Arc<PackageFacts>| facts.facts.weight())
         .build()
+}
+
+/// Whether a document is what its registry has now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Currency {
+    Current,
+    /// The registry did not answer, and this is what it had before.
+    Stale,
+}
+
+impl Currency {
+    fn of(document: &Document) -> Self {
+        match document.outcome {
+            Outcome::Stale => Self::Stale,
+            _ => Self::Current,
+        }
+    }
 }
 
 impl EvidenceReader {
@@ -162,11 +179,25 @@ impl EvidenceReader {
         dates: bool,
         freshen: Freshen,
     ) -> Result<Arc<PackageFacts>, Problem> {
+        let read = self.current_facts(connection, package, dates, freshen);
+        read.await.map(|(facts, _)| facts)
+    }
+
+    /// Facts of the package, and whether all that they were read from is what the registry has now, as
+    /// far as that was asked for.
+    async fn current_facts(
+        &self,
+        connection: &Arc<Connection>,
+        package: &PackageId,
+        dates: bool,
+        freshen: Freshen,
+    ) -> Result<(Arc<PackageFacts>, Currency), Problem> {
         let Evidence::Documents(evidence) = connection.format.protocol().evidence() else {
-            return Ok(Arc::new(PackageFacts {
+            let none = PackageFacts {
                 facts: Facts::new(connection.format, PackedFacts::new()),
                 documents: Vec::new(),
-            }));
+            };
+            return Ok((Arc::new(none), Currency::Current));
         };
         let alternatives = evidence.documents_of(package, dates);
         let resource = self.first_cached(connection, &alternatives).await?;
@@ -177,6 +208,7 @@ impl EvidenceReader {
         let first = self
             .evidence(connection, package, &resource, freshen)
             .await?;
+        let mut currency = Currency::of(&first);
         let key = FactsKey {
             connection: connection.registry.clone(),
             package: package.clone(),
@@ -185,14 +217,14 @@ impl EvidenceReader {
         if let Some(cached) = self.facts.get(&key)
             && (freshen == Freshen::AsCached || cached.documents.len() == 1)
         {
-            return Ok(cached);
+            return Ok((cached, currency));
         }
         let room = self.fetcher.memory().room(first.row.size).await?;
         // Somebody else may have read it while this waited.
         if let Some(cached) = self.facts.get(&key)
             && cached.documents.len() == 1
         {
-            return Ok(cached);
+            return Ok((cached, currency));
         }
         let sought = FactsSought {
             connection,
@@ -210,6 +242,7 @@ impl EvidenceReader {
         let mut documents = vec![first.row.blob];
         let mut assets = part.assets;
         for document in try_join_all(more).await? {
+            currency = currency.max(Currency::of(&document));
             let room = self.fetcher.memory().room(document.row.size).await?;
             assets = self
                 .read_facts(sought, room, &document, assets)
@@ -225,7 +258,7 @@ impl EvidenceReader {
         if u64::from(facts.facts.weight()) <= self.memory {
             self.facts.insert(key, Arc::clone(&facts));
         }
-        Ok(facts)
+        Ok((facts, currency))
     }
 
     /// Chooses among documents that say the same: the first that is stored here, else the first.
@@ -400,8 +433,8 @@ impl EvidenceReader {
         }
         // An asset that the stored document does not name may have been published since it was
         // fetched.
-        let now = self
-            .facts(connection, &asset.package, dates, Freshen::Now)
+        let (now, currency) = self
+            .current_facts(connection, &asset.package, dates, Freshen::Now)
             .await?;
         if let Some(facts) = now.facts.file(&asset.file).and_then(|it| it.facts()) {
             return Ok(facts);
@@ -417,6 +450,9 @@ impl EvidenceReader {
         // An outage is no answer to whether it is there by now.
         if !connection.offline && !connection.has_trouble() {
             assets.note_absent(connection, asset, &problem);
+        }
+        if currency == Currency::Stale && !assets.was_absent(connection, asset).await {
+            return Err(problem.doubtful());
         }
         Err(problem)
     }

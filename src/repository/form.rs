@@ -24,8 +24,10 @@ struct Counts {
     in_head: AtomicBool,
     /// The reader has not looked at what it has yet.
     is_to_look: AtomicBool,
-    /// Bytes handed out since the head began.
+    /// Bytes handed out since the head began, before the last piece: a large one may have the whole head
+    /// and much of the content.
     bytes: AtomicU64,
+    last: AtomicU64,
 }
 
 impl Reading {
@@ -39,6 +41,7 @@ impl Reading {
     pub(super) async fn head<T>(&self, head: impl Future<Output = T>) -> T {
         self.counts.is_to_look.store(true, Ordering::Relaxed);
         self.counts.bytes.store(0, Ordering::Relaxed);
+        self.counts.last.store(0, Ordering::Relaxed);
         self.counts.in_head.store(true, Ordering::Relaxed);
         let read = head.await;
         self.counts.in_head.store(false, Ordering::Relaxed);
@@ -52,9 +55,10 @@ impl Counts {
         let is_over = self.in_head.load(Ordering::Relaxed)
             && self.bytes.load(Ordering::Relaxed) > HEAD_BYTES_MAX;
         if is_over {
-            return Err(std::io::Error::other(format!(
-                "a field's head has more than {HEAD_BYTES_MAX} bytes"
-            )));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                format!("a field's head has more than {HEAD_BYTES_MAX} bytes"),
+            ));
         }
         Ok(())
     }
@@ -79,9 +83,8 @@ pub(super) fn pieces(
         let piece = std::task::ready!(body.poll_next_unpin(context));
         if let Some(Ok(piece)) = &piece {
             counts.is_to_look.store(true, Ordering::Relaxed);
-            counts
-                .bytes
-                .fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let last = counts.last.swap(piece.len() as u64, Ordering::Relaxed);
+            counts.bytes.fetch_add(last, Ordering::Relaxed);
         }
         Poll::Ready(piece)
     });

@@ -112,8 +112,13 @@ impl BodyReceiver {
                 ..Received::default()
             });
         };
-        let wrong =
-            |error: multer::Error| Problem::invalid(format!("the form cannot be read: {error}"));
+        let wrong = |error: multer::Error| match error {
+            multer::Error::StreamReadFailed(error) => match error.downcast::<std::io::Error>() {
+                Ok(error) => cut(*error),
+                Err(error) => Problem::invalid("the form cannot be read").caused_by(error),
+            },
+            error => Problem::invalid(format!("the form cannot be read: {error}")),
+        };
         let (pieces, reading) = form::pieces(body);
         let mut form = multer::Multipart::new(pieces, boundary);
         let mut received = Received::default();
@@ -269,6 +274,7 @@ fn cut(error: std::io::Error) -> Problem {
     let problem = match error.kind() {
         std::io::ErrorKind::TimedOut => Problem::invalid("the request's body did not come in time")
             .advice("`upload.stall_timeout` and `upload.body_timeout` are its bounds"),
+        std::io::ErrorKind::InvalidData => Problem::invalid(error.to_string()),
         _ => Problem::invalid("the request's body ended early"),
     };
     problem.caused_by(error)

@@ -301,7 +301,7 @@ impl Walk<'_> {
                 value,
                 is_nearest_connection,
             }),
-            None => Err(absent.unwrap_or_else(nothing)),
+            None => Err(absent.unwrap_or_else(nothing).or_outage()),
         }
     }
 
@@ -375,7 +375,9 @@ impl Walk<'_> {
             match outcome {
                 Ok(value) => collected.values.extend(value),
                 Err(problem) if problem.kind == Kind::NotFound => {
-                    collected.absent.get_or_insert(problem);
+                    if problem.is_doubtful || collected.absent.is_none() {
+                        collected.absent = Some(problem);
+                    }
                 }
                 Err(problem) if step == Step::Next => {
                     collected.away.get_or_insert(problem);

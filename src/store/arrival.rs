@@ -222,7 +222,9 @@ impl Follower {
                 DownloadProgress::Verified { size, .. } => (*size, true),
                 DownloadProgress::Flowing => {
                     let written = *self.arrival.written.borrow_and_update();
-                    (written.saturating_sub(HELD_BACK_BYTES), false)
+                    // A part's own end, too: an answer that ends is taken for verified.
+                    let limit = self.end.map_or(written, |end| written.min(end));
+                    (limit.saturating_sub(HELD_BACK_BYTES), false)
                 }
             };
             let limit = self.end.map_or(limit, |end| limit.min(end));

@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 
 use super::{Day, kill, own, stop};
 use crate::support::eventually;
+use crate::support::tool::faketime;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -73,17 +74,6 @@ async fn an_event_that_was_put_off_for_years_is_told_now() {
     })
     .await;
     stop(served).await;
-}
-
-/// The library that gives a process another clock; none where it is not installed.
-fn faketime() -> Option<String> {
-    let places = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib",
-    ];
-    let files = places.map(|it| format!("{it}/faketime/libfaketimeMT.so.1"));
-    files.into_iter().find(|it| Path::new(it).exists())
 }
 
 #[tokio::test(flavor = "multi_thread")]

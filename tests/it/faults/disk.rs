@@ -47,6 +47,26 @@ async fn full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nearly_full() {
+    let day = Day::new("min_free = \"1MiB\"\n").await;
+    let Some(_mount) = Mount::new(&day.data(), "size=24m") else {
+        return not_allowed();
+    };
+    let served = day.begin().await;
+    // Room for a document, and not for all that one of unknown length might become.
+    let filled = std::fs::File::options()
+        .write(true)
+        .open(fill(&day.data()))
+        .unwrap();
+    let length = filled.metadata().unwrap().len();
+    filled.set_len(length - (4 << 20)).unwrap();
+    for name in ["cold", "colder", "coldest"] {
+        day.passes_on(&served, name).await;
+    }
+    stop(served).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn full_at_the_start() {
     for is_killed in [false, true] {
         let day = Day::new("min_free = 0\n").await;

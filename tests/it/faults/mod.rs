@@ -4,6 +4,7 @@
 //! | fault | served | refused | log |
 //! | --- | --- | --- | --- |
 //! | `disk::full` | what is here; the rest is passed on | a publish: 503, `cache.min_free` | one WARN at its begin, one at its end |
+//! | `disk::nearly_full` | everything | | |
 //! | `disk::full_at_the_start` | the same, after a stop or a kill | | WARN: the disk is full |
 //! | `disk::below_min_free` | everything | a publish: 503, `cache.min_free` | one WARN; nothing is fetched ahead |
 //! | `disk::read_only` | what is here; the rest is passed on | a publish: 5xx | one WARN |
@@ -25,7 +26,7 @@ mod disk;
 mod file;
 mod stop;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,9 +37,10 @@ use tokio::time::timeout;
 
 use crate::command::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
+use crate::support::disk::{Mount, fill};
 use crate::support::larder::config;
 use crate::support::npm::{publish, tarball, version};
-use crate::support::{Upstream, sha256, until};
+use crate::support::{Upstream, sha256};
 
 /// No answer and no end takes longer, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -230,53 +232,4 @@ async fn stop(mut served: Served) -> String {
 fn warnings<'a>(log: &'a str, words: &str) -> Vec<&'a str> {
     let is_one = |line: &&str| line.contains("\"WARN\"") && line.contains(words);
     log.lines().filter(is_one).collect()
-}
-
-/// A small file system at a folder, for as long as this lives.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// `None` where this user may not mount.
-    fn new(folder: &Path, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(folder).unwrap();
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
-        run(mount.arg(folder)).then(|| Self(folder.to_owned()))
-    }
-
-    /// The folder once more over itself, where it can be made read-only.
-    fn over(folder: &Path) -> Option<Self> {
-        let mut mount = std::process::Command::new("mount");
-        run(mount.arg("--bind").args([folder, folder])).then(|| Self(folder.to_owned()))
-    }
-
-    async fn remount(&self, options: &str) {
-        // It is refused while somebody writes a file.
-        until("it is mounted so", async || {
-            let mut mount = std::process::Command::new("mount");
-            run(mount.args(["-o", options]).arg(&self.0))
-        })
-        .await;
-    }
-}
-
-fn run(command: &mut std::process::Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run(std::process::Command::new("umount").arg("-l").arg(&self.0));
-    }
-}
-
-/// Fills a disk to its last byte; what fills it is gone with the file.
-fn fill(folder: &Path) -> PathBuf {
-    use std::io::Write as _;
-    let path = folder.join("fill");
-    let mut file = std::fs::File::create(&path).unwrap();
-    for size in [1 << 20, 4096, 1] {
-        while file.write_all(&vec![b'x'; size]).is_ok() {}
-    }
-    path
 }

@@ -97,6 +97,48 @@ async fn what_was_absent_before_an_outage_is_absent_in_it_and_after_a_restart() 
 }
 
 #[tokio::test]
+async fn a_version_that_an_old_document_does_not_name_may_be_there_by_now() {
+    let (mut near, far) = (Upstream::start().await, Upstream::start().await);
+    let connection = |name: &str, upstream: &Upstream| {
+        let url = upstream.url();
+        format!(
+            "[[connection]]\nname = \"{name}\"\nformat = \"nuget\"\nurl = \"{url}/v3/index.json\"\n"
+        )
+    };
+    let (first, second) = (connection("near", &near), connection("far", &far));
+    let settings = forgetful();
+    let larder = TestLarder::with(&format!(
+        "listen = \"127.0.0.1:0\"\n{settings}[ahead]\nenabled = false\n{first}{second}\
+         [[repository]]\nname = \"one\"\nexternal_connections = [\"near\"]\n\
+         [[repository]]\nname = \"both\"\nexternal_connections = [\"near\", \"far\"]\n"
+    ))
+    .await;
+    for (upstream, versions) in [(&near, &["1.0.0"]), (&far, &["3.0.0"])] {
+        serve(upstream);
+        crate::support::nuget::publish(upstream, "Acme.Lib", versions, false);
+    }
+    let file = |repository: &str, version: &str| {
+        format!("/nuget/{repository}/v3/flat/acme.lib/{version}/acme.lib.{version}.nupkg")
+    };
+    larder.get(&file("one", "1.0.0")).await.expect(200);
+    larder.get(&file("one", "9.0.0")).await.expect(404);
+    near.vanish();
+    // What a document said within the last two seconds is taken for what its registry says now.
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    let newer = larder.get(&file("one", "2.0.0")).await;
+    assert!(matches!(newer.status, 502..=504), "{}", newer.text());
+    // It said so of this one, and of a farther registry's it never had any.
+    larder.get(&file("one", "9.0.0")).await.expect(404);
+    larder.get(&file("both", "3.0.0")).await.expect(200);
+    near.come_back().await;
+    crate::support::nuget::publish(&near, "Acme.Lib", &["1.0.0", "2.0.0"], false);
+    until("it is there", async || {
+        larder.get(&file("one", "2.0.0")).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_farther_registry_does_not_answer_for_one_that_is_away_whatever_that_one_lacked() {
     let (near, far) = (Upstream::start().await, Upstream::start().await);
     let connection = |name: &str, upstream: &Upstream| {

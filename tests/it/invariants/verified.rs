@@ -36,6 +36,31 @@ async fn a_corrupt_body_is_cut_off_and_the_next_good_one_is_served() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_corrupt_body_is_cut_off_too() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    let bytes = big(&upstream);
+    let middle = bytes.len() / 2;
+    for (from, to) in [
+        (0, 9),
+        (middle - 10, middle + 10),
+        (100, bytes.len() - 100_000),
+    ] {
+        upstream.fault(AT_UPSTREAM, Fault::Corrupt);
+        let range = format!("bytes={from}-{to}");
+        let part = async || {
+            let headers = [("range", range.as_str())];
+            larder.get_with(TARBALL, &headers).await
+        };
+        let cut = part().await;
+        assert!(cut.status == 502 || cut.body.is_err(), "{range}: {cut:?}");
+        larder.assert_nothing_kept_of_assets().await;
+    }
+    let part = larder.get_with(TARBALL, &[("range", "bytes=10-19")]).await;
+    assert_eq!(part.expect(206).bytes(), &bytes[10..20]);
+}
+
+#[tokio::test]
 async fn a_small_corrupt_body_is_an_error_with_its_reason() {
     let upstream = Upstream::start().await;
     let larder = TestLarder::start(&upstream).await;
@@ -139,6 +164,41 @@ async fn a_tarball_asked_for_without_its_document_is_verified_too() {
         .get("/npm/public/@a%2fb/-/b-1.0.0.tgz")
         .await
         .expect(200);
+}
+
+#[tokio::test]
+async fn a_digest_that_was_cut_short_is_not_taken_for_none() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    crate::support::nuget::serve(&upstream);
+    crate::support::nuget::publish(&upstream, "Acme.Lib", &["1.0.0"], false);
+    let jar = "/maven2/x/a/1.0/a-1.0.jar";
+    upstream.put(jar, Reply::bytes("right"));
+    let digest = Reply::typed("text/plain", crate::support::sha1(b"right"));
+    upstream.put(&format!("{jar}.sha1"), digest);
+    let nupkg = "/flat/acme.lib/1.0.0/acme.lib.1.0.0.nupkg";
+    for (ours, file, digest, ends) in [
+        (
+            format!("/nuget/public/v3{nupkg}"),
+            nupkg,
+            "/catalog/data/acme.lib.1.0.0.json".to_owned(),
+            [0, 30],
+        ),
+        (
+            "/maven/public/x/a/1.0/a-1.0.jar".to_owned(),
+            jar,
+            format!("{jar}.sha1"),
+            [1, 20],
+        ),
+    ] {
+        for end in ends {
+            upstream.fault(&digest, Fault::EndEarly(end));
+            upstream.fault(file, Fault::Corrupt);
+            larder.get(&ours).await.expect(502);
+        }
+        let right = upstream.reply(file).body;
+        assert_eq!(larder.get(&ours).await.expect(200).bytes(), &right);
+    }
 }
 
 #[tokio::test]

@@ -8,24 +8,12 @@ use serde_json::Value;
 
 use super::{TEAM, npm_document, npm_put};
 use crate::command::Setup;
+use crate::support::Chance;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::postgres::Postgres;
 use crate::support::until;
 use crate::support::{TestLarder, Upstream, integrity, pypi};
-
-/// Numbers that look random, the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
 
 const KILLS: u64 = 100;
 
@@ -52,7 +40,7 @@ async fn killed_a_hundred_times_nothing_acknowledged_is_lost_and_no_half_version
     let setup = Setup::new(&format!("{}{TEAM}", config(&upstream, IMPATIENT)));
     let seed = 20_261_123;
     println!("seed {seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let http = reqwest::Client::builder()
         .pool_max_idle_per_host(0)
         .build()
@@ -162,7 +150,7 @@ async fn what_is_published_is_never_evicted_and_counts_for_no_bound() {
         &IMPATIENT.replace("[cache]\n", "[cache]\nmax_size = \"40KiB\"\n"),
     );
     let larder = TestLarder::with(&format!("{text}{TEAM}")).await;
-    let own: Vec<u8> = large("acme-big", "1.0.0", &mut Chance(7));
+    let own: Vec<u8> = large("acme-big", "1.0.0", &mut Chance::new(7));
     npm_put(&larder, "acme-big", npm_document("acme-big", "1.0.0", &own))
         .await
         .expect(201);
@@ -203,7 +191,7 @@ async fn a_publish_of_a_hundred_mebibytes_takes_little_memory() {
     let upstream = Upstream::start().await;
     let setup = Setup::new(&format!("{}{TEAM}", config(&upstream, IMPATIENT)));
     let served = setup.serve().await;
-    let mut chance = Chance(11);
+    let mut chance = Chance::new(11);
     let noise: Vec<u8> = (0..100 * 1024 * 1024 / 8)
         .flat_map(|_| chance.below(u64::from(u32::MAX)).to_le_bytes())
         .collect();

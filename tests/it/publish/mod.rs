@@ -15,9 +15,10 @@ mod nuget;
 mod python;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{TestLarder, Upstream, integrity, sha1};
+pub use crate::support::npm::npm_document;
+use crate::support::{TestLarder, Upstream};
 
 /// A repository of a team's own before the public one.
 pub const TEAM: &str = "[[repository]]\nname = \"public\"\nexternal_connections = [\"up:npm\", \"up:pypi\", \"up:maven\", \"up:nuget\"]\n[[repository]]\nname = \"team\"\nupstreams = [\"public\"]\npublish = \"local\"\n";
@@ -27,26 +28,6 @@ pub async fn team() -> (Upstream, TestLarder) {
     crate::support::nuget::serve(&upstream);
     let larder = TestLarder::start_and(&upstream, TEAM).await;
     (upstream, larder)
-}
-
-/// What `npm publish` sends.
-pub fn npm_document(name: &str, version: &str, tarball: &[u8]) -> Bytes {
-    use base64::Engine as _;
-    let data = base64::engine::general_purpose::STANDARD.encode(tarball);
-    let file = format!("{name}-{version}.tgz");
-    json!({
-        "_id": name,
-        "name": name,
-        "dist-tags": { "latest": version },
-        "versions": { version: {
-            "name": name,
-            "version": version,
-            "dist": { "integrity": integrity(tarball), "shasum": sha1(tarball), "tarball": "http://localhost/x.tgz" },
-        } },
-        "_attachments": { file: { "content_type": "application/octet-stream", "data": data, "length": tarball.len() } },
-    })
-    .to_string()
-    .into()
 }
 
 pub async fn npm_put(

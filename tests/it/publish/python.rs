@@ -2,7 +2,7 @@ use std::process::Output;
 
 use super::team;
 use crate::clients::python::program;
-use crate::support::pypi::wheel;
+use crate::support::pypi::{FORM, form, wheel};
 use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{TestLarder, sha256};
 
@@ -180,23 +180,13 @@ pub async fn upload(
     bytes: &[u8],
     fields: &[(&str, &str)],
 ) -> crate::support::larder::Answer {
-    let mut body = Vec::new();
-    for (name, value) in fields {
-        body.extend(
-            format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
-                .bytes(),
-        );
-    }
-    body.extend(format!("--B\r\nContent-Disposition: form-data; name=\"content\"; filename=\"{file}\"\r\nContent-Type: application/octet-stream\r\n\r\n").bytes());
-    body.extend_from_slice(bytes);
-    body.extend_from_slice(b"\r\n--B--\r\n");
-    let headers = [("content-type", "multipart/form-data; boundary=B")];
+    let headers = [("content-type", FORM)];
     larder
         .send(
             reqwest::Method::POST,
             "/pypi/team/",
             &headers,
-            Some(body.into()),
+            Some(form(file, bytes, fields).into()),
         )
         .await
 }

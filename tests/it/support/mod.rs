@@ -1,6 +1,8 @@
 //! What tests are written with: a Larder, an upstream that misbehaves on command, packages, and
 //! the real clients.
 
+pub mod chance;
+pub mod disk;
 pub mod larder;
 pub mod npm;
 pub mod nuget;
@@ -10,6 +12,7 @@ pub mod pypi;
 pub mod tool;
 pub mod upstream;
 
+pub use chance::Chance;
 pub use larder::TestLarder;
 pub use upstream::{Fault, Reply, Upstream};
 

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{Reply, Upstream, integrity, sha1};
@@ -115,4 +116,24 @@ pub fn publish_manifests(upstream: &Upstream, name: &str, versions: &[Version<'_
         let path = format!("/npm/{}/{}", name.replace('/', "%2f"), one.version);
         upstream.put(&path, Reply::json(manifest.to_string()));
     }
+}
+
+/// What `npm publish` sends.
+pub fn npm_document(name: &str, version: &str, tarball: &[u8]) -> Bytes {
+    use base64::Engine as _;
+    let data = base64::engine::general_purpose::STANDARD.encode(tarball);
+    let file = format!("{name}-{version}.tgz");
+    json!({
+        "_id": name,
+        "name": name,
+        "dist-tags": { "latest": version },
+        "versions": { version: {
+            "name": name,
+            "version": version,
+            "dist": { "integrity": integrity(tarball), "shasum": sha1(tarball), "tarball": "http://localhost/x.tgz" },
+        } },
+        "_attachments": { file: { "content_type": "application/octet-stream", "data": data, "length": tarball.len() } },
+    })
+    .to_string()
+    .into()
 }

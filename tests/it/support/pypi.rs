@@ -70,6 +70,24 @@ fn metadata(name: &str, version: &str, requires: &[&str]) -> String {
     format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}\n")
 }
 
+/// The type of an upload's form.
+pub const FORM: &str = "multipart/form-data; boundary=B";
+
+/// The form that an upload tool sends.
+pub fn form(file: &str, bytes: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        body.extend(
+            format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+                .bytes(),
+        );
+    }
+    body.extend(format!("--B\r\nContent-Disposition: form-data; name=\"content\"; filename=\"{file}\"\r\nContent-Type: application/octet-stream\r\n\r\n").bytes());
+    body.extend_from_slice(bytes);
+    body.extend_from_slice(b"\r\n--B--\r\n");
+    body
+}
+
 /// Publishes versions of a project, `(version, requirements)`: the page at `index`, wheels and
 /// their metadata at `files`. `json` says which form the index has.
 pub fn publish(
