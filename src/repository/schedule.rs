@@ -118,6 +118,32 @@ fn spread(task: &TaskSettings, seed: &str) -> Duration {
     (pause / 10).min(SPREAD_MAX) * u32::from(share) / 256
 }
 
+/// The book with these tasks: those that were not seen before are new, and those that the configuration
+/// has no more are forgotten. A task that was seen in the future is seen now: the clock was wrong, and the
+/// task must not wait until that time comes.
+fn taken_up(tasks: &[TaskSettings], book: &TaskBook, now: Timestamp) -> TaskBook {
+    let record = |task: &TaskSettings| {
+        let run = task.work.as_str();
+        let mut record = book.record(&task.name, run).cloned();
+        if let Some(record) = &mut record
+            && !clock::has_come(record.seen.as_second(), now.as_second())
+        {
+            record.seen = now;
+        }
+        let record = record.unwrap_or_else(|| TaskRecord {
+            run: run.to_owned(),
+            seen: now,
+            last: None,
+            last_success: None,
+        });
+        (task.name.clone(), record)
+    };
+    TaskBook {
+        seed: book.seed.clone(),
+        tasks: tasks.iter().map(record).collect(),
+    }
+}
+
 /// The task whose turn it is: of those that are due, the one that was begun longest ago, so that none
 /// waits for ever behind one that is due again and again. After a start, those that were missed are not
 /// made up for at once.
@@ -158,9 +184,10 @@ pub async fn keep(
             snapshot: &snapshot,
             metrics: &metrics,
         };
+        schedule.take_up().await;
         if shown != Some(snapshot.number) {
             shown = Some(snapshot.number);
-            schedule.take_up().await;
+            schedule.show_all();
         }
         if let Some(task) = schedule.next(begun.elapsed()) {
             schedule.run(task).await;
@@ -187,28 +214,16 @@ impl Schedule<'_> {
         &self.snapshot.config.tasks
     }
 
-    /// Notes tasks that were not seen before, and forgets those that the configuration has no more.
     async fn take_up(&self) {
-        let store = self.manager.store();
-        let before = store.task_book();
-        let seen = |task: &TaskSettings| {
-            let run = task.work.as_str();
-            let known = before.record(&task.name, run).cloned();
-            let record = known.unwrap_or_else(|| TaskRecord {
-                run: run.to_owned(),
-                seen: clock::now(),
-                last: None,
-                last_success: None,
-            });
-            (task.name.clone(), record)
-        };
-        let book = TaskBook {
-            seed: before.seed.clone(),
-            tasks: self.tasks().iter().map(seen).collect(),
-        };
+        let before = self.manager.store().task_book();
+        let book = taken_up(self.tasks(), &before, clock::now());
         if book != *before {
             self.keep(book).await;
         }
+    }
+
+    /// Shows how these tasks ended, and no others.
+    fn show_all(&self) {
         let metrics = &self.metrics;
         metrics.task_ends.clear();
         metrics.task_successes.clear();
@@ -457,6 +472,7 @@ mod tests {
         let mut book = book(*times.peek().unwrap(), None);
         let mut done = Vec::new();
         for now in times {
+            book = taken_up(std::slice::from_ref(task), &book, now);
             if due(task, &book, now) <= now {
                 done.push(now);
                 book = self::book(book.tasks["nightly"].seen, Some(now));
