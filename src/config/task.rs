@@ -35,7 +35,7 @@ pub enum TaskWork {
 /// How often a task is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// So long after it began last.
+    /// This long after it began last.
     Every(Duration),
     /// Each day at this time, UTC.
     Daily(Time),

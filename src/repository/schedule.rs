@@ -1,7 +1,7 @@
 //! The tasks of the configuration: the running Larder does them by itself, one at a time, as the
 //! commands of those names do.
 //!
-//! Only how a task ended last decides when it is due, so a clock that jumps has it done once more at
+//! Only when a task began last decides when it is due, so a clock that jumps has it done once more at
 //! most, and a time that was missed is made up for once.
 
 use std::collections::BTreeMap;
@@ -534,7 +534,7 @@ mod tests {
             ("to 1970", "1970-01-01T00:00:00Z"),
         ] {
             let after = || minutes(then, 3 * 24 * 60);
-            // And back to what it was.
+            // The clock is put right again.
             let again = || minutes("2026-11-30T15:00:00Z", 24 * 60);
             let days = done(&daily(), before().chain(after()).chain(again()));
             assert!((4..=7).contains(&days.len()), "{jump}: {days:?}");

@@ -503,7 +503,7 @@ mod tests {
         }
     }
 
-    /// What is said of an archive with one member of that name, kind and length, all of it zeros.
+    /// The refusal of an archive with one member of that name, kind and length, all of it zeros.
     fn said_of(name: &str, kind: EntryType, bytes: u64) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tar");

@@ -143,7 +143,7 @@ impl Store {
         file.sync_all()?;
         let copied = self.copy_files(folder, &rows.needed, earlier, progress)?;
         files::sync_below(&blobs(folder))?;
-        let manifest = self.manifest(created, identity, rows, &copied, runtime)?;
+        let manifest = self.manifest(created, identity, rows, &copied)?;
         manifest.write(folder)?;
         sweep(folder, &manifest.rows.name, &copied.files)?;
         self.report(folder, &manifest, &copied, None, runtime)
@@ -156,7 +156,6 @@ impl Store {
         identity: String,
         rows: Rows,
         copied: &Copied,
-        runtime: &Handle,
     ) -> Result<Manifest, Error> {
         Ok(Manifest {
             larder: env!("CARGO_PKG_VERSION").to_owned(),
@@ -164,7 +163,6 @@ impl Store {
             identity,
             rows: rows.file,
             tables: rows.tables,
-            pins: runtime.block_on(self.catalog.holds().pins())?,
             carried: self.carried()?,
             files: copied.files.len() as u64,
             bytes: copied.bytes,

@@ -51,7 +51,7 @@ impl Store {
         let scratch = scratch.map_err(|error| unwritable(path, &error))?;
         let (rows, scratch) = self.write_rows(rows_name(), scratch, runtime)?;
         let (ids, copied) = self.look_through(rows.needed.iter().copied(), progress)?;
-        let manifest = self.manifest(created, identity, rows, &copied, runtime)?;
+        let manifest = self.manifest(created, identity, rows, &copied)?;
         let packed = self.write_members(partial, &manifest, scratch, ids, progress);
         let bytes = packed.map_err(|error| match error {
             Error::Io(error) => unwritable(path, &error),
