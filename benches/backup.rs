@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
@@ -227,10 +228,14 @@ async fn main() {
     };
     let before = alone().await;
     let out = |name: &str| folder.path().join(name);
-    let (first, beside_first) = clients.beside(back_up(&larder, &out("backup"))).await;
-    let (second, beside_second) = clients.beside(back_up(&larder, &out("backup"))).await;
+    let (first, beside_first) = clients
+        .beside(Box::pin(back_up(&larder, &out("backup"))))
+        .await;
+    let (second, beside_second) = clients
+        .beside(Box::pin(back_up(&larder, &out("backup"))))
+        .await;
     let (file, beside_file) = clients
-        .beside(back_up(&larder, &out("backup.tar.zst")))
+        .beside(Box::pin(back_up(&larder, &out("backup.tar.zst"))))
         .await;
     let after = alone().await;
     let mut all = [before, after].concat();

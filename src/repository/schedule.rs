@@ -492,7 +492,7 @@ mod tests {
         let days = done(&daily(), minutes("2026-11-30T12:00:00Z", 3 * 24 * 60));
         let days: Vec<String> = days
             .iter()
-            .map(|it| it.to_string()[..13].to_owned())
+            .map(|it| it.strftime("%Y-%m-%dT%H").to_string())
             .collect();
         assert_eq!(days, ["2026-12-01T03", "2026-12-02T03", "2026-12-03T03"]);
         let hourly = task(Pace::Every(HOUR));

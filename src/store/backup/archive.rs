@@ -400,7 +400,8 @@ impl<'a> Members<'a> {
     /// # Errors
     /// Where they are not there, or not to be read.
     pub fn rows(&mut self, manifest: &Manifest, into: &mut File) -> Result<(), Error> {
-        self.next(&[manifest.rows.name.clone()])?.pour(into)?;
+        let name = std::slice::from_ref(&manifest.rows.name);
+        self.next(name)?.pour(into)?;
         Ok(into.rewind()?)
     }
 

@@ -17,7 +17,7 @@ use super::archive::Place;
 use super::files::{self, CopyProgress, Lying};
 use super::{
     BLOBS, BackupReport, CARRIED, EarlierFiles, LastBackup, LostFile, MANIFEST, Manifest, PARTIAL,
-    ROWS, ROWS_END, RowsFile, TableFacts, blobs, refused,
+    ROWS, ROWS_END, RowsFile, TableFacts, blobs, is_rows, refused,
 };
 use crate::clock;
 use crate::package::BlobId;
@@ -403,10 +403,6 @@ fn look_into(folder: &Path, identity: &str) -> Result<(), Error> {
 /// Another name for the rows of each backup.
 pub(super) fn rows_name() -> String {
     format!("{ROWS}{}{ROWS_END}", random_name())
-}
-
-fn is_rows(name: &str) -> bool {
-    name.starts_with(ROWS) && name.ends_with(ROWS_END)
 }
 
 /// Takes away what the backups before had and this one has not.

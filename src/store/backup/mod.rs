@@ -184,6 +184,11 @@ fn refused(path: &Path, why: impl Into<String>) -> Error {
     }
 }
 
+/// Whether this is the name of a file of rows.
+fn is_rows(name: &str) -> bool {
+    name.starts_with(ROWS) && name.ends_with(ROWS_END)
+}
+
 /// The folder of a backup's files.
 fn blobs(folder: &Path) -> PathBuf {
     folder.join(BLOBS)
@@ -225,7 +230,13 @@ impl Manifest {
         if read.sha256 != digest(read.manifest.get().as_bytes()) {
             return Err(damaged(path));
         }
-        serde_json::from_str(read.manifest.get()).map_err(|_| damaged(path))
+        let manifest: Self =
+            serde_json::from_str(read.manifest.get()).map_err(|_| damaged(path))?;
+        // It names a file of the backup, and of nothing else.
+        if !is_rows(&manifest.rows.name) || manifest.rows.name.contains('/') {
+            return Err(damaged(path));
+        }
+        Ok(manifest)
     }
 
     /// The text of the manifest's file.
