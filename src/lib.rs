@@ -242,7 +242,8 @@ impl Larder {
             .spawn_until_stop(repository::scrub::scrub(reader, current));
     }
 
-    /// Does the tasks of the configuration at their times, from now on until Larder stops.
+    /// Does the tasks of the configuration at their times, from now on until Larder stops. What serves
+    /// one `larder run` alone does none.
     pub fn keep_schedule(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         let current = move || weak.upgrade().map(|larder| larder.snapshot());

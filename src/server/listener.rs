@@ -105,7 +105,6 @@ impl Listener {
         let config = self.larder.snapshot().config.clone();
         self.larder.work_off_spool();
         self.larder.read_files_through();
-        self.larder.keep_schedule();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,

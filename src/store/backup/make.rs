@@ -279,14 +279,18 @@ impl Store {
         }
         let began = Instant::now();
         let bytes = files::copy(&from, &folder.join(PARTIAL), &to)?;
-        if self.unsettled.count() > 0 {
-            // Publishes under way wait for the same disk.
-            std::thread::sleep(began.elapsed());
-        }
+        self.make_way(began);
         copied.note(id, lying, bytes);
         copied.new_files += 1;
         copied.new_bytes += bytes;
         Ok(true)
+    }
+
+    /// Rests as long as the work since then took, where publishes wait for the same disk.
+    pub(super) fn make_way(&self, began: Instant) {
+        if self.unsettled.count() > 0 {
+            std::thread::sleep(began.elapsed());
+        }
     }
 
     /// The small files of the data directory.

@@ -89,6 +89,7 @@ impl Store {
                 continue;
             };
             progress.done.fetch_add(bytes, Ordering::Relaxed);
+            let began = Instant::now();
             if files::is_whole(here, id, lying, sealer)? {
                 copied.note(id, lying, bytes);
                 copied.new_files += 1;
@@ -97,6 +98,7 @@ impl Store {
             } else {
                 copied.lost.push(id);
             }
+            self.make_way(began);
         }
         Ok((whole, copied))
     }
@@ -141,10 +143,7 @@ impl Store {
                 _ => error.into(),
             })?;
             progress.done.fetch_add(bytes, Ordering::Relaxed);
-            if self.unsettled.count() > 0 {
-                // Publishes under way wait for the same disk.
-                std::thread::sleep(began.elapsed());
-            }
+            self.make_way(began);
         }
         Ok(Packer::finish(archive)?)
     }

@@ -21,6 +21,13 @@ fn text(upstream: &Upstream, tasks: &str) -> String {
     format!("{}{TEAM}{tasks}", config(upstream, IMPATIENT))
 }
 
+/// A Larder that does its tasks, as `larder serve` has it.
+async fn scheduled(text: &str, data: TempDir) -> TestLarder {
+    let larder = TestLarder::in_dir(text, data).await;
+    larder.larder.keep_schedule();
+    larder
+}
+
 fn task(run: &str, more: &str) -> String {
     format!("[[task]]\nrun = \"{run}\"\n{more}\n")
 }
@@ -84,7 +91,7 @@ async fn each_task_does_what_its_command_does_and_tells_the_same() {
     let retain = "[[retain]]\npackages = [\"npm:acme-old\"]\nkeep_last = 1\n";
     let target = format!("[[target]]\nname = \"log\"\nfile = {events:?}\n");
     let quiet = text(&upstream, &format!("{retain}{target}"));
-    let larder = TestLarder::with(&quiet).await;
+    let larder = scheduled(&quiet, TempDir::new().unwrap()).await;
     let whole = publish(&larder, "acme-new", "1.0.0").await;
     for version in ["1.0.0", "1.1.0", "1.2.0"] {
         publish(&larder, "acme-old", version).await;
@@ -188,12 +195,12 @@ async fn a_task_is_remembered_over_a_restart_and_one_that_was_stopped_is_made_up
     let upstream = Upstream::start().await;
     let daily = text(&upstream, &task("gc", "every = \"1d\""));
     let often = text(&upstream, &task("gc", "every = \"5s\""));
-    let larder = TestLarder::with(&often).await;
+    let larder = scheduled(&often, TempDir::new().unwrap()).await;
     let first = ended(&larder, "gc", TaskEnd::Done).await.last.unwrap();
     let data = larder.stop().await;
 
     // It was done today.
-    let larder = TestLarder::in_dir(&daily, data).await;
+    let larder = scheduled(&daily, data).await;
     let today = status(&larder, "gc").await;
     assert_eq!(today.last, Some(first));
     assert!(today.due > larder::clock::now());
@@ -218,7 +225,7 @@ async fn a_task_is_remembered_over_a_restart_and_one_that_was_stopped_is_made_up
         larder.stop().await
     };
     let ((), data) = tokio::join!(importing, stopping);
-    let larder = TestLarder::in_dir(&daily, data).await;
+    let larder = scheduled(&daily, data).await;
     let stopped = status(&larder, "gc").await;
     assert!(stopped.due <= larder::clock::now(), "{stopped:?}");
     let run = stopped.last.unwrap();
