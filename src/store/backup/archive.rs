@@ -6,13 +6,14 @@
 //! against the one that has to be there, and names no file on this disk.
 
 use std::cell::{Cell, RefCell};
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::fs::OFlags;
 use tar::{Archive, Builder, Entries, Entry, EntryType};
 use zstd::Encoder;
 
@@ -103,10 +104,12 @@ impl PartialFile {
                 "is being written by another command: wait for its end",
             )
         };
+        // A link that somebody laid there leads nowhere.
         let file = private::options()
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&partial)
             .map_err(|error| unwritable(path, &error))?;
         match file.try_lock() {
@@ -120,6 +123,8 @@ impl PartialFile {
             return Err(is_written());
         }
         file.set_len(0)?;
+        // One that was there may be open to others.
+        file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(Self {
             file,
             path: path.to_owned(),

@@ -2,6 +2,7 @@
 //! not what it was.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -338,6 +339,10 @@ async fn the_commands_write_and_read_a_file_and_say_what_is_the_matter() {
     drop(partial);
     assert!(run(&["backup", "--out", &out]).await.status.success());
     assert!(!Path::new(&format!("{out}.partial")).exists());
+    let mode = std::fs::metadata(&out).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it has secrets");
+    std::os::unix::fs::symlink(setup.at("larder.toml"), format!("{out}.partial")).unwrap();
+    refused(&out, "cannot be made").await;
 
     drop(served);
     for from in [&out, &folder] {
