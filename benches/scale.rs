@@ -10,25 +10,20 @@
     reason = "a measurement that cannot go on says so by panicking"
 )]
 
-use std::io::Write as _;
-use std::sync::Arc;
+mod own;
+
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use larder::Larder;
-use larder::config::{ConfigSource, Learned, load};
 use larder::package::{Digester, Format, Origin, ReleaseAsset, Status};
 use larder::repository::manage::{ManageCommand, Which};
-use larder::server::Listener;
 use larder::store::packages::{NewRelease, Step};
+use own::start;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 const VERSIONS: usize = 10_000;
 const PACKAGES: usize = 100_000;
 const CHUNK: usize = 1_000;
-const CONFIG: &str =
-    "listen = \"127.0.0.1:0\"\n[[repository]]\nname = \"team\"\npublish = \"local\"\n";
 
 fn release(name: &str, version: &str) -> NewRelease {
     let mut digester = Digester::new(&larder::package::Algorithm::ALL);
@@ -65,30 +60,6 @@ fn release(name: &str, version: &str) -> NewRelease {
     }
 }
 
-fn document(name: &str, version: &str) -> Vec<u8> {
-    let manifest =
-        json!({ "name": name, "version": version, "dependencies": { "left-pad": "^1.3.0" } });
-    let text = manifest.to_string();
-    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut archive = tar::Builder::new(encoder);
-    let mut header = tar::Header::new_gnu();
-    header.set_size(text.len() as u64);
-    header.set_mode(0o644);
-    header.set_cksum();
-    archive
-        .append_data(&mut header, "package/package.json", text.as_bytes())
-        .unwrap();
-    let mut encoder = archive.into_inner().unwrap();
-    encoder.flush().unwrap();
-    let data = base64::engine::general_purpose::STANDARD.encode(encoder.finish().unwrap());
-    json!({
-        "name": name, "dist-tags": { "latest": version }, "versions": { version: manifest },
-        "_attachments": { format!("{name}-{version}.tgz"): { "data": data } },
-    })
-    .to_string()
-    .into_bytes()
-}
-
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
@@ -96,26 +67,6 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 fn told(what: &str, time: Duration) {
     println!("{what:<58} {:>9.2} ms", time.as_secs_f64() * 1000.0);
-}
-
-async fn start(folder: &std::path::Path) -> (Arc<Larder>, String, CancellationToken) {
-    let source = ConfigSource {
-        file: "bench".to_owned(),
-        text: CONFIG.to_owned(),
-        environment: Vec::new(),
-    };
-    let learned = Learned {
-        data_dir: Some(folder.to_owned()),
-        ..Learned::default()
-    };
-    let larder = Larder::start(load(&source, &learned).unwrap())
-        .await
-        .unwrap();
-    let listener = Listener::bind(&larder).await.unwrap();
-    let url = listener.url();
-    let stop = CancellationToken::new();
-    tokio::spawn(listener.serve(stop.clone()));
-    (larder, url, stop)
 }
 
 async fn fill(larder: &Larder, releases: impl Iterator<Item = NewRelease>) -> Duration {
@@ -142,16 +93,7 @@ async fn get(http: &reqwest::Client, url: &str, accept: &str) -> (Duration, usiz
 }
 
 async fn publish(http: &reqwest::Client, url: &str, name: &str, version: &str) -> Duration {
-    let body = document(name, version);
-    let started = Instant::now();
-    let response = http
-        .put(format!("{url}/npm/team/{name}"))
-        .body(body)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), 201);
-    started.elapsed()
+    own::publish(http, url, name, own::document(name, version, &[])).await
 }
 
 #[tokio::main]

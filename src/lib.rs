@@ -242,6 +242,19 @@ impl Larder {
             .spawn_until_stop(repository::scrub::scrub(reader, current));
     }
 
+    /// Does the tasks of the configuration at their times, from now on until Larder stops. What serves
+    /// one `larder run` alone does none.
+    pub fn keep_schedule(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let current = move || weak.upgrade().map(|larder| larder.snapshot());
+        self.tasks.spawn(repository::schedule::keep(
+            Arc::downgrade(&self.manager),
+            self.tasks.clone(),
+            Arc::clone(&self.metrics),
+            current,
+        ));
+    }
+
     /// The configuration in force; a request keeps the one it began with.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {

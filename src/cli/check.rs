@@ -9,15 +9,16 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Global, Output, control, progress, settings, tell};
+use super::{Global, Output, control, progress, settings, task, tell};
 use crate::clock;
 use crate::config::{Config, PublishSetting, RepositorySettings, RuleExpiry, SourceSetting};
 use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
+use crate::repository::schedule::{TaskStatus, statuses};
 use crate::rule::{Action, coarse};
-use crate::store::LastBackup;
 use crate::store::catalog::RegistryIds;
+use crate::store::{LastBackup, TaskBook};
 use crate::telemetry::Metrics;
 
 /// A directory document has some dozens of lines.
@@ -39,6 +40,8 @@ struct Findings {
     ended: Vec<Ended>,
     /// The last backup of the data directory; none where there never was one.
     last_backup: Option<LastBackup>,
+    /// The tasks of the configuration.
+    tasks: Vec<TaskStatus>,
 }
 
 /// The state of a connection.
@@ -207,6 +210,11 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         repositories,
         ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
         last_backup: LastBackup::of(&snapshot.config.data_dir),
+        tasks: statuses(
+            &snapshot.config.tasks,
+            &TaskBook::of(&snapshot.config.data_dir),
+            now,
+        ),
     };
     let proxied = snapshot.connections.iter();
     let proxied = proxied.filter(|it| it.proxies.lead_to(&it.url));
@@ -222,6 +230,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
                 backup_line(findings.last_backup.as_ref(), now)
             ));
         }
+        let tasks = findings.tasks.iter();
+        lines.extend(tasks.map(|task| format!("task    {}", task::line(task, now))));
         lines.extend(proxied.map(|connection| format!(
             "note    {:6} {} is asked by way of a proxy, which resolves names by itself: addresses that its documents name are judged by how they are written alone",
             connection.format.as_str(),
@@ -243,7 +253,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
 /// How old the last backup is.
 pub fn backup_line(last: Option<&LastBackup>, now: Timestamp) -> String {
     let Some(last) = last else {
-        return "there is none of what is published here; `larder backup --out DIR` makes one"
+        return "there is none of what is published here; `larder backup --out PATH` makes one"
             .to_owned();
     };
     let age = Duration::try_from(now.duration_since(last.at)).unwrap_or_default();
@@ -251,7 +261,7 @@ pub fn backup_line(last: Option<&LastBackup>, now: Timestamp) -> String {
     format!(
         "the last one is {} old, of {date}, in {}",
         coarse(age),
-        last.folder.display()
+        last.out.display()
     )
 }
 

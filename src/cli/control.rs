@@ -67,16 +67,16 @@ impl Backend {
         }
     }
 
-    /// Has a backup written into the folder, which has an absolute path.
+    /// Has a backup written into the folder or file, which has an absolute path.
     pub async fn back_up(
         &self,
-        folder: PathBuf,
+        out: PathBuf,
         earlier: EarlierFiles,
         output: Output,
     ) -> anyhow::Result<BackupReport> {
         match self {
             Self::Remote(control) => {
-                let command = upkeep::UpkeepCommand::Backup { folder, earlier };
+                let command = upkeep::UpkeepCommand::Backup { out, earlier };
                 let work = control.execute(&command);
                 match progress::beside(output, "The running Larder writes the backup", work).await?
                 {
@@ -88,7 +88,7 @@ impl Backend {
             }
             Self::Local(larder) => {
                 let progress = Arc::default();
-                let work = larder.store.back_up(&folder, earlier, &progress);
+                let work = larder.store.back_up(&out, earlier, &progress);
                 // The running Larder says it in the same words.
                 let made = progress::copying(output, &progress, work).await?;
                 Ok(made.map_err(Problem::from)?)

@@ -36,6 +36,7 @@ mod settings;
 mod spool;
 mod status;
 mod table;
+mod task;
 mod token;
 mod verify;
 mod wait;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::check::backup_line;
 use super::closing::{self, size};
 use super::control::{self, package_and_version};
-use super::{Global, Output, print, settings, table};
+use super::{Global, Output, print, settings, table, task};
 use crate::clock;
 use crate::config::Config;
 use crate::format::counted;
@@ -303,6 +303,8 @@ fn lines(report: &UsageReport, by: By) -> Vec<String> {
         let backup = backup_line(report.last_backup.as_ref(), clock::now());
         lines.push(format!("backup: {backup}"));
     }
+    let tasks = report.tasks.iter();
+    lines.extend(tasks.map(|it| format!("task: {}", task::line(it, clock::now()))));
     lines
 }
 

@@ -1,4 +1,4 @@
-//! `larder restore --from DIR`
+//! `larder restore --from DIR|FILE`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,13 +13,13 @@ use crate::task::Tasks;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "The data directory has to be empty, and so has the database where `packages.database` names one. Either may be SQLite or PostgreSQL, whatever the backup was made of. Every file is read through and held against its digest; where one is damaged, the restore fails and names it, and Larder does not start on the directory. It may be stopped and run again. The restored Larder takes the place of the one that was backed up: do not run both, or publishes that wait for their upstream are sent twice.\n\nWhere the database is the one that the backup is of, because it outlived the data directory, its rows stay, and the files are restored.\n\nExit code 1: the backup is refused, or it was made without a file that was damaged or gone.\n\nExamples:\n  larder restore --from /mnt/backup/larder --data-dir /var/lib/larder\n  larder restore --from /mnt/backup/larder --config larder.toml"
+    after_help = "The data directory has to be empty, and so has the database where `packages.database` names one. Either may be SQLite or PostgreSQL, whatever the backup was made of. Every file is read through and held against its digest; where one is damaged, the restore fails and names it, and Larder does not start on the directory. It may be stopped and run again. The restored Larder takes the place of the one that was backed up: do not run both, or publishes that wait for their upstream are sent twice.\n\nWhere the database is the one that the backup is of, because it outlived the data directory, its rows stay, and the files are restored.\n\nExit code 1: the backup is refused, or it was made without a file that was damaged or gone.\n\nExamples:\n  larder restore --from /mnt/backup/larder --data-dir /var/lib/larder\n  larder restore --from /mnt/backup/larder.tar.zst --data-dir /var/lib/larder\n  larder restore --from /mnt/backup/larder --config larder.toml"
 )]
 pub struct Arguments {
     #[command(flatten)]
     output: Output,
-    /// The backup's folder
-    #[arg(long, value_name = "DIR")]
+    /// The backup's folder or file
+    #[arg(long, value_name = "DIR|FILE")]
     from: PathBuf,
 }
 

@@ -40,6 +40,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     // Whoever reads where it serves may send a signal at once.
     let mut signals = Signals::listen()?;
     larder.store.directory().announce(&listener.url());
+    larder.keep_schedule();
     info!(address = listener.url(), "Serving {}", listener.url());
     let served = async {
         let deadline = listener.serve(stop.clone()).await;

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use serde::Serialize;
 
 use super::control::{self, Backend};
 use super::{Global, Output, progress, settings, tell};
 use crate::format::counted;
-use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifyProgress};
+use crate::repository::upkeep::{Damage, UpkeepCommand, UpkeepOutcome, VerifySummary};
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -29,14 +28,6 @@ pub struct Arguments {
     rate: Option<ByteSize>,
 }
 
-/// The result of all steps.
-#[derive(Debug, Default, Serialize)]
-struct Summary {
-    checked: u64,
-    bytes: u64,
-    damaged: Vec<Damage>,
-}
-
 pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output = arguments.output;
     let config = settings::config(&global, None).await?;
@@ -45,16 +36,15 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     backend.stop().await;
     let summary = verified?;
     control::show(output, &summary, lines)?;
-    Ok(if summary.damaged.iter().all(|it| it.is_repaired) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match summary.failure() {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
     })
 }
 
-async fn verify(backend: &Backend, arguments: &Arguments) -> anyhow::Result<Summary> {
+async fn verify(backend: &Backend, arguments: &Arguments) -> anyhow::Result<VerifySummary> {
     let bar = progress::bar(arguments.output, 0, progress::BYTES)?;
-    let mut summary = Summary::default();
+    let mut summary = VerifySummary::default();
     let mut anew = arguments.anew;
     loop {
         let began = Instant::now();
@@ -66,22 +56,14 @@ async fn verify(backend: &Backend, arguments: &Arguments) -> anyhow::Result<Summ
             anyhow::bail!("the running Larder answers something else; is it of this version?");
         };
         anew = false;
-        let VerifyProgress {
-            checked,
-            bytes,
-            damaged,
-            is_done,
-            bytes_in_all,
-        } = step;
-        summary.checked += checked;
-        summary.bytes += bytes;
-        bar.set_length(bytes_in_all.max(summary.bytes));
-        bar.set_position(summary.bytes);
+        let (bytes, is_done, bytes_in_all) = (step.bytes, step.is_done, step.bytes_in_all);
         // Told at once: who stops it now is not told at the end.
-        for damage in &damaged {
+        for damage in &step.damaged {
             bar.suspend(|| tell(&line(damage)));
         }
-        summary.damaged.extend(damaged);
+        summary.add(step);
+        bar.set_length(bytes_in_all.max(summary.bytes));
+        bar.set_position(summary.bytes);
         if is_done {
             break;
         }
@@ -105,12 +87,12 @@ fn line(damage: &Damage) -> String {
     )
 }
 
-fn lines(summary: &Summary) -> Vec<String> {
-    let repaired = summary.damaged.iter().filter(|it| it.is_repaired).count();
+fn lines(summary: &VerifySummary) -> Vec<String> {
     vec![format!(
-        "{}, {}, read through: {} damaged, {repaired} of them repaired",
+        "{}, {}, read through: {} damaged, {} of them repaired",
         counted(summary.checked, "file"),
         ByteSize(summary.bytes).display().iec(),
         summary.damaged.len(),
+        summary.repaired,
     )]
 }

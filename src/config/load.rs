@@ -12,13 +12,14 @@ use super::document::{ConfigReading, Environment, Fault, Faults, FromValue, Sect
 use super::encryption::Encryption;
 use super::event::Events;
 use super::oidc;
-use super::publish::{self, PackageCatalogSettings, PublishSetting, UploadSettings};
+use super::publish::{self, PackageCatalogSettings, PublishSetting, Retention, UploadSettings};
 use super::report::ReportSettings;
 use super::repository;
 use super::scrub::ScrubSettings;
 use super::settings::{
     Cache, Config, Domain, Fetch, Log, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };
+use super::task;
 use crate::format::plain;
 use crate::rule::{Action, OriginRules, Rule, Rules};
 
@@ -176,6 +177,13 @@ fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> 
     }
     let names: Vec<String> = connections.iter().map(|one| one.name.clone()).collect();
     let connection_names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let retain: Vec<Retention> = top
+        .sections("retain")
+        .into_iter()
+        .filter_map(|section| publish::retention(section, &repository_names))
+        .collect();
+    let has_retention = top.has("retain") || !retain.is_empty();
+    let tasks = task::read(top.sections("task"), data_dir.as_deref(), has_retention);
     let config = Config {
         listen: listen.unwrap_or_else(|()| ([127, 0, 0, 1], 5273).into()),
         public_url,
@@ -214,11 +222,8 @@ fn read(reading: &ConfigReading<'_>, table: &DeTable<'_>, learned: &Learned) -> 
                 .filter_map(|section| publish::origin(section, &connection_names))
                 .collect(),
         ),
-        retain: top
-            .sections("retain")
-            .into_iter()
-            .filter_map(|section| publish::retention(section, &repository_names))
-            .collect(),
+        retain,
+        tasks,
         anyone_may_publish: top.take("anyone_may_publish").unwrap_or(false),
     };
     top.finish();

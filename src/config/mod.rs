@@ -16,6 +16,7 @@ mod repository;
 mod scope;
 mod scrub;
 mod settings;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -35,3 +36,4 @@ pub use scrub::ScrubSettings;
 pub use settings::{
     Cache, Config, Domain, Fetch, Log, LogFormat, PrefetchSettings, RuleExpiry, ServerSettings, Tls,
 };
+pub use task::{Pace, TaskSettings, TaskWork};

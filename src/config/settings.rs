@@ -22,6 +22,7 @@ use super::publish::{PackageCatalogSettings, PublishSetting, Retention, UploadSe
 use super::report::ReportSettings;
 use super::repository::{RepositorySettings, SourceSetting};
 use super::scrub::ScrubSettings;
+use super::task::TaskSettings;
 use crate::package::Format;
 use crate::rule::{Action, OriginRules, Rules};
 
@@ -58,6 +59,7 @@ pub struct Config {
     pub expiries: Vec<RuleExpiry>,
     pub origins: OriginRules,
     pub retain: Vec<Retention>,
+    pub tasks: Vec<TaskSettings>,
     /// Listening beyond loopback, with anyone publishing, is meant.
     pub anyone_may_publish: bool,
 }

@@ -1,6 +1,7 @@
 //! Whole configurations: what they say, and what is wrong with them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::load::*;
 use super::*;
@@ -299,6 +300,21 @@ fn a_setting_that_would_do_nothing_or_something_else_is_named() {
         (format!("{n}{n}"), "t.toml:6: there are two connections `n`"),
         ("[[repository]]\nname = \"r\"\n[[retain]]\npackages = [\"npm:*\"]\nrepository = \"rr\"\nkeep_last = 1\n".to_owned(), "t.toml:6: there is no repository `rr`; did you mean `r`?"),
         ("[[retain]]\npackages = [\"npm:*\"]\nkeep_last = 0\n".to_owned(), "`retain.keep_last` has to be at least 1"),
+        ("[[task]]\nrun = \"clean\"\nevery = \"1d\"\n".to_owned(), "t.toml:3: `task.run` has to be one of retain, gc, verify, backup, not `clean`"),
+        ("[[task]]\nrun = \"verfy\"\nevery = \"1d\"\n".to_owned(), "did you mean \"verify\"?"),
+        ("[[task]]\nevery = \"1d\"\n".to_owned(), "t.toml:2: `task.run` is missing"),
+        ("[[task]]\nrun = \"gc\"\n".to_owned(), "t.toml:2: a [[task]] has one of `every`"),
+        ("[[task]]\nrun = \"gc\"\nevery = \"1d\"\nat = \"03:30\"\n".to_owned(), "t.toml:2: a [[task]] has one of `every`"),
+        ("[[task]]\nrun = \"gc\"\nevery = \"10ms\"\n".to_owned(), "t.toml:4: `task.every` has to be a second or longer"),
+        ("[[task]]\nrun = \"gc\"\nat = \"25:00\"\n".to_owned(), "t.toml:4: `task.at` has to be a time of the day"),
+        ("[[task]]\nrun = \"gc\"\nat = \"3\"\n".to_owned(), "t.toml:4: `task.at` has to be a time of the day"),
+        ("[[task]]\nrun = \"gc\"\nat = \"03:30\"\nrepair = true\n".to_owned(), "t.toml:5: `task.repair` is of use with run = \"verify\" alone"),
+        ("[[task]]\nrun = \"gc\"\nat = \"03:30\"\nout = \"/b\"\n".to_owned(), "t.toml:5: `task.out` is of use with run = \"backup\" alone"),
+        ("[[task]]\nrun = \"backup\"\nat = \"03:30\"\n".to_owned(), "t.toml:2: a task with run = \"backup\" needs `out`"),
+        ("[[task]]\nrun = \"backup\"\nat = \"03:30\"\nout = \"/x/backup\"\n".to_owned(), "t.toml:5: `task.out` lies within the data directory"),
+        ("[[task]]\nrun = \"retain\"\nat = \"03:30\"\n".to_owned(), "t.toml:3: `task.run` = \"retain\" deletes what no [[retain]] keeps"),
+        ("[[task]]\nrun = \"gc\"\nat = \"03:30\"\n[[task]]\nrun = \"gc\"\nevery = \"1d\"\n".to_owned(), "t.toml:5: there are two tasks `gc`"),
+        ("[[task]]\nrun = \"gc\"\nat = \"03:30\"\nevry = \"1d\"\n".to_owned(), "t.toml:5: there is no key `task.evry`; did you mean `task.every`?"),
         ("[[rule]]\naction = \"deny\"\npackages = []\n".to_owned(), "t.toml:4: `rule.packages` is empty"),
         ("rule = [1]\n".to_owned(), "each of `rule` has to be a table"),
         ("[[origin]]\npackages = [\"npm:x\"]\n".to_owned(), "`[[origin]]` says nothing without"),
@@ -410,5 +426,33 @@ fn a_token_of_an_exchange_holds_no_longer_than_may_be() {
     assert!(
         faults.contains("`oidc.expires` has to be 12h or less"),
         "{faults}"
+    );
+}
+
+#[test]
+fn a_task_has_a_pace_and_the_name_of_its_command_unless_it_has_one_of_its_own() {
+    let config = with(
+        "[[task]]\nrun = \"gc\"\nevery = \"6h\"\n\
+         [[task]]\nrun = \"verify\"\nat = 03:30:00\nrepair = true\n\
+         [[task]]\nrun = \"backup\"\nat = \"03:30\"\nout = \"/b.tar\"\n\
+         [[task]]\nname = \"weekly\"\nrun = \"backup\"\nevery = \"7d\"\nout = \"/c/\"\n",
+        &[],
+    )
+    .unwrap();
+    let tasks = config
+        .tasks
+        .iter()
+        .map(|it| (it.name.as_str(), &it.work, it.pace));
+    let hours = |count: u64| Pace::Every(Duration::from_secs(count * 3600));
+    let night = Pace::Daily("03:30".parse().unwrap());
+    let backup = |out: &str| TaskWork::Backup { out: out.into() };
+    assert_eq!(
+        tasks.collect::<Vec<_>>(),
+        [
+            ("gc", &TaskWork::Gc, hours(6)),
+            ("verify", &TaskWork::Verify { repair: true }, night),
+            ("backup", &backup("/b.tar"), night),
+            ("weekly", &backup("/c/"), hours(7 * 24)),
+        ]
     );
 }

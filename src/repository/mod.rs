@@ -33,6 +33,7 @@ mod registry;
 mod render;
 mod retain;
 mod revise;
+pub mod schedule;
 pub mod scrub;
 mod source;
 mod source_chain;

@@ -75,19 +75,25 @@ pub async fn step(
     })
 }
 
-async fn tell(reader: &Arc<Reader>, snapshot: &Snapshot, damage: &Damage) {
+/// Tells the log and the targets of a stored file that is not what its name says.
+pub(super) async fn tell(reader: &Arc<Reader>, snapshot: &Snapshot, damage: &Damage) {
     let Damage {
         sha256,
         assets,
         found,
         message,
-        ..
+        is_repaired,
     } = damage;
+    let state = if *is_repaired {
+        "repaired"
+    } else {
+        "served to nobody"
+    };
     warn!(
         blob = sha256,
         ?assets,
         found,
-        "A stored file is {found}; it is served to nobody: {message}"
+        "A stored file is {found}; it is {state}: {message}"
     );
     let events = reader.fetcher.store().packages().events();
     let what = format!("file/{}/{sha256}", snapshot.config.domain.name);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::schedule::{TaskStatus, statuses};
 use super::{Reader, Snapshot};
+use crate::clock;
 use crate::config::ConnectionSettings;
 use crate::format::package;
 use crate::package::{BlobId, Format};
@@ -50,9 +52,9 @@ pub enum UpkeepCommand {
     Gc {
         dry_run: bool,
     },
-    /// Writes a backup into this folder, or brings the one that is there up to date.
+    /// Writes a backup into this file, or into this folder, or brings the one that is there up to date.
     Backup {
-        folder: PathBuf,
+        out: PathBuf,
         earlier: EarlierFiles,
     },
     /// Lists the registries of which something is stored.
@@ -126,6 +128,37 @@ pub struct VerifyProgress {
     pub bytes_in_all: u64,
 }
 
+/// All steps of verifying, from the first to the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySummary {
+    pub checked: u64,
+    pub bytes: u64,
+    pub damaged: Vec<Damage>,
+    /// How many of those are whole again.
+    pub repaired: u64,
+}
+
+impl VerifySummary {
+    /// Adds a step.
+    pub fn add(&mut self, step: VerifyProgress) {
+        self.checked += step.checked;
+        self.bytes += step.bytes;
+        let repaired = step.damaged.iter().filter(|it| it.is_repaired).count();
+        self.repaired += repaired as u64;
+        self.damaged.extend(step.damaged);
+    }
+
+    /// Why all is not well; none where it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let bad = self.damaged.len() as u64 - self.repaired;
+        let files = if bad == 1 { "file is" } else { "files are" };
+        let why =
+            format!("{bad} stored {files} damaged or gone, and not repaired; the log names them");
+        (bad > 0).then_some(why)
+    }
+}
+
 /// A stored file that is not what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
@@ -153,10 +186,17 @@ pub struct UsageReport {
     pub kept: KeptTotals,
     /// None where there never was one.
     pub last_backup: Option<LastBackup>,
+    /// The tasks of the configuration.
+    #[serde(default)]
+    pub tasks: Vec<TaskStatus>,
 }
 
 fn pattern(text: &str) -> Result<Pattern, Problem> {
     Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
+}
+
+fn blob_of(sha256: &str) -> Option<BlobId> {
+    BlobId::from_slice(&hex::decode(sha256).ok()?)
 }
 
 /// The address of a registry, written as a connection's `url`.
@@ -218,8 +258,8 @@ impl<'a> Upkeep<'a> {
                     .await?;
                 Ok(UpkeepOutcome::Waste { waste, dry_run })
             }
-            UpkeepCommand::Backup { folder, earlier } => {
-                let report = store.back_up(&folder, earlier, &Arc::default()).await?;
+            UpkeepCommand::Backup { out, earlier } => {
+                let report = store.back_up(&out, earlier, &Arc::default()).await?;
                 Ok(UpkeepOutcome::BackedUp(Box::new(report)))
             }
             UpkeepCommand::Registries => {
@@ -242,6 +282,11 @@ impl<'a> Upkeep<'a> {
                     bytes,
                     kept: self.kept().await?,
                     last_backup: store.last_backup().as_deref().cloned(),
+                    tasks: statuses(
+                        &self.snapshot.config.tasks,
+                        &store.task_book(),
+                        clock::now(),
+                    ),
                 })))
             }
             UpkeepCommand::Who {
@@ -360,8 +405,7 @@ impl<'a> Upkeep<'a> {
             .work()
             .of(work)
             .await?
-            .and_then(|name| hex::decode(name).ok())
-            .and_then(|bytes| BlobId::from_slice(&bytes));
+            .and_then(|name| blob_of(&name));
         let page = catalog.blobs().after(after, BLOBS_AT_ONCE).await?;
         let (_, bytes_in_all) = catalog.blobs().total().await?;
         let mut step = VerifyProgress {
@@ -388,6 +432,20 @@ impl<'a> Upkeep<'a> {
         let state = after.filter(|_| !step.is_done).map(BlobId::to_hex);
         catalog.work().set(work, state.as_deref()).await?;
         Ok(step)
+    }
+
+    /// The damage of a stored file, named by its SHA-256; none where it is whole, or on record no more.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn damage_of(&self, sha256: &str) -> Result<Option<Damage>, Problem> {
+        let Some(id) = blob_of(sha256) else {
+            return Ok(None);
+        };
+        match self.store().examine(id).await? {
+            None | Some(Health::Whole) => Ok(None),
+            Some(health) => Ok(Some(self.damage(id, health, false).await?)),
+        }
     }
 
     async fn damage(&self, id: BlobId, health: Health, repair: bool) -> Result<Damage, Problem> {

@@ -20,6 +20,7 @@ const DATABASE_FILE: &str = "database.id";
 const OPEN_FILE: &str = "packages.open";
 const RESTORING_FILE: &str = "larder.restoring";
 const BACKUP_FILE: &str = "larder.backup";
+const TASKS_FILE: &str = "larder.tasks";
 /// Files that a restore begins anew: the package catalog, and those that say that it belongs here.
 const RESTORED: [&str; 6] = [
     "packages.sqlite",
@@ -136,6 +137,12 @@ impl Markers {
         self.write(BACKUP_FILE, last)
     }
 
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn remember_tasks(&self, book: &str) -> io::Result<()> {
+        self.write(TASKS_FILE, book)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -208,6 +215,12 @@ impl Markers {
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub(super) fn last_backup(directory: &Path) -> Option<String> {
     std::fs::read_to_string(directory.join(BACKUP_FILE)).ok()
+}
+
+/// Reads what is remembered of a directory's tasks.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn task_book(directory: &Path) -> Option<String> {
+    std::fs::read_to_string(directory.join(TASKS_FILE)).ok()
 }
 
 #[cfg(test)]

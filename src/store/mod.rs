@@ -1,5 +1,6 @@
 //! Keeps everything that lies on disk or in SQL.
 
+pub mod archive;
 mod arrival;
 pub mod backup;
 mod blob;
@@ -29,13 +30,14 @@ mod retention;
 mod seal;
 mod space;
 pub mod sql;
+mod task_book;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use arrival::{Arrival, Arrivals, DownloadHead, DownloadProgress, Follower, Leader, Phase};
 pub use backup::{CopyProgress, LastBackup};
@@ -54,6 +56,7 @@ pub use relay::{Onward, Relay, RelaySender};
 pub use reseal::Resealed;
 pub use retention::BlobRetention;
 pub use space::NotKept;
+pub use task_book::{TaskBook, TaskEnd, TaskRecord, TaskRun};
 pub use upkeep::Waste;
 
 use crate::clock;
@@ -107,8 +110,8 @@ pub enum Error {
         "what was published here is in a database, and the configuration names none. Set `packages.database`. If it is meant, delete the file database.id in the data directory; the packages stay behind in the database then"
     )]
     NoDatabase,
-    #[error("the backup in {folder} {why}", folder = folder.display())]
-    Backup { folder: PathBuf, why: String },
+    #[error("the backup at {path} {why}", path = path.display())]
+    Backup { path: PathBuf, why: String },
     #[error("the data directory {path} is not empty: restore into an empty one (--data-dir), and name that one in the configuration", path = path.display())]
     NotEmpty { path: PathBuf },
     #[error("the data directory {path} was being restored, and that did not come to its end: run `larder restore` again, or empty the directory", path = path.display())]
@@ -199,6 +202,7 @@ pub struct Store {
     outside_names: Arc<OutsideNames>,
     markers: Markers,
     last_backup: ArcSwapOption<LastBackup>,
+    task_book: ArcSwap<TaskBook>,
     pieces_ahead_max: usize,
     tasks: Tasks,
 }
@@ -243,6 +247,7 @@ impl Store {
             absences: AbsenceNotes::start(catalog.absences(config.cache.absences_max), tasks),
             outside_names,
             last_backup: ArcSwapOption::from_pointee(LastBackup::of(path)),
+            task_book: ArcSwap::from_pointee(TaskBook::taken_up(path)),
             markers,
             directory,
             files,

@@ -1,5 +1,7 @@
 //! Counters for `/-/metrics`, in Prometheus' (OpenMetrics') text form.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -35,6 +37,12 @@ pub struct ConnectionLabels {
     pub connection: String,
 }
 
+/// The labels of a task's gauges.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TaskLabels {
+    pub task: String,
+}
+
 /// The labels of the prefetch counter.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AheadLabels {
@@ -58,6 +66,12 @@ pub struct Metrics {
     pub not_keeping: Gauge,
     /// When the last backup was made, in seconds since 1970; 0 where there is none.
     pub last_backup: Gauge,
+    /// When each task ended last, in seconds since 1970; 0 where it never did.
+    pub task_ends: Family<TaskLabels, Gauge>,
+    /// When each task ended well last; 0 where it never did.
+    pub task_successes: Family<TaskLabels, Gauge>,
+    /// How long each task took last.
+    pub task_seconds: Family<TaskLabels, Gauge<f64, AtomicU64>>,
     pub panics: Counter,
     /// Records that the audit's file did not take.
     pub audit_missed: Counter,
@@ -83,6 +97,9 @@ impl Default for Metrics {
             open_sockets: Gauge::default(),
             not_keeping: Gauge::default(),
             last_backup: Gauge::default(),
+            task_ends: Family::default(),
+            task_successes: Family::default(),
+            task_seconds: Family::default(),
             panics: Counter::default(),
             audit_missed: Counter::default(),
             upstreams: Upstreams::default(),
@@ -140,6 +157,24 @@ impl Default for Metrics {
             "When the last backup was made; 0 where there is none",
             Unit::Seconds,
             metrics.last_backup.clone(),
+        );
+        registry.register_with_unit(
+            "task_last_end_timestamp",
+            "When the task ended last; 0 where it never did",
+            Unit::Seconds,
+            metrics.task_ends.clone(),
+        );
+        registry.register_with_unit(
+            "task_last_success_timestamp",
+            "When the task ended well last; 0 where it never did",
+            Unit::Seconds,
+            metrics.task_successes.clone(),
+        );
+        registry.register_with_unit(
+            "task_last_run",
+            "How long the task took last",
+            Unit::Seconds,
+            metrics.task_seconds.clone(),
         );
         registry.register(
             "panics",

@@ -13,7 +13,7 @@ mod work;
 
 pub use audit::{Audit, Record};
 pub use ledger::{Egress, Ledger, LedgerPage, PulledVersion, Who};
-pub use metrics::{AheadLabels, AnswerLabels, ConnectionLabels, FetchLabels, Metrics};
+pub use metrics::{AheadLabels, AnswerLabels, ConnectionLabels, FetchLabels, Metrics, TaskLabels};
 pub use runs::{
     ClosingReport, GRANT_HEADER, LEASE_LASTS, PublishGrant, RUN_TAG, Run, RunLease, Runs,
 };

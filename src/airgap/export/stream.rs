@@ -15,11 +15,10 @@ use crate::airgap::seal::seal;
 use crate::package::BlobId;
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::Store;
+use crate::store::archive::{CheckedBlob, append, packed};
 
 /// How large the pieces of a bundle are.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Packages are compressed already; more effort buys little.
-const LEVEL: i32 = 3;
 
 /// Pieces on their way to who takes them.
 struct Pieces<'a> {
@@ -56,34 +55,6 @@ impl Write for Pieces<'_> {
     }
 }
 
-/// Reads a blob, and refuses its end where it is not what its name says.
-struct Checked<R> {
-    reader: R,
-    sha256: Option<Sha256>,
-    id: BlobId,
-}
-
-impl<R: Read> Read for Checked<R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.reader.read(into)?;
-        if count > 0 {
-            if let Some(sha256) = &mut self.sha256 {
-                sha256.update(into.get(..count).unwrap_or_default());
-            }
-            return Ok(count);
-        }
-        if let Some(sha256) = self.sha256.take()
-            && sha256.finalize().as_slice() != self.id.as_bytes()
-        {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "it is not what its name says",
-            ));
-        }
-        Ok(0)
-    }
-}
-
 /// Writes the bundle. Blocks.
 ///
 /// # Errors
@@ -105,17 +76,9 @@ pub fn write(
         piece: BytesMut::with_capacity(2 * PIECE_BYTES),
         sha256: Sha256::new(),
     };
-    let mut encoder = zstd::Encoder::new(pieces, LEVEL).map_err(failed)?;
-    encoder.include_checksum(true).map_err(failed)?;
-    let mut archive = tar::Builder::new(encoder);
-    let created = u64::try_from(head.created.as_second()).unwrap_or(0);
+    let mut archive = tar::Builder::new(packed(pieces).map_err(failed)?);
     let mut add = |name: &str, size: u64, reader: &mut dyn Read| {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(size);
-        header.set_mode(0o644);
-        header.set_mtime(created);
-        header.set_entry_type(tar::EntryType::Regular);
-        archive.append_data(&mut header, name, reader)
+        append(&mut archive, name, size, head.created, reader)
     };
     let bytes = head_bytes(&head)?;
     let signature = STANDARD.encode(key.sign(&bytes));
@@ -138,22 +101,15 @@ pub fn write(
             let Some(blob) = blob else {
                 return Err(damaged(id, "its file is gone, or of another length"));
             };
-            let mut reader = Checked {
-                reader: blob.reader(),
-                sha256: Some(Sha256::new()),
-                id,
-            };
-            add(&format!("{BLOBS}{}", id.to_hex()), size, &mut reader).map_err(|error| {
+            let mut reader = CheckedBlob::new(blob.reader(), id);
+            let added = add(&format!("{BLOBS}{}", id.to_hex()), size, &mut reader);
+            added.and_then(|()| reader.finish()).map_err(|error| {
                 if error.kind() == std::io::ErrorKind::InvalidData {
-                    damaged(id, "its bytes are not what its name says")
+                    damaged(id, &error.to_string())
                 } else {
                     failed(error)
                 }
             })?;
-            // The archive stops at the size; the digest is known at the end.
-            if let Err(error) = reader.read(&mut [0]) {
-                return Err(damaged(id, &error.to_string()));
-            }
         }
     }
     let encoder = archive.into_inner().map_err(failed)?;

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
+use super::archive::Place;
 use super::files::{self, CopyProgress, Lying};
 use super::{
     BLOBS, BackupReport, CARRIED, EarlierFiles, LastBackup, LostFile, MANIFEST, Manifest, PARTIAL,
-    ROWS, ROWS_END, RowsFile, TableFacts, blobs, refused,
+    ROWS, ROWS_END, RowsFile, TableFacts, blobs, is_rows, refused,
 };
 use crate::clock;
 use crate::package::BlobId;
@@ -47,42 +49,43 @@ impl Write for Hashed {
 }
 
 /// The rows as they were written, and the files that they need.
-struct Rows {
-    file: RowsFile,
+pub(super) struct Rows {
+    pub(super) file: RowsFile,
     tables: BTreeMap<String, TableFacts>,
-    needed: HashSet<BlobId>,
+    pub(super) needed: HashSet<BlobId>,
 }
 
 /// The files as they are in the backup.
 #[derive(Default)]
-struct Copied {
-    files: HashMap<BlobId, Lying>,
+pub(super) struct Copied {
+    pub(super) files: HashMap<BlobId, Lying>,
     bytes: u64,
     sealed: u64,
-    new_files: u64,
-    new_bytes: u64,
-    lost: Vec<BlobId>,
+    pub(super) new_files: u64,
+    pub(super) new_bytes: u64,
+    pub(super) lost: Vec<BlobId>,
 }
 
 impl Store {
-    /// Writes all that cannot be fetched again into the folder, as it is at one instant, or brings the
-    /// backup that is there up to date. What is there already is not copied again.
+    /// Writes all that cannot be fetched again, as it is at one instant: into a folder, or into a file
+    /// where the path ends in `.tar` or `.tar.zst`. In a folder, the backup that is there is brought up to
+    /// date, and what it has already is not copied again; a file is written anew.
     ///
     /// # Errors
-    /// Where the folder has something else, or another backup is being written there, or a disk or
-    /// catalog fails. The backup that was there is what it was then.
+    /// Where something else is there, or another backup is being written there, or a disk or catalog
+    /// fails. The backup that was there is what it was then.
     pub async fn back_up(
         self: &Arc<Self>,
-        folder: &Path,
+        out: &Path,
         earlier: EarlierFiles,
         progress: &Arc<CopyProgress>,
     ) -> Result<BackupReport, Error> {
         // From before the rows are read until their files are copied, none of these goes.
         let reading = self.retention.reading().await;
-        let (store, folder) = (Arc::clone(self), folder.to_owned());
+        let (store, out) = (Arc::clone(self), out.to_owned());
         let progress = Arc::clone(progress);
         let work = move || {
-            let report = store.make_backup(&folder, earlier, &progress, &Handle::current());
+            let report = store.make_backup(&out, earlier, &progress, &Handle::current());
             drop(reading);
             report
         };
@@ -92,27 +95,69 @@ impl Store {
 
     fn make_backup(
         &self,
-        folder: &Path,
+        out: &Path,
         earlier: EarlierFiles,
         progress: &CopyProgress,
         runtime: &Handle,
     ) -> Result<BackupReport, Error> {
-        if is_within(folder, self.directory.path()) {
+        if is_within(out, self.directory.path()) {
             return Err(refused(
-                folder,
-                "would lie within the data directory: name a folder on another disk",
+                out,
+                "would lie within the data directory: name a place on another disk",
             ));
         }
+        let identity = runtime.block_on(self.packages.identity())?;
+        let report = match Place::of(out)? {
+            Place::Folder => self.back_up_into(out, identity, earlier, progress, runtime)?,
+            Place::File(_) if earlier == EarlierFiles::Verify => {
+                return Err(refused(
+                    out,
+                    "is a file, which is written anew each time: `--verify` is of use with a folder alone",
+                ));
+            }
+            Place::File(packing) => self.pack_into(out, packing, identity, progress, runtime)?,
+        };
+        self.remember_backup(LastBackup {
+            at: report.created,
+            out: out.to_owned(),
+        })?;
+        Ok(report)
+    }
+
+    fn back_up_into(
+        &self,
+        folder: &Path,
+        identity: String,
+        earlier: EarlierFiles,
+        progress: &CopyProgress,
+        runtime: &Handle,
+    ) -> Result<BackupReport, Error> {
         private::folder(folder)?;
         let _lock = lock(folder)?;
-        let identity = runtime.block_on(self.packages.identity())?;
         look_into(folder, &identity)?;
         private::folder(&blobs(folder))?;
         let created = clock::now();
-        let rows = self.write_rows(folder, runtime)?;
+        let name = rows_name();
+        let file = private::create(&folder.join(&name))?;
+        let (rows, file) = self.write_rows(name, file, runtime)?;
+        file.sync_all()?;
         let copied = self.copy_files(folder, &rows.needed, earlier, progress)?;
         files::sync_below(&blobs(folder))?;
-        let manifest = Manifest {
+        let manifest = self.manifest(created, identity, rows, &copied)?;
+        manifest.write(folder)?;
+        sweep(folder, &manifest.rows.name, &copied.files)?;
+        self.report(folder, &manifest, &copied, None, runtime)
+    }
+
+    /// The manifest of what was written.
+    pub(super) fn manifest(
+        &self,
+        created: Timestamp,
+        identity: String,
+        rows: Rows,
+        copied: &Copied,
+    ) -> Result<Manifest, Error> {
+        Ok(Manifest {
             larder: env!("CARGO_PKG_VERSION").to_owned(),
             created,
             identity,
@@ -123,21 +168,18 @@ impl Store {
             bytes: copied.bytes,
             sealed: copied.sealed,
             lost: copied.lost.iter().map(|id| id.to_hex()).collect(),
-        };
-        manifest.write(folder)?;
-        sweep(folder, &manifest.rows.name, &copied.files)?;
-        self.remember_backup(LastBackup {
-            at: created,
-            folder: folder.to_owned(),
-        })?;
-        self.report(folder, &manifest, &copied, runtime)
+        })
     }
 
-    /// Writes all rows of the package catalog, as they are at one instant.
-    fn write_rows(&self, folder: &Path, runtime: &Handle) -> Result<Rows, Error> {
-        let name = format!("{ROWS}{}{ROWS_END}", random_name());
+    /// Writes all rows of the package catalog into the file, as they are at one instant.
+    pub(super) fn write_rows(
+        &self,
+        name: String,
+        file: File,
+        runtime: &Handle,
+    ) -> Result<(Rows, File), Error> {
         let written = Hashed {
-            file: BufWriter::new(private::create(&folder.join(&name))?),
+            file: BufWriter::new(file),
             sha256: Sha256::new(),
             bytes: 0,
         };
@@ -158,9 +200,7 @@ impl Store {
             encoder.write_all(b"\n")
         }))?;
         let written = encoder.finish()?;
-        let file = written.file.into_inner();
-        file.map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(Rows {
+        let rows = Rows {
             file: RowsFile {
                 name,
                 bytes: written.bytes,
@@ -168,7 +208,9 @@ impl Store {
             },
             tables,
             needed,
-        })
+        };
+        let file = written.file.into_inner();
+        Ok((rows, file.map_err(io::IntoInnerError::into_error)?))
     }
 
     /// Copies the files that are not there yet.
@@ -237,14 +279,18 @@ impl Store {
         }
         let began = Instant::now();
         let bytes = files::copy(&from, &folder.join(PARTIAL), &to)?;
-        if self.unsettled.count() > 0 {
-            // Publishes under way wait for the same disk.
-            std::thread::sleep(began.elapsed());
-        }
+        self.make_way(began);
         copied.note(id, lying, bytes);
         copied.new_files += 1;
         copied.new_bytes += bytes;
         Ok(true)
+    }
+
+    /// Rests as long as the work since then took, where publishes wait for the same disk.
+    pub(super) fn make_way(&self, began: Instant) {
+        if self.unsettled.count() > 0 {
+            std::thread::sleep(began.elapsed());
+        }
     }
 
     /// The small files of the data directory.
@@ -263,11 +309,12 @@ impl Store {
         Ok(carried)
     }
 
-    fn report(
+    pub(super) fn report(
         &self,
-        folder: &Path,
+        out: &Path,
         manifest: &Manifest,
         copied: &Copied,
+        archive_bytes: Option<u64>,
         runtime: &Handle,
     ) -> Result<BackupReport, Error> {
         let mut lost = Vec::new();
@@ -279,7 +326,7 @@ impl Store {
             });
         }
         Ok(BackupReport {
-            folder: folder.to_owned(),
+            out: out.to_owned(),
             created: manifest.created,
             packages: manifest.rows_of("package"),
             versions: manifest.rows_of("package_version"),
@@ -288,6 +335,7 @@ impl Store {
             copied_files: copied.new_files,
             copied_bytes: copied.new_bytes,
             rows_bytes: manifest.rows.bytes,
+            archive_bytes,
             sealed: manifest.sealed,
             lost,
         })
@@ -295,7 +343,7 @@ impl Store {
 }
 
 impl Copied {
-    fn note(&mut self, id: BlobId, lying: Lying, bytes: u64) {
+    pub(super) fn note(&mut self, id: BlobId, lying: Lying, bytes: u64) {
         self.bytes += bytes;
         self.sealed += u64::from(lying == Lying::Sealed);
         self.files.insert(id, lying);
@@ -356,8 +404,9 @@ fn look_into(folder: &Path, identity: &str) -> Result<(), Error> {
     }
 }
 
-fn is_rows(name: &str) -> bool {
-    name.starts_with(ROWS) && name.ends_with(ROWS_END)
+/// Another name for the rows of each backup.
+pub(super) fn rows_name() -> String {
+    format!("{ROWS}{}{ROWS_END}", random_name())
 }
 
 /// Takes away what the backups before had and this one has not.

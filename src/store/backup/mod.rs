@@ -1,6 +1,6 @@
 //! A backup of what cannot be fetched again, and the way back from it.
 //!
-//! A backup is a folder:
+//! A backup is a folder, or the same in one file (`archive`):
 //!
 //! - `backup.json`, the manifest: what is in the backup, and the small files of the data directory;
 //! - `rows-….jsonl.zst`, all rows of the package catalog as they were at one instant, in JSON lines that
@@ -11,8 +11,10 @@
 //! The manifest is renamed into its place when all else is on the disk, and the rows of the backup before
 //! go then. So a backup that was cut off leaves the one before as it was.
 
+mod archive;
 mod files;
 mod make;
+mod pack;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -109,7 +111,8 @@ pub enum EarlierFiles {
 /// The result of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupReport {
-    pub folder: PathBuf,
+    /// The folder or file.
+    pub out: PathBuf,
     pub created: Timestamp,
     pub packages: u64,
     pub versions: u64,
@@ -121,9 +124,31 @@ pub struct BackupReport {
     pub copied_bytes: u64,
     /// The compressed rows, which each backup writes anew.
     pub rows_bytes: u64,
+    /// How large the file is; none of a folder.
+    pub archive_bytes: Option<u64>,
     pub sealed: u64,
     /// Files that are not in it, because they are damaged or gone.
     pub lost: Vec<LostFile>,
+}
+
+impl BackupReport {
+    /// Why it is not all that it should be; none where it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let (files, example) = match self.lost.as_slice() {
+            [] => return None,
+            [lost] => ("1 published file is".to_owned(), &lost.assets),
+            [lost, ..] => (
+                format!("{} published files are", self.lost.len()),
+                &lost.assets,
+            ),
+        };
+        let example = example.first().map(|it| format!(", such as {it}"));
+        let example = example.unwrap_or_default();
+        Some(format!(
+            "{files} damaged or gone, and not in the backup{example}; `larder verify` says what to do"
+        ))
+    }
 }
 
 /// A published file that is not what its name says, or not here.
@@ -139,7 +164,8 @@ pub struct LostFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastBackup {
     pub at: Timestamp,
-    pub folder: PathBuf,
+    #[serde(alias = "folder")]
+    pub out: PathBuf,
 }
 
 impl LastBackup {
@@ -151,11 +177,16 @@ impl LastBackup {
 }
 
 /// A failure that is the backup's, not the data directory's.
-fn refused(folder: &Path, why: impl Into<String>) -> Error {
+fn refused(path: &Path, why: impl Into<String>) -> Error {
     Error::Backup {
-        folder: folder.to_owned(),
+        path: path.to_owned(),
         why: why.into(),
     }
+}
+
+/// Whether this is the name of a file of rows.
+fn is_rows(name: &str) -> bool {
+    name.starts_with(ROWS) && name.ends_with(ROWS_END)
 }
 
 /// The folder of a backup's files.
@@ -180,36 +211,51 @@ impl Manifest {
             }
             Err(error) => return Err(error.into()),
         };
-        let form = serde_json::from_str::<Form>(&text).map_err(|_| damaged(folder))?;
+        Self::parse(folder, &text).map(Some)
+    }
+
+    /// Reads and checks the text of the manifest of the backup at `path`.
+    fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let form = serde_json::from_str::<Form>(text).map_err(|_| damaged(path))?;
         if form.form > FORM {
             return Err(refused(
-                folder,
+                path,
                 format!(
                     "has form {}, which is of a newer Larder; this one knows form {FORM}: use the newer one",
                     form.form
                 ),
             ));
         }
-        let read: Enveloped = serde_json::from_str(&text).map_err(|_| damaged(folder))?;
+        let read: Enveloped = serde_json::from_str(text).map_err(|_| damaged(path))?;
         if read.sha256 != digest(read.manifest.get().as_bytes()) {
-            return Err(damaged(folder));
+            return Err(damaged(path));
         }
-        let manifest = serde_json::from_str(read.manifest.get());
-        manifest.map(Some).map_err(|_| damaged(folder))
+        let manifest: Self =
+            serde_json::from_str(read.manifest.get()).map_err(|_| damaged(path))?;
+        // It names a file of the backup, and of nothing else.
+        if !is_rows(&manifest.rows.name) || manifest.rows.name.contains('/') {
+            return Err(damaged(path));
+        }
+        Ok(manifest)
     }
 
-    /// Writes the manifest beside its name, and gives it its name once it is on the disk.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    fn write(&self, folder: &Path) -> Result<(), Error> {
+    /// The text of the manifest's file.
+    fn text(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_string(self).map_err(std::io::Error::from)?;
         let written = Enveloped {
             form: FORM,
             sha256: digest(text.as_bytes()),
             manifest: RawValue::from_string(text).map_err(std::io::Error::from)?,
         };
+        Ok(serde_json::to_vec(&written).map_err(std::io::Error::from)?)
+    }
+
+    /// Writes the manifest beside its name, and gives it its name once it is on the disk.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn write(&self, folder: &Path) -> Result<(), Error> {
         let beside = folder.join(format!("{MANIFEST}.new"));
         let mut file = private::create(&beside)?;
-        file.write_all(&serde_json::to_vec(&written).map_err(std::io::Error::from)?)?;
+        file.write_all(&self.text()?)?;
         file.sync_all()?;
         std::fs::rename(&beside, folder.join(MANIFEST))?;
         Ok(File::open(folder)?.sync_all()?)
@@ -220,9 +266,9 @@ fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn damaged(folder: &Path) -> Error {
+fn damaged(path: &Path) -> Error {
     refused(
-        folder,
+        path,
         format!("is damaged: its file {MANIFEST} is not what it was. Use another one"),
     )
 }

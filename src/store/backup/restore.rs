@@ -1,8 +1,8 @@
 //! The way back: a backup into an empty data directory, and into an empty database.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,13 +11,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tar::Archive;
 use tokio::runtime::Handle;
 
+use super::archive::{self, Members, member_name};
 use super::files::{self, CopyProgress, Lying};
 use super::make::blob_of;
 use super::{CARRIED, MANIFEST, Manifest, PARTIAL, blobs, refused};
 use crate::config::Config;
 use crate::package::BlobId;
+use crate::store::incoming::keep_file;
 use crate::store::markers::Markers;
 use crate::store::packages::Packages;
 use crate::store::packages::tables::{Column, Layout, RowsWritten, Table};
@@ -61,81 +64,218 @@ pub async fn restore(
     restored.map_err(|_| Error::Stopped)?
 }
 
+/// A backup whose beginning was read.
+struct Opened<'a> {
+    from: &'a Path,
+    manifest: Manifest,
+    rows: File,
+    files: BackupFiles<'a>,
+}
+
+/// The files of a backup, which are brought in the order of their names.
+enum BackupFiles<'a> {
+    Folder(PathBuf),
+    Archive(Members<'a>),
+}
+
+/// The result of bringing one file.
+enum Brought {
+    Whole {
+        bytes: u64,
+    },
+    /// The backup's file is gone, or is not what its name says.
+    Damaged(PathBuf),
+}
+
 fn restore_into(
     from: &Path,
     config: &Config,
     progress: &CopyProgress,
     runtime: &Handle,
 ) -> Result<Restored, Error> {
-    let manifest = Manifest::read(from)?.ok_or_else(|| {
-        refused(
+    if !from.exists() {
+        return Err(refused(from, "is not there"));
+    }
+    if from.is_dir() {
+        return Opened::folder(from)?.restore(config, progress, runtime);
+    }
+    // The rows are read twice. A file without a name leaves the directory empty.
+    private::folder(&config.data_dir)?;
+    let scratch = tempfile::tempfile_in(&config.data_dir)?;
+    let reader = archive::open(from)?;
+    let mut archive = Archive::new(reader.clone());
+    let members = Members::of(from, &mut archive, reader)?;
+    Opened::archive(from, members, scratch)?.restore(config, progress, runtime)
+}
+
+impl<'a> Opened<'a> {
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn folder(from: &'a Path) -> Result<Self, Error> {
+        let manifest = Manifest::read(from)?.ok_or_else(|| {
+            refused(
+                from,
+                format!("is none, or was cut off: there is no {MANIFEST}"),
+            )
+        })?;
+        let name = &manifest.rows.name;
+        let rows = File::open(from.join(name)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => refused(from, format!("has lost its file {name}")),
+            _ => error.into(),
+        })?;
+        Ok(Self {
             from,
-            format!("is none, or was cut off: there is no {MANIFEST}"),
-        )
-    })?;
-    let layout = layout(from, &manifest)?;
-    let needed = look_through_rows(from, &manifest, &layout)?;
-    let path = &config.data_dir;
-    private::folder(path)?;
-    let markers = Markers::being_restored(path)?;
-    let directory = DataDirectory::take(path)?;
-    markers.forget_packages()?;
-    for name in CARRIED {
-        if let Some(text) = manifest.carried.get(name) {
-            let mut file = private::create(&path.join(name))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
+            manifest,
+            rows,
+            files: BackupFiles::Folder(blobs(from)),
+        })
+    }
+
+    fn archive(from: &'a Path, mut members: Members<'a>, mut rows: File) -> Result<Self, Error> {
+        let manifest = members.manifest()?;
+        members.rows(&manifest, &mut rows)?;
+        Ok(Self {
+            from,
+            manifest,
+            rows,
+            files: BackupFiles::Archive(members),
+        })
+    }
+
+    fn rows(&self) -> Result<RowsReader, Error> {
+        let name = self.manifest.rows.name.clone();
+        RowsReader::open(self.from, name, self.rows.try_clone()?)
+    }
+
+    fn restore(
+        mut self,
+        config: &Config,
+        progress: &CopyProgress,
+        runtime: &Handle,
+    ) -> Result<Restored, Error> {
+        let layout = layout(self.from, &self.manifest)?;
+        let needed = look_through_rows(self.rows()?, &self.manifest, &layout)?;
+        let path = &config.data_dir;
+        private::folder(path)?;
+        let markers = Markers::being_restored(path)?;
+        let directory = DataDirectory::take(path)?;
+        markers.forget_packages()?;
+        for name in CARRIED {
+            if let Some(text) = self.manifest.carried.get(name) {
+                let mut file = private::create(&path.join(name))?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+            }
+        }
+        let sealer = Sealer::open(path, config.encryption.as_ref())?;
+        progress.all.store(self.manifest.bytes, Ordering::Relaxed);
+        let lost: HashSet<&str> = self.manifest.lost.iter().map(String::as_str).collect();
+        let is_lost = |id: &BlobId| lost.contains(id.to_hex().as_str());
+        let expected = needed.into_iter().filter(|id| !is_lost(id));
+        let expected: BTreeSet<BlobId> = expected.collect();
+        bring_files(
+            self.from,
+            &mut self.files,
+            &directory,
+            expected,
+            sealer.as_ref(),
+            progress,
+        )?;
+        files::sync_below(directory.blobs())?;
+        let rows = self.rows()?;
+        let manifest = self.manifest;
+        let written = runtime.block_on(bring_rows(
+            rows, &manifest, &layout, config, &directory, &markers,
+        ))?;
+        markers.restored()?;
+        Ok(Restored {
+            created: manifest.created,
+            packages: manifest.rows_of("package"),
+            versions: manifest.rows_of("package_version"),
+            files: manifest.files,
+            bytes: manifest.bytes,
+            rows_were_there: written == RowsWritten::None,
+            lost: manifest.lost,
+        })
+    }
+}
+
+impl BackupFiles<'_> {
+    /// Brings a file to where it belongs, unless it is there and whole.
+    fn bring(
+        &mut self,
+        id: BlobId,
+        here: &Path,
+        partial: &Path,
+        sealer: Option<&Sealer>,
+    ) -> Result<Brought, Error> {
+        let (lying, bytes, named) = match self {
+            Self::Folder(there) => {
+                let Some((lying, bytes)) = Lying::find(there, id)? else {
+                    return Ok(Brought::Damaged(Lying::Plain.path(there, id)));
+                };
+                let (source, file) = (lying.path(there, id), lying.path(here, id));
+                if !files::is_copy(&file, &source, lying)? {
+                    files::copy(&source, partial, &file)?;
+                }
+                (lying, bytes, source)
+            }
+            Self::Archive(members) => {
+                let (lying, mut member) = members.file(id)?;
+                let (bytes, file) = (member.bytes(), lying.path(here, id));
+                let is_there = file.metadata().is_ok_and(|it| it.len() == bytes);
+                if is_there && files::is_whole(here, id, lying, sealer)? {
+                    return Ok(Brought::Whole { bytes });
+                }
+                let mut written = private::create(partial)?;
+                member.pour(&mut written)?;
+                keep_file(&written, partial, &file)?;
+                (lying, bytes, PathBuf::from(member_name(id, lying)))
+            }
+        };
+        Ok(if files::is_whole(here, id, lying, sealer)? {
+            Brought::Whole { bytes }
+        } else {
+            remove(&lying.path(here, id))?;
+            Brought::Damaged(named)
+        })
+    }
+
+    /// # Errors
+    /// Where there is more than the manifest says.
+    fn end(&mut self) -> Result<(), Error> {
+        match self {
+            // The next backup into the folder sweeps it.
+            Self::Folder(_) => Ok(()),
+            Self::Archive(members) => members.end(),
         }
     }
-    let sealer = Sealer::open(path, config.encryption.as_ref())?;
-    progress.all.store(manifest.bytes, Ordering::Relaxed);
-    let lost: HashSet<&str> = manifest.lost.iter().map(String::as_str).collect();
-    let is_lost = |id: &BlobId| lost.contains(id.to_hex().as_str());
-    let expected = needed.into_iter().filter(|id| !is_lost(id));
-    bring_files(from, &directory, expected, sealer.as_ref(), progress)?;
-    files::sync_below(directory.blobs())?;
-    let written = runtime.block_on(bring_rows(
-        from, &manifest, &layout, config, &directory, &markers,
-    ))?;
-    markers.restored()?;
-    Ok(Restored {
-        created: manifest.created,
-        packages: manifest.rows_of("package"),
-        versions: manifest.rows_of("package_version"),
-        files: manifest.files,
-        bytes: manifest.bytes,
-        rows_were_there: written == RowsWritten::None,
-        lost: manifest.lost,
-    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
 }
 
 /// Brings the files, and reads each through where it is then.
-#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 fn bring_files(
     from: &Path,
+    files: &mut BackupFiles<'_>,
     directory: &DataDirectory,
-    expected: impl Iterator<Item = BlobId>,
+    expected: BTreeSet<BlobId>,
     sealer: Option<&Sealer>,
     progress: &CopyProgress,
 ) -> Result<(), Error> {
-    let (there, here) = (blobs(from), directory.blobs());
     let partial = directory.partial().join(PARTIAL);
     let mut damaged: Vec<PathBuf> = Vec::new();
     for id in expected {
-        let Some((lying, bytes)) = Lying::find(&there, id)? else {
-            damaged.push(Lying::Plain.path(&there, id));
-            continue;
-        };
-        let (source, file) = (lying.path(&there, id), lying.path(here, id));
-        if !files::is_copy(&file, &source, lying)? {
-            files::copy(&source, &partial, &file)?;
+        match files.bring(id, directory.blobs(), &partial, sealer)? {
+            Brought::Whole { bytes } => {
+                progress.done.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Brought::Damaged(path) => damaged.push(path),
         }
-        if !files::is_whole(here, id, lying, sealer)? {
-            std::fs::remove_file(&file)?;
-            damaged.push(source);
-        }
-        progress.done.fetch_add(bytes, Ordering::Relaxed);
     }
+    files.end()?;
     if damaged.is_empty() {
         return Ok(());
     }
@@ -157,7 +297,7 @@ fn bring_files(
 
 /// Writes the rows into the database that the configuration names.
 async fn bring_rows(
-    from: &Path,
+    mut rows: RowsReader,
     manifest: &Manifest,
     layout: &Layout,
     config: &Config,
@@ -168,7 +308,6 @@ async fn bring_rows(
     let path = directory.path();
     let file = path.join("packages.sqlite");
     let packages = Packages::open(&file, url, directory.identity()?, markers).await?;
-    let mut rows = RowsReader::open(from, manifest)?;
     let written = packages
         .put_rows(&manifest.identity, layout, || rows.next_row(layout))
         .await;
@@ -185,11 +324,10 @@ async fn bring_rows(
 /// Reads all rows before anything is written: whether they are what the manifest says, and which files
 /// they need.
 fn look_through_rows(
-    from: &Path,
+    mut rows: RowsReader,
     manifest: &Manifest,
     layout: &Layout,
 ) -> Result<HashSet<BlobId>, Error> {
-    let mut rows = RowsReader::open(from, manifest)?;
     let (mut needed, mut counts) = (HashSet::new(), BTreeMap::new());
     while let Some((table, row)) = rows.next_row(layout)? {
         *counts.entry(table.name).or_insert(0) += 1;
@@ -246,27 +384,23 @@ impl Read for Hashing {
 
 /// The rows of a backup, one after another.
 struct RowsReader {
-    folder: PathBuf,
+    backup: PathBuf,
     name: String,
     lines: BufReader<zstd::Decoder<'static, BufReader<Hashing>>>,
     line: String,
 }
 
 impl RowsReader {
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
-    fn open(folder: &Path, manifest: &Manifest) -> Result<Self, Error> {
-        let name = manifest.rows.name.clone();
-        let file = File::open(folder.join(&name)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => refused(folder, format!("has lost its file {name}")),
-            _ => error.into(),
-        })?;
+    /// Reads the file from its beginning.
+    fn open(backup: &Path, name: String, mut file: File) -> Result<Self, Error> {
+        file.rewind()?;
         let hashing = Hashing {
             file,
             sha256: Sha256::new(),
             bytes: 0,
         };
         Ok(Self {
-            folder: folder.to_owned(),
+            backup: backup.to_owned(),
             lines: BufReader::new(zstd::Decoder::new(hashing)?),
             name,
             line: String::new(),
@@ -275,7 +409,7 @@ impl RowsReader {
 
     fn damaged(&self) -> Error {
         refused(
-            &self.folder,
+            &self.backup,
             format!(
                 "is damaged: its file {} is not what it was. Use another one",
                 self.name

@@ -9,6 +9,7 @@ mod memory;
 mod private;
 mod refusals;
 mod run;
+mod schedule;
 mod serve;
 mod settings;
 mod terminal;

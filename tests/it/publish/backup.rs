@@ -34,7 +34,7 @@ const OURS: [&str; 9] = [
     "/maven/team/org/acme/lib/1/lib-1.jar.sha1",
 ];
 
-fn text(upstream: &Upstream, more: &str) -> String {
+pub(super) fn text(upstream: &Upstream, more: &str) -> String {
     format!("{}{TEAM}{more}", config(upstream, IMPATIENT))
 }
 
@@ -48,13 +48,13 @@ fn database(folder: &TempDir, url: &str) -> String {
     )
 }
 
-async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
+pub(super) async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
     back_up_and(larder, folder, EarlierFiles::Trust).await
 }
 
 async fn back_up_and(larder: &TestLarder, folder: &Path, earlier: EarlierFiles) -> BackupReport {
-    let folder = folder.to_owned();
-    let command = UpkeepCommand::Backup { folder, earlier };
+    let out = folder.to_owned();
+    let command = UpkeepCommand::Backup { out, earlier };
     let outcome = larder.larder.upkeep(command).await.unwrap();
     let UpkeepOutcome::BackedUp(report) = outcome else {
         panic!("{outcome:?}");
@@ -62,8 +62,17 @@ async fn back_up_and(larder: &TestLarder, folder: &Path, earlier: EarlierFiles) 
     *report
 }
 
+/// Why no backup is made.
+pub(super) async fn try_back_up(larder: &TestLarder, out: &Path) -> Result<(), String> {
+    let out = out.to_owned();
+    let earlier = EarlierFiles::Trust;
+    let command = UpkeepCommand::Backup { out, earlier };
+    let outcome = larder.larder.upkeep(command).await;
+    outcome.map(drop).map_err(|problem| problem.to_string())
+}
+
 /// Restores into the directory, and says why not where it does not.
-async fn try_restore(from: &Path, text: &str, into: &Path) -> Result<Restored, String> {
+pub(super) async fn try_restore(from: &Path, text: &str, into: &Path) -> Result<Restored, String> {
     let source = ConfigSource {
         file: "test.toml".to_owned(),
         text: text.to_owned(),
@@ -80,14 +89,14 @@ async fn try_restore(from: &Path, text: &str, into: &Path) -> Result<Restored, S
 }
 
 /// A Larder on what was restored.
-async fn restored(from: &Path, text: &str) -> TestLarder {
+pub(super) async fn restored(from: &Path, text: &str) -> TestLarder {
     let data = TempDir::new().unwrap();
     try_restore(from, text, data.path()).await.unwrap();
     TestLarder::in_dir(text, data).await
 }
 
 /// What clients are answered, without the address that they asked at.
-async fn answers(larder: &TestLarder) -> Vec<String> {
+pub(super) async fn answers(larder: &TestLarder) -> Vec<String> {
     let mut answers = Vec::new();
     for path in OURS {
         let bytes = larder.get(path).await.expect(200).bytes().clone();
@@ -107,7 +116,7 @@ async fn answers(larder: &TestLarder) -> Vec<String> {
 
 /// The rows of a backup but for when its catalog was opened and what each start writes, in an order of
 /// their own.
-fn rows(backup: &Path) -> Vec<String> {
+pub(super) fn rows(backup: &Path) -> Vec<String> {
     let mut entries = std::fs::read_dir(backup).unwrap().flatten();
     let file = entries.find(|it| it.file_name().to_string_lossy().starts_with("rows-"));
     let file = std::fs::File::open(file.unwrap().path()).unwrap();
@@ -119,7 +128,7 @@ fn rows(backup: &Path) -> Vec<String> {
 }
 
 /// Packages in four formats, a tag, a token, a policy, a pin, and a name that is known outside.
-async fn furnish(upstream: &Upstream, larder: &TestLarder) {
+pub(super) async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     publish(upstream, "left-pad", &[version("1.3.0", &[])]);
     ours(larder).await;
     let tag = "/npm/team/-/package/acme-lib/dist-tags/beta";
@@ -147,7 +156,7 @@ async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     larder.larder.store.flush().await;
 }
 
-async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
+pub(super) async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
     let tarball = tarball(name, version, &[]);
     let document = npm_document(name, version, &tarball);
     npm_put(larder, name, document).await.status

@@ -12,6 +12,7 @@ mod maven;
 mod merged;
 mod npm;
 mod nuget;
+mod packed;
 mod python;
 
 use bytes::Bytes;
