@@ -53,8 +53,22 @@ impl Markers {
     ///
     /// # Errors
     /// Where a newer Larder has written it, or a restore into it did not come to its end.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn of(directory: &Path) -> Result<Self, Error> {
+        let (markers, form) = Self::found(directory)?;
+        if form.is_none() {
+            // A disk that takes nothing keeps nobody from being served.
+            let _ = markers.write(FORM_FILE, &FORM.to_string());
+        }
+        Ok(markers)
+    }
+
+    /// Reads the markers of a directory, and writes none. The form is none where the directory is of a
+    /// time before there were forms, or new.
+    ///
+    /// # Errors
+    /// As [`Markers::of`].
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn found(directory: &Path) -> Result<(Self, Option<u32>), Error> {
         let markers = Self {
             directory: directory.to_owned(),
         };
@@ -70,13 +84,8 @@ impl Markers {
                 found,
                 known: FORM,
             }),
-            Ok(FORM) => Ok(markers),
-            // Without it the directory is of a time before it, or new. A disk that takes nothing
-            // keeps nobody from being served.
-            _ => {
-                let _ = markers.write(FORM_FILE, &FORM.to_string());
-                Ok(markers)
-            }
+            Ok(FORM) => Ok((markers, Some(FORM))),
+            _ => Ok((markers, None)),
         }
     }
 

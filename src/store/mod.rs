@@ -222,7 +222,7 @@ impl Store {
         let last_end = markers.last_end();
         let packages = Packages::open(
             &path.join("packages.sqlite"),
-            config.packages.database.as_ref(),
+            &config.packages,
             directory.identity()?,
             &markers,
         )

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::sync::SemaphorePermit;
 
 use super::door::{Door, Manners, Statements};
 use super::outbox::Outbox;
+use super::remote::Tables;
 use super::{Error, random_name, remote};
 use crate::clock;
-use crate::secret::Secret;
+use crate::config::PackageCatalogSettings;
+use crate::store::lock::identity_of;
 use crate::store::markers::{LastEnd, Markers};
 use crate::store::sql::Ailment;
 use crate::store::{private, sql};
@@ -56,7 +60,6 @@ impl<'a> File<'a> {
                 "packages.open",
             ));
         }
-        markers.mark_opening();
         Ok(found)
     }
 
@@ -80,11 +83,15 @@ impl<'a> File<'a> {
     }
 
     /// Looks through it, and takes it for the one that belongs here, or refuses it.
-    async fn check(&self, door: &Door) -> Result<(), crate::store::Error> {
+    async fn check(
+        &self,
+        connection: &mut AnyConnection,
+        steps: &Migrator,
+    ) -> Result<Tables, crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
         if sql::is_to_be_checked(self.path, self.last_end) {
             let said: String = sqlx::query_scalar(sql::CHECK)
-                .fetch_one(door)
+                .fetch_one(&mut *connection)
                 .await
                 .map_err(failed)?;
             if said != sql::WHOLE {
@@ -92,17 +99,39 @@ impl<'a> File<'a> {
             }
         }
         // One without a table is a new one, whatever its file holds.
-        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master")
-            .fetch_one(door)
+        let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master")
+            .fetch_all(&mut *connection)
             .await
             .map_err(failed)?;
-        if self.expected.is_some() && tables == 0 {
+        if self.expected.is_some() && tables.is_empty() {
             return Err(self.lost("it is empty", "packages.id"));
         }
-        Ok(())
+        let is_there = |table: &str| tables.iter().any(|name| name == table);
+        if !is_there("_sqlx_migrations") {
+            return Ok(Tables::Missing);
+        }
+        let taken = sqlx::query_as(sql::TAKEN).fetch_all(&mut *connection).await;
+        let are_all = sql::are_all_taken(steps, &taken.map_err(failed)?);
+        let are_all = are_all.map_err(|error| self.unusable(error))?;
+        if is_there("catalog") {
+            let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
+                .fetch_optional(connection)
+                .await
+                .map_err(failed)?;
+            if let Some((found, expected)) = found.zip(self.expected.as_ref())
+                && found != *expected
+            {
+                return Err(self.lost("it is another one than last time's", "packages.id"));
+            }
+        }
+        Ok(if are_all {
+            Tables::Made
+        } else {
+            Tables::Earlier
+        })
     }
 
-    /// Gives the catalog its name where it has none, and holds it against the one that belongs here.
+    /// Gives the catalog its name where it has none, and remembers it.
     async fn identify(&self, door: &Door, markers: &Markers) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
         let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
@@ -110,9 +139,6 @@ impl<'a> File<'a> {
             .await
             .map_err(failed)?;
         match (&found, &self.expected) {
-            (Some(found), Some(expected)) if found != expected => {
-                return Err(self.lost("it is another one than last time's", "packages.id"));
-            }
             (Some(_), Some(_)) => {}
             // A copy from before catalogs had names takes the name of the one that it is of.
             (None, expected) => {
@@ -167,22 +193,23 @@ impl Database {
     /// Opens or makes it: at the address where there is one (`postgres://…`), else in this file.
     pub async fn open(
         path: &Path,
-        url: Option<&Secret>,
+        settings: &PackageCatalogSettings,
         place: String,
         markers: &Markers,
     ) -> Result<Self, crate::store::Error> {
         sqlx::any::install_default_drivers();
-        let door = match url {
+        let (steps, connections) = (sql::migrator(STEPS), settings.connections);
+        let door = match &settings.database {
             Some(url) => {
                 // For the cache's catalog, which is looked through after an end that was not clean.
                 markers.mark_opening();
-                remote::open(url, &place, &sql::migrator(STEPS), markers).await?
+                remote::open(url, connections, &place, &steps, markers).await?
             }
-            None => open_file(path, markers).await?,
+            None => open_file(path, connections, &steps, markers).await?,
         };
         Ok(Self {
             door,
-            is_shared: url.is_some(),
+            is_shared: settings.database.is_some(),
             place,
             outbox: ArcSwap::default(),
             markers: markers.clone(),
@@ -205,34 +232,128 @@ impl Database {
 
     /// A transaction that writes, and the permit to be held as long as it does.
     pub async fn begin(&self) -> Result<(SemaphorePermit<'_>, Box<Statements>), Error> {
-        Ok(self.door.begin().await?)
+        Ok(self.door.begin(None).await?)
+    }
+
+    /// The same, of which there is one at a time for a repository's package.
+    pub async fn begin_for(
+        &self,
+        repository: &str,
+        package: &str,
+    ) -> Result<(SemaphorePermit<'_>, Box<Statements>), Error> {
+        let name = Sha256::digest(format!("{repository}/{package}"));
+        let lock = name.first_chunk().map(|head| i64::from_be_bytes(*head));
+        Ok(self.door.begin(lock).await?)
     }
 }
 
 /// Opens SQLite's file, or makes it.
-async fn open_file(path: &Path, markers: &Markers) -> Result<Door, crate::store::Error> {
+async fn open_file(
+    path: &Path,
+    connections: u32,
+    steps: &Migrator,
+    markers: &Markers,
+) -> Result<Door, crate::store::Error> {
     if markers.database().is_some() {
         return Err(crate::store::Error::NoDatabase);
     }
     let file = File::find(path, markers)?;
+    markers.mark_opening();
     private::ensure(path)?;
     let url = format!("sqlite://{}?mode=rwc", encoded(path));
+    let failed = |error: sqlx::Error| file.unusable(error.into());
     // A pool would try for its whole patience what does not get better.
     let probe = async {
         let mut connection = AnyConnection::connect(&url).await?;
         connection.execute(sqlx::raw_sql(SETTINGS)).await?;
-        connection.close().await
+        Ok(connection)
     };
-    let failed = |error: sqlx::Error| file.unusable(error.into());
-    probe.await.map_err(failed)?;
-    let door = Door::open(&url, Some(SETTINGS), &Manners::new(false))
+    let mut connection = probe.await.map_err(failed)?;
+    file.check(&mut connection, steps).await?;
+    connection.close().await.map_err(failed)?;
+    let door = Door::open(&url, connections, Some(SETTINGS), &Manners::new(false))
         .await
         .map_err(failed)?;
-    file.check(&door).await?;
-    let made = door.make_tables(&sql::migrator(STEPS)).await;
+    let made = door.make_tables(steps).await;
     made.map_err(|error| file.unusable(error))?;
     file.identify(&door, markers).await?;
     Ok(door)
+}
+
+/// What a start would find of the package catalog.
+#[derive(Debug)]
+pub struct Examined {
+    /// Its file, or its address without credentials.
+    pub at: String,
+    /// PostgreSQL's own number; none where it is SQLite.
+    pub server: Option<String>,
+    pub tables: Tables,
+    /// The machine of another Larder that uses it now.
+    pub held_by: Option<String>,
+    /// A pooler stands before it that gives each transaction another connection.
+    pub is_pooled: bool,
+}
+
+/// Looks at the package catalog as a start would, and changes nothing in it.
+///
+/// # Errors
+/// Why a start would fail.
+pub async fn examine(
+    directory: &Path,
+    settings: &PackageCatalogSettings,
+) -> Result<Examined, crate::store::Error> {
+    sqlx::any::install_default_drivers();
+    let (markers, _) = Markers::found(directory)?;
+    let steps = sql::migrator(STEPS);
+    if let Some(url) = &settings.database {
+        let mut reached = remote::reach(url).await?;
+        // A directory without a name has used none yet.
+        let place = identity_of(directory).unwrap_or_default();
+        let found = reached.look(&place, &steps, &markers).await?;
+        let at = reached.at.clone();
+        reached.leave().await;
+        return Ok(Examined {
+            at,
+            server: Some(found.server),
+            tables: found.tables,
+            held_by: found.held_by,
+            is_pooled: found.is_pooled,
+        });
+    }
+    if markers.database().is_some() {
+        return Err(crate::store::Error::NoDatabase);
+    }
+    let path = directory.join("packages.sqlite");
+    let file = File::find(&path, &markers)?;
+    Ok(Examined {
+        at: path.display().to_string(),
+        server: None,
+        tables: look_into(&file, &steps).await?,
+        held_by: None,
+        is_pooled: false,
+    })
+}
+
+/// Looks at SQLite's file, and makes none beside it.
+async fn look_into(file: &File<'_>, steps: &Migrator) -> Result<Tables, crate::store::Error> {
+    if !file.path.exists() {
+        return Ok(Tables::Missing);
+    }
+    let has_more = beside(file.path, "-wal")
+        .metadata()
+        .is_ok_and(|it| it.len() > 0);
+    // Without changes beside it, the file is all there is, and needs no lock.
+    let how = if has_more {
+        "mode=ro"
+    } else {
+        "mode=ro&immutable=true"
+    };
+    let url = format!("sqlite://{}?{how}", encoded(file.path));
+    let failed = |error: sqlx::Error| file.unusable(error.into());
+    let mut connection = AnyConnection::connect(&url).await.map_err(failed)?;
+    let tables = file.check(&mut connection, steps).await?;
+    connection.close().await.map_err(failed)?;
+    Ok(tables)
 }
 
 /// A path within a URL.

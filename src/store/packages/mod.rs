@@ -20,6 +20,8 @@ mod spool;
 pub(super) mod tables;
 mod tag;
 
+use std::fmt;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,13 +29,16 @@ use tracing::{error, warn};
 
 pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, TokenSigningKey};
 pub use change::{Applied, NewRelease, Step};
+pub use database::{Examined, examine};
 pub use delivery::{Deliveries, Delivery};
 pub use domain::DomainFacts;
+pub use door::Absence;
 pub use error::{Error, Refusal};
 pub use group::PackageGroups;
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
-pub use release::{Manifests, Releases};
+pub use release::{Manifests, OwnRows, Releases};
+pub use remote::Tables;
 pub use repository::{Managed, RepositoryRows};
 pub use restriction::OriginRestrictions;
 pub use spool::{Spool, Spooled};
@@ -41,8 +46,8 @@ pub use tag::ResourceTags;
 
 use super::markers::Markers;
 use super::sql::Column;
+use crate::config::PackageCatalogSettings;
 use crate::package::BlobId;
-use crate::secret::Secret;
 use crate::task::Tasks;
 use database::Database;
 
@@ -80,11 +85,11 @@ impl Packages {
     /// Where the database cannot be had.
     pub(super) async fn open(
         file: &Path,
-        url: Option<&Secret>,
+        settings: &PackageCatalogSettings,
         place: String,
         markers: &Markers,
     ) -> Result<Self, super::Error> {
-        let database = Arc::new(Database::open(file, url, place, markers).await?);
+        let database = Arc::new(Database::open(file, settings, place, markers).await?);
         let shared = || Arc::clone(&database);
         Ok(Self {
             access: AccessRecords { database: shared() },
@@ -114,7 +119,13 @@ impl Packages {
         let database = Arc::clone(&self.database);
         tasks.spawn_until_stop(async move {
             loop {
-                tokio::time::sleep(remote::TAKEN_EVERY).await;
+                let is_away = database.door.absence().is_some();
+                tokio::time::sleep(if is_away {
+                    remote::SOUGHT_EVERY
+                } else {
+                    remote::TAKEN_EVERY
+                })
+                .await;
                 match remote::take(&database.door, &database.place).await {
                     Ok(None) => {}
                     Ok(Some(machine)) => {
@@ -122,16 +133,45 @@ impl Packages {
                             machine,"Another Larder uses the database of packages now; this one has to be stopped");
                         return database.door.give_up();
                     }
+                    // The log says already that it does not answer.
+                    Err(_) if database.door.absence().is_some() => {}
                     Err(error) => warn!(%error, "Telling the database of packages that it is in use failed"),
                 }
             }
         });
     }
 
-    /// Whether other processes may change it too.
+    /// Whether it is in a database elsewhere, which may be away.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.database.is_shared
+    }
+
+    /// Why it takes nothing at present; `None` where it does.
+    #[must_use]
+    pub fn absence(&self) -> Option<Absence> {
+        self.database.door.absence()
+    }
+
+    /// Looks at what was read of it each time when its database answers again after it did not: what
+    /// was asked of it may have been done, and the answer lost.
+    pub fn look_after_outages<Looking, E>(
+        &self,
+        what: &'static str,
+        tasks: &Tasks,
+        mut look: impl FnMut() -> Looking + Send + 'static,
+    ) where
+        Looking: Future<Output = Result<(), E>> + Send,
+        E: fmt::Display + Send,
+    {
+        let mut returns = self.database.door.returns();
+        tasks.spawn_until_stop(async move {
+            while returns.changed().await.is_ok() {
+                if let Err(error) = look().await {
+                    warn!(%error, what, "Reading again failed; the previous state stays in force");
+                }
+            }
+        });
     }
 
     /// Whether a package version or a waiting publish needs the blob.

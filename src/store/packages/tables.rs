@@ -11,6 +11,7 @@ use sqlx::{Any, AssertSqlSafe, Row as _};
 
 use super::door::Statements;
 use super::{Error, Packages};
+use crate::store::sql::{ROWS_AT_ONCE, places};
 use Kind::{Bytes, Number, Text};
 
 /// Kinds of columns. Each may be empty.
@@ -35,12 +36,16 @@ pub(in crate::store) struct Table {
 pub(in crate::store) type Layout = BTreeMap<&'static str, Vec<Column>>;
 
 /// Tables that speak of this moment and this database alone.
-#[cfg(test)]
 const OF_THE_MOMENT: [&str; 1] = ["holder"];
+
+/// The names of all tables.
+pub(super) fn all_names() -> impl Iterator<Item = &'static str> {
+    let outlasting = TABLES.iter().map(|table| table.name);
+    outlasting.chain(OF_THE_MOMENT)
+}
+
 /// Tables that have rows in a new database.
 const BEGUN: [&str; 2] = ["access_state", "catalog"];
-/// Rows that are written by one statement.
-const ROWS_AT_ONCE: usize = 100;
 
 /// Every table whose rows outlast a database.
 pub(in crate::store) const TABLES: &[Table] = &[
@@ -265,16 +270,11 @@ impl Table {
         columns: &[Column],
         rows: &[Vec<Value>],
     ) -> sqlx::Result<()> {
-        let width = columns.len();
-        let places = (0..rows.len()).map(|row| {
-            let numbers = (1..=width).map(|column| format!("${}", row * width + column));
-            format!("({})", numbers.collect::<Vec<_>>().join(", "))
-        });
-        let places = places.collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "INSERT INTO {} ({}) VALUES {places}",
+            "INSERT INTO {} ({}) VALUES {}",
             self.name,
-            names(columns)
+            names(columns),
+            places(rows.len(), columns.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in rows {
@@ -393,6 +393,7 @@ impl Packages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PackageCatalogSettings;
     use crate::store::markers::Markers;
 
     #[tokio::test]
@@ -400,14 +401,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let markers = Markers::of(folder.path()).unwrap();
         let file = folder.path().join("packages.sqlite");
-        let opened = Packages::open(&file, None, "here".to_owned(), &markers).await;
+        let settings = PackageCatalogSettings::default();
+        let opened = Packages::open(&file, &settings, "here".to_owned(), &markers).await;
         let packages = opened.unwrap();
         let door = &packages.database.door;
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' \
                    AND name NOT LIKE 'sqlite%'";
         let mut found: Vec<String> = sqlx::query_scalar(sql).fetch_all(door).await.unwrap();
-        found.retain(|name| !OF_THE_MOMENT.contains(&name.as_str()));
-        let mut listed: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let mut listed: Vec<&str> = all_names().collect();
         found.sort_unstable();
         listed.sort_unstable();
         assert_eq!(found, listed);

@@ -14,11 +14,13 @@
 //! | `catalog::packages_*` | | the start | what to do |
 //! | `file::*` | a cached file: fetched again | a published one: 500 to GET, HEAD and conditions | WARN |
 //! | `clock::*` | everything | a token of a clock years ahead | |
-//! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | it heals by itself |
+//! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | one WARN when it goes, one when it is back; `/-/ready` and `larder_database_away` say so |
 //! | `database::another` | | the start, on a database that is not last time's, or that another Larder uses | what to do |
+//! | `check::*` | | what a start refuses | `larder check` says the same, and changes nothing |
 //! | `stop::*` | | | |
 
 mod catalog;
+mod check;
 mod clock;
 mod database;
 mod disk;

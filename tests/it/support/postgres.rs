@@ -78,16 +78,22 @@ impl Postgres {
 
     /// A PgBouncer before it, in transaction mode, without named statements.
     pub async fn pooler(&self) -> Pooler {
-        let folder = self.folder.path().join("pooler");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        self.pooler_with("ignore_startup_parameters = extra_float_digits")
+            .await
+    }
+
+    /// One with this setting beside the usual ones.
+    pub async fn pooler_with(&self, setting: &str) -> Pooler {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
+        let folder = self.folder.path().join(format!("pooler-{port}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=larder\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = transaction\n\
-             unix_socket_dir =\nignore_startup_parameters = extra_float_digits\n",
+             unix_socket_dir =\n{setting}\n",
             self.port
         );
         let settings = folder.join("pooler.ini");
