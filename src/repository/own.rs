@@ -292,6 +292,9 @@ impl OwnPackages {
             return Ok(true);
         }
         for name in repository.own_names() {
+            if self.nothing(name).is_some() {
+                continue;
+            }
             let first = self
                 .packages
                 .releases()

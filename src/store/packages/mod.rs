@@ -11,6 +11,7 @@ mod error;
 mod group;
 mod outbox;
 pub(super) mod outside;
+mod pin;
 mod release;
 mod remote;
 mod repository;
@@ -37,6 +38,7 @@ pub use error::{Error, Refusal};
 pub use group::PackageGroups;
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
+pub use pin::{Pin, Pins};
 pub use release::{Manifests, OwnRows, Releases};
 pub use remote::Tables;
 pub use repository::{Managed, RepositoryRows};
@@ -60,6 +62,7 @@ pub struct Packages {
     events: EventWriter,
     groups: PackageGroups,
     outside_names: OutsideRows,
+    pins: Pins,
     releases: Releases,
     repositories: RepositoryRows,
     restrictions: OriginRestrictions,
@@ -97,6 +100,7 @@ impl Packages {
             events: EventWriter { database: shared() },
             groups: PackageGroups { database: shared() },
             outside_names: OutsideRows { database: shared() },
+            pins: Pins { database: shared() },
             releases: Releases { database: shared() },
             repositories: RepositoryRows { database: shared() },
             restrictions: OriginRestrictions { database: shared() },
@@ -212,6 +216,12 @@ impl Packages {
     /// The rows of names that were seen outside.
     pub(super) fn outside_names(&self) -> &OutsideRows {
         &self.outside_names
+    }
+
+    /// Packages from outside that are never evicted.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// Packages, their versions and files.
