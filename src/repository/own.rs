@@ -61,7 +61,7 @@ pub struct OwnPackages {
     contents: RwLock<Contents>,
 }
 
-/// What is known of repositories as a whole.
+/// Which repositories have something, and which have not.
 #[derive(Default)]
 struct Contents {
     /// Repositories that have, or had, something of their own; none where that is not known.
@@ -105,7 +105,7 @@ impl OwnPackages {
         Ok(())
     }
 
-    /// What an empty repository has of any package; `None` where the catalog has to be asked.
+    /// The package of an empty repository, whatever its name; `None` where the catalog has to be asked.
     fn nothing(&self, repository: &str) -> Option<Arc<OwnPackage>> {
         let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
         if contents.filled.as_ref()?.contains(repository) {

@@ -66,7 +66,7 @@ impl Markers {
     /// time before there were forms, or new.
     ///
     /// # Errors
-    /// As [`Markers::of`].
+    /// Where [`Markers::of`] fails.
     #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn found(directory: &Path) -> Result<(Self, Option<u32>), Error> {
         let markers = Self {

@@ -404,7 +404,7 @@ mod tests {
         for (level, expected) in [
             ("info", "warn,foyer=off,sqlx_core::pool=error,larder=info"),
             ("DEBUG", "info,larder=debug"),
-            ("warn", "warn,foyer=off"),
+            ("warn", "warn,foyer=off,sqlx_core::pool=error"),
             ("off", "off"),
             ("info,larder=trace", "info,larder=trace"),
         ] {

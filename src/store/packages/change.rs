@@ -505,7 +505,7 @@ impl Edit<'_> {
         let written = insert_assets(self.transaction, repository, &self.name, version, assets);
         let written = written.await?;
         if written < assets.len() {
-            // Those that were just written are among them, as they are to be.
+            // Files that were just written are among them, with the right bytes.
             let there = self.assets_there(new).await?;
             for asset in assets {
                 if there

@@ -280,7 +280,7 @@ async fn open_file(
     Ok(door)
 }
 
-/// What a start would find of the package catalog.
+/// The package catalog as a start would find it.
 #[derive(Debug)]
 pub struct Examined {
     /// Its file, or its address without credentials.

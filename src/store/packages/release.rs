@@ -154,7 +154,7 @@ pub enum Manifests {
 pub struct OwnRows {
     /// `None` where it never had any of it.
     pub listing: Option<Listing>,
-    /// What somebody said of the package's origins.
+    /// The package's origin restrictions, where somebody set them.
     pub restrictions: Option<Restrictions>,
 }
 

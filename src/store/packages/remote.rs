@@ -52,7 +52,7 @@ pub(super) struct Reached {
     connection: AnyConnection,
 }
 
-/// What a database has of Larder's.
+/// A database's contents, as far as a start needs to know them.
 #[derive(Debug)]
 pub(super) struct Found {
     pub tables: Tables,

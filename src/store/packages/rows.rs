@@ -11,7 +11,7 @@ use crate::clock;
 use crate::package::{BlobId, PackageId, ReleaseAsset, Status};
 use crate::store::sql::{Column, Count, Flag, Millis, ROWS_AT_ONCE, places};
 
-/// What became of a version that was to be added.
+/// The result of adding a version.
 pub(super) enum Added {
     /// It is there now; the newest listed version before it, where the package has a row.
     New { latest: Option<String> },
