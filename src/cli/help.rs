@@ -28,7 +28,16 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     (
         "Store",
         &[
-            "report", "who", "verify", "gc", "backup", "restore", "pin", "unpin", "encrypt",
+            "connection",
+            "report",
+            "who",
+            "verify",
+            "gc",
+            "backup",
+            "restore",
+            "pin",
+            "unpin",
+            "encrypt",
         ],
     ),
     ("Access", &["token", "key", "policy", "events"]),
