@@ -158,7 +158,7 @@ impl OwnPackages {
         {
             return Ok(Arc::clone(held));
         }
-        match (self.read(key, package).await, held) {
+        match (Box::pin(self.read(key, package)).await, held) {
             (Err(problem), Some(held)) if problem.kind.is_outage() => Ok(held),
             (read, _) => read,
         }

@@ -101,10 +101,10 @@ pub(super) async fn reach(url: &Secret) -> Result<Reached, crate::store::Error> 
         .await
         .map_err(failed)?;
     Ok(Reached {
-        connection,
+        at,
         url,
         manners,
-        at,
+        connection,
     })
 }
 
