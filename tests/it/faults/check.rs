@@ -103,6 +103,13 @@ async fn that_it_cannot_be_reached_is_said_with_its_cause() {
     run(&postgres.url, roles).await;
 
     let url = of_role(&postgres.url, "locked:wrong");
+    // The server reads its list anew in its own time.
+    until("the list is in force", async || {
+        PgConnection::connect(&of_role(&postgres.url, "shut"))
+            .await
+            .is_err()
+    })
+    .await;
     let wrong = "password authentication failed for user \"locked\"; correct the user or password in `packages.database`";
     day.neither_checks_nor_starts(Some(&url), wrong).await;
     let url = of_role(&postgres.url, "shut");
