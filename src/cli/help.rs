@@ -28,7 +28,8 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     (
         "Store",
         &[
-            "report", "who", "verify", "gc", "backup", "restore", "pin", "unpin", "encrypt",
+            "report", "who", "verify", "gc", "backup", "restore", "packages", "pin", "unpin",
+            "encrypt",
         ],
     ),
     ("Access", &["token", "key", "policy", "events"]),

@@ -8,7 +8,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::door::{Door, Manners, Statements};
 use super::outbox::Outbox;
-use super::{Error, random_name, remote};
+use super::{Error, moved, random_name, remote};
 use crate::clock;
 use crate::secret::Secret;
 use crate::store::markers::{LastEnd, Markers};
@@ -105,6 +105,7 @@ impl<'a> File<'a> {
     /// Gives the catalog its name where it has none, and holds it against the one that belongs here.
     async fn identify(&self, door: &Door, markers: &Markers) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
+        moved::refuse(door, &self.path.display().to_string()).await?;
         let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
             .fetch_optional(door)
             .await
@@ -174,19 +175,47 @@ impl Database {
         sqlx::any::install_default_drivers();
         let door = match url {
             Some(url) => {
+                moved::warn_of_those_behind(path, markers).await;
                 // For the cache's catalog, which is looked through after an end that was not clean.
                 markers.mark_opening();
-                remote::open(url, &place, &sql::migrator(STEPS), markers).await?
+                remote::open(url, &place, &sql::migrator(STEPS), Some(markers)).await?
             }
-            None => open_file(path, markers).await?,
+            None => {
+                if markers.database().is_some() {
+                    return Err(moved::without_database(path).await);
+                }
+                let (file, door) = open_file(path, markers).await?;
+                file.identify(&door, markers).await?;
+                door
+            }
         };
-        Ok(Self {
+        Ok(Self::of(door, url, place, markers))
+    }
+
+    /// Opens or makes it as [`Database::open`] does, without asking whether it is this data directory's:
+    /// for a move, which brings that in line.
+    pub async fn open_to_move(
+        path: &Path,
+        url: Option<&Secret>,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, crate::store::Error> {
+        sqlx::any::install_default_drivers();
+        let door = match url {
+            Some(url) => remote::open(url, &place, &sql::migrator(STEPS), None).await?,
+            None => open_file(path, markers).await?.1,
+        };
+        Ok(Self::of(door, url, place, markers))
+    }
+
+    fn of(door: Door, url: Option<&Secret>, place: String, markers: &Markers) -> Self {
+        Self {
             door,
             is_shared: url.is_some(),
             place,
             outbox: ArcSwap::default(),
             markers: markers.clone(),
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
@@ -210,10 +239,10 @@ impl Database {
 }
 
 /// Opens SQLite's file, or makes it.
-async fn open_file(path: &Path, markers: &Markers) -> Result<Door, crate::store::Error> {
-    if markers.database().is_some() {
-        return Err(crate::store::Error::NoDatabase);
-    }
+async fn open_file<'p>(
+    path: &'p Path,
+    markers: &Markers,
+) -> Result<(File<'p>, Door), crate::store::Error> {
     let file = File::find(path, markers)?;
     private::ensure(path)?;
     let url = format!("sqlite://{}?mode=rwc", encoded(path));
@@ -231,12 +260,11 @@ async fn open_file(path: &Path, markers: &Markers) -> Result<Door, crate::store:
     file.check(&door).await?;
     let made = door.make_tables(&sql::migrator(STEPS)).await;
     made.map_err(|error| file.unusable(error))?;
-    file.identify(&door, markers).await?;
-    Ok(door)
+    Ok((file, door))
 }
 
 /// A path within a URL.
-fn encoded(file: &Path) -> String {
+pub(super) fn encoded(file: &Path) -> String {
     let path = file.display().to_string();
     crate::format::path::encode_path(&path)
 }
@@ -261,4 +289,5 @@ const STEPS: &[(&str, &str)] = &[
     ("set aside", include_str!("migrations/0007_set_aside.sql")),
     ("identity", include_str!("migrations/0008_identity.sql")),
     ("holder", include_str!("migrations/0009_holder.sql")),
+    ("moved", include_str!("migrations/0010_moved.sql")),
 ];

@@ -9,6 +9,7 @@ mod domain;
 mod door;
 mod error;
 mod group;
+mod moved;
 mod outbox;
 pub(super) mod outside;
 mod release;
@@ -31,6 +32,7 @@ pub use delivery::{Deliveries, Delivery};
 pub use domain::DomainFacts;
 pub use error::{Error, Refusal};
 pub use group::PackageGroups;
+pub(super) use moved::{ARRIVING, CatalogMark};
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
 pub use release::{Manifests, Releases};
@@ -84,9 +86,28 @@ impl Packages {
         place: String,
         markers: &Markers,
     ) -> Result<Self, super::Error> {
-        let database = Arc::new(Database::open(file, url, place, markers).await?);
+        Ok(Self::of(Database::open(file, url, place, markers).await?))
+    }
+
+    /// Opens or makes the catalog as [`Packages::open`] does, without asking whether it is this data
+    /// directory's.
+    ///
+    /// # Errors
+    /// Where the database cannot be had.
+    pub(super) async fn open_to_move(
+        file: &Path,
+        url: Option<&Secret>,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, super::Error> {
+        let database = Database::open_to_move(file, url, place, markers).await?;
+        Ok(Self::of(database))
+    }
+
+    fn of(database: Database) -> Self {
+        let database = Arc::new(database);
         let shared = || Arc::clone(&database);
-        Ok(Self {
+        Self {
             access: AccessRecords { database: shared() },
             deliveries: Deliveries { database: shared() },
             events: EventWriter { database: shared() },
@@ -98,7 +119,7 @@ impl Packages {
             spool: Spool { database: shared() },
             tags: ResourceTags { database: shared() },
             database,
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection as _, Executor as _};
-use tracing::warn;
 use url::Url;
 
 use super::door::{self, Door, Manners};
-use super::random_name;
+use super::{moved, random_name};
 use crate::secret::Secret;
 use crate::store::markers::Markers;
 use crate::store::sql;
@@ -35,7 +34,8 @@ const NOW: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
 /// For how long a Larder holds a database, unless it says so again.
 const HELD_MS: i64 = 30_000;
 
-/// Opens the database, with its tables, for the Larder of this place alone.
+/// Opens the database, with its tables, for the Larder of this place alone. Without markers, it is not
+/// asked whether it is this data directory's.
 ///
 /// # Errors
 /// Where it cannot be reached or used, is another one than last time's, or another Larder uses it.
@@ -43,7 +43,7 @@ pub(super) async fn open(
     url: &Secret,
     place: &str,
     steps: &Migrator,
-    markers: &Markers,
+    markers: Option<&Markers>,
 ) -> Result<Door, crate::store::Error> {
     let parsed = Url::parse(url.expose()).map_err(|_| unusable("the address", "it is no URL"))?;
     let at = at(&parsed);
@@ -66,7 +66,9 @@ pub(super) async fn open(
     let _ = connection.close().await;
     let settings = Some(SETTINGS).filter(|_| !manners.is_pooled());
     let door = Door::open(url, settings, &manners).await.map_err(failed)?;
-    identify(&door, &at, markers).await?;
+    if let Some(markers) = markers {
+        identify(&door, &at, markers).await?;
+    }
     match take(&door, place).await.map_err(failed)? {
         None => Ok(door),
         Some(machine) => Err(unusable(
@@ -77,6 +79,11 @@ pub(super) async fn open(
             ),
         )),
     }
+}
+
+/// Names the database of an address, without credentials.
+pub(super) fn name(url: &Secret) -> Option<String> {
+    Url::parse(url.expose()).ok().map(|url| at(&url))
 }
 
 /// `HOST:PORT/NAME`, without credentials.
@@ -144,6 +151,7 @@ async fn are_made(connection: &mut AnyConnection, steps: &Migrator) -> sqlx::Res
 /// Holds the database against the one that belongs to this data directory, and remembers it.
 async fn identify(door: &Door, at: &str, markers: &Markers) -> Result<(), crate::store::Error> {
     let failed = |error: sqlx::Error| sql::Error::from(error).at(at);
+    moved::refuse(door, at).await?;
     let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
         .fetch_optional(door)
         .await
@@ -165,12 +173,6 @@ async fn identify(door: &Door, at: &str, markers: &Markers) -> Result<(), crate:
             name
         }
     };
-    if markers.package_catalog().is_some() {
-        warn!(
-            database = at,
-            "Packages that were published into packages.sqlite of this data directory stay behind: a database is configured, and served from"
-        );
-    }
     markers.remember_database(&name)?;
     Ok(())
 }
@@ -222,7 +224,7 @@ mod tests {
         let url = Secret::new(&format!("postgres://larder@127.0.0.1:{port}/packages"));
         let folder = tempfile::tempdir().unwrap();
         let markers = Markers::of(folder.path()).unwrap();
-        let opened = open(&url, "here", &sql::migrator(&[]), &markers).await;
+        let opened = open(&url, "here", &sql::migrator(&[]), Some(&markers)).await;
         let said = opened.err().unwrap().to_string();
         assert!(said.ends_with("it does not answer"), "{said}");
         assert!(
