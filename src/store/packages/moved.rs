@@ -1,5 +1,5 @@
-//! What a database says of itself while packages are moved between databases, and afterwards: the old
-//! one is used by nobody any more, and the new one by nobody before its rows are all there.
+//! Marks in a database for the time in which packages are moved, and afterwards: nobody uses the old
+//! one any more, and nobody uses the new one before its rows are all there.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ pub(super) async fn refuse(door: &Door, at: &str) -> Result<(), crate::store::Er
     Ok(())
 }
 
-/// What the data directory's own file has.
+/// Counts of the rows in the data directory's own file.
 struct OwnFile {
     packages: i64,
     tokens: i64,
@@ -123,12 +123,12 @@ pub(super) async fn without_database(file: &Path) -> crate::store::Error {
 }
 
 impl Packages {
-    /// What the catalog says of itself; none where it is new.
+    /// Reads the catalog's row about itself; none where it is new.
     pub(in crate::store) async fn mark(&self) -> Result<Option<CatalogMark>, Error> {
         Ok(mark(&self.database.door).await?)
     }
 
-    /// Notes that nobody uses this one any more, because its packages are there.
+    /// Notes that the packages are there now, so that nobody uses this database any more.
     pub(in crate::store) async fn mark_moved(&self, to: &str) -> Result<(), Error> {
         sqlx::query("UPDATE catalog SET moved_to = $1")
             .bind(to)

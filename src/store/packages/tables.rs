@@ -39,7 +39,13 @@ pub(in crate::store) type Layout = BTreeMap<&'static str, Vec<Column>>;
 #[cfg(test)]
 const OF_THE_MOMENT: [&str; 1] = ["holder"];
 /// Tables that have rows in a database that was only begun.
-const BEGUN: [&str; 4] = ["access_state", "catalog", "repository", OUTSIDE];
+const BEGUN: [&str; 5] = [
+    "access_state",
+    "catalog",
+    "repository",
+    "signing_key",
+    OUTSIDE,
+];
 /// Names that were seen outside while a database was new stay seen.
 const OUTSIDE: &str = "outside_name";
 /// Rows that are written by one statement.

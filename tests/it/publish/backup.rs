@@ -34,12 +34,12 @@ const OURS: [&str; 9] = [
     "/maven/team/org/acme/lib/1/lib-1.jar.sha1",
 ];
 
-fn text(upstream: &Upstream, more: &str) -> String {
+pub fn text(upstream: &Upstream, more: &str) -> String {
     format!("{}{TEAM}{more}", config(upstream, IMPATIENT))
 }
 
 /// A table that names the database; its address comes from a file.
-fn database(folder: &TempDir, url: &str) -> String {
+pub fn database(folder: &TempDir, url: &str) -> String {
     let file = folder.path().join("database");
     std::fs::write(&file, url).unwrap();
     format!(
@@ -48,7 +48,7 @@ fn database(folder: &TempDir, url: &str) -> String {
     )
 }
 
-async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
+pub async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
     back_up_and(larder, folder, EarlierFiles::Trust).await
 }
 
@@ -87,7 +87,7 @@ async fn restored(from: &Path, text: &str) -> TestLarder {
 }
 
 /// What clients are answered, without the address that they asked at.
-async fn answers(larder: &TestLarder) -> Vec<String> {
+pub async fn answers(larder: &TestLarder) -> Vec<String> {
     let mut answers = Vec::new();
     for path in OURS {
         let bytes = larder.get(path).await.expect(200).bytes().clone();
@@ -107,7 +107,7 @@ async fn answers(larder: &TestLarder) -> Vec<String> {
 
 /// The rows of a backup but for when its catalog was opened and what each start writes, in an order of
 /// their own.
-fn rows(backup: &Path) -> Vec<String> {
+pub fn rows(backup: &Path) -> Vec<String> {
     let mut entries = std::fs::read_dir(backup).unwrap().flatten();
     let file = entries.find(|it| it.file_name().to_string_lossy().starts_with("rows-"));
     let file = std::fs::File::open(file.unwrap().path()).unwrap();
@@ -119,7 +119,7 @@ fn rows(backup: &Path) -> Vec<String> {
 }
 
 /// Packages in four formats, a tag, a token, a policy, a pin, and a name that is known outside.
-async fn furnish(upstream: &Upstream, larder: &TestLarder) {
+pub async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     publish(upstream, "left-pad", &[version("1.3.0", &[])]);
     ours(larder).await;
     let tag = "/npm/team/-/package/acme-lib/dist-tags/beta";
@@ -147,7 +147,7 @@ async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     larder.larder.store.flush().await;
 }
 
-async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
+pub async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
     let tarball = tarball(name, version, &[]);
     let document = npm_document(name, version, &tarball);
     npm_put(larder, name, document).await.status

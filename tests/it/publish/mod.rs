@@ -10,6 +10,7 @@ mod forward;
 mod manage;
 mod maven;
 mod merged;
+mod moving;
 mod npm;
 mod nuget;
 mod python;
