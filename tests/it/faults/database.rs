@@ -93,13 +93,17 @@ async fn another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_that_stay_behind_are_told_of() {
     let postgres = Postgres::start(&[]).await;
-    let day = Day::new(NONE_FREE).await;
+    let day = Day::on_sqlite(NONE_FREE).await;
     stop(day.begin().await).await;
     let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
     day.setup
         .configure(&format!("{text}{}", packages(&postgres.url)));
     let log = stop(day.setup.serve().await).await;
-    assert_eq!(warnings(&log, "stay behind").len(), 1, "{log}");
+    let told = warnings(&log, "stay behind");
+    assert_eq!(told.len(), 1, "{log}");
+    for words in ["1 package and", "`larder packages move`"] {
+        assert!(told[0].contains(words), "{}", told[0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,6 +36,7 @@ use tokio::time::timeout;
 
 use crate::command::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
+use crate::support::database::on_sqlite;
 use crate::support::larder::config;
 use crate::support::npm::{publish, tarball, version};
 use crate::support::{Upstream, sha256, until};
@@ -69,6 +70,14 @@ impl Said {
 impl Day {
     async fn new(more: &str) -> Self {
         Self::with(more, "").await
+    }
+
+    /// With its packages in `packages.sqlite`, which is what the test is about.
+    async fn on_sqlite(more: &str) -> Self {
+        let day = Self::new(more).await;
+        let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
+        day.setup.configure(&on_sqlite(&text));
+        day
     }
 
     /// With tables that stand at the end of the configuration.

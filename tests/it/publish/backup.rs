@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larder::access::manage::AccessCommand;
-use larder::config::{ConfigSource, Learned, load};
+use larder::config::{Learned, load};
 use larder::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 use larder::store::CopyProgress;
 use larder::store::backup::{BackupReport, EarlierFiles, Restored, restore};
@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use super::confusion::{attack, ours};
 use super::{TEAM, npm_document, npm_put, npm_versions};
 use crate::command::Setup;
-use crate::support::larder::{IMPATIENT, config};
+use crate::support::database::on_sqlite;
+use crate::support::larder::{IMPATIENT, config, source};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::postgres::Postgres;
 use crate::support::tool::said;
@@ -64,11 +65,7 @@ async fn back_up_and(larder: &TestLarder, folder: &Path, earlier: EarlierFiles) 
 
 /// Restores into the directory, and says why not where it does not.
 async fn try_restore(from: &Path, text: &str, into: &Path) -> Result<Restored, String> {
-    let source = ConfigSource {
-        file: "test.toml".to_owned(),
-        text: text.to_owned(),
-        environment: Vec::new(),
-    };
+    let source = source(text, into);
     let learned = Learned {
         data_dir: Some(into.to_owned()),
         ..Learned::default()
@@ -221,7 +218,7 @@ async fn a_backup_goes_from_one_database_to_the_other_and_back() {
     let upstream = Upstream::start().await;
     let folder = TempDir::new().unwrap();
     let backup = |name: &str| folder.path().join(name);
-    let sqlite = text(&upstream, "");
+    let sqlite = on_sqlite(&text(&upstream, ""));
     let remote = text(&upstream, &database(&folder, &postgres.url));
 
     let larder = TestLarder::with(&sqlite).await;
@@ -364,7 +361,8 @@ async fn a_backup_that_is_damaged_cut_or_newer_is_refused_with_a_word() {
 async fn the_commands_back_up_with_and_without_a_server_and_say_what_is_the_matter() {
     let upstream = Upstream::start().await;
     let key = "[encryption]\nkey = { env = \"MASTER\" }\n";
-    let setup = Setup::new(&text(&upstream, key));
+    // Its data directory takes another one's place.
+    let setup = Setup::new(&on_sqlite(&text(&upstream, key)));
     let master = [("MASTER", "B4Zk0yO8bXl0Wm0zqvC7bqZ2u9b6m3m3Q1xw1p0V9sE=")];
     let run = async |arguments: &[&str]| {
         let mut command = setup.command(arguments);

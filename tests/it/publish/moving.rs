@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::backup::{answers, back_up, database, furnish, publish_one, rows, text};
 use super::npm_versions;
 use crate::command::Setup;
+use crate::support::database::on_sqlite;
 use crate::support::postgres::Postgres;
 use crate::support::tool::said;
 use crate::support::{TestLarder, Upstream, until};
@@ -31,7 +32,7 @@ impl Move {
         let (postgres, folder) = (Postgres::start(&[]).await, TempDir::new().unwrap());
         let remote = text(upstream, &database(&folder, &postgres.url));
         Self {
-            sqlite: text(upstream, ""),
+            sqlite: on_sqlite(&text(upstream, "")),
             setup: Setup::new(&remote),
             remote,
             postgres,
@@ -351,7 +352,7 @@ async fn a_move_from_a_database_that_is_killed_between_steps_goes_on_and_loses_n
         let mut child = command.spawn().unwrap();
         let pause = Duration::from_millis(10 * pause);
         match tokio::time::timeout(pause, child.wait()).await {
-            Ok(ended) if ended.unwrap().success() => break,
+            Ok(Ok(ended)) if ended.success() => break,
             Ok(_) => {}
             Err(_) => {
                 crate::command::signal(&child, rustix::process::Signal::KILL);

@@ -16,46 +16,81 @@ pub struct Postgres {
     pub folder: tempfile::TempDir,
     bin: PathBuf,
     port: u16,
+    /// Words for the server when it is started.
+    options: String,
     pub url: String,
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A folder that PostgreSQL's own user may write.
+fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    folder
 }
 
 impl Postgres {
     /// Begun with these words to `initdb` beside the usual ones.
     pub async fn start(more: &[&str]) -> Self {
+        Self::with(more, "").await
+    }
+
+    /// With words for the server as well.
+    pub async fn with(more: &[&str], options: &str) -> Self {
+        let postgres = Self::new(options);
+        let data = postgres.data();
+        let usual = ["-D", &data, "-U", "larder", "-A", "trust", "-E", "UTF8"];
+        postgres.run("initdb", &[&usual, more].concat()).await;
+        postgres.begin().await;
+        postgres
+    }
+
+    /// A folder and a port, without a server.
+    fn new(options: &str) -> Self {
         let bin = std::fs::read_dir("/usr/lib/postgresql")
             .expect("PostgreSQL is there; `tests/clients` fetches it")
             .flatten()
             .map(|entry| entry.path().join("bin"))
             .max()
             .unwrap();
-        let folder = tempfile::TempDir::new().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let postgres = Self {
-            folder,
+        let port = free_port();
+        Self {
+            folder: open_folder(),
             bin,
             port,
+            options: options.to_owned(),
             url: format!("postgres://larder@127.0.0.1:{port}/postgres"),
-        };
-        let data = postgres.folder.path().join("db").display().to_string();
-        let usual = ["-D", &data, "-U", "larder", "-A", "trust", "-E", "UTF8"];
-        postgres.run("initdb", &[&usual, more].concat()).await;
-        let log = postgres.folder.path().join("log").display().to_string();
+        }
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("db").display().to_string()
+    }
+
+    /// Starts the server, and waits until it answers.
+    async fn begin(&self) {
+        let log = self.folder.path().join("log").display().to_string();
         let options = format!(
-            "-p {port} -h 127.0.0.1 -k {}",
-            postgres.folder.path().display()
+            "-p {} -h 127.0.0.1 -k {} {}",
+            self.port,
+            self.folder.path().display(),
+            self.options
         );
-        postgres
-            .run(
-                "pg_ctl",
-                &["-D", &data, "-w", "-l", &log, "-o", &options, "start"],
-            )
-            .await;
-        postgres
+        let data = self.data();
+        let start = ["-D", &data, "-w", "-l", &log, "-o", &options, "start"];
+        self.run("pg_ctl", &start).await;
+    }
+
+    /// Makes a database, without waiting for anything else of this test.
+    pub fn create(&self, name: &str) {
+        let mut command = std::process::Command::new(self.bin.join("createdb"));
+        let port = self.port.to_string();
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "larder", name]);
+        assert!(command.status().unwrap().success(), "{name}");
     }
 
     /// Another database of the same server.
@@ -81,13 +116,12 @@ impl Postgres {
         let folder = self.folder.path().join("pooler");
         std::fs::create_dir(&folder).unwrap();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=larder\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = transaction\n\
-             unix_socket_dir =\nignore_startup_parameters = extra_float_digits\n",
+             unix_socket_dir =\nignore_startup_parameters = extra_float_digits\n\
+             max_client_conn = 2000\nserver_idle_timeout = 5\n",
             self.port
         );
         let settings = folder.join("pooler.ini");
@@ -96,7 +130,7 @@ impl Postgres {
         let child = command.arg(&settings).kill_on_drop(true).spawn().unwrap();
         let pooler = Pooler {
             url: self.by(port),
-            _child: child,
+            child,
         };
         super::until("the pooler answers", async || {
             TcpStream::connect(("127.0.0.1", port)).await.is_ok()
@@ -134,7 +168,14 @@ fn command_as_postgres(program: &Path) -> Command {
 /// A pooler, ended with this.
 pub struct Pooler {
     pub url: String,
-    _child: Child,
+    child: Child,
+}
+
+impl Pooler {
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
 }
 
 impl Drop for Postgres {
