@@ -7,7 +7,7 @@ use super::{Day, OWN, WARM, own, stop, warnings};
 use crate::support::postgres::{Line, LineState, Postgres};
 use crate::support::until;
 
-fn packages(url: &str) -> String {
+pub fn packages(url: &str) -> String {
     // A secret comes from a file or the environment; this one is none.
     let file = tempfile::NamedTempFile::new().unwrap();
     let (_, path) = file.keep().unwrap();
@@ -18,7 +18,7 @@ fn packages(url: &str) -> String {
     )
 }
 
-const NONE_FREE: &str = "min_free = 0\n";
+pub const NONE_FREE: &str = "min_free = 0\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn away() {

@@ -16,6 +16,7 @@
 //! | `clock::*` | everything | a token of a clock years ahead | |
 //! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | it heals by itself |
 //! | `database::another` | | the start, on a database that is not last time's, or that another Larder uses | what to do |
+//! | `load::*` | what is cached, and own packages that were read before | publishes, and reads of what came just now: 503, within seconds | it heals by itself |
 //! | `stop::*` | | | |
 
 mod catalog;
@@ -23,6 +24,7 @@ mod clock;
 mod database;
 mod disk;
 mod file;
+mod load;
 mod stop;
 
 use std::path::{Path, PathBuf};

@@ -13,7 +13,7 @@ mod merged;
 mod moving;
 mod npm;
 mod nuget;
-mod python;
+pub mod python;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
