@@ -109,7 +109,7 @@ pub enum Error {
     )]
     NoDatabase,
     #[error(
-        "the packages of {at} were moved to {to}: `packages.database` has to name that one, or to be taken out of the configuration where it is a file"
+        "the packages of {at} were moved to {to}: name that one by `packages.database`, or take the key out of the configuration where it is packages.sqlite"
     )]
     PackagesMoved { at: String, to: String },
     #[error(

@@ -95,13 +95,14 @@ pub async fn move_packages(
                 side.packages.hold(tasks);
             }
             let moved = carry_over(&old, &new, &markers, progress).await;
+            // Nothing says behind the end that the databases are in use.
+            tasks.stop(STOPPING_MAX).await;
             new.packages.close().await;
             moved
         }
         Err(error) => Err(error),
     };
     old.packages.close().await;
-    tasks.stop(STOPPING_MAX).await;
     if last_end != LastEnd::Closed {
         // The catalog of the cache is still to be looked through.
         markers.mark_opening();
@@ -164,7 +165,10 @@ async fn carry_over(
     progress: &CopyProgress,
 ) -> Result<MovedPackages, Error> {
     let Some(mark) = &old.mark else {
-        return Err(refused(format!("{} has no packages to move", old.name)));
+        return Err(refused(format!(
+            "{} has no packages; name the place that has them with --from",
+            old.name
+        )));
     };
     let step = step(old, mark, new, markers).await?;
     let mut moved = MovedPackages {

@@ -132,10 +132,12 @@ impl Packages {
         if !self.is_shared() {
             return;
         }
-        let database = Arc::clone(&self.database);
-        tasks.spawn_until_stop(async move {
-            loop {
-                tokio::time::sleep(remote::TAKEN_EVERY).await;
+        let (database, stopping) = (Arc::clone(&self.database), tasks.clone());
+        tasks.spawn(async move {
+            // It is not cut off within a statement: one that was sent may be carried out after the
+            // database was left.
+            let stopped = || tokio::time::timeout(remote::TAKEN_EVERY, stopping.stopped());
+            while stopped().await.is_err() {
                 match remote::take(&database.door, &database.place).await {
                     Ok(None) => {}
                     Ok(Some(machine)) => {

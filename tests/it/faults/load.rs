@@ -3,7 +3,7 @@
 //! clients got.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +40,17 @@ enum Kind {
     /// A file that was acknowledged a moment ago.
     Late,
     Publish(Format),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cached => f.write_str("cached"),
+            Self::Own => f.write_str("own, read before"),
+            Self::Late => f.write_str("own, published just now"),
+            Self::Publish(format) => write!(f, "publish, {format:?}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -320,7 +331,7 @@ impl Load {
             let text = text.trim_end_matches(", ");
             let _ = writeln!(
                 table,
-                "| {kind:?} | {text} | longest {} ms |",
+                "| {kind} | {text} | longest {} ms |",
                 longest.as_millis()
             );
         }
