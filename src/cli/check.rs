@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Global, Output, control, progress, settings, tell};
 use crate::clock;
 use crate::config::{Config, PublishSetting, RepositorySettings, RuleExpiry, SourceSetting};
-use crate::connection::{Connection, Error, Opened, UpstreamRequest, is_proxied};
+use crate::connection::{Connection, Error, Opened, UpstreamRequest};
 use crate::package::{Format, UpstreamPath, UpstreamUrl};
 use crate::repository::Snapshot;
 use crate::rule::{Action, coarse};
@@ -53,6 +53,8 @@ struct Sign {
     says: String,
     /// None where nobody is asked.
     ms: Option<u128>,
+    /// The settings of its own that say how it is asked.
+    asked: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -206,7 +208,8 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
         ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
         last_backup: LastBackup::of(&snapshot.config.data_dir),
     };
-    let proxied = snapshot.connections.iter().filter(|it| is_proxied(&it.url));
+    let proxied = snapshot.connections.iter();
+    let proxied = proxied.filter(|it| it.proxies.lead_to(&it.url));
     control::show(output, &findings, |findings| {
         let mut lines: Vec<String> = findings.connections.iter().map(Sign::line).collect();
         lines.extend(findings.repositories.iter().map(Draws::line));
@@ -263,13 +266,16 @@ impl Sign {
             state,
             says: says.to_owned(),
             ms: None,
+            asked: connection.told_settings(),
         }
     }
 
     fn line(&self) -> String {
         let took = self.ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
+        let asked = self.asked.iter().map(|it| format!("; {it}"));
+        let asked: String = asked.collect();
         format!(
-            "{:7} {:6} {} ({}): {}{took}",
+            "{:7} {:6} {} ({}): {}{took}{asked}",
             self.state.mark(),
             self.format,
             self.connection,

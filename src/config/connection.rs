@@ -1,5 +1,6 @@
 //! `[[connection]]`: one registry outside.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use http::HeaderName;
 use url::Url;
 
 use super::aws::endpoint;
-use super::document::{Section, nearest};
+use super::document::{Section, Span, nearest};
+use super::proxy::ProxySetting;
 use super::settings::{Account, Region};
 use crate::package::Format;
 use crate::secret::Secret;
@@ -100,6 +102,14 @@ pub struct ConnectionSettings {
     pub query: Option<Secret>,
     /// This machine's own client is set to it, with these credentials.
     pub is_learned: bool,
+    /// The environment says it where this is none.
+    pub proxy: Option<ProxySetting>,
+    /// A certificate and its private key, in PEM, by which the registry knows Larder.
+    pub client_cert: Option<Secret>,
+    /// For how long it may be silent while it answers; else as all connections.
+    pub timeout: Option<Duration>,
+    /// Requests a second to the registry itself.
+    pub rate_max: Option<NonZeroU32>,
 }
 
 impl ConnectionSettings {
@@ -154,13 +164,41 @@ impl ConnectionSettings {
             attach: None,
             query,
             is_learned: false,
+            proxy: None,
+            client_cert: None,
+            timeout: None,
+            rate_max: None,
         })
     }
 
-    /// Whether requests carry a credential of the connection's own; a query may hold a signature.
+    /// Whether requests carry a credential of the connection's own; a query may hold a signature, and a
+    /// certificate says who asks.
     #[must_use]
     pub fn has_credential(&self) -> bool {
-        self.auth.is_some() || self.query.is_some()
+        self.auth.is_some() || self.query.is_some() || self.client_cert.is_some()
+    }
+
+    /// How the registry is asked, where that is not how all are, in words.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let proxy = self.proxy.as_ref().map(|proxy| match proxy.shown() {
+            Some(address) => format!("by way of {address}"),
+            None => "by way of no proxy".to_owned(),
+        });
+        let ca_file = self.ca_file.as_ref();
+        let certificate = self.client_cert.as_ref();
+        let timeout = self.timeout.map(humantime::format_duration);
+        [
+            proxy,
+            ca_file.map(|file| format!("trusts {}", file.display())),
+            certificate.map(|_| "with a certificate of its own".to_owned()),
+            timeout.map(|time| format!("may be silent for {time}")),
+            self.rate_max
+                .map(|rate| format!("asked {rate} times a second at most")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Whether `AssociateExternalConnection` may attach it to a repository. Readers of that repository
@@ -191,6 +229,10 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
     let offline = section.take("offline").unwrap_or(false);
     let ca_file = section.take::<String>("ca_file").map(PathBuf::from);
     let max_age = section.take("max_age");
+    let proxy = section.take("proxy");
+    let client_cert = section.take("client_cert");
+    let timeout = section.take::<Span>("timeout").map(|time| time.0);
+    let rate_max = section.take("rate_max");
     let publish_url = section
         .take_placed::<String>("publish_url")
         .and_then(|(text, place)| {
@@ -295,6 +337,10 @@ pub(super) fn read(section: Section<'_>) -> Option<Written> {
         publish_as_client,
         hosts,
         attach,
+        proxy,
+        client_cert,
+        timeout,
+        rate_max,
         ..connection
     })?;
     Some(Written {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT,
 };
@@ -19,18 +20,23 @@ use super::credential::Credential;
 use super::error::{Error, transport};
 use super::forward::{Forwarder, forwarder};
 use super::opened::Opened;
+use super::proxy::Proxies;
 use super::reach::Reach;
 use super::request::{Refusals, UpstreamRequest};
 use super::silence::{Probe, Silence};
 use super::throttle::{Throttle, retry_after};
 use crate::clock;
-use crate::config;
+use crate::config::{self, ProxySetting};
 use crate::format::bounded::Bounded;
 use crate::format::{path, plain};
 use crate::package::{Format, Location, UpstreamUrl};
 use crate::telemetry::{Egress, FetchLabels, Metrics, UpstreamChange};
 
 const REDIRECTS_MAX: usize = 10;
+
+/// The cause where `connection.client_cert` is none. Its text is a secret, and is not repeated.
+pub(super) const UNUSABLE_CLIENT_CERT: &str =
+    "`client_cert` holds no certificate with its private key in PEM";
 
 /// Hosts beside the registry's own of which is known how they are doing.
 const OTHER_HOSTS_MAX: u64 = 256;
@@ -131,6 +137,10 @@ pub struct Connection {
     document_places: Arc<Semaphore>,
     asset_places: Arc<Semaphore>,
     retries: usize,
+    /// Where requests a second are bounded.
+    pace: Option<DefaultDirectRateLimiter>,
+    /// Which of its addresses proxies lead to.
+    pub proxies: Proxies,
     config: config::ConnectionSettings,
     metrics: Arc<Metrics>,
     egress: Arc<Egress>,
@@ -152,14 +162,28 @@ impl Connection {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(fetch.connect_timeout)
-            .read_timeout(fetch.read_timeout)
+            .read_timeout(config.timeout.unwrap_or(fetch.read_timeout))
             .pool_max_idle_per_host(fetch.per_connection_max)
             .dns_resolver(reach.clone())
             .referer(false);
+        match &config.proxy {
+            None => {}
+            Some(ProxySetting::None) => builder = builder.no_proxy(),
+            Some(ProxySetting::At(address)) => {
+                let proxy = reqwest::Proxy::all(address.expose());
+                let proxy = proxy.map_err(|_| "its proxy cannot be used".to_owned())?;
+                builder = builder.no_proxy().proxy(proxy);
+            }
+        }
+        if let Some(client_cert) = &config.client_cert {
+            let identity = reqwest::Identity::from_pem(client_cert.expose().as_bytes());
+            let identity = identity.map_err(|_| UNUSABLE_CLIENT_CERT.to_owned())?;
+            builder = builder.identity(identity);
+        }
         if let Some(file) = &config.ca_file {
             builder = builder.tls_certs_merge(certificates(file)?);
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
+        let client = builder.build().map_err(|error| plain::cause(&error))?;
         let credential = config
             .auth
             .as_ref()
@@ -188,6 +212,10 @@ impl Connection {
             document_places: places(),
             asset_places: places(),
             retries: fetch.retries,
+            pace: config
+                .rate_max
+                .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            proxies: Proxies::of(config),
             config: config.clone(),
             egress: metrics.ledger.egress(&config.name, config.format),
             metrics: Arc::clone(metrics),
@@ -206,6 +234,12 @@ impl Connection {
         self.config == *config
             && self.registry == registry
             && self.offline == (config.offline || offline)
+    }
+
+    /// The settings of the connection's own that say how it is asked, in words.
+    #[must_use]
+    pub fn told_settings(&self) -> Vec<String> {
+        self.config.told()
     }
 
     /// Whether upstream throttles or fails at the moment. Prefetching pauses then.
@@ -384,6 +418,9 @@ impl Connection {
                 admitted.push(Arc::clone(&health));
             }
             let headers = self.headers(ask, &url).await?;
+            if let Some(pace) = self.pace.as_ref().filter(|_| health.host == Host::Registry) {
+                pace.until_ready().await;
+            }
             let mut request = self
                 .client
                 .request(ask.method.clone(), self.signed(&url))
@@ -513,13 +550,9 @@ impl Connection {
     }
 
     pub(super) fn forwarder(&self) -> Result<&Forwarder, Error> {
-        let made = self.forwarder.get_or_init(|| {
-            forwarder(
-                self.config.ca_file.as_deref(),
-                self.connect_timeout,
-                &self.publish_reach,
-            )
-        });
+        let made = self
+            .forwarder
+            .get_or_init(|| forwarder(&self.config, self.connect_timeout, &self.publish_reach));
         made.as_ref().map_err(|cause| Error::Unreachable {
             cause: cause.clone(),
         })

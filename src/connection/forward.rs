@@ -20,16 +20,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::Verifier;
 
 use super::cdn_loop::CDN_LOOP;
-use super::client::Connection;
+use super::client::{Connection, UNUSABLE_CLIENT_CERT};
 use super::error::Error;
 use super::hearing::HearingConnector;
+use super::proxy::{ProxiedConnector, Proxies};
 use super::reach::{LeadsInside, Reach};
 use super::sending::{ForwardAnswer, Sending, Stalled};
+use crate::config::ConnectionSettings;
 use crate::format::plain;
 use crate::package::{Format, UpstreamUrl};
 
@@ -37,7 +39,7 @@ use crate::package::{Format, UpstreamUrl};
 pub type ForwardBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The streaming client.
-pub(super) type Forwarder = Client<HttpsConnector<HearingConnector>, ForwardBody>;
+pub(super) type Forwarder = Client<HttpsConnector<ProxiedConnector>, ForwardBody>;
 
 /// Resolves names as [`Reach`] lets it.
 #[derive(Clone)]
@@ -175,7 +177,7 @@ pub fn answered(headers: &HeaderMap) -> HeaderMap {
 }
 
 pub(super) fn forwarder(
-    ca_file: Option<&std::path::Path>,
+    config: &ConnectionSettings,
     connect_timeout: Duration,
     reach: &Reach,
 ) -> Result<Forwarder, String> {
@@ -184,16 +186,19 @@ pub(super) fn forwarder(
     http.set_connect_timeout(Some(connect_timeout));
     http.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(ca_file)?)
+        .with_tls_config(tls(config)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(HearingConnector(http));
+        .wrap_connector(ProxiedConnector {
+            sockets: HearingConnector(http),
+            proxies: Proxies::of(config),
+        });
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
 /// The system's trust, and the configuration's own certificates beside it.
-fn tls(ca_file: Option<&std::path::Path>) -> Result<ClientConfig, String> {
-    let own: Vec<CertificateDer<'static>> = match ca_file {
+fn tls(config: &ConnectionSettings) -> Result<ClientConfig, String> {
+    let own: Vec<CertificateDer<'static>> = match config.ca_file.as_deref() {
         None => Vec::new(),
         Some(file) => CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect)
@@ -202,13 +207,20 @@ fn tls(ca_file: Option<&std::path::Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(own, Arc::clone(&provider))
         .map_err(|error| error.to_string())?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let Some(client_cert) = &config.client_cert else {
+        return Ok(tls.with_no_client_auth());
+    };
+    let pem = client_cert.expose().as_bytes();
+    let unusable = || UNUSABLE_CLIENT_CERT.to_owned();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| unusable())?;
+    tls.with_client_auth_cert(chain.map_err(|_| unusable())?, key)
+        .map_err(|_| unusable())
 }
 
 impl Connection {
@@ -246,6 +258,9 @@ impl Connection {
         *request.method_mut() = forward.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
+        if let Some(value) = self.proxies.credential(request.uri()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
         let client = self.forwarder()?;
         let patience = forward.patience;
         let answer = sending.patiently(patience, client.request(request));

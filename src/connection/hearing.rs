@@ -23,6 +23,8 @@ pub(super) struct HearingConnector(pub HttpConnector<Resolver>);
 pub(super) struct HearingSocket {
     socket: TokioIo<TcpStream>,
     is_broken: bool,
+    /// A proxy reads the requests: they name their whole address.
+    is_of_a_proxy: bool,
 }
 
 impl Service<Uri> for HearingConnector {
@@ -40,6 +42,7 @@ impl Service<Uri> for HearingConnector {
             Ok(HearingSocket {
                 socket: connecting.await?,
                 is_broken: false,
+                is_of_a_proxy: false,
             })
         })
     }
@@ -47,7 +50,7 @@ impl Service<Uri> for HearingConnector {
 
 impl Connection for HearingSocket {
     fn connected(&self) -> Connected {
-        self.socket.connected()
+        self.socket.connected().proxy(self.is_of_a_proxy)
     }
 }
 
@@ -62,6 +65,13 @@ impl Read for HearingSocket {
 }
 
 impl HearingSocket {
+    pub(super) fn of_a_proxy(self) -> Self {
+        Self {
+            is_of_a_proxy: true,
+            ..self
+        }
+    }
+
     /// Bytes that cannot be sent any more count as sent.
     fn heard<T>(&mut self, written: Poll<std::io::Result<T>>, all: T) -> Poll<std::io::Result<T>> {
         match written {

@@ -4,12 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use hyper_util::client::proxy::matcher::Matcher;
 use ipnet::{Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::error::Error;
+use super::proxy::Proxies;
 use crate::config::{self, CredentialScope};
 
 /// Networks that are nobody's business who writes a document: this machine, private ones, link-local
@@ -116,7 +116,7 @@ impl Reach {
         Self::of(
             connection,
             own.into_iter().collect(),
-            proxy_hosts(&connection.url),
+            Proxies::of(connection).hosts(&connection.url),
         )
     }
 
@@ -127,8 +127,9 @@ impl Reach {
         let own = CredentialScope::of_origin(&connection.url).into_iter();
         let publish_url = connection.publish_url.as_ref();
         let upload = publish_url.and_then(CredentialScope::of_registry);
-        // Publishes go by way of no proxy.
-        let mut reach = Self::of(connection, own.chain(upload).collect(), Vec::new());
+        let target = publish_url.unwrap_or(&connection.url);
+        let proxies = Proxies::of(connection).hosts(target);
+        let mut reach = Self::of(connection, own.chain(upload).collect(), proxies);
         if let Some(bounds) = Arc::get_mut(&mut reach.0) {
             let host = publish_url.and_then(|url| url.host_str());
             bounds.upload_hosts.extend(host.map(str::to_lowercase));
@@ -275,29 +276,6 @@ impl Resolve for Reach {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
-}
-
-/// The hosts of the proxies that the environment names for this address and others. A proxy
-/// resolves names by itself.
-fn proxy_hosts(own: &Url) -> Vec<String> {
-    let proxies = Matcher::from_env();
-    [
-        own.as_str(),
-        "http://proxied.example/",
-        "https://proxied.example/",
-    ]
-    .into_iter()
-    .filter_map(|address| address.parse().ok())
-    .filter_map(|uri| proxies.intercept(&uri)?.uri().host().map(str::to_lowercase))
-    .collect()
-}
-
-/// Whether requests to this address go by way of a proxy: then addresses can be judged by how they
-/// are written alone.
-#[must_use]
-pub fn is_proxied(url: &Url) -> bool {
-    let uri = url.as_str().parse();
-    uri.is_ok_and(|uri| Matcher::from_env().intercept(&uri).is_some())
 }
 
 #[cfg(test)]

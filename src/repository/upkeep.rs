@@ -13,8 +13,8 @@ use crate::problem::Problem;
 use crate::rule::Pattern;
 use crate::store::backup::{BackupReport, EarlierFiles};
 use crate::store::catalog::AssetKey;
-use crate::store::catalog::hold::Pin;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
+use crate::store::packages::Pin;
 use crate::store::{Health, LastBackup, Store, Waste};
 
 /// Blobs that are looked at in one step of verifying.
@@ -217,7 +217,7 @@ impl<'a> Upkeep<'a> {
     }
 
     async fn pins(&self) -> Result<UpkeepOutcome, Problem> {
-        let pins = self.store().catalog().holds().pins().await;
+        let pins = self.store().packages().pins().all().await;
         Ok(UpkeepOutcome::Pins {
             pins: pins?,
             kept: self.kept().await?,

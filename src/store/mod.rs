@@ -244,6 +244,7 @@ impl Store {
         learn_outside_names(&catalog, &packages, config).await?;
         let outside_names = OutsideNames::start(packages.outside_names(), catalog.work(), tasks);
         let retention = BlobRetention::new(&files, &catalog, &packages, &space);
+        retention.recall_pins().await?;
         retention.start(tasks);
         let store = Arc::new(Self {
             records: Records::new(&catalog, &retention),

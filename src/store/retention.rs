@@ -128,10 +128,24 @@ impl BlobRetention {
         remove: &[String],
         formats: &HashMap<String, Format>,
     ) -> Result<Vec<String>, Error> {
-        let removed = self.catalog.holds().change_pins(add, remove).await?;
+        let removed = self.packages.pins().change(add, remove).await?;
+        self.recall_pins().await?;
         self.catalog.holds().write_anew(formats).await?;
         self.settle().await?;
         Ok(removed)
+    }
+
+    /// Holds what is pinned from now on. Pins that an earlier Larder kept beside the cache are carried
+    /// over first: a lost cache must not lose the operator's word.
+    pub(super) async fn recall_pins(&self) -> Result<(), Error> {
+        let holds = self.catalog.holds();
+        let earlier = holds.earlier_pins().await?;
+        if !earlier.is_empty() {
+            self.packages.pins().bring(&earlier).await?;
+            holds.forget_earlier_pins().await?;
+        }
+        holds.set_pins(&self.packages.pins().all().await?);
+        Ok(())
     }
 
     /// Never evicts what comes from these connections, from now on; of all others, what is held for

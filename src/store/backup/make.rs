@@ -118,7 +118,6 @@ impl Store {
             identity,
             rows: rows.file,
             tables: rows.tables,
-            pins: runtime.block_on(self.catalog.holds().pins())?,
             carried: self.carried()?,
             files: copied.files.len() as u64,
             bytes: copied.bytes,

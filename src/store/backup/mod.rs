@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::catalog::hold::Pin;
 use super::{Error, markers, private};
 
 pub use files::CopyProgress;
@@ -57,7 +56,6 @@ struct Manifest {
     identity: String,
     rows: RowsFile,
     tables: BTreeMap<String, TableFacts>,
-    pins: Vec<Pin>,
     /// The small files and their text.
     carried: BTreeMap<String, String>,
     files: u64,

@@ -18,8 +18,7 @@ use super::make::blob_of;
 use super::{CARRIED, MANIFEST, Manifest, PARTIAL, blobs, refused};
 use crate::config::Config;
 use crate::package::BlobId;
-use crate::store::catalog::Catalog;
-use crate::store::markers::{LastEnd, Markers};
+use crate::store::markers::Markers;
 use crate::store::packages::Packages;
 use crate::store::packages::tables::{Column, Layout, RowsWritten, Table};
 use crate::store::seal::Sealer;
@@ -156,7 +155,7 @@ fn bring_files(
     ))
 }
 
-/// Writes the rows into the database that the configuration names, and the pins into the cache's catalog.
+/// Writes the rows into the database that the configuration names.
 async fn bring_rows(
     from: &Path,
     manifest: &Manifest,
@@ -180,10 +179,6 @@ async fn bring_rows(
     } else {
         markers.remember_package_catalog(&manifest.identity)?;
     }
-    let catalog = Catalog::open_or_begin(&path.join("larder.sqlite"), LastEnd::Closed).await?;
-    let pinned = catalog.holds().bring_pins(&manifest.pins).await;
-    catalog.close().await;
-    pinned?;
     Ok(written)
 }
 

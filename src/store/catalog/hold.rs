@@ -5,31 +5,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use crate::clock;
 use crate::format;
 use crate::package::{BlobId, PackageId};
 use crate::rule::Pattern;
-use crate::store::sql::{Column, Error, from_row};
+use crate::store::packages::Pin;
+use crate::store::sql::{Column, Error};
 
 /// Why a row holds its blob: a set of these.
 pub const PINNED: i64 = 1;
 pub const RETAINED: i64 = 2;
 /// It came in a bundle: nobody here can fetch it again.
 pub const IMPORTED: i64 = 4;
-
-/// A pattern of packages that are never evicted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
-    pub pattern: String,
-    /// Seconds since 1970.
-    pub since: i64,
-}
-
-from_row!(SqliteRow, Pin { pattern, since });
 
 /// Rules that hold rows which do not exist yet.
 #[derive(Default)]
@@ -80,13 +68,11 @@ pub struct Holds {
 }
 
 impl Holds {
-    pub(super) async fn open(pool: SqlitePool) -> Result<Self, Error> {
-        let holds = Self {
+    pub(super) fn new(pool: SqlitePool) -> Self {
+        Self {
             pool,
             rules: Arc::default(),
-        };
-        holds.recall_pins().await?;
-        Ok(holds)
+        }
     }
 
     /// Why an asset that comes in now is held.
@@ -108,66 +94,26 @@ impl Holds {
         self.rules.of(connection, package, None)
     }
 
-    /// Reads the pins into memory.
-    async fn recall_pins(&self) -> Result<(), Error> {
-        let pins = self.pins().await?;
+    /// The pins that an earlier Larder kept here.
+    pub(in crate::store) async fn earlier_pins(&self) -> Result<Vec<Pin>, Error> {
+        let sql = "SELECT pattern, since FROM pin ORDER BY pattern";
+        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        let pin = |(pattern, since)| Pin { pattern, since };
+        Ok(rows.into_iter().map(pin).collect())
+    }
+
+    /// Forgets them, once they are kept where they belong.
+    pub(in crate::store) async fn forget_earlier_pins(&self) -> Result<(), Error> {
+        sqlx::query("DELETE FROM pin").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Holds what these patterns take, from now on.
+    pub(in crate::store) fn set_pins(&self, pins: &[Pin]) {
         let patterns = pins
             .iter()
             .filter_map(|pin| Pattern::parse(&pin.pattern).ok());
         self.rules.pins.store(Arc::new(patterns.collect()));
-        Ok(())
-    }
-
-    /// The patterns that are pinned, in their order.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn pins(&self) -> Result<Vec<Pin>, Error> {
-        let sql = "SELECT pattern, since FROM pin ORDER BY pattern";
-        Ok(sqlx::query_as(sql).fetch_all(&self.pool).await?)
-    }
-
-    /// Adds and removes pins; says which of those to be removed there were.
-    pub(in crate::store) async fn change_pins(
-        &self,
-        add: &[Pattern],
-        remove: &[String],
-    ) -> Result<Vec<String>, Error> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        for pattern in add {
-            sqlx::query("INSERT INTO pin (pattern, since) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(pattern.to_string())
-                .bind(clock::unix_now())
-                .execute(&mut *transaction)
-                .await?;
-        }
-        let mut removed = Vec::new();
-        for pattern in remove {
-            let done = sqlx::query("DELETE FROM pin WHERE pattern = ?")
-                .bind(pattern)
-                .execute(&mut *transaction)
-                .await?;
-            if done.rows_affected() > 0 {
-                removed.push(pattern.clone());
-            }
-        }
-        transaction.commit().await?;
-        self.recall_pins().await?;
-        Ok(removed)
-    }
-
-    /// Brings pins from a backup, with the time since when they hold.
-    pub(in crate::store) async fn bring_pins(&self, pins: &[Pin]) -> Result<(), Error> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        for pin in pins {
-            sqlx::query("INSERT INTO pin (pattern, since) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(&pin.pattern)
-                .bind(pin.since)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        self.recall_pins().await
     }
 
     /// Holds what comes from these connections from now on.

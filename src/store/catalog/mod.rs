@@ -120,7 +120,7 @@ impl Catalog {
             assets: CatalogAssets { pool: pool.clone() },
             blobs: Blobs { pool: pool.clone() },
             documents: CatalogDocuments { pool: pool.clone() },
-            holds: Holds::open(pool.clone()).await?,
+            holds: Holds::new(pool.clone()),
             publish_dates: PublishDates { pool: pool.clone() },
             registries: Registries { pool: pool.clone() },
             reports: Reports { pool: pool.clone() },

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::format;
 use crate::package::{AssetId, BlobId, Format};
-use crate::rule::Pattern;
+use crate::store::packages::Pin;
 use crate::task::Tasks;
 use crate::telemetry::{Ledger, LedgerPage, PulledVersion, Who};
 use crate::{clock, config};
@@ -192,9 +192,11 @@ async fn a_pin_holds_what_is_here_and_what_comes() {
     it.catalog.assets().keep(&key, &row, 0).await.unwrap();
     assert!(!holds.is_held(row.blob).await.unwrap());
 
-    let pattern = Pattern::parse("npm:left-pad").unwrap();
-    let none = holds.change_pins(&[pattern], &[]).await.unwrap();
-    assert!(none.is_empty());
+    let pin = Pin {
+        pattern: "npm:left-pad".to_owned(),
+        since: 0,
+    };
+    holds.set_pins(&[pin]);
     let formats = HashMap::from([(NPM.to_owned(), Format::Npm)]);
     holds.write_anew(&formats).await.unwrap();
     assert!(holds.is_held(row.blob).await.unwrap());
@@ -202,10 +204,24 @@ async fn a_pin_holds_what_is_here_and_what_comes() {
     assert_eq!(holds.of_asset(NPM, package, "2.0.0"), hold::PINNED);
     assert_eq!(holds.of_document(NPM, Some(package)), hold::PINNED);
 
-    let pins = ["npm:left-pad".to_owned()];
-    assert_eq!(holds.change_pins(&[], &pins).await.unwrap(), pins);
+    holds.set_pins(&[]);
     holds.write_anew(&formats).await.unwrap();
     assert!(!holds.is_held(row.blob).await.unwrap());
+}
+
+#[tokio::test]
+async fn pins_of_an_earlier_larder_are_given_away_once() {
+    let it = catalog().await;
+    let holds = it.catalog.holds();
+    let row = sqlx::query("INSERT INTO pin (pattern, since) VALUES ('npm:left-pad', 7)");
+    row.execute(&it.catalog.pool).await.unwrap();
+    let pin = Pin {
+        pattern: "npm:left-pad".to_owned(),
+        since: 7,
+    };
+    assert_eq!(holds.earlier_pins().await.unwrap(), [pin]);
+    holds.forget_earlier_pins().await.unwrap();
+    assert!(holds.earlier_pins().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -289,5 +289,6 @@ const STEPS: &[(&str, &str)] = &[
     ("set aside", include_str!("migrations/0007_set_aside.sql")),
     ("identity", include_str!("migrations/0008_identity.sql")),
     ("holder", include_str!("migrations/0009_holder.sql")),
-    ("moved", include_str!("migrations/0010_moved.sql")),
+    ("pins", include_str!("migrations/0010_pins.sql")),
+    ("moved", include_str!("migrations/0011_moved.sql")),
 ];

@@ -12,6 +12,7 @@ mod group;
 mod moved;
 mod outbox;
 pub(super) mod outside;
+mod pin;
 mod release;
 mod remote;
 mod repository;
@@ -35,6 +36,7 @@ pub use group::PackageGroups;
 pub(super) use moved::{ARRIVING, CatalogMark};
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
+pub use pin::{Pin, Pins};
 pub use release::{Manifests, Releases};
 pub use repository::{Managed, RepositoryRows};
 pub use restriction::OriginRestrictions;
@@ -57,6 +59,7 @@ pub struct Packages {
     events: EventWriter,
     groups: PackageGroups,
     outside_names: OutsideRows,
+    pins: Pins,
     releases: Releases,
     repositories: RepositoryRows,
     restrictions: OriginRestrictions,
@@ -113,6 +116,7 @@ impl Packages {
             events: EventWriter { database: shared() },
             groups: PackageGroups { database: shared() },
             outside_names: OutsideRows { database: shared() },
+            pins: Pins { database: shared() },
             releases: Releases { database: shared() },
             repositories: RepositoryRows { database: shared() },
             restrictions: OriginRestrictions { database: shared() },
@@ -195,6 +199,12 @@ impl Packages {
     /// The rows of names that were seen outside.
     pub(super) fn outside_names(&self) -> &OutsideRows {
         &self.outside_names
+    }
+
+    /// Packages from outside that are never evicted.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// Packages, their versions and files.

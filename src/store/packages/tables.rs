@@ -236,6 +236,10 @@ pub(in crate::store) const TABLES: &[Table] = &[
         columns: &[("connection", Text), ("package", Text), ("seen_at", Number)],
     },
     Table {
+        name: "pin",
+        columns: &[("pattern", Text), ("since", Number)],
+    },
+    Table {
         name: "catalog",
         columns: &[
             ("identity", Text),

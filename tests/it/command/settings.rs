@@ -73,6 +73,26 @@ async fn check_asks_each_upstream_for_a_sign_of_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_says_how_a_connection_is_asked_and_no_secret() {
+    let setup = Setup::new(
+        "[[connection]]\nname = \"office\"\nformat = \"npm\"\nurl = \"https://npm.registry.example/\"\noffline = true\n\
+         proxy = \"http://ci:canary@proxy.corp.example:3128\"\ntimeout = \"90s\"\nrate_max = 20\n",
+    );
+    let output = setup.run(&["check"]).await;
+    let text = said(&output);
+    for words in [
+        "by way of http://proxy.corp.example:3128",
+        "may be silent for 1m 30s",
+        "asked 20 times a second at most",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(!text.contains("canary"), "{text}");
+    let output = setup.run(&["check", "--json"]).await;
+    assert_eq!(signs(&output)[0]["asked"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_asks_no_registry_that_is_offline_or_that_nothing_draws_on() {
     let upstream = registry().await;
     let (url, address) = (upstream.url(), upstream.address.clone());

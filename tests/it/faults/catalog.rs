@@ -52,6 +52,7 @@ fn without_its_wal(file: &Path) {
 async fn cache_is_begun_anew(damage: Damage, is_laid_aside: bool, is_killed: bool) {
     let day = Day::new("min_free = 0\n").await;
     let served = day.begin().await;
+    assert!(day.setup.run(&["pin", "npm:kept"]).await.status.success());
     if is_killed {
         kill(served).await;
     } else {
@@ -69,6 +70,8 @@ async fn cache_is_begun_anew(damage: Damage, is_laid_aside: bool, is_killed: boo
     assert_eq!(day.upstream.count("/npm/acme"), 0);
     let output = day.setup.run(&["gc"]).await;
     assert!(output.status.success());
+    let pins = day.setup.run(&["pin", "--json"]).await;
+    assert!(String::from_utf8_lossy(&pins.stdout).contains("npm:kept"));
     assert_eq!(day.get(&served, OWN).await.expect(200).body, own("acme"));
     let aside = day.at("larder.sqlite.damaged").exists();
     assert_eq!(aside, is_laid_aside);

@@ -1,6 +1,7 @@
 //! A file per invariant of the design.
 
 mod ahead;
+mod asked;
 mod away;
 mod base;
 mod bounded;

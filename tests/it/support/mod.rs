@@ -6,6 +6,7 @@ pub mod larder;
 pub mod npm;
 pub mod nuget;
 pub mod postgres;
+pub mod proxy;
 pub mod pypi;
 pub mod tool;
 pub mod upstream;
