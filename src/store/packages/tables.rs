@@ -39,9 +39,10 @@ pub(in crate::store) type Layout = BTreeMap<&'static str, Vec<Column>>;
 #[cfg(test)]
 const OF_THE_MOMENT: [&str; 1] = ["holder"];
 /// Tables that have rows in a database that was only begun.
-const BEGUN: [&str; 5] = [
+const BEGUN: [&str; 6] = [
     "access_state",
     "catalog",
+    "pin",
     "repository",
     "signing_key",
     OUTSIDE,
