@@ -117,15 +117,8 @@ impl Markers {
     ///
     /// # Errors
     /// Where the disk takes nothing.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn forget_packages(&self) -> io::Result<()> {
-        for name in RESTORED {
-            match std::fs::remove_file(self.path(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        RESTORED.iter().try_for_each(|name| self.forget(name))
     }
 
     /// Ends a restore: Larder may start.
@@ -184,6 +177,34 @@ impl Markers {
     /// Where the disk takes nothing.
     pub fn remember_package_catalog(&self, name: &str) -> io::Result<()> {
         self.write(IDENTITY_FILE, name)
+    }
+
+    /// Remembers that the packages are in a database elsewhere since they were moved, and not in the
+    /// directory's own file.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn packages_are_in_a_database(&self, name: &str) -> io::Result<()> {
+        self.remember_database(name)?;
+        self.forget(IDENTITY_FILE)
+    }
+
+    /// Remembers that the packages are in the directory's own file since they were moved.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn packages_are_in_the_file(&self, name: &str) -> io::Result<()> {
+        self.remember_package_catalog(name)?;
+        self.forget(DATABASE_FILE)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn forget(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::File::open(&self.directory)?.sync_all()
     }
 
     /// How the last Larder left the package catalog.

@@ -11,7 +11,7 @@ use tokio::sync::SemaphorePermit;
 use super::door::{Door, Manners, Statements};
 use super::outbox::Outbox;
 use super::remote::Tables;
-use super::{Error, random_name, remote};
+use super::{Error, moved, random_name, remote};
 use crate::clock;
 use crate::config::PackageCatalogSettings;
 use crate::store::lock::identity_of;
@@ -134,6 +134,7 @@ impl<'a> File<'a> {
     /// Gives the catalog its name where it has none, and remembers it.
     async fn identify(&self, door: &Door, markers: &Markers) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
+        moved::refuse(door, &self.path.display().to_string()).await?;
         let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
             .fetch_optional(door)
             .await
@@ -201,19 +202,48 @@ impl Database {
         let (steps, connections) = (sql::migrator(STEPS), settings.connections);
         let door = match &settings.database {
             Some(url) => {
+                moved::warn_of_those_behind(path, markers).await;
                 // For the cache's catalog, which is looked through after an end that was not clean.
                 markers.mark_opening();
-                remote::open(url, connections, &place, &steps, markers).await?
+                remote::open(url, connections, &place, &steps, Some(markers)).await?
             }
-            None => open_file(path, connections, &steps, markers).await?,
+            None => {
+                if markers.database().is_some() {
+                    return Err(moved::without_database(path).await);
+                }
+                let (file, door) = open_file(path, connections, &steps, markers).await?;
+                file.identify(&door, markers).await?;
+                door
+            }
         };
-        Ok(Self {
+        Ok(Self::of(door, settings, place, markers))
+    }
+
+    /// Opens or makes it as [`Database::open`] does, without asking whether it is this data directory's:
+    /// for a move, which brings that in line.
+    pub async fn open_to_move(
+        path: &Path,
+        settings: &PackageCatalogSettings,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, crate::store::Error> {
+        sqlx::any::install_default_drivers();
+        let (steps, connections) = (sql::migrator(STEPS), settings.connections);
+        let door = match &settings.database {
+            Some(url) => remote::open(url, connections, &place, &steps, None).await?,
+            None => open_file(path, connections, &steps, markers).await?.1,
+        };
+        Ok(Self::of(door, settings, place, markers))
+    }
+
+    fn of(door: Door, settings: &PackageCatalogSettings, place: String, markers: &Markers) -> Self {
+        Self {
             door,
             is_shared: settings.database.is_some(),
             place,
             outbox: ArcSwap::default(),
             markers: markers.clone(),
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
@@ -248,15 +278,12 @@ impl Database {
 }
 
 /// Opens SQLite's file, or makes it.
-async fn open_file(
-    path: &Path,
+async fn open_file<'p>(
+    path: &'p Path,
     connections: u32,
     steps: &Migrator,
     markers: &Markers,
-) -> Result<Door, crate::store::Error> {
-    if markers.database().is_some() {
-        return Err(crate::store::Error::NoDatabase);
-    }
+) -> Result<(File<'p>, Door), crate::store::Error> {
     let file = File::find(path, markers)?;
     markers.mark_opening();
     private::ensure(path)?;
@@ -276,8 +303,7 @@ async fn open_file(
         .map_err(failed)?;
     let made = door.make_tables(steps).await;
     made.map_err(|error| file.unusable(error))?;
-    file.identify(&door, markers).await?;
-    Ok(door)
+    Ok((file, door))
 }
 
 /// The package catalog as a start would find it.
@@ -309,7 +335,7 @@ pub async fn examine(
         let mut reached = remote::reach(url).await?;
         // A directory without a name has used none yet.
         let place = identity_of(directory).unwrap_or_default();
-        let found = reached.look(&place, &steps, &markers).await?;
+        let found = reached.look(&place, &steps, Some(&markers)).await?;
         let at = reached.at.clone();
         reached.leave().await;
         return Ok(Examined {
@@ -320,10 +346,10 @@ pub async fn examine(
             is_pooled: found.is_pooled,
         });
     }
-    if markers.database().is_some() {
-        return Err(crate::store::Error::NoDatabase);
-    }
     let path = directory.join("packages.sqlite");
+    if markers.database().is_some() {
+        return Err(moved::without_database(&path).await);
+    }
     let file = File::find(&path, &markers)?;
     Ok(Examined {
         at: path.display().to_string(),
@@ -352,12 +378,16 @@ async fn look_into(file: &File<'_>, steps: &Migrator) -> Result<Tables, crate::s
     let failed = |error: sqlx::Error| file.unusable(error.into());
     let mut connection = AnyConnection::connect(&url).await.map_err(failed)?;
     let tables = file.check(&mut connection, steps).await?;
+    if tables == Tables::Made {
+        let mark = moved::mark_of(&mut connection).await.map_err(failed)?;
+        moved::refuse_mark(mark, &file.path.display().to_string())?;
+    }
     connection.close().await.map_err(failed)?;
     Ok(tables)
 }
 
 /// A path within a URL.
-fn encoded(file: &Path) -> String {
+pub(super) fn encoded(file: &Path) -> String {
     let path = file.display().to_string();
     crate::format::path::encode_path(&path)
 }
@@ -383,4 +413,5 @@ const STEPS: &[(&str, &str)] = &[
     ("identity", include_str!("migrations/0008_identity.sql")),
     ("holder", include_str!("migrations/0009_holder.sql")),
     ("pins", include_str!("migrations/0010_pins.sql")),
+    ("moved", include_str!("migrations/0011_moved.sql")),
 ];

@@ -9,6 +9,7 @@ mod domain;
 mod door;
 mod error;
 mod group;
+mod moved;
 mod outbox;
 pub(super) mod outside;
 mod pin;
@@ -36,6 +37,7 @@ pub use domain::DomainFacts;
 pub use door::Absence;
 pub use error::{Error, Refusal};
 pub use group::PackageGroups;
+pub(super) use moved::{ARRIVING, CatalogMark};
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
 pub use pin::{Pin, Pins};
@@ -50,6 +52,7 @@ use super::markers::Markers;
 use super::sql::Column;
 use crate::config::PackageCatalogSettings;
 use crate::package::BlobId;
+use crate::secret::Secret;
 use crate::task::Tasks;
 use database::Database;
 
@@ -92,9 +95,34 @@ impl Packages {
         place: String,
         markers: &Markers,
     ) -> Result<Self, super::Error> {
-        let database = Arc::new(Database::open(file, settings, place, markers).await?);
+        Ok(Self::of(
+            Database::open(file, settings, place, markers).await?,
+        ))
+    }
+
+    /// Opens or makes the catalog as [`Packages::open`] does, without asking whether it is this data
+    /// directory's.
+    ///
+    /// # Errors
+    /// Where the database cannot be had.
+    pub(super) async fn open_to_move(
+        file: &Path,
+        url: Option<&Secret>,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, super::Error> {
+        let settings = PackageCatalogSettings {
+            database: url.cloned(),
+            ..PackageCatalogSettings::default()
+        };
+        let database = Database::open_to_move(file, &settings, place, markers).await?;
+        Ok(Self::of(database))
+    }
+
+    fn of(database: Database) -> Self {
+        let database = Arc::new(database);
         let shared = || Arc::clone(&database);
-        Ok(Self {
+        Self {
             access: AccessRecords { database: shared() },
             deliveries: Deliveries { database: shared() },
             events: EventWriter { database: shared() },
@@ -107,7 +135,7 @@ impl Packages {
             spool: Spool { database: shared() },
             tags: ResourceTags { database: shared() },
             database,
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
@@ -120,16 +148,20 @@ impl Packages {
         if !self.is_shared() {
             return;
         }
-        let database = Arc::clone(&self.database);
-        tasks.spawn_until_stop(async move {
-            loop {
+        let (database, stopping) = (Arc::clone(&self.database), tasks.clone());
+        tasks.spawn(async move {
+            // It is not cut off within a statement: one that was sent may be carried out after the
+            // database was left.
+            let stopped = || {
                 let is_away = database.door.absence().is_some();
-                tokio::time::sleep(if is_away {
+                let pause = if is_away {
                     remote::SOUGHT_EVERY
                 } else {
                     remote::TAKEN_EVERY
-                })
-                .await;
+                };
+                tokio::time::timeout(pause, stopping.stopped())
+            };
+            while stopped().await.is_err() {
                 match remote::take(&database.door, &database.place).await {
                     Ok(None) => {}
                     Ok(Some(machine)) => {

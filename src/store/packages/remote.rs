@@ -8,11 +8,10 @@ use sqlx::any::AnyArguments;
 use sqlx::migrate::Migrator;
 use sqlx::query::QueryAs;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
-use tracing::warn;
 use url::Url;
 
 use super::door::{self, Door, Manners};
-use super::{random_name, tables};
+use super::{moved, random_name, tables};
 use crate::secret::Secret;
 use crate::store::markers::Markers;
 use crate::store::sql;
@@ -64,6 +63,8 @@ pub(super) struct Found {
     pub is_pooled: bool,
     /// The name of the catalog in it.
     identity: Option<String>,
+    /// Whether packages were moved from there, or are on their way; known where the tables are made.
+    mark: Option<moved::CatalogMark>,
     role: String,
     /// Empty where there is none that the role may look into.
     schema: String,
@@ -117,7 +118,7 @@ impl Reached {
         &mut self,
         place: &str,
         steps: &Migrator,
-        markers: &Markers,
+        markers: Option<&Markers>,
     ) -> Result<Found, crate::store::Error> {
         let looking = look(&mut self.connection, place, steps);
         let looking = tokio::time::timeout(LOOKING_MAX, looking);
@@ -138,7 +139,7 @@ impl Reached {
 
 impl Found {
     /// Refuses what this Larder cannot use.
-    fn hold_against(&self, at: &str, markers: &Markers) -> Result<(), crate::store::Error> {
+    fn hold_against(&self, at: &str, markers: Option<&Markers>) -> Result<(), crate::store::Error> {
         let Self { role, schema, .. } = self;
         if let Some(table) = &self.shut {
             return Err(unusable(
@@ -148,7 +149,10 @@ impl Found {
                 ),
             ));
         }
-        if let Some(expected) = markers.database()
+        if markers.is_some() {
+            moved::refuse_mark(self.mark.clone(), at)?;
+        }
+        if let Some(expected) = markers.and_then(Markers::database)
             && self.identity.as_ref() != Some(&expected)
         {
             return Err(crate::store::Error::OtherDatabase { at: at.to_owned() });
@@ -199,6 +203,7 @@ async fn look(
         held_by: None,
         is_pooled: false,
         identity: None,
+        mark: None,
         role,
         schema,
         may_make: may_make != 0,
@@ -223,6 +228,9 @@ async fn look(
     if is_there(&mut view, "catalog").await? {
         let identity = ask("SELECT identity FROM catalog").fetch_optional(&mut *view);
         found.identity = identity.await?.map(|(identity,): (String,)| identity);
+    }
+    if found.tables == Tables::Made {
+        found.mark = moved::mark_of(&mut view).await?;
     }
     if is_there(&mut view, "holder").await? {
         let sql =
@@ -258,7 +266,8 @@ async fn tables_of(connection: &mut AnyConnection, steps: &Migrator) -> Result<T
     })
 }
 
-/// Opens the database, with its tables, for the Larder of this place alone.
+/// Opens the database, with its tables, for the Larder of this place alone. Without markers, it is not
+/// asked whether it is this data directory's.
 ///
 /// # Errors
 /// Where it cannot be reached or used, is another one than last time's, or another Larder uses it.
@@ -267,7 +276,7 @@ pub(super) async fn open(
     connections: u32,
     place: &str,
     steps: &Migrator,
-    markers: &Markers,
+    markers: Option<&Markers>,
 ) -> Result<Door, crate::store::Error> {
     let mut reached = reach(url).await?;
     // A start that comes to nothing makes no tables.
@@ -291,7 +300,9 @@ pub(super) async fn open(
     let door = Door::open(url.as_str(), connections, settings, &manners)
         .await
         .map_err(failed)?;
-    identify(&door, &at, markers).await?;
+    if let Some(markers) = markers {
+        identify(&door, &at, markers).await?;
+    }
     match take(&door, place).await.map_err(failed)? {
         None => Ok(door),
         Some(machine) => Err(held(&at, &machine)),
@@ -306,6 +317,11 @@ fn held(at: &str, machine: &str) -> crate::store::Error {
              other has the files of. Stop that one and wait for half a minute, or give this one another database"
         ),
     )
+}
+
+/// Names the database of an address, without credentials.
+pub(super) fn name(url: &Secret) -> Option<String> {
+    Url::parse(url.expose()).ok().map(|url| at(&url))
 }
 
 /// `HOST:PORT/NAME`, without credentials.
@@ -353,6 +369,7 @@ async fn make_tables(connection: &mut AnyConnection, steps: &Migrator) -> Result
 /// Holds the database against the one that belongs to this data directory, and remembers it.
 async fn identify(door: &Door, at: &str, markers: &Markers) -> Result<(), crate::store::Error> {
     let failed = |error: sqlx::Error| sql::Error::from(error).at(at);
+    moved::refuse(door, at).await?;
     let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
         .fetch_optional(door)
         .await
@@ -374,12 +391,6 @@ async fn identify(door: &Door, at: &str, markers: &Markers) -> Result<(), crate:
             name
         }
     };
-    if markers.package_catalog().is_some() {
-        warn!(
-            database = at,
-            "Packages that were published into packages.sqlite of this data directory stay behind: a database is configured, and served from"
-        );
-    }
     markers.remember_database(&name)?;
     Ok(())
 }
@@ -433,7 +444,7 @@ mod tests {
         let url = Secret::new(&format!("postgres://larder@127.0.0.1:{port}/packages"));
         let folder = tempfile::tempdir().unwrap();
         let markers = Markers::of(folder.path()).unwrap();
-        let opened = open(&url, 2, "here", &sql::migrator(&[]), &markers).await;
+        let opened = open(&url, 2, "here", &sql::migrator(&[]), Some(&markers)).await;
         let said = opened.err().unwrap().to_string();
         assert!(said.ends_with("it does not answer"), "{said}");
         assert!(

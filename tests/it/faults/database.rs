@@ -7,7 +7,7 @@ use super::{Day, OWN, WARM, own, stop, warnings};
 use crate::support::postgres::{Line, LineState, Postgres};
 use crate::support::until;
 
-pub(super) fn packages(url: &str) -> String {
+pub fn packages(url: &str) -> String {
     // A secret comes from a file or the environment; this one is none.
     let file = tempfile::NamedTempFile::new().unwrap();
     let (_, path) = file.keep().unwrap();
@@ -18,7 +18,7 @@ pub(super) fn packages(url: &str) -> String {
     )
 }
 
-pub(super) const NONE_FREE: &str = "min_free = 0\n";
+pub const NONE_FREE: &str = "min_free = 0\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn away() {
@@ -125,13 +125,17 @@ async fn another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_that_stay_behind_are_told_of() {
     let postgres = Postgres::start(&[]).await;
-    let day = Day::new(NONE_FREE).await;
+    let day = Day::on_sqlite(NONE_FREE).await;
     stop(day.begin().await).await;
     let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
     day.setup
         .configure(&format!("{text}{}", packages(&postgres.url)));
     let log = stop(day.setup.serve().await).await;
-    assert_eq!(warnings(&log, "stay behind").len(), 1, "{log}");
+    let told = warnings(&log, "stay behind");
+    assert_eq!(told.len(), 1, "{log}");
+    for words in ["1 package and", "`larder packages move`"] {
+        assert!(told[0].contains(words), "{}", told[0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@
 //! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | one WARN when it goes, one when it is back; `/-/ready` and `larder_database_away` say so |
 //! | `database::another` | | the start, on a database that is not last time's, or that another Larder uses | what to do |
 //! | `check::*` | | what a start refuses | `larder check` says the same, and changes nothing |
+//! | `load::*` | what is cached, and own packages that were read before | publishes, and reads of what came just now: 503, within seconds | it heals by itself |
 //! | `stop::*` | | | |
 
 mod catalog;
@@ -25,6 +26,7 @@ mod clock;
 mod database;
 mod disk;
 mod file;
+mod load;
 mod stop;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ use tokio::time::timeout;
 
 use crate::command::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
+use crate::support::database::on_sqlite;
 use crate::support::larder::config;
 use crate::support::npm::{publish, tarball, version};
 use crate::support::{Upstream, sha256, until};
@@ -71,6 +74,14 @@ impl Said {
 impl Day {
     async fn new(more: &str) -> Self {
         Self::with(more, "").await
+    }
+
+    /// With its packages in `packages.sqlite`, which is what the test is about.
+    async fn on_sqlite(more: &str) -> Self {
+        let day = Self::new(more).await;
+        let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
+        day.setup.configure(&on_sqlite(&text));
+        day
     }
 
     /// With tables that stand at the end of the configuration.

@@ -10,9 +10,10 @@ mod forward;
 mod manage;
 mod maven;
 mod merged;
+mod moving;
 mod npm;
 mod nuget;
-mod python;
+pub mod python;
 
 use bytes::Bytes;
 use serde_json::{Value, json};

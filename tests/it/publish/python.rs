@@ -174,12 +174,8 @@ async fn flit_publishes_a_wheel_and_a_source_distribution() {
 }
 
 /// What an upload tool sends.
-pub async fn upload(
-    larder: &TestLarder,
-    file: &str,
-    bytes: &[u8],
-    fields: &[(&str, &str)],
-) -> crate::support::larder::Answer {
+/// The body of an upload, a form whose pieces are divided by `B`.
+pub fn form(file: &str, bytes: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in fields {
         body.extend(
@@ -190,6 +186,16 @@ pub async fn upload(
     body.extend(format!("--B\r\nContent-Disposition: form-data; name=\"content\"; filename=\"{file}\"\r\nContent-Type: application/octet-stream\r\n\r\n").bytes());
     body.extend_from_slice(bytes);
     body.extend_from_slice(b"\r\n--B--\r\n");
+    body
+}
+
+pub async fn upload(
+    larder: &TestLarder,
+    file: &str,
+    bytes: &[u8],
+    fields: &[(&str, &str)],
+) -> crate::support::larder::Answer {
+    let body = form(file, bytes, fields);
     let headers = [("content-type", "multipart/form-data; boundary=B")];
     larder
         .send(

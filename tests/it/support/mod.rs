@@ -1,6 +1,7 @@
 //! What tests are written with: a Larder, an upstream that misbehaves on command, packages, and
 //! the real clients.
 
+pub mod database;
 pub mod larder;
 pub mod npm;
 pub mod nuget;
