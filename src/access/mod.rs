@@ -31,7 +31,7 @@ pub use throttle::network_of;
 pub use token::Maker;
 
 use crate::clock;
-use crate::config::{self, Config, Domain};
+use crate::config::{Config, Domain};
 use crate::problem::{Decider, Kind, Problem};
 use crate::store::packages::{AccessKey, Packages};
 use crate::task::Tasks;
@@ -139,29 +139,25 @@ impl Access {
             added.await?;
             access.reread().await?;
         }
-        if packages.is_shared() {
-            access.watch(&config.access, tasks);
-        }
+        access.watch(tasks);
         Ok(access)
     }
 
-    /// Polls the package catalog for changes that other processes made.
-    fn watch(self: &Arc<Self>, config: &config::AccessSettings, tasks: &Tasks) {
-        let (reader, every) = (Arc::clone(self), config.refresh);
-        tasks.poll(
-            "tokens and policies",
-            move || every,
-            move || {
-                let access = Arc::clone(&reader);
-                async move {
-                    let number = access.packages.access().number().await?;
-                    if number != access.number() {
-                        access.reread().await?;
-                    }
-                    Ok::<_, Problem>(())
+    /// Takes up changes whose answer the database did not give any more.
+    fn watch(self: &Arc<Self>, tasks: &Tasks) {
+        let reader = Arc::clone(self);
+        let look = move || {
+            let access = Arc::clone(&reader);
+            async move {
+                let number = access.packages.access().number().await?;
+                if number != access.number() {
+                    access.reread().await?;
                 }
-            },
-        );
+                Ok::<_, Problem>(())
+            }
+        };
+        let what = "tokens and policies";
+        self.packages.look_after_outages(what, tasks, look);
     }
 
     /// Reads tokens, keys and policies again if they changed in the package catalog.
@@ -589,41 +585,4 @@ fn too_many() -> Problem {
 
 fn no_randomness(error: getrandom::Error) -> Problem {
     Problem::internal("the system has no randomness to give", error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{ConfigSource, Learned, load};
-    use crate::store::Store;
-
-    #[tokio::test]
-    async fn what_another_process_changed_is_read_anew_before_long() {
-        let source = ConfigSource {
-            text: "[access]\nrefresh = \"10ms\"\n".to_owned(),
-            ..ConfigSource::default()
-        };
-        let config = load(&source, &Learned::default()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let tasks = Tasks::default();
-        let store = Store::open(folder.path(), &config, &tasks).await.unwrap();
-        let access = Access::open(store.packages(), &config, &tasks)
-            .await
-            .unwrap();
-        let before = access.number();
-        let secret = token::signing_secret().unwrap();
-        let rows = store.packages().access();
-        rows.add_signing_key(&secret, false, i64::MIN)
-            .await
-            .unwrap();
-        assert_eq!(access.number(), before, "nobody has looked");
-        access.watch(&config.access, &tasks);
-        let is_seen = async {
-            while access.number() == before {
-                tokio::task::yield_now().await;
-            }
-        };
-        let is_seen = tokio::time::timeout(std::time::Duration::from_secs(20), is_seen);
-        is_seen.await.expect("the change is seen");
-    }
 }

@@ -18,6 +18,7 @@ use crate::repository::Snapshot;
 use crate::repository::schedule::{TaskStatus, statuses};
 use crate::rule::{Action, coarse};
 use crate::store::catalog::RegistryIds;
+use crate::store::packages::{Examined, Tables, examine};
 use crate::store::{LastBackup, TaskBook};
 use crate::telemetry::Metrics;
 
@@ -36,6 +37,8 @@ pub struct Arguments {
 struct Findings {
     connections: Vec<Sign>,
     repositories: Vec<Draws>,
+    /// Where the packages of our own are.
+    packages: Place,
     /// Rules that have ended.
     ended: Vec<Ended>,
     /// The last backup of the data directory; none where there never was one.
@@ -79,6 +82,89 @@ impl State {
             Self::Offline => "offline",
             Self::Unused => "unused",
         }
+    }
+}
+
+/// Where the packages of our own are, and what is the matter there.
+#[derive(Serialize)]
+struct Place {
+    /// The database without credentials, or SQLite's file; none where it could not be asked.
+    at: Option<String>,
+    /// A start can use it.
+    usable: bool,
+    says: String,
+    /// The machine of another Larder that uses the database.
+    held_by: Option<String>,
+    pooler: bool,
+    #[serde(skip)]
+    is_elsewhere: bool,
+    ms: u128,
+}
+
+impl Place {
+    async fn of(config: &Config) -> Self {
+        let started = Instant::now();
+        let examined = examine(&config.data_dir, &config.packages).await;
+        let place = Self {
+            at: None,
+            usable: examined.is_ok(),
+            says: String::new(),
+            held_by: None,
+            pooler: false,
+            is_elsewhere: config.packages.database.is_some(),
+            ms: started.elapsed().as_millis(),
+        };
+        match examined {
+            Err(error) => Self {
+                says: error.to_string(),
+                ..place
+            },
+            Ok(examined) => Self {
+                says: says(&examined),
+                at: Some(examined.at),
+                held_by: examined.held_by,
+                pooler: examined.is_pooled,
+                ..place
+            },
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Some(at) = &self.at else {
+            return vec![format!("DEAD    packages: {}", self.says)];
+        };
+        // Nothing is to be said of a file that is as it has to be.
+        if !self.is_elsewhere {
+            return Vec::new();
+        }
+        let mut lines = vec![format!(
+            "alive   packages ({at}): {}, {} ms",
+            self.says, self.ms
+        )];
+        lines.extend(self.held_by.as_ref().map(|machine| format!(
+            "note    packages: another Larder uses this database, on the machine `{machine}`; this one starts half a minute after that one has stopped"
+        )));
+        if self.pooler {
+            lines.push(
+                "note    packages: a pooler gives each transaction another connection; it is used without named statements"
+                    .to_owned(),
+            );
+        }
+        lines
+    }
+}
+
+fn says(examined: &Examined) -> String {
+    let tables = match examined.tables {
+        Tables::Missing => "no tables yet, the first start makes them",
+        Tables::Earlier => {
+            "its tables are of an earlier Larder, the next start brings them up to date"
+        }
+        Tables::Made => "its tables are there",
+    };
+    match &examined.server {
+        Some(server) => format!("PostgreSQL {server}, {tables}"),
+        None => tables.to_owned(),
     }
 }
 
@@ -202,12 +288,14 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
             sign(connection).await
         }
     });
-    let signs = progress::beside(output, "Asking the registries", join_all(signs)).await;
+    let asking = async { tokio::join!(join_all(signs), Place::of(&snapshot.config)) };
+    let (signs, packages) = progress::beside(output, "Asking the registries", asking).await;
     let now = clock::now();
     let expiries = snapshot.config.expiries.iter();
     let findings = Findings {
         connections: signs,
         repositories,
+        packages,
         ended: expiries.filter_map(|it| Ended::of(it, now)).collect(),
         last_backup: LastBackup::of(&snapshot.config.data_dir),
         tasks: statuses(
@@ -221,6 +309,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     control::show(output, &findings, |findings| {
         let mut lines: Vec<String> = findings.connections.iter().map(Sign::line).collect();
         lines.extend(findings.repositories.iter().map(Draws::line));
+        lines.extend(findings.packages.lines());
         lines.extend(findings.ended.iter().map(Ended::line));
         let mut repositories = snapshot.config.repositories.iter();
         let takes_publishes = repositories.any(|it| it.publish == PublishSetting::Local);
@@ -244,7 +333,7 @@ pub async fn run(global: Global, arguments: Arguments) -> anyhow::Result<ExitCod
     })?;
     let is_empty = findings.repositories.iter().any(Draws::is_empty);
     let is_dead = |sign: &Sign| sign.state == State::Dead;
-    if is_empty || findings.connections.iter().any(is_dead) {
+    if is_empty || !findings.packages.usable || findings.connections.iter().any(is_dead) {
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)

@@ -35,6 +35,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "gc",
             "backup",
             "restore",
+            "packages",
             "pin",
             "unpin",
             "encrypt",

@@ -22,6 +22,7 @@ mod key;
 mod list;
 mod login;
 mod man;
+mod packages;
 mod pin;
 mod policy;
 mod progress;
@@ -152,6 +153,8 @@ enum Command {
     Backup(backup::Arguments),
     /// Restore a backup into an empty data directory
     Restore(restore::Arguments),
+    /// Move published packages between SQLite and PostgreSQL
+    Packages(packages::Arguments),
     /// Protect packages from eviction, or show which are protected
     Pin(pin::Arguments),
     /// Let pinned packages be evicted again
@@ -207,6 +210,7 @@ pub fn main() -> ExitCode {
         Command::Gc(arguments) => settings::block_on(gc::run(global, arguments)),
         Command::Backup(arguments) => settings::block_on(backup::run(global, arguments)),
         Command::Restore(arguments) => settings::block_on(restore::run(global, arguments)),
+        Command::Packages(arguments) => settings::block_on(packages::run(global, arguments)),
         Command::Pin(arguments) => settings::block_on(pin::run(global, arguments)),
         Command::Unpin(arguments) => settings::block_on(pin::unpin(global, arguments)),
         Command::Wishes(arguments) => settings::block_on(wishes::run(global, arguments)),

@@ -35,8 +35,18 @@ pub fn copying<'a, T: 'a>(
     progress: &'a CopyProgress,
     work: impl Future<Output = T> + 'a,
 ) -> LocalBoxFuture<'a, anyhow::Result<T>> {
+    counting(output, BYTES, progress, work)
+}
+
+/// Shows a bar with `counts` behind it, beside work that says how far it is.
+pub fn counting<'a, T: 'a>(
+    output: Output,
+    counts: &'a str,
+    progress: &'a CopyProgress,
+    work: impl Future<Output = T> + 'a,
+) -> LocalBoxFuture<'a, anyhow::Result<T>> {
     Box::pin(async move {
-        let bar = bar(output, 0, BYTES)?;
+        let bar = bar(output, 0, counts)?;
         tokio::pin!(work);
         let done = loop {
             tokio::select! {

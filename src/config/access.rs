@@ -2,9 +2,8 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::document::{Section, Span};
+use super::document::Section;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessSettings {
@@ -17,8 +16,6 @@ pub struct AccessSettings {
     pub failures_max: u32,
     /// A file of JSON lines: who did what, and what was refused; none: the log.
     pub audit: Option<PathBuf>,
-    /// How long what another process changed may go unnoticed.
-    pub refresh: Duration,
 }
 
 impl AccessSettings {
@@ -30,9 +27,6 @@ impl AccessSettings {
                 .take::<NonZeroU32>("failures_max")
                 .map_or(20, NonZeroU32::get),
             audit: section.take::<String>("audit").map(PathBuf::from),
-            refresh: section
-                .take::<Span>("refresh")
-                .map_or(Duration::from_secs(2), |time| time.0),
         };
         section.finish();
         access

@@ -1,6 +1,6 @@
 //! Publishing: where it goes, which names are whose, what is kept.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -61,10 +61,21 @@ impl PublishSetting {
 }
 
 /// The package catalog.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageCatalogSettings {
     /// `postgres://…`; none: SQLite in the data directory.
     pub database: Option<Secret>,
+    /// Connections to it at once.
+    pub connections: u32,
+}
+
+impl Default for PackageCatalogSettings {
+    fn default() -> Self {
+        Self {
+            database: None,
+            connections: 8,
+        }
+    }
 }
 
 impl PackageCatalogSettings {
@@ -77,9 +88,20 @@ impl PackageCatalogSettings {
         {
             section.fault(place, "`packages.database` has to begin with postgres://");
         }
+        let connections = section.take_placed::<NonZeroU32>("connections");
+        if let Some((number, place)) = &connections
+            && number.get() < 2
+        {
+            section.fault(
+                place,
+                "`packages.connections` has to be at least 2: what is published needs one, and what is read another",
+            );
+        }
         section.finish();
         Self {
             database: database.map(|(url, _)| url),
+            connections: connections
+                .map_or(Self::default().connections, |(number, _)| number.get()),
         }
     }
 }

@@ -81,15 +81,9 @@ impl Deliverer {
                 .into_iter()
                 .flatten()
                 .min();
-            let shared = self.packages.is_shared() && !events.targets.is_empty();
-            let longest = if shared {
-                Duration::from_secs(2)
-            } else {
-                PAUSE_MAX
-            };
-            let left = next.map_or(longest, |at| {
+            let left = next.map_or(PAUSE_MAX, |at| {
                 let left = (at - clock::unix_ms_now()).max(10);
-                Duration::from_millis(u64::try_from(left).unwrap_or(10)).min(longest)
+                Duration::from_millis(u64::try_from(left).unwrap_or(10)).min(PAUSE_MAX)
             });
             let _ = tokio::time::timeout(left, rung).await;
         }

@@ -616,8 +616,14 @@ mod tests {
             .execute(&fixture.snapshot(), all)
             .await
             .unwrap();
-        let origin = fixture.reader.own.origin("team", &tool()).await.unwrap();
-        assert_eq!(origin, Some(Origin::Internal));
+        let origin = fixture
+            .reader
+            .own
+            .listing("team", &tool())
+            .await
+            .unwrap()
+            .origin;
+        assert_eq!(origin, Origin::Internal);
     }
 
     #[tokio::test]

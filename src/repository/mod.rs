@@ -197,12 +197,9 @@ impl Reader {
         let (mut seen, mut said) = (None, None);
         for source in &repository.sources {
             if let Source::Own(name) = source {
-                if said.is_none() {
-                    said = self.own.package(name, package).await?.restrictions;
-                }
-                if seen.is_none() {
-                    seen = self.own.origin(name, package).await?;
-                }
+                let held = self.own.package(name, package).await?;
+                said = said.or(held.restrictions);
+                seen = seen.or(held.listing.as_ref().map(|listing| listing.origin));
             }
         }
         if seen.is_none() {

@@ -1,16 +1,15 @@
 //! The packages that were published to our repositories. What was read lately is kept in memory.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use moka::sync::Cache;
 
 use super::Repository;
 use super::publish::not_ours;
 use crate::fetch::StillCurrent;
-use crate::package::{Format, Listing, Origin, PackageId, Release, VersionId};
+use crate::package::{Format, Listing, PackageId, Release, VersionId};
 use crate::problem::Problem;
 use crate::rule::Restrictions;
 use crate::store::packages::{self, Manifests, Packages};
@@ -58,9 +57,17 @@ pub struct OwnPackages {
     /// Counts changes. A package whose reading began before a change is not put in the cache after
     /// it.
     changes: AtomicU64,
-    /// Whether nothing was ever published here. The catalog is not asked then.
-    is_empty: AtomicBool,
-    nothing: Arc<OwnPackage>,
+    /// Which repositories have nothing. The catalog is not asked for their packages.
+    contents: RwLock<Contents>,
+}
+
+/// Which repositories have something, and which have not.
+#[derive(Default)]
+struct Contents {
+    /// Repositories that have, or had, something of their own; none where that is not known.
+    filled: Option<HashSet<Box<str>>>,
+    /// The others that were asked for, and what they have of any package: nothing.
+    nothing: HashMap<Box<str>, Arc<OwnPackage>>,
 }
 
 impl OwnPackages {
@@ -77,30 +84,58 @@ impl OwnPackages {
                 .eviction_listener(|_, held: Arc<OwnPackage>, _| held.still_current.end())
                 .build(),
             changes: AtomicU64::new(0),
-            is_empty: AtomicBool::new(false),
-            nothing: Arc::new(own_package(None, None)),
+            contents: RwLock::default(),
         }
     }
 
-    /// Finds out whether anything was ever published or restricted here. Called once, at the start.
+    /// Finds out in which repositories anything was ever published or restricted. Called once, at the
+    /// start.
     ///
     /// # Errors
     /// Where the catalog cannot be read.
     pub async fn check_empty(&self) -> Result<(), packages::Error> {
-        if self.packages.releases().counts().await?.is_empty()
-            && !self.packages.restrictions().exist().await?
-        {
-            self.is_empty.store(true, Ordering::Release);
-        }
+        let counts = self.packages.releases().counts().await?;
+        let restricted = self.packages.restrictions().repositories().await?;
+        let filled = counts.into_keys().chain(restricted);
+        let mut contents = self
+            .contents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        contents.filled = Some(filled.map(Box::from).collect());
         Ok(())
+    }
+
+    /// The package of an empty repository, whatever its name; `None` where the catalog has to be asked.
+    fn nothing(&self, repository: &str) -> Option<Arc<OwnPackage>> {
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
+        if contents.filled.as_ref()?.contains(repository) {
+            return None;
+        }
+        if let Some(nothing) = contents.nothing.get(repository) {
+            return Some(Arc::clone(nothing));
+        }
+        drop(contents);
+        let mut contents = self
+            .contents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Something may have come meanwhile.
+        if contents.filled.as_ref()?.contains(repository) {
+            return None;
+        }
+        let nothing = contents.nothing.entry(repository.into());
+        let nothing = nothing.or_insert_with(|| Arc::new(own_package(None, None)));
+        Some(Arc::clone(nothing))
     }
 
     pub fn packages(&self) -> &Packages {
         &self.packages
     }
 
+    /// Whether no repository has anything of its own.
     pub fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::Acquire)
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
+        contents.filled.as_ref().is_some_and(HashSet::is_empty)
     }
 
     /// Reads what the repository itself has of the package; its upstreams are not looked at.
@@ -112,8 +147,8 @@ impl OwnPackages {
         repository: &str,
         package: &PackageId,
     ) -> Result<Arc<OwnPackage>, Problem> {
-        if self.is_empty() {
-            return Ok(Arc::clone(&self.nothing));
+        if let Some(nothing) = self.nothing(repository) {
+            return Ok(nothing);
         }
         let key: Key = (repository.into(), package.clone());
         // One Larder alone changes the catalog, wherever that is: what was read stays true.
@@ -123,7 +158,7 @@ impl OwnPackages {
         {
             return Ok(Arc::clone(held));
         }
-        match (self.read(key, package).await, held) {
+        match (Box::pin(self.read(key, package)).await, held) {
             (Err(problem), Some(held)) if problem.kind.is_outage() => Ok(held),
             (read, _) => read,
         }
@@ -139,8 +174,8 @@ impl OwnPackages {
             Manifests::Left
         };
         let releases = self.packages.releases();
-        let listing = releases.listing(repository, package, manifests).await?;
-        let restrictions = self.packages.restrictions().of(repository, package).await?;
+        let read = releases.read(repository, package, manifests).await?;
+        let (listing, restrictions) = (read.listing, read.restrictions);
         let whole = listing
             .as_ref()
             .filter(|listing| is_elsewhere && is_kept_whole(listing))
@@ -244,22 +279,6 @@ impl OwnPackages {
             .filter(|whole| whole.revision == revision)
     }
 
-    /// Whether the repository's package is internal or external, without reading its versions;
-    /// `None` where the repository never had such a package.
-    ///
-    /// # Errors
-    /// Where the catalog cannot be read.
-    pub async fn origin(
-        &self,
-        repository: &str,
-        package: &PackageId,
-    ) -> Result<Option<Origin>, Problem> {
-        if self.is_empty() {
-            return Ok(None);
-        }
-        Ok(self.packages.releases().origin(repository, package).await?)
-    }
-
     /// Whether these repositories have no package of the format.
     ///
     /// # Errors
@@ -273,6 +292,9 @@ impl OwnPackages {
             return Ok(true);
         }
         for name in repository.own_names() {
+            if self.nothing(name).is_some() {
+                continue;
+            }
             let first = self
                 .packages
                 .releases()
@@ -307,12 +329,21 @@ impl OwnPackages {
             held.is_doubted.store(true, Ordering::Release);
             held.still_current.end();
         }
-        self.note_that_something_is_here();
+        self.note_that_something_is_here(repository);
     }
 
-    fn note_that_something_is_here(&self) {
-        if self.is_empty.swap(false, Ordering::AcqRel) {
-            self.nothing.still_current.end();
+    fn note_that_something_is_here(&self, repository: &str) {
+        let mut contents = self
+            .contents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(filled) = &mut contents.filled {
+            filled.insert(repository.into());
+        }
+        let nothing = contents.nothing.remove(repository);
+        drop(contents);
+        if let Some(nothing) = nothing {
+            nothing.still_current.end();
         }
     }
 
@@ -320,7 +351,7 @@ impl OwnPackages {
     pub fn changed(&self, repository: &str, package: &PackageId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.held.invalidate(&(repository.into(), package.clone()));
-        self.note_that_something_is_here();
+        self.note_that_something_is_here(repository);
     }
 }
 
@@ -342,6 +373,7 @@ fn own_package(listing: Option<Arc<Listing>>, restrictions: Option<Restrictions>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::Origin;
 
     #[test]
     fn a_large_package_is_not_kept_with_its_manifests() {

@@ -72,17 +72,15 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Takes up what other processes change.
+    /// Takes up changes whose answer the database did not give any more.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
-        if !self.packages.is_shared() {
-            return;
-        }
-        let (registry, reader) = (Arc::clone(self), Arc::clone(self));
-        let every = move || registry.snapshot().config.access.refresh;
-        tasks.poll("repositories and groups", every, move || {
-            let registry = Arc::clone(&reader);
+        let registry = Arc::clone(self);
+        let look = move || {
+            let registry = Arc::clone(&registry);
             async move { registry.reread().await }
-        });
+        };
+        let what = "repositories and groups";
+        self.packages.look_after_outages(what, tasks, look);
     }
 
     async fn reread(&self) -> Result<(), Problem> {

@@ -296,7 +296,8 @@ async fn in_repository(
                 },
                 run: line.run.clone(),
             };
-            publishing.change(change, body.pieces(), line).await
+            // A publish is large enough for a place of its own; reads are not to pay for it.
+            Box::pin(publishing.change(change, body.pieces(), line)).await
         }
         target => {
             let admitted = permissions.admit_to_read(&repository.name)?;

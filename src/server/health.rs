@@ -18,19 +18,31 @@ pub fn ready(larder: &Larder) -> Answer {
     if larder.tasks.is_stopping() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    // It serves all the same, so that nothing is gained by asking another.
-    match larder.store.shortage() {
-        None => text(StatusCode::OK, "ready\n"),
-        Some(why) => {
-            let said = format!("ready, but nothing new is kept: {}\n", why.reason());
-            text(StatusCode::OK, &said)
-        }
+    // It serves what is here all the same, so that nothing is gained by asking another.
+    let mut said = Vec::new();
+    if let Some(why) = larder.store.shortage() {
+        said.push(format!(
+            "ready, but nothing new is kept: {}\n",
+            why.reason()
+        ));
     }
+    if let Some(why) = larder.store.packages().absence() {
+        said.push(format!(
+            "ready, but nothing can be published, and only what was read before is served of our own: {}\n",
+            why.reason()
+        ));
+    }
+    if said.is_empty() {
+        said.push("ready\n".to_owned());
+    }
+    text(StatusCode::OK, &said.concat())
 }
 
 pub fn metrics(larder: &Larder) -> Answer {
     let is_short = larder.store.shortage().is_some();
     larder.metrics.not_keeping.set(i64::from(is_short));
+    let is_away = larder.store.packages().absence().is_some();
+    larder.metrics.database_away.set(i64::from(is_away));
     let last = larder.store.last_backup().map(|last| last.at.as_second());
     larder.metrics.last_backup.set(last.unwrap_or_default());
     let mut answer = text(StatusCode::OK, &larder.metrics.text());

@@ -80,13 +80,20 @@ fn read(directory: &Path) -> Holder {
 const ASKED_MAX: u32 = 3;
 const ASKING: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// The name of the directory's own, where it has one.
+#[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+pub(super) fn identity_of(directory: &Path) -> Option<String> {
+    let name = std::fs::read_to_string(directory.join("larder.id")).ok()?;
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// A name of the directory's own, given once.
 #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
 pub(super) fn identity(directory: &Path) -> std::io::Result<String> {
     let path = directory.join("larder.id");
-    match std::fs::read_to_string(&path) {
-        Ok(name) if !name.is_empty() => Ok(name),
-        _ => {
+    match identity_of(directory) {
+        Some(name) => Ok(name),
+        None => {
             let name = random_name();
             let beside = directory.join("larder.id.new");
             private::create(&beside)?.write_all(name.as_bytes())?;

@@ -54,8 +54,22 @@ impl Markers {
     ///
     /// # Errors
     /// Where a newer Larder has written it, or a restore into it did not come to its end.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn of(directory: &Path) -> Result<Self, Error> {
+        let (markers, form) = Self::found(directory)?;
+        if form.is_none() {
+            // A disk that takes nothing keeps nobody from being served.
+            let _ = markers.write(FORM_FILE, &FORM.to_string());
+        }
+        Ok(markers)
+    }
+
+    /// Reads the markers of a directory, and writes none. The form is none where the directory is of a
+    /// time before there were forms, or new.
+    ///
+    /// # Errors
+    /// Where [`Markers::of`] fails.
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    pub fn found(directory: &Path) -> Result<(Self, Option<u32>), Error> {
         let markers = Self {
             directory: directory.to_owned(),
         };
@@ -71,13 +85,8 @@ impl Markers {
                 found,
                 known: FORM,
             }),
-            Ok(FORM) => Ok(markers),
-            // Without it the directory is of a time before it, or new. A disk that takes nothing
-            // keeps nobody from being served.
-            _ => {
-                let _ = markers.write(FORM_FILE, &FORM.to_string());
-                Ok(markers)
-            }
+            Ok(FORM) => Ok((markers, Some(FORM))),
+            _ => Ok((markers, None)),
         }
     }
 
@@ -109,15 +118,8 @@ impl Markers {
     ///
     /// # Errors
     /// Where the disk takes nothing.
-    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
     pub fn forget_packages(&self) -> io::Result<()> {
-        for name in RESTORED {
-            match std::fs::remove_file(self.path(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        RESTORED.iter().try_for_each(|name| self.forget(name))
     }
 
     /// Ends a restore: Larder may start.
@@ -182,6 +184,34 @@ impl Markers {
     /// Where the disk takes nothing.
     pub fn remember_package_catalog(&self, name: &str) -> io::Result<()> {
         self.write(IDENTITY_FILE, name)
+    }
+
+    /// Remembers that the packages are in a database elsewhere since they were moved, and not in the
+    /// directory's own file.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn packages_are_in_a_database(&self, name: &str) -> io::Result<()> {
+        self.remember_database(name)?;
+        self.forget(IDENTITY_FILE)
+    }
+
+    /// Remembers that the packages are in the directory's own file since they were moved.
+    ///
+    /// # Errors
+    /// Where the disk takes nothing.
+    pub fn packages_are_in_the_file(&self, name: &str) -> io::Result<()> {
+        self.remember_package_catalog(name)?;
+        self.forget(DATABASE_FILE)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the store is a door to files")]
+    fn forget(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::File::open(&self.directory)?.sync_all()
     }
 
     /// How the last Larder left the package catalog.

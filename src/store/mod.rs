@@ -16,6 +16,7 @@ mod incoming;
 mod lock;
 mod map;
 mod markers;
+pub mod moving;
 mod notes;
 pub mod packages;
 mod pieces;
@@ -107,9 +108,19 @@ pub enum Error {
     )]
     OtherDatabase { at: String },
     #[error(
-        "what was published here is in a database, and the configuration names none. Set `packages.database`. If it is meant, delete the file database.id in the data directory; the packages stay behind in the database then"
+        "what was published here is in a database, and the configuration names none. Set `packages.database`, or bring the packages here: `larder packages move --from postgres://… --to sqlite`. If they are to stay behind in the database, delete the file database.id in the data directory"
     )]
     NoDatabase,
+    #[error(
+        "the packages of {at} were moved to {to}: name that one by `packages.database`, or take the key out of the configuration where it is packages.sqlite"
+    )]
+    PackagesMoved { at: String, to: String },
+    #[error(
+        "packages are being moved to {at}, and that did not come to its end: run the same `larder packages move` again"
+    )]
+    PackagesArriving { at: String },
+    #[error("nothing is moved: {0}")]
+    Move(String),
     #[error("the backup at {path} {why}", path = path.display())]
     Backup { path: PathBuf, why: String },
     #[error("the data directory {path} is not empty: restore into an empty one (--data-dir), and name that one in the configuration", path = path.display())]
@@ -226,7 +237,7 @@ impl Store {
         let last_end = markers.last_end();
         let packages = Packages::open(
             &path.join("packages.sqlite"),
-            config.packages.database.as_ref(),
+            &config.packages,
             directory.identity()?,
             &markers,
         )

@@ -82,8 +82,9 @@ impl Write for Line<'_> {
 }
 
 /// The cache of renderings tells of a full disk with a backtrace for each document, none of which is
-/// lost: it is rendered again.
-const QUIET: &str = "foyer=off";
+/// lost: it is rendered again. The pool tells of each connection that an outage took, and of the outage
+/// itself the store does.
+const QUIET: &str = "foyer=off,sqlx_core::pool=error";
 
 /// The filter that a level stands for. A bare level is Larder's own: libraries tell of their insides at
 /// `info`, which an operator does not want to read on a quiet day.
@@ -401,9 +402,9 @@ mod tests {
     #[test]
     fn a_bare_level_is_larders_own() {
         for (level, expected) in [
-            ("info", "warn,foyer=off,larder=info"),
+            ("info", "warn,foyer=off,sqlx_core::pool=error,larder=info"),
             ("DEBUG", "info,larder=debug"),
-            ("warn", "warn,foyer=off"),
+            ("warn", "warn,foyer=off,sqlx_core::pool=error"),
             ("off", "off"),
             ("info,larder=trace", "info,larder=trace"),
         ] {

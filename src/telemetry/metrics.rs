@@ -64,6 +64,8 @@ pub struct Metrics {
     pub open_sockets: Gauge,
     /// 1 while nothing new is kept.
     pub not_keeping: Gauge,
+    /// 1 while the database of packages takes nothing.
+    pub database_away: Gauge,
     /// When the last backup was made, in seconds since 1970; 0 where there is none.
     pub last_backup: Gauge,
     /// When each task ended last, in seconds since 1970; 0 where it never did.
@@ -96,6 +98,7 @@ impl Default for Metrics {
             seconds: Histogram::default(),
             open_sockets: Gauge::default(),
             not_keeping: Gauge::default(),
+            database_away: Gauge::default(),
             last_backup: Gauge::default(),
             task_ends: Family::default(),
             task_successes: Family::default(),
@@ -151,6 +154,11 @@ impl Default for Metrics {
             "not_keeping",
             "1 while nothing new is kept, because the disk is full or takes nothing",
             metrics.not_keeping.clone(),
+        );
+        registry.register(
+            "database_away",
+            "1 while the database of packages does not answer, or another Larder uses it",
+            metrics.database_away.clone(),
         );
         registry.register_with_unit(
             "last_backup_timestamp",

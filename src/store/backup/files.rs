@@ -14,7 +14,7 @@ use crate::store::{ContentReader, blob, private};
 /// How much is read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How far copying is, in bytes as they lie on the disk.
+/// How far copying is, in bytes as they lie on the disk, or in rows.
 #[derive(Debug, Default)]
 pub struct CopyProgress {
     pub all: AtomicU64,

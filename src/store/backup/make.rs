@@ -191,13 +191,13 @@ impl Store {
         };
         let mut tables: BTreeMap<String, TableFacts> = TABLES.iter().map(facts).collect();
         let mut needed = HashSet::new();
-        runtime.block_on(self.packages.all_rows(|table, row| {
-            needed.extend(blob_of(table.columns, row));
+        runtime.block_on(self.packages.all_rows(async |table, row| {
+            needed.extend(blob_of(table.columns, &row));
             if let Some(facts) = tables.get_mut(table.name) {
                 facts.rows += 1;
             }
-            serde_json::to_writer(&mut encoder, &(table.name, row))?;
-            encoder.write_all(b"\n")
+            serde_json::to_writer(&mut encoder, &(table.name, row)).map_err(io::Error::from)?;
+            Ok(encoder.write_all(b"\n")?)
         }))?;
         let written = encoder.finish()?;
         let rows = Rows {

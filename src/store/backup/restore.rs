@@ -304,16 +304,15 @@ async fn bring_rows(
     directory: &DataDirectory,
     markers: &Markers,
 ) -> Result<RowsWritten, Error> {
-    let url = config.packages.database.as_ref();
     let path = directory.path();
     let file = path.join("packages.sqlite");
-    let packages = Packages::open(&file, url, directory.identity()?, markers).await?;
+    let packages = Packages::open(&file, &config.packages, directory.identity()?, markers).await?;
     let written = packages
         .put_rows(&manifest.identity, layout, || rows.next_row(layout))
         .await;
     packages.close().await;
     let written = written?;
-    if url.is_some() {
+    if config.packages.database.is_some() {
         markers.remember_database(&manifest.identity)?;
     } else {
         markers.remember_package_catalog(&manifest.identity)?;

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::door::Statements;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Version};
 use super::rows::{
-    became_latest, count, drop_assets, insert_asset, insert_version, put_tag, renew, touch,
+    Added, became_latest, count, drop_assets, insert_assets, insert_dependencies, insert_version,
+    put_tags, renew, revision_of, touch,
 };
 use super::{Error, Packages, Refusal, random_name};
-use crate::clock;
 use crate::event::{Changes, Operation};
 use crate::package::{BlobId, Dependency, Origin, PackageId, ReleaseAsset, Status};
 use crate::rule::Restrictions;
-use crate::store::sql::Column;
+use crate::store::sql::{Column, ROWS_AT_ONCE};
 
 /// A version, or more files of one, to be recorded.
 #[derive(Clone, Debug)]
@@ -101,19 +101,22 @@ impl Packages {
         steps: &[Step],
     ) -> Result<Applied, Error> {
         let outbox = self.database.outbox.load_full();
-        let (_place, mut transaction) = self.database.begin().await?;
+        let name = package.to_string();
+        let (_place, mut transaction) = self.database.begin_for(repository, &name).await?;
         let mut edit = Edit {
             transaction: &mut transaction,
             outbox: &outbox,
             repository,
-            name: package.to_string(),
+            name,
             package,
             applied: Applied::default(),
-            has_row: false,
             is_changed: false,
+            is_touched: false,
             is_recounted: false,
         };
-        edit.open(revision).await?;
+        if let Some(revision) = revision {
+            edit.expect(revision).await?;
+        }
         for step in steps {
             edit.take(step).await?;
         }
@@ -137,19 +140,17 @@ struct Edit<'a> {
     /// The package's, as the tables have it.
     name: String,
     applied: Applied,
-    /// The repository has, or had, something of the package.
-    has_row: bool,
     is_changed: bool,
+    /// The package's row tells of the change.
+    is_touched: bool,
     /// The number of versions may be another, or the newest one.
     is_recounted: bool,
 }
 
 impl Edit<'_> {
-    /// Gives the package another revision. First of all, since on PostgreSQL the row holds others off
-    /// the package.
-    async fn open(&mut self, revision: Option<&str>) -> Result<(), Error> {
-        self.has_row = touch(self.transaction, self.repository, &self.name, revision).await?;
-        if revision.is_some() && !self.has_row {
+    async fn expect(&mut self, revision: &str) -> Result<(), Error> {
+        let found = revision_of(self.transaction, self.repository, &self.name).await?;
+        if found.is_none_or(|found| found != revision) {
             return Err(self.refused(Refusal::Revision));
         }
         Ok(())
@@ -180,7 +181,8 @@ impl Edit<'_> {
             Step::DropStaged { file } => self.drop_staged(file).await,
             Step::Tag { tag, version } => {
                 self.status(version).await?;
-                put_tag(self.transaction, self.repository, &self.name, tag, version).await?;
+                let tags = std::slice::from_ref(tag);
+                put_tags(self.transaction, self.repository, &self.name, tags, version).await?;
                 self.is_changed = true;
                 Ok(())
             }
@@ -199,6 +201,8 @@ impl Edit<'_> {
     async fn close(self) -> Result<(Applied, bool), Error> {
         if self.is_recounted {
             count(self.transaction, self.repository, self.package).await?;
+        } else if self.is_changed && !self.is_touched {
+            touch(self.transaction, self.repository, &self.name).await?;
         }
         Ok((self.applied, self.is_changed))
     }
@@ -246,22 +250,54 @@ impl Edit<'_> {
         }))
     }
 
+    /// Tells of a version, which is in this status and revision now.
     async fn tell(
+        &mut self,
+        version: &str,
+        state: &str,
+        revision: &str,
+        operation: Operation,
+        changes: Changes,
+    ) -> Result<(), Error> {
+        self.is_changed = true;
+        if self.outbox.is_closed() {
+            return Ok(());
+        }
+        let version = Version {
+            repository: self.repository,
+            package: &self.name,
+            version,
+            state,
+            revision,
+        };
+        let told = self
+            .outbox
+            .version_is(self.transaction, version, operation, changes);
+        told.await
+    }
+
+    /// Tells of a version, as its row says that it is.
+    async fn tell_now(
         &mut self,
         version: &str,
         operation: Operation,
         changes: Changes,
     ) -> Result<(), Error> {
         self.is_changed = true;
-        let told = self.outbox.version_changed(
-            self.transaction,
-            self.repository,
-            &self.name,
-            version,
-            operation,
-            changes,
-        );
-        told.await
+        if self.outbox.is_closed() {
+            return Ok(());
+        }
+        let now: Option<(String, String)> = sqlx::query_as(
+            "SELECT status, revision FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
+        )
+        .bind(self.repository)
+        .bind(&self.name)
+        .bind(version)
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        let (state, revision) = now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
+        self.tell(version, &state, &revision, operation, changes)
+            .await
     }
 
     async fn finish(&mut self, version: &str) -> Result<(), Error> {
@@ -293,7 +329,7 @@ impl Edit<'_> {
             status_changed: true,
             ..Changes::default()
         };
-        self.tell(version, Operation::Updated, changes).await
+        self.tell_now(version, Operation::Updated, changes).await
     }
 
     async fn set_status(
@@ -311,6 +347,7 @@ impl Edit<'_> {
                 version: version.to_owned(),
             }));
         }
+        let revision = random_name();
         sqlx::query(
             "UPDATE package_version SET status = $4, revision = $5 \
              WHERE repository = $1 AND package = $2 AND version = $3",
@@ -319,7 +356,7 @@ impl Edit<'_> {
         .bind(&self.name)
         .bind(version)
         .bind(Column(to))
-        .bind(random_name())
+        .bind(revision.as_str())
         .execute(&mut *self.transaction)
         .await?;
         let mut changes = Changes {
@@ -341,7 +378,8 @@ impl Edit<'_> {
         }
         self.is_recounted = true;
         self.applied.changed.push(version.to_owned());
-        self.tell(version, Operation::Updated, changes).await
+        self.tell(version, to.as_str(), &revision, Operation::Updated, changes)
+            .await
     }
 
     async fn drop_assets(&mut self, version: &str) -> Result<usize, Error> {
@@ -372,7 +410,8 @@ impl Edit<'_> {
             status_changed: true,
             ..Changes::default()
         };
-        self.tell(version, Operation::Deleted, changes).await
+        self.tell(version, "Deleted", "", Operation::Deleted, changes)
+            .await
     }
 
     async fn drop_staged(&mut self, file: &str) -> Result<(), Error> {
@@ -418,7 +457,7 @@ impl Edit<'_> {
             metadata_updated: true,
             ..Changes::default()
         };
-        self.tell(version, Operation::Updated, changes).await
+        self.tell_now(version, Operation::Updated, changes).await
     }
 
     async fn restrict(&mut self, said: Restrictions) -> Result<(), Error> {
@@ -436,107 +475,99 @@ impl Edit<'_> {
         Ok(())
     }
 
-    /// Makes the package's row, where there is none yet.
-    async fn make_row(&mut self, origin: Origin) -> Result<(), Error> {
-        // Where somebody else made it meanwhile, the row holds them off from here on.
-        sqlx::query(
-            "INSERT INTO package (repository, package, origin, revision, changed_at, description, keywords, latest, versions) \
-             VALUES ($1, $2, $3, $4, $5, '', '', '', 0) \
-             ON CONFLICT (repository, package) DO UPDATE SET revision = excluded.revision, changed_at = excluded.changed_at",
-        )
-        .bind(self.repository)
-        .bind(&self.name)
-        .bind(Column(origin))
-        .bind(random_name())
-        .bind(clock::unix_ms_now())
-        .execute(&mut *self.transaction)
-        .await?;
-        self.has_row = true;
-        Ok(())
+    /// The files that are there of those of a release.
+    async fn assets_there(&mut self, new: &NewRelease) -> Result<BTreeMap<String, BlobId>, Error> {
+        let mut there = BTreeMap::new();
+        for some in new.assets.chunks(ROWS_AT_ONCE) {
+            let places: Vec<String> = (3..some.len() + 3).map(|at| format!("${at}")).collect();
+            let sql = format!(
+                "SELECT file, blob FROM package_asset WHERE repository = $1 AND package = $2 AND file IN ({})",
+                places.join(", ")
+            );
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(self.repository)
+                .bind(&self.name);
+            for asset in some {
+                query = query.bind(&*asset.file);
+            }
+            let rows: Vec<(String, Column<BlobId>)> =
+                query.fetch_all(&mut *self.transaction).await?;
+            there.extend(rows.into_iter().map(|(file, blob)| (file, blob.0)));
+        }
+        Ok(there)
     }
 
-    /// The files of the release that are not there yet.
-    async fn fresh_assets<'n>(
-        &mut self,
-        new: &'n NewRelease,
-    ) -> Result<Vec<&'n ReleaseAsset>, Error> {
-        let mut fresh = Vec::with_capacity(new.assets.len());
-        for asset in &new.assets {
-            let there: Option<Column<BlobId>> = sqlx::query_scalar(
-                "SELECT blob FROM package_asset WHERE repository = $1 AND package = $2 AND file = $3",
-            )
-            .bind(self.repository)
-            .bind(&self.name)
-            .bind(&*asset.file)
-            .fetch_optional(&mut *self.transaction)
-            .await?;
-            match there {
-                Some(blob) if blob.0 == asset.blob => {}
-                Some(_) => {
+    /// Writes the files of the release that are not there yet; says how many there are. Most often that
+    /// is all of them, and one statement sees to it.
+    async fn add_assets(&mut self, new: &NewRelease) -> Result<usize, Error> {
+        let (repository, version) = (self.repository, &*new.version);
+        let assets = &new.assets;
+        let written = insert_assets(self.transaction, repository, &self.name, version, assets);
+        let written = written.await?;
+        if written < assets.len() {
+            // Files that were just written are among them, with the right bytes.
+            let there = self.assets_there(new).await?;
+            for asset in assets {
+                if there
+                    .get(&*asset.file)
+                    .is_some_and(|blob| *blob != asset.blob)
+                {
                     return Err(self.refused(Refusal::Exists {
                         file: asset.file.to_string(),
                     }));
                 }
-                None => fresh.push(asset),
             }
         }
-        Ok(fresh)
+        Ok(written)
     }
 
     async fn record(&mut self, new: &NewRelease) -> Result<(), Error> {
         debug_assert_eq!(new.package, *self.package, "a change is to one package");
-        if !self.has_row {
-            self.make_row(new.origin).await?;
-        }
         let version = || new.version.clone();
-        let before = self.find_status(&new.version).await?;
+        let revision = random_name();
+        let (repository, name) = (self.repository, self.name.clone());
+        let added = insert_version(self.transaction, repository, &name, new, &revision).await?;
+        let before = match added {
+            Added::New { .. } => None,
+            Added::There => self.find_status(&new.version).await?,
+        };
         if before == Some(Status::Disposed) {
             return Err(self.refused(Refusal::Disposed { version: version() }));
         }
-        let fresh = self.fresh_assets(new).await?;
-        let is_new = before.is_none();
-        if !is_new && fresh.is_empty() {
-            self.applied.same.push(version());
-            return Ok(());
-        }
-        if !is_new && new.is_whole {
-            return Err(self.refused(Refusal::Taken { version: version() }));
-        }
-        if is_new {
-            insert_version(self.transaction, self.repository, &self.name, new).await?;
-        }
-        let assets_added = fresh.len();
-        for asset in fresh {
-            let (repository, name) = (self.repository, &self.name);
-            insert_asset(self.transaction, repository, name, &new.version, asset).await?;
-        }
-        if is_new {
-            became_latest(self.transaction, self.repository, &self.name, new).await?;
-        } else {
-            renew(self.transaction, self.repository, &self.name, &new.version).await?;
-        }
-        for tag in &new.tags {
-            put_tag(
-                self.transaction,
-                self.repository,
-                &self.name,
-                tag,
-                &new.version,
-            )
-            .await?;
-        }
-        self.applied.recorded.push(version());
+        let assets_added = self.add_assets(new).await?;
         let changes = Changes {
             assets_added,
-            metadata_updated: is_new,
-            status_changed: is_new,
             ..Changes::default()
         };
-        let operation = if is_new {
-            Operation::Created
-        } else {
-            Operation::Updated
+        let Added::New { latest } = added else {
+            if assets_added == 0 {
+                self.applied.same.push(version());
+                return Ok(());
+            }
+            if new.is_whole {
+                return Err(self.refused(Refusal::Taken { version: version() }));
+            }
+            renew(self.transaction, repository, &name, &new.version, &revision).await?;
+            put_tags(self.transaction, repository, &name, &new.tags, &new.version).await?;
+            self.applied.recorded.push(version());
+            let state = before.unwrap_or(new.status).as_str();
+            let updated = Operation::Updated;
+            return self
+                .tell(&new.version, state, &revision, updated, changes)
+                .await;
         };
-        self.tell(&new.version, operation, changes).await
+        insert_dependencies(self.transaction, repository, &name, new).await?;
+        put_tags(self.transaction, repository, &name, &new.tags, &new.version).await?;
+        became_latest(self.transaction, repository, &name, new, latest.as_deref()).await?;
+        self.is_touched = true;
+        self.applied.recorded.push(version());
+        let changes = Changes {
+            metadata_updated: true,
+            status_changed: true,
+            ..changes
+        };
+        let (state, created) = (new.status.as_str(), Operation::Created);
+        self.tell(&new.version, state, &revision, created, changes)
+            .await
     }
 }

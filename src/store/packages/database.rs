@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::sync::SemaphorePermit;
 
 use super::door::{Door, Manners, Statements};
 use super::outbox::Outbox;
-use super::{Error, random_name, remote};
+use super::remote::Tables;
+use super::{Error, moved, random_name, remote};
 use crate::clock;
-use crate::secret::Secret;
+use crate::config::PackageCatalogSettings;
+use crate::store::lock::identity_of;
 use crate::store::markers::{LastEnd, Markers};
 use crate::store::sql::Ailment;
 use crate::store::{private, sql};
@@ -56,7 +60,6 @@ impl<'a> File<'a> {
                 "packages.open",
             ));
         }
-        markers.mark_opening();
         Ok(found)
     }
 
@@ -80,11 +83,15 @@ impl<'a> File<'a> {
     }
 
     /// Looks through it, and takes it for the one that belongs here, or refuses it.
-    async fn check(&self, door: &Door) -> Result<(), crate::store::Error> {
+    async fn check(
+        &self,
+        connection: &mut AnyConnection,
+        steps: &Migrator,
+    ) -> Result<Tables, crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
         if sql::is_to_be_checked(self.path, self.last_end) {
             let said: String = sqlx::query_scalar(sql::CHECK)
-                .fetch_one(door)
+                .fetch_one(&mut *connection)
                 .await
                 .map_err(failed)?;
             if said != sql::WHOLE {
@@ -92,27 +99,47 @@ impl<'a> File<'a> {
             }
         }
         // One without a table is a new one, whatever its file holds.
-        let tables: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_master")
-            .fetch_one(door)
+        let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master")
+            .fetch_all(&mut *connection)
             .await
             .map_err(failed)?;
-        if self.expected.is_some() && tables == 0 {
+        if self.expected.is_some() && tables.is_empty() {
             return Err(self.lost("it is empty", "packages.id"));
         }
-        Ok(())
+        let is_there = |table: &str| tables.iter().any(|name| name == table);
+        if !is_there("_sqlx_migrations") {
+            return Ok(Tables::Missing);
+        }
+        let taken = sqlx::query_as(sql::TAKEN).fetch_all(&mut *connection).await;
+        let are_all = sql::are_all_taken(steps, &taken.map_err(failed)?);
+        let are_all = are_all.map_err(|error| self.unusable(error))?;
+        if is_there("catalog") {
+            let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
+                .fetch_optional(connection)
+                .await
+                .map_err(failed)?;
+            if let Some((found, expected)) = found.zip(self.expected.as_ref())
+                && found != *expected
+            {
+                return Err(self.lost("it is another one than last time's", "packages.id"));
+            }
+        }
+        Ok(if are_all {
+            Tables::Made
+        } else {
+            Tables::Earlier
+        })
     }
 
-    /// Gives the catalog its name where it has none, and holds it against the one that belongs here.
+    /// Gives the catalog its name where it has none, and remembers it.
     async fn identify(&self, door: &Door, markers: &Markers) -> Result<(), crate::store::Error> {
         let failed = |error: sqlx::Error| self.unusable(error.into());
+        moved::refuse(door, &self.path.display().to_string()).await?;
         let found: Option<String> = sqlx::query_scalar("SELECT identity FROM catalog")
             .fetch_optional(door)
             .await
             .map_err(failed)?;
         match (&found, &self.expected) {
-            (Some(found), Some(expected)) if found != expected => {
-                return Err(self.lost("it is another one than last time's", "packages.id"));
-            }
             (Some(_), Some(_)) => {}
             // A copy from before catalogs had names takes the name of the one that it is of.
             (None, expected) => {
@@ -167,26 +194,56 @@ impl Database {
     /// Opens or makes it: at the address where there is one (`postgres://…`), else in this file.
     pub async fn open(
         path: &Path,
-        url: Option<&Secret>,
+        settings: &PackageCatalogSettings,
         place: String,
         markers: &Markers,
     ) -> Result<Self, crate::store::Error> {
         sqlx::any::install_default_drivers();
-        let door = match url {
+        let (steps, connections) = (sql::migrator(STEPS), settings.connections);
+        let door = match &settings.database {
             Some(url) => {
+                moved::warn_of_those_behind(path, markers).await;
                 // For the cache's catalog, which is looked through after an end that was not clean.
                 markers.mark_opening();
-                remote::open(url, &place, &sql::migrator(STEPS), markers).await?
+                remote::open(url, connections, &place, &steps, Some(markers)).await?
             }
-            None => open_file(path, markers).await?,
+            None => {
+                if markers.database().is_some() {
+                    return Err(moved::without_database(path).await);
+                }
+                let (file, door) = open_file(path, connections, &steps, markers).await?;
+                file.identify(&door, markers).await?;
+                door
+            }
         };
-        Ok(Self {
+        Ok(Self::of(door, settings, place, markers))
+    }
+
+    /// Opens or makes it as [`Database::open`] does, without asking whether it is this data directory's:
+    /// for a move, which brings that in line.
+    pub async fn open_to_move(
+        path: &Path,
+        settings: &PackageCatalogSettings,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, crate::store::Error> {
+        sqlx::any::install_default_drivers();
+        let (steps, connections) = (sql::migrator(STEPS), settings.connections);
+        let door = match &settings.database {
+            Some(url) => remote::open(url, connections, &place, &steps, None).await?,
+            None => open_file(path, connections, &steps, markers).await?.1,
+        };
+        Ok(Self::of(door, settings, place, markers))
+    }
+
+    fn of(door: Door, settings: &PackageCatalogSettings, place: String, markers: &Markers) -> Self {
+        Self {
             door,
-            is_shared: url.is_some(),
+            is_shared: settings.database.is_some(),
             place,
             outbox: ArcSwap::default(),
             markers: markers.clone(),
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
@@ -205,38 +262,132 @@ impl Database {
 
     /// A transaction that writes, and the permit to be held as long as it does.
     pub async fn begin(&self) -> Result<(SemaphorePermit<'_>, Box<Statements>), Error> {
-        Ok(self.door.begin().await?)
+        Ok(self.door.begin(None).await?)
+    }
+
+    /// The same, of which there is one at a time for a repository's package.
+    pub async fn begin_for(
+        &self,
+        repository: &str,
+        package: &str,
+    ) -> Result<(SemaphorePermit<'_>, Box<Statements>), Error> {
+        let name = Sha256::digest(format!("{repository}/{package}"));
+        let lock = name.first_chunk().map(|head| i64::from_be_bytes(*head));
+        Ok(self.door.begin(lock).await?)
     }
 }
 
 /// Opens SQLite's file, or makes it.
-async fn open_file(path: &Path, markers: &Markers) -> Result<Door, crate::store::Error> {
-    if markers.database().is_some() {
-        return Err(crate::store::Error::NoDatabase);
-    }
+async fn open_file<'p>(
+    path: &'p Path,
+    connections: u32,
+    steps: &Migrator,
+    markers: &Markers,
+) -> Result<(File<'p>, Door), crate::store::Error> {
     let file = File::find(path, markers)?;
+    markers.mark_opening();
     private::ensure(path)?;
     let url = format!("sqlite://{}?mode=rwc", encoded(path));
+    let failed = |error: sqlx::Error| file.unusable(error.into());
     // A pool would try for its whole patience what does not get better.
     let probe = async {
         let mut connection = AnyConnection::connect(&url).await?;
         connection.execute(sqlx::raw_sql(SETTINGS)).await?;
-        connection.close().await
+        Ok(connection)
     };
-    let failed = |error: sqlx::Error| file.unusable(error.into());
-    probe.await.map_err(failed)?;
-    let door = Door::open(&url, Some(SETTINGS), &Manners::new(false))
+    let mut connection = probe.await.map_err(failed)?;
+    file.check(&mut connection, steps).await?;
+    connection.close().await.map_err(failed)?;
+    let door = Door::open(&url, connections, Some(SETTINGS), &Manners::new(false))
         .await
         .map_err(failed)?;
-    file.check(&door).await?;
-    let made = door.make_tables(&sql::migrator(STEPS)).await;
+    let made = door.make_tables(steps).await;
     made.map_err(|error| file.unusable(error))?;
-    file.identify(&door, markers).await?;
-    Ok(door)
+    Ok((file, door))
+}
+
+/// The package catalog as a start would find it.
+#[derive(Debug)]
+pub struct Examined {
+    /// Its file, or its address without credentials.
+    pub at: String,
+    /// PostgreSQL's own number; none where it is SQLite.
+    pub server: Option<String>,
+    pub tables: Tables,
+    /// The machine of another Larder that uses it now.
+    pub held_by: Option<String>,
+    /// A pooler stands before it that gives each transaction another connection.
+    pub is_pooled: bool,
+}
+
+/// Looks at the package catalog as a start would, and changes nothing in it.
+///
+/// # Errors
+/// Why a start would fail.
+pub async fn examine(
+    directory: &Path,
+    settings: &PackageCatalogSettings,
+) -> Result<Examined, crate::store::Error> {
+    sqlx::any::install_default_drivers();
+    let (markers, _) = Markers::found(directory)?;
+    let steps = sql::migrator(STEPS);
+    if let Some(url) = &settings.database {
+        let mut reached = remote::reach(url).await?;
+        // A directory without a name has used none yet.
+        let place = identity_of(directory).unwrap_or_default();
+        let found = reached.look(&place, &steps, Some(&markers)).await?;
+        let at = reached.at.clone();
+        reached.leave().await;
+        return Ok(Examined {
+            at,
+            server: Some(found.server),
+            tables: found.tables,
+            held_by: found.held_by,
+            is_pooled: found.is_pooled,
+        });
+    }
+    let path = directory.join("packages.sqlite");
+    if markers.database().is_some() {
+        return Err(moved::without_database(&path).await);
+    }
+    let file = File::find(&path, &markers)?;
+    Ok(Examined {
+        at: path.display().to_string(),
+        server: None,
+        tables: look_into(&file, &steps).await?,
+        held_by: None,
+        is_pooled: false,
+    })
+}
+
+/// Looks at SQLite's file, and makes none beside it.
+async fn look_into(file: &File<'_>, steps: &Migrator) -> Result<Tables, crate::store::Error> {
+    if !file.path.exists() {
+        return Ok(Tables::Missing);
+    }
+    let has_more = beside(file.path, "-wal")
+        .metadata()
+        .is_ok_and(|it| it.len() > 0);
+    // Without changes beside it, the file is all there is, and needs no lock.
+    let how = if has_more {
+        "mode=ro"
+    } else {
+        "mode=ro&immutable=true"
+    };
+    let url = format!("sqlite://{}?{how}", encoded(file.path));
+    let failed = |error: sqlx::Error| file.unusable(error.into());
+    let mut connection = AnyConnection::connect(&url).await.map_err(failed)?;
+    let tables = file.check(&mut connection, steps).await?;
+    if tables == Tables::Made {
+        let mark = moved::mark_of(&mut connection).await.map_err(failed)?;
+        moved::refuse_mark(mark, &file.path.display().to_string())?;
+    }
+    connection.close().await.map_err(failed)?;
+    Ok(tables)
 }
 
 /// A path within a URL.
-fn encoded(file: &Path) -> String {
+pub(super) fn encoded(file: &Path) -> String {
     let path = file.display().to_string();
     crate::format::path::encode_path(&path)
 }
@@ -262,4 +413,5 @@ const STEPS: &[(&str, &str)] = &[
     ("identity", include_str!("migrations/0008_identity.sql")),
     ("holder", include_str!("migrations/0009_holder.sql")),
     ("pins", include_str!("migrations/0010_pins.sql")),
+    ("moved", include_str!("migrations/0011_moved.sql")),
 ];

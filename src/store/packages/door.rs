@@ -17,14 +17,14 @@ use sqlx::any::{AnyArguments, AnyPoolOptions, AnyQueryResult, AnyRow, AnyStateme
 use sqlx::error::BoxDynError;
 use sqlx::migrate::Migrator;
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, Either, Execute, Executor, SqlStr, Transaction,
+    Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Either, Execute, Executor,
+    SqlSafeStr as _, SqlStr, Transaction,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tracing::warn;
 
 use crate::store::sql;
 
-/// Connections to the database at once.
-const CONNECTIONS_MAX: u32 = 8;
 /// The longest that a request waits for a connection to a database elsewhere.
 const CONNECTING_MAX: Duration = Duration::from_secs(3);
 /// The longest that such a database may take for a statement, or for the next of its rows.
@@ -53,7 +53,42 @@ pub(super) struct Manners {
     is_pooled: AtomicBool,
     /// Another Larder uses it now.
     is_taken: AtomicBool,
-    failed_at: Mutex<Option<Instant>>,
+    lately: Mutex<Lately>,
+    /// How often it has answered again after it did not.
+    returns: watch::Sender<u64>,
+}
+
+/// How the database did lately.
+#[derive(Default)]
+struct Lately {
+    answered_at: Option<Instant>,
+    failed_at: Option<Instant>,
+    /// A statement got no answer, and none has got one since.
+    has_failed: bool,
+    /// The log says that it does not answer, and not yet that it does again.
+    is_away: bool,
+}
+
+/// Why the database of packages takes nothing at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It does not answer.
+    Away,
+    /// Another Larder uses it.
+    Taken,
+}
+
+impl Absence {
+    /// The reason in words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Away => "the database of packages does not answer",
+            Self::Taken => {
+                "another Larder uses the database of packages now, and this one has to be stopped"
+            }
+        }
+    }
 }
 
 impl Manners {
@@ -62,18 +97,57 @@ impl Manners {
             is_remote,
             is_pooled: AtomicBool::new(false),
             is_taken: AtomicBool::new(false),
-            failed_at: Mutex::default(),
+            lately: Mutex::default(),
+            returns: watch::Sender::new(0),
         })
     }
 
-    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    fn absence(&self) -> Option<Absence> {
+        if self.is_taken.load(Ordering::Relaxed) {
+            return Some(Absence::Taken);
+        }
+        self.lately().is_away.then_some(Absence::Away)
+    }
+
+    /// Notes that the database answered. The log says so where it had not.
+    fn answered(&self) {
+        let mut lately = self.lately();
+        lately.answered_at = Some(Instant::now());
+        if !lately.has_failed {
+            return;
+        }
+        lately.has_failed = false;
+        let was_away = std::mem::take(&mut lately.is_away);
+        drop(lately);
+        if was_away {
+            warn!("The database of packages answers again");
+        }
+        self.returns.send_modify(|count| *count += 1);
+    }
+
+    /// Notes that a statement got no answer. Where others have got one since it began, its connection
+    /// alone is to blame; else the log says that the database is away.
+    fn failed(&self, begun: Instant, error: &sqlx::Error) {
+        let mut lately = self.lately();
+        lately.failed_at = Some(Instant::now());
+        lately.has_failed = true;
+        if lately.is_away || lately.answered_at.is_some_and(|at| at > begun) {
+            return;
+        }
+        lately.is_away = true;
+        drop(lately);
+        warn!(
+            %error,
+            "The database of packages does not answer. What is here is served; publishes, and what was not read yet, are refused until it does"
+        );
     }
 
     /// Refuses at once what would wait for a database that did not answer a moment ago.
@@ -81,7 +155,7 @@ impl Manners {
         if self.is_taken.load(Ordering::Relaxed) {
             return Err(io::Error::other("another Larder uses it now").into());
         }
-        match *self.failed_at() {
+        match self.lately().failed_at {
             Some(at) if self.is_remote && at.elapsed() < REST => {
                 let said = "it did not answer a moment ago";
                 Err(io::Error::new(io::ErrorKind::NotConnected, said).into())
@@ -91,23 +165,17 @@ impl Manners {
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-        let result = if self.is_remote {
-            let result = tokio::time::timeout(STATEMENT_MAX, work).await;
-            result.unwrap_or_else(|_| {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into())
-            })
-        } else {
-            work.await
-        };
-        if let Err(error) = &result
-            && self.is_remote
-        {
-            if sql::is_without_named_statements(error) {
+        if !self.is_remote {
+            return work.await;
+        }
+        let begun = Instant::now();
+        let result = within(STATEMENT_MAX, work).await;
+        match &result {
+            Err(error) if sql::is_without_named_statements(error) => {
                 self.is_pooled.store(true, Ordering::Relaxed);
             }
-            if sql::is_cut_off(error) {
-                *self.failed_at() = Some(Instant::now());
-            }
+            Err(error) if sql::is_cut_off(error) => self.failed(begun, error),
+            _ => self.answered(),
         }
         result
     }
@@ -123,7 +191,8 @@ impl Manners {
         if !self.is_remote {
             return true;
         }
-        let is_older = self.failed_at().is_some_and(|at| at.elapsed() < age);
+        let failed_at = self.lately().failed_at;
+        let is_older = failed_at.is_some_and(|at| at.elapsed() < age);
         if is_older || rest < TRIED_AFTER {
             return !is_older;
         }
@@ -141,9 +210,15 @@ impl Manners {
             connection.ping().await?;
             sql::is_reusable(connection).await
         };
-        let tried = tokio::time::timeout(TRYING_MAX, tried).await;
-        tried.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+        within(TRYING_MAX, tried).await
     }
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let result = tokio::time::timeout(time, work).await;
+    result.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer").into())
+    })
 }
 
 /// Tries whether named statements work here, which they do not behind a pooler that gives each
@@ -161,8 +236,11 @@ pub(super) async fn try_named_statements(url: &str, manners: &Manners) -> sqlx::
         first.close().await?;
         second.close().await
     };
-    match manners.bounded(tried).await {
-        Err(error) if sql::is_without_named_statements(&error) => Ok(()),
+    match within(STATEMENT_MAX, tried).await {
+        Err(error) if sql::is_without_named_statements(&error) => {
+            manners.is_pooled.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         tried => tried,
     }
 }
@@ -204,16 +282,17 @@ impl Execute<'_, Any> for Statement {
 }
 
 impl Door {
-    /// Opens the connections.
+    /// Opens the connections, so many at most.
     pub async fn open(
         url: &str,
+        connections: u32,
         settings: Option<&'static str>,
         manners: &Arc<Manners>,
     ) -> sqlx::Result<Self> {
         let (before, after) = (Arc::clone(manners), Arc::clone(manners));
         let is_remote = manners.is_remote;
         let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
+            .max_connections(connections)
             .acquire_timeout(if is_remote {
                 CONNECTING_MAX
             } else {
@@ -243,7 +322,12 @@ impl Door {
             });
         Ok(Self {
             pool: pool.connect(url).await?,
-            writers: Semaphore::new(if is_remote { 6 } else { 1 }),
+            // Two are left for those who read.
+            writers: Semaphore::new(if is_remote {
+                connections.saturating_sub(2).max(1) as usize
+            } else {
+                1
+            }),
             manners: Arc::clone(manners),
         })
     }
@@ -263,16 +347,38 @@ impl Door {
         self.pool.close().await;
     }
 
-    /// A transaction that writes, and the permit to be held as long as it does.
-    pub async fn begin(&self) -> sqlx::Result<(SemaphorePermit<'_>, Box<Statements>)> {
+    /// Why it takes nothing at present; `None` where it does.
+    pub fn absence(&self) -> Option<Absence> {
+        self.manners.absence()
+    }
+
+    /// Changes each time when the database answers again after it did not.
+    pub fn returns(&self) -> watch::Receiver<u64> {
+        self.manners.returns.subscribe()
+    }
+
+    /// A transaction that writes, and the permit to be held as long as it does. Of several that name
+    /// the same lock, one goes on at a time.
+    pub async fn begin(
+        &self,
+        lock: Option<i64>,
+    ) -> sqlx::Result<(SemaphorePermit<'_>, Box<Statements>)> {
         let closed = |_| sqlx::Error::PoolClosed;
         let permit = async { self.writers.acquire().await.map_err(closed) };
         self.manners.admit()?;
-        let permit = self.manners.bounded(permit).await?;
-        let begin = if self.manners.is_remote {
-            "BEGIN"
+        let permit = if self.manners.is_remote {
+            within(STATEMENT_MAX, permit).await?
         } else {
-            "BEGIN IMMEDIATE"
+            permit.await?
+        };
+        let begin = match lock {
+            // SQLite has one writer.
+            _ if !self.manners.is_remote => SqlStr::from_static("BEGIN IMMEDIATE"),
+            None => SqlStr::from_static("BEGIN"),
+            Some(lock) => {
+                let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({lock})");
+                AssertSqlSafe(sql).into_sql_str()
+            }
         };
         Ok((permit, self.transaction(begin).await?))
     }
@@ -280,15 +386,15 @@ impl Door {
     /// One view of all the tables, though somebody writes meanwhile.
     pub async fn view(&self) -> sqlx::Result<Box<Statements>> {
         self.manners.admit()?;
-        self.transaction(if self.manners.is_remote {
+        self.transaction(SqlStr::from_static(if self.manners.is_remote {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         } else {
             "BEGIN"
-        })
+        }))
         .await
     }
 
-    async fn transaction(&self, begin: &'static str) -> sqlx::Result<Box<Statements>> {
+    async fn transaction(&self, begin: SqlStr) -> sqlx::Result<Box<Statements>> {
         let begun = self.manners.bounded(self.pool.begin_with(begin)).await?;
         Ok(Box::new(Statements {
             transaction: begun,
@@ -464,9 +570,10 @@ mod tests {
         sqlx::any::install_default_drivers();
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}?mode=rwc", folder.path().join("x").display());
-        let door = Door::open(&url, None, &Manners::new(false)).await.unwrap();
+        let manners = Manners::new(false);
+        let door = Door::open(&url, 3, None, &manners).await.unwrap();
         let mut views = Vec::new();
-        for _ in 0..CONNECTIONS_MAX {
+        for _ in 0..3 {
             views.push(door.view().await.unwrap());
         }
         let mut further = Box::pin(door.view());
@@ -487,5 +594,39 @@ mod tests {
         let others = Manners::new(true);
         assert!(others.bounded(async { refused }).await.is_err());
         assert!(others.admit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn that_it_went_and_came_back_is_said_once_each_and_whoever_waits_for_it_is_told() {
+        let manners = Manners::new(true);
+        let mut returns = manners.returns.subscribe();
+        let cut =
+            || async { sqlx::Result::<()>::Err(io::Error::from(io::ErrorKind::BrokenPipe).into()) };
+        manners.bounded(async { Ok(()) }).await.unwrap();
+        assert_eq!(
+            (manners.absence(), returns.has_changed().unwrap()),
+            (None, false)
+        );
+        for _ in 0..2 {
+            assert!(manners.bounded(cut()).await.is_err());
+            assert_eq!(manners.absence(), Some(Absence::Away));
+        }
+        for _ in 0..2 {
+            manners.bounded(async { Ok(()) }).await.unwrap();
+            assert_eq!(manners.absence(), None);
+        }
+        assert_eq!(*returns.borrow_and_update(), 1);
+        // Where others are answered meanwhile, the connection is to blame.
+        let late = async {
+            manners.answered();
+            cut().await
+        };
+        assert!(manners.bounded(late).await.is_err());
+        assert_eq!(manners.absence(), None);
+        manners.answered();
+        assert!(
+            returns.has_changed().unwrap(),
+            "what was asked may be done all the same"
+        );
     }
 }

@@ -9,6 +9,7 @@ mod domain;
 mod door;
 mod error;
 mod group;
+mod moved;
 mod outbox;
 pub(super) mod outside;
 mod pin;
@@ -21,6 +22,8 @@ mod spool;
 pub(super) mod tables;
 mod tag;
 
+use std::fmt;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,14 +31,18 @@ use tracing::{error, warn};
 
 pub use access::{AccessKey, AccessRecords, AccessRows, MachineToken, PolicyRow, TokenSigningKey};
 pub use change::{Applied, NewRelease, Step};
+pub use database::{Examined, examine};
 pub use delivery::{Deliveries, Delivery};
 pub use domain::DomainFacts;
+pub use door::Absence;
 pub use error::{Error, Refusal};
 pub use group::PackageGroups;
+pub(super) use moved::{ARRIVING, CatalogMark};
 pub use outbox::EventWriter;
 pub use outside::{OutsideNames, OutsideRows, SeenOutside};
 pub use pin::{Pin, Pins};
-pub use release::{Manifests, Releases};
+pub use release::{Manifests, OwnRows, Releases};
+pub use remote::Tables;
 pub use repository::{Managed, RepositoryRows};
 pub use restriction::OriginRestrictions;
 pub use spool::{Spool, Spooled};
@@ -43,6 +50,7 @@ pub use tag::ResourceTags;
 
 use super::markers::Markers;
 use super::sql::Column;
+use crate::config::PackageCatalogSettings;
 use crate::package::BlobId;
 use crate::secret::Secret;
 use crate::task::Tasks;
@@ -83,13 +91,38 @@ impl Packages {
     /// Where the database cannot be had.
     pub(super) async fn open(
         file: &Path,
+        settings: &PackageCatalogSettings,
+        place: String,
+        markers: &Markers,
+    ) -> Result<Self, super::Error> {
+        Ok(Self::of(
+            Database::open(file, settings, place, markers).await?,
+        ))
+    }
+
+    /// Opens or makes the catalog as [`Packages::open`] does, without asking whether it is this data
+    /// directory's.
+    ///
+    /// # Errors
+    /// Where the database cannot be had.
+    pub(super) async fn open_to_move(
+        file: &Path,
         url: Option<&Secret>,
         place: String,
         markers: &Markers,
     ) -> Result<Self, super::Error> {
-        let database = Arc::new(Database::open(file, url, place, markers).await?);
+        let settings = PackageCatalogSettings {
+            database: url.cloned(),
+            ..PackageCatalogSettings::default()
+        };
+        let database = Database::open_to_move(file, &settings, place, markers).await?;
+        Ok(Self::of(database))
+    }
+
+    fn of(database: Database) -> Self {
+        let database = Arc::new(database);
         let shared = || Arc::clone(&database);
-        Ok(Self {
+        Self {
             access: AccessRecords { database: shared() },
             deliveries: Deliveries { database: shared() },
             events: EventWriter { database: shared() },
@@ -102,7 +135,7 @@ impl Packages {
             spool: Spool { database: shared() },
             tags: ResourceTags { database: shared() },
             database,
-        })
+        }
     }
 
     /// Ends when no connection is open any more; whoever asks afterwards is refused.
@@ -115,10 +148,20 @@ impl Packages {
         if !self.is_shared() {
             return;
         }
-        let database = Arc::clone(&self.database);
-        tasks.spawn_until_stop(async move {
-            loop {
-                tokio::time::sleep(remote::TAKEN_EVERY).await;
+        let (database, stopping) = (Arc::clone(&self.database), tasks.clone());
+        tasks.spawn(async move {
+            // It is not cut off within a statement: one that was sent may be carried out after the
+            // database was left.
+            let stopped = || {
+                let is_away = database.door.absence().is_some();
+                let pause = if is_away {
+                    remote::SOUGHT_EVERY
+                } else {
+                    remote::TAKEN_EVERY
+                };
+                tokio::time::timeout(pause, stopping.stopped())
+            };
+            while stopped().await.is_err() {
                 match remote::take(&database.door, &database.place).await {
                     Ok(None) => {}
                     Ok(Some(machine)) => {
@@ -126,16 +169,45 @@ impl Packages {
                             machine,"Another Larder uses the database of packages now; this one has to be stopped");
                         return database.door.give_up();
                     }
+                    // The log says already that it does not answer.
+                    Err(_) if database.door.absence().is_some() => {}
                     Err(error) => warn!(%error, "Telling the database of packages that it is in use failed"),
                 }
             }
         });
     }
 
-    /// Whether other processes may change it too.
+    /// Whether it is in a database elsewhere, which may be away.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.database.is_shared
+    }
+
+    /// Why it takes nothing at present; `None` where it does.
+    #[must_use]
+    pub fn absence(&self) -> Option<Absence> {
+        self.database.door.absence()
+    }
+
+    /// Looks at what was read of it each time when its database answers again after it did not: what
+    /// was asked of it may have been done, and the answer lost.
+    pub fn look_after_outages<Looking, E>(
+        &self,
+        what: &'static str,
+        tasks: &Tasks,
+        mut look: impl FnMut() -> Looking + Send + 'static,
+    ) where
+        Looking: Future<Output = Result<(), E>> + Send,
+        E: fmt::Display + Send,
+    {
+        let mut returns = self.database.door.returns();
+        tasks.spawn_until_stop(async move {
+            while returns.changed().await.is_ok() {
+                if let Err(error) = look().await {
+                    warn!(%error, what, "Reading again failed; the previous state stays in force");
+                }
+            }
+        });
     }
 
     /// Whether a package version or a waiting publish needs the blob.

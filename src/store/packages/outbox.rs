@@ -12,6 +12,7 @@ use super::{Error, random_name};
 use crate::clock;
 use crate::config::{Config, EventTarget};
 use crate::event::{Changes, Envelope, Operation, VersionChange};
+use crate::store::sql::{ROWS_AT_ONCE, places};
 
 /// The targets of events, and the source, domain and account that events name.
 #[derive(Default)]
@@ -70,39 +71,7 @@ impl Outbox {
     }
 
     /// Writes an event about a package version.
-    pub(super) async fn version_changed(
-        &self,
-        transaction: &mut Statements,
-        repository: &str,
-        package: &str,
-        version: &str,
-        operation: Operation,
-        changes: Changes,
-    ) -> Result<(), Error> {
-        if self.is_closed() {
-            return Ok(());
-        }
-        let now: Option<(String, String)> = sqlx::query_as(
-            "SELECT status, revision FROM package_version WHERE repository = $1 AND package = $2 AND version = $3",
-        )
-        .bind(repository)
-        .bind(package)
-        .bind(version)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let (state, revision) = now.unwrap_or_else(|| ("Deleted".to_owned(), String::new()));
-        let version = Version {
-            repository,
-            package,
-            version,
-            state: &state,
-            revision: &revision,
-        };
-        self.version_is(transaction, version, operation, changes)
-            .await
-    }
-
-    async fn version_is(
+    pub(super) async fn version_is(
         &self,
         transaction: &mut Statements,
         version: Version<'_>,
@@ -228,38 +197,44 @@ impl Outbox {
         .to_value();
         let document = envelope.to_string();
         let now = clock::unix_ms_now();
-        for target in &self.targets {
-            let passes = target
-                .pattern
-                .as_ref()
-                .is_none_or(|pattern| pattern.matches(&envelope));
-            if !passes {
-                continue;
-            }
-            sqlx::query(
+        let passes = |target: &&EventTarget| {
+            let pattern = target.pattern.as_ref();
+            pattern.is_none_or(|pattern| pattern.matches(&envelope))
+        };
+        let told: Vec<&EventTarget> = self.targets.iter().filter(passes).collect();
+        for some in told.chunks(ROWS_AT_ONCE) {
+            let sql = format!(
                 "INSERT INTO delivery (event, target, subject, number, document, created_at, state, attempts, next_at, said) \
-                 VALUES ($1, $2, $3, $4, $5, $6, 'waiting', 0, $6, '')",
-            )
-            .bind(event.id.as_str())
-            .bind(target.name.as_str())
-            .bind(event.subject.as_str())
-            .bind(event.number)
-            .bind(document.as_str())
-            .bind(now)
-            .execute(&mut *transaction)
-            .await?;
+                 VALUES {}",
+                places(some.len(), 10)
+            );
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for target in some {
+                query = query
+                    .bind(event.id.as_str())
+                    .bind(target.name.as_str())
+                    .bind(event.subject.as_str())
+                    .bind(event.number)
+                    .bind(document.as_str())
+                    .bind(now)
+                    .bind("waiting")
+                    .bind(0i64)
+                    .bind(now)
+                    .bind("");
+            }
+            query.execute(&mut *transaction).await?;
         }
         Ok(())
     }
 }
 
 /// A package version as an event tells of it.
-struct Version<'a> {
-    repository: &'a str,
-    package: &'a str,
-    version: &'a str,
-    state: &'a str,
-    revision: &'a str,
+pub(super) struct Version<'a> {
+    pub repository: &'a str,
+    pub package: &'a str,
+    pub version: &'a str,
+    pub state: &'a str,
+    pub revision: &'a str,
 }
 
 struct Event {

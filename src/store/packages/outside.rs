@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use sqlx::AssertSqlSafe;
 
 use super::Error;
 use super::database::Database;
@@ -14,6 +15,7 @@ use crate::clock;
 use crate::package::PackageId;
 use crate::store::catalog::LongWork;
 use crate::store::notes::Notes;
+use crate::store::sql::{ROWS_AT_ONCE, places};
 use crate::task::Tasks;
 
 /// Under which name the catalog remembers when names were written last.
@@ -23,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const WAITING_MAX: usize = 10_000;
 /// Names that are remembered as noted; others are noted again when they are seen again.
 const NOTED_MAX: u64 = 100_000;
+/// Names that are remembered as unknown; others are asked for again.
+const UNKNOWN_MAX: u64 = 10_000;
 
 type Name = (Box<str>, PackageId);
 
@@ -38,6 +42,8 @@ pub struct OutsideNames {
     rows: OutsideRows,
     notes: Arc<Notes<Name, i64>>,
     noted: Cache<Name, ()>,
+    /// Names that have no row, as far as those go that were asked for and not noted since.
+    unknown: Cache<Name, ()>,
 }
 
 impl OutsideNames {
@@ -71,6 +77,7 @@ impl OutsideNames {
             rows: rows.clone(),
             notes: Notes::start(tasks, what, EVERY, WAITING_MAX, write),
             noted,
+            unknown: Cache::new(UNKNOWN_MAX),
         })
     }
 
@@ -82,7 +89,8 @@ impl OutsideNames {
                 .notes
                 .note(name.clone(), clock::unix_ms_now(), |_, _| ())
         {
-            self.noted.insert(name, ());
+            self.noted.insert(name.clone(), ());
+            self.unknown.invalidate(&name);
         }
     }
 
@@ -91,19 +99,31 @@ impl OutsideNames {
     /// # Errors
     /// Where the database fails.
     pub async fn is_known(&self, connections: &[&str], package: &PackageId) -> Result<bool, Error> {
-        let is_noted = |connection: &&&str| {
-            self.noted
-                .contains_key(&((**connection).into(), package.clone()))
+        let name = |connection: &str| (connection.into(), package.clone());
+        let is_noted = || {
+            let mut connections = connections.iter();
+            connections.any(|it| self.noted.contains_key(&name(it)))
         };
-        if connections.iter().any(|it| is_noted(&it)) {
+        if is_noted() {
             return Ok(true);
         }
-        for connection in connections {
-            if self.rows.has(connection, package).await? {
-                return Ok(true);
+        let mut asked = connections.to_vec();
+        asked.retain(|it| !self.unknown.contains_key(&name(it)));
+        if asked.is_empty() {
+            return Ok(false);
+        }
+        if self.rows.has_any(&asked, package).await? {
+            return Ok(true);
+        }
+        // Nobody else writes such rows. What was noted meanwhile is not unknown.
+        for connection in &asked {
+            let name = name(connection);
+            self.unknown.insert(name.clone(), ());
+            if self.noted.contains_key(&name) {
+                self.unknown.invalidate(&name);
             }
         }
-        Ok(false)
+        Ok(is_noted())
     }
 
     pub(in crate::store) async fn flush(&self) {
@@ -124,32 +144,38 @@ impl OutsideRows {
     /// Where the database fails.
     pub async fn keep(&self, names: &[SeenOutside]) -> Result<(), Error> {
         let (_place, mut transaction) = self.database.begin().await?;
-        for SeenOutside {
-            connection,
-            package,
-        } in names
-        {
-            sqlx::query(
-                "INSERT INTO outside_name (connection, package, seen_at) VALUES ($1, $2, $3) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(connection.as_str())
-            .bind(package.as_str())
-            .bind(clock::unix_ms_now())
-            .execute(&mut *transaction)
-            .await?;
+        for some in names.chunks(ROWS_AT_ONCE) {
+            let sql = format!(
+                "INSERT INTO outside_name (connection, package, seen_at) VALUES {} ON CONFLICT DO NOTHING",
+                places(some.len(), 3)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for one in some {
+                query = query
+                    .bind(one.connection.as_str())
+                    .bind(one.package.as_str())
+                    .bind(clock::unix_ms_now());
+            }
+            query.execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)
     }
 
-    async fn has(&self, connection: &str, package: &PackageId) -> Result<bool, Error> {
-        let found =
-            sqlx::query("SELECT 1 FROM outside_name WHERE connection = $1 AND package = $2")
-                .bind(connection)
-                .bind(package.to_string())
-                .fetch_optional(&self.database.door)
-                .await?;
-        Ok(found.is_some())
+    async fn has_any(&self, connections: &[&str], package: &PackageId) -> Result<bool, Error> {
+        for some in connections.chunks(ROWS_AT_ONCE) {
+            let sql = format!(
+                "SELECT 1 FROM outside_name WHERE (package, connection) IN (VALUES {}) LIMIT 1",
+                places(some.len(), 2)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for connection in some {
+                query = query.bind(package.to_string()).bind(*connection);
+            }
+            if query.fetch_optional(&self.database.door).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -158,6 +184,34 @@ mod tests {
     use super::*;
     use crate::config::{ConfigSource, Learned, load};
     use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_name_that_was_unknown_is_known_as_soon_as_it_was_seen() {
+        let config = load(&ConfigSource::default(), &Learned::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &config, &Tasks::default()).await;
+        let store = store.unwrap();
+        let names = store.outside_names();
+        let package = crate::format::package("npm:a").unwrap();
+        let is_known = async || names.is_known(&["one", "other"], &package).await.unwrap();
+        assert!(!is_known().await);
+        assert_eq!(names.unknown.iter().count(), 2);
+        names.note("other", &package);
+        assert!(is_known().await);
+        names.flush().await;
+        names.noted.invalidate(&("other".into(), package.clone()));
+        assert!(is_known().await, "its row says so");
+        let known = |from: u64, to: u64| {
+            for number in from..to {
+                names
+                    .unknown
+                    .insert((number.to_string().into(), package.clone()), ());
+            }
+            names.unknown.run_pending_tasks();
+            names.unknown.entry_count()
+        };
+        assert_eq!(known(0, UNKNOWN_MAX + 500), UNKNOWN_MAX);
+    }
 
     #[tokio::test]
     async fn so_many_names_are_known_to_be_written() {

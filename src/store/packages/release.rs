@@ -12,108 +12,103 @@ use super::database::Database;
 use crate::package::{
     BlobId, Dependency, Format, Listing, Origin, PackageId, Release, ReleaseAsset, Status, Summary,
 };
+use crate::rule::{Restrictions, Way};
 use crate::store::sql::{Column, Count, Flag, Millis, from_row};
 
-const ASSET_COLUMNS: &str =
-    "file, version, blob, size, md5, sha1, sha512, media_type, published_at, facts, staged";
+/// All that a repository has of a package, by one statement: as it is at one instant, and with one way
+/// to the database. Columns that a part has not are empty.
+fn whole(manifests: Manifests) -> String {
+    let manifest = match manifests {
+        Manifests::Left => "''",
+        Manifests::Read => "manifest",
+    };
+    let of = "WHERE repository = $1 AND package = $2";
+    let no_file = "'' AS file, CAST(NULL AS BYTEA) AS blob, '' AS md5, '' AS sha1, '' AS sha512, '' AS media_type, '' AS facts, \
+         CAST(0 AS BIGINT) AS staged";
+    format!(
+        "SELECT 'package' AS part, CAST(0 AS BIGINT) AS place, '' AS version, '' AS status, origin, revision, '' AS manifest, \
+         changed_at AS moment, {no_file} FROM package {of} \
+         UNION ALL SELECT 'version', position, version, status, origin, revision, {manifest}, published_at, {no_file} FROM package_version {of} \
+         UNION ALL SELECT 'asset', size, version, '', '', '', '', published_at, file, blob, md5, sha1, sha512, media_type, facts, staged FROM package_asset {of} \
+         UNION ALL SELECT 'tag', 0, version, tag, '', '', '', 0, {no_file} FROM package_tag {of} \
+         UNION ALL SELECT 'restriction', 0, '', publish, upstream, '', '', 0, {no_file} FROM package_restriction {of}"
+    )
+}
 
-struct AssetRow {
-    file: String,
+struct PartRow {
+    part: String,
+    /// A version's place among the others; a file's size.
+    place: i64,
     version: String,
-    blob: Column<BlobId>,
-    size: Count,
+    /// A version's; a tag's name; who may publish.
+    status: String,
+    /// A package's or a version's; what may come from upstream.
+    origin: String,
+    revision: String,
+    manifest: String,
+    moment: Millis,
+    file: String,
+    blob: Option<Column<BlobId>>,
     md5: String,
     sha1: String,
     sha512: String,
     media_type: String,
-    published_at: Millis,
     facts: String,
     staged: Flag,
 }
 
 from_row!(
     AnyRow,
-    AssetRow {
-        file,
+    PartRow {
+        part,
+        place,
         version,
+        status,
+        origin,
+        revision,
+        manifest,
+        moment,
+        file,
         blob,
-        size,
         md5,
         sha1,
         sha512,
         media_type,
-        published_at,
         facts,
         staged
     }
 );
 
-impl From<AssetRow> for ReleaseAsset {
-    fn from(row: AssetRow) -> Self {
-        Self {
-            file: row.file.into(),
-            blob: row.blob.0,
-            size: row.size.0,
-            md5: row.md5.into(),
-            sha1: row.sha1.into(),
-            sha512: row.sha512.into(),
-            media_type: row.media_type.into(),
-            published: row.published_at.0,
-            facts: row.facts.into(),
-            staged: row.staged.0,
-        }
-    }
-}
-
-struct VersionRow {
-    version: String,
-    status: Column<Status>,
-    origin: Column<Origin>,
-    published_at: Millis,
-    manifest: String,
-    revision: String,
-}
-
-from_row!(
-    AnyRow,
-    VersionRow {
-        version,
-        status,
-        origin,
-        published_at,
-        manifest,
-        revision
-    }
-);
-
-impl From<VersionRow> for Release {
-    fn from(row: VersionRow) -> Self {
-        Self {
-            version: row.version.into(),
-            status: row.status.0,
-            origin: row.origin.0,
-            published: row.published_at.0,
-            manifest: row.manifest.into(),
-            revision: row.revision.into(),
+impl PartRow {
+    fn release(self) -> Release {
+        Release {
+            version: self.version.into(),
+            // A word of a later version of Larder hides the version rather than showing it.
+            status: self.status.parse().unwrap_or(Status::Archived),
+            origin: Origin::parse(&self.origin),
+            published: self.moment.0,
+            manifest: self.manifest.into(),
+            revision: self.revision.into(),
             assets: Vec::new(),
         }
     }
-}
 
-struct PackageRow {
-    origin: Column<Origin>,
-    revision: String,
-    changed_at: Millis,
-}
-
-from_row!(
-    AnyRow,
-    PackageRow {
-        origin,
-        revision,
-        changed_at
+    /// A file, where its row has its digest.
+    fn asset(self) -> Option<ReleaseAsset> {
+        Some(ReleaseAsset {
+            file: self.file.into(),
+            blob: self.blob?.0,
+            size: u64::try_from(self.place).ok()?,
+            md5: self.md5.into(),
+            sha1: self.sha1.into(),
+            sha512: self.sha512.into(),
+            media_type: self.media_type.into(),
+            published: self.moment.0,
+            facts: self.facts.into(),
+            staged: self.staged.0,
+        })
     }
-);
+}
 
 struct SummaryRow {
     package: String,
@@ -154,6 +149,15 @@ pub enum Manifests {
     Read,
 }
 
+/// All that a repository has of a package.
+#[derive(Debug, Default)]
+pub struct OwnRows {
+    /// `None` where it never had any of it.
+    pub listing: Option<Listing>,
+    /// The package's origin restrictions, where somebody set them.
+    pub restrictions: Option<Restrictions>,
+}
+
 /// Reads the packages that repositories have of their own, with versions and files.
 #[derive(Clone)]
 pub struct Releases {
@@ -171,87 +175,66 @@ impl Releases {
         package: &PackageId,
         manifests: Manifests,
     ) -> Result<Option<Listing>, Error> {
-        let name = package.to_string();
-        // Most names are nobody's: they need one look.
-        if self.origin(repository, package).await?.is_none() {
-            return Ok(None);
-        }
-        let mut transaction = self.database.door.view().await?;
-        let head: Option<PackageRow> = sqlx::query_as(
-            "SELECT origin, revision, changed_at FROM package WHERE repository = $1 AND package = $2",
-        )
-        .bind(repository)
-        .bind(&name)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(head) = head else { return Ok(None) };
-        let manifest = match manifests {
-            Manifests::Left => "''",
-            Manifests::Read => "manifest",
-        };
-        let sql = format!(
-            "SELECT version, status, origin, published_at, {manifest} AS manifest, revision FROM package_version \
-             WHERE repository = $1 AND package = $2 ORDER BY position"
-        );
-        let rows: Vec<VersionRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        Ok(self.read(repository, package, manifests).await?.listing)
+    }
+
+    /// The same, with the package's origin restrictions.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn read(
+        &self,
+        repository: &str,
+        package: &PackageId,
+        manifests: Manifests,
+    ) -> Result<OwnRows, Error> {
+        let rows: Vec<PartRow> = sqlx::query_as(sqlx::AssertSqlSafe(whole(manifests)))
             .bind(repository)
-            .bind(&name)
-            .fetch_all(&mut *transaction)
+            .bind(package.to_string())
+            .fetch_all(&self.database.door)
             .await?;
-        let mut versions: Vec<Release> = rows.into_iter().map(Release::from).collect();
+        let mut own = OwnRows::default();
+        let (mut head, mut versions, mut assets) = (None, Vec::new(), Vec::new());
+        let mut tags = BTreeMap::new();
+        for row in rows {
+            match row.part.as_str() {
+                "package" => head = Some(row),
+                "version" => versions.push(row),
+                "asset" => assets.push(row),
+                "tag" => drop(tags.insert(row.status, row.version)),
+                _ => {
+                    own.restrictions = Some(Restrictions {
+                        publish: Way::parse(&row.status),
+                        upstream: Way::parse(&row.origin),
+                    });
+                }
+            }
+        }
+        let Some(head) = head else { return Ok(own) };
+        versions.sort_by_key(|row| row.place);
+        let mut versions: Vec<Release> = versions.into_iter().map(PartRow::release).collect();
         let places: HashMap<Box<str>, usize> = versions
             .iter()
             .enumerate()
             .map(|(place, release)| (release.version.clone(), place))
             .collect();
-        let sql = format!(
-            "SELECT {ASSET_COLUMNS} FROM package_asset WHERE repository = $1 AND package = $2 ORDER BY file"
-        );
-        let rows: Vec<AssetRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(repository)
-            .bind(&name)
-            .fetch_all(&mut *transaction)
-            .await?;
-        for row in rows {
+        assets.sort_by(|one, other| one.file.cmp(&other.file));
+        for row in assets {
             let place = places.get(row.version.as_str());
-            if let Some(release) = place.and_then(|place| versions.get_mut(*place)) {
-                release.assets.push(row.into());
+            let release = place.and_then(|place| versions.get_mut(*place));
+            if let (Some(release), Some(asset)) = (release, row.asset()) {
+                release.assets.push(asset);
             }
         }
-        let tags: Vec<(String, String)> = sqlx::query_as(
-            "SELECT tag, version FROM package_tag WHERE repository = $1 AND package = $2",
-        )
-        .bind(repository)
-        .bind(&name)
-        .fetch_all(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some(Listing {
+        own.listing = Some(Listing {
             package: package.clone(),
-            origin: head.origin.0,
+            origin: Origin::parse(&head.origin),
             revision: head.revision,
-            changed: head.changed_at.0,
+            changed: head.moment.0,
             versions,
-            tags: tags.into_iter().collect(),
-        }))
-    }
-
-    /// On which side the package is; `None` where the repository never had any of it.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn origin(
-        &self,
-        repository: &str,
-        package: &PackageId,
-    ) -> Result<Option<Origin>, Error> {
-        let sql = "SELECT origin FROM package WHERE repository = $1 AND package = $2";
-        let origin: Option<Column<Origin>> = sqlx::query_scalar(sql)
-            .bind(repository)
-            .bind(package.to_string())
-            .fetch_optional(&self.database.door)
-            .await?;
-        Ok(origin.map(|origin| origin.0))
+            tags,
+        });
+        Ok(own)
     }
 
     /// The description in the newest version; empty where there is none.

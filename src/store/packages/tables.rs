@@ -8,9 +8,11 @@ use serde_json::Value;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Row as _};
+use tokio::sync::SemaphorePermit;
 
 use super::door::Statements;
 use super::{Error, Packages};
+use crate::store::sql::{ROWS_AT_ONCE, places};
 use Kind::{Bytes, Number, Text};
 
 /// Kinds of columns. Each may be empty.
@@ -35,12 +37,25 @@ pub(in crate::store) struct Table {
 pub(in crate::store) type Layout = BTreeMap<&'static str, Vec<Column>>;
 
 /// Tables that speak of this moment and this database alone.
-#[cfg(test)]
 const OF_THE_MOMENT: [&str; 1] = ["holder"];
-/// Tables that have rows in a new database.
-const BEGUN: [&str; 2] = ["access_state", "catalog"];
-/// Rows that are written by one statement.
-const ROWS_AT_ONCE: usize = 100;
+
+/// The names of all tables.
+pub(super) fn all_names() -> impl Iterator<Item = &'static str> {
+    let outlasting = TABLES.iter().map(|table| table.name);
+    outlasting.chain(OF_THE_MOMENT)
+}
+
+/// Tables that have rows in a database that was only begun.
+const BEGUN: [&str; 6] = [
+    "access_state",
+    "catalog",
+    "pin",
+    "repository",
+    "signing_key",
+    OUTSIDE,
+];
+/// Names that were seen outside while a database was new stay seen.
+const OUTSIDE: &str = "outside_name";
 
 /// Every table whose rows outlast a database.
 pub(in crate::store) const TABLES: &[Table] = &[
@@ -232,7 +247,12 @@ pub(in crate::store) const TABLES: &[Table] = &[
     },
     Table {
         name: "catalog",
-        columns: &[("identity", Text), ("opened_at", Number)],
+        columns: &[
+            ("identity", Text),
+            ("opened_at", Number),
+            ("is_arriving", Number),
+            ("moved_to", Text),
+        ],
     },
 ];
 
@@ -269,16 +289,16 @@ impl Table {
         columns: &[Column],
         rows: &[Vec<Value>],
     ) -> sqlx::Result<()> {
-        let width = columns.len();
-        let places = (0..rows.len()).map(|row| {
-            let numbers = (1..=width).map(|column| format!("${}", row * width + column));
-            format!("({})", numbers.collect::<Vec<_>>().join(", "))
-        });
-        let places = places.collect::<Vec<_>>().join(", ");
+        let known = if self.name == OUTSIDE {
+            " ON CONFLICT DO NOTHING"
+        } else {
+            ""
+        };
         let sql = format!(
-            "INSERT INTO {} ({}) VALUES {places}",
+            "INSERT INTO {} ({}) VALUES {}{known}",
             self.name,
-            names(columns)
+            names(columns),
+            places(rows.len(), columns.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for row in rows {
@@ -317,11 +337,66 @@ pub(in crate::store) enum RowsWritten {
 /// A row and its table, as long as there are some.
 type NextRow = Result<Option<(&'static Table, Vec<Value>)>, crate::store::Error>;
 
+/// Rows on their way into a catalog: all of them or, where this is dropped, none.
+pub(in crate::store) struct RowsWriter<'p> {
+    _permit: SemaphorePermit<'p>,
+    transaction: Box<Statements>,
+    layout: &'p Layout,
+    waiting: Option<(&'static Table, Vec<Vec<Value>>)>,
+}
+
+impl RowsWriter<'_> {
+    pub async fn put(
+        &mut self,
+        table: &'static Table,
+        row: Vec<Value>,
+    ) -> Result<(), crate::store::Error> {
+        match &mut self.waiting {
+            Some((of, rows)) if of.name == table.name && rows.len() < ROWS_AT_ONCE => {
+                rows.push(row);
+                Ok(())
+            }
+            other => {
+                let full = other.replace((table, vec![row]));
+                self.write(full).await
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        rows: Option<(&'static Table, Vec<Vec<Value>>)>,
+    ) -> Result<(), crate::store::Error> {
+        let Some((table, rows)) = rows else {
+            return Ok(());
+        };
+        let columns = self.layout.get(table.name);
+        let columns = columns.map_or(table.columns, Vec::as_slice);
+        let written = table.write(&mut self.transaction, columns, &rows);
+        Ok(written.await.map_err(Error::from)?)
+    }
+
+    /// Carries out a statement behind the rows.
+    pub async fn execute(&mut self, sql: &'static str) -> Result<(), crate::store::Error> {
+        let last = self.waiting.take();
+        self.write(last).await?;
+        let done = sqlx::query(sql).execute(&mut *self.transaction).await;
+        done.map_err(Error::from)?;
+        Ok(())
+    }
+
+    pub async fn finish(mut self) -> Result<(), crate::store::Error> {
+        let last = self.waiting.take();
+        self.write(last).await?;
+        Ok(self.transaction.commit().await.map_err(Error::from)?)
+    }
+}
+
 impl Packages {
     /// Gives all rows, as they are at one instant.
     pub(in crate::store) async fn all_rows(
         &self,
-        mut take: impl FnMut(&'static Table, &[Value]) -> std::io::Result<()>,
+        mut take: impl AsyncFnMut(&'static Table, Vec<Value>) -> Result<(), crate::store::Error>,
     ) -> Result<(), crate::store::Error> {
         let failed = Error::from;
         let mut view = self.database.door.view().await.map_err(failed)?;
@@ -329,10 +404,35 @@ impl Packages {
             let sql = format!("SELECT {} FROM {}", names(table.columns), table.name);
             let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *view);
             while let Some(row) = rows.try_next().await.map_err(failed)? {
-                take(table, &table.read(&row).map_err(failed)?)?;
+                take(table, table.read(&row).map_err(failed)?).await?;
             }
         }
         Ok(view.rollback().await.map_err(failed)?)
+    }
+
+    /// How many rows there are at present.
+    pub(in crate::store) async fn count_rows(&self) -> Result<u64, Error> {
+        let counts = TABLES
+            .iter()
+            .map(|table| format!("(SELECT COUNT(*) FROM {})", table.name));
+        let counts = counts.collect::<Vec<_>>().join(" + ");
+        let sql = format!("SELECT CAST({counts} AS BIGINT)");
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.database.door)
+            .await?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Whether it has nothing but what a new one has, also after a start.
+    pub(in crate::store) async fn is_empty(&self) -> Result<bool, Error> {
+        let tables = TABLES.iter().filter(|it| !BEGUN.contains(&it.name));
+        let has_rows = tables.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name));
+        let has_rows = has_rows.collect::<Vec<_>>().join(" OR ");
+        let sql = format!("SELECT CAST(CASE WHEN {has_rows} THEN 1 ELSE 0 END AS BIGINT)");
+        let has_rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.database.door)
+            .await?;
+        Ok(has_rows == 0)
     }
 
     /// The catalog's own name.
@@ -344,6 +444,25 @@ impl Packages {
         Ok(identity.unwrap_or_default())
     }
 
+    /// Begins to write rows in the place of those that it has, in one transaction.
+    pub(in crate::store) async fn replace_rows<'p>(
+        &'p self,
+        layout: &'p Layout,
+    ) -> Result<RowsWriter<'p>, crate::store::Error> {
+        let (permit, mut transaction) = self.database.begin().await?;
+        for table in TABLES.iter().filter(|it| it.name != OUTSIDE) {
+            let sql = format!("DELETE FROM {}", table.name);
+            let emptied = sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction);
+            emptied.await.map_err(Error::from)?;
+        }
+        Ok(RowsWriter {
+            _permit: permit,
+            transaction,
+            layout,
+            waiting: None,
+        })
+    }
+
     /// Writes all rows of a catalog of that name into this one, in one transaction. This one has to be
     /// empty, or to be that one.
     pub(in crate::store) async fn put_rows(
@@ -352,44 +471,17 @@ impl Packages {
         layout: &Layout,
         mut next: impl FnMut() -> NextRow,
     ) -> Result<RowsWritten, crate::store::Error> {
-        let failed = Error::from;
         if self.identity().await? == identity {
             return Ok(RowsWritten::None);
         }
-        let (_permit, mut transaction) = self.database.begin().await?;
-        for table in TABLES.iter().filter(|it| !BEGUN.contains(&it.name)) {
-            let sql = format!("SELECT 1 FROM {} LIMIT 1", table.name);
-            let found = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *transaction);
-            if found.await.map_err(failed)?.is_some() {
-                return Err(crate::store::Error::RestoreInto);
-            }
+        if !self.is_empty().await? {
+            return Err(crate::store::Error::RestoreInto);
         }
-        for name in BEGUN {
-            let sql = format!("DELETE FROM {name}");
-            let emptied = sqlx::query(AssertSqlSafe(sql)).execute(&mut *transaction);
-            emptied.await.map_err(failed)?;
-        }
-        let columns = |table: &Table| layout.get(table.name).map_or(table.columns, Vec::as_slice);
-        let mut waiting: Option<(&'static Table, Vec<Vec<Value>>)> = None;
+        let mut writer = self.replace_rows(layout).await?;
         while let Some((table, row)) = next()? {
-            match &mut waiting {
-                Some((of, rows)) if of.name == table.name && rows.len() < ROWS_AT_ONCE => {
-                    rows.push(row);
-                }
-                other => {
-                    let full = other.replace((table, vec![row]));
-                    if let Some((of, rows)) = full {
-                        let written = of.write(&mut transaction, columns(of), &rows);
-                        written.await.map_err(failed)?;
-                    }
-                }
-            }
+            writer.put(table, row).await?;
         }
-        if let Some((of, rows)) = waiting {
-            let written = of.write(&mut transaction, columns(of), &rows);
-            written.await.map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)?;
+        writer.finish().await?;
         Ok(RowsWritten::All)
     }
 }
@@ -397,6 +489,7 @@ impl Packages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PackageCatalogSettings;
     use crate::store::markers::Markers;
 
     #[tokio::test]
@@ -404,14 +497,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let markers = Markers::of(folder.path()).unwrap();
         let file = folder.path().join("packages.sqlite");
-        let opened = Packages::open(&file, None, "here".to_owned(), &markers).await;
+        let settings = PackageCatalogSettings::default();
+        let opened = Packages::open(&file, &settings, "here".to_owned(), &markers).await;
         let packages = opened.unwrap();
         let door = &packages.database.door;
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' \
                    AND name NOT LIKE 'sqlite%'";
         let mut found: Vec<String> = sqlx::query_scalar(sql).fetch_all(door).await.unwrap();
-        found.retain(|name| !OF_THE_MOMENT.contains(&name.as_str()));
-        let mut listed: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let mut listed: Vec<&str> = all_names().collect();
         found.sort_unstable();
         listed.sort_unstable();
         assert_eq!(found, listed);

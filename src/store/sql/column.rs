@@ -164,6 +164,7 @@ plain!(
     Count,
     Flag,
     Column<BlobId>,
+    Option<Column<BlobId>>,
     Column<Status>,
     Column<Origin>
 );

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{ColumnIndex, Connection, Decode, Executor, Row, Type};
 
 pub(super) use column::{Column, Count, Field, Flag, Millis, Seconds};
 
 use super::markers::LastEnd;
+use crate::format::plain;
 use crate::problem::{Decider, Kind, Problem};
 
 /// Reads a row's column of that name.
@@ -58,6 +59,44 @@ pub(super) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
     migrator
 }
 
+/// A step that a database says was taken: its number, its checksum, and 1 if it came to its end.
+pub(super) type Taken = (i64, Vec<u8>, i64);
+
+/// How a database's list of steps is read, where it has one.
+pub(super) const TAKEN: &str = "SELECT version, checksum, CAST(CASE WHEN success THEN 1 ELSE 0 END AS BIGINT) AS whole \
+     FROM _sqlx_migrations ORDER BY version";
+
+/// Holds the steps that a database says were taken against those that this Larder knows; says whether
+/// all were.
+///
+/// # Errors
+/// Where another Larder took them, or one did not come to its end.
+pub(super) fn are_all_taken(steps: &Migrator, taken: &[Taken]) -> Result<bool, Error> {
+    for (version, checksum, whole) in taken {
+        let step = steps.iter().find(|step| step.version == *version);
+        let wrong = match step {
+            _ if *whole == 0 => MigrateError::Dirty(*version),
+            None => MigrateError::VersionMissing(*version),
+            Some(step) if *step.checksum != **checksum => MigrateError::VersionMismatch(*version),
+            Some(_) => continue,
+        };
+        return Err(wrong.into());
+    }
+    Ok(taken.len() == steps.iter().count())
+}
+
+/// Rows that are written by one statement.
+pub(super) const ROWS_AT_ONCE: usize = 100;
+
+/// The places of so many rows of so many columns in a statement: `($1, $2), ($3, $4)`.
+pub(super) fn places(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let numbers = (1..=columns).map(|column| format!("${}", row * columns + column));
+        format!("({})", numbers.collect::<Vec<_>>().join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 /// How a catalog's database fails. What its driver says is for the log alone.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -65,10 +104,10 @@ pub struct Error(Cause);
 
 #[derive(Debug, thiserror::Error)]
 enum Cause {
-    #[error("{}", plain(.0))]
+    #[error("{}", said(.0))]
     Statement(sqlx::Error),
     #[error("{}", migration(.0))]
-    Migration(sqlx::migrate::MigrateError),
+    Migration(MigrateError),
     /// A check found this.
     #[error("its file is damaged ({0})")]
     Damaged(String),
@@ -152,7 +191,12 @@ fn ailment(error: &sqlx::Error) -> Ailment {
     }
 }
 
-fn plain(error: &sqlx::Error) -> String {
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => return plain::io(error),
+        sqlx::Error::Protocol(_) => return "it broke off, or is no PostgreSQL".to_owned(),
+        _ => {}
+    }
     match code(error) {
         Some(SHORT_READ) => "its file is damaged".to_owned(),
         Some(code) => match code & 0xff {
@@ -170,18 +214,33 @@ fn plain(error: &sqlx::Error) -> String {
                 "{}; behind PgBouncer, set `ignore_startup_parameters = extra_float_digits` in its configuration",
                 said.message()
             ),
-            Some(said) => said.message().to_owned(),
+            Some(said) => match said.code().as_deref() {
+                Some("28P01" | "28000") => {
+                    format!(
+                        "{}; correct the user or password in `packages.database`",
+                        said.message()
+                    )
+                }
+                Some("3D000") => format!(
+                    "{}; make it (`createdb`), or correct `packages.database`",
+                    said.message()
+                ),
+                _ => said.message().to_owned(),
+            },
             None => error.to_string(),
         },
     }
 }
 
-fn migration(error: &sqlx::migrate::MigrateError) -> String {
-    use sqlx::migrate::MigrateError::{
-        Execute, ExecuteMigration, VersionMismatch, VersionMissing, VersionTooNew,
+fn migration(error: &MigrateError) -> String {
+    use MigrateError::{
+        Dirty, Execute, ExecuteMigration, VersionMismatch, VersionMissing, VersionTooNew,
     };
     match error {
-        Execute(cause) | ExecuteMigration(cause, _) => plain(cause),
+        Execute(cause) | ExecuteMigration(cause, _) => said(cause),
+        Dirty(step) => format!(
+            "its tables are half made: step {step} did not come to its end; bring it back from a copy, or restore a backup into an empty one"
+        ),
         VersionMissing(_) | VersionTooNew(..) => {
             "a newer version of Larder has written it; start that version".to_owned()
         }
@@ -193,9 +252,7 @@ fn migration(error: &sqlx::migrate::MigrateError) -> String {
 impl Error {
     /// Says which kind of failure it is.
     pub(super) fn ailment(&self) -> Ailment {
-        use sqlx::migrate::MigrateError::{
-            Execute, ExecuteMigration, VersionMissing, VersionTooNew,
-        };
+        use MigrateError::{Execute, ExecuteMigration, VersionMissing, VersionTooNew};
         match &self.0 {
             Cause::Statement(error) => ailment(error),
             Cause::Migration(Execute(cause)) => ailment(cause),
@@ -296,8 +353,8 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-impl From<sqlx::migrate::MigrateError> for Error {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
         Self(Cause::Migration(error))
     }
 }

@@ -20,10 +20,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::Upstream;
 use crate::support::eventually;
 use crate::support::npm::{publish, version};
 use crate::support::tool::Tool;
+use crate::support::{Upstream, database};
 
 pub const LARDER: &str = env!("CARGO_BIN_EXE_larder");
 
@@ -59,8 +59,21 @@ impl Setup {
             .env("HOME", self.folder.path())
             .env("LARDER_CONFIG", self.at("larder.toml"))
             .env("LARDER_DATA_DIR", self.at("data"))
+            .envs(self.database(arguments))
             .kill_on_drop(true);
         command
+    }
+
+    /// The variable that names the database of the command's data directory.
+    pub fn database(&self, arguments: &[&str]) -> Option<(&'static str, String)> {
+        let named = |option: &str| {
+            let mut rest = arguments.iter().skip_while(|it| **it != option).skip(1);
+            rest.next().map(|it| self.folder.path().join(it))
+        };
+        let data = named("--data-dir").unwrap_or_else(|| self.at("data").into());
+        let file = named("--config").unwrap_or_else(|| self.at("larder.toml").into());
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        database::variable(&data, &text)
     }
 
     /// A client of the socket by which the running Larder takes commands.
@@ -214,12 +227,14 @@ pub async fn run(setup: &Setup, tool: &Tool, command: &[&str]) -> std::process::
     let mut arguments = vec!["run", "--"];
     arguments.extend(command);
     let (file, data) = (setup.at("larder.toml"), setup.at("data"));
-    tool.run(
-        LARDER,
-        &arguments,
-        &[("LARDER_CONFIG", &file), ("LARDER_DATA_DIR", &data)],
-    )
-    .await
+    let database = setup.database(&[]);
+    let mut variables = vec![("LARDER_CONFIG", &*file), ("LARDER_DATA_DIR", &data)];
+    variables.extend(
+        database
+            .as_ref()
+            .map(|(name, value)| (*name, value.as_str())),
+    );
+    tool.run(LARDER, &arguments, &variables).await
 }
 
 pub const MANIFEST: &str = r#"{"name":"app","version":"1.0.0","dependencies":{"left-pad":"*"}}"#;

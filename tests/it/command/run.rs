@@ -90,11 +90,17 @@ async fn run_counts_what_npm_asks_for_at_the_hosts_root() {
     let tool = Tool::new();
     tool.write("package.json", MANIFEST);
     let (file, data) = (setup.at("larder.toml"), setup.at("data"));
-    let variables = [
+    let database = setup.database(&[]);
+    let mut variables = vec![
         ("LARDER_CONFIG", file.as_str()),
         ("LARDER_DATA_DIR", data.as_str()),
         ("npm_config_omit_lockfile_registry_resolved", "true"),
     ];
+    variables.extend(
+        database
+            .as_ref()
+            .map(|(name, value)| (*name, value.as_str())),
+    );
     for command in ["install", "ci"] {
         let arguments = [
             "run",

@@ -111,7 +111,7 @@ async fn cache_without_its_wal() {
 
 /// The start is refused; it says what to do, and nothing is changed by it.
 async fn packages_stop_the_start(damage: Damage, is_killed: bool, words: &[&str]) {
-    let day = Day::new("min_free = 0\n").await;
+    let day = Day::on_sqlite("min_free = 0\n").await;
     let served = day.begin().await;
     // A copy, as an operator has one.
     let copy = day.setup.folder.path().join("copy");
@@ -184,9 +184,9 @@ async fn packages_without_their_wal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_of_another_directory() {
-    let day = Day::new("min_free = 0\n").await;
+    let day = Day::on_sqlite("min_free = 0\n").await;
     stop(day.begin().await).await;
-    let other = Day::new("min_free = 0\n").await;
+    let other = Day::on_sqlite("min_free = 0\n").await;
     stop(other.begin().await).await;
     let file = day.at("packages.sqlite");
     std::fs::copy(other.at("packages.sqlite"), &file).unwrap();
@@ -199,7 +199,7 @@ async fn packages_of_another_directory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_of_a_newer_larder() {
-    let day = Day::new("min_free = 0\n").await;
+    let day = Day::on_sqlite("min_free = 0\n").await;
     stop(day.begin().await).await;
     let url = format!("sqlite://{}", day.at("packages.sqlite").display());
     let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();

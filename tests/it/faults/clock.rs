@@ -55,7 +55,7 @@ async fn what_was_fetched_in_the_future_is_not_fresh() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_was_put_off_for_years_is_told_now() {
-    let day = Day::new("min_free = 0\n").await;
+    let day = Day::on_sqlite("min_free = 0\n").await;
     let events = day.setup.folder.path().join("events");
     let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
     let with = |file: &Path| format!("{text}[[target]]\nname = \"log\"\nfile = {file:?}\n");

@@ -7,7 +7,7 @@ use super::{Day, OWN, WARM, own, stop, warnings};
 use crate::support::postgres::{Line, LineState, Postgres};
 use crate::support::until;
 
-fn packages(url: &str) -> String {
+pub fn packages(url: &str) -> String {
     // A secret comes from a file or the environment; this one is none.
     let file = tempfile::NamedTempFile::new().unwrap();
     let (_, path) = file.keep().unwrap();
@@ -18,7 +18,7 @@ fn packages(url: &str) -> String {
     )
 }
 
-const NONE_FREE: &str = "min_free = 0\n";
+pub const NONE_FREE: &str = "min_free = 0\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn away() {
@@ -41,13 +41,45 @@ async fn away() {
             let took = begun.elapsed();
             assert!(took < Duration::from_secs(10), "{state:?}: {took:?}");
         }
+        let ready = day.get(&served, "/-/ready").await.expect(200).text();
+        assert!(
+            ready.contains("database of packages does not answer"),
+            "{ready}"
+        );
+        let metrics = day.get(&served, "/-/metrics").await.expect(200).text();
+        assert!(metrics.contains("larder_database_away 1\n"), "{metrics}");
         line.set(LineState::Passes);
         until("it heals by itself", async || {
             day.put(&served, &name).await.status == 201
         })
         .await;
+        let ready = day.get(&served, "/-/ready").await.expect(200).text();
+        assert_eq!(ready, "ready\n");
     }
-    stop(served).await;
+    // Who asks nothing is told as well.
+    line.set(LineState::Refuses);
+    let metrics = async || day.get(&served, "/-/metrics").await.expect(200).text();
+    until("it is seen", async || {
+        metrics().await.contains("larder_database_away 1\n")
+    })
+    .await;
+    line.set(LineState::Passes);
+    until("it is back", async || {
+        metrics().await.contains("larder_database_away 0\n")
+    })
+    .await;
+    let log = stop(served).await;
+    assert_eq!(
+        warnings(&log, "The database of packages does not answer").len(),
+        3,
+        "{log}"
+    );
+    assert_eq!(
+        warnings(&log, "The database of packages answers again").len(),
+        3,
+        "{log}"
+    );
+    assert!(!log.contains("after_release"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,13 +125,17 @@ async fn another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_that_stay_behind_are_told_of() {
     let postgres = Postgres::start(&[]).await;
-    let day = Day::new(NONE_FREE).await;
+    let day = Day::on_sqlite(NONE_FREE).await;
     stop(day.begin().await).await;
     let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
     day.setup
         .configure(&format!("{text}{}", packages(&postgres.url)));
     let log = stop(day.setup.serve().await).await;
-    assert_eq!(warnings(&log, "stay behind").len(), 1, "{log}");
+    let told = warnings(&log, "stay behind");
+    assert_eq!(told.len(), 1, "{log}");
+    for words in ["1 package and", "`larder packages move`"] {
+        assert!(told[0].contains(words), "{}", told[0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,15 +15,19 @@
 //! | `catalog::packages_*` | | the start | what to do |
 //! | `file::*` | a cached file: fetched again | a published one: 500 to GET, HEAD and conditions | WARN |
 //! | `clock::*` | everything | a token of a clock years ahead | |
-//! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | it heals by itself |
+//! | `database::away` | what is here, also what is published | a publish: 503 with Retry-After, within seconds | one WARN when it goes, one when it is back; `/-/ready` and `larder_database_away` say so |
 //! | `database::another` | | the start, on a database that is not last time's, or that another Larder uses | what to do |
+//! | `check::*` | | what a start refuses | `larder check` says the same, and changes nothing |
+//! | `load::*` | what is cached, and own packages that were read before | publishes, and reads of what came just now: 503, within seconds | it heals by itself |
 //! | `stop::*` | | | |
 
 mod catalog;
+mod check;
 mod clock;
 mod database;
 mod disk;
 mod file;
+mod load;
 mod stop;
 
 use std::path::PathBuf;
@@ -37,6 +41,7 @@ use tokio::time::timeout;
 
 use crate::command::{Served, Setup};
 use crate::publish::{TEAM, npm_document};
+use crate::support::database::on_sqlite;
 use crate::support::disk::{Mount, fill};
 use crate::support::larder::config;
 use crate::support::npm::{publish, tarball, version};
@@ -71,6 +76,14 @@ impl Said {
 impl Day {
     async fn new(more: &str) -> Self {
         Self::with(more, "").await
+    }
+
+    /// With its packages in `packages.sqlite`, which is what the test is about.
+    async fn on_sqlite(more: &str) -> Self {
+        let day = Self::new(more).await;
+        let text = std::fs::read_to_string(day.setup.at("larder.toml")).unwrap();
+        day.setup.configure(&on_sqlite(&text));
+        day
     }
 
     /// With tables that stand at the end of the configuration.

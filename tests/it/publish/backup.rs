@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use larder::access::manage::AccessCommand;
-use larder::config::{ConfigSource, Learned, load};
+use larder::config::{Learned, load};
 use larder::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 use larder::store::CopyProgress;
 use larder::store::backup::{BackupReport, EarlierFiles, Restored, restore};
@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use super::confusion::{attack, ours};
 use super::{TEAM, npm_document, npm_put, npm_versions};
 use crate::command::Setup;
-use crate::support::larder::{IMPATIENT, config};
+use crate::support::database::on_sqlite;
+use crate::support::larder::{IMPATIENT, config, source};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::postgres::Postgres;
 use crate::support::tool::said;
@@ -34,12 +35,12 @@ const OURS: [&str; 9] = [
     "/maven/team/org/acme/lib/1/lib-1.jar.sha1",
 ];
 
-pub(super) fn text(upstream: &Upstream, more: &str) -> String {
+pub fn text(upstream: &Upstream, more: &str) -> String {
     format!("{}{TEAM}{more}", config(upstream, IMPATIENT))
 }
 
 /// A table that names the database; its address comes from a file.
-fn database(folder: &TempDir, url: &str) -> String {
+pub fn database(folder: &TempDir, url: &str) -> String {
     let file = folder.path().join("database");
     std::fs::write(&file, url).unwrap();
     format!(
@@ -48,7 +49,7 @@ fn database(folder: &TempDir, url: &str) -> String {
     )
 }
 
-pub(super) async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
+pub async fn back_up(larder: &TestLarder, folder: &Path) -> BackupReport {
     back_up_and(larder, folder, EarlierFiles::Trust).await
 }
 
@@ -73,11 +74,7 @@ pub(super) async fn try_back_up(larder: &TestLarder, out: &Path) -> Result<(), S
 
 /// Restores into the directory, and says why not where it does not.
 pub(super) async fn try_restore(from: &Path, text: &str, into: &Path) -> Result<Restored, String> {
-    let source = ConfigSource {
-        file: "test.toml".to_owned(),
-        text: text.to_owned(),
-        environment: Vec::new(),
-    };
+    let source = source(text, into);
     let learned = Learned {
         data_dir: Some(into.to_owned()),
         ..Learned::default()
@@ -96,7 +93,7 @@ pub(super) async fn restored(from: &Path, text: &str) -> TestLarder {
 }
 
 /// What clients are answered, without the address that they asked at.
-pub(super) async fn answers(larder: &TestLarder) -> Vec<String> {
+pub async fn answers(larder: &TestLarder) -> Vec<String> {
     let mut answers = Vec::new();
     for path in OURS {
         let bytes = larder.get(path).await.expect(200).bytes().clone();
@@ -116,7 +113,7 @@ pub(super) async fn answers(larder: &TestLarder) -> Vec<String> {
 
 /// The rows of a backup but for when its catalog was opened and what each start writes, in an order of
 /// their own.
-pub(super) fn rows(backup: &Path) -> Vec<String> {
+pub fn rows(backup: &Path) -> Vec<String> {
     let mut entries = std::fs::read_dir(backup).unwrap().flatten();
     let file = entries.find(|it| it.file_name().to_string_lossy().starts_with("rows-"));
     let file = std::fs::File::open(file.unwrap().path()).unwrap();
@@ -128,7 +125,7 @@ pub(super) fn rows(backup: &Path) -> Vec<String> {
 }
 
 /// Packages in four formats, a tag, a token, a policy, a pin, and a name that is known outside.
-pub(super) async fn furnish(upstream: &Upstream, larder: &TestLarder) {
+pub async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     publish(upstream, "left-pad", &[version("1.3.0", &[])]);
     ours(larder).await;
     let tag = "/npm/team/-/package/acme-lib/dist-tags/beta";
@@ -156,7 +153,7 @@ pub(super) async fn furnish(upstream: &Upstream, larder: &TestLarder) {
     larder.larder.store.flush().await;
 }
 
-pub(super) async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
+pub async fn publish_one(larder: &TestLarder, name: &str, version: &str) -> u16 {
     let tarball = tarball(name, version, &[]);
     let document = npm_document(name, version, &tarball);
     npm_put(larder, name, document).await.status
@@ -230,7 +227,7 @@ async fn a_backup_goes_from_one_database_to_the_other_and_back() {
     let upstream = Upstream::start().await;
     let folder = TempDir::new().unwrap();
     let backup = |name: &str| folder.path().join(name);
-    let sqlite = text(&upstream, "");
+    let sqlite = on_sqlite(&text(&upstream, ""));
     let remote = text(&upstream, &database(&folder, &postgres.url));
 
     let larder = TestLarder::with(&sqlite).await;
@@ -373,7 +370,8 @@ async fn a_backup_that_is_damaged_cut_or_newer_is_refused_with_a_word() {
 async fn the_commands_back_up_with_and_without_a_server_and_say_what_is_the_matter() {
     let upstream = Upstream::start().await;
     let key = "[encryption]\nkey = { env = \"MASTER\" }\n";
-    let setup = Setup::new(&text(&upstream, key));
+    // Its data directory takes another one's place.
+    let setup = Setup::new(&on_sqlite(&text(&upstream, key)));
     let master = [("MASTER", "B4Zk0yO8bXl0Wm0zqvC7bqZ2u9b6m3m3Q1xw1p0V9sE=")];
     let run = async |arguments: &[&str]| {
         let mut command = setup.command(arguments);

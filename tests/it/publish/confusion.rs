@@ -2,6 +2,7 @@
 //! prefers.
 
 use super::{TEAM, npm_document, npm_put, npm_versions, team};
+use crate::support::database::on_sqlite;
 use crate::support::larder::{IMPATIENT, config};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, clients, succeeded};
@@ -300,7 +301,7 @@ async fn a_name_seen_outside_stays_outside_when_the_caches_catalog_is_lost() {
 #[tokio::test]
 async fn a_name_seen_outside_stays_outside_when_its_row_was_not_written_yet() {
     let upstream = Upstream::start().await;
-    let text = format!("{}{TEAM}", config(&upstream, IMPATIENT));
+    let text = on_sqlite(&format!("{}{TEAM}", config(&upstream, IMPATIENT)));
     publish(&upstream, "left-pad", &[version("1.0.0", &[])]);
     let larder = TestLarder::with(&text).await;
     larder.get("/npm/team/left-pad").await.expect(200);

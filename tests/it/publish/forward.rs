@@ -4,7 +4,7 @@
 use larder::repository::manage::{ManageCommand, ManageOutcome};
 
 use super::{npm_document, npm_versions};
-use crate::command::{LARDER, Setup};
+use crate::command::{Setup, run};
 use crate::support::npm::{publish, tarball, version};
 use crate::support::tool::{Tool, said, succeeded};
 use crate::support::{Fault, Reply, TestLarder, Upstream, nuget};
@@ -470,15 +470,8 @@ async fn a_publish_under_larder_run_goes_to_the_clients_own_registry_with_its_ow
             None
         };
         upstream.forget_seen();
-        let (file, data) = (setup.at("larder.toml"), setup.at("data"));
         // Within a script, so that it is npm's environment that leads it.
-        let output = tool
-            .run(
-                LARDER,
-                &["run", "--", "sh", "-c", "npm publish"],
-                &[("LARDER_CONFIG", &file), ("LARDER_DATA_DIR", &data)],
-            )
-            .await;
+        let output = run(&setup, &tool, &["sh", "-c", "npm publish"]).await;
         succeeded(&output);
         let seen = upstream.seen();
         let put = seen

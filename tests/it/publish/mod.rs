@@ -10,10 +10,11 @@ mod forward;
 mod manage;
 mod maven;
 mod merged;
+mod moving;
 mod npm;
 mod nuget;
 mod packed;
-mod python;
+pub mod python;
 
 use bytes::Bytes;
 use serde_json::Value;

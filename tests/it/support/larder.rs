@@ -1,5 +1,6 @@
 //! A Larder in this process, on a port and in a data directory of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -112,8 +113,8 @@ impl TestLarder {
     }
 
     pub async fn in_dir(text: &str, data: TempDir) -> Self {
-        let config =
-            load(&source(text), &learned(&data)).unwrap_or_else(|faults| panic!("{faults}"));
+        let config = load(&source(text, data.path()), &learned(&data))
+            .unwrap_or_else(|faults| panic!("{faults}"));
         let larder = Larder::start(config).await.unwrap();
         let listener = Listener::bind(&larder).await.unwrap();
         let (url, stop) = (listener.url(), CancellationToken::new());
@@ -135,8 +136,8 @@ impl TestLarder {
 
     /// Puts another configuration in force.
     pub async fn reload(&self, text: &str) {
-        let config =
-            load(&source(text), &learned(&self.data)).unwrap_or_else(|faults| panic!("{faults}"));
+        let config = load(&source(text, self.data.path()), &learned(&self.data))
+            .unwrap_or_else(|faults| panic!("{faults}"));
         self.larder.reload(config).await.unwrap();
     }
 
@@ -224,11 +225,14 @@ impl Drop for TestLarder {
     }
 }
 
-fn source(text: &str) -> ConfigSource {
+/// The configuration of a Larder on this data directory.
+pub fn source(text: &str, data: &Path) -> ConfigSource {
+    let database = super::database::variable(data, text);
+    let environment = database.map(|(name, value)| (name.to_owned(), value));
     ConfigSource {
         file: "test.toml".to_owned(),
         text: text.to_owned(),
-        environment: Vec::new(),
+        environment: environment.into_iter().collect(),
     }
 }
 

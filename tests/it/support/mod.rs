@@ -2,6 +2,7 @@
 //! the real clients.
 
 pub mod chance;
+pub mod database;
 pub mod disk;
 pub mod larder;
 pub mod npm;
