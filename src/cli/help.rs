@@ -28,7 +28,16 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     (
         "Store",
         &[
-            "report", "who", "verify", "gc", "backup", "restore", "packages", "pin", "unpin",
+            "connection",
+            "report",
+            "who",
+            "verify",
+            "gc",
+            "backup",
+            "restore",
+            "packages",
+            "pin",
+            "unpin",
             "encrypt",
         ],
     ),

@@ -6,6 +6,7 @@ mod bounds;
 mod check;
 mod closing;
 mod completions;
+mod connection;
 mod control;
 mod copy;
 mod decide;
@@ -115,6 +116,8 @@ enum Command {
     Login(login::Arguments),
     /// Check the configuration, name every mistake, and ask each upstream for an answer
     Check(check::Arguments),
+    /// List the registries of which something is stored, or say that one has moved
+    Connection(connection::Arguments),
     /// List a repository's packages, or the versions of one package
     List(list::Arguments),
     /// Say why a package version is served or held back
@@ -189,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Env(arguments) => settings::block_on(env::run(global, arguments)),
         Command::Login(arguments) => settings::block_on(login::run(global, arguments)),
         Command::Check(arguments) => settings::block_on(check::run(global, arguments)),
+        Command::Connection(arguments) => settings::block_on(connection::run(global, arguments)),
         Command::List(arguments) => settings::block_on(list::run(global, arguments)),
         Command::Copy(arguments) => settings::block_on(copy::run(global, arguments)),
         Command::Status(arguments) => settings::block_on(status::run(global, arguments)),

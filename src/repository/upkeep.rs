@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::{Reader, Snapshot};
+use crate::config::ConnectionSettings;
 use crate::format::package;
-use crate::package::BlobId;
+use crate::package::{BlobId, Format};
 use crate::problem::Problem;
 use crate::rule::Pattern;
 use crate::store::backup::{BackupReport, EarlierFiles};
-use crate::store::catalog::AssetKey;
 use crate::store::catalog::ledger::{EgressOfDay, Pull, Size, TrafficOfDay};
+use crate::store::catalog::{AssetKey, StoredRegistry};
 use crate::store::packages::Pin;
 use crate::store::{Health, LastBackup, Store, Waste};
 
@@ -53,6 +55,15 @@ pub enum UpkeepCommand {
         folder: PathBuf,
         earlier: EarlierFiles,
     },
+    /// Lists the registries of which something is stored.
+    Registries,
+    /// Takes the registry at another address for the same one.
+    MoveRegistry {
+        from: String,
+        to: String,
+        /// Needed where registries of several formats are at the address.
+        format: Option<String>,
+    },
     Report {
         /// The last ones, today among them.
         days: u32,
@@ -70,12 +81,30 @@ pub enum UpkeepCommand {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum UpkeepOutcome {
-    Pins { pins: Vec<Pin>, kept: KeptTotals },
+    Pins {
+        pins: Vec<Pin>,
+        kept: KeptTotals,
+    },
     Verified(VerifyProgress),
-    Waste { waste: Waste, dry_run: bool },
+    Waste {
+        waste: Waste,
+        dry_run: bool,
+    },
     BackedUp(Box<BackupReport>),
+    Registries {
+        registries: Vec<StoredRegistry>,
+    },
+    Moved {
+        format: String,
+        from: String,
+        to: String,
+        documents: u64,
+        files: u64,
+    },
     Report(Box<UsageReport>),
-    Pulls { pulls: Vec<Pull> },
+    Pulls {
+        pulls: Vec<Pull>,
+    },
 }
 
 /// The number and size of the files that are never evicted.
@@ -130,6 +159,18 @@ fn pattern(text: &str) -> Result<Pattern, Problem> {
     Pattern::parse(text).map_err(|error| Problem::invalid(error.to_string()))
 }
 
+/// The address of a registry, written as a connection's `url`.
+fn address(format: Format, text: &str) -> Result<Url, Problem> {
+    let read = ConnectionSettings::new("", format, text);
+    read.map(|it| it.url)
+        .map_err(|why| Problem::invalid(format!("`{text}` is no address of a registry: {why}")))
+}
+
+fn nothing_stored(from: &str) -> Problem {
+    Problem::invalid(format!("nothing is stored of a registry at {from}"))
+        .advice("`larder connection` lists the registries of which something is")
+}
+
 /// An operator's work on the store, under one configuration.
 pub struct Upkeep<'a> {
     reader: &'a Arc<Reader>,
@@ -181,6 +222,13 @@ impl<'a> Upkeep<'a> {
                 let report = store.back_up(&folder, earlier, &Arc::default()).await?;
                 Ok(UpkeepOutcome::BackedUp(Box::new(report)))
             }
+            UpkeepCommand::Registries => {
+                let registries = catalog.registries().stored().await?;
+                Ok(UpkeepOutcome::Registries { registries })
+            }
+            UpkeepCommand::MoveRegistry { from, to, format } => {
+                self.move_registry(&from, &to, format.as_deref()).await
+            }
             UpkeepCommand::Report { days, top } => {
                 let (files, bytes) = catalog.blobs().total().await?;
                 store.flush().await;
@@ -221,6 +269,64 @@ impl<'a> Upkeep<'a> {
         Ok(UpkeepOutcome::Pins {
             pins: pins?,
             kept: self.kept().await?,
+        })
+    }
+
+    async fn move_registry(
+        &self,
+        from: &str,
+        to: &str,
+        format: Option<&str>,
+    ) -> Result<UpkeepOutcome, Problem> {
+        let registries = self.store().catalog().registries();
+        let stored = registries.stored().await?;
+        let lies_at = |format: Format| {
+            let from = address(format, from).ok();
+            let mut stored = stored.iter();
+            let is_it = |url: &Url, it: &StoredRegistry| {
+                let there = address(format, &it.url).ok();
+                it.format == format.as_str() && there.as_ref() == Some(url)
+            };
+            from.is_some_and(|url| stored.any(|it| is_it(&url, it)))
+        };
+        let format = match format {
+            Some(word) => word
+                .parse::<Format>()
+                .map_err(|error| Problem::invalid(error.to_string()))?,
+            None => {
+                let found: Vec<Format> = Format::SERVED
+                    .into_iter()
+                    .filter(|it| lies_at(*it))
+                    .collect();
+                match found.as_slice() {
+                    [only] => *only,
+                    [] => return Err(nothing_stored(from)),
+                    _ => {
+                        return Err(Problem::invalid(format!(
+                            "registries of several formats are at {from}"
+                        ))
+                        .advice("say which one is meant, such as `--format npm`"));
+                    }
+                }
+            }
+        };
+        let (old, new) = (address(format, from)?, address(format, to)?);
+        if !lies_at(format) {
+            return Err(nothing_stored(from));
+        }
+        if old == new {
+            return Err(Problem::invalid("both addresses are the same one"));
+        }
+        let moved = registries.move_to(format, &old, &new).await?;
+        for registry in &moved.changed {
+            self.reader.fetcher.renew(registry);
+        }
+        Ok(UpkeepOutcome::Moved {
+            format: format.as_str().to_owned(),
+            from: old.into(),
+            to: new.into(),
+            documents: moved.documents,
+            files: moved.files,
         })
     }
 

@@ -32,7 +32,7 @@ pub use hold::Holds;
 pub use ledger::Reports;
 pub use progress::LongWork;
 pub use publish_date::PublishDates;
-pub use registry::{Registries, RegistryIds};
+pub use registry::{MovedRegistry, Registries, RegistryIds, StoredRegistry};
 pub use staged::Staged;
 
 use super::markers::LastEnd;

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use sqlx::{SqliteConnection, SqlitePool};
 use tracing::info;
 use url::Url;
 
 use crate::config::ConnectionSettings;
 use crate::package::Format;
-use crate::store::sql::Error;
+use crate::store::sql::{Count, Error};
 
 /// The tables whose rows belong to a registry; their column is called `connection`.
 const TABLES: [&str; 5] = ["document", "asset", "alias", "publish_date", "absence"];
@@ -67,6 +68,28 @@ impl Place {
     }
 }
 
+/// A registry, and how much is stored of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRegistry {
+    #[serde(skip)]
+    pub id: String,
+    pub format: String,
+    pub url: String,
+    /// The connection whose credentials were sent; empty: none were.
+    pub realm: String,
+    pub documents: u64,
+    pub files: u64,
+}
+
+/// The result of giving what is stored of one registry to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MovedRegistry {
+    /// The ids of registries that have other rows than before.
+    pub changed: Vec<String>,
+    pub documents: u64,
+    pub files: u64,
+}
+
 /// The catalog's registries.
 #[derive(Clone)]
 pub struct Registries {
@@ -99,6 +122,88 @@ impl Registries {
         }
         transaction.commit().await?;
         Ok(RegistryIds(ids))
+    }
+
+    /// All registries of which something is stored, by format and address.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn stored(&self) -> Result<Vec<StoredRegistry>, Error> {
+        let sql = "SELECT id, format, scheme, host, port, base, realm, \
+                   (SELECT COUNT(*) FROM document WHERE connection = id), \
+                   (SELECT COUNT(*) FROM asset WHERE connection = id) \
+                   FROM registry WHERE format IS NOT NULL ORDER BY format, host, port, base, realm";
+        type Row = (
+            String,
+            String,
+            String,
+            String,
+            i64,
+            String,
+            String,
+            Count,
+            Count,
+        );
+        let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+        let stored = |(id, format, scheme, host, port, base, realm, documents, files): Row| {
+            let mut url = Url::parse(&format!("{scheme}://{host}:{port}")).ok()?;
+            url.set_path(&base);
+            Some(StoredRegistry {
+                id,
+                format,
+                url: url.into(),
+                realm,
+                documents: documents.0,
+                files: files.0,
+            })
+        };
+        Ok(rows.into_iter().filter_map(stored).collect())
+    }
+
+    /// Gives all that is stored of the registry at one address to that at another, which is the same one
+    /// from now on. Where both have a row, the other's stays. Documents are asked for anew and in full:
+    /// they name addresses, and their validators are the old address's.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn move_to(
+        &self,
+        format: Format,
+        from: &Url,
+        to: &Url,
+    ) -> Result<MovedRegistry, Error> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let place = Place::at(format, from, "");
+        let sql = "SELECT id, realm FROM registry WHERE format = ? AND scheme = ? AND host = ? AND port = ? AND base = ?";
+        let rows: Vec<(String, String)> = sqlx::query_as(sql)
+            .bind(place.format.as_str())
+            .bind(&place.scheme)
+            .bind(&place.host)
+            .bind(i64::from(place.port))
+            .bind(&place.base)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut moved = MovedRegistry::default();
+        for (id, realm) in rows {
+            let outdated = "UPDATE document SET etag = NULL, last_modified = NULL, fresh_until = 0 WHERE connection = ?";
+            let outdated = sqlx::query(outdated).bind(&id);
+            moved.documents += outdated.execute(&mut *transaction).await?.rows_affected();
+            let files = sqlx::query_scalar("SELECT COUNT(*) FROM asset WHERE connection = ?");
+            let files: Count = files.bind(&id).fetch_one(&mut *transaction).await?;
+            moved.files += files.0;
+            let target = Place::at(format, to, &realm);
+            match find(&mut transaction, &target).await? {
+                Some(known) if known == id => {}
+                Some(known) => {
+                    merge(&mut transaction, &id, &known).await?;
+                    moved.changed.push(known);
+                }
+                None => write_place(&mut transaction, &id, &target).await?,
+            }
+            moved.changed.push(id);
+        }
+        transaction.commit().await?;
+        Ok(moved)
     }
 }
 

@@ -2,6 +2,7 @@
 //! name of a connection.
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use larder::repository::upkeep::{UpkeepCommand, UpkeepOutcome};
 use sqlx::Connection as _;
 
 use crate::support::larder::{IMPATIENT, config};
@@ -100,6 +101,107 @@ async fn a_changed_address_is_another_registry_after_a_start() {
     let larder = TestLarder::in_dir(&config(&new, IMPATIENT), data).await;
     serves(&larder, "2.2.2", "1.1.1").await;
     assert_never_asked_by_validators(&new);
+}
+
+/// The addresses of the four registries, and their formats.
+const PLACES: [(&str, &str); 4] = [
+    ("npm", "/npm/"),
+    ("pypi", "/simple/"),
+    ("maven", "/maven2/"),
+    ("nuget", "/v3/index.json"),
+];
+
+/// Says that the registries at one host are those at another.
+async fn say_moved(larder: &TestLarder, old: &Upstream, new: &Upstream) {
+    for (format, path) in PLACES {
+        let command = UpkeepCommand::MoveRegistry {
+            from: format!("{}{path}", old.url()),
+            to: format!("{}{path}", new.url()),
+            format: Some(format.to_owned()),
+        };
+        let outcome = larder.larder.upkeep(command).await.unwrap();
+        let UpkeepOutcome::Moved { files, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(files > 0 || format == "pypi", "{format}");
+    }
+}
+
+/// Files come from here, and documents are asked for anew, in full.
+async fn kept_its_files(larder: &TestLarder, new: &Upstream) {
+    new.forget_seen();
+    for path in files("1.1.1") {
+        larder.get(&path).await.expect(200);
+    }
+    let endings = [".tgz", ".jar", ".nupkg"];
+    assert_eq!(new.count_ending(&endings), 0, "{:?}", new.seen());
+    for path in DOCUMENTS {
+        larder.get(path).await.expect(200);
+    }
+    assert_never_asked_by_validators(new);
+}
+
+#[tokio::test]
+async fn a_registry_that_moved_keeps_what_is_stored_when_the_move_is_said_before() {
+    let (old, new) = (registry("1.1.1").await, registry("1.1.1").await);
+    let larder = TestLarder::start(&old).await;
+    serves(&larder, "1.1.1", "2.2.2").await;
+    say_moved(&larder, &old, &new).await;
+    larder.reload(&config(&new, IMPATIENT)).await;
+    kept_its_files(&larder, &new).await;
+    // What the new address does not answer is served from here.
+    new.vanish();
+    for path in DOCUMENTS {
+        larder.get(path).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_moved_keeps_what_is_stored_when_the_move_is_said_afterwards() {
+    let (old, new) = (registry("1.1.1").await, registry("1.1.1").await);
+    let larder = TestLarder::start(&old).await;
+    serves(&larder, "1.1.1", "2.2.2").await;
+    larder.reload(&config(&new, IMPATIENT)).await;
+    larder.get(DOCUMENTS[0]).await.expect(200);
+    say_moved(&larder, &old, &new).await;
+    kept_its_files(&larder, &new).await;
+}
+
+#[tokio::test]
+async fn a_move_that_means_nothing_is_refused_with_a_word() {
+    let upstream = registry("1.1.1").await;
+    let larder = TestLarder::start(&upstream).await;
+    larder.get(DOCUMENTS[0]).await.expect(200);
+    let own = format!("{}/npm/", upstream.url());
+    for (from, to, format, says) in [
+        (
+            "https://unknown.example/",
+            own.as_str(),
+            None,
+            "nothing is stored",
+        ),
+        (&own, &own, None, "the same"),
+        (&own, "unknown.example", None, "no address of a registry"),
+        (
+            &own,
+            "https://new.example/",
+            Some("maven"),
+            "nothing is stored",
+        ),
+        (&own, "https://new.example/", Some("mavn"), "mavn"),
+    ] {
+        let command = UpkeepCommand::MoveRegistry {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            format: format.map(str::to_owned),
+        };
+        let problem = larder.larder.upkeep(command).await.unwrap_err();
+        assert!(problem.to_string().contains(says), "{problem}");
+    }
+    // Nothing was changed by it.
+    upstream.forget_seen();
+    larder.get(DOCUMENTS[0]).await.expect(200);
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]
