@@ -96,7 +96,7 @@ pub async fn move_packages(
             }
             let moved = carry_over(&old, &new, &markers, progress).await;
             // Nothing says behind the end that the databases are in use.
-            tasks.stop(STOPPING_MAX).await;
+            tasks.stop(STOPPING).await;
             new.packages.close().await;
             moved
         }
@@ -111,7 +111,7 @@ pub async fn move_packages(
 }
 
 /// How long the work beside a move may take to end.
-const STOPPING_MAX: Duration = Duration::from_secs(5);
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Whether a database without tables is made ready.
 #[derive(Clone, Copy, PartialEq, Eq)]
