@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::{NONE_FREE, packages};
 use super::{Day, Mount, OWN, WARM, fill, own};
-use crate::publish::{npm_document, python};
+use crate::publish::npm_document;
 use crate::support::npm::tarball;
 use crate::support::postgres::{Line, LineState, Postgres};
 use crate::support::{nuget, pypi, until};
