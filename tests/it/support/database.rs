@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 use super::postgres::{Pooler, Postgres};
@@ -36,7 +36,7 @@ struct Shared {
     /// A data directory's database has the same name as long as the tests run.
     databases: Mutex<HashMap<PathBuf, usize>>,
     /// Stops the server when this process ends, however it does.
-    _alive: ChildStdin,
+    _alive: Child,
 }
 
 fn shared() -> Option<&'static Shared> {
@@ -79,9 +79,8 @@ impl Shared {
         let mut watch = Command::new("sh");
         watch.args(["-c", &script]).stdin(Stdio::piped());
         watch.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut watch = watch.spawn().unwrap();
         Self {
-            _alive: watch.stdin.take().unwrap(),
+            _alive: watch.spawn().unwrap(),
             postgres,
             pooler,
             databases: Mutex::default(),
