@@ -211,6 +211,14 @@ impl AssetFetcher {
         } else {
             joined.await
         };
+        if let Phase::Failed(problem) = &phase
+            && !leads
+            && !wanted.requires_promise()
+            && is_wrong_guess(problem)
+        {
+            // It says nothing of a file that a document names.
+            return Box::pin(self.fetch(wanted)).await;
+        }
         let outcome = match &phase {
             _ if !leads => Outcome::Collapsed,
             Phase::Stored(_, Landed { is_new: false, .. }) => Outcome::Hit,
@@ -571,6 +579,11 @@ pub(super) fn unverified(
     .caused_by(error)
 }
 
+/// A file was looked for by a guess, and nothing promises it there.
+#[derive(Debug, thiserror::Error)]
+#[error("no digest is where one was looked for")]
+struct WrongGuess;
+
 fn unpromised(wanted: &WantedAsset) -> Problem {
     Problem::not_found(
         Decider::Connection(wanted.connection.name.clone()),
@@ -579,6 +592,12 @@ fn unpromised(wanted: &WantedAsset) -> Problem {
             wanted.key.asset
         ),
     )
+    .caused_by(WrongGuess)
+}
+
+fn is_wrong_guess(problem: &Problem) -> bool {
+    let cause = problem.cause.as_deref();
+    cause.is_some_and(|cause| cause.is::<WrongGuess>())
 }
 
 fn disk_full(wanted: &WantedAsset) -> Problem {

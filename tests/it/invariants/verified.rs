@@ -1,10 +1,14 @@
 //! Verified or nothing; streamed, yet never wrong.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::support::npm::{publish, publish_manifests, version};
 use crate::support::{
-    Fault, KIB, Reply, TestLarder, Upstream, integrity, noise, nuget, pypi, sha1, sha256,
+    Fault, KIB, Reply, TestLarder, Upstream, integrity, noise, nuget, pypi, sha1, sha256, until,
 };
 
 const TARBALL: &str = "/npm/public/left-pad/-/left-pad-1.3.0.tgz";
@@ -357,6 +361,37 @@ async fn a_tarball_alone_is_held_against_its_versions_manifest_without_the_packu
         "{:?}",
         upstream.seen()
     );
+}
+
+#[tokio::test]
+async fn a_wrong_guess_fails_nobody_who_knows_the_document() {
+    let upstream = Upstream::start().await;
+    let larder = TestLarder::start(&upstream).await;
+    publish_manifests(&upstream, "one", &[version("1.0.0", &[])]);
+    let of_one = "/npm/public/one/-/one-1.0.0.tgz";
+    larder.get(of_one).await.expect(200);
+    // Its manifest comes late and promises nothing; its document does.
+    publish(&upstream, "two", &[version("1.0.0", &[])]);
+    upstream.put("/npm/two/1.0.0", Reply::json("{}"));
+    let gate = Arc::new(Notify::new());
+    let late = Fault::StallAfter(0, Arc::clone(&gate));
+    upstream.fault("/npm/two/1.0.0", late);
+    let of_two = "/npm/public/two/-/two-1.0.0.tgz";
+    let guesses = async { larder.get(of_two).await.expect(200) };
+    let knows = async {
+        until("the guess is under way", async || {
+            upstream.count("/npm/two/1.0.0") == 1
+        })
+        .await;
+        larder.get("/npm/public/two").await.expect(200);
+        let mut joins = std::pin::pin!(larder.get(of_two));
+        // It waits with the guess.
+        let waited = tokio::time::timeout(Duration::from_millis(200), joins.as_mut()).await;
+        assert!(waited.is_err());
+        gate.notify_one();
+        joins.await.expect(200)
+    };
+    tokio::join!(guesses, knows);
 }
 
 #[tokio::test]
