@@ -41,7 +41,14 @@ impl FromValue for ProxySetting {
             return Ok(Self::None);
         }
         let url = Url::parse(address.expose()).ok();
-        match url.filter(|url| url.scheme() == "http" && url.host_str().is_some()) {
+        let is_right = |url: &Url| {
+            url.scheme() == "http"
+                && url.host_str().is_some()
+                && matches!(url.path(), "" | "/")
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        match url.filter(is_right) {
             Some(_) => Ok(Self::At(address)),
             // The text may hold a password.
             None => Err("has to be the address of an HTTP proxy, such as \"http://proxy.corp:3128\", or \"none\"".to_owned()),

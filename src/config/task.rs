@@ -157,6 +157,12 @@ fn work(section: &Section<'_>, data_dir: Option<&Path>, has_retention: bool) -> 
                 return None;
             };
             let out = PathBuf::from(out);
+            if !out.is_absolute() {
+                section.fault(
+                    &place,
+                    "`task.out` has to be a path from the root, such as \"/srv/backups/larder\": a server's own folder may be any",
+                );
+            }
             if data_dir.is_some_and(|directory| is_within(&out, directory)) {
                 section.fault(
                     &place,

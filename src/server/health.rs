@@ -8,6 +8,7 @@ use crate::format::{package as package_of, query_of};
 use crate::package::PackageId;
 use crate::problem::Problem;
 use crate::repository::Explainer;
+use crate::store::packages::Absence;
 
 pub fn live() -> Answer {
     text(StatusCode::OK, "live\n")
@@ -27,8 +28,14 @@ pub fn ready(larder: &Larder) -> Answer {
         ));
     }
     if let Some(why) = larder.store.packages().absence() {
+        let also = match why {
+            Absence::Unchanging => "",
+            Absence::Away | Absence::Taken => {
+                ", and only what was read before is served of our own"
+            }
+        };
         said.push(format!(
-            "ready, but nothing can be published, and only what was read before is served of our own: {}\n",
+            "ready, but nothing can be published{also}: {}\n",
             why.reason()
         ));
     }

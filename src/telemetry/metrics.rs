@@ -157,7 +157,7 @@ impl Default for Metrics {
         );
         registry.register(
             "database_away",
-            "1 while the database of packages does not answer, or another Larder uses it",
+            "1 while the database of packages does not answer, takes no changes, or another Larder uses it",
             metrics.database_away.clone(),
         );
         registry.register_with_unit(

@@ -67,6 +67,8 @@ struct Lately {
     has_failed: bool,
     /// The log says that it does not answer, and not yet that it does again.
     is_away: bool,
+    /// It answers, and takes no changes: it is read-only, or its disk is full.
+    refuses_changes: bool,
 }
 
 /// Why the database of packages takes nothing at present.
@@ -74,6 +76,8 @@ struct Lately {
 pub enum Absence {
     /// It does not answer.
     Away,
+    /// It is read-only, or has no room.
+    Unchanging,
     /// Another Larder uses it.
     Taken,
 }
@@ -84,6 +88,9 @@ impl Absence {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Away => "the database of packages does not answer",
+            Self::Unchanging => {
+                "the database of packages takes no changes: it is read-only, or has no room"
+            }
             Self::Taken => {
                 "another Larder uses the database of packages now, and this one has to be stopped"
             }
@@ -114,7 +121,27 @@ impl Manners {
         if self.is_taken.load(Ordering::Relaxed) {
             return Some(Absence::Taken);
         }
-        self.lately().is_away.then_some(Absence::Away)
+        match *self.lately() {
+            Lately { is_away: true, .. } => Some(Absence::Away),
+            Lately {
+                refuses_changes: true,
+                ..
+            } => Some(Absence::Unchanging),
+            _ => None,
+        }
+    }
+
+    /// Notes whether the database takes changes, and tells the log where that is new.
+    fn note_change(&self, refused: Option<&sqlx::Error>) {
+        let was_refused = std::mem::replace(&mut self.lately().refuses_changes, refused.is_some());
+        match refused {
+            Some(error) if !was_refused => warn!(
+                %error,
+                "The database of packages takes no changes. What is there is served, and publishes are refused until it does"
+            ),
+            None if was_refused => warn!("The database of packages takes changes again"),
+            _ => {}
+        }
     }
 
     /// Notes that the database answered. The log says so where it had not.
@@ -175,6 +202,10 @@ impl Manners {
                 self.is_pooled.store(true, Ordering::Relaxed);
             }
             Err(error) if sql::is_cut_off(error) => self.failed(begun, error),
+            Err(error) if sql::refuses_changes(error) => {
+                self.answered();
+                self.note_change(Some(error));
+            }
             _ => self.answered(),
         }
         result
@@ -337,6 +368,11 @@ impl Door {
         Ok(steps.run(&self.pool).await?)
     }
 
+    /// Notes that a change was made by a statement alone.
+    pub fn was_changed(&self) {
+        self.manners.note_change(None);
+    }
+
     /// Refuses everything from now on, because another Larder uses the database.
     pub fn give_up(&self) {
         self.manners.is_taken.store(true, Ordering::Relaxed);
@@ -481,7 +517,9 @@ impl Statements {
             transaction,
             manners,
         } = *self;
-        manners.bounded(transaction.commit()).await
+        manners.bounded(transaction.commit()).await?;
+        manners.note_change(None);
+        Ok(())
     }
 
     /// # Errors

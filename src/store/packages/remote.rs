@@ -413,6 +413,7 @@ pub(super) async fn take(door: &Door, place: &str) -> sqlx::Result<Option<String
         .execute(door)
         .await?;
     if done.rows_affected() > 0 {
+        door.was_changed();
         return Ok(None);
     }
     let sql = "SELECT machine FROM holder WHERE id = 1";

@@ -155,6 +155,15 @@ pub(super) fn is_cut_off(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database answers, and takes no changes: it is read-only (25006), or its disk is full
+/// (53100).
+pub(super) fn refuses_changes(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("25006" | "53100"))
+}
+
 /// Whether the database says that a statement's name is taken, or not there.
 pub(super) fn is_without_named_statements(error: &sqlx::Error) -> bool {
     let code = error

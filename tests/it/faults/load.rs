@@ -163,6 +163,12 @@ struct Load {
 }
 
 impl Load {
+    /// The answer to those who ask whether it is ready.
+    async fn ready(&self) -> String {
+        let address = format!("{}/-/ready", self.url);
+        reqwest::get(address).await.unwrap().text().await.unwrap()
+    }
+
     async fn on(url: &str, line: Line) -> Self {
         let day = Day::with(NONE_FREE, &packages(url)).await;
         let served = day.begin().await;
@@ -386,11 +392,17 @@ async fn read_only() {
         let sql = "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()";
         postgres.execute(sql).await;
         sleep(lasting()).await;
+        let ready = load.ready().await;
+        assert!(ready.contains("takes no changes"), "{ready}");
         let sql = "SET default_transaction_read_only = off; \
                    ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()";
         postgres.execute(sql).await;
     };
     load.suffers("read-only", fault).await;
+    until("it takes changes again", async || {
+        load.ready().await == "ready\n"
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
